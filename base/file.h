@@ -1,0 +1,31 @@
+/* Files that are whole or absent: bounded reads, and writes to a temporary name that are synced, renamed and whose
+ * folder is synced, with the XXH128 digest of what was written. */
+#pragma once
+
+#include "base/buf.h"
+
+#define DIGEST_SIZE 33 /* 32 hexadecimal digits of XXH128 and a NUL */
+
+/* Appends the whole file to buf; -E2BIG when it would pass buf's ceiling. err->path is path. */
+int file_read(const char *path, struct buf *buf, struct error *err);
+
+/* Writes data so that path holds either what it held before or all of it. ret_digest may be NULL. */
+int file_write_atomic(const char *path, const void *data, size_t size, char ret_digest[DIGEST_SIZE], struct error *err);
+
+/* The same for what does not fit into memory twice: open, append as often as needed, commit. */
+struct file_writer;
+int file_writer_new(const char *path, struct file_writer **ret, struct error *err);
+int file_writer_append(struct file_writer *w, const void *data, size_t size, struct error *err);
+int file_writer_commit(struct file_writer *w, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
+struct file_writer *file_writer_free(struct file_writer *w); /* without commit: the temporary file is removed */
+
+/* Digest and size of a file as it is on disk. */
+int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
+
+/* Makes the folder and its parents, mode 0750; an existing one is success. */
+int file_make_folder(const char *path, struct error *err);
+
+/* Removes a folder and everything below it; a missing one is success. Does not follow links. */
+int file_remove_tree(const char *path, struct error *err);
+
+DEFINE_CLEANUP(struct file_writer *, file_writer_free);

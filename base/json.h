@@ -1,0 +1,52 @@
+/* Reading and writing JSON through jansson: typed getters that fail with a JSON pointer, numbers that are not finite as
+ * the strings "NaN", "Infinity", "-Infinity". */
+#pragma once
+
+#include "base/file.h"
+
+#include <jansson.h>
+
+/* Parses one whole text. Refuses what RFC 8259 refuses (a raw NUL and trailing text included) and nesting beyond
+ * jansson's limit; -EINVAL with line and column in err->text. The caller owns *ret. */
+int json_parse(const char *text, size_t size, json_t **ret, struct error *err);
+
+/* Parses a file of at most max_bytes. */
+int json_parse_file(const char *path, size_t max_bytes, json_t **ret, struct error *err);
+
+/* Getters for a member of an object. pointer is the object's own JSON pointer ("" for the document), for the error.
+ * 1: found and stored; 0: absent (*ret untouched); negative: wrong type or out of range, err tells what was expected. */
+int json_get_bool(const json_t *o, const char *pointer, const char *key, bool *ret, struct error *err);
+int json_get_int(const json_t *o, const char *pointer, const char *key, int64_t min, int64_t max, int64_t *ret,
+                 struct error *err);
+/* also takes "NaN", "Infinity", "-Infinity" where allow_nonfinite */
+int json_get_real(const json_t *o, const char *pointer, const char *key, bool allow_nonfinite, double *ret,
+                  struct error *err);
+/* *ret borrowed from o, at most max_bytes, no NUL inside */
+int json_get_string(const json_t *o, const char *pointer, const char *key, size_t max_bytes, const char **ret,
+                    struct error *err);
+/* *ret borrowed; type is JSON_OBJECT or JSON_ARRAY */
+int json_get_container(const json_t *o, const char *pointer, const char *key, json_type type, json_t **ret,
+                       struct error *err);
+
+/* Fails with the pointer of the first member that is not in keys (NULL-terminated). */
+int json_only_keys(const json_t *o, const char *pointer, const char *const *keys, struct error *err);
+
+/* Writes POINTER/KEY with RFC 6901 escapes, cut to size. */
+void json_pointer_append(char *buf, size_t size, const char *pointer, const char *key);
+
+/* A double as JSON: a real, or the string that stands for what is not finite. New reference, NULL without memory. */
+json_t *json_from_real(double v);
+/* The inverse: false when v is neither a number nor one of the three strings. */
+bool json_to_real(const json_t *v, double *ret);
+
+/* RFC 3339, or null for 0. */
+json_t *json_from_time(int64_t wall_us);
+
+/* Compact text; NULL without memory. The caller frees. Reals keep 17 digits, so that they come back as they were. */
+char *json_to_text(const json_t *v);
+
+static inline void json_decref_cleanup(json_t **p)
+{
+        json_decref(*p);
+}
+#define _cleanup_json_ _cleanup_(json_decref_cleanup)

@@ -1,0 +1,33 @@
+#include "base/log.h"
+
+#include "base/clock.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Atomic int lowest_level = LOG_INFO;
+
+void log_set_level(enum log_level lowest)
+{
+        atomic_store(&lowest_level, (int)lowest);
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+        static const char *const names[] = {"debug", "info", "warning", "error"};
+        char line[1024], stamp[RFC3339_SIZE];
+        va_list ap;
+        int n, m;
+
+        if ((int)level < atomic_load(&lowest_level))
+                return;
+        n = snprintf(line, sizeof line, "%s %s ", clock_rfc3339(clock_wall_us(), stamp), names[level]);
+        va_start(ap, fmt);
+        m = vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
+        va_end(ap);
+        n = MIN(n + MAX(m, 0), (int)sizeof line - 2);
+        line[n] = '\n';
+        (void)!write(STDERR_FILENO, line, (size_t)n + 1);
+}

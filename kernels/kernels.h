@@ -1,0 +1,486 @@
+/* The contract between the engine and its back ends (reference, cpu, cuda): what the network needs, as operations on
+ * plain pointers to device memory.
+ *
+ * - Memory is the back end's (memory_new); workspaces are handed in; no operation allocates or asks the host.
+ * - An operation runs on a stream, asynchronously. None returns an error: the first failure on a stream is kept with
+ *   the operation's name, later operations do nothing, and stream_sync tells. So a step reads as its formulas.
+ * - What has a plan (conv, dense, norm, attention) is made once a shape with _new, which knows its workspace, and run
+ *   many times. A plan is not shared by two streams at a time.
+ * - What changes from step to step lives in struct step_state in device memory, so that a captured graph stays valid.
+ * - Activations are NHWC, [n_images, pixels, channels]; kernels HWIO and [in, out] as published; all 64-byte aligned.
+ *   Type float32 now; shapes carry the type, a back end refuses one that it lacks with -ENOTSUP.
+ * - Gradients: what backward computes is written (=); where a tensor has two consumers there is `accumulate` (+=).
+ *   Pointers marked "or NULL" are left out of the work. Outputs never alias inputs unless the comment says so.
+ * - Deterministic: the same device, thread count and arguments give the same bits. */
+#pragma once
+
+#include "base/error.h"
+#include "kernels/philox.h"
+
+#define KERNELS_ABI 1
+#define KERNELS_ALIGN 64
+
+enum dtype { DTYPE_FLOAT32, DTYPE_BF16, DTYPE_N };
+
+struct device;    /* one device of a back end, with its threads */
+struct stream;    /* operations in order */
+struct conv;      /* 3x3, stride 1, zero padding 1 */
+struct dense;     /* x W + b */
+struct norm;      /* group norm, swish, dropout */
+struct attention; /* one head over all pixels */
+
+struct device_settings {
+        int index;   /* which device; 0 on the CPU */
+        int threads; /* CPU: threads of our loops and of oneDNN's, at least 1 */
+};
+
+/* In device memory; written by the host between steps with copy_in. */
+struct step_state {
+        uint32_t seed;
+        uint32_t padding;
+        int64_t step;          /* number of updates before this one; the counter's step */
+        float learning_rate;
+        float m_correction;    /* 1 / (1 - b1^(step + 1)) */
+        float v_correction;    /* 1 / (1 - b2^(step + 1)) */
+        float padding2;
+};
+
+/* ---- plans */
+
+struct conv_shape {
+        int64_t n_images, height, width, c_in, c_out;
+        enum dtype type;
+};
+
+struct dense_shape {
+        int64_t m, k, n; /* x [m, k], w [k, n], y [m, n] */
+        enum dtype type;
+};
+
+struct norm_shape {
+        int64_t n_images, pixels;
+        int64_t c_a, c_b; /* channels of two inputs read side by side as one of c_a + c_b; c_b 0: one input.
+                           * c = c_a + c_b, a multiple of 32; a group may not straddle the two: c_a is one too. */
+        enum dtype type;
+};
+
+struct attention_shape {
+        int64_t n_images, pixels, c;
+        enum dtype type;
+};
+
+/* ---- convolution: y = conv(x; w) + b + residual. x [n, h, w, c_in], w [3, 3, c_in, c_out], y [n, h, w, c_out]. */
+
+struct conv_forward_args {
+        struct conv *conv;
+        const void *x;
+        const float *w, *b;   /* b or NULL */
+        const void *residual; /* or NULL; may be y itself: y += conv */
+        void *y;
+        void *workspace;
+};
+struct conv_backward_data_args {
+        struct conv *conv;
+        const void *dy;
+        const float *w;
+        void *dx;
+        bool accumulate;
+        void *workspace;
+};
+struct conv_backward_weights_args {
+        struct conv *conv;
+        const void *x, *dy;
+        float *dw, *db; /* db or NULL */
+        void *workspace;
+};
+
+/* ---- dense: y = x w + b, row by row; accumulate: y += x w + b. */
+
+struct dense_forward_args {
+        struct dense *dense;
+        const void *x;
+        const float *w, *b; /* b or NULL */
+        void *y;
+        bool accumulate;
+        void *workspace;
+};
+struct dense_backward_data_args {
+        struct dense *dense;
+        const void *dy;
+        const float *w;
+        void *dx;
+        bool accumulate;
+        void *workspace;
+};
+struct dense_backward_weights_args {
+        struct dense *dense;
+        const void *x, *dy;
+        float *dw, *db; /* db or NULL */
+        bool accumulate; /* both */
+        void *workspace;
+};
+
+/* ---- y = dropout(swish(GroupNorm(x; 32 groups, eps 1e-6) scale + bias)), x = [a | b] + addend over pixels.
+ * Spec 1; variance as max(0, E[x^2] - E[x]^2) in exact arithmetic (any accurate way will do); Wu & He 2018. */
+
+struct dropout {
+        float rate;                     /* 0: off. Kept values are divided by 1 - rate. */
+        uint32_t block;                 /* which mask: philox block of STREAM_DROPOUT */
+        int64_t first_image;            /* global index of image 0 */
+        const struct step_state *state; /* seed and step */
+        const float *mask;              /* tests: multipliers [n_images, pixels, c] instead of random ones, or NULL */
+};
+/* Element i of an image (pixel * c + channel) is kept where the 16-bit half (i % 8) of philox_draw(.., quad = i / 8)
+ * (low half of word 0, high half of word 0, low half of word 1 ...) is at least round(rate * 65536). */
+
+struct norm_forward_args {
+        struct norm *norm;
+        const void *a, *b;   /* [n_images, pixels, c_a], [.., c_b]; b NULL when c_b is 0 */
+        const float *addend; /* [n_images, c] or NULL: added to every pixel before the norm */
+        const float *scale, *bias; /* [c] */
+        bool swish;
+        const struct dropout *dropout; /* or NULL */
+        void *y;                       /* [n_images, pixels, c] */
+        float *stats;                  /* [n_images, 32, 2]: mean, 1/std; kept for backward */
+        void *workspace;
+};
+struct norm_backward_args {
+        struct norm *norm;
+        const void *dy; /* [n_images, pixels, c] */
+        const void *a, *b;
+        const float *addend, *scale, *bias, *stats;
+        bool swish;
+        const struct dropout *dropout;
+        void *da, *db;                 /* db NULL when c_b is 0 */
+        bool accumulate_a, accumulate_b;
+        float *dscale, *dbias;         /* [c] or both NULL (gradient of inputs only) */
+        float *daddend;                /* [n_images, c] or NULL: sum over pixels of dx; what conv1's bias and condition need */
+        void *workspace;
+};
+
+/* ---- o = softmax(q k^T / sqrt(c)) v. All [n_images, pixels, c]. saved: what forward keeps for backward. */
+
+struct attention_forward_args {
+        struct attention *attention;
+        const void *q, *k, *v;
+        void *o;
+        void *saved; /* attention_saved bytes; may be NULL where no backward follows */
+        void *workspace;
+};
+struct attention_backward_args {
+        struct attention *attention;
+        const void *d_o, *q, *k, *v;
+        const void *saved;
+        void *dq, *dk, *dv;
+        void *workspace;
+};
+
+/* ---- embeddings. Spec 1. Rows of y have stride y_stride floats (the latent stands behind, in the same rows). */
+
+struct time_embedding_forward_args {
+        int64_t m, n;   /* y[i, 0 .. n) from t[i] = (g[i] - offset) scale */
+        const float *g; /* [m] */
+        float offset, scale;
+        float *y;
+        int64_t y_stride;
+};
+struct time_embedding_backward_args {
+        int64_t m, n;
+        const float *g;
+        float offset, scale;
+        const float *dy;
+        int64_t dy_stride;
+        float *dg; /* [m] */
+};
+/* y[i] = [z_0 z_1 z_2, sin .., cos ..], 15 channels, of pixel i. The argument 2 pi 2^k z reaches 800: reduce it exactly. */
+struct fourier_forward_args {
+        int64_t n_pixels;
+        const float *z; /* [n_pixels, 3] */
+        void *y;        /* [n_pixels, 15] */
+};
+struct fourier_backward_args {
+        int64_t n_pixels;
+        const float *z;
+        const void *dy;
+        float *dz;
+        bool accumulate;
+};
+
+/* ---- elementwise and small. swish_*, add, abs_*: dx may be dy. */
+
+struct swish_forward_args {
+        int64_t n;
+        const void *x;
+        void *y; /* may be x */
+};
+struct swish_backward_args {
+        int64_t n;
+        const void *x, *dy;
+        void *dx;
+};
+struct add_args {
+        int64_t n;
+        const void *x;
+        void *y; /* y += x */
+};
+struct copy_2d_args {
+        int64_t rows, columns; /* of floats */
+        const float *x;
+        int64_t x_stride; /* 0 repeats one row */
+        float *y;
+        int64_t y_stride;
+        bool accumulate;
+        float scale, shift; /* y = x * scale + shift */
+};
+struct fill_args {
+        int64_t n;
+        float value;
+        float *y;
+};
+struct abs_forward_args {
+        int64_t n;
+        const float *x;
+        float *y;
+};
+struct abs_backward_args {
+        int64_t n;
+        const float *x, *dy; /* dx = sign(x) dy, sign(0) = 0 */
+        float *dx;
+        bool accumulate;
+};
+struct row_mean_forward_args {
+        int64_t m, n;
+        const float *x; /* [m, n] */
+        float *y;       /* [m], summed in double */
+};
+struct row_mean_backward_args {
+        int64_t m, n;
+        const float *dy;
+        float *dx; /* dx[i, j] += dy[i] / n */
+};
+struct encode_image_args {
+        int64_t n;
+        const uint8_t *x;
+        float *f; /* 2 (x + 0.5) / 256 - 1. Spec 5 */
+};
+
+/* ---- noise schedules. Spec 4. gamma and gamma_prime [m, d]; either may be NULL. */
+
+struct poly_forward_args {
+        int64_t m, d;
+        const float *a, *b, *c_raw; /* [m, d]; c = 1e-3 + softplus(c_raw) */
+        const float *t;             /* [m] */
+        float gamma_min, gamma_max;
+        float *gamma, *gamma_prime;
+};
+struct poly_backward_args {
+        int64_t m, d;
+        const float *a, *b, *c_raw, *t;
+        float gamma_min, gamma_max;
+        const float *d_gamma, *d_gamma_prime; /* either may be NULL */
+        float *da, *db, *dc_raw;
+        bool accumulate;
+};
+/* Value and derivative in t together: u = 2 (sigmoid(p) - 1/2) and u' = (1 - u^2) p' / 2, the squashing of the monotone
+ * nets. backward: gradients of p and p' from those of u and u'. */
+struct dual_squash_forward_args {
+        int64_t n;
+        const float *p, *p_prime;
+        float *u, *u_prime; /* may be p, p_prime */
+};
+struct dual_squash_backward_args {
+        int64_t n;
+        const float *u, *p_prime;
+        const float *du, *du_prime;
+        float *dp, *dp_prime; /* may be du, du_prime */
+};
+/* gamma = b + |w| t + h / divisor, gamma' = |w| + h' / divisor; w, b scalars in device memory; h, h' [m, d] or NULL. */
+struct monotone_out_forward_args {
+        int64_t m, d;
+        const float *w, *b, *t, *h, *h_prime;
+        float divisor;
+        float *gamma, *gamma_prime;
+};
+struct monotone_out_backward_args {
+        int64_t m, d;
+        const float *w, *t;
+        const float *d_gamma, *d_gamma_prime; /* either may be NULL */
+        float divisor;
+        float *dh, *dh_prime; /* or NULL */
+        float *dw, *db;       /* [1] each, or NULL; summed in double */
+        bool accumulate;      /* dw, db */
+};
+
+/* ---- the latent. Spec 3. topk: y = logits + noise, centred; soft = y / |y|; hard = y >= its k-th largest (ties count);
+ * e = (hard - soft) + soft, straight through. KL of softmax(logits) to the uniform. noise: raw gamma variates
+ * [10, m, n] (sum_of_gamma), else additive noise [m, n]; NULL: none. */
+
+struct topk_forward_args {
+        int64_t m, n;
+        int64_t k;
+        const float *logits, *noise;
+        bool sum_of_gamma;
+        float *e;    /* [m, n] */
+        float *soft; /* [m, n], kept */
+        float *norm; /* [m], kept: |y| */
+        float *kl;   /* [m] */
+};
+struct topk_backward_args {
+        int64_t m, n;
+        const float *logits, *soft, *norm;
+        const float *de;  /* [m, n] */
+        float d_kl;       /* gradient of each image's KL */
+        float *d_logits;  /* [m, n] */
+};
+
+/* ---- the bound. Spec 5. d = 3072; gamma arguments are [m, g] with g = d, or g = 1 (VDM: one value an image). */
+
+enum parameterisation {
+        PARAM_VELOCITY,              /* net is v_hat; continuous time */
+        PARAM_VELOCITY_FROM_EPSILON, /* v_hat from net as eps_hat */
+        PARAM_EPSILON,               /* continuous time */
+        PARAM_EPSILON_DISCRETE,      /* n_timesteps > 0: gamma_s instead of gamma_prime */
+};
+/* z = sqrt(1 - var) f + sqrt(var) eps, var = sigmoid(gamma) */
+struct diffuse_forward_args {
+        int64_t m, d, g;
+        const float *f, *eps, *gamma;
+        float *z;
+};
+struct diffuse_backward_args {
+        int64_t m, d, g;
+        const float *f, *eps, *gamma, *dz;
+        float *d_gamma; /* [m, g] += */
+};
+/* The three terms an image in nats, and, where d_net is given, their gradients times grad_scale. */
+struct bound_args {
+        int64_t m, d, g;
+        enum parameterisation parameterisation;
+        int64_t n_timesteps;  /* T of PARAM_EPSILON_DISCRETE */
+        const uint8_t *x;     /* [m, d] */
+        const float *f, *eps_0, *eps, *z, *net; /* [m, d] */
+        const float *gamma_0, *gamma_1, *gamma_t;
+        const float *gamma_prime; /* discrete: gamma at s = t - 1/T */
+        float *terms;             /* [m, 3]: reconstruction, prior, diffusion; summed in double */
+        float *vars;              /* [m, 2]: mean of var_0, of var_1 */
+        float grad_scale;
+        float *d_net; /* [m, d] or NULL: no gradients at all */
+        float *d_z;   /* [m, d]: direct dependence on z_t alone (zero but for PARAM_VELOCITY_FROM_EPSILON) */
+        float *d_gamma_0, *d_gamma_1, *d_gamma_t, *d_gamma_prime; /* [m, g]; d_gamma_prime: of gamma_s when discrete */
+};
+
+/* ---- sampling. Spec 8. */
+
+/* z_s = sqrt(a/b) (z_t - sigma_t c eps_hat) + sqrt((1 - a) c) eps; eps_hat from net by the parameterisation. */
+struct ancestral_step_args {
+        int64_t m, d, g;
+        enum parameterisation parameterisation;
+        const float *gamma_t, *gamma_s, *net, *eps;
+        float *z; /* z_t in, z_s out */
+};
+/* x = arg max (or with uniforms [m, d]: a draw) of the decoder's softmax at z_0 / sqrt(1 - var_0) */
+struct decode_args {
+        int64_t m, d, g;
+        const float *z, *gamma_0;
+        const float *uniform; /* or NULL */
+        uint8_t *x;
+};
+
+/* ---- optimizer. Spec 6: AdamW and EMA in one pass. Called once for what is decayed and once for what is not. */
+
+struct squared_norm_args {
+        int64_t n;
+        const float *x;
+        double *ret; /* [1], device memory: sum of squares, += when accumulate */
+        bool accumulate;
+};
+struct adamw_args {
+        int64_t n;
+        float *w, *m, *v, *ema;
+        const float *g;
+        float b1, b2, eps, weight_decay, ema_rate;
+        float clip_norm;            /* 0: off */
+        const double *squared_norm; /* of all gradients; for clip_norm */
+        const struct step_state *state;
+};
+
+/* ---- random numbers by purpose (philox.h). Element e of image i: global image first_image + i. */
+
+struct random_normal_args {
+        const struct step_state *state;
+        enum philox_stream stream;
+        uint32_t block;
+        int64_t first_image, m, d;
+        float *y; /* [m, d]: words 0,1 of a quad give elements 0,1; words 2,3 elements 2,3 */
+};
+/* Gamma(shape 1/k, scale 1), [10, m, n]: the image's element is j n + i for y[j, image, i].
+ * Marsaglia & Tsang 2000 for shape 1 + 1/k, times U^k; in double; attempt counts the rejections. */
+struct random_gamma_args {
+        const struct step_state *state;
+        uint32_t block;
+        int64_t first_image, m, n, k;
+        float *y;
+};
+struct random_gumbel_args {
+        const struct step_state *state;
+        uint32_t block;
+        int64_t first_image, m, n;
+        float *y; /* [m, n]: -ln(-ln u) */
+};
+/* t_i = (t_0 + (first + i) / total) mod 1, one uniform t_0 a step; independent: a uniform for each. n_timesteps > 0:
+ * rounded up to whole steps, t = ceil(t T) / T, and s = t - 1/T. */
+struct random_times_args {
+        const struct step_state *state;
+        uint32_t block;      /* repeat of a dense evaluation */
+        int64_t first, m, total;
+        uint64_t image;      /* counter's image of t_0: 0 for a batch, the image for a dense evaluation */
+        bool independent;
+        int64_t n_timesteps;
+        float *t;
+        float *s; /* or NULL */
+};
+
+/* ---- the table */
+
+struct kernels {
+        unsigned abi; /* KERNELS_ABI */
+        const char *name;
+
+        /* -ENODEV with a reason: "no device" is an answer, not a fault. */
+        int (*device_open)(const struct device_settings *settings, struct device **ret, struct error *err);
+        struct device *(*device_close)(struct device *d);
+        /* 64-byte aligned, zeroed; NULL without memory */
+        void *(*memory_new)(struct device *d, size_t bytes);
+        void (*memory_free)(struct device *d, void *p);
+        int (*stream_new)(struct device *d, struct stream **ret, struct error *err);
+        struct stream *(*stream_free)(struct stream *s);
+        /* Waits for all operations; the first failure of the stream, if any, which stays. */
+        int (*stream_sync)(struct stream *s, struct error *err);
+        void (*copy_in)(struct stream *s, void *device_dst, const void *src, size_t bytes);
+        void (*copy_out)(struct stream *s, void *dst, const void *device_src, size_t bytes); /* sync before reading */
+
+        int (*conv_new)(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err);
+        struct conv *(*conv_free)(struct conv *c);
+        size_t (*conv_workspace)(const struct conv *c); /* enough for each direction */
+        int (*dense_new)(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err);
+        struct dense *(*dense_free)(struct dense *x);
+        size_t (*dense_workspace)(const struct dense *x);
+        int (*norm_new)(struct device *d, const struct norm_shape *shape, struct norm **ret, struct error *err);
+        struct norm *(*norm_free)(struct norm *n);
+        size_t (*norm_workspace)(const struct norm *n);
+        int (*attention_new)(struct device *d, const struct attention_shape *shape, struct attention **ret,
+                             struct error *err);
+        struct attention *(*attention_free)(struct attention *a);
+        size_t (*attention_workspace)(const struct attention *a);
+        size_t (*attention_saved)(const struct attention *a);
+
+#define KERNEL(name) void (*name)(struct stream * s, const struct name##_args *args);
+#include "kernels/kernels.def"
+#undef KERNEL
+};
+
+/* A back end by name: "reference", "cpu". -EINVAL names the known ones. The table is static, complete and checked. */
+int kernels_find(const char *name, const struct kernels **ret, struct error *err);
+
+/* The same table with every operation replaced by nothing: a dry run of a step tells its memory before any is taken. */
+void kernels_dry(const struct kernels *k, struct kernels *ret_dry);

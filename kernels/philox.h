@@ -1,0 +1,84 @@
+/* Random numbers that depend on what they are for, never on who computes them or in how many parts: Philox 4x32-10
+ * (Salmon et al., SC 2011), one text for C and CUDA.
+ *
+ * Layout, bit by bit (tests/kernels holds it disjoint):
+ *   key[0]       seed (32 bits)
+ *   key[1]       bits 31..16 stream (enum philox_stream), bits 15..0 block: of a dropout mask, repeat of a dense evaluation
+ *   counter[0]   element / 4 (elements / 8 for dropout: 16 bits each)
+ *   counter[1]   global image index, bits 31..0
+ *   counter[2]   step, bits 31..0
+ *   counter[3]   bits 31..24 attempt of a rejection, bits 23..16 image bits 39..32, bits 15..0 step bits 47..32 */
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define PHILOX_FN static __host__ __device__ inline
+#else
+#define PHILOX_FN static inline
+#endif
+
+enum philox_stream {
+        STREAM_EPS,         /* noise of z_t */
+        STREAM_EPS_0,       /* noise of the reconstruction */
+        STREAM_LATENT,      /* the latent's noise */
+        STREAM_TIME,        /* t_0 of a batch */
+        STREAM_DROPOUT,     /* masks; block: the residual block's number */
+        STREAM_INIT,        /* initial weights; image: the parameter's number */
+        STREAM_DATA,        /* the epoch's permutation */
+        STREAM_SAMPLE,      /* z_1 and the sampler's noise; step: the sampler's */
+        STREAM_SAMPLE_LATENT,
+        STREAM_PIXEL,       /* a draw of the decoder instead of its arg max */
+        STREAM_N
+};
+
+struct philox {
+        uint32_t v[4];
+};
+
+PHILOX_FN struct philox philox_4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1)
+{
+        struct philox r;
+
+        for (int i = 0; i < 10; i++) {
+                uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+
+                c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+                c1 = (uint32_t)p1;
+                c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+                c3 = (uint32_t)p0;
+                k0 += 0x9E3779B9u;
+                k1 += 0xBB67AE85u;
+        }
+        r.v[0] = c0;
+        r.v[1] = c1;
+        r.v[2] = c2;
+        r.v[3] = c3;
+        return r;
+}
+
+/* Four words for elements 4 * quad .. 4 * quad + 3. */
+PHILOX_FN struct philox philox_draw(uint32_t seed, uint32_t stream, uint32_t block, uint32_t quad, uint64_t image,
+                                    uint64_t step, uint32_t attempt)
+{
+        uint32_t c3 = (attempt & 0xFFu) << 24 | (uint32_t)(image >> 32 & 0xFFu) << 16 | (uint32_t)(step >> 32 & 0xFFFFu);
+
+        return philox_4x32_10(quad, (uint32_t)image, (uint32_t)step, c3, seed, stream << 16 | (block & 0xFFFFu));
+}
+
+/* [0, 1) with 24 bits, exact in float. */
+PHILOX_FN float philox_uniform(uint32_t word)
+{
+        return (float)(word >> 8) * 0x1p-24f;
+}
+
+/* Two standard normals from two words (Box & Muller 1958). In double, so that every back end rounds the same value. */
+PHILOX_FN void philox_normal_pair(uint32_t word0, uint32_t word1, float *ret0, float *ret1)
+{
+        double r = sqrt(-2.0 * log(((double)word0 + 0.5) * 0x1p-32));
+        double a = 6.283185307179586476925 * ((double)word1 * 0x1p-32);
+
+        *ret0 = (float)(r * cos(a));
+        *ret1 = (float)(r * sin(a));
+}
