@@ -1,0 +1,42 @@
+/* What the API asks of the daemon. The daemon fills the table; tests fake it. Every call comes from an HTTP thread with
+ * the request's connection suspended, takes ownership of what it says it takes, and calls done exactly once, from any
+ * thread, possibly before it returns. */
+#pragma once
+
+#include "store/store.h"
+
+/* What came of it. id: the job. On failure r is negative: -ENOENT no such job or checkpoint; -EBUSY the action does not
+ * fit the job's state (state is set); -EINVAL with errs: what is wrong in the request, at its pointers; -ENOSPC; -EIO. */
+struct control_answer {
+        int r;
+        int64_t id;
+        enum job_state state;
+        const struct errors *errs; /* borrowed, valid during done; for -ENOENT and others the first item says what */
+};
+typedef void control_done(void *user, const struct control_answer *answer);
+
+/* A submission after the request's own checks: config is whole and valid by config_from_json. */
+struct submission {
+        enum job_kind kind;
+        char *name, *config_name; /* "" where there is none */
+        json_t *tags;             /* array of strings */
+        json_t *config;           /* train: whole. evaluate, sample: NULL; the daemon takes the source job's and applies overrides */
+        json_t *overrides;        /* evaluate, sample: object dotted path -> value (evaluation.*, sampling.*, machine.*), or NULL */
+        int64_t source_job;       /* evaluate, sample: whose checkpoint */
+        int64_t source_step;      /* -1: latest, -2: best, else that step */
+};
+struct submission *submission_free(struct submission *s);
+
+struct control {
+        void *daemon;
+        /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory. */
+        void (*submit)(struct control *c, struct submission *s, control_done *done, void *user);
+        void (*cancel)(struct control *c, int64_t job, control_done *done, void *user);
+        /* A finished, failed or cancelled training job goes on from its last checkpoint; steps > 0: a new num_steps_train
+         * (-EINVAL when it is not above the last checkpoint's step). */
+        void (*resume)(struct control *c, int64_t job, int64_t steps, control_done *done, void *user);
+        /* Removes a job that is not queued or running, its files first. */
+        void (*remove)(struct control *c, int64_t job, control_done *done, void *user);
+        /* mulunctl stop: checkpoint and end the workers (jobs go back to queued), then end the daemon. */
+        void (*stop)(struct control *c, control_done *done, void *user);
+};

@@ -1,0 +1,74 @@
+/* The configuration of a job: what daemon, API and worker agree on. A struct with a member a key (config.def), read from
+ * JSON with every error at its pointer, written back whole. */
+#pragma once
+
+#include "base/json.h"
+
+enum vdm_type { VDM_MULAN_VELOCITY, VDM_MULAN_EPSILON, VDM_VDM };
+enum unet_type { UNET_VDM, UNET_LDM };
+enum encoder { ENCODER_UNET, ENCODER_CNN };
+enum latent_type { LATENT_TOPK, LATENT_GUMBEL, LATENT_GAUSSIAN };
+enum topk_noise { TOPK_NOISE_GAMMA, TOPK_NOISE_GUMBEL };
+enum reparam { REPARAM_TRUE };
+enum gamma_type { GAMMA_POLY_FIXEDEND, GAMMA_LEARNABLE_NNET, GAMMA_LINEAR, GAMMA_LEARNABLE_SCALAR, GAMMA_FIXED };
+enum optimizer { OPTIMIZER_ADAMW };
+enum bound_method { BOUND_SPARSE, BOUND_DENSE };
+enum split { SPLIT_TRAIN, SPLIT_TEST };
+enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
+enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM };
+enum backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_REFERENCE };
+
+/* Names of the choices in JSON, in the enum's order, NULL-terminated; the array is called TAG_names. */
+extern const char *const vdm_type_names[];        /* mulan_velocity mulan_epsilon vdm */
+extern const char *const unet_type_names[];       /* vdm ldm */
+extern const char *const encoder_names[];         /* unet cnn */
+extern const char *const latent_type_names[];     /* topk gumbel gaussian */
+extern const char *const topk_noise_names[];      /* gamma gumbel */
+extern const char *const reparam_names[];         /* true */
+extern const char *const gamma_type_names[];      /* poly_fixedend learnable_nnet linear learnable_scalar fixed */
+extern const char *const optimizer_names[];       /* adamw */
+extern const char *const bound_method_names[];    /* sparse dense */
+extern const char *const split_names[];           /* train test */
+extern const char *const weights_names[];         /* ema params */
+extern const char *const sampling_latent_names[]; /* fixed random */
+extern const char *const backend_names[];         /* auto cpu reference */
+
+/* Strings are kept in place, so a config is copied by assignment. */
+struct config {
+#define BOOL(path, member, default_, text) bool member;
+#define INT(path, member, default_, min, max, unit, text) int64_t member;
+#define REAL(path, member, default_, min, max, unit, text) double member;
+#define OPTIONAL_REAL(path, member, min, max, unit, text) double member;
+#define STRING(path, member, default_, max_bytes, text) char member[(max_bytes) + 1];
+#define CHOICE(path, member, tag, default_, text) enum tag member;
+#include "contract/config.def"
+#undef BOOL
+#undef INT
+#undef REAL
+#undef OPTIONAL_REAL
+#undef STRING
+#undef CHOICE
+};
+
+void config_defaults(struct config *ret);
+
+/* Reads a document of nested objects ({"model": {"sm_n_embd": 64}, ...}); keys that are absent keep their defaults.
+ * All errors are collected: unknown key, wrong type, out of range (with the range), then config_check's.
+ * An integer is taken for a real; 1e3 or 8.0 is not an integer. 0, or negative with errs->n > 0 and *ret untouched. */
+int config_from_json(const json_t *document, struct config *ret, struct errors *errs);
+
+/* What no single row can say: latent_k <= latent_size; sm_n_embd a multiple of 32; schedules that belong to another
+ * vdm_type (vdm: learnable_nnet, learnable_scalar, fixed; else: poly_fixedend, learnable_nnet, linear); "ldm" with vdm;
+ * discrete time with the velocity bound; warm-up within the run when lr_decay; what this release does not compute yet
+ * (ldm, cnn, gumbel and gaussian latents) with a text that says so. Adds to errs; 0 or negative. */
+int config_check(const struct config *c, struct errors *errs);
+
+/* The whole configuration, every key, as nested objects. New reference; NULL without memory. */
+json_t *config_to_json(const struct config *c);
+
+/* Sets the value at a dotted path ("model.sm_n_embd") in a document, making the objects on the way. -EINVAL with the
+ * pointer when the path is not a key of the table or goes through something that is not an object. value is borrowed. */
+int config_override(json_t *document, const char *dotted, json_t *value, struct errors *errs);
+
+/* JSON Schema (2020-12) of the document, from the table. New reference. */
+json_t *config_schema(void);

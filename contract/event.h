@@ -1,0 +1,119 @@
+/* What a worker and the daemon say to each other: newline-delimited JSON over the stream socket STATE/worker.sock.
+ * The worker connects, says hello, and sends its events in order; the daemon answers each batch with the highest
+ * sequence number that is committed, and sends commands. Every event is also in the spool, JOB/attempt-N.events (the
+ * same lines), until the attempt is over: what a broken connection or a dead daemon missed is sent or read again.
+ * An event whose seq is not above the attempt's last committed one is dropped: applying twice changes nothing.
+ *
+ *   worker -> daemon
+ *   {"type":"hello","protocol":1,"job":3,"attempt":7,"pid":123}   answered by {"ack":N}: send from N + 1
+ *   {"seq":1,"type":"start","step":0,"steps":3000,"memory_bytes":1,"parameters":1,"backend":"cpu","threads":2}
+ *   {"seq":2,"type":"progress","step":10,"steps":3000,"images_per_second":11.5,"seconds_left":2000.0}
+ *   {"seq":3,"type":"scalars","step":[1,2],"time_ms":[..],"columns":{"train/bpd":[9.1,"NaN"],...}}
+ *   {"seq":4,"type":"artifact","kind":"checkpoint","step":1000,"name":"step-1000.safetensors","bytes":1,"xxh128":"..",
+ *    "metric":7.3}                                kind: checkpoint | image | table; metric: bpd that "best" goes by, or null
+ *   {"seq":5,"type":"done","result":{..}}         result: as a job's, or null
+ *   {"seq":6,"type":"stopped","step":1200}        after command stop, its checkpoint written
+ *   {"seq":7,"type":"error","class":"numeric","detail":"..","step":17}   class: configuration|numeric|memory|host
+ *   daemon -> worker
+ *   {"ack":6}   {"command":"checkpoint"}   {"command":"stop"}
+ */
+#pragma once
+
+#include "base/json.h"
+
+#define EVENT_PROTOCOL 1
+#define EVENT_LINE_MAX ((size_t)1 << 20) /* bytes of a line */
+#define EVENT_COLUMNS_MAX 64
+#define EVENT_ROWS_MAX 4096
+#define EVENT_NAME_MAX 200
+
+enum event_type {
+        EVENT_HELLO,
+        EVENT_START,
+        EVENT_PROGRESS,
+        EVENT_SCALARS,
+        EVENT_ARTIFACT,
+        EVENT_DONE,
+        EVENT_STOPPED,
+        EVENT_ERROR,
+        EVENT_TYPE_N
+};
+enum artifact_kind { ARTIFACT_CHECKPOINT, ARTIFACT_IMAGE, ARTIFACT_TABLE, ARTIFACT_KIND_N };
+enum error_class { ERROR_CONFIGURATION, ERROR_NUMERIC, ERROR_MEMORY, ERROR_HOST, ERROR_CLASS_N };
+
+extern const char *const event_type_names[];
+extern const char *const artifact_kind_names[];
+extern const char *const error_class_names[];
+
+/* A decoded event. Strings and arrays are owned; event_done frees them. Members that a type does not have are 0. */
+struct event {
+        enum event_type type;
+        int64_t seq; /* from 1; 0 for hello */
+        int64_t protocol, job, attempt, pid;
+        int64_t step, steps; /* scalars: step of the first row */
+        int64_t memory_bytes, parameters, threads;
+        double images_per_second, seconds_left; /* NAN: unknown */
+        char *backend;
+
+        size_t n_rows, n_columns; /* scalars */
+        int64_t *row_step, *row_time_ms;
+        char *column_name[EVENT_COLUMNS_MAX];
+        double *column[EVENT_COLUMNS_MAX]; /* [n_rows] each */
+
+        enum artifact_kind kind;
+        char *name;       /* a plain file name: letters, digits, '.', '-', '_'; no leading '.' */
+        int64_t bytes;
+        char digest[33];
+        double metric; /* NAN: none */
+
+        enum error_class error_class;
+        char *detail;
+        json_t *result; /* object or NULL */
+};
+
+/* One line without its newline. -EINVAL with the pointer of what is wrong; nothing half-filled. */
+int event_decode(const char *line, size_t size, struct event *ret, struct error *err);
+
+/* Appends the line, newline included. */
+int event_encode(const struct event *e, struct buf *b, struct error *err);
+
+void event_done(struct event *e);
+
+enum command_type { COMMAND_ACK, COMMAND_CHECKPOINT, COMMAND_STOP, COMMAND_TYPE_N };
+struct command {
+        enum command_type type;
+        int64_t ack;
+};
+int command_decode(const char *line, size_t size, struct command *ret, struct error *err);
+int command_encode(const struct command *c, struct buf *b, struct error *err);
+
+/* What the daemon gives a worker on its standard input, as one JSON document, when it starts it:
+ *   {"job":3,"attempt":7,"kind":"train","config":{..},"dataset":{"name":"photos32","path":"/..","digest":".."},
+ *    "folder":"/state/jobs/3","socket":"/state/worker.sock",
+ *    "checkpoints":[{"path":"/state/jobs/3/step-1000.safetensors","xxh128":"..","step":1000}, ..]}
+ * checkpoints: newest first; train resumes from the first that is whole (none: from the start), evaluate and sample
+ * read the first (only one is given). The attempt is alive while it holds flock(FOLDER/attempt-N.lock), which it takes
+ * before anything else. Its standard error is FOLDER/log, append. */
+enum job_kind { JOB_TRAIN, JOB_EVALUATE, JOB_SAMPLE, JOB_KIND_N };
+extern const char *const job_kind_names[]; /* train evaluate sample */
+
+struct assignment_checkpoint {
+        char *path;
+        char digest[33];
+        int64_t step;
+};
+struct assignment {
+        int64_t job, attempt;
+        enum job_kind kind;
+        json_t *config; /* whole; a worker reads it with config_from_json */
+        char *dataset_name, *dataset_path, *dataset_digest;
+        char *folder, *socket;
+        size_t n_checkpoints;
+        struct assignment_checkpoint *checkpoints;
+};
+int assignment_from_json(const json_t *document, struct assignment *ret, struct error *err);
+json_t *assignment_to_json(const struct assignment *a);
+void assignment_done(struct assignment *a);
+
+/* `mulun-worker --describe DIR` prints, as one JSON object:
+ *   {"format":"cifar10","train":7415,"test":1228,"digest":".."}  or  {"error":{"path":"..","detail":".."}} with exit 1 */

@@ -1,0 +1,168 @@
+/* The store: jobs, attempts, their events, curves, artifacts and data sets in one SQLite file, STATE/mulund.db (WAL).
+ *
+ * One thread writes: every change is a struct write, handed over with its ownership to the writer's queue, done in the
+ * order of submission, many to a commit, durable (synchronous=FULL) before its completion is called. Readers have a
+ * connection each and see only what is committed. No other process opens the file. All SQL is in this folder. */
+#pragma once
+
+#include "contract/event.h"
+
+struct store;
+struct reader;
+
+enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED, JOB_STATE_N };
+extern const char *const job_state_names[];
+static inline bool job_state_is_final(enum job_state s)
+{
+        return s >= JOB_SUCCEEDED;
+}
+
+/* Opens or makes the file below folder, checks its integrity marker and migrates it (schema/0001_*.sql ..., each in a
+ * transaction; a newer schema than ours is refused), and starts the writer. */
+int store_open(const char *folder, struct store **ret, struct error *err);
+/* Commits what is queued, ends the writer, closes. */
+struct store *store_close(struct store *s);
+
+/* ---- rows. Strings and JSON are owned by the row; _done frees. Times in wall microseconds, 0 where there is none. */
+
+struct job_row {
+        int64_t id;
+        enum job_kind kind;
+        enum job_state state;
+        char *name, *config_name;  /* "" where there is none */
+        json_t *tags;              /* array of strings */
+        json_t *config;            /* whole and frozen */
+        json_t *result, *error;    /* object or NULL; error: {"class","detail","step"?} */
+        int64_t created_us, started_us, ended_us;
+        int64_t attempts;
+        int64_t step, steps;
+        double images_per_second, seconds_left; /* NAN: unknown */
+        int64_t source_job, source_step;        /* evaluate, sample: whose checkpoint, at which step (frozen at submission) */
+        bool cancel_requested;
+};
+void job_row_done(struct job_row *j);
+
+struct attempt_row {
+        int64_t id, job, number; /* number: 1, 2, .. of the job */
+        int64_t started_us, ended_us;
+        int64_t first_step, last_seq; /* last_seq: highest committed sequence number */
+        int64_t checkpoints;          /* how many it has made */
+        int64_t pid;
+};
+
+struct artifact_row {
+        int64_t id, job, attempt, step, bytes, created_us;
+        enum artifact_kind kind;
+        char name[EVENT_NAME_MAX + 1];
+        char digest[33];
+        double metric; /* NAN: none */
+};
+
+struct series_row {
+        char name[EVENT_NAME_MAX + 1];
+        int64_t points, last_step;
+        double last, min, max; /* min, max of the finite ones; NAN when there is none */
+};
+
+struct dataset_row {
+        char name[65];
+        char path[1024];
+        char format[16];
+        char digest[33];
+        int64_t n_train, n_test;
+};
+
+/* ---- reading. A reader belongs to one thread. -ENOENT where there is no such row. */
+
+int reader_open(struct store *s, struct reader **ret, struct error *err);
+struct reader *reader_close(struct reader *r);
+
+int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err);
+
+struct job_filter {
+        int state, kind;      /* -1: any */
+        const char *tag;      /* or NULL */
+        const char *text;     /* part of the name, or NULL */
+        int64_t before_id;    /* cursor: only ids below it; 0: from the newest */
+        int64_t limit;
+};
+/* Newest first. Calls back once a row (borrowed); a negative answer ends it and is returned. */
+int reader_jobs(struct reader *r, const struct job_filter *f,
+                int (*row)(const struct job_row *j, void *user), void *user, struct error *err);
+
+/* Attempts of a job, oldest first; artifacts newest first (kind -1: any). */
+int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attempt_row *a, void *user), void *user,
+                    struct error *err);
+int reader_artifacts(struct reader *r, int64_t job, int kind, int (*row)(const struct artifact_row *a, void *user),
+                     void *user, struct error *err);
+int reader_artifact(struct reader *r, int64_t id, struct artifact_row *ret, struct error *err);
+int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user, struct error *err);
+int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, struct error *err);
+
+int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,
+                  struct error *err);
+
+/* Points of one series, reduced to at most n_buckets buckets of equal width in steps (a power of two, 1: every step its
+ * own bucket), edges at multiples of the width: the same question gives the same buckets. Points that a later attempt
+ * superseded (its first_step is not above theirs) are left out. from..to are steps, inclusive. */
+struct curve {
+        int64_t points_total, bucket_width;
+        size_t n; /* buckets that hold a point; arrays are owned */
+        int64_t *step;    /* step of the bucket's last point */
+        int64_t *time_ms; /* its time */
+        int64_t *count;
+        double *min, *max, *mean; /* of the finite points; NAN when there is none */
+        double *last;             /* whatever it is */
+};
+int reader_curve(struct reader *r, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets,
+                 struct curve *ret, struct error *err);
+void curve_done(struct curve *c);
+
+/* ---- writing */
+
+enum write_kind {
+        WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued. */
+        WRITE_JOB_TRANSITION, /* job id, from, to, trigger, detail; with started/ended/error/result as given */
+        WRITE_JOB_CANCEL,     /* job id: cancel_requested of a running job */
+        WRITE_JOB_REOPEN,     /* job id, steps, config: a finished or cancelled job is queued again (resume) */
+        WRITE_JOB_REMOVE,     /* job id and all its rows (files are gone before) */
+        WRITE_ATTEMPT_NEW,    /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
+        WRITE_ATTEMPT_PID,    /* attempt id, pid */
+        WRITE_ATTEMPT_END,    /* attempt id, ended_us */
+        WRITE_EVENTS,         /* attempt id, events in order: those above last_seq are applied, all in this transaction */
+        WRITE_ARTIFACT_REMOVE,/* artifact id */
+        WRITE_DATASET,        /* dataset, inserted or replaced */
+        WRITE_KIND_N
+};
+
+struct write {
+        enum write_kind kind;
+        int64_t job, attempt, artifact; /* ids, by kind */
+        enum job_state from, to;        /* -EAGAIN in done when the job is not in state `from` any more */
+        const char *trigger;            /* static text, for the job's event log */
+        char *detail;                   /* owned or NULL */
+        struct job_row row;             /* owned */
+        struct attempt_row attempt_row;
+        struct dataset_row dataset;
+        struct event *events; /* owned array, each with event_done */
+        size_t n_events;
+        int64_t time_us;
+
+        /* Called on the writer's thread after the commit (r 0) or the failure (negative, err). ret_id: the new row's id.
+         * It must be quick and must not call the store; it usually posts to the loop. The write is freed after it. */
+        void (*done)(struct write *w, int r, const struct error *err);
+        void *user;
+        int64_t ret_id, ret_number; /* ret_number: of a new attempt; of events: the attempt's last_seq now */
+        struct write *next; /* the queue's */
+};
+
+struct write *write_new(enum write_kind kind); /* NULL without memory */
+struct write *write_free(struct write *w);
+
+/* Takes ownership of w. Never blocks on the disk. */
+void store_submit(struct store *s, struct write *w);
+
+/* The same, waiting: for start-up, tests and tools; never on the loop's thread once it runs. */
+int store_write(struct store *s, struct write *w, int64_t *ret_id, struct error *err);
+
+DEFINE_CLEANUP(struct write *, write_free);
