@@ -6,6 +6,7 @@ import * as format from './format.js';
 import {smooth} from './curves.js';
 
 const HEIGHT = 260, COLUMNS = 4; // max, min, mean, smoothed
+const FEW = 30; // points that smoothing leaves as they are: an evaluation is no noise
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
 const finite = (v) => typeof v === 'number' && Number.isFinite(v);
@@ -76,7 +77,7 @@ export class Chart {
                         }
                         const pick = (values) => keep.map((b) => shown(values[b]));
                         const mean = pick(s.mean);
-                        return [keep.map((b) => s.step[b]), pick(s.max), pick(s.min), mean, smooth(mean, smoothing)];
+                        return [keep.map((b) => s.step[b]), pick(s.max), pick(s.min), mean, mean.length < FEW ? mean : smooth(mean, smoothing)];
                 });
                 return tables.length ? uPlot.join(tables) : [[]];
         }
@@ -112,12 +113,12 @@ export class Chart {
                         legend: {show: false},
                         cursor: {sync: {key: 'steps'}, y: false, points: {size: 6}, drag: {x: true, y: false}},
                         scales: {
-                                x: {time: false, distr: logX ? 3 : 1},
+                                x: logX ? {time: false, distr: 3, range: (u, lo, hi) => (lo === null ? [1, 10] : [lo, Math.max(hi, 1.01 * lo)])} : {time: false},
                                 y: logY ? {distr: 3, range: (u, lo, hi) => (lo === null ? [1, 10] : [lo * 0.95, hi * 1.05])} : {},
                         },
                         axes: [
                                 {...axis, size: 28, values: (u, splits) => splits.map((v) => (v === null ? '' : shortStep(v)))},
-                                {...axis, size: 54, values: (u, splits) => splits.map((v) => (v === null ? '' : format.real(v)))},
+                                {...axis, ...(logY ? {splits: (u, k, lo, hi) => logSplits(lo, hi), filter: (u, splits) => splits} : {}), size: 54, values: (u, splits) => splits.map((v) => (v === null ? '' : format.real(v)))},
                         ],
                         series: lines, bands,
                         hooks: {
@@ -177,6 +178,23 @@ export class Chart {
                 else if (Math.abs(this.#plot.width - width) > 1)
                         this.#plot.setSize({width, height: HEIGHT});
         }
+}
+
+// Ticks of a logarithmic axis: 1, 2, 5 times powers of ten; where that is too few, equally spaced round numbers.
+function logSplits(lo, hi) {
+        const ticks = [];
+        for (let e = Math.floor(Math.log10(lo)); e <= Math.log10(hi); e++)
+                for (const m of hi / lo > 1e4 ? [1] : [1, 2, 5])
+                        if (m * 10 ** e >= lo && m * 10 ** e <= hi)
+                                ticks.push(m * 10 ** e);
+        if (ticks.length >= 3)
+                return ticks;
+        const rough = (hi - lo) / 5, power = 10 ** Math.floor(Math.log10(rough));
+        const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+        const round = [];
+        for (let k = Math.ceil(lo / step); k * step <= hi; k++)
+                round.push(Number((k * step).toPrecision(12)));
+        return round;
 }
 
 function shortStep(v) {
