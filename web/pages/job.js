@@ -240,13 +240,17 @@ function chartsPanel(id) {
                 });
         }
 
+        const element = h('section', {'aria-label': 'Curves'}, h('div.section-head', null, h('h2', null, 'Curves'), controls), none, grid);
+
         return {
-                element: h('section', {'aria-label': 'Curves'}, h('div.section-head', null, h('h2', null, 'Curves'), controls), none, grid),
+                element,
                 async update(job) {
+                        element.hidden = job.kind !== 'train';
+                        if (element.hidden)
+                                return;
                         if (await curves.update() || !charts.size)
                                 draw();
-                        setText(none, job.kind === 'train' ? (isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.')
-                                : 'This kind of run has no curves.');
+                        setText(none, isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.');
                 },
                 free() {
                         for (const c of charts.values())

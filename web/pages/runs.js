@@ -144,6 +144,8 @@ export function mount({main, crumbs}) {
                 const bpd = own ?? shape?.last ?? null;
                 const error = api.number(result?.standard_error ?? null);
                 const cell = (label, ...children) => h('td', {'data-label': label}, ...children);
+                const soft = (label, text) => h(text === '–' ? 'td.none' : 'td', {'data-label': label}, h('span.num', null, text));
+                const running = j.state === 'running';
                 return h('tr', null,
                         cell('Run', h('a.run-name', {href: `#/jobs/${j.id}`, 'data-job': j.id}, title(j)),
                                 h('span.run-sub', null, `#${j.id} · ${j.kind}`, j.config_name ? ` · ${j.config_name}` : '',
@@ -153,9 +155,9 @@ export function mount({main, crumbs}) {
                                 h('span.num', null, `${format.integer(p.step)} / ${format.integer(p.steps)}`))),
                         cell('BPD', h('span.num.strong', null, bpd === null ? '–' : format.fixed(bpd, 3)),
                                 error === null ? null : h('span.num.soft', null, ` ± ${format.fixed(error, 3)}`)),
-                        cell('Curve', shape ? sparkline(shape.mean, svg) : null),
-                        cell('Images/s', h('span.num', null, j.state === 'running' ? format.real(api.number(p.images_per_second), 3) : '–')),
-                        cell('Time left', h('span.num', null, j.state === 'running' ? format.duration(api.number(p.seconds_left)) : '–')),
+                        shape ? cell('Curve', sparkline(shape.mean, svg)) : h('td.none', {'data-label': 'Curve'}),
+                        soft('Images/s', running ? format.real(api.number(p.images_per_second), 3) : '–'),
+                        soft('Time left', running ? format.duration(api.number(p.seconds_left)) : '–'),
                         cell('Created', h('time.num', {datetime: j.created, title: format.exactly(j.created)}, format.when(j.created))));
         }
 
