@@ -36,7 +36,7 @@ static void add(struct listing *l, const char *name, const char *leaf, int n_dim
         }
         q = &l->p->items[l->p->n++];
         *q = (struct param){.n_dims = n_dims, .shape = {a, b, c, d}, .size = a * b * c * d};
-        (void)snprintf(q->name, sizeof q->name, "%s/%s", name, leaf);
+        (void)snprintf(q->name, sizeof q->name, "%.72s/%.20s", name, leaf);
         q->decayed = strcmp(leaf, "bias") != 0;
 }
 
@@ -62,7 +62,7 @@ static void add_norm(struct listing *l, const char *name, int64_t c)
 /* "NAME/LEAF" */
 static const char *child(char buf[PARAM_NAME_MAX], const char *name, const char *leaf)
 {
-        (void)snprintf(buf, PARAM_NAME_MAX, "%.60s/%s", name, leaf);
+        (void)snprintf(buf, PARAM_NAME_MAX, "%.60s/%.30s", name, leaf);
         return buf;
 }
 
@@ -96,9 +96,9 @@ static void add_way(struct listing *l, const char *net, const char *way, int64_t
         char s[PARAM_NAME_MAX];
 
         for (int64_t i = 0; i < n_layer; i++) {
-                (void)snprintf(s, sizeof s, "%s/%s.block_%lld", net, way, (long long)i);
+                (void)snprintf(s, sizeof s, "%.40s/%.10s.block_%lld", net, way, (long long)i);
                 add_resnet_block(l, s, in, out, out);
-                (void)snprintf(s, sizeof s, "%s/%s.attn_%lld", net, way, (long long)i);
+                (void)snprintf(s, sizeof s, "%.40s/%.10s.attn_%lld", net, way, (long long)i);
                 if (attention)
                         add_attention_block(l, s, out);
         }
