@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>'
-CSP = "default-src 'self'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+CSP = "default-src 'self'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
          ".svg": "image/svg+xml"}
 
@@ -103,7 +103,8 @@ class World:
                 "ended": rfc3339(j["made"] + 900) if final else None, "attempts": 0 if state == "queued" else 1,
                 "progress": {"step": step, "steps": steps, "images_per_second": 11.5 if state == "running" else None,
                              "seconds_left": (2000 - step) / self.speed if state == "running" else None},
-                "config": CONFIG, "config_name": "photos32-tiny", "result": result, "error": error,
+                "config": CONFIG, "config_name": "photos32-tiny", "cancel_requested": False,
+                "checkpoint": None if j["kind"] == "train" else {"job": 1, "step": 2000}, "result": result, "error": error,
                 "links": {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}}
 
     def value(self, job, name, step):
@@ -245,18 +246,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def log(self, w, j):
         if j["state"] == "queued":
-            return self.problem(404, "There is no log yet")
+            return self.send(200, b"", "text/plain; charset=utf-8", [("X-Log-Size", 0), ("X-Log-Next-Offset", 0)])
         lines = ["mulun-worker 0.1.0, backend cpu, 2 threads", "photos32: 4,200 + 1,228 images", HOSTILE]
         lines += [f"step {s}: bpd {w.value(j['id'], 'train/bpd', s):.3f}" for s in range(0, w.step(j), 50)]
         body = ("\n".join(lines) + "\n").encode()
-        m = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")
-        if not m:
-            return self.send(200, body, "text/plain; charset=utf-8")
-        first = int(m[1]) if m[1] else max(0, len(body) - int(m[2]))
-        if first >= len(body):
-            return self.send(416, {"type": "x", "title": "Range", "status": 416}, "application/problem+json",
-                             [("Content-Range", f"bytes */{len(body)}")])
-        self.send(206, body[first:], "text/plain; charset=utf-8", [("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")])
+        q = {k: int(v[0]) for k, v in parse_qs(urlsplit(self.path).query).items()}
+        first = min(q.get("offset", 0), len(body))
+        if "tail" in q:
+            first = len(body) - len(b"".join(body.splitlines(True)[-q["tail"]:]))
+        self.send(200, body[first:], "text/plain; charset=utf-8", [("X-Log-Size", len(body)), ("X-Log-Next-Offset", len(body))])
 
     def series(self, w, q):
         out = []

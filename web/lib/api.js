@@ -80,24 +80,13 @@ export const artifactUrl = (a) => `v1/artifacts/${id(a.id)}`;
 export const datasets = () => json('v1/datasets');
 export const logUrl = (n) => `v1/jobs/${id(n)}/log`;
 
-// The log from a byte on: {bytes, next, cut}; cut: the beginning was left out, the log being longer than `most`.
-export async function log(n, from, most) {
-        const range = from === null ? `bytes=-${most}` : `bytes=${from}-`;
-        let response;
-        try {
-                response = await request(logUrl(n), {headers: {Range: range}});
-        } catch (e) {
-                if (e instanceof Problem && e.status === 416)
-                        return {bytes: new Uint8Array(0), next: from ?? 0, cut: false};
-                throw e;
-        }
+// The log's last lines (from null), or what came after a byte: {bytes, next, cut}; next: where to go on; cut: there is
+// more before.
+export async function log(n, from, lines) {
+        const response = await request(logUrl(n) + query(from === null ? {tail: lines} : {offset: from}));
         const bytes = new Uint8Array(await response.arrayBuffer());
-        const got = /^bytes (\d+)-(\d+)\//.exec(response.headers.get('Content-Range') ?? '');
-        if (response.status === 206 && got)
-                return {bytes, next: Number(got[2]) + 1, cut: from === null && Number(got[1]) > 0};
-        // A server without ranges sends the whole.
-        const start = from === null ? Math.max(0, bytes.length - most) : Math.min(from, bytes.length);
-        return {bytes: bytes.subarray(start), next: bytes.length, cut: from === null && start > 0};
+        const size = Number(response.headers.get('X-Log-Size') ?? bytes.length);
+        return {bytes, next: Number(response.headers.get('X-Log-Next-Offset') ?? (from ?? 0) + bytes.length), cut: from === null && bytes.length < size};
 }
 
 // Numbers that JSON cannot say come as texts; null means unknown.

@@ -9,7 +9,7 @@ import * as format from '../lib/format.js';
 import {pill, progressBar, title} from './runs.js';
 
 const RUNNING_MS = 1000, QUEUED_MS = 2000;
-const LOG_BYTES = 256 * 1024; // of the tail, in the page
+const LOG_LINES = 2000, LOG_CHARACTERS = 256 * 1024; // of the tail, in the page
 const SETTINGS = 'mulund.chart';
 const isFinal = (s) => s === 'succeeded' || s === 'failed' || s === 'cancelled';
 
@@ -63,6 +63,7 @@ export function mount({main, crumbs}, id) {
         function drawHead(job) {
                 document.title = `${title(job)} · mulund`;
                 const actions = [];
+                const source = Number.isInteger(job.checkpoint?.job) ? job.checkpoint : null;
                 const act = async (question, call) => {
                         const answer = await ask(question);
                         if (!answer)
@@ -75,7 +76,7 @@ export function mount({main, crumbs}, id) {
                         }
                 };
                 if (!isFinal(job.state))
-                        actions.push(h('button.button.danger', {type: 'button', onclick: () => act({
+                        actions.push(h('button.button.danger', {type: 'button', disabled: job.cancel_requested === true, onclick: () => act({
                                 title: 'Cancel this run?', action: 'Cancel the run', danger: true,
                                 text: job.state === 'running' ? 'It stops at the next step, after a checkpoint. It can be resumed from there.' : 'It leaves the queue.',
                         }, () => api.cancel(id))}, 'Cancel'));
@@ -100,7 +101,9 @@ export function mount({main, crumbs}, id) {
                 }
                 head.replaceChildren(
                         h('div.head-title', null, h('h1', null, title(job)), pill(job.state),
-                                h('p.sub', null, `#${job.id} · ${job.kind}`, job.config_name ? ` · ${job.config_name}` : '',
+                                job.cancel_requested && !isFinal(job.state) ? h('span.soft', {role: 'status'}, 'stopping at the next step') : null,
+                                h('p.sub', null, `#${job.id} · ${job.kind}`, source ? [' of ', h('a', {href: `#/jobs/${source.job}`}, `#${source.job}`), ` at step ${format.integer(source.step)}`] : '',
+                                        job.config_name ? ` · ${job.config_name}` : '',
                                         (job.tags ?? []).map((t) => h('span.tag', null, t)))),
                         h('div.actions', null, actions));
         }
@@ -346,7 +349,7 @@ function logPanel(id) {
                                 h('div.section-tools', null, h('label.check', null, follow, 'Follow'), h('a', {href: api.logUrl(id), target: '_blank', rel: 'noopener'}, 'The whole log'))),
                         h('div.card', null, cut, empty, text)),
                 async update() {
-                        const part = await api.log(id, next, LOG_BYTES);
+                        const part = await api.log(id, next, LOG_LINES);
                         if (!part.bytes.length)
                                 return;
                         if (next === null && part.cut)
@@ -354,8 +357,8 @@ function logPanel(id) {
                         next = part.next;
                         // One text node, always text.
                         let s = text.textContent + decoder.decode(part.bytes, {stream: true}).replace(/\r\n/g, '\n').replace(/[^\n]*\r(?!\n)/g, '');
-                        if (s.length > 2 * LOG_BYTES) {
-                                s = s.slice(s.indexOf('\n', s.length - LOG_BYTES) + 1);
+                        if (s.length > 2 * LOG_CHARACTERS) {
+                                s = s.slice(s.indexOf('\n', s.length - LOG_CHARACTERS) + 1);
                                 cut.hidden = false;
                         }
                         text.textContent = s;
