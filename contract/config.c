@@ -1,0 +1,506 @@
+/* The configuration, read and written by its table: config.def becomes an array of rows, and everything below walks it.
+ * The enums' members are read and written as int, which the static_asserts allow. */
+#include "contract/config.h"
+
+#include "contract/text.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAMES(tag) const char *const tag##_names[]
+NAMES(vdm_type) = {"mulan_velocity", "mulan_epsilon", "vdm", NULL};
+NAMES(unet_type) = {"vdm", "ldm", NULL};
+NAMES(encoder) = {"unet", "cnn", NULL};
+NAMES(latent_type) = {"topk", "gumbel", "gaussian", NULL};
+NAMES(topk_noise) = {"gamma", "gumbel", NULL};
+NAMES(reparam) = {"true", NULL};
+NAMES(gamma_type) = {"poly_fixedend", "learnable_nnet", "linear", "learnable_scalar", "fixed", NULL};
+NAMES(optimizer) = {"adamw", NULL};
+NAMES(bound_method) = {"sparse", "dense", NULL};
+NAMES(split) = {"train", "test", NULL};
+NAMES(weights) = {"ema", "params", NULL};
+NAMES(sampling_latent) = {"fixed", "random", NULL};
+NAMES(backend) = {"auto", "cpu", "reference", NULL};
+static_assert(ARRAY_LEN(vdm_type_names) == VDM_VDM + 2, "a name for each");
+static_assert(ARRAY_LEN(unet_type_names) == UNET_LDM + 2, "a name for each");
+static_assert(ARRAY_LEN(encoder_names) == ENCODER_CNN + 2, "a name for each");
+static_assert(ARRAY_LEN(latent_type_names) == LATENT_GAUSSIAN + 2, "a name for each");
+static_assert(ARRAY_LEN(topk_noise_names) == TOPK_NOISE_GUMBEL + 2, "a name for each");
+static_assert(ARRAY_LEN(gamma_type_names) == GAMMA_FIXED + 2, "a name for each");
+static_assert(ARRAY_LEN(bound_method_names) == BOUND_DENSE + 2, "a name for each");
+static_assert(ARRAY_LEN(split_names) == SPLIT_TEST + 2, "a name for each");
+static_assert(ARRAY_LEN(weights_names) == WEIGHTS_PARAMS + 2, "a name for each");
+static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_RANDOM + 2, "a name for each");
+static_assert(ARRAY_LEN(backend_names) == BACKEND_REFERENCE + 2, "a name for each");
+
+enum row_type { ROW_BOOL, ROW_INT, ROW_REAL, ROW_OPTIONAL_REAL, ROW_STRING, ROW_CHOICE };
+
+struct row {
+        const char *path;
+        enum row_type type;
+        size_t offset;
+        int64_t min, max; /* INT; STRING: max is bytes */
+        double real_min, real_max;
+        const char *const *names; /* CHOICE */
+        int64_t default_;         /* BOOL, INT, CHOICE */
+        double real_default;
+        const char *string_default;
+        const char *unit, *text;
+};
+
+#define AT(m) .offset = offsetof(struct config, m)
+#define BOOL(p, m, d, t) {.path = p, .type = ROW_BOOL, AT(m), .default_ = d, .text = t},
+#define INT(p, m, d, lo, hi, u, t)                                                                                     \
+        {.path = p, .type = ROW_INT, AT(m), .min = lo, .max = hi, .default_ = d, .unit = u, .text = t},
+#define REAL(p, m, d, lo, hi, u, t)                                                                                    \
+        {.path = p, .type = ROW_REAL, AT(m), .real_min = lo, .real_max = hi, .real_default = d, .unit = u, .text = t},
+#define OPTIONAL_REAL(p, m, lo, hi, u, t)                                                                              \
+        {.path = p,                                                                                                    \
+         .type = ROW_OPTIONAL_REAL,                                                                                    \
+         AT(m),                                                                                                        \
+         .real_min = lo,                                                                                               \
+         .real_max = hi,                                                                                               \
+         .real_default = NAN,                                                                                          \
+         .unit = u,                                                                                                    \
+         .text = t},
+#define STRING(p, m, d, n, t) {.path = p, .type = ROW_STRING, AT(m), .max = n, .string_default = d, .text = t},
+#define CHOICE(p, m, tag, d, t)                                                                                        \
+        {.path = p, .type = ROW_CHOICE, AT(m), .names = tag##_names, .default_ = d, .text = t},
+static const struct row rows[] = {
+#include "contract/config.def"
+};
+#undef BOOL
+#undef INT
+#undef REAL
+#undef OPTIONAL_REAL
+#undef STRING
+#undef CHOICE
+
+/* A choice is stored through a pointer to int. */
+#define BOOL(...)
+#define INT(...)
+#define REAL(...)
+#define OPTIONAL_REAL(...)
+#define STRING(...)
+#define CHOICE(p, m, tag, d, t) static_assert(sizeof(enum tag) == sizeof(int), p);
+#include "contract/config.def"
+#undef BOOL
+#undef INT
+#undef REAL
+#undef OPTIONAL_REAL
+#undef STRING
+#undef CHOICE
+
+#define PATH_MAX_BYTES 64 /* longer than any path of the table */
+
+static void *member(const struct row *row, struct config *c)
+{
+        return (char *)c + row->offset;
+}
+
+static const void *member_const(const struct row *row, const struct config *c)
+{
+        return (const char *)c + row->offset;
+}
+
+static void set_default(const struct row *row, struct config *c)
+{
+        void *m = member(row, c);
+
+        switch (row->type) {
+        case ROW_BOOL:
+                *(bool *)m = row->default_;
+                break;
+        case ROW_INT:
+                *(int64_t *)m = row->default_;
+                break;
+        case ROW_REAL:
+        case ROW_OPTIONAL_REAL:
+                *(double *)m = row->real_default;
+                break;
+        case ROW_STRING:
+                memcpy(m, row->string_default, strlen(row->string_default) + 1);
+                break;
+        case ROW_CHOICE:
+                *(int *)m = (int)row->default_;
+                break;
+        }
+}
+
+void config_defaults(struct config *ret)
+{
+        memset(ret, 0, sizeof *ret);
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+                set_default(&rows[i], ret);
+}
+
+static const struct row *find_row(const char *path)
+{
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+                if (!strcmp(rows[i].path, path))
+                        return &rows[i];
+        return NULL;
+}
+
+/* Whether a key of the table lies below path: "model" of "model.sm_n_embd". */
+static bool is_section(const char *path)
+{
+        size_t n = strlen(path);
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+                if (!strncmp(rows[i].path, path, n) && rows[i].path[n] == '.')
+                        return true;
+        return false;
+}
+
+/* ---- reading */
+
+/* The value as an error's text shows it: numbers as written, of the rest only what it is (no echo of the caller). */
+static const char *show(const json_t *v, char buf[40])
+{
+        static const char *const kinds[] = {
+                [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
+                [JSON_TRUE] = "true",        [JSON_FALSE] = "false",    [JSON_NULL] = "null",
+        };
+        size_t n;
+
+        if (!json_is_number(v))
+                return kinds[json_typeof(v)];
+        n = json_dumpb(v, buf, 39, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+        buf[MIN(n, (size_t)39)] = 0;
+        return buf;
+}
+
+static int read_int(const struct row *row, const char *pointer, const json_t *v, int64_t *m, struct errors *errs)
+{
+        char shown[40];
+
+        if (!json_is_integer(v) || json_integer_value(v) < row->min || json_integer_value(v) > row->max)
+                return errors_add(errs, -EINVAL, pointer, "%s is not an integer in %lld..%lld", show(v, shown),
+                                  (long long)row->min, (long long)row->max);
+        *m = json_integer_value(v);
+        return 0;
+}
+
+static int read_real(const struct row *row, const char *pointer, const json_t *v, double *m, struct errors *errs)
+{
+        double d = json_number_value(v);
+        char shown[40];
+
+        if (!json_is_number(v) || !(d >= row->real_min && d <= row->real_max))
+                return errors_add(errs, -EINVAL, pointer, "%s is not %sa number in %g..%g", show(v, shown),
+                                  row->type == ROW_OPTIONAL_REAL ? "null or " : "", row->real_min, row->real_max);
+        *m = d;
+        return 0;
+}
+
+static int read_string(const struct row *row, const char *pointer, const json_t *v, char *m, struct errors *errs)
+{
+        const char *s = json_string_value(v);
+        char shown[40];
+
+        if (!s)
+                return errors_add(errs, -EINVAL, pointer, "%s is not a string", show(v, shown));
+        if (strlen(s) != json_string_length(v) || !text_is_printable(s, (size_t)row->max))
+                return errors_add(errs, -EINVAL, pointer, "the string is not 1..%lld bytes of printable text",
+                                  (long long)row->max);
+        memcpy(m, s, strlen(s) + 1);
+        return 0;
+}
+
+static int read_choice(const struct row *row, const char *pointer, const json_t *v, int *m, struct errors *errs)
+{
+        const char *s = json_string_value(v);
+        char shown[40], list[200] = "";
+        size_t n = 0;
+        int i;
+
+        for (i = 0; row->names[i]; i++) {
+                if (s && strlen(s) == json_string_length(v) && !strcmp(row->names[i], s)) {
+                        *m = i;
+                        return 0;
+                }
+                n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", row->names[i]);
+                assert(n < sizeof list);
+        }
+        return errors_add(errs, -EINVAL, pointer, i > 1 ? "%s is not one of %s" : "%s is not \"%s\"",
+                          s ? "the string" : show(v, shown), list);
+}
+
+static void read_row(const struct row *row, const char *pointer, const json_t *v, struct config *c, struct errors *errs)
+{
+        void *m = member(row, c);
+        char shown[40];
+
+        switch (row->type) {
+        case ROW_BOOL:
+                if (json_is_boolean(v))
+                        *(bool *)m = json_is_true(v);
+                else
+                        (void)errors_add(errs, -EINVAL, pointer, "%s is not true or false", show(v, shown));
+                break;
+        case ROW_INT:
+                (void)read_int(row, pointer, v, m, errs);
+                break;
+        case ROW_OPTIONAL_REAL:
+                if (json_is_null(v)) {
+                        *(double *)m = NAN;
+                        break;
+                }
+                /* fall through */
+        case ROW_REAL:
+                (void)read_real(row, pointer, v, m, errs);
+                break;
+        case ROW_STRING:
+                (void)read_string(row, pointer, v, m, errs);
+                break;
+        case ROW_CHOICE:
+                (void)read_choice(row, pointer, v, m, errs);
+                break;
+        }
+}
+
+/* The members of an object at path ("" for the document). Sections nest as deep as the table's paths do. */
+static void read_object(const json_t *o, const char *path, const char *pointer, struct config *c, struct errors *errs)
+{
+        const char *key;
+        json_t *v;
+
+        json_object_foreach((json_t *)o, key, v)
+        {
+                char below[PATH_MAX_BYTES], where[sizeof((struct error *)0)->path];
+                int n = snprintf(below, sizeof below, "%s%s%s", path, *path ? "." : "", key);
+                /* a key with a dot would be taken for a path; one that is cut is in no table */
+                bool known = n < (int)sizeof below && !strchr(key, '.');
+                const struct row *row = known ? find_row(below) : NULL;
+
+                json_pointer_append(where, sizeof where, pointer, key);
+                if (row)
+                        read_row(row, where, v, c, errs);
+                else if (!known || !is_section(below))
+                        (void)errors_add(errs, -EINVAL, where, "there is no such key");
+                else if (!json_is_object(v))
+                        (void)errors_add(errs, -EINVAL, where, "expected an object");
+                else
+                        read_object(v, below, where, c, errs);
+        }
+}
+
+int config_from_json(const json_t *document, struct config *ret, struct errors *errs)
+{
+        size_t before = errs->n;
+        struct config c;
+
+        config_defaults(&c);
+        if (!json_is_object(document))
+                return errors_add(errs, -EINVAL, "", "expected an object");
+        read_object(document, "", "", &c, errs);
+        /* a check of values that were refused would only repeat the complaint about their defaults */
+        if (errs->n == before)
+                (void)config_check(&c, errs);
+        if (errs->n > before)
+                return -EINVAL;
+        *ret = c;
+        return 0;
+}
+
+/* ---- checks across rows */
+
+int config_check(const struct config *c, struct errors *errs)
+{
+        static const unsigned schedules_vdm = 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LEARNABLE_SCALAR | 1U << GAMMA_FIXED;
+        static const unsigned schedules_mulan = 1U << GAMMA_POLY_FIXEDEND | 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LINEAR;
+        bool vdm = c->vdm_type == VDM_VDM;
+        const struct {
+                bool wrong;
+                const char *pointer, *text;
+        } checks[] = {
+                {c->sm_n_embd % 32 != 0, "/model/sm_n_embd", "is not a multiple of 32 (the norms have 32 groups)"},
+                {c->gamma_min >= c->gamma_max, "/model/gamma_max", "is not above gamma_min"},
+                {vdm && !(schedules_vdm >> c->gamma_type & 1), "/model/gamma_type",
+                 "vdm has the schedules learnable_nnet, learnable_scalar, fixed"},
+                {!vdm && !(schedules_mulan >> c->gamma_type & 1), "/model/gamma_type",
+                 "mulan has the schedules poly_fixedend, learnable_nnet, linear"},
+                {vdm && c->unet_type == UNET_LDM, "/model/unet_type", "vdm has one time an image; ldm takes one a pixel"},
+                {!vdm && c->unet_type == UNET_LDM, "/model/unet_type", "ldm is not computed in this release; vdm is"},
+                {!vdm && c->encoder == ENCODER_CNN, "/model/encoder", "cnn is not computed in this release; unet is"},
+                {!vdm && c->latent_type == LATENT_GUMBEL, "/model/latent_type",
+                 "gumbel is not computed in this release; topk is"},
+                {!vdm && c->latent_type == LATENT_GAUSSIAN, "/model/latent_type",
+                 "gaussian is not computed in this release; topk is"},
+                {!vdm && c->latent_type == LATENT_TOPK && c->latent_k > c->latent_size, "/model/latent_k",
+                 "is above latent_size"},
+                {c->vdm_type == VDM_MULAN_VELOCITY && c->sm_n_timesteps > 0, "/model/sm_n_timesteps",
+                 "mulan_velocity has continuous time only: 0"},
+                {c->lr_decay && c->num_steps_lr_warmup >= c->num_steps_train, "/training/num_steps_lr_warmup",
+                 "with lr_decay the warm-up ends before num_steps_train"},
+        };
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(checks); i++)
+                if (checks[i].wrong)
+                        r = errors_add(errs, -EINVAL, checks[i].pointer, "%s", checks[i].text);
+        return r;
+}
+
+/* ---- writing */
+
+static json_t *row_to_json(const struct row *row, const struct config *c)
+{
+        const void *m = member_const(row, c);
+
+        switch (row->type) {
+        case ROW_BOOL:
+                return json_boolean(*(const bool *)m);
+        case ROW_INT:
+                return json_integer(*(const int64_t *)m);
+        case ROW_REAL:
+                return json_real(*(const double *)m);
+        case ROW_OPTIONAL_REAL:
+                return isnan(*(const double *)m) ? json_null() : json_real(*(const double *)m);
+        case ROW_STRING:
+                return json_string(m);
+        case ROW_CHOICE:
+                return json_string(row->names[*(const int *)m]);
+        }
+        return NULL;
+}
+
+/* Sets value (taken, may be NULL) at a dotted path of the table, making objects on the way; -ENOTDIR where something else
+ * is in the way. */
+static int set_path(json_t *document, const char *path, json_t *value)
+{
+        json_t *o = document;
+        char key[PATH_MAX_BYTES];
+
+        for (const char *dot; (dot = strchr(path, '.')); path = dot + 1) {
+                json_t *next;
+
+                (void)snprintf(key, sizeof key, "%.*s", (int)(dot - path), path);
+                next = json_object_get(o, key);
+                if (!next && json_object_set_new(o, key, next = json_object()) < 0)
+                        next = NULL;
+                if (!next || !json_is_object(next)) {
+                        json_decref(value);
+                        return next ? -ENOTDIR : -ENOMEM;
+                }
+                o = next;
+        }
+        return json_object_set_new(o, path, value) < 0 ? -ENOMEM : 0;
+}
+
+json_t *config_to_json(const struct config *c)
+{
+        _cleanup_json_ json_t *document = json_object();
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+                if (!document || set_path(document, rows[i].path, row_to_json(&rows[i], c)) < 0)
+                        return NULL;
+        return TAKE_PTR(document);
+}
+
+/* "model.sm_n_embd" -> "/model/sm_n_embd" */
+static void dotted_to_pointer(const char *dotted, char *buf, size_t size)
+{
+        size_t n = 0;
+
+        if (n + 1 < size)
+                buf[n++] = '/';
+        for (const char *p = dotted; *p && n + 3 < size; p++) {
+                if (*p == '~' || *p == '/') {
+                        buf[n++] = '~';
+                        buf[n++] = *p == '~' ? '0' : '1';
+                } else {
+                        buf[n++] = *p == '.' ? '/' : *p;
+                }
+        }
+        buf[n] = 0;
+}
+
+int config_override(json_t *document, const char *dotted, json_t *value, struct errors *errs)
+{
+        char pointer[sizeof((struct error *)0)->path];
+        int r;
+
+        dotted_to_pointer(dotted, pointer, sizeof pointer);
+        if (!json_is_object(document))
+                return errors_add(errs, -EINVAL, "", "expected an object");
+        if (!find_row(dotted))
+                return errors_add(errs, -EINVAL, pointer, "there is no such key");
+        r = set_path(document, dotted, json_incref(value));
+        if (r == -ENOTDIR)
+                return errors_add(errs, -EINVAL, pointer, "what it lies in is not an object");
+        return r < 0 ? errors_add(errs, r, pointer, "no memory") : 0;
+}
+
+/* ---- schema */
+
+static json_t *row_schema(const struct row *row)
+{
+        static const char *const types[] = {
+                [ROW_BOOL] = "boolean", [ROW_INT] = "integer", [ROW_REAL] = "number", [ROW_STRING] = "string", [ROW_CHOICE] = "string",
+        };
+        struct config defaults;
+        _cleanup_json_ json_t *s = json_object();
+        int r = s ? 0 : -1;
+
+        config_defaults(&defaults);
+        if (row->type == ROW_OPTIONAL_REAL)
+                r |= json_object_set_new(s, "type", json_pack("[ss]", "number", "null"));
+        else
+                r |= json_object_set_new(s, "type", json_string(types[row->type]));
+        r |= json_object_set_new(s, "description", json_string(row->text));
+        r |= json_object_set_new(s, "default", row_to_json(row, &defaults));
+        if (row->unit && *row->unit)
+                r |= json_object_set_new(s, "x-unit", json_string(row->unit));
+        if (row->type == ROW_INT) {
+                r |= json_object_set_new(s, "minimum", json_integer(row->min));
+                r |= json_object_set_new(s, "maximum", json_integer(row->max));
+        } else if (row->type == ROW_REAL || row->type == ROW_OPTIONAL_REAL) {
+                r |= json_object_set_new(s, "minimum", json_real(row->real_min));
+                r |= json_object_set_new(s, "maximum", json_real(row->real_max));
+        } else if (row->type == ROW_STRING) {
+                r |= json_object_set_new(s, "minLength", json_integer(1));
+                r |= json_object_set_new(s, "maxLength", json_integer(row->max));
+        } else if (row->type == ROW_CHOICE) {
+                json_t *names = json_array();
+
+                for (size_t i = 0; row->names[i]; i++)
+                        r |= json_array_append_new(names, json_string(row->names[i]));
+                r |= json_object_set_new(s, "enum", names);
+        }
+        return r ? NULL : TAKE_PTR(s);
+}
+
+static json_t *object_schema(void)
+{
+        return json_pack("{s:s, s:b, s:{}}", "type", "object", "additionalProperties", 0, "properties");
+}
+
+json_t *config_schema(void)
+{
+        _cleanup_json_ json_t *schema = object_schema();
+
+        if (!schema || json_object_set_new(schema, "$schema", json_string("https://json-schema.org/draft/2020-12/schema")) < 0 ||
+            json_object_set_new(schema, "title", json_string("mulund job configuration")) < 0)
+                return NULL;
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                const char *key = rows[i].path;
+                json_t *o = json_object_get(schema, "properties");
+
+                for (const char *dot; (dot = strchr(key, '.')); key = dot + 1) {
+                        char section[PATH_MAX_BYTES];
+
+                        (void)snprintf(section, sizeof section, "%.*s", (int)(dot - key), key);
+                        if (!json_object_get(o, section) && json_object_set_new(o, section, object_schema()) < 0)
+                                return NULL;
+                        o = json_object_get(json_object_get(o, section), "properties");
+                }
+                if (json_object_set_new(o, key, row_schema(&rows[i])) < 0)
+                        return NULL;
+        }
+        return TAKE_PTR(schema);
+}

@@ -1,0 +1,75 @@
+#include "contract/text.h"
+
+#include <stdint.h>
+#include <string.h>
+
+bool text_is_plain_name(const char *s, size_t max_bytes)
+{
+        size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_");
+
+        return n && n <= max_bytes && !s[n] && s[0] != '.';
+}
+
+bool text_is_digest(const char *s)
+{
+        return strspn(s, "0123456789abcdef") == 32 && !s[32];
+}
+
+/* Decodes one character of valid UTF-8 (RFC 3629: shortest form, no surrogates, at most U+10FFFF); 0: it is not. */
+static size_t decode(const unsigned char *s, size_t size, uint32_t *ret)
+{
+        static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+        size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc0 ? 2 : 0;
+        uint32_t c = n == 1 ? s[0] : s[0] & (0x7fU >> n);
+
+        if (!n || n > size || s[0] > 0xf4)
+                return 0;
+        for (size_t i = 1; i < n; i++) {
+                if ((s[i] & 0xc0) != 0x80)
+                        return 0;
+                c = c << 6 | (s[i] & 0x3f);
+        }
+        if (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+                return 0;
+        *ret = c;
+        return n;
+}
+
+size_t text_valid_utf8(const char *s, size_t size)
+{
+        size_t at = 0, n;
+        uint32_t c;
+
+        while (at < size && (n = decode((const unsigned char *)s + at, size - at, &c)))
+                at += n;
+        return at;
+}
+
+static bool is_invisible(uint32_t c)
+{
+        static const struct {
+                uint32_t from, to;
+        } ranges[] = {
+                {0, 0x1f}, {0x7f, 0x9f}, {0x200e, 0x200f}, {0x2028, 0x202e}, {0x2066, 0x2069}, {0xfeff, 0xfeff},
+        };
+
+        for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
+                if (c >= ranges[i].from && c <= ranges[i].to)
+                        return true;
+        return false;
+}
+
+bool text_is_printable(const char *s, size_t max_bytes)
+{
+        size_t size = strlen(s), at = 0, n;
+        uint32_t c;
+
+        if (!size || size > max_bytes)
+                return false;
+        for (; at < size; at += n) {
+                n = decode((const unsigned char *)s + at, size - at, &c);
+                if (!n || is_invisible(c))
+                        return false;
+        }
+        return true;
+}

@@ -1,0 +1,294 @@
+/* Events, commands, assignments: what is written is read back, what is hostile is refused. */
+#include "contract/event.h"
+#include "contract/text.h"
+
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Every line of the protocol, one a type and its corners. */
+static const char *const lines[] = {
+        "{\"type\":\"hello\",\"protocol\":1,\"job\":3,\"attempt\":7,\"pid\":123}",
+        "{\"type\":\"start\",\"seq\":1,\"step\":0,\"steps\":3000,\"memory_bytes\":1,\"parameters\":1,\"backend\":\"cpu\",\"threads\":2}",
+        "{\"type\":\"progress\",\"seq\":2,\"step\":10,\"steps\":3000,\"images_per_second\":11.5,\"seconds_left\":2000.0}",
+        "{\"type\":\"progress\",\"seq\":2,\"step\":10,\"steps\":3000,\"images_per_second\":null,\"seconds_left\":null}",
+        "{\"type\":\"scalars\",\"seq\":3,\"step\":[1,2],\"time_ms\":[5,6],\"columns\":{\"train/bpd\":[9.1,\"NaN\"],"
+        "\"caf\xc3\xa9 loss\":[\"-Infinity\",\"Infinity\"]}}",
+        "{\"type\":\"artifact\",\"seq\":4,\"kind\":\"checkpoint\",\"step\":1000,\"name\":\"step-1000.safetensors\",\"bytes\":1,"
+        "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"metric\":7.25}",
+        "{\"type\":\"artifact\",\"seq\":4,\"kind\":\"image\",\"step\":1000,\"name\":\"a.png\",\"bytes\":0,"
+        "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"metric\":null}",
+        "{\"type\":\"done\",\"seq\":5,\"result\":{\"bpd\":3.21,\"parts\":{\"recon\":0.01}}}",
+        "{\"type\":\"done\",\"seq\":5,\"result\":null}",
+        "{\"type\":\"stopped\",\"seq\":6,\"step\":1200}",
+        "{\"type\":\"error\",\"seq\":7,\"class\":\"numeric\",\"detail\":\"loss is NaN\\nat step 17\",\"step\":17}",
+};
+
+static void every_line_comes_back_as_it_was(void **state _unused_)
+{
+        for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+                _cleanup_(event_done) struct event e = {0}, again = {0};
+                _cleanup_(buf_done) struct buf b = BUF_INIT(2 * EVENT_LINE_MAX), b2 = BUF_INIT(2 * EVENT_LINE_MAX);
+                _cleanup_json_ json_t *in = NULL, *out = NULL;
+                struct error err;
+
+                if (event_decode(lines[i], strlen(lines[i]), &e, &err) < 0)
+                        fail_msg("%s: %s %s", lines[i], err.path, err.text);
+                assert_int_equal(event_encode(&e, &b, &err), 0);
+                assert_int_equal(b.data[b.size - 1], '\n');
+                assert_null(memchr(b.data, '\n', b.size - 1));
+                assert_int_equal(json_parse(lines[i], strlen(lines[i]), &in, NULL), 0);
+                assert_int_equal(json_parse(b.data, b.size, &out, NULL), 0);
+                if (!json_equal(in, out))
+                        fail_msg("%s came back as %s", lines[i], b.data);
+                assert_int_equal(event_decode(b.data, b.size - 1, &again, &err), 0);
+                assert_int_equal(event_encode(&again, &b2, &err), 0);
+                assert_string_equal(b.data, b2.data);
+        }
+}
+
+static void members_are_where_they_belong(void **state _unused_)
+{
+        _cleanup_(event_done) struct event e = {0};
+
+        assert_int_equal(event_decode(lines[4], strlen(lines[4]), &e, NULL), 0);
+        assert_int_equal(e.type, EVENT_SCALARS);
+        assert_int_equal(e.seq, 3);
+        assert_int_equal(e.step, 1);
+        assert_int_equal(e.n_rows, 2);
+        assert_int_equal(e.n_columns, 2);
+        assert_string_equal(e.column_name[0], "train/bpd");
+        assert_true(e.column[0][0] == 9.1 && isnan(e.column[0][1]) && e.column[1][0] == -INFINITY);
+        event_done(&e);
+        assert_int_equal(event_decode(lines[3], strlen(lines[3]), &e, NULL), 0);
+        assert_true(isnan(e.images_per_second) && isnan(e.seconds_left));
+}
+
+/* Each member left out, of the wrong type, and a strange one put in. */
+static void a_member_too_few_or_too_many_is_refused(void **state _unused_)
+{
+        for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+                _cleanup_json_ json_t *whole = NULL;
+                const char *key;
+                json_t *v;
+
+                assert_int_equal(json_parse(lines[i], strlen(lines[i]), &whole, NULL), 0);
+                json_object_foreach(whole, key, v)
+                {
+                        for (int how = 0; how < 3; how++) {
+                                _cleanup_json_ json_t *o = json_copy(whole);
+                                _cleanup_(freep) char *text = NULL;
+                                struct event e;
+                                struct error err;
+                                char pointer[100] = "/";
+
+                                strcat(pointer, key);
+                                if (how == 0)
+                                        json_object_del(o, key);
+                                else if (how == 1)
+                                        json_object_set_new(o, key, json_true());
+                                else
+                                        json_object_set_new(o, "strange", json_true());
+                                text = json_to_text(o);
+                                assert_int_equal(event_decode(text, strlen(text), &e, &err), -EINVAL);
+                                if (how < 2 && strcmp(key, "type"))
+                                        assert_string_equal(err.path, pointer);
+                        }
+                }
+        }
+}
+
+static void hostile_lines_are_refused(void **state _unused_)
+{
+#define ARTIFACT(name)                                                                                                 \
+        "{\"type\":\"artifact\",\"seq\":4,\"kind\":\"image\",\"step\":1,\"name\":\"" name                              \
+        "\",\"bytes\":1,\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"metric\":null}"
+#define SCALARS(step, time, columns)                                                                                   \
+        "{\"type\":\"scalars\",\"seq\":3,\"step\":" step ",\"time_ms\":" time ",\"columns\":" columns "}"
+        static const char *const hostile[] = {
+                "",
+                "null",
+                "[]",
+                "{}",
+                "{\"type\":\"bye\",\"seq\":1}",
+                "{\"type\":\"done\",\"seq\":0,\"result\":null}",
+                "{\"type\":\"done\",\"seq\":-1,\"result\":null}",
+                "{\"type\":\"done\",\"seq\":9007199254740992,\"result\":null}",
+                "{\"type\":\"done\",\"seq\":1.0,\"result\":null}",
+                "{\"type\":\"done\",\"seq\":1,\"result\":[]}",
+                "{\"type\":\"done\",\"seq\":1,\"result\":null} x",
+                "{\"type\":\"done\\u0000\",\"seq\":1,\"result\":null}",
+                "{\"type\":\"hello\",\"protocol\":1,\"job\":0,\"attempt\":7,\"pid\":123}",
+                "{\"type\":\"progress\",\"seq\":2,\"step\":1,\"steps\":3,\"images_per_second\":\"Infinity\",\"seconds_left\":1}",
+                ARTIFACT(""),
+                ARTIFACT("."),
+                ARTIFACT(".."),
+                ARTIFACT(".hidden"),
+                ARTIFACT("../x"),
+                ARTIFACT("a/b"),
+                ARTIFACT("a\\\\b"),
+                ARTIFACT("a b"),
+                ARTIFACT("caf\xc3\xa9"),
+                ARTIFACT("a\\u0000b"),
+                SCALARS("[]", "[]", "{\"a\":[]}"),
+                SCALARS("[1]", "[1]", "{}"),
+                SCALARS("[1]", "[1]", "[]"),
+                SCALARS("[1,2]", "[1]", "{\"a\":[1,2]}"),
+                SCALARS("[1]", "[1]", "{\"a\":[1,2]}"),
+                SCALARS("[1]", "[1]", "{\"a\":[null]}"),
+                SCALARS("[1]", "[1]", "{\"a\":[\"nan\"]}"),
+                SCALARS("[1]", "[1]", "{\"a\":1}"),
+                SCALARS("[-1]", "[1]", "{\"a\":[1]}"),
+                SCALARS("[1.5]", "[1]", "{\"a\":[1]}"),
+                SCALARS("[1]", "[-1]", "{\"a\":[1]}"),
+                SCALARS("[1]", "[1]", "{\"\":[1]}"),
+                SCALARS("[1]", "[1]", "{\"a\\nb\":[1]}"),
+                SCALARS("[1]", "[1]", "{\"\\u202e\":[1]}"),
+                SCALARS("[1]", "[1]", "{\"a\xff\":[1]}"),
+                "{\"type\":\"error\",\"seq\":7,\"class\":\"cosmic\",\"detail\":\"\",\"step\":17}",
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(hostile); i++) {
+                struct event e;
+                struct error err;
+
+                if (event_decode(hostile[i], strlen(hostile[i]), &e, &err) != -EINVAL)
+                        fail_msg("taken: %s", hostile[i]);
+        }
+}
+
+static void sizes_are_bounded(void **state _unused_)
+{
+        _cleanup_(freep) char *big = calloc(1, EVENT_LINE_MAX + 2);
+        _cleanup_(buf_done) struct buf b = BUF_INIT(2 * EVENT_LINE_MAX);
+        struct event e;
+        struct error err;
+
+        memset(big, ' ', EVENT_LINE_MAX + 1);
+        memcpy(big, lines[9], strlen(lines[9]));
+        assert_int_equal(event_decode(big, EVENT_LINE_MAX + 1, &e, &err), -EINVAL);
+        assert_int_equal(event_decode(big, EVENT_LINE_MAX, &e, &err), 0);
+        event_done(&e);
+
+        /* rows and columns at their limits and one above */
+        for (int over = 0; over < 4; over++) {
+                int n_rows = over & 2 ? 1 : EVENT_ROWS_MAX + (over & 1), n_columns = over & 2 ? EVENT_COLUMNS_MAX + (over & 1) : 1;
+
+                buf_clear(&b);
+                assert_int_equal(buf_printf(&b, NULL, "{\"type\":\"scalars\",\"seq\":3,\"step\":[0"), 0);
+                for (int i = 1; i < n_rows; i++)
+                        assert_int_equal(buf_printf(&b, NULL, ",%d", i), 0);
+                assert_int_equal(buf_printf(&b, NULL, "],\"time_ms\":[0"), 0);
+                for (int i = 1; i < n_rows; i++)
+                        assert_int_equal(buf_printf(&b, NULL, ",%d", i), 0);
+                assert_int_equal(buf_printf(&b, NULL, "],\"columns\":{"), 0);
+                for (int c = 0; c < n_columns; c++) {
+                        assert_int_equal(buf_printf(&b, NULL, "%s\"c%d\":[0", c ? "," : "", c), 0);
+                        for (int i = 1; i < n_rows; i++)
+                                assert_int_equal(buf_printf(&b, NULL, ",%d", i), 0);
+                        assert_int_equal(buf_printf(&b, NULL, "]"), 0);
+                }
+                assert_int_equal(buf_printf(&b, NULL, "}}"), 0);
+                assert_int_equal(event_decode(b.data, b.size, &e, &err), over & 1 ? -EINVAL : 0);
+                if (!(over & 1))
+                        event_done(&e);
+        }
+
+        /* what is too long for a line is not written */
+        e = (struct event){.type = EVENT_ERROR, .seq = 1, .detail = big};
+        memset(big, 'x', EVENT_LINE_MAX + 1);
+        buf_clear(&b);
+        assert_int_equal(event_encode(&e, &b, &err), -E2BIG);
+        assert_int_equal(b.size, 0);
+}
+
+static void commands_come_back_and_the_rest_is_refused(void **state _unused_)
+{
+        static const char *const good[] = {"{\"ack\":6}\n", "{\"ack\":0}\n", "{\"command\":\"checkpoint\"}\n", "{\"command\":\"stop\"}\n"};
+        static const char *const bad[] = {"{}", "{\"ack\":-1}", "{\"ack\":1,\"command\":\"stop\"}", "{\"command\":\"\"}",
+                                          "{\"command\":\"jump\"}", "{\"command\":1}", "[]", "{\"ack\":\"1\"}", "6"};
+
+        for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+                _cleanup_(buf_done) struct buf b = BUF_INIT(1000);
+                struct command c;
+
+                assert_int_equal(command_decode(good[i], strlen(good[i]), &c, NULL), 0);
+                assert_int_equal(command_encode(&c, &b, NULL), 0);
+                assert_string_equal(b.data, good[i]);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+                struct command c;
+                struct error err;
+
+                if (command_decode(bad[i], strlen(bad[i]), &c, &err) != -EINVAL)
+                        fail_msg("taken: %s", bad[i]);
+        }
+}
+
+static void assignments_come_back_and_are_strict(void **state _unused_)
+{
+        static const char text[] =
+                "{\"job\":3,\"attempt\":7,\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{\"name\":\"photos32\",\"path\":\"/x\","
+                "\"digest\":\"00\"},\"folder\":\"/state/jobs/3\",\"socket\":\"/state/worker.sock\",\"checkpoints\":[{\"path\":\"/y\","
+                "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":1000},{\"path\":\"/z\","
+                "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":0}]}";
+        static const char *const paths[] = {"job", "attempt", "kind", "config", "dataset", "folder", "socket", "checkpoints"};
+        _cleanup_json_ json_t *in = NULL, *out = NULL;
+        struct assignment a;
+        struct error err;
+
+        assert_int_equal(json_parse(text, strlen(text), &in, NULL), 0);
+        if (assignment_from_json(in, &a, &err) < 0)
+                fail_msg("%s %s", err.path, err.text);
+        assert_int_equal(a.kind, JOB_EVALUATE);
+        assert_int_equal(a.n_checkpoints, 2);
+        out = assignment_to_json(&a);
+        assignment_done(&a);
+        assert_true(json_equal(in, out));
+        for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+                _cleanup_json_ json_t *o = json_copy(in);
+
+                json_object_del(o, paths[i]);
+                assert_int_equal(assignment_from_json(o, &a, &err), -EINVAL);
+                json_object_set_new(o, paths[i], json_true());
+                assert_int_equal(assignment_from_json(o, &a, &err), -EINVAL);
+        }
+        json_object_set_new(json_array_get(json_object_get(in, "checkpoints"), 1), "xxh128", json_string("0"));
+        assert_int_equal(assignment_from_json(in, &a, &err), -EINVAL);
+        assert_string_equal(err.path, "/checkpoints/1/xxh128");
+}
+
+static void texts_are_told_apart(void **state _unused_)
+{
+        assert_true(text_is_plain_name("step-1_000.png", 20));
+        assert_false(text_is_plain_name("step-1000.png", 5));
+        assert_true(text_is_printable("\xf0\x9f\x98\x80 ok", 10));
+        assert_false(text_is_printable("\xc0\x80", 10));         /* not the shortest form */
+        assert_false(text_is_printable("\xed\xa0\x80", 10));     /* a surrogate */
+        assert_false(text_is_printable("\xf4\x90\x80\x80", 10)); /* above U+10FFFF */
+        assert_false(text_is_printable("\xc2\x85", 10));         /* a C1 control */
+        assert_int_equal(text_valid_utf8("ab\xc3", 3), 2);
+        assert_int_equal(text_valid_utf8("ab\xc3\xa9", 4), 4);
+        assert_false(text_is_digest("0123456789ABCDEF0123456789ABCDEF"));
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(every_line_comes_back_as_it_was),
+                cmocka_unit_test(members_are_where_they_belong),
+                cmocka_unit_test(a_member_too_few_or_too_many_is_refused),
+                cmocka_unit_test(hostile_lines_are_refused),
+                cmocka_unit_test(sizes_are_bounded),
+                cmocka_unit_test(commands_come_back_and_the_rest_is_refused),
+                cmocka_unit_test(assignments_come_back_and_are_strict),
+                cmocka_unit_test(texts_are_told_apart),
+        };
+
+        return cmocka_run_group_tests_name("event", tests, NULL, NULL);
+}
