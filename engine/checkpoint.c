@@ -217,7 +217,7 @@ static int reader_open(struct reader *x, struct error *err)
                 return altered(x, err, "is not a regular file; expected a checkpoint");
         x->file_bytes = st.st_size;
         x->begin = calloc(SECTION_N * x->p->n + 1, sizeof *x->begin);
-        x->piece = malloc(PIECE_BYTES);
+        x->piece = malloc((size_t)MIN((int64_t)PIECE_BYTES, x->file_bytes) + 1); /* no piece is longer than the file */
         return x->begin && x->piece ? 0 : error_set(err, -ENOMEM, x->path, "no memory to read it");
 }
 
