@@ -425,7 +425,6 @@ static int check_header(struct reader *x, int64_t *ret_step, struct error *err)
 {
         _cleanup_json_ json_t *root = NULL;
         const char *key;
-        json_t *v;
         int r = read_header(x, &root, err);
 
         if (r >= 0)
@@ -436,7 +435,10 @@ static int check_header(struct reader *x, int64_t *ret_step, struct error *err)
                                         err);
         if (r < 0)
                 return r;
-        json_object_foreach(root, key, v) return altered(x, err, "has a tensor %.100s, which the model has not", key);
+        /* what nobody took */
+        key = json_object_iter_key(json_object_iter(root));
+        if (key)
+                return altered(x, err, "has a tensor %.100s, which the model has not", key);
         return check_tiling(x, err);
 }
 

@@ -20,12 +20,38 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <cmocka.h>
 
 static char folder[64], socket_path[96], spool_path[96];
 static struct assignment assignment;
+
+/* The channel of this program calls these two, and not the C library's; each fails as often as is said here. */
+static int fdatasync_failures, ftruncate_failures;
+int fdatasync(int fd);
+int ftruncate(int fd, off_t size);
+
+static int fails(int *times)
+{
+        if (*times > 0) {
+                --*times;
+                errno = EIO;
+                return 1;
+        }
+        return 0;
+}
+
+int fdatasync(int fd)
+{
+        return fails(&fdatasync_failures) ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+int ftruncate(int fd, off_t size)
+{
+        return fails(&ftruncate_failures) ? -1 : (int)syscall(SYS_ftruncate, fd, size);
+}
 
 static int set_up(void **state _unused_)
 {
@@ -418,6 +444,31 @@ static void a_full_disk_leaves_no_half_line(void **state _unused_)
         assert_spool(11);
 }
 
+static void what_cannot_be_synced_is_not_recorded(void **state _unused_)
+{
+        struct channel *ch = open_channel();
+        struct error err = {0};
+
+        send_events(ch, 1, 1);
+        fdatasync_failures = 1;
+        assert_int_equal(send_event(ch, 2, true, &err), -EIO);
+        assert_string_equal(err.path, spool_path);
+        assert_spool(1);
+        /* nor can it be cut back: twice in vain, then the next event does it first */
+        fdatasync_failures = 1;
+        ftruncate_failures = 3;
+        assert_int_equal(send_event(ch, 2, true, &err), -EIO);
+        assert_int_equal(send_event(ch, 2, false, &err), -EIO);
+        assert_int_equal(ftruncate_failures, 0);
+        send_events(ch, 2, 2);
+        assert_spool(2);
+        fdatasync_failures = 1; /* closing cuts it too */
+        ftruncate_failures = 1;
+        assert_int_equal(send_event(ch, 3, true, &err), -EIO);
+        ch = channel_close(ch);
+        assert_spool(2);
+}
+
 static void an_event_that_is_no_event_is_not_recorded(void **state _unused_)
 {
         struct channel *ch = open_channel();
@@ -648,6 +699,7 @@ int main(void)
                 T(no_daemon_costs_less_than_a_millisecond),
                 T(a_daemon_that_does_not_read_holds_nothing_up),
                 T(a_full_disk_leaves_no_half_line),
+                T(what_cannot_be_synced_is_not_recorded),
                 T(an_event_that_is_no_event_is_not_recorded),
                 T(an_attempt_is_one_process),
                 T(what_cannot_work_is_told_at_opening),
