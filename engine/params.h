@@ -34,7 +34,10 @@ const struct param *params_find(const struct params *p, const char *name);
  * values [n_values], padding zero. */
 void params_init(const struct params *p, const struct config *c, uint32_t seed, float *values);
 
-/* Host values by hash (spec 9), for golden cases. */
+/* Host values by hash (spec 9), for golden cases: n values in [-1, 1) of a stream; one parameter's (c may be NULL where
+ * it is no schedule's); all parameters'. */
+void hash_uniform(const char *name, int64_t n, double *ret);
+void params_hash_one(const struct param *q, const struct config *c, float gain, float *values);
 void params_hash(const struct params *p, const struct config *c, float gain, float *values);
 
 DEFINE_CLEANUP(struct params *, params_free);

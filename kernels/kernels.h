@@ -398,7 +398,8 @@ struct adamw_args {
         int64_t n;
         float *w, *m, *v, *ema;
         const float *g;
-        float b1, b2, eps, weight_decay, ema_rate;
+        double b1, b2, ema_rate; /* double: 1 - rate must keep its digits */
+        float eps, weight_decay;
         float clip_norm;            /* 0: off */
         const double *squared_norm; /* of all gradients; for clip_norm */
         const struct step_state *state;
@@ -414,7 +415,8 @@ struct random_normal_args {
         float *y; /* [m, d]: words 0,1 of a quad give elements 0,1; words 2,3 elements 2,3 */
 };
 /* Gamma(shape 1/k, scale 1), [10, m, n]: the image's element is j n + i for y[j, image, i].
- * Marsaglia & Tsang 2000 for shape 1 + 1/k, times U^k; in double; attempt counts the rejections. */
+ * Marsaglia & Tsang 2000 for shape 1 + 1/k, times U^k; in double; attempt counts the rejections. An attempt takes all
+ * four words, so counter[0] is the element itself: words 0, 1 the normal, 2 its acceptance, 3 U; (word + 1/2) / 2^32. */
 struct random_gamma_args {
         const struct step_state *state;
         uint32_t block;
