@@ -549,7 +549,7 @@ static void what_cannot_work_is_told_at_opening(void **state _unused_)
 
 struct unsteady {
         int64_t committed, n_duplicates;
-        int n_hangups;
+        atomic_int n_hangups;
         const char *fault; /* cmocka's asserts belong to the main thread */
         atomic_bool over;
 };
@@ -671,7 +671,7 @@ static void events_arrive_once_and_in_order_over_100_hangups(void **state _unuse
         }
         while ((r = channel_drain(ch, 100, &err)) == -ETIMEDOUT && clock_monotonic_us() < deadline)
                 ;
-        while (*(volatile int *)&u.n_hangups < 100 && r == 0 && clock_monotonic_us() < deadline) {
+        while (atomic_load(&u.n_hangups) < 100 && r == 0 && clock_monotonic_us() < deadline) {
                 assert_int_equal(send_event(ch, ++n, false, NULL), 0);
                 r = channel_drain(ch, 10000, &err);
         }
