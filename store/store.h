@@ -99,6 +99,10 @@ int reader_artifact(struct reader *r, int64_t id, struct artifact_row *ret, stru
 int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user, struct error *err);
 int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, struct error *err);
 
+/* What a crash left half removed: ids above after (0: the first) of marked jobs, and marked artifacts. -ENOENT: no more. */
+int reader_marked_job(struct reader *r, int64_t after, int64_t *ret, struct error *err);
+int reader_marked_artifact(struct reader *r, int64_t after, struct artifact_row *ret, struct error *err);
+
 int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,
                   struct error *err);
 
@@ -120,18 +124,23 @@ void curve_done(struct curve *c);
 
 /* ---- writing */
 
+/* ATTEMPT_NEW, ATTEMPT_END and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same
+ * transaction: a job that is running has an attempt, an outcome that is committed has moved its job. */
 enum write_kind {
         WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued. */
         WRITE_JOB_TRANSITION, /* job id, from, to, trigger, detail; with started/ended/error/result as given */
         WRITE_JOB_CANCEL,     /* job id: cancel_requested of a running job */
         WRITE_JOB_REOPEN,     /* job id, steps, config: a finished or cancelled job is queued again (resume) */
+        WRITE_JOB_MARK,       /* job id: readers do not see it any more; files and rows follow. -EBUSY when not final */
         WRITE_JOB_REMOVE,     /* job id and all its rows (files are gone before) */
         WRITE_ATTEMPT_NEW,    /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
         WRITE_ATTEMPT_PID,    /* attempt id, pid */
         WRITE_ATTEMPT_END,    /* attempt id, ended_us */
         WRITE_EVENTS,         /* attempt id, events in order: those above last_seq are applied, all in this transaction */
+        WRITE_ARTIFACT_MARK,  /* artifact id: readers do not see it any more; its file goes, then the row */
         WRITE_ARTIFACT_REMOVE,/* artifact id */
         WRITE_DATASET,        /* dataset, inserted or replaced */
+        WRITE_DATASETS_CLEAR, /* all data sets: at start, before those of this run */
         WRITE_KIND_N
 };
 

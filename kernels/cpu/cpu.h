@@ -13,6 +13,14 @@ extern const struct kernels V(kernels);
 #define KERNEL(op) int V(op)(const struct op##_args *a);
 #include "kernels/kernels.def"
 #undef KERNEL
+
+int V(norm_new)(struct device *d, const struct norm_shape *shape, struct norm **ret, struct error *err);
+struct norm *V(norm_free)(struct norm *n);
+size_t V(norm_workspace)(const struct norm *n);
+int V(attention_new)(struct device *d, const struct attention_shape *shape, struct attention **ret, struct error *err);
+struct attention *V(attention_free)(struct attention *a);
+size_t V(attention_workspace)(const struct attention *a);
+size_t V(attention_saved)(const struct attention *a);
 #endif
 
 /* The table for this processor. */
@@ -28,10 +36,3 @@ size_t cpu_conv_workspace(const struct conv *c);
 int cpu_dense_new(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err);
 struct dense *cpu_dense_free(struct dense *x);
 size_t cpu_dense_workspace(const struct dense *x);
-int cpu_norm_new(struct device *d, const struct norm_shape *shape, struct norm **ret, struct error *err);
-struct norm *cpu_norm_free(struct norm *n);
-size_t cpu_norm_workspace(const struct norm *n);
-int cpu_attention_new(struct device *d, const struct attention_shape *shape, struct attention **ret, struct error *err);
-struct attention *cpu_attention_free(struct attention *a);
-size_t cpu_attention_workspace(const struct attention *a);
-size_t cpu_attention_saved(const struct attention *a);

@@ -177,6 +177,8 @@ static double real(const json_t *o, const char *key)
 static void verdict(struct golden *g, const char *name, double error, double allowed)
 {
         g->n_compared++;
+        if (g->verbose)
+                (void)printf("%.3f of what is allowed: %s\n", error / allowed, name);
         if (error <= allowed)
                 return;
         g->n_failed++;

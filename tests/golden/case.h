@@ -14,6 +14,7 @@ struct golden {
         int64_t batch;
         double gain;
         int n_failed, n_compared;
+        bool verbose; /* print every comparison's share of what is allowed */
 };
 
 int golden_open(const char *folder, const char *backend, struct golden *ret, struct error *err);

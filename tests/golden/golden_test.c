@@ -1,4 +1,4 @@
-/* golden-test DIR [BACKEND]: runs the golden case in DIR (its case.json says what to do) and compares.
+/* golden-test DIR [BACKEND [verbose]]: runs the golden case in DIR (its case.json says what to do) and compares.
  * 0: everything within 4 times the reference's own float32 error; 1: not; 77: an operation or configuration that this
  * release leaves to a later one, with its reason. */
 #include "tests/golden/case.h"
@@ -835,8 +835,8 @@ int main(int argc, char **argv)
         struct error err;
         int r;
 
-        if (argc < 2 || argc > 3) {
-                (void)fprintf(stderr, "usage: golden-test DIR [BACKEND]\n");
+        if (argc < 2 || argc > 4) {
+                (void)fprintf(stderr, "usage: golden-test DIR [BACKEND [verbose]]\n");
                 return 2;
         }
         r = golden_open(argv[1], argc > 2 ? argv[2] : "cpu", &g, &err);
@@ -848,6 +848,7 @@ int main(int argc, char **argv)
                 (void)printf("FAILED %s: %s: %s\n", argv[1], err.path, err.text);
                 return 1;
         }
+        g.verbose = argc > 3;
         r = run(&g);
         if (r)
                 return r;

@@ -1,0 +1,105 @@
+#include "api/response.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a file is served as: by its kind, a table's also by its name. */
+static const struct {
+        enum artifact_kind kind;
+        const char *suffix, *type, *disposition;
+} types[] = {
+        {ARTIFACT_CHECKPOINT, "", "application/octet-stream", "attachment"},
+        {ARTIFACT_IMAGE, ".png", "image/png", "inline"},
+        {ARTIFACT_TABLE, ".csv", "text/csv; charset=utf-8", "attachment"},
+        {ARTIFACT_TABLE, ".json", "application/json", "attachment"},
+        {ARTIFACT_TABLE, ".npy", "application/octet-stream", "attachment"},
+};
+
+static json_t *artifact_to_json(const struct artifact_row *a)
+{
+        return json_pack("{s:I, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:o}", "id", (json_int_t)a->id, "job", (json_int_t)a->job, "kind",
+                         artifact_kind_names[a->kind], "step", (json_int_t)a->step, "name", a->name, "bytes", (json_int_t)a->bytes,
+                         "xxh128", a->digest, "metric", isnan(a->metric) ? json_null() : json_from_real(a->metric), "created",
+                         json_from_time(a->created_us));
+}
+
+static int add_artifact(const struct artifact_row *a, void *user)
+{
+        return json_array_append_new(user, artifact_to_json(a)) < 0 ? -ENOMEM : 0;
+}
+
+void artifacts_list(struct request *r)
+{
+        struct reader *reader = request_reader(r);
+        _cleanup_json_ json_t *list = json_array();
+        struct job_row j;
+        struct error err;
+        int kind = -1, code;
+
+        if (!reader)
+                return;
+        if (request_query_choice(r, "kind", artifact_kind_names, &kind) < 0) {
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+                return;
+        }
+        code = reader_job(reader, r->id, &j, &err);
+        if (code >= 0) {
+                job_row_done(&j);
+                code = reader_artifacts(reader, r->id, kind, add_artifact, list, &err);
+        }
+        if (code == -ENOENT)
+                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
+        else if (code < 0)
+                problem(r, PROBLEM_INTERNAL, "the artifacts cannot be read");
+        else
+                response_json(r, 200, json_pack("{s:O}", "artifacts", list));
+}
+
+static size_t find_type(const struct artifact_row *a)
+{
+        size_t n = strlen(a->name);
+
+        for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+                size_t m = strlen(types[i].suffix);
+
+                if (types[i].kind == a->kind && n >= m && !strcmp(a->name + n - m, types[i].suffix))
+                        return i;
+        }
+        return 0;
+}
+
+/* The file is found by the row's id and its plain name: nothing of the request reaches the file system. */
+void artifacts_read(struct request *r)
+{
+        struct reader *reader = request_reader(r);
+        struct artifact_row a;
+        struct error err;
+        char folder[4096], job[24], etag[40], disposition[EVENT_NAME_MAX + 40];
+        const char *segments[] = {job, a.name};
+        int fd, code;
+        size_t i;
+
+        if (!reader)
+                return;
+        code = reader_artifact(reader, r->id, &a, &err);
+        if (code < 0) {
+                problem(r, code == -ENOENT ? PROBLEM_NOT_FOUND : PROBLEM_INTERNAL, "%s",
+                        code == -ENOENT ? "there is no such artifact" : err.text);
+                return;
+        }
+        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
+        (void)snprintf(job, sizeof job, "%lld", (long long)a.job);
+        if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, &err) < 0) {
+                problem(r, PROBLEM_NOT_FOUND, "the artifact's file is not there any more");
+                return;
+        }
+        i = find_type(&a);
+        (void)snprintf(etag, sizeof etag, "\"%s\"", a.digest);
+        (void)snprintf(disposition, sizeof disposition, "%s; filename=\"%s\"", types[i].disposition, a.name);
+        response_file(r, &(struct file_answer){.fd = fd, .type = types[i].type, .etag = etag, .size = -1});
+        if (r->status == 200 || r->status == 206)
+                response_header(r, "Content-Disposition", disposition);
+}

@@ -1,0 +1,24 @@
+/* The server's inside, for server.c and request.c only. */
+#pragma once
+
+#include "api/request.h"
+
+#include <pthread.h>
+
+#define READERS_MAX 16
+
+struct server {
+        struct server_settings settings; /* strings owned */
+        struct MHD_Daemon *mhd;
+        int port;
+        bool stopping; /* with request.c's lock: nothing may wait for the daemon any more */
+
+        pthread_mutex_t lock; /* of what follows */
+        pthread_cond_t idle;  /* n_requests came to 0 */
+        size_t n_requests;
+        size_t n_readers;
+        struct reader *readers[READERS_MAX]; /* free ones */
+};
+
+int server_take_reader(struct server *s, struct reader **ret, struct error *err);
+void server_put_reader(struct server *s, struct reader *reader);

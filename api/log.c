@@ -1,0 +1,101 @@
+/* A job's log, which only grows. A follower asks for what stands behind the offset that it was told last. */
+#include "api/response.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TAIL_MAX 100000
+#define BLOCK 65536
+
+/* Where the last n lines begin. An unfinished last line counts as one. */
+static int tail_offset(int fd, int64_t size, int64_t n, int64_t *ret)
+{
+        char block[BLOCK];
+        int64_t at = size;
+
+        while (at > 0) {
+                int64_t from = MAX(at - BLOCK, 0);
+                ssize_t got = pread(fd, block, (size_t)(at - from), from);
+
+                if (got != at - from)
+                        return -EIO;
+                while (at > from) {
+                        /* the newline that ends the file ends the last line, and begins none */
+                        if (block[at - from - 1] == '\n' && at != size && --n == 0) {
+                                *ret = at;
+                                return 0;
+                        }
+                        at--;
+                }
+        }
+        *ret = 0;
+        return 0;
+}
+
+static void empty_log(struct request *r)
+{
+        struct buf b = BUF_INIT(0);
+
+        response_text(r, "text/plain; charset=utf-8", &b);
+        response_header(r, "X-Log-Size", "0");
+        response_header(r, "X-Log-Next-Offset", "0");
+}
+
+static void send_log(struct request *r, int fd, int64_t tail, int64_t offset)
+{
+        struct file_answer f = {.fd = fd, .type = "text/plain; charset=utf-8", .offset = MAX(offset, 0)};
+        struct stat st;
+        char size[24];
+
+        if (fstat(fd, &st) < 0 || (tail >= 0 && tail_offset(fd, st.st_size, tail, &f.offset) < 0)) {
+                (void)close(fd);
+                problem(r, PROBLEM_INTERNAL, "the log cannot be read");
+                return;
+        }
+        f.offset = MIN(f.offset, st.st_size);
+        f.size = st.st_size - f.offset; /* the worker may be writing: what the headers say is what is sent */
+        (void)snprintf(size, sizeof size, "%lld", (long long)st.st_size);
+        response_file(r, &f);
+        response_header(r, "X-Log-Size", size);
+        response_header(r, "X-Log-Next-Offset", size);
+}
+
+void log_read(struct request *r)
+{
+        struct reader *reader = request_reader(r);
+        int64_t tail = -1, offset = -1;
+        char folder[4096], job[24];
+        const char *segments[] = {job, "log"};
+        struct job_row j;
+        struct error err;
+        int fd, code;
+
+        if (!reader)
+                return;
+        (void)request_query_int(r, "tail", 1, TAIL_MAX, &tail);
+        (void)request_query_int(r, "offset", 0, INT64_MAX, &offset);
+        if (tail >= 0 && offset >= 0)
+                (void)errors_add(&r->errs, -EINVAL, "tail", "expected either tail or offset");
+        if (r->errs.n) {
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+                return;
+        }
+        code = reader_job(reader, r->id, &j, &err);
+        if (code < 0) {
+                if (code == -ENOENT)
+                        problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
+                else
+                        problem(r, PROBLEM_INTERNAL, "%s", err.text);
+                return;
+        }
+        job_row_done(&j);
+        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
+        (void)snprintf(job, sizeof job, "%lld", (long long)r->id);
+        if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, &err) < 0)
+                empty_log(r); /* a job that has not run yet */
+        else
+                send_log(r, fd, tail, offset);
+}

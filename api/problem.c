@@ -1,0 +1,73 @@
+#include "api/problem.h"
+
+#include "api/response.h"
+#include "contract/text.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+        const char *type, *title;
+        unsigned status;
+} problems[] = {
+#define P(name, type_, status_, title_) [PROBLEM_##name] = {"problems/" type_, title_, status_},
+#include "api/problem.def"
+#undef P
+};
+static_assert(ARRAY_LEN(problems) == PROBLEM_N, "a row for each");
+
+unsigned problem_status(enum problem p)
+{
+        return problems[p].status;
+}
+
+/* A text that may have been cut inside a character, or that a client sent. */
+static json_t *text_to_json(const char *s)
+{
+        return json_stringn(s, text_valid_utf8(s, strlen(s)));
+}
+
+json_t *problem_to_json(enum problem p, const char *detail, const struct errors *errs)
+{
+        /* an error of a query names its parameter, all others a place in a JSON document */
+        const char *where = p == PROBLEM_QUERY_INVALID ? "parameter" : "pointer";
+        _cleanup_json_ json_t *o = json_object();
+        json_t *list;
+        int r = json_object_set_new(o, "type", json_string(problems[p].type));
+
+        r |= json_object_set_new(o, "title", json_string(problems[p].title));
+        r |= json_object_set_new(o, "status", json_integer(problems[p].status));
+        r |= json_object_set_new(o, "detail", text_to_json(detail));
+        if (errs && errs->n) {
+                r |= json_object_set_new(o, "errors", list = json_array());
+                for (size_t i = 0; !r && i < errors_kept(errs); i++) {
+                        json_t *item = json_object();
+
+                        r |= json_array_append_new(list, item);
+                        r |= json_object_set_new(item, where, text_to_json(errs->items[i].path));
+                        r |= json_object_set_new(item, "detail", text_to_json(errs->items[i].text));
+                }
+        }
+        return r ? NULL : TAKE_PTR(o);
+}
+
+void problem(struct request *r, enum problem p, const char *fmt, ...)
+{
+        char detail[600];
+        va_list ap;
+
+        va_start(ap, fmt);
+        (void)vsnprintf(detail, sizeof detail, fmt, ap);
+        va_end(ap);
+        response_problem(r, problems[p].status, problem_to_json(p, detail, NULL));
+}
+
+void problem_errors(struct request *r, enum problem p, const struct errors *errs)
+{
+        char detail[100];
+
+        (void)snprintf(detail, sizeof detail, "%zu error%s%s", errs->n, errs->n == 1 ? "" : "s",
+                       errs->n > errors_kept(errs) ? ", the first of them listed" : "");
+        response_problem(r, problems[p].status, problem_to_json(p, detail, errs));
+}

@@ -1,0 +1,280 @@
+#include "api/request.h"
+
+#include "api/internal.h"
+#include "base/clock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What the daemon is given as `user`: outlives the request when the server ends before the daemon answers. One lock for
+ * all of them, held only for the hand-over; resuming under it keeps server_free from stopping MHD in between. */
+struct pending {
+        struct request *request; /* NULL: abandoned */
+        struct server *server;
+        struct pending *next, **link;
+};
+static pthread_mutex_t pending_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct pending *pendings;
+
+static void unlink_pending(struct pending *p)
+{
+        *p->link = p->next;
+        if (p->next)
+                p->next->link = p->link;
+        p->link = NULL;
+        p->next = NULL;
+}
+
+struct request *request_new(struct server *s, struct MHD_Connection *c, const char *url)
+{
+        struct request *r = calloc(1, sizeof *r);
+
+        if (!r)
+                return NULL;
+        r->server = s;
+        r->connection = c;
+        r->started_us = clock_monotonic_us();
+        r->body.ceiling = s->settings.max_body_bytes;
+        (void)target_parse(url, &r->target, &r->target_error);
+        return r;
+}
+
+struct request *request_free(struct request *r)
+{
+        if (!r)
+                return NULL;
+        (void)pthread_mutex_lock(&pending_lock);
+        if (r->pending) {
+                r->pending->request = NULL;
+                unlink_pending(r->pending);
+        }
+        (void)pthread_mutex_unlock(&pending_lock);
+        target_done(&r->target);
+        buf_done(&r->body);
+        if (r->response)
+                MHD_destroy_response(r->response);
+        if (r->reader)
+                server_put_reader(r->server, r->reader);
+        free(r);
+        return NULL;
+}
+
+const struct server_settings *request_settings(const struct request *r)
+{
+        return &r->server->settings;
+}
+
+const char *request_header(const struct request *r, const char *name)
+{
+        return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+struct reader *request_reader(struct request *r)
+{
+        struct error err;
+
+        if (!r->reader && server_take_reader(r->server, &r->reader, &err) < 0)
+                problem(r, PROBLEM_INTERNAL, "the store cannot be read: %s", err.text);
+        return r->reader;
+}
+
+/* ---- the query */
+
+int request_query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *ret)
+{
+        const char *s = target_param(&r->target, name);
+
+        if (!s)
+                return 0;
+        if (!int_parse(s, min, max, ret))
+                return errors_add(&r->errs, -EINVAL, name, "expected an integer in %lld..%lld", (long long)min, (long long)max);
+        return 1;
+}
+
+int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret)
+{
+        const char *s = target_param(&r->target, name);
+        char list[200] = "";
+        size_t n = 0;
+
+        if (!s)
+                return 0;
+        for (int i = 0; names[i]; i++) {
+                if (!strcmp(names[i], s)) {
+                        *ret = i;
+                        return 1;
+                }
+                n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i]);
+                assert(n < sizeof list);
+        }
+        return errors_add(&r->errs, -EINVAL, name, "expected one of %s", list);
+}
+
+int request_query_text(struct request *r, const char *name, size_t max_bytes, const char **ret)
+{
+        const char *s = target_param(&r->target, name);
+
+        if (!s)
+                return 0;
+        if (!*s || strlen(s) > max_bytes)
+                return errors_add(&r->errs, -EINVAL, name, "expected 1 to %zu bytes", max_bytes);
+        *ret = s;
+        return 1;
+}
+
+/* ---- the body */
+
+/* As json_parse, but a string may hold an escaped NUL, which is JSON: whoever reads the string refuses it where it does not
+ * belong, at its pointer (a 422, not a 400). */
+static int parse_body(const struct buf *b, json_t **ret, struct error *err)
+{
+        json_error_t je;
+
+        if (b->size && memchr(b->data, 0, b->size))
+                return error_set(err, -EINVAL, NULL, "not JSON: it holds a NUL byte");
+        *ret = json_loadb(b->data ? b->data : "", b->size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+        return *ret ? 0 : error_set(err, -EINVAL, NULL, "not JSON: line %d, column %d: %s", je.line, je.column, je.text);
+}
+
+bool request_body(struct request *r, const char *const *keys, bool empty_too, json_t **ret)
+{
+        _cleanup_json_ json_t *o = NULL;
+        struct errors errs = {0};
+        struct error err;
+        const char *key;
+        json_t *v;
+
+        if (empty_too && !r->body.size) {
+                *ret = json_object();
+                return *ret != NULL;
+        }
+        if (parse_body(&r->body, &o, &err) < 0) {
+                problem(r, PROBLEM_NOT_JSON, "%s", err.text);
+                return false;
+        }
+        if (!json_is_object(o)) {
+                (void)errors_add(&errs, -EINVAL, "", "expected an object");
+                problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
+                return false;
+        }
+        json_object_foreach(o, key, v)
+        {
+                const char *const *k = keys;
+                char pointer[sizeof err.path];
+
+                while (*k && strcmp(*k, key))
+                        k++;
+                if (*k)
+                        continue;
+                json_pointer_append(pointer, sizeof pointer, "", key);
+                (void)errors_add(&errs, -EINVAL, pointer, "there is no such member");
+        }
+        if (errs.n) {
+                problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
+                return false;
+        }
+        *ret = TAKE_PTR(o);
+        return true;
+}
+
+/* ---- asking the daemon */
+
+struct pending *request_ask(struct request *r, route_handler *then)
+{
+        struct pending *p = calloc(1, sizeof *p);
+
+        if (!p) {
+                problem(r, PROBLEM_INTERNAL, "no memory");
+                return NULL;
+        }
+        (void)pthread_mutex_lock(&pending_lock);
+        if (r->server->stopping) {
+                (void)pthread_mutex_unlock(&pending_lock);
+                free(p);
+                problem(r, PROBLEM_UNAVAILABLE, "ask again when it has started again");
+                return NULL;
+        }
+        p->request = r;
+        p->server = r->server;
+        p->next = pendings;
+        p->link = &pendings;
+        if (pendings)
+                pendings->link = &p->next;
+        pendings = p;
+        r->pending = p;
+        r->then = then;
+        MHD_suspend_connection(r->connection);
+        (void)pthread_mutex_unlock(&pending_lock);
+        return p;
+}
+
+/* With the lock. */
+static void resume(struct pending *p, const struct control_answer *answer)
+{
+        struct request *r = p->request;
+
+        r->answer = *answer;
+        r->answer_errs = answer->errs ? *answer->errs : (struct errors){0};
+        r->answer.errs = &r->answer_errs;
+        r->pending = NULL;
+        p->request = NULL;
+        unlink_pending(p);
+        MHD_resume_connection(r->connection);
+}
+
+void request_done(void *user, const struct control_answer *answer)
+{
+        struct pending *p = user;
+
+        (void)pthread_mutex_lock(&pending_lock);
+        if (p->request)
+                resume(p, answer);
+        (void)pthread_mutex_unlock(&pending_lock);
+        free(p);
+}
+
+void pending_abandon_all(struct server *s)
+{
+        static const struct control_answer unavailable = {.r = -ESHUTDOWN};
+
+        (void)pthread_mutex_lock(&pending_lock);
+        s->stopping = true;
+        for (struct pending *p = pendings, *next; p; p = next) {
+                next = p->next;
+                if (p->server == s)
+                        resume(p, &unavailable); /* p itself is freed when the daemon answers */
+        }
+        (void)pthread_mutex_unlock(&pending_lock);
+}
+
+void request_refused(struct request *r, enum problem for_invalid)
+{
+        const struct control_answer *a = &r->answer;
+        const char *text = a->errs->n ? a->errs->items[0].text : NULL;
+
+        switch (a->r) {
+        case -EINVAL:
+                problem_errors(r, for_invalid, a->errs);
+                break;
+        case -ENOENT:
+                problem(r, PROBLEM_NOT_FOUND, "%s", text ? text : "there is no such job");
+                break;
+        case -EBUSY:
+                assert(a->state < JOB_STATE_N);
+                problem(r, PROBLEM_CONFLICT, "the job is %s%s%s", job_state_names[a->state], text ? ": " : "", text ? text : "");
+                break;
+        case -ENOSPC:
+                problem(r, PROBLEM_DISK_FULL, "%s", text ? text : "there is no room for it");
+                break;
+        case -ESHUTDOWN:
+        case -ECANCELED:
+                problem(r, PROBLEM_UNAVAILABLE, "ask again when it has started again");
+                break;
+        default:
+                problem(r, PROBLEM_INTERNAL, "%s", text ? text : strerror(-a->r));
+                break;
+        }
+}

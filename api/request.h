@@ -1,0 +1,73 @@
+/* A request: made when its first line has been read, freed when its answer is sent. One thread of the server has it at a
+ * time. While the daemon is asked (request_ask .. its done), the connection is suspended and nobody has it.
+ *
+ * The answer (response, status) is set once, by a handler or by a check before it, and queued when the body is over: a
+ * body is always read to its end, or dropped piece by piece, before an answer, since a closed socket with unread bytes in
+ * it takes the answer with it. */
+#pragma once
+
+#include "api/problem.h"
+#include "api/routes.h"
+#include "api/server.h"
+
+#include <microhttpd.h>
+
+struct pending;
+
+struct request {
+        struct server *server;
+        struct MHD_Connection *connection;
+        bool checked, handled;
+
+        struct target target; /* undefined when target_error.code */
+        struct error target_error;
+        const struct route *route;
+        int64_t id;       /* of {id} */
+        const char *name; /* of {name}, borrowed from target */
+
+        struct buf body;
+        int64_t body_seen; /* bytes that came, kept or dropped */
+        int64_t started_us;
+
+        struct errors errs; /* what request_query_* found */
+        struct reader *reader;
+
+        struct MHD_Response *response;
+        unsigned status;
+
+        struct pending *pending; /* while the daemon is asked */
+        route_handler *then;     /* continues with answer */
+        struct control_answer answer;
+        struct errors answer_errs; /* answer.errs' copy */
+};
+
+struct request *request_new(struct server *s, struct MHD_Connection *c, const char *url);
+struct request *request_free(struct request *r);
+DEFINE_CLEANUP(struct request *, request_free);
+
+const struct server_settings *request_settings(const struct request *r);
+const char *request_header(const struct request *r, const char *name); /* the first of it; NULL: absent */
+
+/* A reader of the store, for the rest of this call of the handler; NULL: the request was answered with a problem. */
+struct reader *request_reader(struct request *r);
+
+/* Parameters of the query. 1: found and stored; 0: absent; negative: added to r->errs. */
+int request_query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *ret);
+int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret);
+int request_query_text(struct request *r, const char *name, size_t max_bytes, const char **ret);
+
+/* The body as an object with no other keys than these. false: the request was answered with a problem. An empty body is
+ * an empty object where empty_too. *ret is owned. */
+bool request_body(struct request *r, const char *const *keys, bool empty_too, json_t **ret);
+
+/* Asks the daemon: suspends the connection; `then` runs on a thread of the server when the answer is there. Call
+ * control's function with request_done and the pointer that this returns; NULL: answered with a problem. The request is
+ * not to be touched after control's function was called. */
+struct pending *request_ask(struct request *r, route_handler *then);
+control_done request_done;
+
+/* Answers with what a negative control_answer means. */
+void request_refused(struct request *r, enum problem for_invalid);
+
+/* Resumes every request that waits for the daemon, as unavailable. Later answers to them are dropped. */
+void pending_abandon_all(struct server *s);

@@ -1,0 +1,162 @@
+#include "api/response.h"
+
+#include "api/internal.h"
+#include "contract/text.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+void response_header(struct request *r, const char *name, const char *value)
+{
+        if (r->response)
+                (void)MHD_add_response_header(r->response, name, value);
+}
+
+/* Makes response the answer, with what all have. */
+static void set(struct request *r, unsigned status, struct MHD_Response *response, const char *type, const char *policy)
+{
+        static const char *const always[][2] = {
+                {"X-Content-Type-Options", "nosniff"},
+                {"Referrer-Policy", "no-referrer"},
+                {"Cross-Origin-Resource-Policy", "same-origin"},
+        };
+
+        if (r->response)
+                MHD_destroy_response(r->response);
+        r->response = response;
+        r->status = status;
+        if (!response)
+                return; /* the server closes the connection: there is no memory to say so */
+        if (type)
+                response_header(r, "Content-Type", type);
+        response_header(r, "Content-Security-Policy", policy ? policy : POLICY_OF_DATA);
+        for (size_t i = 0; i < ARRAY_LEN(always); i++)
+                response_header(r, always[i][0], always[i][1]);
+}
+
+static void set_document(struct request *r, unsigned status, const char *type, json_t *document)
+{
+        static const char no_memory[] = "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
+                                        "\"detail\":\"no memory\"}";
+        char *text = document ? json_to_text(document) : NULL;
+
+        json_decref(document);
+        if (text)
+                set(r, status, MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE), type, NULL);
+        else
+                set(r, 500, MHD_create_response_from_buffer(strlen(no_memory), (void *)no_memory, MHD_RESPMEM_PERSISTENT),
+                    "application/problem+json", NULL);
+        response_header(r, "Cache-Control", "no-store");
+}
+
+void response_json(struct request *r, unsigned status, json_t *document)
+{
+        set_document(r, status, "application/json", document);
+}
+
+void response_problem(struct request *r, unsigned status, json_t *document)
+{
+        set_document(r, status, "application/problem+json", document);
+}
+
+void response_text(struct request *r, const char *type, struct buf *b)
+{
+        size_t size = b->size;
+        char *data = TAKE_PTR(b->data);
+
+        buf_done(b);
+        set(r, 200, MHD_create_response_from_buffer(size, data ? data : strdup(""), MHD_RESPMEM_MUST_FREE), type, NULL);
+        response_header(r, "Cache-Control", "no-store");
+}
+
+void response_empty(struct request *r, unsigned status)
+{
+        set(r, status, MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT), NULL, NULL);
+}
+
+/* ---- files */
+
+static struct MHD_Response *file_response(int fd, int64_t offset, int64_t size)
+{
+        if (size)
+                return MHD_create_response_from_fd_at_offset64((uint64_t)size, fd, (uint64_t)offset);
+        (void)close(fd);
+        return MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
+}
+
+static void file_headers(struct request *r, const struct file_answer *f)
+{
+        response_header(r, "Cache-Control", f->etag ? "no-cache" : "no-store");
+        if (f->etag)
+                response_header(r, "ETag", f->etag);
+        response_header(r, "Accept-Ranges", "bytes");
+}
+
+void response_file(struct request *r, struct file_answer *f)
+{
+        _cleanup_(closep) int fd = f->fd;
+        const char *none_match = request_header(r, "If-None-Match"), *range = request_header(r, "Range"),
+                   *if_range = request_header(r, "If-Range");
+        int64_t size, first = 0, last;
+        enum range found = RANGE_NONE;
+        char text[100];
+        struct stat st;
+
+        f->fd = -1;
+        if (fstat(fd, &st) < 0 || f->offset > st.st_size) {
+                problem(r, PROBLEM_INTERNAL, "a file cannot be read");
+                return;
+        }
+        size = f->size >= 0 ? f->size : st.st_size - f->offset;
+        last = size - 1;
+        if (f->etag && none_match && etag_listed(none_match, f->etag)) {
+                set(r, 304, MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT), NULL, f->policy);
+                file_headers(r, f);
+                return;
+        }
+        /* If-Range takes a strong tag only; a date never matches here */
+        if (range && (!if_range || (f->etag && !strcmp(if_range, f->etag))))
+                found = range_parse(range, size, &first, &last);
+        if (found == RANGE_UNSATISFIABLE) {
+                problem(r, PROBLEM_RANGE, "the file has %lld bytes", (long long)size);
+                (void)snprintf(text, sizeof text, "bytes */%lld", (long long)size);
+                response_header(r, "Content-Range", text);
+                return;
+        }
+        set(r, found == RANGE_OK ? 206 : 200, file_response(TAKE_FD(fd), f->offset + first, last - first + 1), f->type, f->policy);
+        if (found == RANGE_OK) {
+                (void)snprintf(text, sizeof text, "bytes %lld-%lld/%lld", (long long)first, (long long)last, (long long)size);
+                response_header(r, "Content-Range", text);
+        }
+        file_headers(r, f);
+}
+
+int open_beneath(const char *folder, const char *const *segments, size_t n, int *ret_fd, struct error *err)
+{
+        _cleanup_(closep) int at = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat st;
+
+        for (size_t i = 0; at >= 0 && i < n; i++) {
+                bool last = i + 1 == n;
+                int next;
+
+                if (!text_is_plain_name(segments[i], 255))
+                        return error_set(err, -ENOENT, NULL, "there is no such file");
+                /* O_NONBLOCK: opening a FIFO must not wait for its writer */
+                next = openat(at, segments[i],
+                              last ? O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC
+                                   : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                (void)close(at);
+                at = next;
+        }
+        if (at < 0 || fstat(at, &st) < 0 || !S_ISREG(st.st_mode))
+                return error_set(err, -ENOENT, NULL, "there is no such file");
+        *ret_fd = TAKE_FD(at);
+        return 0;
+}

@@ -1,0 +1,108 @@
+#include "api/routes.h"
+
+#include "contract/text.h"
+
+#include <string.h>
+
+const struct route routes[] = {
+#define R(method_, pattern_, handler_, params_) {METHOD_##method_, pattern_, handler_, params_},
+#include "api/routes.def"
+#undef R
+};
+const size_t n_routes = ARRAY_LEN(routes);
+
+static const struct route static_route = {METHOD_GET, "/*", static_read, ""};
+
+enum method method_parse(const char *s)
+{
+        static const struct {
+                const char *name;
+                enum method method;
+        } names[] = {{"GET", METHOD_GET}, {"HEAD", METHOD_GET}, {"POST", METHOD_POST}, {"DELETE", METHOD_DELETE}};
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+                if (!strcmp(names[i].name, s))
+                        return names[i].method;
+        return METHOD_OTHER;
+}
+
+/* Whether one segment of the path fits one of the pattern, of n bytes. */
+static bool segment_fits(const char *pattern, size_t n, const char *segment, struct route_match *m)
+{
+        int64_t id;
+
+        if (n == 4 && !memcmp(pattern, "{id}", 4)) {
+                if (!int_parse(segment, 1, INT64_MAX, &id))
+                        return false;
+                m->id = id;
+                return true;
+        }
+        if (n == 6 && !memcmp(pattern, "{name}", 6)) {
+                m->name = segment;
+                return text_is_plain_name(segment, 64);
+        }
+        return strlen(segment) == n && !memcmp(segment, pattern, n);
+}
+
+static bool pattern_fits(const char *pattern, const struct target *t, struct route_match *m)
+{
+        size_t i = 0;
+
+        while (*pattern == '/') {
+                size_t n = strcspn(++pattern, "/");
+
+                if (i == t->n_segments || !segment_fits(pattern, n, t->segments[i++], m))
+                        return false;
+                pattern += n;
+        }
+        return i == t->n_segments;
+}
+
+void route_find(enum method method, const struct target *t, struct route_match *ret)
+{
+        *ret = (struct route_match){0};
+        for (size_t i = 0; i < n_routes; i++) {
+                struct route_match m = {0};
+
+                if (!pattern_fits(routes[i].pattern, t, &m))
+                        continue;
+                ret->methods |= 1U << routes[i].method;
+                if (routes[i].method == method && !ret->route) {
+                        ret->route = &routes[i];
+                        ret->id = m.id;
+                        ret->name = m.name;
+                }
+        }
+        if (ret->methods || (t->n_segments && !strcmp(t->segments[0], "v1")))
+                return;
+        ret->methods = 1U << METHOD_GET;
+        ret->route = method == METHOD_GET ? &static_route : NULL;
+}
+
+const char *methods_text(unsigned methods, char buf[64])
+{
+        static const char *const names[] = {[METHOD_GET] = "GET, HEAD", [METHOD_POST] = "POST", [METHOD_DELETE] = "DELETE"};
+
+        buf[0] = 0;
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+                if (methods >> i & 1) {
+                        if (*buf)
+                                strcat(buf, ", ");
+                        strcat(buf, names[i]);
+                }
+        return buf;
+}
+
+bool route_takes_param(const struct route *route, const char *name)
+{
+        size_t n = strlen(name);
+
+        for (const char *p = route->params; *p; p += strspn(p, " ")) {
+                size_t length = strcspn(p, " ");
+
+                if (length == n && !memcmp(p, name, n))
+                        return true;
+                p += length;
+        }
+        return false;
+}

@@ -1,0 +1,200 @@
+#include "api/response.h"
+#include "contract/text.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define JOBS_MAX 100
+#define NAMES_MAX 50
+#define POINTS_MAX 10000
+#define POINTS_DEFAULT 1000
+#define ANSWER_BYTES_MAX ((size_t)64 << 20)
+
+/* 0, or answered. */
+static int find_job(struct request *r, struct reader *reader)
+{
+        struct job_row j;
+        struct error err;
+        int code = reader_job(reader, r->id, &j, &err);
+
+        if (code >= 0)
+                job_row_done(&j);
+        else if (code == -ENOENT)
+                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
+        else
+                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+        return code;
+}
+
+static int add_series(const struct series_row *s, void *user)
+{
+        json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "name", s->name, "points", (json_int_t)s->points, "last_step",
+                              (json_int_t)s->last_step, "last", json_from_real(s->last), "min", json_from_real(s->min), "max",
+                              json_from_real(s->max));
+
+        return json_array_append_new(user, o) < 0 ? -ENOMEM : 0;
+}
+
+void series_list(struct request *r)
+{
+        struct reader *reader = request_reader(r);
+        _cleanup_json_ json_t *list = json_array();
+        struct error err;
+
+        if (!reader || find_job(r, reader) < 0)
+                return;
+        if (reader_series(reader, r->id, add_series, list, &err) < 0)
+                problem(r, PROBLEM_INTERNAL, "the series cannot be read");
+        else
+                response_json(r, 200, json_pack("{s:O}", "series", list));
+}
+
+/* ---- points of many series */
+
+struct question {
+        size_t n_jobs, n_names;
+        int64_t jobs[JOBS_MAX];
+        char *memory, *names[NAMES_MAX];
+        int64_t points, from, to;
+};
+
+static void question_done(struct question *q)
+{
+        free(q->memory);
+}
+
+static void add_item(struct request *r, const char *parameter, char *item, struct question *q)
+{
+        if (!strcmp(parameter, "jobs")) {
+                if (q->n_jobs == JOBS_MAX)
+                        (void)errors_add(&r->errs, -EINVAL, parameter, "at most %d jobs at once", JOBS_MAX);
+                else if (!int_parse(item, 1, INT64_MAX, &q->jobs[q->n_jobs++]))
+                        (void)errors_add(&r->errs, -EINVAL, parameter, "expected ids of jobs, separated by commas");
+        } else {
+                if (q->n_names == NAMES_MAX)
+                        (void)errors_add(&r->errs, -EINVAL, parameter, "at most %d names at once", NAMES_MAX);
+                else if (!text_is_printable(item, EVENT_NAME_MAX))
+                        (void)errors_add(&r->errs, -EINVAL, parameter, "expected names of series, separated by commas");
+                else
+                        q->names[q->n_names++] = item;
+        }
+}
+
+/* A list that commas separate; its memory is cut into items. */
+static void read_list(struct request *r, const char *parameter, char *list, struct question *q)
+{
+        for (char *item = list, *next; item && !r->errs.n; item = next) {
+                next = strchr(item, ',');
+                if (next)
+                        *next++ = 0;
+                add_item(r, parameter, item, q);
+        }
+}
+
+static int read_question(struct request *r, struct question *q)
+{
+        const char *jobs = NULL, *names = NULL;
+
+        *q = (struct question){.points = POINTS_DEFAULT, .to = INT64_MAX};
+        if (!request_query_text(r, "jobs", TARGET_BYTES_MAX, &jobs))
+                (void)errors_add(&r->errs, -EINVAL, "jobs", "expected ids of jobs, separated by commas");
+        if (!request_query_text(r, "names", TARGET_BYTES_MAX, &names))
+                (void)errors_add(&r->errs, -EINVAL, "names", "expected names of series, separated by commas");
+        (void)request_query_int(r, "points", 1, POINTS_MAX, &q->points);
+        (void)request_query_int(r, "from", 0, INT64_MAX, &q->from);
+        (void)request_query_int(r, "to", 0, INT64_MAX, &q->to);
+        if (jobs && names) {
+                size_t n = strlen(jobs) + 1;
+
+                q->memory = malloc(n + strlen(names) + 1);
+                if (!q->memory)
+                        return errors_add(&r->errs, -ENOMEM, "", "no memory");
+                memcpy(q->memory, jobs, n);
+                memcpy(q->memory + n, names, strlen(names) + 1);
+                read_list(r, "jobs", q->memory, q);
+                read_list(r, "names", q->memory + n, q);
+        }
+        if (q->from > q->to)
+                (void)errors_add(&r->errs, -EINVAL, "from", "is above to");
+        return r->errs.n ? -EINVAL : 0;
+}
+
+static json_t *ints(const int64_t *values, size_t n)
+{
+        json_t *a = json_array();
+
+        for (size_t i = 0; i < n; i++)
+                (void)json_array_append_new(a, json_integer(values[i]));
+        return a;
+}
+
+static json_t *reals(const double *values, size_t n)
+{
+        json_t *a = json_array();
+
+        for (size_t i = 0; i < n; i++)
+                (void)json_array_append_new(a, json_from_real(values[i]));
+        return a;
+}
+
+/* One series becomes text at once, so that only the text of the others is held. */
+static int append_curve(struct buf *b, int64_t job, const char *name, const struct curve *c, struct error *err)
+{
+        _cleanup_json_ json_t *o = json_pack(
+                "{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "job", (json_int_t)job, "name", name, "points_total",
+                (json_int_t)c->points_total, "bucket_width", (json_int_t)c->bucket_width, "step", ints(c->step, c->n), "time_ms",
+                ints(c->time_ms, c->n), "count", ints(c->count, c->n), "min", reals(c->min, c->n), "max", reals(c->max, c->n), "mean",
+                reals(c->mean, c->n), "last", reals(c->last, c->n));
+        _cleanup_(freep) char *text = o ? json_to_text(o) : NULL;
+        int r;
+
+        if (!text)
+                return error_set(err, -ENOMEM, NULL, "no memory for a series");
+        r = b->data[b->size - 1] == '[' ? 0 : buf_append(b, ",", 1, err);
+        return r < 0 ? r : buf_append(b, text, strlen(text), err);
+}
+
+static int read_curves(struct reader *reader, const struct question *q, struct buf *b, struct error *err)
+{
+        int r = buf_append(b, "{\"series\":[", strlen("{\"series\":["), err);
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                for (size_t k = 0; r >= 0 && k < q->n_names; k++) {
+                        struct curve c = {0};
+
+                        r = reader_curve(reader, q->jobs[i], q->names[k], q->from, q->to, q->points, &c, err);
+                        if (r == -ENOENT) {
+                                r = 0; /* not every job has every series */
+                                continue;
+                        }
+                        if (r >= 0) {
+                                r = append_curve(b, q->jobs[i], q->names[k], &c, err);
+                                curve_done(&c);
+                        }
+                }
+        return r < 0 ? r : buf_append(b, "]}", 2, err);
+}
+
+void series_read(struct request *r)
+{
+        _cleanup_(buf_done) struct buf b = BUF_INIT(ANSWER_BYTES_MAX);
+        _cleanup_(question_done) struct question q = {0};
+        struct reader *reader;
+        struct error err;
+        int code;
+
+        if (read_question(r, &q) < 0) {
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+                return;
+        }
+        reader = request_reader(r);
+        if (!reader)
+                return;
+        code = read_curves(reader, &q, &b, &err);
+        if (code == -E2BIG)
+                problem(r, PROBLEM_ANSWER_TOO_LARGE, "ask for fewer jobs, names or points at once");
+        else if (code < 0)
+                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+        else
+                response_text(r, "application/json", &b);
+}

@@ -1,0 +1,383 @@
+/* MHD set-up, and the way of a request through it:
+ *   uri_seen (first line read: struct request) -> on_request without body: checks that need only headers
+ *   -> on_request with pieces of the body: kept, or dropped once there is an answer or too much of it
+ *   -> on_request at its end: the route's handler, which answers or asks the daemon (suspended, then on_request again)
+ *   -> on_completed: freed. */
+#include "api/server.h"
+
+#include "api/internal.h"
+#include "api/response.h"
+#include "base/clock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define CONNECTIONS_MAX 512
+#define CONNECTION_MEMORY ((size_t)32 << 10) /* bounds the headers: 431 above it */
+#define CONNECTION_IDLE_S 30
+#define BODY_TIME_US (60 * US_PER_S)          /* a body that takes longer is not waited for */
+#define BODY_DROP_MAX ((int64_t)256 << 20)    /* so much of an unwanted body is read, so that its answer arrives */
+#define STOP_WAIT_S 2
+#define BODY_BYTES_DEFAULT ((size_t)1 << 20)
+
+/* ---- readers */
+
+int server_take_reader(struct server *s, struct reader **ret, struct error *err)
+{
+        struct reader *reader = NULL;
+
+        (void)pthread_mutex_lock(&s->lock);
+        if (s->n_readers)
+                reader = s->readers[--s->n_readers];
+        (void)pthread_mutex_unlock(&s->lock);
+        if (!reader)
+                return reader_open(s->settings.store, ret, err);
+        *ret = reader;
+        return 0;
+}
+
+void server_put_reader(struct server *s, struct reader *reader)
+{
+        (void)pthread_mutex_lock(&s->lock);
+        if (s->n_readers < READERS_MAX) {
+                s->readers[s->n_readers++] = reader;
+                reader = NULL;
+        }
+        (void)pthread_mutex_unlock(&s->lock);
+        if (reader)
+                (void)reader_close(reader);
+}
+
+/* ---- checks before a handler, from the headers alone */
+
+static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind _unused_, const char *key, const char *value _unused_)
+{
+        *(int *)user += !strcasecmp(key, "Host");
+        return MHD_YES;
+}
+
+static bool check_host(struct request *r)
+{
+        const char *host = request_header(r, "Host");
+        int n = 0;
+
+        (void)MHD_get_connection_values(r->connection, MHD_HEADER_KIND, count_header, &n);
+        if (n > 1)
+                problem(r, PROBLEM_BAD_HEADER, "there are %d Host headers", n);
+        else if (!host)
+                problem(r, PROBLEM_FOREIGN_HOST, "there is no Host header; 127.0.0.1 and localhost are served");
+        else if (!host_is_loopback(host))
+                problem(r, PROBLEM_FOREIGN_HOST, "the Host header is \"%.200s\"; 127.0.0.1 and localhost are served, on any port",
+                        host);
+        return !r->response;
+}
+
+static bool check_origin(struct request *r)
+{
+        const char *origin = request_header(r, "Origin"), *site = request_header(r, "Sec-Fetch-Site");
+
+        if (origin && !origin_is_host(origin, request_header(r, "Host")))
+                problem(r, PROBLEM_FOREIGN_ORIGIN, "the Origin header is \"%.200s\", the Host header \"%.200s\"", origin,
+                        request_header(r, "Host"));
+        else if (site && !strcasecmp(site, "cross-site"))
+                problem(r, PROBLEM_FOREIGN_ORIGIN, "the browser says Sec-Fetch-Site: cross-site");
+        return !r->response;
+}
+
+static bool check_target(struct request *r)
+{
+        if (r->target_error.code == -ENAMETOOLONG)
+                problem(r, PROBLEM_URL_TOO_LONG, "%s", r->target_error.text);
+        else if (r->target_error.code)
+                problem(r, r->target_error.code == -ENOMEM ? PROBLEM_INTERNAL : PROBLEM_BAD_URL, "%s", r->target_error.text);
+        return !r->response;
+}
+
+static bool check_route(struct request *r, const char *method)
+{
+        struct route_match m;
+        char allow[64];
+
+        route_find(method_parse(method), &r->target, &m);
+        if (!m.methods) {
+                problem(r, PROBLEM_NOT_FOUND, "no resource has this path");
+        } else if (!m.route) {
+                problem(r, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", methods_text(m.methods, allow));
+                response_header(r, "Allow", allow);
+        }
+        r->route = m.route;
+        r->id = m.id;
+        r->name = m.name;
+        return !r->response;
+}
+
+static bool check_params(struct request *r)
+{
+        struct errors errs = {0};
+
+        if (r->route->handler == static_read)
+                return true; /* files take none and ignore them: a cache-busting ?v=2 is harmless */
+        for (size_t i = 0; i < r->target.n_params; i++)
+                if (!route_takes_param(r->route, r->target.params[i].name))
+                        (void)errors_add(&errs, -EINVAL, r->target.params[i].name, "there is no such parameter%s%s",
+                                         *r->route->params ? "; there are: " : "", r->route->params);
+        if (errs.n)
+                problem_errors(r, PROBLEM_QUERY_INVALID, &errs);
+        return !r->response;
+}
+
+/* What the Content-Length header says, 0 without one; MHD has refused what is no number. */
+static int64_t content_length(const struct request *r)
+{
+        const char *s = request_header(r, "Content-Length");
+
+        return s ? (int64_t)MIN(strtoull(s, NULL, 10), (unsigned long long)INT64_MAX) : 0;
+}
+
+static void too_large(struct request *r)
+{
+        problem(r, PROBLEM_BODY_TOO_LARGE, "at most %zu bytes are taken", r->body.ceiling);
+}
+
+static bool check_body(struct request *r)
+{
+        const char *type = request_header(r, "Content-Type");
+
+        if (r->route->method == METHOD_POST && (!type || !media_type_is_json(type)))
+                problem(r, PROBLEM_NOT_JSON_TYPE, "POST takes Content-Type: application/json");
+        else if (content_length(r) > (int64_t)r->body.ceiling)
+                too_large(r);
+        return !r->response;
+}
+
+static void check(struct request *r, const char *method)
+{
+        (void)(check_host(r) && check_origin(r) && check_target(r) && check_route(r, method) && check_params(r) && check_body(r));
+}
+
+/* ---- the way of a request */
+
+/* false: the connection is to be closed. */
+static bool take_body(struct request *r, const char *data, size_t size)
+{
+        r->body_seen += (int64_t)size;
+        if (!r->response && r->body_seen > (int64_t)r->body.ceiling)
+                too_large(r);
+        if (!r->response && buf_append(&r->body, data, size, NULL) < 0)
+                problem(r, PROBLEM_INTERNAL, "no memory for the body");
+        if (r->response)
+                buf_done(&r->body);
+        return r->body_seen <= BODY_DROP_MAX && clock_monotonic_us() - r->started_us <= BODY_TIME_US;
+}
+
+static enum MHD_Result queue(struct request *r)
+{
+        struct MHD_Response *response = TAKE_PTR(r->response);
+        enum MHD_Result ok;
+
+        if (!response)
+                return MHD_NO;
+        ok = MHD_queue_response(r->connection, r->status, response);
+        MHD_destroy_response(response);
+        return ok;
+}
+
+/* The handler, or its continuation after the daemon's answer. */
+static enum MHD_Result run(struct request *r)
+{
+        route_handler *handler = r->handled ? TAKE_PTR(r->then) : r->route->handler;
+
+        r->handled = true;
+        handler(r);
+        if (r->reader)
+                server_put_reader(r->server, TAKE_PTR(r->reader));
+        if (r->then)
+                return MHD_YES; /* suspended, or already resumed: in either case we are called again */
+        if (!r->response)
+                problem(r, PROBLEM_INTERNAL, "the request was not answered");
+        return queue(r);
+}
+
+static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c _unused_, const char *url _unused_,
+                                  const char *method, const char *version _unused_, const char *data, size_t *size, void **slot)
+{
+        struct request *r = *slot;
+
+        if (!r)
+                return MHD_NO; /* no memory for it */
+        if (!r->checked) {
+                r->checked = true;
+                check(r, method);
+                /* who waits for a 100, or announces more than we would drop, is answered at once */
+                if (r->response && (request_header(r, "Expect") || content_length(r) > BODY_DROP_MAX))
+                        return queue(r);
+                return MHD_YES;
+        }
+        if (*size) {
+                size_t n = *size;
+
+                *size = 0;
+                return take_body(r, data, n) ? MHD_YES : MHD_NO;
+        }
+        return r->response ? queue(r) : run(r);
+}
+
+static void *uri_seen(void *user, const char *uri, struct MHD_Connection *c)
+{
+        struct server *s = user;
+        struct request *r = request_new(s, c, uri);
+
+        if (r) {
+                (void)pthread_mutex_lock(&s->lock);
+                s->n_requests++;
+                (void)pthread_mutex_unlock(&s->lock);
+        }
+        return r;
+}
+
+static void on_completed(void *user, struct MHD_Connection *c _unused_, void **slot, enum MHD_RequestTerminationCode code _unused_)
+{
+        struct server *s = user;
+        struct request *r = TAKE_PTR(*slot);
+
+        if (!r)
+                return;
+        (void)request_free(r);
+        (void)pthread_mutex_lock(&s->lock);
+        if (!--s->n_requests)
+                (void)pthread_cond_signal(&s->idle);
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
+/* The path and its query are decoded by target_parse, once. */
+static size_t leave_escaped(void *user _unused_, struct MHD_Connection *c _unused_, char *s)
+{
+        return strlen(s);
+}
+
+/* ---- life */
+
+static int listen_at(const struct sockaddr_in *address, int *ret_fd, int *ret_port, struct error *err)
+{
+        _cleanup_(closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct sockaddr_in bound;
+        socklen_t size = sizeof bound;
+        char text[INET_ADDRSTRLEN] = "?", where[INET_ADDRSTRLEN + 8];
+
+        (void)inet_ntop(AF_INET, &address->sin_addr, text, sizeof text);
+        (void)snprintf(where, sizeof where, "%s:%u", text, (unsigned)ntohs(address->sin_port));
+        if (fd < 0)
+                return error_set(err, -errno, where, "no socket: %s", strerror(errno));
+        if ((ntohl(address->sin_addr.s_addr) >> 24) != 127)
+                return error_set(err, -EINVAL, where, "is not a loopback address");
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+        if (bind(fd, (const struct sockaddr *)address, sizeof *address) < 0 || listen(fd, 128) < 0 ||
+            getsockname(fd, (struct sockaddr *)&bound, &size) < 0)
+                return error_set(err, -errno, where, "cannot listen: %s", strerror(errno));
+        *ret_port = ntohs(bound.sin_port);
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int copy_settings(const struct server_settings *from, struct server_settings *to, struct error *err)
+{
+        *to = *from;
+        to->state_folder = strdup(from->state_folder);
+        to->web_folder = strdup(from->web_folder ? from->web_folder : "");
+        to->configs_folder = strdup(from->configs_folder ? from->configs_folder : "");
+        to->threads = MAX(1, MIN(from->threads, READERS_MAX));
+        if (!to->max_body_bytes)
+                to->max_body_bytes = BODY_BYTES_DEFAULT;
+        return to->state_folder && to->web_folder && to->configs_folder ? 0 : error_set(err, -ENOMEM, NULL, "no memory");
+}
+
+static int start(struct server *s, int *fd, struct error *err)
+{
+        const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+
+        s->mhd = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, /* */
+                                  MHD_OPTION_LISTEN_SOCKET, *fd,       /* */
+                                  MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(s->settings.threads > 1 ? s->settings.threads : 0),
+                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,          /* */
+                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,      /* */
+                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,           /* */
+                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                                 /* */
+                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,               /* */
+                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                        /* */
+                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+        if (!s->mhd)
+                return error_set(err, -EIO, NULL, "libmicrohttpd does not start: %s", strerror(errno));
+        *fd = -1; /* MHD's now */
+        return 0;
+}
+
+int server_new(const struct server_settings *settings, struct server **ret, struct error *err)
+{
+        struct server *s = calloc(1, sizeof *s);
+        _cleanup_(closep) int fd = -1;
+        int r;
+
+        if (!s)
+                return error_set(err, -ENOMEM, NULL, "no memory for a server");
+        (void)pthread_mutex_init(&s->lock, NULL);
+        (void)pthread_cond_init(&s->idle, NULL);
+        r = copy_settings(settings, &s->settings, err);
+        if (r >= 0)
+                r = listen_at(&settings->address, &fd, &s->port, err);
+        if (r >= 0)
+                r = start(s, &fd, err);
+        if (r < 0) {
+                (void)server_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+int server_port(const struct server *s)
+{
+        return s->port;
+}
+
+/* Answers under way are given a moment to be sent. */
+static void wait_for_requests(struct server *s)
+{
+        struct timespec until;
+
+        (void)clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += STOP_WAIT_S;
+        (void)pthread_mutex_lock(&s->lock);
+        while (s->n_requests)
+                if (pthread_cond_timedwait(&s->idle, &s->lock, &until))
+                        break;
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
+struct server *server_free(struct server *s)
+{
+        if (!s)
+                return NULL;
+        if (s->mhd) {
+                MHD_socket fd = MHD_quiesce_daemon(s->mhd);
+
+                pending_abandon_all(s);
+                wait_for_requests(s);
+                MHD_stop_daemon(s->mhd);
+                if (fd != MHD_INVALID_SOCKET)
+                        (void)close(fd);
+        }
+        while (s->n_readers)
+                (void)reader_close(s->readers[--s->n_readers]);
+        free((char *)s->settings.state_folder);
+        free((char *)s->settings.web_folder);
+        free((char *)s->settings.configs_folder);
+        (void)pthread_mutex_destroy(&s->lock);
+        (void)pthread_cond_destroy(&s->idle);
+        free(s);
+        return NULL;
+}

@@ -1,0 +1,279 @@
+#include "api/submit.h"
+
+#include "api/configs.h"
+#include "contract/config.h"
+#include "contract/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAME_BYTES_MAX 200
+#define TAG_BYTES_MAX 64
+#define TAGS_MAX 32
+
+const char *const submit_keys[] = {"kind",  "name",    "tags",  "config",      "overrides", "checkpoint", "method",
+                                   "split", "weights", "seed",  "n_timesteps", "n_images",  "n_steps",    "latent", NULL};
+
+/* Members of the body that stand for keys of the configuration, by kind. */
+static const struct {
+        enum job_kind kind;
+        const char *key, *path;
+} shorthands[] = {
+        {JOB_EVALUATE, "method", "evaluation.method"},
+        {JOB_EVALUATE, "split", "evaluation.split"},
+        {JOB_EVALUATE, "weights", "evaluation.weights"},
+        {JOB_EVALUATE, "n_timesteps", "evaluation.n_timesteps"},
+        {JOB_EVALUATE, "n_images", "evaluation.n_images"},
+        {JOB_EVALUATE, "seed", "evaluation.seed"},
+        {JOB_SAMPLE, "n_images", "sampling.n_images"},
+        {JOB_SAMPLE, "n_steps", "sampling.n_steps"},
+        {JOB_SAMPLE, "seed", "sampling.seed"},
+        {JOB_SAMPLE, "weights", "sampling.weights"},
+        {JOB_SAMPLE, "latent", "sampling.latent"},
+};
+
+/* Members that are no shorthands, by kind. */
+static const char *const common_keys[] = {"kind", "name", "tags", "overrides", NULL};
+static const char *const kind_keys[] = {[JOB_TRAIN] = "config", [JOB_EVALUATE] = "checkpoint", [JOB_SAMPLE] = "checkpoint"};
+
+struct submission *submission_free(struct submission *s)
+{
+        if (!s)
+                return NULL;
+        free(s->name);
+        free(s->config_name);
+        json_decref(s->tags);
+        json_decref(s->config);
+        json_decref(s->overrides);
+        free(s);
+        return NULL;
+}
+
+static bool string_is(const json_t *v, const char *s)
+{
+        return json_is_string(v) && json_string_length(v) == strlen(s) && !strcmp(json_string_value(v), s);
+}
+
+static bool is_printable(const json_t *v, size_t max)
+{
+        return json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v) &&
+               text_is_printable(json_string_value(v), max);
+}
+
+static bool kind_takes(enum job_kind kind, const char *key)
+{
+        for (const char *const *k = common_keys; *k; k++)
+                if (!strcmp(*k, key))
+                        return true;
+        for (size_t i = 0; i < ARRAY_LEN(shorthands); i++)
+                if (shorthands[i].kind == kind && !strcmp(shorthands[i].key, key))
+                        return true;
+        return !strcmp(kind_keys[kind], key);
+}
+
+static int read_kind(const json_t *body, struct submission *s, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "kind");
+        const char *key;
+        json_t *member;
+        int kind = 0;
+
+        while (kind < JOB_KIND_N && !string_is(v, job_kind_names[kind]))
+                kind++;
+        if (kind == JOB_KIND_N)
+                return errors_add(errs, -EINVAL, "/kind", "expected one of train, evaluate, sample");
+        s->kind = (enum job_kind)kind;
+        json_object_foreach((json_t *)body, key, member)
+        {
+                char pointer[sizeof((struct error *)0)->path];
+
+                json_pointer_append(pointer, sizeof pointer, "", key);
+                if (!kind_takes(s->kind, key))
+                        (void)errors_add(errs, -EINVAL, pointer, "a job of kind %s has no such member", job_kind_names[kind]);
+        }
+        return 0;
+}
+
+static void read_name(const json_t *body, struct submission *s, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "name");
+
+        if (v && !string_is(v, "") && !is_printable(v, NAME_BYTES_MAX))
+                (void)errors_add(errs, -EINVAL, "/name", "expected printable text of at most %d bytes", NAME_BYTES_MAX);
+        else
+                s->name = strdup(v ? json_string_value(v) : "");
+}
+
+static bool holds(const json_t *array, const json_t *v)
+{
+        for (size_t i = 0; i < json_array_size(array); i++)
+                if (json_equal(json_array_get(array, i), v))
+                        return true;
+        return false;
+}
+
+static void read_tags(const json_t *body, struct submission *s, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "tags");
+
+        s->tags = json_array();
+        if (v && (!json_is_array(v) || json_array_size(v) > TAGS_MAX)) {
+                (void)errors_add(errs, -EINVAL, "/tags", "expected an array of at most %d texts", TAGS_MAX);
+                return;
+        }
+        for (size_t i = 0; i < json_array_size(v); i++) {
+                json_t *tag = json_array_get(v, i);
+                char pointer[32];
+
+                (void)snprintf(pointer, sizeof pointer, "/tags/%zu", i);
+                if (!is_printable(tag, TAG_BYTES_MAX))
+                        (void)errors_add(errs, -EINVAL, pointer, "expected printable text of 1 to %d bytes", TAG_BYTES_MAX);
+                else if (!holds(s->tags, tag))
+                        (void)json_array_append_new(s->tags, json_deep_copy(tag));
+        }
+}
+
+static void read_checkpoint(const json_t *body, struct submission *s, struct errors *errs)
+{
+        static const char *const keys[] = {"job", "which", "step", NULL};
+        json_t *c = json_object_get(body, "checkpoint"), *which = json_object_get(c, "which");
+        struct error err;
+        int r;
+
+        if (!json_is_object(c)) {
+                (void)errors_add(errs, -EINVAL, "/checkpoint", "expected an object: {\"job\": 1, \"which\": \"latest\"}");
+                return;
+        }
+        if (json_only_keys(c, "/checkpoint", keys, &err) < 0)
+                (void)errors_add(errs, -EINVAL, err.path, "there is no such member");
+        r = json_get_int(c, "/checkpoint", "job", 1, INT64_MAX, &s->source_job, &err);
+        if (r <= 0)
+                (void)errors_add(errs, -EINVAL, "/checkpoint/job", "expected the id of a job");
+        s->source_step = -1;
+        if (which && json_object_get(c, "step"))
+                (void)errors_add(errs, -EINVAL, "/checkpoint/step", "expected either which or step");
+        else if (string_is(which, "best"))
+                s->source_step = -2;
+        else if (which && !string_is(which, "latest"))
+                (void)errors_add(errs, -EINVAL, "/checkpoint/which", "expected one of latest, best");
+        else if (json_get_int(c, "/checkpoint", "step", 0, INT64_MAX, &s->source_step, &err) < 0)
+                (void)errors_add(errs, -EINVAL, "/checkpoint/step", "expected a step");
+}
+
+/* The document that a training job starts from: a template or the request's own. New reference or NULL. */
+static json_t *read_config(const json_t *body, const char *folder, struct submission *s, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "config");
+        struct error err;
+        json_t *document;
+
+        if (json_is_object(v))
+                return json_deep_copy(v);
+        if (!is_printable(v, 64)) {
+                (void)errors_add(errs, -EINVAL, "/config", "expected the name of a configuration, or a configuration");
+                return NULL;
+        }
+        if (config_template(folder, json_string_value(v), &document, &err) < 0) {
+                (void)errors_add(errs, -EINVAL, "/config", "%s", err.text);
+                return NULL;
+        }
+        free(s->config_name);
+        s->config_name = strdup(json_string_value(v));
+        return document;
+}
+
+/* Overrides and shorthands onto a document; they are config errors, at the configuration's pointers. */
+static void apply_overrides(const json_t *body, enum job_kind kind, json_t *document, json_t *record, struct errors *errs)
+{
+        const json_t *overrides = json_object_get(body, "overrides");
+        const char *path;
+        json_t *v;
+
+        for (size_t i = 0; i < ARRAY_LEN(shorthands); i++) {
+                v = json_object_get(body, shorthands[i].key);
+                if (!v || shorthands[i].kind != kind)
+                        continue;
+                (void)config_override(document, shorthands[i].path, v, errs);
+                (void)json_object_set(record, shorthands[i].path, v);
+        }
+        json_object_foreach((json_t *)overrides, path, v)
+        {
+                (void)config_override(document, path, v, errs);
+                (void)json_object_set(record, path, v);
+        }
+}
+
+/* An evaluation or a sample may change how it is made, not the model. */
+static void check_sections(const json_t *record, struct errors *errs)
+{
+        static const char *const sections[] = {"evaluation.", "sampling.", "machine."};
+        const char *path;
+        json_t *v;
+
+        json_object_foreach((json_t *)record, path, v)
+        {
+                char pointer[sizeof((struct error *)0)->path];
+                size_t i = 0;
+
+                while (i < ARRAY_LEN(sections) && strncmp(path, sections[i], strlen(sections[i])) != 0)
+                        i++;
+                if (i < ARRAY_LEN(sections))
+                        continue;
+                (void)snprintf(pointer, sizeof pointer, "/%s", path);
+                for (char *p = pointer; (p = strchr(p, '.'));)
+                        *p = '/';
+                (void)errors_add(errs, -EINVAL, pointer, "is the checkpoint's; evaluation.*, sampling.*, machine.* can be given");
+        }
+}
+
+static void read_configuration(const json_t *body, struct submission *s, json_t *document, struct errors *errs)
+{
+        struct config c;
+
+        s->overrides = json_object();
+        apply_overrides(body, s->kind, document, s->overrides, errs);
+        if (!errs->n && s->kind != JOB_TRAIN)
+                check_sections(s->overrides, errs);
+        if (!errs->n && config_from_json(document, &c, errs) >= 0 && s->kind == JOB_TRAIN)
+                s->config = config_to_json(&c);
+        if (s->kind == JOB_TRAIN) {
+                json_decref(s->overrides);
+                s->overrides = NULL;
+        }
+}
+
+int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret, enum problem *ret_problem,
+                         struct errors *errs)
+{
+        _cleanup_(submission_freep) struct submission *s = calloc(1, sizeof *s);
+        const json_t *overrides = json_object_get(body, "overrides");
+        _cleanup_json_ json_t *document = NULL;
+
+        *ret_problem = PROBLEM_REQUEST_INVALID;
+        if (!s)
+                return errors_add(errs, -ENOMEM, "", "no memory");
+        s->config_name = strdup("");
+        if (read_kind(body, s, errs) < 0)
+                return -EINVAL;
+        read_name(body, s, errs);
+        read_tags(body, s, errs);
+        if (overrides && !json_is_object(overrides))
+                (void)errors_add(errs, -EINVAL, "/overrides", "expected an object of dotted paths and values");
+        if (s->kind == JOB_TRAIN) {
+                document = read_config(body, configs_folder, s, errs);
+        } else {
+                read_checkpoint(body, s, errs);
+                document = json_object();
+        }
+        if (errs->n)
+                return -EINVAL;
+        *ret_problem = PROBLEM_CONFIG_INVALID;
+        read_configuration(body, s, document, errs);
+        if (errs->n)
+                return -EINVAL;
+        if (!s->name || !s->config_name || !s->tags || (s->kind == JOB_TRAIN && !s->config))
+                return errors_add(errs, -ENOMEM, "", "no memory");
+        *ret = TAKE_PTR(s);
+        return 0;
+}

@@ -1,0 +1,285 @@
+/* Each kind of write, inside the writer's transaction and savepoint: it may return at any point, what it did is undone. */
+#include "store/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int no_such(const char *what, int64_t id, struct error *err)
+{
+        return error_set(err, -ENOENT, NULL, "there is no %s %lld", what, (long long)id);
+}
+
+static int log_event(struct db *db, const struct write *w, int64_t job, int from, int to, const char *trigger, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_JOB_EVENT_INSERT);
+
+        bind_int(st, ":job", job);
+        bind_int(st, ":time", w->time_us);
+        if (from >= 0)
+                bind_int(st, ":from", from);
+        bind_int(st, ":to", to);
+        bind_text(st, ":trigger", trigger);
+        bind_text(st, ":detail", w->detail);
+        return db_run(db, st, err);
+}
+
+static int expect_state(struct db *db, int64_t job, enum job_state from, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_JOB_STATE);
+        int r, state;
+
+        bind_int(st, ":id", job);
+        r = db_step(db, st, err);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return no_such("job", job, err);
+        state = sqlite3_column_int(st, 0);
+        if (state != (int)from)
+                return error_set(err, -EAGAIN, NULL, "job %lld is %s, not %s", (long long)job,
+                                 state >= 0 && state < JOB_STATE_N ? job_state_names[state] : "?", job_state_names[from]);
+        return 0;
+}
+
+/* JSON as text, bound until the statement is reset; SQLite frees the text. */
+static int bind_json(sqlite3_stmt *st, const char *name, const json_t *v, struct error *err)
+{
+        char *text;
+
+        if (!v)
+                return 0;
+        text = json_to_text(v);
+        if (!text)
+                return error_set(err, -ENOMEM, NULL, "no memory for a text");
+        (void)sqlite3_bind_text(st, sqlite3_bind_parameter_index(st, name), text, -1, free);
+        return 0;
+}
+
+static int apply_transition(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st;
+        int r = expect_state(db, w->job, w->from, err);
+
+        if (r < 0)
+                return r;
+        st = db_statement(db, ST_JOB_TRANSITION);
+        bind_int(st, ":id", w->job);
+        bind_int(st, ":to", w->to);
+        bind_int(st, ":started", w->row.started_us);
+        bind_int(st, ":ended", w->row.ended_us);
+        r = bind_json(st, ":result", w->row.result, err);
+        if (r >= 0)
+                r = bind_json(st, ":error", w->row.error, err);
+        if (r >= 0)
+                r = db_run(db, st, err);
+        return r < 0 ? r : log_event(db, w, w->job, (int)w->from, (int)w->to, w->trigger ? w->trigger : "", err);
+}
+
+static int apply_job_new(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_JOB_INSERT);
+        const json_t *tag;
+        size_t i;
+        int r;
+
+        bind_int(st, ":kind", w->row.kind);
+        bind_int(st, ":state", JOB_QUEUED);
+        bind_int(st, ":created", w->row.created_us);
+        bind_int(st, ":steps", w->row.steps);
+        bind_int(st, ":source_job", w->row.source_job);
+        bind_int(st, ":source_step", w->row.source_step);
+        bind_text(st, ":name", w->row.name ? w->row.name : "");
+        bind_text(st, ":config_name", w->row.config_name ? w->row.config_name : "");
+        if (!w->row.tags)
+                bind_text(st, ":tags", "[]");
+        r = bind_json(st, ":tags", w->row.tags, err);
+        if (r >= 0)
+                r = bind_json(st, ":config", w->row.config, err);
+        if (r >= 0)
+                r = db_run(db, st, err);
+        if (r < 0)
+                return r;
+        w->ret_id = sqlite3_last_insert_rowid(db->handle);
+        json_array_foreach(w->row.tags, i, tag)
+        {
+                st = db_statement(db, ST_JOB_TAG_INSERT);
+                bind_text(st, ":tag", json_string_value(tag));
+                bind_int(st, ":job", w->ret_id);
+                r = db_run(db, st, err);
+                if (r < 0)
+                        return r;
+        }
+        return log_event(db, w, w->ret_id, -1, JOB_QUEUED, w->trigger ? w->trigger : "submit", err);
+}
+
+static int apply_job_reopen(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st;
+        int r = expect_state(db, w->job, w->from, err);
+
+        if (r < 0)
+                return r;
+        if (!job_state_is_final(w->from))
+                return error_set(err, -EAGAIN, NULL, "job %lld is not over", (long long)w->job);
+        st = db_statement(db, ST_JOB_REOPEN);
+        bind_int(st, ":id", w->job);
+        bind_int(st, ":to", JOB_QUEUED);
+        bind_int(st, ":steps", w->row.steps);
+        r = bind_json(st, ":config", w->row.config, err);
+        if (r >= 0)
+                r = db_run(db, st, err);
+        return r < 0 ? r : log_event(db, w, w->job, (int)w->from, JOB_QUEUED, w->trigger ? w->trigger : "resume", err);
+}
+
+/* Runs a statement that must change a row. */
+static int run_changing(struct db *db, sqlite3_stmt *st, int code, const char *what, int64_t id, struct error *err)
+{
+        int r = db_run(db, st, err);
+
+        if (r < 0 || sqlite3_changes(db->handle) > 0)
+                return r;
+        return error_set(err, code, NULL, code == -ENOENT ? "there is no %s %lld" : "%s %lld is in another state", what, (long long)id);
+}
+
+static int apply_job_cancel(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_JOB_CANCEL);
+
+        bind_int(st, ":id", w->job);
+        bind_int(st, ":state", JOB_RUNNING);
+        return run_changing(db, st, -EAGAIN, "job", w->job, err);
+}
+
+static int apply_job_mark(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_JOB_MARK);
+
+        bind_int(st, ":id", w->job);
+        bind_int(st, ":final", JOB_SUCCEEDED);
+        return run_changing(db, st, -EBUSY, "job", w->job, err);
+}
+
+static int apply_job_remove(struct db *db, struct write *w, struct error *err)
+{
+        static const enum statement order[] = {ST_SERIES_DELETE, ST_ARTIFACT_DELETE_ALL, ST_ATTEMPT_DELETE,
+                                               ST_JOB_EVENT_DELETE, ST_JOB_TAG_DELETE, ST_JOB_DELETE};
+        _cleanup_statement_ sqlite3_stmt *series = db_statement(db, ST_SERIES);
+        int r;
+
+        bind_int(series, ":job", w->job);
+        while ((r = db_step(db, series, err)) > 0) {
+                sqlite3_stmt *st = db_statement(db, ST_POINT_DELETE);
+
+                bind_int(st, ":series", sqlite3_column_int64(series, 6));
+                r = db_run(db, st, err);
+                if (r < 0)
+                        return r;
+        }
+        (void)sqlite3_reset(series);
+        for (size_t i = 0; r >= 0 && i < ARRAY_LEN(order); i++) {
+                sqlite3_stmt *st = db_statement(db, order[i]);
+
+                bind_int(st, ":job", w->job);
+                r = db_run(db, st, err);
+        }
+        return r;
+}
+
+static int apply_attempt_new(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_JOB_ATTEMPTS);
+        int r;
+
+        bind_int(st, ":id", w->attempt_row.job);
+        r = db_step(db, st, err);
+        if (r > 0)
+                w->ret_number = sqlite3_column_int64(st, 0);
+        (void)sqlite3_reset(st);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return no_such("job", w->attempt_row.job, err);
+        st = db_statement(db, ST_ATTEMPT_INSERT);
+        bind_int(st, ":job", w->attempt_row.job);
+        bind_int(st, ":number", w->ret_number);
+        bind_int(st, ":started", w->attempt_row.started_us ? w->attempt_row.started_us : w->time_us);
+        bind_int(st, ":first_step", w->attempt_row.first_step);
+        r = db_run(db, st, err);
+        w->ret_id = sqlite3_last_insert_rowid(db->handle);
+        return r;
+}
+
+static int apply_by_id(struct db *db, enum statement s, int64_t id, const char *value_name, int64_t value, const char *what,
+                       struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, s);
+
+        bind_int(st, ":id", id);
+        if (value_name)
+                bind_int(st, value_name, value);
+        return run_changing(db, st, -ENOENT, what, id, err);
+}
+
+static int apply_dataset(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_DATASET_REPLACE);
+
+        bind_text(st, ":name", w->dataset.name);
+        bind_text(st, ":path", w->dataset.path);
+        bind_text(st, ":format", w->dataset.format);
+        bind_text(st, ":digest", w->dataset.digest);
+        bind_int(st, ":n_train", w->dataset.n_train);
+        bind_int(st, ":n_test", w->dataset.n_test);
+        return db_run(db, st, err);
+}
+
+/* An artifact that is gone already was removed before a crash: success. */
+static int apply_artifact_remove(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_ARTIFACT_DELETE);
+
+        bind_int(st, ":id", w->artifact);
+        return db_run(db, st, err);
+}
+
+static int and_transition(struct db *db, struct write *w, int r, struct error *err)
+{
+        return r < 0 || !w->trigger ? r : apply_transition(db, w, err);
+}
+
+int apply_write(struct db *db, struct write *w, struct error *err)
+{
+        switch (w->kind) {
+        case WRITE_JOB_NEW:
+                return apply_job_new(db, w, err);
+        case WRITE_JOB_TRANSITION:
+                return apply_transition(db, w, err);
+        case WRITE_JOB_CANCEL:
+                return apply_job_cancel(db, w, err);
+        case WRITE_JOB_REOPEN:
+                return apply_job_reopen(db, w, err);
+        case WRITE_JOB_MARK:
+                return apply_job_mark(db, w, err);
+        case WRITE_JOB_REMOVE:
+                return apply_job_remove(db, w, err);
+        case WRITE_ATTEMPT_NEW:
+                return and_transition(db, w, apply_attempt_new(db, w, err), err);
+        case WRITE_ATTEMPT_PID:
+                return apply_by_id(db, ST_ATTEMPT_PID, w->attempt, ":pid", w->attempt_row.pid, "attempt", err);
+        case WRITE_ATTEMPT_END:
+                return and_transition(db, w, apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err), err);
+        case WRITE_EVENTS:
+                return and_transition(db, w, apply_events(db, w, err), err);
+        case WRITE_ARTIFACT_MARK:
+                return apply_by_id(db, ST_ARTIFACT_MARK, w->artifact, NULL, 0, "artifact", err);
+        case WRITE_ARTIFACT_REMOVE:
+                return apply_artifact_remove(db, w, err);
+        case WRITE_DATASET:
+                return apply_dataset(db, w, err);
+        case WRITE_DATASETS_CLEAR:
+                return db_run(db, db_statement(db, ST_DATASET_CLEAR), err);
+        case WRITE_KIND_N:
+                break;
+        }
+        return error_set(err, -EINVAL, NULL, "no such write: %d", (int)w->kind);
+}

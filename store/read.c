@@ -1,0 +1,262 @@
+/* Reading rows. Each function resets its statement when it leaves, so that no read transaction stays open. */
+#include "store/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static int not_found(const char *what, int64_t id, struct error *err)
+{
+        return error_set(err, -ENOENT, NULL, "there is no %s %lld", what, (long long)id);
+}
+
+static int column_string(sqlite3_stmt *st, int i, char **ret, struct error *err)
+{
+        const char *text = (const char *)sqlite3_column_text(st, i);
+
+        *ret = strdup(text ? text : "");
+        return *ret ? 0 : error_set(err, -ENOMEM, NULL, "no memory for a row");
+}
+
+static int column_json(sqlite3_stmt *st, int i, json_t **ret, struct error *err)
+{
+        const char *text = (const char *)sqlite3_column_text(st, i);
+
+        return text ? json_parse(text, strlen(text), ret, err) : 0;
+}
+
+static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
+{
+        int r;
+
+        *j = (struct job_row){
+                .id = sqlite3_column_int64(st, 0),
+                .kind = (enum job_kind)sqlite3_column_int(st, 1),
+                .state = (enum job_state)sqlite3_column_int(st, 2),
+                .created_us = sqlite3_column_int64(st, 9),
+                .started_us = sqlite3_column_int64(st, 10),
+                .ended_us = sqlite3_column_int64(st, 11),
+                .attempts = sqlite3_column_int64(st, 12),
+                .step = sqlite3_column_int64(st, 13),
+                .steps = sqlite3_column_int64(st, 14),
+                .images_per_second = column_real(st, 15),
+                .seconds_left = column_real(st, 16),
+                .source_job = sqlite3_column_int64(st, 17),
+                .source_step = sqlite3_column_int64(st, 18),
+                .cancel_requested = sqlite3_column_int(st, 19) != 0,
+        };
+        if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
+            (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_json(st, 6, &j->config, err)) < 0 ||
+            (r = column_json(st, 7, &j->result, err)) < 0 || (r = column_json(st, 8, &j->error, err)) < 0)
+                job_row_done(j);
+        return r;
+}
+
+int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_BY_ID);
+        int n;
+
+        bind_int(st, ":id", id);
+        n = db_step(&r->db, st, err);
+        if (n <= 0)
+                return n < 0 ? n : not_found("job", id, err);
+        return fill_job(st, ret, err);
+}
+
+int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user), void *user,
+                struct error *err)
+{
+        enum statement which = f->tag ? ST_JOBS_BY_TAG : f->state >= 0 ? ST_JOBS_BY_STATE : f->kind >= 0 ? ST_JOBS_BY_KIND : ST_JOBS;
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, which);
+        int n;
+
+        bind_int(st, ":state", f->state);
+        bind_int(st, ":kind", f->kind);
+        bind_int(st, ":before", f->before_id > 0 ? f->before_id : INT64_MAX);
+        bind_int(st, ":limit", f->limit);
+        bind_text(st, ":tag", f->tag);
+        bind_text(st, ":text", f->text);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct job_row j;
+
+                n = fill_job(st, &j, err);
+                if (n < 0)
+                        return n;
+                n = row(&j, user);
+                job_row_done(&j);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}
+
+int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attempt_row *a, void *user), void *user,
+                    struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_ATTEMPTS);
+        int n;
+
+        bind_int(st, ":job", job);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct attempt_row a = {
+                        .id = sqlite3_column_int64(st, 0),
+                        .job = sqlite3_column_int64(st, 1),
+                        .number = sqlite3_column_int64(st, 2),
+                        .started_us = sqlite3_column_int64(st, 3),
+                        .ended_us = sqlite3_column_int64(st, 4),
+                        .first_step = sqlite3_column_int64(st, 5),
+                        .last_seq = sqlite3_column_int64(st, 6),
+                        .checkpoints = sqlite3_column_int64(st, 7),
+                        .pid = sqlite3_column_int64(st, 8),
+                };
+
+                n = row(&a, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}
+
+static void copy_text(char *to, size_t size, sqlite3_stmt *st, int i)
+{
+        const char *text = (const char *)sqlite3_column_text(st, i);
+
+        (void)snprintf(to, size, "%s", text ? text : "");
+}
+
+static void fill_artifact(sqlite3_stmt *st, struct artifact_row *a)
+{
+        *a = (struct artifact_row){
+                .id = sqlite3_column_int64(st, 0),
+                .job = sqlite3_column_int64(st, 1),
+                .attempt = sqlite3_column_int64(st, 2),
+                .step = sqlite3_column_int64(st, 3),
+                .bytes = sqlite3_column_int64(st, 4),
+                .created_us = sqlite3_column_int64(st, 5),
+                .kind = (enum artifact_kind)sqlite3_column_int(st, 6),
+                .metric = column_real(st, 9),
+        };
+        copy_text(a->name, sizeof a->name, st, 7);
+        copy_text(a->digest, sizeof a->digest, st, 8);
+}
+
+int reader_artifacts(struct reader *r, int64_t job, int kind, int (*row)(const struct artifact_row *a, void *user),
+                     void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_ARTIFACTS);
+        int n;
+
+        bind_int(st, ":job", job);
+        bind_int(st, ":kind", kind);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct artifact_row a;
+
+                fill_artifact(st, &a);
+                n = row(&a, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}
+
+int reader_artifact(struct reader *r, int64_t id, struct artifact_row *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_ARTIFACT_BY_ID);
+        int n;
+
+        bind_int(st, ":id", id);
+        n = db_step(&r->db, st, err);
+        if (n <= 0)
+                return n < 0 ? n : not_found("artifact", id, err);
+        fill_artifact(st, ret);
+        return 0;
+}
+
+int reader_marked_artifact(struct reader *r, int64_t after, struct artifact_row *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_ARTIFACTS_MARKED);
+        int n;
+
+        bind_int(st, ":after", after);
+        n = db_step(&r->db, st, err);
+        if (n <= 0)
+                return n < 0 ? n : -ENOENT;
+        fill_artifact(st, ret);
+        return 0;
+}
+
+int reader_marked_job(struct reader *r, int64_t after, int64_t *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOBS_MARKED);
+        int n;
+
+        bind_int(st, ":after", after);
+        n = db_step(&r->db, st, err);
+        if (n <= 0)
+                return n < 0 ? n : -ENOENT;
+        *ret = sqlite3_column_int64(st, 0);
+        return 0;
+}
+
+static void fill_dataset(sqlite3_stmt *st, struct dataset_row *d)
+{
+        *d = (struct dataset_row){.n_train = sqlite3_column_int64(st, 4), .n_test = sqlite3_column_int64(st, 5)};
+        copy_text(d->name, sizeof d->name, st, 0);
+        copy_text(d->path, sizeof d->path, st, 1);
+        copy_text(d->format, sizeof d->format, st, 2);
+        copy_text(d->digest, sizeof d->digest, st, 3);
+}
+
+int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DATASETS);
+        int n;
+
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct dataset_row d;
+
+                fill_dataset(st, &d);
+                n = row(&d, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}
+
+int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DATASET_BY_NAME);
+        int n;
+
+        bind_text(st, ":name", name);
+        n = db_step(&r->db, st, err);
+        if (n <= 0)
+                return n < 0 ? n : error_set(err, -ENOENT, NULL, "there is no such data set");
+        fill_dataset(st, ret);
+        return 0;
+}
+
+int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,
+                  struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_SERIES);
+        int n;
+
+        bind_int(st, ":job", job);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct series_row s = {
+                        .points = sqlite3_column_int64(st, 1),
+                        .last_step = sqlite3_column_int64(st, 2),
+                        .last = column_real(st, 3),
+                        .min = column_real(st, 4),
+                        .max = column_real(st, 5),
+                };
+
+                copy_text(s.name, sizeof s.name, st, 0);
+                n = row(&s, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}

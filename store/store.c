@@ -1,0 +1,100 @@
+/* Opening and closing, and the lifetimes of rows and writes. */
+#include "store/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+const char *const job_state_names[] = {"queued", "running", "succeeded", "failed", "cancelled", NULL};
+_Static_assert(ARRAY_LEN(job_state_names) == JOB_STATE_N + 1, "a name a state");
+
+int store_open(const char *folder, struct store **ret, struct error *err)
+{
+        struct store *s = calloc(1, sizeof *s);
+        int r;
+
+        if (!s)
+                return error_set(err, -ENOMEM, folder, "no memory to open the store");
+        r = db_prepare_file(folder, s->path, sizeof s->path, err);
+        if (r >= 0)
+                r = db_open(&s->db, s->path, DB_WRITE, err);
+        if (r < 0) {
+                free(s);
+                return r;
+        }
+        r = writer_start(s, err);
+        if (r < 0) {
+                db_close(&s->db);
+                free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+struct store *store_close(struct store *s)
+{
+        if (!s)
+                return NULL;
+        writer_stop(s);
+        db_close(&s->db);
+        free(s);
+        return NULL;
+}
+
+int reader_open(struct store *s, struct reader **ret, struct error *err)
+{
+        struct reader *r = calloc(1, sizeof *r);
+        int n;
+
+        if (!r)
+                return error_set(err, -ENOMEM, s->path, "no memory for a reader");
+        n = db_open(&r->db, s->path, DB_READ, err);
+        if (n < 0) {
+                free(r);
+                return n;
+        }
+        *ret = r;
+        return 0;
+}
+
+struct reader *reader_close(struct reader *r)
+{
+        if (!r)
+                return NULL;
+        db_close(&r->db);
+        free(r);
+        return NULL;
+}
+
+void job_row_done(struct job_row *j)
+{
+        free(j->name);
+        free(j->config_name);
+        json_decref(j->tags);
+        json_decref(j->config);
+        json_decref(j->result);
+        json_decref(j->error);
+        *j = (struct job_row){0};
+}
+
+struct write *write_new(enum write_kind kind)
+{
+        struct write *w = calloc(1, sizeof *w);
+
+        if (w)
+                w->kind = kind;
+        return w;
+}
+
+struct write *write_free(struct write *w)
+{
+        if (!w)
+                return NULL;
+        free(w->detail);
+        job_row_done(&w->row);
+        for (size_t i = 0; i < w->n_events; i++)
+                event_done(&w->events[i]);
+        free(w->events);
+        free(w);
+        return NULL;
+}
