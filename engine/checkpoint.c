@@ -50,7 +50,8 @@ static void tensor_name(enum section s, const struct param *q, char ret[TENSOR_N
 
 /* ---- writing */
 
-static int add_metadata(json_t *root, const struct config *c, int64_t step, const char *path, struct error *err)
+static int add_metadata(json_t *root, const struct config *c, int64_t step, const char *state, const char *path,
+                        struct error *err)
 {
         _cleanup_json_ json_t *config = config_to_json(c);
         _cleanup_(freep) char *text = config ? json_to_text(config) : NULL;
@@ -59,7 +60,8 @@ static int add_metadata(json_t *root, const struct config *c, int64_t step, cons
         (void)snprintf(digits, sizeof digits, "%" PRId64, step);
         if (!text ||
             json_object_set_new(root, "__metadata__",
-                                json_pack("{s:s, s:s, s:s}", "format", FORMAT, "step", digits, "config", text)) < 0)
+                                json_pack("{s:s, s:s, s:s, s:s*}", "format", FORMAT, "step", digits, "config", text,
+                                          "state", state)) < 0)
                 return error_set(err, -ENOMEM, path, "no memory for its header");
         return 0;
 }
@@ -84,8 +86,8 @@ static int add_tensor(json_t *root, enum section s, const struct param *q, int64
 }
 
 /* The size, the JSON text and its padding. */
-static int make_header(const struct params *p, const struct config *c, int64_t step, const char *path, struct buf *ret,
-                       struct error *err)
+static int make_header(const struct params *p, const struct config *c, int64_t step, const char *state,
+                       const char *path, struct buf *ret, struct error *err)
 {
         _cleanup_json_ json_t *root = json_object();
         _cleanup_(freep) char *text = NULL;
@@ -97,7 +99,7 @@ static int make_header(const struct params *p, const struct config *c, int64_t s
 
         if (!root)
                 return error_set(err, -ENOMEM, path, "no memory for its header");
-        r = add_metadata(root, c, step, path, err);
+        r = add_metadata(root, c, step, state, path, err);
         for (int s = 0; s < SECTION_N && r >= 0; s++)
                 for (size_t i = 0; i < p->n && r >= 0; i++) {
                         r = add_tensor(root, (enum section)s, &p->items[i], begin, path, err);
@@ -118,7 +120,7 @@ static int make_header(const struct params *p, const struct config *c, int64_t s
         return r < 0 ? error_set(err, r, path, "its header: %s", inner.text) : 0;
 }
 
-int checkpoint_write(const char *path, const struct params *p, const struct config *c, int64_t step,
+int checkpoint_write(const char *path, const struct params *p, const struct config *c, int64_t step, const char *state,
                      const struct checkpoint_io *io, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes,
                      struct error *err)
 {
@@ -130,7 +132,7 @@ int checkpoint_write(const char *path, const struct params *p, const struct conf
         assert(step >= 0);
         if (!piece)
                 return error_set(err, -ENOMEM, path, "no memory to write it");
-        r = make_header(p, c, step, path, &header, err);
+        r = make_header(p, c, step, state, path, &header, err);
         if (r >= 0)
                 r = file_writer_new(path, &w, err);
         if (r >= 0)
@@ -283,10 +285,10 @@ static int read_header(struct reader *x, json_t **ret, struct error *err)
         return json_is_object(*ret) ? 0 : altered(x, err, "its header is not a JSON object");
 }
 
-static int take_metadata(const struct reader *x, json_t *root, int64_t *ret_step, struct error *err)
+static int take_metadata(const struct reader *x, json_t *root, int64_t *ret_step, char **ret_state, struct error *err)
 {
-        static const char *const keys[] = {"format", "step", "config", NULL};
-        const char *value[3], *where = "/__metadata__";
+        static const char *const keys[] = {"format", "step", "config", "state", NULL};
+        const char *value[3], *state = NULL, *where = "/__metadata__";
         char digits[24];
         struct error inner;
         long long step;
@@ -302,6 +304,8 @@ static int take_metadata(const struct reader *x, json_t *root, int64_t *ret_step
                 if (r == 0)
                         return altered(x, err, "its header has no %s/%s", where, keys[i]);
         }
+        if (r >= 0)
+                r = json_get_string(m, where, "state", header_max(x->p), &state, &inner);
         if (r < 0)
                 return altered(x, err, "its header: %s: %s", inner.path, inner.text);
         if (strcmp(value[0], FORMAT))
@@ -310,6 +314,9 @@ static int take_metadata(const struct reader *x, json_t *root, int64_t *ret_step
         (void)snprintf(digits, sizeof digits, "%lld", step);
         if (step < 0 || strcmp(digits, value[1]))
                 return altered(x, err, "its step is \"%.40s\", expected a number of steps", value[1]);
+        *ret_state = state ? strdup(state) : NULL;
+        if (state && !*ret_state)
+                return error_set(err, -ENOMEM, x->path, "no memory for its state");
         *ret_step = step;
         return json_object_del(root, "__metadata__");
 }
@@ -421,14 +428,14 @@ static int check_tiling(const struct reader *x, struct error *err)
         return 0;
 }
 
-static int check_header(struct reader *x, int64_t *ret_step, struct error *err)
+static int check_header(struct reader *x, int64_t *ret_step, char **ret_state, struct error *err)
 {
         _cleanup_json_ json_t *root = NULL;
         const char *key;
         int r = read_header(x, &root, err);
 
         if (r >= 0)
-                r = take_metadata(x, root, ret_step, err);
+                r = take_metadata(x, root, ret_step, ret_state, err);
         for (int s = 0; s < SECTION_N && r >= 0; s++)
                 for (size_t i = 0; i < x->p->n && r >= 0; i++)
                         r = take_tensor(x, root, (enum section)s, &x->p->items[i], &x->begin[(size_t)s * x->p->n + i],
@@ -443,8 +450,9 @@ static int check_header(struct reader *x, int64_t *ret_step, struct error *err)
 }
 
 int checkpoint_read(const char *path, const char *digest, const struct params *p, unsigned sections,
-                    const struct checkpoint_io *io, int64_t *ret_step, struct error *err)
+                    const struct checkpoint_io *io, int64_t *ret_step, char **ret_state, struct error *err)
 {
+        _cleanup_(freep) char *state = NULL;
         _cleanup_(reader_done) struct reader x = {.path = path, .fd = -1, .p = p};
         int64_t step = 0;
         int r = reader_open(&x, err);
@@ -452,7 +460,7 @@ int checkpoint_read(const char *path, const char *digest, const struct params *p
         if (r >= 0 && digest[0])
                 r = check_digest(&x, digest, err);
         if (r >= 0)
-                r = check_header(&x, &step, err);
+                r = check_header(&x, &step, &state, err);
         for (int s = 0; s < SECTION_N && r >= 0; s++)
                 for (size_t i = 0; i < p->n && r >= 0 && sections >> s & 1; i++) {
                         const struct param *q = &p->items[i];
@@ -468,5 +476,7 @@ int checkpoint_read(const char *path, const char *digest, const struct params *p
         if (r < 0)
                 return r;
         *ret_step = step;
+        if (ret_state)
+                *ret_state = TAKE_PTR(state);
         return 0;
 }

@@ -124,7 +124,7 @@ static void write_model(const struct params *p, char digest[DIGEST_SIZE])
         struct error err = {0};
 
         memory_init(&m, &io, p, true);
-        assert_int_equal(checkpoint_write(path, p, &config, 1000, &io, digest, NULL, &err), 0);
+        assert_int_equal(checkpoint_write(path, p, &config, 1000, NULL, &io, digest, NULL, &err), 0);
 }
 
 static void put(const void *data, size_t size)
@@ -142,7 +142,7 @@ static int try_read(const char *digest, bool *ret_equal, struct error *err)
 
         memory_init(&expected, &io, &small, true);
         memory_init(&m, &io, &small, false);
-        r = checkpoint_read(path, digest, &small, ALL, &io, &step, err);
+        r = checkpoint_read(path, digest, &small, ALL, &io, &step, NULL, err);
         if (r < 0) {
                 assert_int_equal(m.calls, 0);
                 assert_int_equal(step, -7);
@@ -173,7 +173,7 @@ static void round_trip_is_bit_identical(void **state _unused_)
                 int64_t bytes, on_disk_bytes, step = 0;
 
                 memory_init(&a, &io, models[i], true);
-                assert_int_equal(checkpoint_write(path, models[i], &config, INT64_MAX, &io, digest, &bytes, NULL), 0);
+                assert_int_equal(checkpoint_write(path, models[i], &config, INT64_MAX, NULL, &io, digest, &bytes, NULL), 0);
                 assert_in_range(a.max_piece, 1, 1 << 20);
                 assert_int_equal(file_digest(path, on_disk, &on_disk_bytes, NULL), 0);
                 assert_string_equal(digest, on_disk);
@@ -182,7 +182,7 @@ static void round_trip_is_bit_identical(void **state _unused_)
                 for (unsigned sections = 0; sections <= ALL; sections++) {
                         memory_init(&b, &io, models[i], false);
                         assert_int_equal(checkpoint_read(path, sections & 1 ? digest : "", models[i], sections, &io,
-                                                         &step, NULL),
+                                                         &step, NULL, NULL),
                                          0);
                         assert_true(equal(&a, &b, sections));
                         for (int s = 0; s < SECTION_N; s++)
@@ -420,10 +420,10 @@ static void failures_of_the_device_end_it(void **state _unused_)
         memory_init(&m, &io, &small, true);
         for (m.fail_at = 1; m.fail_at <= 12; m.fail_at++) {
                 m.calls = 0;
-                assert_int_equal(checkpoint_write(path, &small, &config, 1, &io, NULL, NULL, &err), -ENODEV);
+                assert_int_equal(checkpoint_write(path, &small, &config, 1, NULL, &io, NULL, NULL, &err), -ENODEV);
                 assert_string_equal(err.text, "lost");
                 m.calls = 0;
-                assert_int_equal(checkpoint_read(path, digest, &small, ALL, &io, &step, &err), -ENODEV);
+                assert_int_equal(checkpoint_read(path, digest, &small, ALL, &io, &step, NULL, &err), -ENODEV);
                 assert_int_equal(m.calls, m.fail_at);
         }
         assert_int_equal(step, -1);
@@ -449,7 +449,7 @@ static void a_full_disk_leaves_the_old_file_and_no_other(void **state _unused_)
 
                 limit = (struct rlimit){(rlim_t)size, old.rlim_max};
                 assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-                r = checkpoint_write(path, &small, &config, 2000, &io, NULL, NULL, &err);
+                r = checkpoint_write(path, &small, &config, 2000, NULL, &io, NULL, NULL, &err);
                 assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
                 assert_int_equal(r, -EFBIG);
         }
@@ -477,7 +477,7 @@ static int read_for_python(const char *from)
 
         memory_init(&expected, &io, &small, true);
         memory_init(&m, &io, &small, false);
-        if (checkpoint_read(from, "", &small, ALL, &io, &step, &err) < 0) {
+        if (checkpoint_read(from, "", &small, ALL, &io, &step, NULL, &err) < 0) {
                 (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
                 return 1;
         }

@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (fd < 0 || write(fd, data, size) != (ssize_t)size)
                 abort();
         (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        r = checkpoint_read(path, "", &model, (1u << SECTION_N) - 1, &io, &step, &err);
+        r = checkpoint_read(path, "", &model, (1u << SECTION_N) - 1, &io, &step, NULL, &err);
         (void)close(fd);
         for (int s = 0; s < SECTION_N; s++)
                 for (int i = 0; i < N_VALUES; i++)
