@@ -122,7 +122,7 @@ class Service:
                     zombie = f.read().rsplit(")", 1)[1].split()[0] == "Z"
             except OSError:
                 continue
-            if WORKER.encode() in line and b"--estimate" not in line and self.tag.encode() in environment and not zombie:
+            if WORKER.encode() in line[:2] and len(line) == 3 and self.tag.encode() in environment and not zombie:
                 pids.append(int(name))
         return pids
 

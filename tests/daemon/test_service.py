@@ -307,8 +307,8 @@ def test_submission_is_checked_against_the_data_set_and_memory(service):
     service.kill()
     service.environment["SCRIPT_ESTIMATE"] = 'Traceback'
     service.start()
-    r = service.post("/v1/jobs", {"kind": "train", "config": {"data": {"dataset": "scripted"}}})
-    assert r.status_code == 500
+    r = service.post("/v1/jobs", {"kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"num_steps_eval": 0}}})
+    assert r.status_code == 500 and "memory" in r.text
 
 
 def test_remove(service):
@@ -466,11 +466,10 @@ def test_full_disk_loses_nothing(service):
         service.start()
         job = service.submit(4000)
         service.until(lambda: service.curve(job)["points_total"] == 100)
-        with open(service.state + "/ballast", "wb") as f:
+        with open(service.state + "/ballast", "wb", buffering=0) as f:
             try:
-                while True:
-                    f.write(b"x" * 4096)
-                    f.flush()
+                while f.write(b"x" * 4096):
+                    pass
             except OSError:
                 pass
         os.close(os.open(service.root + "/full", os.O_CREAT | os.O_WRONLY))
