@@ -78,7 +78,7 @@ def includes():
 
 def flags():
     packages = ["jansson", "libxxhash", "sqlite3", "libmicrohttpd", "libcurl", "libpng"]
-    out = ["-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-I", ROOT]
+    out = ["-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-fopenmp", "-I", ROOT]
     for p in packages:
         r = subprocess.run(["pkg-config", "--cflags", p], capture_output=True, text=True, check=False)
         if r.returncode == 0:

@@ -24,7 +24,7 @@ state=$out/state
 "$root/build/daemon/mulund" --state "$state" --listen "127.0.0.1:$port" --dataset "data=$data" \
         --web "$root/build/web/site" --configs "$root/configs" >"$out/mulund.log" 2>&1 </dev/null &
 daemon=$!
-trap '"$root/build/ctl/mulunctl" --url "$address" stop >/dev/null 2>&1 || kill "$daemon" 2>/dev/null || true' EXIT
+trap '"$root/build/ctl/mulunctl" --server "$address" stop >/dev/null 2>&1 || kill "$daemon" 2>/dev/null || true' EXIT
 for i in {1..200}; do
         curl -fsS -o /dev/null --max-time 5 "$address/healthz" 2>/dev/null && break
         kill -0 "$daemon" 2>/dev/null || { tail "$out/mulund.log"; exit 1; }
