@@ -8,14 +8,17 @@
 int V(squared_norm)(const struct squared_norm_args *a)
 {
         double partial[N_SLICES], sum = 0;
+        const float *x = a->x;
+        int64_t n = a->n;
 
-#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
         for (int64_t p = 0; p < N_SLICES; p++) {
+                int64_t first = n * p / N_SLICES, end = n * (p + 1) / N_SLICES;
                 double slice = 0;
 
 #pragma omp simd reduction(+ : slice)
-                for (int64_t i = a->n * p / N_SLICES; i < a->n * (p + 1) / N_SLICES; i++)
-                        slice += (double)a->x[i] * a->x[i];
+                for (int64_t i = first; i < end; i++)
+                        slice += (double)x[i] * x[i];
                 partial[p] = slice;
         }
         for (int p = 0; p < N_SLICES; p++)
