@@ -227,11 +227,14 @@ static void on_estimate(void *user, int r, int status, const struct buf *output,
 static void estimate(struct op *op)
 {
         char *worker = op->daemon->settings.worker;
-        char *argv[] = {worker, (char[]){"--estimate"}, NULL};
+        char kind[16], *argv[] = {worker, (char[]){"--estimate"}, kind, NULL};
         _cleanup_(freep) char *text = json_to_text(op->config);
         struct error err;
-        int r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op, &op->helper, &err)
-                     : error_set(&err, -ENOMEM, NULL, "no memory");
+        int r;
+
+        (void)snprintf(kind, sizeof kind, "%s", job_kind_names[op->submission->kind]);
+        r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op, &op->helper, &err)
+                 : error_set(&err, -ENOMEM, NULL, "no memory");
 
         if (r < 0) {
                 log_error("a submission fails: the worker's estimate: %s", err.text);
@@ -287,8 +290,6 @@ void op_submit(struct op *op)
                 r = check_config(op, &errs);
         if (r < 0)
                 op_answer(op, r, 0, JOB_QUEUED, &errs);
-        else if (s->kind == JOB_TRAIN)
-                estimate(op);
         else
-                store_job(op);
+                estimate(op);
 }
