@@ -54,9 +54,10 @@ class Daemon:
         self.session = requests.Session()
 
     def start(self):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", self.port))
-            self.port = s.getsockname()[1]
+        if not self.port:  # the next one of this state takes the same
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                self.port = s.getsockname()[1]
         command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--web", os.path.join(BUILD, "web", "site"),
                    "--configs", os.path.join(ROOT, "configs")]
         for name, path in self.datasets.items():
