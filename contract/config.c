@@ -331,7 +331,7 @@ int config_check(const struct config *c, struct errors *errs)
                  "vdm has one time an image; ldm takes one a pixel"},
                 {!vdm && c->unet_type == UNET_LDM, -ENOTSUP, "/model/unet_type",
                  "ldm is not computed in this release; vdm is"},
-                {!vdm && c->encoder == EN - ENOTSUPR_CNN, -ENOTSUP, "/model/encoder",
+                {!vdm && c->encoder == ENCODER_CNN, -ENOTSUP, "/model/encoder",
                  "cnn is not computed in this release; unet is"},
                 {!vdm && c->latent_type == LATENT_GUMBEL, -ENOTSUP, "/model/latent_type",
                  "gumbel is not computed in this release; topk is"},
