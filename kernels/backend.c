@@ -32,7 +32,7 @@ int kernels_find(const char *name, const struct kernels **ret, struct error *err
         else if (strcmp(name, "cpu") == 0)
                 k = cpu_table();
         else
-                return error_set(err, -EINVAL, "/device/backend", "expected \"reference\" or \"cpu\"");
+                return error_set(err, -EINVAL, "", "expected \"reference\" or \"cpu\"");
         assert(table_complete(k));
         *ret = k;
         return 0;

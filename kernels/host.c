@@ -1,7 +1,4 @@
-/* Devices, memory and streams on the processor: an operation has run when its call returns.
- *
- * The thread that opens a device runs its operations: OpenMP's pool, which oneDNN shares, and its size belong to that
- * thread. Denormals are flushed in all of the pool: a training step's small moments would cost ten times otherwise. */
+/* Devices, memory and streams on the processor: an operation has run when its call returns. */
 #include "kernels/host.h"
 
 #include <errno.h>
@@ -12,24 +9,33 @@
 
 #define MXCSR_FLUSH_AND_ZERO 0x8040u
 
+void host_enter(const struct device *d)
+{
+        static _Thread_local int pool_threads; /* of the calling thread's pool, 0 before its first time here */
+
+        if (pool_threads == d->threads)
+                return;
+        pool_threads = d->threads;
+        omp_set_dynamic(0);
+        omp_set_num_threads(d->threads);
+#pragma omp parallel
+        _mm_setcsr(_mm_getcsr() | MXCSR_FLUSH_AND_ZERO);
+}
+
 int host_device_open(const struct device_settings *settings, struct device **ret, struct error *err)
 {
         struct device *d;
 
         if (settings->index != 0)
-                return error_set(err, -ENODEV, "/device/index", "the processor is device 0, there is no device %d",
+                return error_set(err, -ENODEV, "device", "the processor is device 0, there is no device %d",
                                  settings->index);
         if (settings->threads < 1)
-                return error_set(err, -EINVAL, "/device/threads", "expected at least 1 thread, got %d",
-                                 settings->threads);
+                return error_set(err, -EINVAL, "device", "expected at least 1 thread, got %d", settings->threads);
         d = calloc(1, sizeof(*d));
         if (!d)
                 return error_set(err, -ENOMEM, "", "out of memory");
         d->threads = settings->threads;
-        omp_set_dynamic(0);
-        omp_set_num_threads(d->threads);
-#pragma omp parallel
-        _mm_setcsr(_mm_getcsr() | MXCSR_FLUSH_AND_ZERO);
+        host_enter(d);
         *ret = d;
         return 0;
 }

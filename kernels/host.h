@@ -17,9 +17,14 @@ struct stream {
 #define STREAM_RUN(s, op, call)                                                                                        \
         do {                                                                                                           \
                 int _r;                                                                                                \
+                host_enter((s)->device);                                                                               \
                 if ((s)->error.code == 0 && (_r = (call)) < 0)                                                         \
                         (void)error_set(&(s)->error, _r, op, "operation failed on the processor");                     \
         } while (0)
+
+/* Gives the calling thread's OpenMP pool, which oneDNN shares, the device's number of threads: oneDNN's primitives must
+ * be made and run with the same. Denormals are flushed in all of it: a step's small moments would cost ten times. */
+void host_enter(const struct device *d);
 
 int host_device_open(const struct device_settings *settings, struct device **ret, struct error *err);
 struct device *host_device_close(struct device *d);

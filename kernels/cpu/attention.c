@@ -44,7 +44,7 @@ int V(attention_new)(struct device *d, const struct attention_shape *shape, stru
         struct attention *a;
         int r;
 
-        (void)d;
+        host_enter(d);
         r = host_check_shape("attention", shape->type, sizes, ARRAY_LEN(sizes), err);
         if (r < 0)
                 return r;

@@ -130,7 +130,7 @@ int cpu_conv_new(struct device *d, const struct conv_shape *shape, struct conv *
         struct conv *c;
         int r;
 
-        (void)d;
+        host_enter(d);
         r = host_check_shape("conv", shape->type, sizes, ARRAY_LEN(sizes), err);
         if (r < 0)
                 return r;

@@ -23,8 +23,9 @@ size_t V(attention_workspace)(const struct attention *a);
 size_t V(attention_saved)(const struct attention *a);
 #endif
 
-/* The table for this processor. */
+/* The table for this processor; one by name, NULL where the processor cannot run it (for tests). */
 const struct kernels *cpu_table(void);
+const struct kernels *cpu_table_of(const char *isa);
 
 #define KERNEL(op) int cpu_##op(const struct op##_args *a);
 #include "kernels/kernels.def"

@@ -45,6 +45,7 @@ int cpu_dense_new(struct device *d, const struct dense_shape *shape, struct dens
         struct dense *x;
         int r;
 
+        host_enter(d);
         r = host_check_shape("dense", shape->type, sizes, ARRAY_LEN(sizes), err);
         if (r < 0)
                 return r;

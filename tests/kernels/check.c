@@ -3,6 +3,8 @@
  * link. */
 #include "check.h"
 
+#include "kernels/cpu/cpu.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -335,21 +337,14 @@ static const struct check checks[] = {
 #undef KERNEL
 };
 
-extern const struct kernels v1_kernels, v3_kernels, v4_kernels;
-
 /* NULL where the processor cannot run it. */
 static const struct kernels *table_of(const char *name)
 {
         const struct kernels *k = NULL;
         struct error err;
 
-        __builtin_cpu_init();
-        if (strcmp(name, "v1") == 0)
-                return &v1_kernels;
-        if (strcmp(name, "v3") == 0)
-                return __builtin_cpu_supports("x86-64-v3") ? &v3_kernels : NULL;
-        if (strcmp(name, "v4") == 0)
-                return __builtin_cpu_supports("x86-64-v4") ? &v4_kernels : NULL;
+        if (name[0] == 'v')
+                return cpu_table_of(name);
         if (kernels_find(name, &k, &err) < 0) {
                 printf("%s: %s\n", name, err.text);
                 exit(EXIT_FAILURE);
