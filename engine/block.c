@@ -21,8 +21,8 @@ static struct group_norm norm_of(const struct pass *p, const char *name, const c
         char full[2 * PARAM_NAME_MAX];
 
         (void)snprintf(full, sizeof full, "%s/%s", name, leaf);
-        return (struct group_norm){c_a, c_b, pass_param(p, full, "scale"), pass_param(p, full, "bias"), swish,
-                                   dropout_block};
+        return (struct group_norm){c_a,   c_b,          pass_param(p, full, "scale"), pass_param(p, full, "bias"),
+                                   swish, dropout_block};
 }
 
 /* The release of what a forward pass keeps: now when no backward pass follows, else in backward. */

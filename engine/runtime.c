@@ -108,10 +108,11 @@ int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, size
         int64_t available = runtime_available_bytes();
 
         if ((int64_t)need > available)
-                return error_set(err, -ENOMEM, NULL,
-                                 "too little memory: %zu MiB are needed, %" PRId64
-                                 " MiB are available; a smaller model.sm_n_embd or training.batch_size_train needs less",
-                                 need >> 20, available >> 20);
+                return error_set(
+                        err, -ENOMEM, NULL,
+                        "too little memory: %zu MiB are needed, %" PRId64
+                        " MiB are available; a smaller model.sm_n_embd or training.batch_size_train needs less",
+                        need >> 20, available >> 20);
         for (int i = 0; i < SECTION_N; i++)
                 if (sections >> i & 1 && !(rt->section[i] = runtime_memory(rt, section_bytes, err)))
                         return -ENOMEM;

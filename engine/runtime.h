@@ -12,9 +12,9 @@ struct runtime {
         struct stream *stream;
         const struct config *config; /* borrowed */
         struct params *layout;
-        float *section[SECTION_N];   /* device; NULL where the task has no need of it */
-        float *grads;                /* device, when training */
-        void *memory;                /* the passes' block */
+        float *section[SECTION_N]; /* device; NULL where the task has no need of it */
+        float *grads;              /* device, when training */
+        void *memory;              /* the passes' block */
         size_t memory_bytes;
 };
 
