@@ -1,6 +1,8 @@
 /* What a table promises beside its operations: refusals with a reason, memory, the dry table. */
 #include "check.h"
 
+#include "kernels/host.h"
+
 #include <errno.h>
 
 static int n_bad;
@@ -79,6 +81,25 @@ static void memory_is_aligned_and_zero(const struct kernels *k, struct device *d
         k->memory_free(d, NULL);
 }
 
+/* The wrapper's promise, with failures made up: no operation of the processor's back ends fails by itself. */
+static void first_failure_stays(const struct kernels *k, struct stream *s)
+{
+        float y = 1;
+        struct fill_args args = {.n = 1, .value = 2, .y = &y};
+        struct error err = {0};
+
+        k->fill(s, &args);
+        expect(y == 2 && k->stream_sync(s, &err) == 0, k->name, "an operation runs");
+        STREAM_RUN(s, "first", -EIO);
+        STREAM_RUN(s, "second", -ENOMEM);
+        args.value = 3;
+        k->fill(s, &args);
+        k->copy_in(s, &y, &(float){4}, sizeof(y));
+        expect(y == 2, k->name, "nothing runs after a failure");
+        expect(k->stream_sync(s, &err) == -EIO && strcmp(err.path, "first") == 0, k->name, "the first failure is told");
+        expect(k->stream_sync(s, NULL) == -EIO, k->name, "and stays");
+}
+
 static void dry_does_nothing(const struct kernels *k, struct device *d, struct stream *s)
 {
         struct kernels dry;
@@ -116,6 +137,7 @@ int table_main(const struct kernels *tested)
                 refuses_with_a_reason(k[i], d);
                 memory_is_aligned_and_zero(k[i], d, s);
                 dry_does_nothing(k[i], d, s);
+                first_failure_stays(k[i], s);
                 (void)k[i]->stream_free(s);
                 (void)k[i]->device_close(d);
         }
