@@ -1,0 +1,53 @@
+/* A command: its row in the table, its options, what it prints. */
+#pragma once
+
+#include "ctl/client.h"
+
+#define REPEATED_MAX 64
+
+enum option_id {
+#define O(id, name, letter, argument, commands, help) OPTION_##id,
+#include "ctl/options.def"
+#undef O
+        OPTION_N
+};
+
+struct call {
+        struct client *client;
+        const char *options[OPTION_N]; /* the last one given; "" for one without an argument; NULL: not given */
+        const char *sets[REPEATED_MAX], *tags[REPEATED_MAX];
+        size_t n_sets, n_tags;
+        char **args; /* behind the command's name */
+        int n_args;
+};
+
+/* Exit codes: 0; 1 the server or the job said no, or nobody answered; 2 used wrongly. */
+enum { EXIT_OK, EXIT_NO, EXIT_USAGE };
+
+typedef int command_run(struct call *c);
+command_run command_submit, command_list, command_show, command_watch, command_log, command_cancel, command_resume,
+        command_remove, command_stop, command_configs, command_datasets;
+
+/* The server's answer, or an error that was printed (negative). */
+int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret);
+
+int usage_error(const char *fmt, ...) _printf_(1, 2);
+int fail(const char *fmt, ...) _printf_(1, 2);
+
+/* A job's id from an argument; 0 and a printed usage error when it is none. */
+int64_t job_id(const char *s);
+
+void print_json(const json_t *v);
+
+/* Follows a job until it ends; the exit code is its outcome. */
+int watch_job(struct call *c, int64_t id);
+
+bool job_is_over(const json_t *job);
+/* "job 3 failed: numeric: loss is NaN" */
+void print_outcome(const json_t *job);
+
+const char *text_of(const json_t *o, const char *key);
+/* NAN where there is no number */
+double real_of(const json_t *o, const char *key);
+/* "1:02:03" */
+const char *duration(double seconds, char buf[32]);

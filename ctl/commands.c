@@ -1,0 +1,340 @@
+#include "ctl/command.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret)
+{
+        _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
+        int r = client_expect(c->client, method, path, body, ret, &text);
+
+        if (r < 0)
+                (void)fail("%s", text.data);
+        return r;
+}
+
+int64_t job_id(const char *s)
+{
+        size_t n = strspn(s, "0123456789");
+
+        if (!n || n > 18 || s[n] || strtoll(s, NULL, 10) < 1) {
+                (void)usage_error("a job is named by its number; mulunctl list shows them");
+                return 0;
+        }
+        return strtoll(s, NULL, 10);
+}
+
+void print_json(const json_t *v)
+{
+        _cleanup_(freep) char *text = json_to_text(v);
+
+        (void)printf("%s\n", text ? text : "null");
+}
+
+const char *text_of(const json_t *o, const char *key)
+{
+        const char *s = json_string_value(json_object_get(o, key));
+
+        return s ? s : "";
+}
+
+double real_of(const json_t *o, const char *key)
+{
+        double d = NAN;
+
+        (void)json_to_real(json_object_get(o, key), &d);
+        return d;
+}
+
+const char *duration(double seconds, char buf[32])
+{
+        long long s = seconds > 0 && seconds < 1e12 ? (long long)(seconds + 0.5) : 0;
+
+        if (s >= 3600)
+                (void)snprintf(buf, 32, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+        else
+                (void)snprintf(buf, 32, "%lld:%02lld", s / 60, s % 60);
+        return buf;
+}
+
+bool job_is_over(const json_t *job)
+{
+        return strcmp(text_of(job, "state"), "queued") && strcmp(text_of(job, "state"), "running");
+}
+
+void print_outcome(const json_t *job)
+{
+        const json_t *error = json_object_get(job, "error"), *result = json_object_get(job, "result");
+        double bpd = real_of(result, "bpd");
+
+        (void)printf("job %.0f %s", real_of(job, "id"), text_of(job, "state"));
+        if (json_is_object(error))
+                (void)printf(": %s: %s", text_of(error, "class"), text_of(error, "detail"));
+        else if (!isnan(bpd))
+                (void)printf(": %.4f bits per dimension", bpd);
+        (void)printf("\n");
+}
+
+/* ---- list and show */
+
+/* Left-aligned in width characters (not bytes); what is longer is cut. */
+static void print_cell(const char *s, int width)
+{
+        int n = 0;
+
+        for (; *s && (n < width || (*s & 0xc0) == 0x80); s++) {
+                n += (*s & 0xc0) != 0x80;
+                (void)putchar(*s);
+        }
+        for (; n < width + 2; n++)
+                (void)putchar(' ');
+}
+
+static void print_row(const json_t *job)
+{
+        const json_t *p = json_object_get(job, "progress");
+        char id[24], progress[48];
+
+        (void)snprintf(id, sizeof id, "%.0f", real_of(job, "id"));
+        (void)snprintf(progress, sizeof progress, "%.0f/%.0f", real_of(p, "step"), real_of(p, "steps"));
+        print_cell(id, 6);
+        print_cell(text_of(job, "state"), 9);
+        print_cell(text_of(job, "kind"), 8);
+        print_cell(progress, 17);
+        print_cell(text_of(job, "created"), 24);
+        (void)printf("%s\n", *text_of(job, "name") ? text_of(job, "name") : text_of(job, "config_name"));
+}
+
+static int list_path(const struct call *c, struct buf *path)
+{
+        static const struct {
+                enum option_id option;
+                const char *parameter;
+        } filters[] = {{OPTION_STATE, "state"}, {OPTION_KIND, "kind"}, {OPTION_TAG, "tag"}, {OPTION_TEXT, "text"}, {OPTION_LIMIT, "limit"}};
+        int r = buf_printf(path, NULL, "/v1/jobs?");
+
+        for (size_t i = 0; r >= 0 && i < ARRAY_LEN(filters); i++) {
+                const char *value = c->options[filters[i].option];
+                _cleanup_(freep) char *escaped = value ? client_escape(value) : NULL;
+
+                if (value)
+                        r = escaped ? buf_printf(path, NULL, "%s=%s&", filters[i].parameter, escaped) : -ENOMEM;
+        }
+        if (r >= 0)
+                path->data[--path->size] = 0; /* the last & or ? */
+        return r;
+}
+
+int command_list(struct call *c)
+{
+        _cleanup_(buf_done) struct buf path = BUF_INIT(1 << 16);
+        _cleanup_(reply_done) struct reply reply = {0};
+        const json_t *job;
+        size_t i;
+
+        if (list_path(c, &path) < 0)
+                return fail("the filter is too long");
+        if (ask(c, "GET", path.data, NULL, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON]) {
+                print_json(reply.document);
+                return EXIT_OK;
+        }
+        (void)printf("ID      STATE      KIND      PROGRESS           CREATED                   NAME\n");
+        json_array_foreach(json_object_get(reply.document, "jobs"), i, job)
+        {
+                print_row(job);
+        }
+        if (json_is_string(json_object_get(reply.document, "next")))
+                (void)printf("there are more: --limit, --state, --tag, --text\n");
+        return EXIT_OK;
+}
+
+static void print_job(const json_t *job)
+{
+        static const char *const texts[] = {"kind", "state", "name", "config_name", "created", "started", "ended"};
+        const json_t *p = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *tag, *v;
+        const char *key;
+        char time[32];
+        size_t i;
+
+        (void)printf("%-12s %.0f\n", "id", real_of(job, "id"));
+        for (i = 0; i < ARRAY_LEN(texts); i++)
+                if (*text_of(job, texts[i]))
+                        (void)printf("%-12s %s\n", texts[i], text_of(job, texts[i]));
+        json_array_foreach(json_object_get(job, "tags"), i, tag)
+        {
+                (void)printf("%-12s %s\n", "tag", json_string_value(tag));
+        }
+        (void)printf("%-12s %.0f\n%-12s %.0f of %.0f\n", "attempts", real_of(job, "attempts"), "step", real_of(p, "step"),
+                     real_of(p, "steps"));
+        if (!isnan(real_of(p, "images_per_second")))
+                (void)printf("%-12s %.1f images/s\n", "speed", real_of(p, "images_per_second"));
+        if (!isnan(real_of(p, "seconds_left")))
+                (void)printf("%-12s %s\n", "time left", duration(real_of(p, "seconds_left"), time));
+        if (json_is_object(json_object_get(job, "error")))
+                (void)printf("%-12s %s: %s\n", "error", text_of(json_object_get(job, "error"), "class"),
+                             text_of(json_object_get(job, "error"), "detail"));
+        json_object_foreach((json_t *)result, key, v)
+        {
+                _cleanup_(freep) char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_to_text(v);
+
+                (void)printf("%-12s %s\n", key, text ? text : "");
+        }
+}
+
+/* One request about a job; its answer is printed as JSON, or by `print`. */
+static int about_job(struct call *c, const char *method, const char *arg, const char *action, const json_t *body,
+                     void (*print)(const json_t *job))
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+        int64_t id = job_id(arg);
+        char path[64];
+
+        if (!id)
+                return EXIT_USAGE;
+        (void)snprintf(path, sizeof path, "/v1/jobs/%lld%s", (long long)id, action);
+        if (ask(c, method, path, body, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON] && reply.document)
+                print_json(reply.document);
+        else if (print && reply.document)
+                print(reply.document);
+        return EXIT_OK;
+}
+
+int command_show(struct call *c)
+{
+        return about_job(c, "GET", c->args[0], "", NULL, print_job);
+}
+
+/* ---- actions */
+
+static void print_state(const json_t *job)
+{
+        bool stopping = json_is_true(json_object_get(job, "cancel_requested")) && !job_is_over(job);
+
+        (void)printf("job %.0f is %s%s\n", real_of(job, "id"), text_of(job, "state"), stopping ? " and stops after a checkpoint" : "");
+}
+
+int command_cancel(struct call *c)
+{
+        int r = EXIT_OK;
+
+        for (int i = 0; i < c->n_args; i++) {
+                int one = about_job(c, "POST", c->args[i], "/cancel", NULL, print_state);
+
+                r = MAX(r, one);
+        }
+        return r;
+}
+
+int command_remove(struct call *c)
+{
+        int r = EXIT_OK;
+
+        for (int i = 0; i < c->n_args; i++) {
+                int one = about_job(c, "DELETE", c->args[i], "", NULL, NULL);
+
+                if (!one && !c->options[OPTION_JSON])
+                        (void)printf("job %s is removed\n", c->args[i]);
+                r = MAX(r, one);
+        }
+        return r;
+}
+
+int command_resume(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        int r;
+
+        if (c->options[OPTION_STEPS]) {
+                int64_t steps = strtoll(c->options[OPTION_STEPS], NULL, 10);
+
+                if (strspn(c->options[OPTION_STEPS], "0123456789") != strlen(c->options[OPTION_STEPS]) || steps < 1)
+                        return usage_error("--steps takes a number");
+                (void)json_object_set_new(body, "steps", json_integer(steps));
+        }
+        r = about_job(c, "POST", c->args[0], "/resume", body, print_state);
+        return !r && c->options[OPTION_WAIT] ? watch_job(c, job_id(c->args[0])) : r;
+}
+
+int command_stop(struct call *c)
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+
+        if (ask(c, "POST", "/v1/stop", NULL, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON])
+                print_json(reply.document);
+        else
+                (void)printf("mulund is stopping\n");
+        return EXIT_OK;
+}
+
+/* ---- what the server has */
+
+static int show_config(struct call *c)
+{
+        _cleanup_(buf_done) struct buf path = BUF_INIT(4096);
+        _cleanup_(reply_done) struct reply reply = {0};
+        _cleanup_(freep) char *name = client_escape(c->args[0]), *text = NULL;
+
+        if (!name || buf_printf(&path, NULL, "/v1/configs/%s", name) < 0)
+                return fail("the name is too long");
+        if (ask(c, "GET", path.data, NULL, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON]) {
+                print_json(reply.document);
+                return EXIT_OK;
+        }
+        /* as a file for submit --file */
+        text = json_dumps(json_object_get(reply.document, "config"), JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+        (void)printf("%s\n", text ? text : "null");
+        return EXIT_OK;
+}
+
+int command_configs(struct call *c)
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+        const json_t *config;
+        size_t i;
+
+        if (c->n_args)
+                return show_config(c);
+        if (ask(c, "GET", "/v1/configs", NULL, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON]) {
+                print_json(reply.document);
+                return EXIT_OK;
+        }
+        json_array_foreach(json_object_get(reply.document, "configs"), i, config)
+        {
+                (void)printf("%s\n", text_of(config, "name"));
+        }
+        return EXIT_OK;
+}
+
+int command_datasets(struct call *c)
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+        const json_t *d;
+        size_t i;
+
+        if (ask(c, "GET", "/v1/datasets", NULL, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON]) {
+                print_json(reply.document);
+                return EXIT_OK;
+        }
+        (void)printf("NAME                  FORMAT      TRAIN     TEST\n");
+        json_array_foreach(json_object_get(reply.document, "datasets"), i, d)
+        {
+                print_cell(text_of(d, "name"), 20);
+                print_cell(text_of(d, "format"), 10);
+                (void)printf("%-8.0f  %.0f\n", real_of(d, "train"), real_of(d, "test"));
+        }
+        return EXIT_OK;
+}

@@ -1,0 +1,212 @@
+/* mulunctl: commands and options by their tables; help is printed from the same rows. */
+#include "ctl/command.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+        const char *name, *args;
+        int min, max; /* arguments */
+        command_run *run;
+        const char *help;
+} commands[] = {
+        {"submit", "[CONFIG]", 0, 1, command_submit, "train a configuration of the server (see configs), or evaluate or sample; prints the id"},
+        {"list", "", 0, 0, command_list, "jobs, newest first"},
+        {"show", "JOB", 1, 1, command_show, "a job"},
+        {"watch", "JOB", 1, 1, command_watch, "follow a job until it ends; fails if it does"},
+        {"log", "JOB", 1, 1, command_log, "what its worker wrote"},
+        {"cancel", "JOB...", 1, 1000, command_cancel, "stop after a checkpoint"},
+        {"resume", "JOB", 1, 1, command_resume, "go on from the last checkpoint"},
+        {"remove", "JOB...", 1, 1000, command_remove, "remove jobs that are over, with their files"},
+        {"stop", "", 0, 0, command_stop, "end the daemon; running jobs write a checkpoint and go on at its next start"},
+        {"configs", "[NAME]", 0, 1, command_configs, "configurations of the server, or one of them"},
+        {"datasets", "", 0, 0, command_datasets, "data sets of the server"},
+};
+
+static const struct {
+        const char *name;
+        int letter;
+        const char *argument, *commands, *help;
+} options[] = {
+#define O(id, name, letter, argument, commands, help) {name, letter, argument, commands, help},
+#include "ctl/options.def"
+#undef O
+};
+
+static void print_option(size_t i)
+{
+        char left[64];
+
+        (void)snprintf(left, sizeof left, "%s%c%s--%s%s%s", options[i].letter ? "-" : " ", options[i].letter ? options[i].letter : ' ',
+                       options[i].letter ? ", " : "  ", options[i].name, options[i].argument ? " " : "",
+                       options[i].argument ? options[i].argument : "");
+        (void)printf("  %-24s %s\n", left, options[i].help);
+}
+
+/* Whether a list of words, separated by spaces, holds the word. */
+static bool lists(const char *list, const char *word)
+{
+        size_t n = strlen(word);
+
+        for (const char *p = list; (p = strstr(p, word)); p += n)
+                if ((p == list || p[-1] == ' ') && (!p[n] || p[n] == ' '))
+                        return true;
+        return false;
+}
+
+/* command: its index, or ARRAY_LEN(commands) for all. */
+static void print_help(size_t command)
+{
+        bool all = command == ARRAY_LEN(commands);
+
+        if (all) {
+                (void)printf("usage: mulunctl [--server URL] [--json] COMMAND ...\n\nCommands:\n");
+                for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+                        (void)printf("  %-8s %-9s %s\n", commands[i].name, commands[i].args, commands[i].help);
+                (void)printf("\nOptions of all commands (mulunctl COMMAND --help shows the others):\n");
+        } else {
+                (void)printf("usage: mulunctl %s %s%s[options]\n\n%s.\n\nOptions:\n", commands[command].name, commands[command].args,
+                             *commands[command].args ? " " : "", commands[command].help);
+                for (size_t i = 0; i < ARRAY_LEN(options); i++)
+                        if (lists(options[i].commands, commands[command].name))
+                                print_option(i);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(options); i++)
+                if (!strcmp(options[i].commands, "*"))
+                        print_option(i);
+}
+
+int usage_error(const char *fmt, ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        (void)fprintf(stderr, "mulunctl: ");
+        (void)vfprintf(stderr, fmt, ap);
+        (void)fprintf(stderr, "\nmulunctl --help shows how it is used\n");
+        va_end(ap);
+        return EXIT_USAGE;
+}
+
+int fail(const char *fmt, ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        (void)fprintf(stderr, "mulunctl: ");
+        (void)vfprintf(stderr, fmt, ap);
+        (void)fprintf(stderr, "\n");
+        va_end(ap);
+        return EXIT_NO;
+}
+
+static int keep_option(struct call *c, size_t i, const char *value)
+{
+        const struct {
+                enum option_id option;
+                const char **list;
+                size_t *n;
+        } repeated[] = {{OPTION_SET, c->sets, &c->n_sets}, {OPTION_TAG, c->tags, &c->n_tags}};
+
+        c->options[i] = value ? value : "";
+        for (size_t k = 0; k < ARRAY_LEN(repeated); k++) {
+                if (repeated[k].option != (enum option_id)i)
+                        continue;
+                if (*repeated[k].n == REPEATED_MAX)
+                        return usage_error("--%s is given more than %d times", options[i].name, REPEATED_MAX);
+                repeated[k].list[(*repeated[k].n)++] = value;
+        }
+        return EXIT_OK;
+}
+
+/* Options of all commands at once, wherever they stand; which of them the command takes is checked when it is known. */
+static int parse_options(int argc, char **argv, struct call *c)
+{
+        struct option longs[ARRAY_LEN(options) + 1] = {0};
+        char shorts[3 * ARRAY_LEN(options) + 2] = ":";
+        int code, r = EXIT_OK;
+
+        for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+                longs[i] = (struct option){options[i].name, options[i].argument ? required_argument : no_argument, NULL, 256 + (int)i};
+                if (options[i].letter)
+                        (void)snprintf(shorts + strlen(shorts), sizeof shorts - strlen(shorts), "%c%s", options[i].letter,
+                                       options[i].argument ? ":" : "");
+        }
+        while (!r && (code = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+                size_t i = (size_t)code - 256;
+
+                if (code == '?')
+                        return usage_error("there is no option %s", argv[optind - 1]);
+                if (code == ':')
+                        return usage_error("%s needs an argument", argv[optind - 1]);
+                if (code < 256)
+                        for (i = 0; options[i].letter != code;)
+                                i++;
+                r = keep_option(c, i, optarg);
+        }
+        return r;
+}
+
+static int check_options(const struct call *c, size_t command)
+{
+        for (size_t i = 0; i < ARRAY_LEN(options); i++)
+                if (c->options[i] && strcmp(options[i].commands, "*") != 0 && !lists(options[i].commands, commands[command].name))
+                        return usage_error("%s takes no --%s", commands[command].name, options[i].name);
+        if (c->n_args < commands[command].min)
+                return usage_error("%s needs %s", commands[command].name, commands[command].args);
+        if (c->n_args > commands[command].max)
+                return usage_error("%s has too many arguments", commands[command].name);
+        return EXIT_OK;
+}
+
+static int run(struct call *c, size_t command)
+{
+        _cleanup_(client_freep) struct client *client = NULL;
+        const char *server = c->options[OPTION_SERVER];
+        struct error err;
+        int r;
+
+        if (!server)
+                server = getenv("MULUND_SERVER");
+        if (client_new(server && *server ? server : "http://127.0.0.1:8700", &client, &err) < 0)
+                return usage_error("%s", err.text);
+        c->client = client;
+        r = commands[command].run(c);
+        if (fflush(stdout) || ferror(stdout))
+                return fail("standard output cannot be written");
+        return r;
+}
+
+int main(int argc, char **argv)
+{
+        struct call c = {0};
+        size_t command = 0;
+        int r = parse_options(argc, argv, &c);
+
+        if (r)
+                return r;
+        if (c.options[OPTION_VERSION]) {
+                (void)printf("mulunctl %s\n", MULUND_VERSION);
+                return EXIT_OK;
+        }
+        if (optind == argc) {
+                if (!c.options[OPTION_HELP])
+                        return usage_error("a command is missing");
+                print_help(ARRAY_LEN(commands));
+                return EXIT_OK;
+        }
+        while (command < ARRAY_LEN(commands) && strcmp(commands[command].name, argv[optind]) != 0)
+                command++;
+        if (command == ARRAY_LEN(commands))
+                return usage_error("there is no command %s", argv[optind]);
+        if (c.options[OPTION_HELP]) {
+                print_help(command);
+                return EXIT_OK;
+        }
+        c.args = argv + optind + 1;
+        c.n_args = argc - optind - 1;
+        r = check_options(&c, command);
+        return r ? r : run(&c, command);
+}

@@ -1,0 +1,137 @@
+#include "ctl/command.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FILE_BYTES_MAX ((size_t)1 << 20)
+
+/* A value as JSON, or else as the text it is: 64, true, null, [1]; ema. New reference. */
+static json_t *value_of(const char *s)
+{
+        json_t *v;
+
+        return json_parse(s, strlen(s), &v, NULL) < 0 ? json_string(s) : v;
+}
+
+static int read_sets(const struct call *c, json_t *overrides)
+{
+        for (size_t i = 0; i < c->n_sets; i++) {
+                const char *equals = strchr(c->sets[i], '=');
+                char key[200];
+
+                if (!equals || equals == c->sets[i] || (size_t)(equals - c->sets[i]) >= sizeof key)
+                        return usage_error("--set takes KEY=VALUE, such as model.sm_n_embd=64");
+                (void)snprintf(key, sizeof key, "%.*s", (int)(equals - c->sets[i]), c->sets[i]);
+                if (json_object_set_new(overrides, key, value_of(equals + 1)) < 0)
+                        return usage_error("--set %s: not UTF-8", key);
+        }
+        return EXIT_OK;
+}
+
+static int read_stdin(struct buf *b, struct error *err)
+{
+        ssize_t n;
+
+        do {
+                int r = buf_reserve(b, 4096, err);
+
+                if (r < 0)
+                        return r;
+                n = read(STDIN_FILENO, b->data + b->size, 4096);
+                b->size += (size_t)MAX(n, 0);
+                b->data[b->size] = 0;
+        } while (n > 0);
+        return n < 0 ? error_set(err, -errno, NULL, "%s", strerror(errno)) : 0;
+}
+
+static int read_file(const char *path, json_t **ret)
+{
+        _cleanup_(buf_done) struct buf b = BUF_INIT(FILE_BYTES_MAX);
+        struct error err;
+        int r = strcmp(path, "-") ? file_read(path, &b, &err) : read_stdin(&b, &err);
+
+        if (r >= 0)
+                r = json_parse(b.data, b.size, ret, &err);
+        return r < 0 ? fail("%s: %s", path, err.text) : EXIT_OK;
+}
+
+/* --evaluate JOB or --sample JOB, with --checkpoint. */
+static int add_checkpoint(const struct call *c, json_t *body)
+{
+        const char *which = c->options[OPTION_CHECKPOINT] ? c->options[OPTION_CHECKPOINT] : "latest";
+        const char *job = c->options[OPTION_EVALUATE] ? c->options[OPTION_EVALUATE] : c->options[OPTION_SAMPLE];
+        int64_t id = job_id(job);
+        char *end;
+        long long step = strtoll(which, &end, 10);
+
+        if (!id)
+                return EXIT_USAGE;
+        if (!strcmp(which, "latest") || !strcmp(which, "best"))
+                (void)json_object_set_new(body, "checkpoint", json_pack("{s:I, s:s}", "job", (json_int_t)id, "which", which));
+        else if (*which && !*end && step >= 0)
+                (void)json_object_set_new(body, "checkpoint", json_pack("{s:I, s:I}", "job", (json_int_t)id, "step", (json_int_t)step));
+        else
+                return usage_error("--checkpoint is latest, best or a step");
+        return EXIT_OK;
+}
+
+static int add_config(const struct call *c, json_t *body)
+{
+        json_t *document;
+        int r;
+
+        if (!!c->n_args + !!c->options[OPTION_FILE] != 1)
+                return usage_error("submit needs one of: a configuration's name, --file, --evaluate, --sample");
+        if (c->n_args)
+                return json_object_set_new(body, "config", json_string(c->args[0])) < 0 ? usage_error("the name is not UTF-8") : EXIT_OK;
+        r = read_file(c->options[OPTION_FILE], &document);
+        if (!r)
+                (void)json_object_set_new(body, "config", document);
+        return r;
+}
+
+static int make_body(const struct call *c, json_t *body)
+{
+        bool evaluate = c->options[OPTION_EVALUATE], sample = c->options[OPTION_SAMPLE];
+        json_t *overrides = json_object(), *tags = json_array();
+        int r;
+
+        (void)json_object_set_new(body, "kind", json_string(evaluate ? "evaluate" : sample ? "sample" : "train"));
+        (void)json_object_set_new(body, "overrides", overrides);
+        (void)json_object_set_new(body, "tags", tags);
+        if (c->options[OPTION_NAME] && json_object_set_new(body, "name", json_string(c->options[OPTION_NAME])) < 0)
+                return usage_error("the name is not UTF-8");
+        for (size_t i = 0; i < c->n_tags; i++)
+                if (json_array_append_new(tags, json_string(c->tags[i])) < 0)
+                        return usage_error("a tag is not UTF-8");
+        if (evaluate && sample)
+                return usage_error("--evaluate and --sample are two jobs");
+        if ((evaluate || sample) && (c->n_args || c->options[OPTION_FILE]))
+                return usage_error("an evaluation or a sample has its checkpoint's configuration; --set changes how it is made");
+        if (!evaluate && !sample && c->options[OPTION_CHECKPOINT])
+                return usage_error("--checkpoint belongs to --evaluate or --sample");
+        r = evaluate || sample ? add_checkpoint(c, body) : add_config(c, body);
+        return r ? r : read_sets(c, overrides);
+}
+
+int command_submit(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        _cleanup_(reply_done) struct reply reply = {0};
+        int64_t id;
+        int r = make_body(c, body);
+
+        if (r)
+                return r;
+        if (ask(c, "POST", "/v1/jobs", body, &reply) < 0)
+                return EXIT_NO;
+        id = json_integer_value(json_object_get(reply.document, "id"));
+        if (c->options[OPTION_JSON])
+                print_json(reply.document);
+        else
+                (void)printf("%lld\n", (long long)id);
+        (void)fflush(stdout);
+        return c->options[OPTION_WAIT] ? watch_job(c, id) : EXIT_OK;
+}

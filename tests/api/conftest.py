@@ -1,0 +1,117 @@
+"""A test server of its own for each module: real store in a temporary folder, a control that can be told to fail."""
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import threading
+
+import pytest
+import requests
+
+HERE = pathlib.Path(__file__).parent
+PUBLISHED = HERE.parent / "contract" / "published"
+
+
+class Server:
+    def __init__(self, folder, threads=2):
+        self.state, self.web, self.configs = folder / "state", folder / "web", folder / "configs"
+        for f in (self.state, self.web, self.configs, self.web / "lib"):
+            f.mkdir(parents=True, exist_ok=True)
+        (self.web / "index.html").write_text("<!doctype html><title>mulund</title>")
+        (self.web / "lib" / "api.js").write_text("export const x = 1;")
+        (self.web / "secret.key").write_text("secret")
+        (folder / "outside.txt").write_text("secret")
+        (self.web / "link.txt").symlink_to(folder / "outside.txt")
+        for f in PUBLISHED.glob("*.json"):
+            (self.configs / f.name).write_text(f.read_text())
+        (self.configs / "broken.json").write_text("{")
+        self.process = subprocess.Popen([os.environ["TEST_SERVER"], self.state, self.web, self.configs, str(threads)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.lock = threading.Lock()
+        self.port = json.loads(self.process.stdout.readline())["port"]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def tell(self, **command):
+        with self.lock:
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+            answer = json.loads(self.process.stdout.readline())
+        assert "error" not in answer, answer
+        return answer
+
+    def request(self, method, path, **kwargs):
+        kwargs.setdefault("timeout", 20)
+        return self.session.request(method, self.url + path, **kwargs)
+
+    def get(self, path, **kwargs):
+        return self.request("GET", path, **kwargs)
+
+    def post(self, path, document=None, **kwargs):
+        return self.request("POST", path, data=json.dumps(document if document is not None else {}),
+                            headers={"Content-Type": "application/json", **kwargs.pop("headers", {})}, **kwargs)
+
+    def raw(self, data, timeout=10, end=True):
+        """Bytes as they are; all that comes back until the server closes or is silent."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as s:
+            try:
+                s.sendall(data)
+                if end:
+                    s.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+            got = b""
+            try:
+                while part := s.recv(65536):
+                    got += part
+            except OSError:
+                pass
+            return got
+
+    def submit(self, config="cifar10-conditioned", **members):
+        r = self.post("/v1/jobs", {"kind": "train", "config": config, **members})
+        assert r.status_code == 201, r.text
+        return r.json()["id"]
+
+    def run(self, job, lines=(), state=None, **outcome):
+        """The job runs, says these events, and ends in the state."""
+        attempt = self.tell(do="start", job=job)["attempt"]
+        if lines:
+            self.tell(do="events", job=job, attempt=attempt, lines=[{"seq": i + 1, **x} for i, x in enumerate(lines)])
+        if state:
+            self.tell(do="end", job=job, state=state, **outcome)
+        return attempt
+
+    def close(self):
+        self.process.stdin.close()
+        assert self.process.wait(30) == 0
+        self.process.stdout.close()
+
+
+def problem(r, status, type_=None):
+    """The answer is a problem document of that status."""
+    assert r.status_code == status, (r.status_code, r.text)
+    assert r.headers["Content-Type"] == "application/problem+json"
+    d = r.json()
+    assert d["status"] == status and d["title"] and isinstance(d["detail"], str) and d["type"].startswith("problems/")
+    if type_:
+        assert d["type"] == f"problems/{type_}"
+    return d
+
+
+def pointers(r):
+    return [e["pointer"] for e in r.json()["errors"]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    s = Server(tmp_path_factory.mktemp("api"))
+    yield s
+    s.close()
+
+
+def checkpoint(step, name=None, metric=None):
+    return {"type": "artifact", "kind": "checkpoint", "step": step, "name": name or f"step-{step}.safetensors", "bytes": 1000,
+            "xxh128": "0123456789abcdef0123456789abcdef", "metric": metric}

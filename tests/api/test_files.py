@@ -1,0 +1,201 @@
+"""Artifacts, logs, the dashboard's files: ranges, validators, and nothing outside."""
+import os
+import re
+
+import pytest
+import requests
+
+from conftest import checkpoint, problem
+
+DATA = bytes(range(256)) * 40
+DIGEST = '"0123456789abcdef0123456789abcdef"'
+
+
+@pytest.fixture(scope="module")
+def job(server):
+    j = server.submit()
+    folder = server.state / "jobs" / str(j)
+    folder.mkdir(parents=True)
+    (folder / "step-10.safetensors").write_bytes(DATA)
+    (folder / "grid.png").write_bytes(b"\x89PNG")
+    (folder / "bpd.csv").write_text("image,bpd\n")
+    (folder / "empty.npy").write_bytes(b"")
+    (folder / "link.csv").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "fifo.csv")
+    (folder / "folder.csv").mkdir()
+    artifact = checkpoint(10)
+    names = [("image", "grid.png"), ("table", "bpd.csv"), ("table", "empty.npy"), ("table", "gone.csv"), ("table", "link.csv"),
+             ("table", "fifo.csv"), ("table", "folder.csv")]
+    server.run(j, [checkpoint(10, metric=7.25)] + [{**artifact, "kind": k, "name": n, "metric": None} for k, n in names])
+    return j
+
+
+@pytest.fixture(scope="module")
+def artifacts(server, job):
+    return {a["name"]: a for a in server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]}
+
+
+def test_artifacts_are_listed(server, job, artifacts):
+    a = artifacts["step-10.safetensors"]
+    assert a["kind"] == "checkpoint" and a["step"] == 10 and a["bytes"] == 1000 and a["metric"] == 7.25 and a["job"] == job
+    assert a["xxh128"] == DIGEST.strip('"') and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", a["created"])
+    assert artifacts["grid.png"]["metric"] is None
+    only = server.get(f"/v1/jobs/{job}/artifacts?kind=image").json()["artifacts"]
+    assert [x["name"] for x in only] == ["grid.png"]
+    problem(server.get(f"/v1/jobs/{job}/artifacts?kind=x"), 400, "query-invalid")
+    problem(server.get("/v1/jobs/4711/artifacts"), 404, "not-found")
+
+
+@pytest.mark.parametrize("name, type_, disposition", [
+    ("step-10.safetensors", "application/octet-stream", "attachment"), ("grid.png", "image/png", "inline"),
+    ("bpd.csv", "text/csv; charset=utf-8", "attachment"), ("empty.npy", "application/octet-stream", "attachment")])
+def test_an_artifact_is_served_as_its_kind(server, artifacts, name, type_, disposition):
+    r = server.get(f"/v1/artifacts/{artifacts[name]['id']}")
+    assert r.status_code == 200 and r.headers["Content-Type"] == type_ and r.headers["X-Content-Type-Options"] == "nosniff"
+    assert r.headers["Content-Disposition"] == f'{disposition}; filename="{name}"' and r.headers["ETag"] == DIGEST
+    assert "default-src 'none'" in r.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "link.csv", "fifo.csv", "folder.csv"])
+def test_what_is_no_file_is_not_served(server, artifacts, name):
+    problem(server.get(f"/v1/artifacts/{artifacts[name]['id']}", timeout=3), 404, "not-found")
+
+
+N = len(DATA)
+RANGES = [
+    ("bytes=0-0", 0, 1), ("bytes=0-", 0, N), ("bytes=10-19", 10, 20), ("bytes=-1", N - 1, N), (f"bytes=-{N}", 0, N), (f"bytes=-{N * 2}", 0, N),
+    (f"bytes={N - 1}-", N - 1, N), (f"bytes=5-{N * 10}", 5, N), ("bytes=5-99999999999999999999999", 5, N), ("BYTES= 1-2 ", 1, 3),
+    ("bytes=5-4", None, None), ("bytes=-", None, None), ("bytes=x-", None, None), ("lines=1-2", None, None), ("bytes=0-1,3-4", None, None),
+    ("bytes 0-1", None, None), ("bytes=1--2", None, None), ("bytes=+1-2", None, None),
+    (f"bytes={N}-", 416, None), ("bytes=-0", 416, None), ("bytes=99999999999999999999999-", 416, None),
+]
+
+
+@pytest.mark.parametrize("header, first, end", RANGES)
+def test_ranges(server, artifacts, header, first, end):
+    path = f"/v1/artifacts/{artifacts['step-10.safetensors']['id']}"
+    r = server.get(path, headers={"Range": header})
+    if first is None:
+        assert r.status_code == 200 and r.content == DATA
+    elif first == 416:
+        problem(r, 416, "range-not-satisfiable")
+        assert r.headers["Content-Range"] == f"bytes */{N}"
+    else:
+        assert r.status_code == 206 and r.content == DATA[first:end]
+        assert r.headers["Content-Range"] == f"bytes {first}-{end - 1}/{N}" and r.headers["Content-Length"] == str(end - first)
+        h = server.request("HEAD", path, headers={"Range": header})
+        assert h.status_code == 206 and h.headers["Content-Length"] == str(end - first) and not h.content
+
+
+def test_validators(server, artifacts):
+    path = f"/v1/artifacts/{artifacts['step-10.safetensors']['id']}"
+    for value in (DIGEST, "W/" + DIGEST, f'"x", {DIGEST}', "*"):
+        r = server.get(path, headers={"If-None-Match": value})
+        assert r.status_code == 304 and not r.content and r.headers["ETag"] == DIGEST
+    for value in ('"x"', DIGEST[:-1], "0123456789abcdef0123456789abcdef", ""):
+        assert server.get(path, headers={"If-None-Match": value}).status_code == 200
+    assert server.get(path, headers={"If-Range": DIGEST, "Range": "bytes=0-1"}).status_code == 206
+    assert server.get(path, headers={"If-Range": '"x"', "Range": "bytes=0-1"}).status_code == 200
+    assert server.get(path, headers={"If-Range": "Tue, 24 Nov 2026 12:00:00 GMT", "Range": "bytes=0-1"}).status_code == 200
+
+
+# ---- logs
+
+def test_the_log(server):
+    job = server.submit()
+    path = f"/v1/jobs/{job}/log"
+    r = server.get(path)
+    assert r.status_code == 200 and r.text == "" and r.headers["X-Log-Size"] == "0" and r.headers["X-Log-Next-Offset"] == "0"
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    lines = [f"line {i} é\n" for i in range(20000)]
+    text = "".join(lines)
+    (folder / "log").write_text(text)
+    size = len(text.encode())
+    r = server.get(path)
+    assert r.content == text.encode() and r.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert r.headers["X-Log-Size"] == r.headers["X-Log-Next-Offset"] == str(size)
+    for n in (1, 2, 100, 5000, 19999, 20000, 20001, 100000):
+        assert server.get(f"{path}?tail={n}").content == "".join(lines[-n:]).encode(), n
+    assert server.get(f"{path}?offset={size - 5}").content == text.encode()[-5:]
+    r = server.get(f"{path}?offset={size}")
+    assert r.status_code == 200 and r.content == b"" and r.headers["X-Log-Next-Offset"] == str(size)
+    assert server.get(f"{path}?offset={size + 100}").headers["X-Log-Next-Offset"] == str(size)
+    with open(folder / "log", "a", encoding="utf-8") as f:
+        f.write("unfinished")
+    assert server.get(f"{path}?offset={size}").text == "unfinished"
+    assert server.get(f"{path}?tail=2").content == (lines[-1] + "unfinished").encode()
+    r = server.get(path, headers={"Range": f"bytes={size}-"})
+    assert r.status_code == 206 and r.text == "unfinished" and r.headers["Content-Range"] == f"bytes {size}-{size + 9}/{size + 10}"
+    problem(server.get(path, headers={"Range": f"bytes={size + 10}-"}), 416)
+    assert server.get(path, headers={"Range": "bytes=-4"}).text == "shed"
+    for query in ("tail=0", "tail=-1", "tail=x", "tail=100001", "offset=-1", "offset=x", "tail=1&offset=1", "follow"):
+        problem(server.get(f"{path}?{query}"), 400, "query-invalid")
+    problem(server.get("/v1/jobs/4711/log"), 404, "not-found")
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"\n\n\n", b"a", b"a\nb", b"x" * 70000 + b"\n" + b"y" * 65535 + b"\n"])
+def test_tails_of_odd_logs(server, text):
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    (folder / "log").write_bytes(text)
+    lines = text.splitlines(keepends=True)
+    for n in (1, 2, 3):
+        assert server.get(f"/v1/jobs/{job}/log?tail={n}").content == b"".join(lines[-n:])
+
+
+# ---- the dashboard
+
+def test_static_files(server):
+    r = server.get("/")
+    assert r.status_code == 200 and r.headers["Content-Type"] == "text/html; charset=utf-8" and "mulund" in r.text
+    assert server.get("/index.html").content == r.content
+    csp = r.headers["Content-Security-Policy"]
+    assert csp.startswith("default-src 'self'") and "unsafe" not in csp and "frame-ancestors 'none'" in csp
+    assert r.headers["X-Content-Type-Options"] == "nosniff" and r.headers["Referrer-Policy"] == "no-referrer"
+    js = server.get("/lib/api.js?v=2")
+    assert js.status_code == 200 and js.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    again = server.get("/lib/api.js", headers={"If-None-Match": js.headers["ETag"]})
+    assert again.status_code == 304 and not again.content and "default-src 'self'" in again.headers["Content-Security-Policy"]
+    (server.web / "lib" / "api.js").write_text("export const x = 2;")
+    assert server.get("/lib/api.js", headers={"If-None-Match": js.headers["ETag"]}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/secret.key", "/link.txt", "/lib", "/lib/", "/lib/none.js", "/index.html/", "/index.html/x", "/."])
+def test_what_is_no_page_is_not_served(server, path):
+    r = server.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    assert re.match(rb"HTTP/1.1 40[04] ", r) and b"secret" not in r
+
+
+# CVE-2023-6977, CVE-2024-1483, CVE-2024-3848, CVE-2024-1593, CVE-2024-1560, CVE-2024-8859 of MLflow, and their kin
+TRAVERSALS = [
+    "/../outside.txt", "//proc/self/root/etc/passwd", "/#/../outside.txt", "/lib/..;/outside.txt", "/lib/%252e%252e/outside.txt",
+    "/dbfs:/etc/passwd", "/file:///etc/passwd", "/..%2foutside.txt", "/%2e%2e/outside.txt", "/%2e%2e%2foutside.txt", "/..%5coutside.txt",
+    "/..\\outside.txt", "/lib/../../outside.txt", "/lib/./../../outside.txt", "/lib/%2e%2e/%2e%2e/outside.txt", "/%00", "/index.html%00.txt",
+    "/..%00/outside.txt", "/%c0%ae%c0%ae/outside.txt", "/%c0%ae%c0%ae%c0%afoutside.txt", "/%e0%80%ae%e0%80%ae/outside.txt", "/....//outside.txt",
+    "/lib/..", "/lib/%2e%2e", "/%2fetc%2fpasswd", "/%5cetc", "/lib//api.js", "/;/outside.txt", "/lib/..%3b/outside.txt", "/~root/x.txt",
+    "/%25%32%65%25%32%65/outside.txt", "/lib/%2e%2e%252foutside.txt", "/?/../outside.txt", "/link.txt", "/C:/x.txt", "/lib/.%2e/outside.txt",
+    "/%u002e%u002e/outside.txt", "/\x01.txt", "/%0d%0aSet-Cookie:x.txt", "/lib/%",
+]
+PREFIXES = ["", "/v1/configs", "/v1/artifacts", "/v1/jobs/1/artifacts", "/v1/jobs/1/log"]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("path", TRAVERSALS)
+def test_nothing_outside_is_reached(server, prefix, path):
+    r = server.raw(f"GET {prefix}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode("latin1"))
+    assert b"secret" not in r and b"root:" not in r
+    if not (path.startswith("/?") or path.startswith("/%0d")):
+        assert re.match(rb"HTTP/1.1 40[04] ", r), r[:100]
+    assert b"\r\nSet-Cookie" not in r
+
+
+def test_requests_with_a_name_of_a_config_reach_only_plain_names(server):
+    (server.configs.parent / "outside.json").write_text("{}")
+    for name in ("../outside", "..%2foutside", "%2e%2e%2foutside"):
+        r = requests.Request("GET", server.url + "/v1/configs/" + name).prepare()
+        r.url = server.url + "/v1/configs/" + name
+        assert server.session.send(r).status_code in (400, 404)
+    for name in ("../outside", "..", ".", "/etc/x", "a/b", "outside\x00", "a\\b"):
+        problem(server.post("/v1/jobs", {"kind": "train", "config": name}), 422)

@@ -1,0 +1,282 @@
+"""The doors: routes and methods, Host and Origin, bodies, sizes, slow clients, the end of the server."""
+import pathlib
+import re
+import socket
+import threading
+import time
+
+import pytest
+
+from conftest import HERE, Server, problem
+
+DEF = (HERE.parent.parent / "api" / "routes.def").read_text()
+ROUTES = re.findall(r'^R\((\w+), "([^"]+)"', DEF, re.M)
+PATHS = sorted({p for _, p in ROUTES})
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"]
+JSON = {"Content-Type": "application/json"}
+
+
+def concrete(pattern):
+    return pattern.replace("{id}", "4711").replace("{name}", "vdm-cifar10")
+
+
+def allowed(pattern):
+    methods = [m for m, p in ROUTES if p == pattern]
+    return set(methods) | ({"HEAD"} if "GET" in methods else set())
+
+
+@pytest.mark.parametrize("path", PATHS + ["/", "/lib/api.js", "/no-such"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_route_and_method(server, path, method):
+    may = allowed(path) or {"GET", "HEAD"}
+    r = server.request(method, concrete(path), headers=JSON)
+    if method in may:
+        assert r.status_code != 405 and r.status_code < 500
+    elif method == "HEAD":
+        assert r.status_code == 405
+    else:
+        problem(r, 405, "method-not-allowed")
+    if r.status_code == 405:
+        assert set(r.headers["Allow"].split(", ")) == may
+    assert r.headers["X-Content-Type-Options"] == "nosniff" and "Content-Security-Policy" in r.headers
+    if method == "HEAD":
+        assert r.content == b""
+
+
+@pytest.mark.parametrize("path", [p for m, p in ROUTES if m == "GET" and "{id}" not in p and p != "/v1/series"] + ["/"])
+def test_head_is_get_without_its_body(server, path):
+    a, b = server.get(concrete(path)), server.request("HEAD", concrete(path))
+    assert a.status_code == b.status_code == 200 and not b.content
+    assert a.headers["Content-Length"] == b.headers["Content-Length"] == str(len(a.content))
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/jobs/", "/v1/jobs/0", "/v1/jobs/01", "/v1/jobs/-1", "/v1/jobs/1x", "/v1/jobs/1/",
+                                  "/v1/jobs/99999999999999999999", "/v1/jobs/1/x", "/v1/jobs/1/log/x", "/v2/jobs", "/v1/configs/.x",
+                                  "/v1/jobs/%31%20", "/V1/jobs", "/v1/configs/a%00b", "/v1/jobs/1;x"])
+def test_what_is_no_path_is_not_found(server, path):
+    r = server.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    assert re.match(rb"HTTP/1.1 (404|400) ", r), r[:200]
+
+
+# ---- who is asked, and who asks
+
+GOOD_HOSTS = ["127.0.0.1", "127.0.0.1:1", "127.0.0.1:65535", "localhost", "LOCALHOST:8700", "localhost:80"]
+BAD_HOSTS = ["example.org", "127.0.0.1.example.org", "localhost.example.org", "127.0.0.2", "evil:8700", "localhost:", "localhost:x",
+             "localhost:99999", "localhost:80:80", "localhost@evil", "127.0.0.1 evil", "[::1]", "::1", "0.0.0.0", "0x7f.1", "2130706433",
+             "localhost.", "xn--localhost", " ", "localhost/"]
+
+
+@pytest.mark.parametrize("method, path", ROUTES + [("GET", "/"), ("GET", "/no-such")])
+def test_a_foreign_host_is_refused_on_every_route(server, method, path):
+    for host in BAD_HOSTS:
+        r = server.raw(f"{method} {concrete(path)} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+                       "Connection: close\r\n\r\n".encode())
+        assert r.startswith((b"HTTP/1.1 421 ", b"HTTP/1.1 400 ")), (host, r[:200])
+        if host.strip():
+            assert r.startswith(b"HTTP/1.1 421 ") and host.split()[0].encode() in r.replace(b"\\/", b"/"), r
+    for host in GOOD_HOSTS:
+        r = server.raw(f"{method} {concrete(path)} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+                       "Connection: close\r\n\r\n".encode())
+        assert not r.startswith((b"HTTP/1.1 421 ", b"HTTP/1.1 403 ")), (host, r[:200])
+
+
+def test_no_host_or_two_are_refused(server):
+    assert server.raw(b"GET /healthz HTTP/1.0\r\n\r\n").split(b" ")[1] == b"421"
+    assert server.raw(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").split(b" ")[1] in (b"400", b"421")
+    assert server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n").split(b" ")[1] == b"400"
+
+
+@pytest.mark.parametrize("method, path", ROUTES + [("GET", "/"), ("PUT", "/v1/jobs"), ("GET", "/no-such")])
+def test_a_foreign_origin_is_refused_on_every_route(server, method, path):
+    own = f"http://127.0.0.1:{server.port}"
+    bad = [{"Origin": o} for o in ("null", "http://example.org", f"https://127.0.0.1:{server.port}", "http://127.0.0.1",
+                                   f"http://localhost:{server.port}", own + ".example.org", own + "/", f"http://127.0.0.1:{server.port}1",
+                                   "file://", "http://evil@127.0.0.1")] + [{"Sec-Fetch-Site": "cross-site"},
+                                                                          {"Origin": own, "Sec-Fetch-Site": "Cross-Site"}]
+    for headers in bad:
+        problem(server.request(method, concrete(path), headers={**JSON, **headers}), 403, "foreign-origin")
+    for headers in ({"Origin": own}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"},
+                    {"Origin": own, "Sec-Fetch-Site": "same-origin"}):
+        assert server.request(method, concrete(path), headers={**JSON, **headers}).status_code != 403
+
+
+@pytest.mark.parametrize("type_", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+                                   "application/jsonx", "application/json; charset=latin1", "text/json", ""])
+def test_post_takes_json_only(server, type_):
+    for path in ("/v1/jobs", "/v1/jobs/1/cancel", "/v1/jobs/1/resume", "/v1/stop"):
+        problem(server.request("POST", path, data=b"{}", headers={"Content-Type": type_}), 415, "not-json-type")
+
+
+@pytest.mark.parametrize("type_", ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"'])
+def test_json_may_be_announced_in_several_ways(server, type_):
+    problem(server.request("POST", "/v1/jobs", data=b"{}", headers={"Content-Type": type_}), 422)
+
+
+# ---- bodies
+
+TEXTS = sorted((HERE / "json").glob("*.json"))
+
+
+def test_the_suite_is_whole():
+    assert len(TEXTS) == 318
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda p: p.name)
+def test_json_test_suite(server, text):
+    r = server.request("POST", "/v1/jobs", data=text.read_bytes(), headers=JSON)
+    kind = text.name[0]
+    if kind == "n" or text.name == "y_object_escaped_null_in_key.json":
+        problem(r, 400, "not-json")
+    elif kind == "y":
+        problem(r, 422, "request-invalid")
+    else:
+        assert r.status_code in (400, 422)
+        problem(r, r.status_code)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{}", b'{"kind": "\xff"}', b"{}\x00", b"\x00", b"{} {}", b"{}x", b"[" * 100000,
+                                  b'{"a":' * 3000 + b"1" + b"}" * 3000, b'{"a": NaN}', b"{'a': 1}", b'{"a": 1,}', b'{"a": "\\ud800"}',
+                                  b'{"a": 1e999}', b'{"a": 99999999999999999999}', b'{"\\u0000": 1}'])
+def test_what_is_not_json_is_a_400(server, body):
+    d = problem(server.request("POST", "/v1/jobs", data=body, headers=JSON), 400, "not-json")
+    assert d["detail"].startswith("not JSON")
+
+
+def test_a_body_at_the_limit_is_taken_and_one_above_not(server):
+    limit = 1 << 20
+    good = b'{"kind": "x"}'
+    problem(server.request("POST", "/v1/jobs", data=good + b" " * (limit - len(good)), headers=JSON), 422)
+    problem(server.request("POST", "/v1/jobs", data=good + b" " * (limit - len(good) + 1), headers=JSON), 413, "body-too-large")
+
+
+def test_a_body_of_100_mb_is_refused_quickly_and_memory_stays(server):
+    body = b'{"kind": "' + b"x" * 100_000_000 + b'"}'
+    before = server.tell(do="rss")["max_kib"]
+    began = time.monotonic()
+    problem(server.request("POST", "/v1/jobs", data=body, headers=JSON), 413, "body-too-large")
+    assert time.monotonic() - began < 5
+    # in pieces of unknown number
+    problem(server.request("POST", "/v1/jobs", data=iter([body[i:i + 1_000_000] for i in range(0, 30_000_000, 1_000_000)]),
+                           headers=JSON), 413, "body-too-large")
+    # refused for another reason: read to its end, kept nowhere
+    problem(server.request("POST", "/v1/no-such", data=body, headers=JSON), 404)
+    assert server.tell(do="rss")["max_kib"] - before < 4096
+    # who asks first is told at once
+    r = server.raw(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n"
+                   b"Expect: 100-continue\r\n\r\n", timeout=3, end=False)
+    assert r.startswith(b"HTTP/1.1 413 ")
+    # and who announces a terabyte, too
+    r = server.raw(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000000000\r\n\r\n",
+                   timeout=3, end=False)
+    assert r.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("length", [b"-1", b"x", b"1x", b"18446744073709551616", b""])
+def test_a_content_length_that_is_none_is_refused(server, length):
+    r = server.raw(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " + length +
+                   b"\r\nConnection: close\r\n\r\n{}", timeout=3)
+    assert not r or re.match(rb"HTTP/1.1 4\d\d ", r), r[:100]
+
+
+def test_headers_and_urls_are_bounded(server):
+    r = server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Big: " + b"x" * 200_000 + b"\r\nConnection: close\r\n\r\n")
+    assert not r or re.match(rb"HTTP/1.1 4\d\d ", r), r[:100]
+    r = server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000 + b"Connection: close\r\n\r\n")
+    assert not r or re.match(rb"HTTP/1.1 4\d\d ", r), r[:100]
+    r = server.raw(b"GET /v1/jobs?text=" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert r.startswith(b"HTTP/1.1 414 ")
+    r = server.raw(b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert not r or re.match(rb"HTTP/1.1 4\d\d ", r), r[:100]
+    assert server.get("/healthz").status_code == 200
+
+
+def test_slow_clients_hold_up_nobody(server):
+    slow = []
+    for i in range(40):
+        s = socket.create_connection(("127.0.0.1", server.port))
+        s.sendall([b"GET /healthz HT", b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+                   b""][i % 3])
+        slow.append(s)
+    began = time.monotonic()
+    for _ in range(20):
+        assert server.get("/healthz").status_code == 200
+    assert time.monotonic() - began < 3
+    # a byte at a time is still a request
+    s = slow[0]
+    for c in b"TP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n":
+        s.sendall(bytes([c]))
+    assert s.recv(100).startswith(b"HTTP/1.1 200")
+    for s in slow:
+        s.close()
+
+
+def test_smuggling_and_garbage_are_refused(server):
+    for data in (b"\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00",
+                 b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+                 b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n",
+                 b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                 b"GET * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                 b"CONNECT localhost:22 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
+        r = server.raw(data, timeout=3)
+        assert not r or re.match(rb"HTTP/1.1 [45]\d\d ", r) and not r.startswith(b"HTTP/1.1 500"), (data, r[:100])
+    assert server.get("/healthz").status_code == 200
+
+
+def test_a_hundred_clients_at_once(server):
+    bad = []
+
+    def client(i):
+        try:
+            for _ in range(5):
+                if i % 4 == 0:
+                    server.submit(name=f"client {i}")
+                elif server.get("/v1/jobs?limit=5").status_code != 200:
+                    bad.append(i)
+        except Exception as e:  # pylint: disable=broad-except
+            bad.append((i, e))
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(100)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not bad
+
+
+def test_what_waits_at_the_end_is_told(tmp_path):
+    s = Server(tmp_path)
+    s.submit()
+    s.tell(do="hold")
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(s.post("/v1/jobs/1/cancel"))) for _ in range(5)]
+    for t in threads:
+        t.start()
+    time.sleep(0.5)
+    assert not answers and s.get("/healthz").status_code == 200  # the server's threads are free while they wait
+    s.close()
+    for t in threads:
+        t.join()
+    assert len(answers) == 5
+    for r in answers:
+        problem(r, 503, "unavailable")
+
+
+def test_what_waited_is_answered(server):
+    server.tell(do="hold")
+    answers = []
+    t = threading.Thread(target=lambda: answers.append(server.post("/v1/jobs/1/cancel")))
+    t.start()
+    # and one that goes away while it waits
+    s = socket.create_connection(("127.0.0.1", server.port))
+    s.sendall(b"POST /v1/jobs/1/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n")
+    time.sleep(0.3)
+    s.close()
+    server.tell(do="release")
+    t.join()
+    assert "released" in problem(answers[0], 404)["detail"]
+    assert server.get("/healthz").status_code == 200
+
+
+def test_an_address_in_use_is_named(server, tmp_path):
+    assert server.process.poll() is None
+    assert pathlib.Path(server.state).exists()

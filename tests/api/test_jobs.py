@@ -1,0 +1,268 @@
+"""Submitting, listing, acting on jobs."""
+import datetime
+import json
+
+import pytest
+
+from conftest import PUBLISHED, checkpoint, pointers, problem
+
+ENDINGS = {"created", "started", "ended"}
+
+
+def test_a_job_is_answered_whole(server):
+    r = server.post("/v1/jobs", {"kind": "train", "config": "cifar10-conditioned", "name": "first", "tags": ["try", "try"],
+                                 "overrides": {"optimizer.ema_rate": 0.99, "training.num_steps_train": 3000}})
+    assert r.status_code == 201
+    j = r.json()
+    assert r.headers["Location"] == f"/v1/jobs/{j['id']}"
+    assert j["kind"] == "train" and j["name"] == "first" and j["tags"] == ["try"] and j["state"] == "queued"
+    assert j["started"] is None and j["ended"] is None and j["attempts"] == 0
+    assert j["progress"] == {"step": 0, "steps": 3000, "images_per_second": None, "seconds_left": None}
+    assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None
+    assert j["links"] == {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}
+    assert j["config"]["optimizer"]["ema_rate"] == 0.99 and j["config"]["sampling"]["n_steps"] == 1000
+    published = json.loads((PUBLISHED / "cifar10-conditioned.json").read_text())
+    for section, keys in published.items():
+        if isinstance(keys, dict):
+            for key, v in keys.items():
+                if key not in ("ema_rate", "num_steps_train"):
+                    assert j["config"][section][key] == v
+    created = datetime.datetime.fromisoformat(j["created"].replace("Z", "+00:00"))
+    assert abs((datetime.datetime.now(datetime.timezone.utc) - created).total_seconds()) < 60
+    assert server.get(f"/v1/jobs/{j['id']}").json() == j
+
+
+def test_an_inline_configuration_is_merged_with_the_defaults(server):
+    r = server.post("/v1/jobs", {"kind": "train", "config": {"vdm_type": "vdm", "model": {"gamma_type": "fixed"}},
+                                 "overrides": {"model.sm_n_embd": 64}})
+    assert r.status_code == 201, r.text
+    j = r.json()
+    assert j["config_name"] is None and j["name"] == "" and j["config"]["model"]["sm_n_embd"] == 64
+    assert j["config"]["model"]["gamma_type"] == "fixed"
+
+
+BAD_BODIES = [
+    ({}, ["/kind"]),
+    ([], [""]),
+    ("x", [""]),
+    (None, None),
+    ({"kind": "fly"}, ["/kind"]),
+    ({"kind": 1}, ["/kind"]),
+    ({"kind": "train"}, ["/config"]),
+    ({"kind": "train", "config": 3}, ["/config"]),
+    ({"kind": "train", "config": "no-such"}, ["/config"]),
+    ({"kind": "train", "config": "../x"}, ["/config"]),
+    ({"kind": "train", "config": "broken"}, ["/config"]),
+    ({"kind": "train", "config": {}, "strange": 1}, ["/strange"]),
+    ({"kind": "train", "config": {}, "strange/~": 1}, ["/strange~1~0"]),
+    ({"kind": "train", "config": {}, "checkpoint": {}}, ["/checkpoint"]),
+    ({"kind": "train", "config": {}, "method": "dense"}, ["/method"]),
+    ({"kind": "train", "config": {}, "name": 1}, ["/name"]),
+    ({"kind": "train", "config": {}, "name": "a\nb"}, ["/name"]),
+    ({"kind": "train", "config": {}, "name": "x" * 201}, ["/name"]),
+    ({"kind": "train", "config": {}, "tags": "x"}, ["/tags"]),
+    ({"kind": "train", "config": {}, "tags": ["a", ""]}, ["/tags/1"]),
+    ({"kind": "train", "config": {}, "tags": ["a", 1]}, ["/tags/1"]),
+    ({"kind": "train", "config": {}, "tags": [str(i) for i in range(33)]}, ["/tags"]),
+    ({"kind": "train", "config": {}, "overrides": []}, ["/overrides"]),
+    ({"kind": "train", "config": {}, "overrides": None}, ["/overrides"]),
+    ({"kind": "train", "name": 1, "tags": 1}, ["/name", "/tags", "/config"]),
+    ({"kind": "evaluate"}, ["/checkpoint"]),
+    ({"kind": "evaluate", "checkpoint": 1}, ["/checkpoint"]),
+    ({"kind": "evaluate", "checkpoint": {}}, ["/checkpoint/job"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 0}}, ["/checkpoint/job"]),
+    ({"kind": "evaluate", "checkpoint": {"job": "1"}}, ["/checkpoint/job"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1, "which": "first"}}, ["/checkpoint/which"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1, "step": -1}}, ["/checkpoint/step"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1, "step": 1, "which": "best"}}, ["/checkpoint/step"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1, "x": 1}}, ["/checkpoint/x"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1}, "config": {}}, ["/config"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1}, "n_steps": 1}, ["/n_steps"]),
+    ({"kind": "sample", "checkpoint": {"job": 1}, "method": "dense"}, ["/method"]),
+    ({"kind": "evaluate", "checkpoint": {"job": 999}}, ["/checkpoint/job"]),
+]
+
+
+@pytest.mark.parametrize("body, expected", BAD_BODIES)
+def test_a_request_that_is_not_valid_names_every_place(server, body, expected):
+    r = server.request("POST", "/v1/jobs", data=json.dumps(body), headers={"Content-Type": "application/json"})
+    problem(r, 422, "request-invalid")
+    if expected:
+        assert pointers(r) == expected
+
+
+BAD_CONFIGS = [
+    ({"kind": "train", "config": "cifar10-conditioned", "overrides": {"model.sm_n_embd": 96.5}},
+     [("/model/sm_n_embd", "96.5 is not an integer in 32..2048")]),
+    ({"kind": "train", "config": {"model": {"sm_n_embd": "x", "y": 1}, "z": {}}},
+     [("/model/sm_n_embd", "a string is not an integer in 32..2048"), ("/model/y", "there is no such key"),
+      ("/z", "there is no such key")]),
+    ({"kind": "train", "config": {}, "overrides": {"model.x": 1}}, [("/model/x", "there is no such key")]),
+    ({"kind": "train", "config": {"model": 1}, "overrides": {"model.sm_n_embd": 64}},
+     [("/model/sm_n_embd", "what it lies in is not an object")]),
+    ({"kind": "train", "config": {"vdm_type": "vdm"}}, [("/model/gamma_type", None)]),
+    ({"kind": "train", "config": {"data": {"dataset": "no-such"}}}, [("/data/dataset", "this server has no such data set")]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1}, "method": "exact"}, [("/evaluation/method", None)]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1}, "n_timesteps": 0}, [("/evaluation/n_timesteps", None)]),
+    ({"kind": "evaluate", "checkpoint": {"job": 1}, "overrides": {"model.sm_n_embd": 64}}, [("/model/sm_n_embd", None)]),
+    ({"kind": "sample", "checkpoint": {"job": 1}, "n_images": 5000}, [("/sampling/n_images", None)]),
+]
+
+
+@pytest.mark.parametrize("body, expected", BAD_CONFIGS)
+def test_a_configuration_that_is_not_valid_names_its_keys(server, body, expected):
+    server.submit()
+    r = server.post("/v1/jobs", body)
+    problem(r, 422, "config-invalid")
+    got = [(e["pointer"], e["detail"]) for e in r.json()["errors"]]
+    assert [p for p, _ in got] == [p for p, _ in expected]
+    for (_, a), (_, b) in zip(got, expected):
+        assert b is None or a == b
+
+
+def test_many_errors_are_counted(server):
+    r = server.post("/v1/jobs", {"kind": "train", "config": {f"k{i}": i for i in range(100)}})
+    d = problem(r, 422, "config-invalid")
+    assert d["detail"].startswith("100 errors") and len(d["errors"]) == 16
+
+
+def test_a_long_key_is_cut_to_valid_text(server):
+    r = server.post("/v1/jobs", {"kind": "train", "config": {"é" * 500: 1}, })
+    d = problem(r, 422, "config-invalid")
+    assert d["errors"][0]["pointer"].startswith("/éé")
+
+
+def test_evaluations_and_samples_take_the_sources_configuration(server):
+    source = server.submit(overrides={"model.sm_n_embd": 64})
+    r = server.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": source, "which": "latest"}, "method": "dense", "split": "train",
+                                 "weights": "params", "n_timesteps": 7, "n_images": 5, "seed": 9, "overrides": {"machine.threads": 2}})
+    assert r.status_code == 201, r.text
+    j = r.json()
+    assert j["config"]["evaluation"] == {"method": "dense", "split": "train", "weights": "params", "n_timesteps": 7, "n_images": 5,
+                                         "seed": 9}
+    assert j["config"]["model"]["sm_n_embd"] == 64 and j["config"]["machine"]["threads"] == 2
+    assert j["checkpoint"]["job"] == source and j["kind"] == "evaluate"
+    r = server.post("/v1/jobs", {"kind": "sample", "checkpoint": {"job": source, "step": 0}, "n_images": 4, "n_steps": 3, "seed": 2,
+                                 "weights": "params", "latent": "fixed"})
+    assert r.status_code == 201, r.text
+    assert r.json()["config"]["sampling"] == {"n_images": 4, "n_steps": 3, "seed": 2, "weights": "params", "latent": "fixed"}
+
+
+def test_listing_filters_and_pages(server):
+    ids = [server.submit(name=f"page {i}", tags=["paged", f"n{i % 2}"]) for i in range(7)]
+    seen, cursor = [], None
+    while True:
+        d = server.get("/v1/jobs", params={"tag": "paged", "limit": 3, **({"cursor": cursor} if cursor else {})}).json()
+        assert len(d["jobs"]) <= 3
+        seen += [j["id"] for j in d["jobs"]]
+        cursor = d["next"]
+        if not cursor:
+            break
+        assert isinstance(cursor, str) and len(d["jobs"]) == 3
+    assert seen == ids[::-1]
+    assert [j["id"] for j in server.get("/v1/jobs?tag=n1&text=page").json()["jobs"]] == ids[1::2][::-1]
+    assert [j["id"] for j in server.get("/v1/jobs?text=page+3").json()["jobs"]] == [ids[3]]
+    assert server.get("/v1/jobs?text=100%25").json() == {"jobs": [], "next": None}
+    assert server.get("/v1/jobs?kind=sample&tag=paged").json()["jobs"] == []
+    server.run(ids[0])
+    assert [j["id"] for j in server.get("/v1/jobs?state=running&tag=paged").json()["jobs"]] == [ids[0]]
+    assert len(server.get("/v1/jobs?limit=7&tag=paged").json()["jobs"]) == 7
+    assert server.get("/v1/jobs?limit=7&tag=paged").json()["next"] is None
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=-1", "limit=1.0", "limit=", "limit=+1", "limit=01", "limit=1e2",
+                                   "limit=99999999999999999999", "limit=%31%00", "cursor=x", "cursor=0", "state=happy", "kind=x", "tag=",
+                                   "text=", "text=" + "x" * 201, "strange=1", "limit=1&limit=2", "state=queued&state=running",
+                                   "limit=%zz", "%ff=1"])
+def test_a_query_that_is_not_valid_is_refused(server, query):
+    problem(server.get("/v1/jobs?" + query), 400)
+
+
+def test_a_jobs_life(server):
+    job = server.submit(overrides={"training.num_steps_train": 100})
+    problem(server.request("DELETE", f"/v1/jobs/{job}"), 409, "conflict")
+    problem(server.post(f"/v1/jobs/{job}/resume"), 409, "conflict")
+    server.run(job, [{"type": "progress", "step": 10, "steps": 100, "images_per_second": 11.5, "seconds_left": None}, checkpoint(10)])
+    j = server.get(f"/v1/jobs/{job}").json()
+    assert j["state"] == "running" and j["attempts"] == 1 and j["started"]
+    assert j["progress"] == {"step": 10, "steps": 100, "images_per_second": 11.5, "seconds_left": None}
+    r = server.request("DELETE", f"/v1/jobs/{job}")
+    assert "running" in problem(r, 409, "conflict")["detail"]
+    j = server.post(f"/v1/jobs/{job}/cancel").json()
+    assert j["cancel_requested"] and j["state"] == "running"
+    server.tell(do="end", job=job, state="cancelled")
+    assert server.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+    assert "cancelled" in problem(server.post(f"/v1/jobs/{job}/cancel"), 409, "conflict")["detail"]
+    r = server.post(f"/v1/jobs/{job}/resume", {"steps": 5})
+    problem(r, 422, "request-invalid")
+    assert pointers(r) == ["/steps"]
+    j = server.post(f"/v1/jobs/{job}/resume", {"overrides": {"training.num_steps_train": 200}}).json()
+    assert j["state"] == "queued" and j["progress"]["steps"] == 200 and j["config"]["training"]["num_steps_train"] == 200
+    assert server.post(f"/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
+    r = server.request("DELETE", f"/v1/jobs/{job}")
+    assert r.status_code == 204 and r.content == b""
+    problem(server.get(f"/v1/jobs/{job}"), 404, "not-found")
+    problem(server.request("DELETE", f"/v1/jobs/{job}"), 404, "not-found")
+
+
+@pytest.mark.parametrize("body, expected", [({"steps": 0}, ["/steps"]), ({"steps": "5"}, ["/steps"]), ({"steps": 1.5}, ["/steps"]),
+                                            ({"x": 1}, ["/x"]), ({"overrides": 1}, ["/overrides"]),
+                                            ({"overrides": {"model.sm_n_embd": 64}}, ["/overrides/model.sm_n_embd"]),
+                                            ({"steps": 5, "overrides": {"training.num_steps_train": 6}}, ["/steps"]), ([], [""])])
+def test_resume_is_strict(server, body, expected):
+    r = server.request("POST", "/v1/jobs/1/resume", data=json.dumps(body), headers={"Content-Type": "application/json"})
+    problem(r, 422, "request-invalid")
+    assert pointers(r) == expected
+
+
+def test_results_and_errors_are_shown(server):
+    job = server.submit()
+    server.run(job, state="failed", error={"class": "numeric", "detail": "loss is NaN", "step": 17})
+    assert server.get(f"/v1/jobs/{job}").json()["error"] == {"class": "numeric", "detail": "loss is NaN", "step": 17}
+    job = server.submit()
+    server.run(job, state="succeeded", result={"bpd": 3.21, "parts": {"recon": 0.01}})
+    j = server.get(f"/v1/jobs/{job}").json()
+    assert j["result"] == {"bpd": 3.21, "parts": {"recon": 0.01}} and j["state"] == "succeeded" and j["ended"]
+
+
+@pytest.mark.parametrize("code, status, type_", [(2, 404, "not-found"), (16, 409, "conflict"), (22, 422, None), (28, 507, "disk-full"),
+                                                 (5, 500, "internal"), (108, 503, "unavailable"), (12, 500, "internal")])
+def test_what_the_daemon_refuses_is_told(server, code, status, type_):
+    server.submit()
+    for path in ("/v1/jobs/1/cancel", "/v1/jobs/1/resume", "/v1/stop"):
+        server.tell(do="fail", code=code, text="because", pointer="/steps")
+        r = server.post(path)
+        d = problem(r, status, type_)
+        assert status == 503 or "because" in r.text, d
+    server.tell(do="fail", code=code, text="because", pointer="/steps")
+    problem(server.request("DELETE", "/v1/jobs/1"), status, type_)
+    server.tell(do="fail", code=code, text="because", pointer="/data/dataset")
+    problem(server.post("/v1/jobs", {"kind": "train", "config": {}}), 422 if code == 2 else status, None)
+
+
+def test_stop_is_passed_on(server):
+    r = server.post("/v1/stop")
+    assert r.status_code == 202 and r.json() == {"stopping": True}
+
+
+def test_bodies_may_be_left_out_where_nothing_is_needed(server):
+    job = server.submit()
+    r = server.request("POST", f"/v1/jobs/{job}/cancel", headers={"Content-Type": "application/json"})
+    assert r.status_code == 200, r.text
+    problem(server.request("POST", "/v1/jobs", headers={"Content-Type": "application/json"}), 400, "not-json")
+
+
+def test_configs_and_datasets(server):
+    server.tell(do="dataset", name="photos32", train=7415, test=1228)
+    assert server.get("/v1/datasets").json() == {"datasets": [{"name": "photos32", "format": "cifar10", "train": 7415, "test": 1228,
+                                                               "digest": "00112233445566778899aabbccddeeff"}]}
+    configs = server.get("/v1/configs").json()["configs"]
+    assert [c["name"] for c in configs] == ["cifar10-conditioned", "imagenet32", "vdm-cifar10"]
+    assert configs[0]["config"] == json.loads((PUBLISHED / "cifar10-conditioned.json").read_text())
+    assert server.get("/v1/configs/vdm-cifar10").json() == configs[2]
+    problem(server.get("/v1/configs/no-such"), 404, "not-found")
+    problem(server.get("/v1/configs/broken"), 500, "internal")
+    schema = server.get("/v1/configs/schema").json()
+    assert schema["properties"]["model"]["properties"]["sm_n_embd"]["maximum"] == 2048
+    assert server.get("/healthz").json()["status"] == "ok"
+    assert server.get("/readyz").json()["status"] == "ok"

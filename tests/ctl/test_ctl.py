@@ -1,0 +1,234 @@
+"""mulunctl against the API's test server."""
+import json
+import os
+import pathlib
+import pty
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "api"))
+from conftest import PUBLISHED, Server, checkpoint  # noqa: E402
+
+CTL = os.environ["MULUNCTL"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    s = Server(tmp_path_factory.mktemp("ctl"))
+    yield s
+    s.close()
+
+
+def ctl(server, *args, code=0, stdin="", env=None):
+    url = server if isinstance(server, str) else server.url
+    p = subprocess.run([CTL, "--server", url, *map(str, args)], input=stdin, capture_output=True, text=True, timeout=60,
+                       env={**os.environ, **(env or {})})
+    assert p.returncode == code, (p.returncode, p.stdout, p.stderr)
+    return p.stdout if code == 0 else p.stderr
+
+
+def test_submit_prints_the_id(server):
+    out = ctl(server, "submit", "cifar10-conditioned", "--name", "first é", "--tag", "a", "-t", "b", "--set", "model.sm_n_embd=64",
+              "--set", "optimizer.gradient_clip_norm=null", "--set", "vdm_type=mulan_epsilon", "--set", "optimizer.lr_decay=true")
+    assert re.fullmatch(r"\d+\n", out)
+    j = server.get(f"/v1/jobs/{int(out)}").json()
+    assert j["name"] == "first é" and j["tags"] == ["a", "b"] and j["config"]["model"]["sm_n_embd"] == 64
+    assert j["config"]["vdm_type"] == "mulan_epsilon" and j["config"]["optimizer"]["lr_decay"] is True
+
+
+def test_submit_takes_a_file(server, tmp_path):
+    f = tmp_path / "x.json"
+    f.write_text('{"model": {"sm_n_embd": 96}}')
+    for args, stdin in ((["--file", f], ""), (["--file", "-"], f.read_text())):
+        j = json.loads(ctl(server, "--json", "submit", *args, stdin=stdin))
+        assert j["config"]["model"]["sm_n_embd"] == 96 and j["config_name"] is None
+    assert "none.json" in ctl(server, "submit", "--file", tmp_path / "none.json", code=1)
+    assert "not JSON" in ctl(server, "submit", "--file", "-", stdin="{", code=1)
+
+
+def test_submit_evaluations_and_samples(server):
+    source = server.submit()
+    j = json.loads(ctl(server, "submit", "--json", "--evaluate", source, "--set", "evaluation.method=dense", "--set", "evaluation.seed=3"))
+    assert j["kind"] == "evaluate" and j["config"]["evaluation"]["method"] == "dense" and j["config"]["evaluation"]["seed"] == 3
+    j = json.loads(ctl(server, "submit", "--json", "--sample", source, "--checkpoint", "20"))
+    assert j["kind"] == "sample" and j["checkpoint"] == {"job": source, "step": 20}
+    assert "/checkpoint" in ctl(server, "submit", "--evaluate", "4711", code=1)
+
+
+def test_problems_name_every_place(server):
+    err = ctl(server, "submit", "cifar10-conditioned", "--set", "model.sm_n_embd=96.5", "--set", "model.sm_pdrop=7", code=1)
+    assert err == ("mulunctl: The configuration is not valid: 2 errors\n"
+                   "  /model/sm_n_embd: 96.5 is not an integer in 32..2048\n  /model/sm_pdrop: 7 is not a number in 0..0.99\n")
+    assert "no configuration of that name" in ctl(server, "submit", "no-such", code=1)
+
+
+@pytest.mark.parametrize("args", [[], ["fly"], ["--strange"], ["list", "--wait"], ["show"], ["show", "x"], ["show", "0"], ["show", "1", "2"],
+                                  ["submit"], ["submit", "a", "b"], ["submit", "a", "--file", "x"], ["submit", "--set"], ["submit", "a", "--set", "x"],
+                                  ["submit", "a", "--set", "=x"], ["submit", "--evaluate", "1", "--sample", "1"], ["submit", "a", "--evaluate", "1"],
+                                  ["submit", "a", "--checkpoint", "best"], ["submit", "--evaluate", "x"], ["submit", "--evaluate", "1", "--checkpoint", "x"],
+                                  ["log", "1", "--lines", "x"], ["resume", "1", "--steps", "x"], ["watch"], ["cancel"], ["-x"], ["stop", "now"]])
+def test_usage_errors_exit_2(server, args):
+    err = ctl(server, *args, code=2)
+    assert err.startswith("mulunctl: ") and "--help" in err
+
+
+def test_help_and_version():
+    p = subprocess.run([CTL, "--help"], capture_output=True, text=True, check=True)
+    for command in "submit list show watch log cancel resume remove stop configs datasets".split():
+        assert re.search(rf"^  {command} ", p.stdout, re.M)
+        h = subprocess.run([CTL, command, "--help"], capture_output=True, text=True, check=True).stdout
+        assert h.startswith(f"usage: mulunctl {command} ") and "--server" in h
+    assert re.fullmatch(r"mulunctl \d+\.\d+\.\d+\n", subprocess.run([CTL, "--version"], capture_output=True, text=True, check=True).stdout)
+
+
+def test_nobody_answers():
+    err = ctl("http://127.0.0.1:1", "list", code=1)
+    assert err == "mulunctl: no answer from http://127.0.0.1:1: is mulund running?\n"
+    p = subprocess.run([CTL, "list"], capture_output=True, text=True, env={**os.environ, "MULUND_SERVER": "http://127.0.0.1:2/"}, check=False)
+    assert p.returncode == 1 and "http://127.0.0.1:2: is mulund running?" in p.stderr
+    assert "URL" in ctl("127.0.0.1:1", "list", code=2)
+
+
+def test_a_proxy_is_not_asked(server):
+    ctl(server, "list", env={"http_proxy": "http://127.0.0.1:1", "all_proxy": "http://127.0.0.1:1"})
+
+
+def test_list_and_show(server):
+    job = server.submit(name="listed ünd named", tags=["shown"])
+    out = ctl(server, "list", "--tag", "shown", "--state", "queued", "--kind", "train", "--text", "ünd", "--limit", 5)
+    head, row = out.splitlines()
+    assert head.split() == ["ID", "STATE", "KIND", "PROGRESS", "CREATED", "NAME"]
+    assert row.split()[:4] == [str(job), "queued", "train", "0/10000000"] and row.endswith("listed ünd named")
+    assert json.loads(ctl(server, "list", "--json", "--tag", "shown"))["jobs"][0]["id"] == job
+    assert "there are more" in ctl(server, "list", "--limit", 1)
+    assert "expected one of queued" in ctl(server, "list", "--state", "happy", code=1)
+    out = ctl(server, "show", job)
+    assert re.search(r"^state +queued$", out, re.M) and re.search(r"^tag +shown$", out, re.M)
+    assert json.loads(ctl(server, "show", job, "--json"))["id"] == job
+    assert "There is no such thing" in ctl(server, "show", 4711, code=1)
+
+
+def test_actions(server):
+    a, b = server.submit(), server.submit()
+    assert ctl(server, "cancel", a, b) == f"job {a} is cancelled\njob {b} is cancelled\n"
+    assert "the job is cancelled" in ctl(server, "cancel", a, code=1)
+    assert ctl(server, "resume", a, "--steps", 50) == f"job {a} is queued\n"
+    server.run(a)
+    assert ctl(server, "cancel", a) == f"job {a} is running and stops after a checkpoint\n"
+    assert ctl(server, "remove", b) == f"job {b} is removed\n"
+    assert "running" in ctl(server, "remove", a, code=1)
+    assert ctl(server, "stop") == "mulund is stopping\n"
+
+
+def test_configs_and_datasets(server):
+    server.tell(do="dataset", name="photos32", train=7415, test=1228)
+    assert ctl(server, "configs").split() == ["cifar10-conditioned", "imagenet32", "vdm-cifar10"]
+    assert json.loads(ctl(server, "configs", "vdm-cifar10")) == json.loads((PUBLISHED / "vdm-cifar10.json").read_text())
+    assert ctl(server, "datasets").splitlines()[1].split() == ["photos32", "cifar10", "7415", "1228"]
+    assert "no configuration of that name" in ctl(server, "configs", "no-such", code=1)
+
+
+def progress(step):
+    return {"type": "progress", "step": step, "steps": 100, "images_per_second": 11.5, "seconds_left": 75}
+
+
+def scalars(step, bpd):
+    return {"type": "scalars", "step": [step], "time_ms": [1_700_000_000_000], "columns": {"train/bpd": [bpd]}}
+
+
+def later(server, job, state, **outcome):
+    def act():
+        time.sleep(1.2)
+        attempt = server.tell(do="start", job=job)["attempt"]
+        server.tell(do="events", job=job, attempt=attempt, lines=[{"seq": 1, **scalars(9, 7.5)}, {"seq": 2, **progress(10)}])
+        time.sleep(1.5)
+        server.tell(do="end", job=job, state=state, **outcome)
+    t = threading.Thread(target=act)
+    t.start()
+    return t
+
+
+def test_watch_prints_lines_and_ends_with_the_job(server):
+    job = server.submit(overrides={"training.num_steps_train": 100})
+    t = later(server, job, "succeeded", result={"bpd": 3.21})
+    out = ctl(server, "watch", job).splitlines()
+    t.join()
+    assert out[0] == "queued 0/100" and out[-1] == f"job {job} succeeded: 3.2100 bits per dimension"
+    assert any(re.match(r"running \d+/100", x) for x in out) and not any("\r" in x for x in out)
+    job = server.submit()
+    t = later(server, job, "failed", error={"class": "numeric", "detail": "loss is NaN", "step": 17})
+    p = subprocess.run([CTL, "--server", server.url, "watch", str(job)], capture_output=True, text=True, timeout=60, check=False)
+    t.join()
+    assert p.returncode == 1 and p.stdout.splitlines()[-1] == f"job {job} failed: numeric: loss is NaN"
+    assert "no such" in ctl(server, "watch", 4711, code=1)
+
+
+def test_watch_draws_a_bar_on_a_terminal(server):
+    job = server.submit(overrides={"training.num_steps_train": 100})
+    server.run(job, [scalars(9, 7.5), progress(50)])
+    main, other = pty.openpty()
+    with subprocess.Popen([CTL, "--server", server.url, "watch", str(job)], stdout=other, stdin=other) as p:
+        os.close(other)
+        time.sleep(1.5)
+        server.tell(do="end", job=job, state="succeeded")
+        out = b""
+        try:
+            while part := os.read(main, 4096):
+                out += part
+        except OSError:
+            pass
+        assert p.wait(20) == 0
+    os.close(main)
+    assert b"\rrunning [###############...............] 50/100  bpd 7.500  11.5 images/s  1:15 left" in out, out
+    assert out.rstrip().endswith(f"job {job} succeeded".encode())
+
+
+def test_watch_as_json_and_submit_and_wait(server):
+    job = server.submit()
+    t = later(server, job, "succeeded")
+    states = [json.loads(x)["state"] for x in ctl(server, "watch", "--json", job).splitlines()]
+    t.join()
+    assert states[0] == "queued" and states[-1] == "succeeded"
+    with subprocess.Popen([CTL, "--server", server.url, "submit", "cifar10-conditioned", "--wait"], stdout=subprocess.PIPE, text=True) as p:
+        job = int(p.stdout.readline())
+        t = later(server, job, "cancelled")
+        rest = p.stdout.read()
+        assert p.wait(20) == 1 and rest.splitlines()[-1] == f"job {job} cancelled"
+    t.join()
+
+
+def test_log_and_follow(server):
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    (folder / "log").write_text("one\ntwo\nthree\n")
+    server.run(job, [checkpoint(1)])
+    assert ctl(server, "log", job) == "one\ntwo\nthree\n"
+    assert ctl(server, "log", job, "--lines", 2) == "two\nthree\n"
+    with subprocess.Popen([CTL, "--server", server.url, "log", "-f", "--lines", "1", str(job)], stdout=subprocess.PIPE, text=True) as p:
+        assert p.stdout.readline() == "three\n"
+        with open(folder / "log", "a", encoding="utf-8") as f:
+            f.write("four\n")
+        assert p.stdout.readline() == "four\n"
+        with open(folder / "log", "a", encoding="utf-8") as f:
+            f.write("five\n")
+        server.tell(do="end", job=job, state="succeeded")
+        assert p.stdout.read() == "five\n" and p.wait(20) == 0
+
+
+def test_watching_survives_nothing_but_says_so(tmp_path):
+    s = Server(tmp_path)
+    job = s.submit()
+    s.close()
+    assert "is mulund running?" in ctl(s.url, "watch", job, code=1)
+
+
+def test_standard_output_that_is_full_is_an_error(server):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        p = subprocess.run([CTL, "--server", server.url, "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert p.returncode == 1 and "cannot be written" in p.stderr
