@@ -130,7 +130,7 @@ static void op_cancel(struct op *op)
         struct error err;
         struct write *w;
 
-        if (!j) {
+        if (!j || job_state_is_final(j->state)) {
                 if (!read_job(op, &row))
                         return;
                 op_busy(op, row.state, "it is over");

@@ -61,7 +61,7 @@ static void describe(const struct worker *w, char *ret, size_t size)
                        line[0] ? "; its log ends: " : "; its log is empty", line);
 }
 
-enum job_trigger ending_of(const struct worker *w, struct write *write)
+enum job_trigger ending_of(struct worker *w, struct write *write)
 {
         const struct job *j = w->job;
         char text[800], whole[900];
@@ -82,7 +82,9 @@ enum job_trigger ending_of(const struct worker *w, struct write *write)
                 (void)snprintf(whole, sizeof whole, "%s", text);
         if (trigger == TRIGGER_GIVE_UP)
                 write->row.error = job_error("lost", whole, w->last_step);
-        log_warning("job %lld: %s", (long long)w->job_id, whole);
+        if (!w->end_said)
+                log_warning("job %lld: %s", (long long)w->job_id, whole);
+        w->end_said = true;
         write->detail = strdup(whole);
         return trigger;
 }

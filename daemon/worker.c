@@ -346,6 +346,8 @@ static void on_batch(struct daemon *d _unused_, const struct commit *c, void *us
         struct worker *w = user;
 
         w->committing = false;
+        if (c->r < 0 && c->r != -ENOSPC && c->r != -EIO)
+                log_error("job %lld: its events cannot be stored: %s", (long long)w->job_id, c->err.text);
         if (c->r < 0)
                 batch_failed(w);
         else
@@ -451,7 +453,7 @@ static void on_lost(struct daemon *d, struct job *j, const struct commit *c, voi
         if (c->r >= 0 && j->state == JOB_QUEUED) {
                 if (ending_counts(w))
                         j->losses++;
-                else if (!w->stop_requested)
+                else if (!w->assigned)
                         j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
         }
         w->outcome_committed = true;

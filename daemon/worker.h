@@ -37,7 +37,7 @@ struct worker {
         bool outcome_committed;
 
         bool stop_requested, stop_sent, killed;
-        bool ended;
+        bool ended, end_said;
         int status; /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
         bool spool_read;
