@@ -1,6 +1,7 @@
 /* The server's inside, for server.c and request.c only. */
 #pragma once
 
+#include "api/connections.h"
 #include "api/request.h"
 
 #include <pthread.h>
@@ -10,12 +11,13 @@
 struct server {
         struct server_settings settings; /* strings owned */
         struct MHD_Daemon *mhd;
+        struct connections *connections;
         int port;
         bool stopping; /* with request.c's lock: nothing may wait for the daemon any more */
 
         pthread_mutex_t lock; /* of what follows */
-        pthread_cond_t idle;  /* n_requests came to 0 */
-        size_t n_requests;
+        pthread_cond_t idle;  /* n_handled came to 0 */
+        size_t n_handled;     /* requests that a handler has or had, not yet sent */
         size_t n_readers;
         struct reader *readers[READERS_MAX]; /* free ones */
 };

@@ -42,15 +42,17 @@ static void set(struct request *r, unsigned status, struct MHD_Response *respons
 
 static void set_document(struct request *r, unsigned status, const char *type, json_t *document)
 {
-        static const char no_memory[] = "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
-                                        "\"detail\":\"no memory\"}";
+        static const char no_memory[] =
+                "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
+                "\"detail\":\"no memory\"}";
         char *text = document ? json_to_text(document) : NULL;
 
         json_decref(document);
         if (text)
                 set(r, status, MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE), type, NULL);
         else
-                set(r, 500, MHD_create_response_from_buffer(strlen(no_memory), (void *)no_memory, MHD_RESPMEM_PERSISTENT),
+                set(r, 500,
+                    MHD_create_response_from_buffer(strlen(no_memory), (void *)no_memory, MHD_RESPMEM_PERSISTENT),
                     "application/problem+json", NULL);
         response_header(r, "Cache-Control", "no-store");
 }
@@ -129,9 +131,11 @@ void response_file(struct request *r, struct file_answer *f)
                 response_header(r, "Content-Range", text);
                 return;
         }
-        set(r, found == RANGE_OK ? 206 : 200, file_response(TAKE_FD(fd), f->offset + first, last - first + 1), f->type, f->policy);
+        set(r, found == RANGE_OK ? 206 : 200, file_response(TAKE_FD(fd), f->offset + first, last - first + 1), f->type,
+            f->policy);
         if (found == RANGE_OK) {
-                (void)snprintf(text, sizeof text, "bytes %lld-%lld/%lld", (long long)first, (long long)last, (long long)size);
+                (void)snprintf(text, sizeof text, "bytes %lld-%lld/%lld", (long long)first, (long long)last,
+                               (long long)size);
                 response_header(r, "Content-Range", text);
         }
         file_headers(r, f);

@@ -67,8 +67,7 @@ struct row {
          .unit = u,                                                                                                    \
          .text = t},
 #define STRING(p, m, d, n, t) {.path = p, .type = ROW_STRING, AT(m), .max = n, .string_default = d, .text = t},
-#define CHOICE(p, m, tag, d, t)                                                                                        \
-        {.path = p, .type = ROW_CHOICE, AT(m), .names = tag##_names, .default_ = d, .text = t},
+#define CHOICE(p, m, tag, d, t) {.path = p, .type = ROW_CHOICE, AT(m), .names = tag##_names, .default_ = d, .text = t},
 static const struct row rows[] = {
 #include "contract/config.def"
 };
@@ -311,8 +310,10 @@ int config_from_json(const json_t *document, struct config *ret, struct errors *
 
 int config_check(const struct config *c, struct errors *errs)
 {
-        static const unsigned schedules_vdm = 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LEARNABLE_SCALAR | 1U << GAMMA_FIXED;
-        static const unsigned schedules_mulan = 1U << GAMMA_POLY_FIXEDEND | 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LINEAR;
+        static const unsigned schedules_vdm =
+                1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LEARNABLE_SCALAR | 1U << GAMMA_FIXED;
+        static const unsigned schedules_mulan =
+                1U << GAMMA_POLY_FIXEDEND | 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LINEAR;
         bool vdm = c->vdm_type == VDM_VDM;
         const struct {
                 bool wrong;
@@ -324,7 +325,8 @@ int config_check(const struct config *c, struct errors *errs)
                  "vdm has the schedules learnable_nnet, learnable_scalar, fixed"},
                 {!vdm && !(schedules_mulan >> c->gamma_type & 1), "/model/gamma_type",
                  "mulan has the schedules poly_fixedend, learnable_nnet, linear"},
-                {vdm && c->unet_type == UNET_LDM, "/model/unet_type", "vdm has one time an image; ldm takes one a pixel"},
+                {vdm && c->unet_type == UNET_LDM, "/model/unet_type",
+                 "vdm has one time an image; ldm takes one a pixel"},
                 {!vdm && c->unet_type == UNET_LDM, "/model/unet_type", "ldm is not computed in this release; vdm is"},
                 {!vdm && c->encoder == ENCODER_CNN, "/model/encoder", "cnn is not computed in this release; unet is"},
                 {!vdm && c->latent_type == LATENT_GUMBEL, "/model/latent_type",
@@ -369,8 +371,8 @@ static json_t *row_to_json(const struct row *row, const struct config *c)
         return NULL;
 }
 
-/* Sets value (taken, may be NULL) at a dotted path of the table, making objects on the way; -ENOTDIR where something else
- * is in the way. */
+/* Sets value (taken, may be NULL) at a dotted path of the table, making objects on the way; -ENOTDIR where something
+ * else is in the way. */
 static int set_path(json_t *document, const char *path, json_t *value)
 {
         json_t *o = document;
@@ -441,7 +443,8 @@ int config_override(json_t *document, const char *dotted, json_t *value, struct 
 static json_t *row_schema(const struct row *row)
 {
         static const char *const types[] = {
-                [ROW_BOOL] = "boolean", [ROW_INT] = "integer", [ROW_REAL] = "number", [ROW_STRING] = "string", [ROW_CHOICE] = "string",
+                [ROW_BOOL] = "boolean",  [ROW_INT] = "integer",   [ROW_REAL] = "number",
+                [ROW_STRING] = "string", [ROW_CHOICE] = "string",
         };
         struct config defaults;
         _cleanup_json_ json_t *s = json_object();
@@ -484,7 +487,8 @@ json_t *config_schema(void)
 {
         _cleanup_json_ json_t *schema = object_schema();
 
-        if (!schema || json_object_set_new(schema, "$schema", json_string("https://json-schema.org/draft/2020-12/schema")) < 0 ||
+        if (!schema ||
+            json_object_set_new(schema, "$schema", json_string("https://json-schema.org/draft/2020-12/schema")) < 0 ||
             json_object_set_new(schema, "title", json_string("mulund job configuration")) < 0)
                 return NULL;
         for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
