@@ -1,0 +1,123 @@
+/* What ties the parts together: when to look at the queue, what follows a job's transition, paths. */
+#include "daemon/daemon.h"
+
+#include "base/clock.h"
+#include "daemon/retention.h"
+#include "daemon/start.h"
+#include "daemon/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+bool daemon_job_path(const struct daemon *d, int64_t job, const char *name, char *ret, size_t size)
+{
+        int n = snprintf(ret, size, "%s/jobs/%lld%s%s", d->settings.state, (long long)job, name ? "/" : "", name ? name : "");
+
+        return n >= 0 && (size_t)n < size;
+}
+
+const struct dataset *daemon_dataset(const struct daemon *d, const char *name)
+{
+        for (size_t i = 0; i < d->n_datasets; i++)
+                if (d->datasets[i].available && !strcmp(d->datasets[i].row.name, name))
+                        return &d->datasets[i];
+        return NULL;
+}
+
+void daemon_note_write(struct daemon *d, int r, const struct error *err)
+{
+        bool failing = r == -ENOSPC || r == -EIO;
+
+        if (failing && !d->disk_failing)
+                log_error("the store cannot write (%s): what workers send stays in their spools, and is tried again", err->text);
+        if (!failing && r >= 0 && d->disk_failing)
+                log_info("the store can write again");
+        if (failing || r >= 0)
+                d->disk_failing = failing;
+}
+
+static bool startable(const struct job *j, void *user)
+{
+        struct daemon *d = user;
+
+        if (daemon_dataset(d, j->dataset))
+                return true;
+        if (!d->waiting_said)
+                log_warning("job %lld waits: this daemon was started without its data set \"%s\"", (long long)j->id, j->dataset);
+        d->waiting_said = true;
+        return false;
+}
+
+static void on_schedule_timer(void *user)
+{
+        struct daemon *d = user;
+
+        d->schedule_timer = NULL;
+        daemon_schedule(d);
+}
+
+/* Wakes for the first job that may not begin yet. */
+static void arm_schedule(struct daemon *d, int64_t now_us)
+{
+        int64_t at_us = INT64_MAX;
+
+        d->schedule_timer = loop_remove(d->loop, d->schedule_timer);
+        for (size_t i = 0; i < d->queue.n; i++)
+                if (d->queue.jobs[i]->state == JOB_QUEUED && d->queue.jobs[i]->not_before_us > now_us)
+                        at_us = MIN(at_us, d->queue.jobs[i]->not_before_us);
+        if (at_us < INT64_MAX)
+                (void)loop_add_timer(d->loop, at_us, on_schedule_timer, d, &d->schedule_timer, NULL);
+}
+
+void daemon_schedule(struct daemon *d)
+{
+        struct decision decisions[ARRAY_LEN(d->devices)];
+        int64_t now_us = clock_monotonic_us();
+        size_t n;
+
+        if (d->stopping)
+                return;
+        n = scheduler_decide(&d->queue, d->devices, ARRAY_LEN(d->devices), now_us, startable, d, decisions, ARRAY_LEN(decisions));
+        for (size_t i = 0; i < n; i++)
+                start_job(d, decisions[i].job, decisions[i].device);
+        arm_schedule(d, now_us);
+}
+
+void daemon_job_settled(struct daemon *d, struct job *j)
+{
+        int64_t source = 0;
+
+        if (j->pending)
+                return;
+        control_job_settled(d, j);
+        if (j->pending)
+                return;
+        if (job_state_is_final(j->state)) {
+                source = j->source_job;
+                (void)queue_take(&d->queue, j->id);
+                (void)job_free(j);
+        }
+        if (source)
+                retention_run(d, source);
+        daemon_schedule(d);
+        daemon_check_stopped(d);
+}
+
+static void on_quit_timer(void *user)
+{
+        struct daemon *d = user;
+
+        d->quit_timer = NULL;
+        loop_quit(d->loop);
+}
+
+void daemon_check_stopped(struct daemon *d)
+{
+        if (!d->stopping || d->workers || d->devices[0].users || d->quit_timer)
+                return;
+        log_info("all workers have ended");
+        /* the answer to whoever asked may still be on its way */
+        if (loop_add_timer(d->loop, clock_monotonic_us() + 200 * US_PER_MS, on_quit_timer, d, &d->quit_timer, NULL) < 0)
+                loop_quit(d->loop);
+}

@@ -1,0 +1,80 @@
+/* What the files of daemon/ share: one struct, owned by the loop's thread, but for what its comment says. */
+#pragma once
+
+#include "api/control.h"
+#include "api/server.h"
+#include "base/log.h"
+#include "daemon/commit.h"
+#include "daemon/job.h"
+#include "daemon/loop.h"
+#include "daemon/queue.h"
+#include "daemon/scheduler.h"
+#include "daemon/settings.h"
+
+#include <pthread.h>
+
+struct channel;
+struct helper;
+struct removal;
+
+struct dataset {
+        struct dataset_row row;
+        bool available;
+};
+
+struct daemon {
+        struct settings settings;
+        char socket[108];
+        struct loop *loop;
+        struct store *store;
+        struct reader *reader;
+        struct queue queue;
+        struct device devices[1];
+        struct worker *workers;
+        struct channel *channel;
+        struct server *server;
+        struct dataset datasets[DATASETS_MAX];
+        size_t n_datasets;
+        struct removal *removals; /* checkpoints whose files are going */
+        int commits;              /* on their way to the disk */
+        bool terminated;          /* SIGTERM, SIGINT */
+        bool draining;            /* the end: the loop runs until no write is on its way */
+        bool stopping;            /* control.stop: no new work, workers come to their end */
+        bool disk_failing;        /* said so in the log */
+        bool waiting_said;        /* a job waits for a data set: said so in the log */
+        struct source *schedule_timer, *quit_timer;
+
+        struct control control;
+        pthread_mutex_t control_lock; /* of the two below, which HTTP threads touch */
+        bool control_closed;
+        struct op *ops; /* operations that are not answered yet */
+};
+
+/* Starts what can be started now. */
+void daemon_schedule(struct daemon *d);
+/* A job's transition ended: operations that waited for it, room for another, its source's checkpoints. Frees a job that
+ * is over. */
+void daemon_job_settled(struct daemon *d, struct job *j);
+/* Logs the first failure of a row of them, and that they ended. */
+void daemon_note_write(struct daemon *d, int r, const struct error *err);
+/* While stopping: ends the loop when the last worker is gone. */
+void daemon_check_stopped(struct daemon *d);
+const struct dataset *daemon_dataset(const struct daemon *d, const char *name);
+/* STATE/jobs/ID[/name]; false when it does not fit. */
+bool daemon_job_path(const struct daemon *d, int64_t job, const char *name, char *ret, size_t size);
+
+/* control.c */
+void control_init(struct daemon *d);
+/* From now on, operations that have not begun to write are answered with -ESHUTDOWN. */
+void control_close(struct daemon *d);
+/* After the loop's last round: those whose write was not answered in time too. */
+void control_end(struct daemon *d);
+void control_job_settled(struct daemon *d, struct job *j);
+/* A submission on its way names this checkpoint. */
+bool control_pins(struct daemon *d, int64_t job, int64_t step);
+
+/* recover.c: jobs and workers of the daemon before. */
+int recover(struct daemon *d, struct error *err);
+
+/* datasets.c: asks the worker about each data set of the settings; runs the loop until all have answered. */
+int datasets_describe(struct daemon *d, struct error *err);

@@ -1,0 +1,88 @@
+#include "daemon/ending.h"
+
+#include "contract/text.h"
+#include "daemon/daemon.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+bool ending_counts(const struct worker *w)
+{
+        return w->assigned && !w->stop_requested && w->checkpoints == 0;
+}
+
+/* The last line of the job's log that is not empty, as printable UTF-8; "" when there is none. */
+static void last_log_line(const struct worker *w, char *ret, size_t size)
+{
+        char path[PATH_MAX], tail[4096];
+        _cleanup_(closep) int fd = -1;
+        off_t end;
+        ssize_t n;
+        char *line;
+
+        ret[0] = 0;
+        if (!daemon_job_path(w->daemon, w->job_id, "log", path, sizeof path))
+                return;
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+        if (end < 0)
+                return;
+        n = pread(fd, tail, sizeof tail - 1, MAX(end - (off_t)sizeof tail + 1, 0));
+        if (n <= 0)
+                return;
+        while (n > 0 && strchr("\r\n\t ", tail[n - 1]))
+                n--;
+        tail[n] = 0;
+        line = strrchr(tail, '\n');
+        (void)snprintf(ret, size, "%.*s", (int)size - 1, line ? line + 1 : tail);
+        ret[text_valid_utf8(ret, strlen(ret))] = 0;
+        for (char *p = ret; *p; p++)
+                if ((unsigned char)*p < ' ' || *p == 0x7f)
+                        *p = ' ';
+}
+
+static void describe(const struct worker *w, char *ret, size_t size)
+{
+        char how[128], line[512];
+
+        if (w->status == INT_MIN && w->child)
+                (void)snprintf(how, sizeof how, "ended in an unknown way");
+        else if (w->status == INT_MIN && w->pidfd < 0 && !w->assignment)
+                (void)snprintf(how, sizeof how, "ended while no daemon watched it, or after another had started it");
+        else if (w->status == INT_MIN)
+                (void)snprintf(how, sizeof how, "could not be started");
+        else if (w->status < 0)
+                (void)snprintf(how, sizeof how, "was ended by signal %d (%s)", -w->status, strsignal(-w->status));
+        else
+                (void)snprintf(how, sizeof how, "ended with exit code %d", w->status);
+        last_log_line(w, line, sizeof line);
+        (void)snprintf(ret, size, "the worker %s%s without done, error or stopped%s%s", how, w->killed ? ", killed by the daemon," : "",
+                       line[0] ? "; its log ends: " : "; its log is empty", line);
+}
+
+enum job_trigger ending_of(const struct worker *w, struct write *write)
+{
+        const struct job *j = w->job;
+        char text[800], whole[900];
+        enum job_trigger trigger;
+
+        describe(w, text, sizeof text);
+        if (j->cancel_requested)
+                trigger = TRIGGER_CANCEL;
+        else if (w->stop_requested)
+                trigger = TRIGGER_STOP;
+        else if (ending_counts(w) && j->losses + 1 >= LOSSES_MAX)
+                trigger = TRIGGER_GIVE_UP;
+        else
+                trigger = TRIGGER_LOST;
+        if (trigger == TRIGGER_GIVE_UP)
+                (void)snprintf(whole, sizeof whole, "%d attempts in a row brought no new checkpoint; at last %s", LOSSES_MAX, text);
+        else
+                (void)snprintf(whole, sizeof whole, "%s", text);
+        if (trigger == TRIGGER_GIVE_UP)
+                write->row.error = job_error("lost", whole, w->last_step);
+        log_warning("job %lld: %s", (long long)w->job_id, whole);
+        write->detail = strdup(whole);
+        return trigger;
+}

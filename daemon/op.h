@@ -1,0 +1,36 @@
+/* One operation that the API asked for, from an HTTP thread's call to its answer. The loop's thread owns it after the
+ * post; the list of all is under the daemon's control_lock. */
+#pragma once
+
+#include "daemon/daemon.h"
+
+enum op_kind { OP_SUBMIT, OP_CANCEL, OP_RESUME, OP_REMOVE, OP_STOP };
+
+struct op {
+        struct post post;
+        struct daemon *daemon;
+        enum op_kind kind;
+        struct submission *submission;
+        int64_t job, steps;
+        control_done *done;
+        void *user;
+        struct op *next;         /* of all that are open */
+        struct op *next_waiting; /* of those that wait for a job's transition */
+
+        json_t *config; /* of the new job */
+        int64_t config_steps;
+        int64_t pinned_job, pinned_step; /* checkpoint that it names; 0: none */
+        struct helper *helper;
+        struct source *timer;
+        enum job_state from;
+};
+
+/* Answers and frees. errs may be NULL. */
+void op_answer(struct op *op, int r, int64_t id, enum job_state state, const struct errors *errs);
+/* The same with one error, whose code is r. */
+void op_fail(struct op *op, enum job_state state, const struct error *err);
+
+/* submit.c */
+void op_submit(struct op *op);
+/* latest (-1), best (-2) or the checkpoint at a step of a training job. -ENOENT, err says which is missing. */
+int checkpoint_resolve(struct daemon *d, int64_t job, int64_t which, int64_t *ret_step, struct error *err);

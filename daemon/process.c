@@ -1,0 +1,236 @@
+#include "daemon/process.h"
+
+#include "base/clock.h"
+#include "daemon/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+static int spawn_with(const char *path, char *const argv[], const int fds[3], posix_spawnattr_t *attr,
+                      posix_spawn_file_actions_t *actions, pid_t *ret_pid)
+{
+        sigset_t none, all;
+        int r;
+
+        (void)sigemptyset(&none);
+        (void)sigfillset(&all);
+        (void)posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+        (void)posix_spawnattr_setpgroup(attr, 0);
+        (void)posix_spawnattr_setsigmask(attr, &none);
+        (void)posix_spawnattr_setsigdefault(attr, &all);
+        for (int i = 0; i < 3; i++) {
+                r = posix_spawn_file_actions_adddup2(actions, fds[i], i);
+                if (r)
+                        return r;
+        }
+        return posix_spawn(ret_pid, path, actions, attr, argv, environ);
+}
+
+int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t *ret_pid, int *ret_pidfd, struct error *err)
+{
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attr;
+        pid_t pid;
+        int r;
+
+        if (posix_spawnattr_init(&attr) != 0)
+                return error_set(err, -ENOMEM, path, "no memory to start it");
+        if (posix_spawn_file_actions_init(&actions) != 0) {
+                (void)posix_spawnattr_destroy(&attr);
+                return error_set(err, -ENOMEM, path, "no memory to start it");
+        }
+        r = spawn_with(path, argv, fds, &attr, &actions, &pid);
+        (void)posix_spawn_file_actions_destroy(&actions);
+        (void)posix_spawnattr_destroy(&attr);
+        if (r)
+                return error_set(err, -r, path, "cannot be started: %s", strerror(r));
+        *ret_pidfd = pidfd_open(pid, 0); /* close-on-exec; not reaped yet, so it is this process */
+        if (*ret_pidfd < 0) {
+                r = error_set(err, -errno, path, "cannot be watched: %s", strerror(errno));
+                (void)kill(-pid, SIGKILL);
+                (void)waitpid(pid, NULL, 0);
+                return r;
+        }
+        *ret_pid = pid;
+        return 0;
+}
+
+struct helper {
+        struct loop *loop;
+        pid_t pid;
+        int pidfd, in, out;
+        struct source *pidfd_source, *in_source, *out_source, *timer;
+        char *input;
+        size_t input_size, input_sent;
+        struct buf output;
+        bool too_much, too_long;
+        helper_done *done;
+        void *user;
+};
+
+static void helper_free(struct helper *h)
+{
+        (void)loop_remove(h->loop, h->pidfd_source);
+        (void)loop_remove(h->loop, h->in_source);
+        (void)loop_remove(h->loop, h->out_source);
+        (void)loop_remove(h->loop, h->timer);
+        if (h->pid > 0) {
+                (void)kill(-h->pid, SIGKILL);
+                (void)waitpid(h->pid, NULL, 0);
+        }
+        closep(&h->pidfd);
+        closep(&h->in);
+        closep(&h->out);
+        buf_done(&h->output);
+        free(h->input);
+        free(h);
+}
+
+struct helper *helper_cancel(struct helper *h)
+{
+        if (h)
+                helper_free(h);
+        return NULL;
+}
+
+static void drop(struct helper *h, struct source **s, int *fd)
+{
+        *s = loop_remove(h->loop, *s);
+        closep(fd);
+        *fd = -1;
+}
+
+static void on_in(void *user, uint32_t events _unused_)
+{
+        struct helper *h = user;
+        ssize_t n = write(h->in, h->input + h->input_sent, h->input_size - h->input_sent);
+
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n > 0)
+                h->input_sent += (size_t)n;
+        if (n < 0 || h->input_sent == h->input_size)
+                drop(h, &h->in_source, &h->in); /* a program that does not want its input is no failure */
+}
+
+/* False when there is no more for now. */
+static bool read_some(struct helper *h)
+{
+        char chunk[4096];
+        ssize_t n = read(h->out, chunk, sizeof chunk);
+
+        if (n < 0 && errno == EINTR)
+                return true;
+        if (n < 0 && errno == EAGAIN)
+                return false;
+        if (n <= 0) {
+                drop(h, &h->out_source, &h->out);
+                return false;
+        }
+        if (buf_append(&h->output, chunk, (size_t)n, NULL) < 0) {
+                h->too_much = true;
+                (void)kill(-h->pid, SIGKILL);
+                drop(h, &h->out_source, &h->out);
+                return false;
+        }
+        return true;
+}
+
+static void on_out(void *user, uint32_t events _unused_)
+{
+        (void)read_some(user);
+}
+
+static void on_timeout(void *user)
+{
+        struct helper *h = user;
+
+        h->timer = NULL;
+        h->too_long = true;
+        (void)kill(-h->pid, SIGKILL);
+}
+
+static void on_end(void *user, uint32_t events _unused_)
+{
+        struct helper *h = user;
+        siginfo_t info = {0};
+        struct error err = {0};
+        int status, r = 0;
+
+        if (h->out >= 0)
+                while (read_some(h))
+                        ;
+        (void)kill(-h->pid, SIGKILL); /* what it left behind; it still holds its own id until it is reaped */
+        (void)waitid(P_PIDFD, (id_t)h->pidfd, &info, WEXITED);
+        h->pid = 0;
+        status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+        if (h->too_long)
+                r = error_set(&err, -ETIMEDOUT, NULL, "it took too long");
+        else if (h->too_much)
+                r = error_set(&err, -E2BIG, NULL, "it wrote more than %zu bytes", h->output.ceiling);
+        h->done(h->user, r, status, &h->output, &err);
+        helper_free(h);
+}
+
+static int watch(struct helper *h, int64_t timeout_us, struct error *err)
+{
+        int r = loop_add_fd(h->loop, h->pidfd, EPOLLIN, on_end, h, &h->pidfd_source, err);
+
+        if (r >= 0 && h->input_size)
+                r = loop_add_fd(h->loop, h->in, EPOLLOUT, on_in, h, &h->in_source, err);
+        else
+                drop(h, &h->in_source, &h->in);
+        if (r >= 0)
+                r = loop_add_fd(h->loop, h->out, EPOLLIN, on_out, h, &h->out_source, err);
+        if (r >= 0)
+                r = loop_add_timer(h->loop, clock_monotonic_us() + timeout_us, on_timeout, h, &h->timer, err);
+        return r;
+}
+
+int helper_run(struct loop *l, const char *path, char *const argv[], const char *input, int64_t timeout_us, size_t max_output,
+               helper_done *done, void *user, struct helper **ret, struct error *err)
+{
+        int in[2] = {-1, -1}, out[2] = {-1, -1}, fds[3], r = 0;
+        struct helper *h = calloc(1, sizeof *h);
+
+        if (!h)
+                return error_set(err, -ENOMEM, path, "no memory to start it");
+        *h = (struct helper){.loop = l, .pidfd = -1, .in = -1, .out = -1, .output = BUF_INIT(max_output), .done = done, .user = user};
+        h->input = strdup(input ? input : "");
+        if (!h->input)
+                r = error_set(err, -ENOMEM, path, "no memory to start it");
+        else if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
+                r = error_set(err, -errno, path, "no pipe: %s", strerror(errno));
+        if (r >= 0) {
+                h->input_size = strlen(h->input);
+                fds[0] = in[0];
+                fds[1] = out[1];
+                fds[2] = STDERR_FILENO;
+                r = process_spawn(path, argv, fds, &h->pid, &h->pidfd, err);
+        }
+        h->in = in[1];
+        h->out = out[0];
+        closep(&in[0]);
+        closep(&out[1]);
+        if (r >= 0) {
+                (void)fcntl(h->in, F_SETFL, O_NONBLOCK);
+                (void)fcntl(h->out, F_SETFL, O_NONBLOCK);
+                r = watch(h, timeout_us, err);
+        }
+        if (r < 0) {
+                helper_free(h);
+                return r;
+        }
+        if (ret)
+                *ret = h;
+        return 0;
+}

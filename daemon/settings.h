@@ -1,0 +1,28 @@
+/* What the command line says. */
+#pragma once
+
+#include "base/error.h"
+
+#include <limits.h>
+#include <netinet/in.h>
+
+#define DATASETS_MAX 64
+
+struct settings {
+        char state[PATH_MAX], web[PATH_MAX], configs[PATH_MAX], worker[PATH_MAX];
+        struct sockaddr_in listen;
+        char listen_text[64];
+        size_t n_datasets;
+        struct dataset_setting {
+                char name[65];
+                char path[PATH_MAX];
+        } datasets[DATASETS_MAX];
+        bool help, version;
+        int64_t stop_timeout_us; /* environment MULUND_STOP_TIMEOUT_MS, for tests */
+        int64_t retry_us;        /* environment MULUND_RETRY_MS, for tests */
+};
+
+extern const char settings_usage[];
+
+/* -EINVAL: a usage error, err->path names the option. Others: the environment is at fault. */
+int settings_parse(int argc, char **argv, struct settings *ret, struct error *err);

@@ -1,0 +1,150 @@
+#include "daemon/start.h"
+
+#include "base/clock.h"
+#include "daemon/daemon.h"
+#include "daemon/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Checkpoints for the assignment, newest first; of an evaluation or a sampling only its source's. */
+struct collecting {
+        const struct daemon *daemon;
+        const struct job *job;
+        struct assignment *a;
+        size_t room;
+};
+
+static int collect(const struct artifact_row *row, void *user)
+{
+        struct collecting *x = user;
+        struct assignment_checkpoint *c;
+        char path[PATH_MAX];
+
+        if (x->job->kind != JOB_TRAIN && (row->step != x->job->source_step || x->a->n_checkpoints))
+                return 0;
+        if (!daemon_job_path(x->daemon, row->job, row->name, path, sizeof path))
+                return -ENAMETOOLONG;
+        if (x->a->n_checkpoints == x->room) {
+                size_t room = x->room ? 2 * x->room : 4;
+
+                c = realloc(x->a->checkpoints, room * sizeof *c);
+                if (!c)
+                        return -ENOMEM;
+                x->a->checkpoints = c;
+                x->room = room;
+        }
+        c = &x->a->checkpoints[x->a->n_checkpoints];
+        *c = (struct assignment_checkpoint){.path = strdup(path), .step = row->step};
+        (void)snprintf(c->digest, sizeof c->digest, "%s", row->digest);
+        if (!c->path)
+                return -ENOMEM;
+        x->a->n_checkpoints++;
+        return 0;
+}
+
+static int collect_checkpoints(struct daemon *d, const struct job *j, struct assignment *a, struct error *err)
+{
+        struct collecting x = {d, j, a, 0};
+        int r = reader_artifacts(d->reader, j->kind == JOB_TRAIN ? j->id : j->source_job, ARTIFACT_CHECKPOINT, collect, &x, err);
+
+        if (r == -ENOMEM || r == -ENAMETOOLONG)
+                return error_set(err, r, NULL, "its checkpoints cannot be listed: %s", strerror(-r));
+        return r;
+}
+
+static int fill_assignment(struct daemon *d, const struct job *j, int64_t attempt, struct assignment *a, struct error *err)
+{
+        const struct dataset *dataset = daemon_dataset(d, j->dataset);
+        char folder[PATH_MAX];
+        struct job_row row;
+        int r = reader_job(d->reader, j->id, &row, err);
+
+        if (r < 0)
+                return r;
+        a->config = TAKE_PTR(row.config);
+        job_row_done(&row);
+        if (!dataset)
+                return error_set(err, -ENOENT, NULL, "its data set is not available");
+        if (!daemon_job_path(d, j->id, NULL, folder, sizeof folder))
+                return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
+        a->job = j->id;
+        a->attempt = attempt;
+        a->kind = j->kind;
+        a->dataset_name = strdup(dataset->row.name);
+        a->dataset_path = strdup(dataset->row.path);
+        a->dataset_digest = strdup(dataset->row.digest);
+        a->folder = strdup(folder);
+        a->socket = strdup(d->socket);
+        if (!a->dataset_name || !a->dataset_path || !a->dataset_digest || !a->folder || !a->socket)
+                return error_set(err, -ENOMEM, NULL, "no memory for an assignment");
+        r = file_make_folder(folder, err);
+        return r < 0 ? r : collect_checkpoints(d, j, a, err);
+}
+
+static void on_started(struct daemon *d, struct job *j, const struct commit *c, void *user)
+{
+        _cleanup_(assignment_done) struct assignment a = {0};
+        size_t device = (size_t)(uintptr_t)user;
+        struct error err;
+
+        if (c->r < 0) {
+                d->devices[device].users--;
+                j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
+                daemon_check_stopped(d);
+                return;
+        }
+        if (d->stopping) {
+                worker_abandon(d, j, c->ret_id, device);
+                return;
+        }
+        if (fill_assignment(d, j, c->ret_id, &a, &err) < 0) {
+                log_error("job %lld: it cannot start: %s: %s", (long long)j->id, err.path, err.text);
+                assignment_done(&a); /* a worker without one fails by itself and is counted */
+        }
+        worker_start(d, j, c->ret_id, device, &a);
+}
+
+static void refuse(struct daemon *d, struct job *j)
+{
+        struct write *w = write_new(WRITE_JOB_TRANSITION);
+        char text[160];
+        struct error err;
+
+        (void)snprintf(text, sizeof text, "the checkpoint of job %lld at step %lld is gone", (long long)j->source_job,
+                       (long long)j->source_step);
+        if (w) {
+                w->row.error = job_error("configuration", text, -1);
+                w->detail = strdup(text);
+        }
+        if (job_transition(d, j, TRIGGER_REFUSE, w, NULL, NULL, &err) < 0)
+                log_error("job %lld: %s", (long long)j->id, err.text);
+}
+
+void start_job(struct daemon *d, struct job *j, size_t device)
+{
+        _cleanup_(assignment_done) struct assignment a = {0};
+        struct write *w;
+        struct error err;
+
+        if (collect_checkpoints(d, j, &a, &err) < 0) {
+                log_error("job %lld: %s", (long long)j->id, err.text);
+                j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
+                return;
+        }
+        if (j->kind != JOB_TRAIN && !a.n_checkpoints) {
+                refuse(d, j);
+                return;
+        }
+        w = write_new(WRITE_ATTEMPT_NEW);
+        if (w) {
+                w->attempt_row.job = j->id;
+                w->attempt_row.first_step = j->kind == JOB_TRAIN && a.n_checkpoints ? a.checkpoints[0].step : 0;
+        }
+        d->devices[device].users++;
+        if (!w || job_transition(d, j, TRIGGER_START, w, on_started, (void *)(uintptr_t)device, &err) < 0) {
+                d->devices[device].users--;
+                j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
+        }
+}

@@ -1,0 +1,7 @@
+/* From a decision of the scheduler to a running worker: checkpoints to go on from, the attempt's row, its assignment. */
+#pragma once
+
+#include "daemon/scheduler.h"
+
+/* The job's transition to running is on its way, or to failed when it can never start. */
+void start_job(struct daemon *d, struct job *j, size_t device);

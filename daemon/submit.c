@@ -1,0 +1,295 @@
+/* Submissions: what the request's own checks could not know (data sets, memory, checkpoints), then the job's row. */
+#include "daemon/op.h"
+#include "daemon/process.h"
+#include "daemon/retention.h"
+#include "daemon/worker.h"
+
+#include "base/clock.h"
+#include "contract/config.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ESTIMATE_TIMEOUT_US (30 * US_PER_S)
+
+/* ---- checkpoints */
+
+struct resolving {
+        const struct daemon *daemon;
+        int64_t which, step;
+        double metric;
+        bool found;
+};
+
+static int consider(const struct artifact_row *a, void *user)
+{
+        struct resolving *x = user;
+        bool take;
+
+        if (retention_is_removing(x->daemon, a->job, a->step))
+                return 0;
+        if (x->which == -1)
+                take = !x->found; /* newest first */
+        else if (x->which == -2)
+                take = !isnan(a->metric) && (!x->found || a->metric < x->metric);
+        else
+                take = a->step == x->which;
+        if (take) {
+                x->found = true;
+                x->step = a->step;
+                x->metric = a->metric;
+        }
+        return 0;
+}
+
+int checkpoint_resolve(struct daemon *d, int64_t job, int64_t which, int64_t *ret_step, struct error *err)
+{
+        struct resolving x = {.daemon = d, .which = which};
+        int r = reader_artifacts(d->reader, job, ARTIFACT_CHECKPOINT, consider, &x, err);
+
+        if (r < 0)
+                return r;
+        if (!x.found && which == -1)
+                return error_set(err, -ENOENT, "/checkpoint", "job %lld has no checkpoint yet", (long long)job);
+        if (!x.found && which == -2)
+                return error_set(err, -ENOENT, "/checkpoint/which", "job %lld has no checkpoint with a metric yet", (long long)job);
+        if (!x.found)
+                return error_set(err, -ENOENT, "/checkpoint/step", "job %lld has no checkpoint at step %lld", (long long)job, (long long)which);
+        *ret_step = x.step;
+        return 0;
+}
+
+/* ---- checks */
+
+static void check_train(const struct config *c, const struct dataset_row *d, struct errors *errs)
+{
+        if (c->batch_size_train > d->n_train)
+                (void)errors_add(errs, -EINVAL, "/training/batch_size_train", "%lld images a step, but data set %s has %lld to train on",
+                                 (long long)c->batch_size_train, d->name, (long long)d->n_train);
+        if (c->num_steps_eval > 0 && c->batch_size_eval > d->n_test)
+                (void)errors_add(errs, -EINVAL, "/training/batch_size_eval", "%lld images a batch, but data set %s has %lld to test on",
+                                 (long long)c->batch_size_eval, d->name, (long long)d->n_test);
+}
+
+static void check_evaluate(const struct config *c, const struct dataset_row *d, struct errors *errs)
+{
+        int64_t n = c->evaluation_split == SPLIT_TRAIN ? d->n_train : d->n_test;
+
+        if (n == 0)
+                (void)errors_add(errs, -EINVAL, "/evaluation/split", "data set %s has no images in it", d->name);
+        else if (c->evaluation_n_images > n)
+                (void)errors_add(errs, -EINVAL, "/evaluation/n_images", "%lld images, but the split %s of data set %s has %lld",
+                                 (long long)c->evaluation_n_images, split_names[c->evaluation_split], d->name, (long long)n);
+}
+
+static int check_config(struct op *op, struct errors *errs)
+{
+        const struct dataset *dataset;
+        struct config c;
+
+        if (config_from_json(op->config, &c, errs) < 0)
+                return -EINVAL;
+        dataset = daemon_dataset(op->daemon, c.dataset);
+        if (!dataset)
+                return errors_add(errs, -EINVAL, "/data/dataset", "this server has no data set of this name");
+        if (op->submission->kind == JOB_TRAIN)
+                check_train(&c, &dataset->row, errs);
+        else if (op->submission->kind == JOB_EVALUATE)
+                check_evaluate(&c, &dataset->row, errs);
+        op->config_steps = op->submission->kind == JOB_TRAIN ? c.num_steps_train : op->submission->kind == JOB_SAMPLE ? c.sampling_n_steps : 0;
+        return errs->n ? -EINVAL : 0;
+}
+
+/* ---- the row */
+
+static void on_job_stored(struct daemon *d, const struct commit *c, void *user)
+{
+        struct op *op = user;
+        struct job_row row;
+        struct error err;
+        struct job *j = NULL;
+
+        if (c->r < 0) {
+                op_fail(op, JOB_QUEUED, &c->err);
+                return;
+        }
+        if (reader_job(d->reader, c->ret_id, &row, &err) >= 0) {
+                j = job_new(&row, &err);
+                job_row_done(&row);
+        }
+        if (!j || queue_add(&d->queue, j, &err) < 0) {
+                log_error("job %lld is stored, but waits for the daemon's next start: %s", (long long)c->ret_id, err.text);
+                (void)job_free(j);
+        }
+        log_info("job %lld: %s is queued", (long long)c->ret_id, job_kind_names[op->submission->kind]);
+        op_answer(op, 0, c->ret_id, JOB_QUEUED, NULL);
+        daemon_schedule(d);
+}
+
+static void store_job(struct op *op)
+{
+        struct submission *s = op->submission;
+        struct write *w = write_new(WRITE_JOB_NEW);
+
+        if (w) {
+                w->time_us = clock_wall_us();
+                w->row.kind = s->kind;
+                w->row.created_us = w->time_us;
+                w->row.steps = op->config_steps;
+                w->row.source_job = op->pinned_job;
+                w->row.source_step = op->pinned_step;
+                w->row.name = TAKE_PTR(s->name);
+                w->row.config_name = TAKE_PTR(s->config_name);
+                w->row.tags = TAKE_PTR(s->tags);
+                w->row.config = TAKE_PTR(op->config);
+        }
+        commit_submit(op->daemon, w, on_job_stored, op);
+}
+
+/* ---- memory */
+
+static int64_t value_in_kib(const char *path, const char *key)
+{
+        _cleanup_(buf_done) struct buf b = BUF_INIT(65536);
+        const char *at;
+
+        if (file_read(path, &b, NULL) < 0 || !b.data)
+                return -1;
+        at = strstr(b.data, key);
+        return at ? strtoll(at + strlen(key), NULL, 10) : -1;
+}
+
+/* What a new worker could have: what is free now, and what the running ones give back before it starts. */
+static int64_t memory_available(const struct daemon *d)
+{
+        int64_t kib = value_in_kib("/proc/meminfo", "MemAvailable:");
+
+        if (kib < 0)
+                return INT64_MAX;
+        for (const struct worker *w = d->workers; w; w = w->next) {
+                char path[64];
+                int64_t rss;
+
+                (void)snprintf(path, sizeof path, "/proc/%d/status", (int)w->pid);
+                rss = w->pid > 0 ? value_in_kib(path, "VmRSS:") : 0;
+                kib += MAX(rss, 0);
+        }
+        return kib * 1024;
+}
+
+static int read_estimate(const struct buf *output, int status, int64_t *ret, struct error *err)
+{
+        _cleanup_json_ json_t *o = NULL;
+        const char *text = NULL;
+        json_t *problem;
+        int r = output->size ? json_parse(output->data, output->size, &o, err) : -EIO;
+
+        if (r < 0 || !json_is_object(o))
+                return error_set(err, -EIO, NULL, "the memory that it needs is unknown: the worker's estimate ended with status %d", status);
+        problem = json_object_get(o, "error");
+        if (problem) {
+                text = json_string_value(json_is_object(problem) ? json_object_get(problem, "detail") : problem);
+                return error_set(err, -EIO, NULL, "the memory that it needs is unknown: %s", text ? text : "the worker cannot estimate it");
+        }
+        r = json_get_int(o, "", "bytes", 0, INT64_MAX, ret, err);
+        return r > 0 ? 0 : error_set(err, -EIO, NULL, "the memory that it needs is unknown: the worker's estimate has no bytes");
+}
+
+static void on_estimate(void *user, int r, int status, const struct buf *output, const struct error *why)
+{
+        struct op *op = user;
+        struct errors errs = {0};
+        int64_t bytes = 0, available;
+        struct error err;
+
+        op->helper = NULL;
+        if (r < 0)
+                r = error_set(&err, -EIO, NULL, "the memory that it needs is unknown: %s", why->text);
+        else
+                r = read_estimate(output, status, &bytes, &err);
+        if (r < 0) {
+                log_error("a submission fails: %s", err.text);
+                op_fail(op, JOB_QUEUED, &err);
+                return;
+        }
+        available = memory_available(op->daemon);
+        if (bytes > available) {
+                (void)errors_add(&errs, -EINVAL, "/model", "it needs %lld bytes of memory (%.1f GiB), this machine has %lld available (%.1f GiB)",
+                                 (long long)bytes, (double)bytes / 0x1p30, (long long)available, (double)available / 0x1p30);
+                op_answer(op, -EINVAL, 0, JOB_QUEUED, &errs);
+                return;
+        }
+        store_job(op);
+}
+
+static void estimate(struct op *op)
+{
+        char *worker = op->daemon->settings.worker;
+        char kind[16], *argv[] = {worker, (char[]){"--estimate"}, kind, NULL};
+        _cleanup_(freep) char *text = json_to_text(op->config);
+        struct error err;
+        int r;
+
+        (void)snprintf(kind, sizeof kind, "%s", job_kind_names[op->submission->kind]);
+        r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op, &op->helper, &err)
+                 : error_set(&err, -ENOMEM, NULL, "no memory");
+
+        if (r < 0) {
+                log_error("a submission fails: the worker's estimate: %s", err.text);
+                err.code = -EIO;
+                op_fail(op, JOB_QUEUED, &err);
+        }
+}
+
+/* ---- evaluations and samplings */
+
+static int derive_config(struct op *op, struct errors *errs)
+{
+        struct submission *s = op->submission;
+        struct job_row source;
+        struct error err;
+        const char *path;
+        json_t *v;
+        int r = reader_job(op->daemon->reader, s->source_job, &source, &err);
+
+        if (r < 0)
+                return errors_add(errs, r, "/checkpoint/job", "%s", err.text);
+        if (source.kind != JOB_TRAIN) {
+                job_row_done(&source);
+                return errors_add(errs, -ENOENT, "/checkpoint/job", "job %lld does not train: it has no checkpoints", (long long)s->source_job);
+        }
+        op->config = json_deep_copy(source.config);
+        job_row_done(&source);
+        if (!op->config)
+                return errors_add(errs, -ENOMEM, "", "no memory for a configuration");
+        json_object_foreach(s->overrides, path, v)
+        {
+                if (config_override(op->config, path, v, errs) < 0)
+                        return -EINVAL;
+        }
+        r = checkpoint_resolve(op->daemon, s->source_job, s->source_step, &op->pinned_step, &err);
+        if (r < 0)
+                return errors_add(errs, r, err.path, "%s", err.text);
+        op->pinned_job = s->source_job;
+        return 0;
+}
+
+void op_submit(struct op *op)
+{
+        struct submission *s = op->submission;
+        struct errors errs = {0};
+        int r = 0;
+
+        if (s->kind == JOB_TRAIN)
+                op->config = TAKE_PTR(s->config);
+        else
+                r = derive_config(op, &errs);
+        if (r >= 0)
+                r = check_config(op, &errs);
+        if (r < 0)
+                op_answer(op, r, 0, JOB_QUEUED, &errs);
+        else
+                estimate(op);
+}

@@ -1,0 +1,703 @@
+#include "daemon/worker.h"
+
+#include "base/clock.h"
+#include "daemon/channel.h"
+#include "daemon/daemon.h"
+#include "daemon/ending.h"
+#include "daemon/process.h"
+#include "daemon/retention.h"
+#include "daemon/spool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#define BATCH_BYTES ((size_t)4 << 20) /* taken and not yet on the disk: then its connection is read no more */
+#define GRACE_US (30 * US_PER_S)      /* for a worker to end after its last word is acknowledged */
+
+static void on_lock_timer(void *user);
+
+static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attempt, size_t device)
+{
+        struct worker *w = calloc(1, sizeof *w);
+
+        if (!w)
+                return NULL;
+        *w = (struct worker){.daemon = d, .job = j, .job_id = j->id, .attempt = attempt, .device = device,
+                             .pidfd = -1, .stdin_fd = -1, .status = INT_MIN, .last_step = -1};
+        w->next = d->workers;
+        d->workers = w;
+        j->worker = w;
+        return w;
+}
+
+static void clear_events(struct worker *w)
+{
+        for (size_t i = 0; i < w->n_events; i++)
+                event_done(&w->events[i]);
+        w->n_events = w->events_bytes = 0;
+}
+
+static void remove_sources(struct worker *w)
+{
+        struct loop *l = w->daemon->loop;
+
+        w->pidfd_source = loop_remove(l, w->pidfd_source);
+        w->lock_timer = loop_remove(l, w->lock_timer);
+        w->kill_timer = loop_remove(l, w->kill_timer);
+        w->retry_timer = loop_remove(l, w->retry_timer);
+        w->stdin_source = loop_remove(l, w->stdin_source);
+        closep(&w->pidfd);
+        closep(&w->stdin_fd);
+        w->pidfd = w->stdin_fd = -1;
+}
+
+static void worker_free(struct worker *w)
+{
+        struct worker **at = &w->daemon->workers;
+
+        while (*at && *at != w)
+                at = &(*at)->next;
+        if (*at)
+                *at = w->next;
+        remove_sources(w);
+        if (w->connection)
+                (void)connection_close(w->connection);
+        clear_events(w);
+        free(w->events);
+        free(w->assignment);
+        (void)spool_close(w->spool);
+        if (w->job)
+                w->job->worker = NULL;
+        free(w);
+}
+
+void worker_forget_all(struct daemon *d)
+{
+        while (d->workers)
+                worker_free(d->workers);
+}
+
+struct worker *worker_find(struct daemon *d, int64_t attempt)
+{
+        struct worker *w = d->workers;
+
+        while (w && w->attempt != attempt)
+                w = w->next;
+        return w;
+}
+
+static bool attempt_path(const struct daemon *d, int64_t job, int64_t attempt, const char *suffix, char *ret, size_t size)
+{
+        char name[64];
+
+        (void)snprintf(name, sizeof name, "attempt-%lld.%s", (long long)attempt, suffix);
+        return daemon_job_path(d, job, name, ret, size);
+}
+
+bool attempt_lock_is_held(const struct daemon *d, int64_t job, int64_t attempt)
+{
+        char path[PATH_MAX];
+        _cleanup_(closep) int fd = -1;
+
+        if (!attempt_path(d, job, attempt, "lock", path, sizeof path))
+                return false;
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
+/* ---- the end of the process */
+
+static void process_ended(struct worker *w)
+{
+        remove_sources(w);
+        if (w->connection)
+                connection_drain(w->connection);
+        w->ended = true;
+        worker_pump(w);
+}
+
+static void watch_lock(struct worker *w)
+{
+        if (!w->lock_timer)
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S / 2, on_lock_timer, w, &w->lock_timer, NULL);
+}
+
+static void on_lock_timer(void *user)
+{
+        struct worker *w = user;
+
+        w->lock_timer = NULL;
+        if (attempt_lock_is_held(w->daemon, w->job_id, w->attempt))
+                watch_lock(w);
+        else
+                process_ended(w);
+}
+
+static void on_pidfd(void *user, uint32_t events _unused_)
+{
+        struct worker *w = user;
+        siginfo_t info = {0};
+
+        if (!w->child) {
+                /* the process that had this id has ended; the lock says whether it was the worker */
+                w->pidfd_source = loop_remove(w->daemon->loop, w->pidfd_source);
+                closep(&w->pidfd);
+                w->pidfd = -1;
+                w->pid = 0;
+                on_lock_timer(w);
+                return;
+        }
+        (void)kill(-w->pid, SIGKILL); /* what it left behind; the id is still its own until it is reaped */
+        (void)waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED);
+        w->status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+        process_ended(w);
+}
+
+static void kill_group(struct worker *w)
+{
+        if (w->ended || w->pid <= 0)
+                return;
+        w->killed = true;
+        (void)kill(-w->pid, SIGKILL);
+        if (w->pidfd >= 0)
+                (void)pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
+}
+
+static void on_kill_timer(void *user)
+{
+        struct worker *w = user;
+
+        w->kill_timer = NULL;
+        log_warning("job %lld: its worker did not end in time and is killed", (long long)w->job_id);
+        kill_group(w);
+        if (w->pid <= 0) /* adopted, and never said which process it is: perhaps it does yet */
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S, on_kill_timer, w, &w->kill_timer, NULL);
+}
+
+static void arm_kill(struct worker *w, int64_t after_us)
+{
+        w->kill_timer = loop_remove(w->daemon->loop, w->kill_timer);
+        if (!w->ended)
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + after_us, on_kill_timer, w, &w->kill_timer, NULL);
+}
+
+void worker_stop(struct worker *w)
+{
+        if (w->stop_requested || w->outcome_committed)
+                return;
+        w->stop_requested = true;
+        arm_kill(w, w->daemon->settings.stop_timeout_us);
+        if (w->connection && !w->hello_waits && !w->ended)
+                connection_send_stop(w->connection);
+}
+
+/* ---- its connection */
+
+static void answer_hello(struct worker *w)
+{
+        w->hello_waits = false;
+        connection_send_ack(w->connection, w->last_seq);
+        if (w->connection && w->stop_requested)
+                connection_send_stop(w->connection);
+}
+
+static void watch_pid(struct worker *w, pid_t pid)
+{
+        w->pidfd = pidfd_open(pid, 0);
+        if (w->pidfd < 0 || loop_add_fd(w->daemon->loop, w->pidfd, EPOLLIN, on_pidfd, w, &w->pidfd_source, NULL) < 0) {
+                closep(&w->pidfd);
+                w->pidfd = -1;
+                watch_lock(w);
+                return;
+        }
+        w->pid = pid;
+        w->lock_timer = loop_remove(w->daemon->loop, w->lock_timer);
+}
+
+int worker_hello(struct worker *w, struct connection *c, const struct event *hello, struct error *err)
+{
+        if (hello->pid != connection_peer_pid(c))
+                log_debug("job %lld: its worker says that it is process %lld, the socket says %lld", (long long)w->job_id,
+                          (long long)hello->pid, (long long)connection_peer_pid(c));
+        if (w->connection)
+                (void)connection_close(w->connection); /* the worker gave it up */
+        (void)err;
+        w->connection = c;
+        if (w->pidfd < 0)
+                watch_pid(w, (pid_t)connection_peer_pid(c));
+        w->hello_waits = w->committing || w->retry_timer;
+        if (!w->hello_waits)
+                answer_hello(w);
+        return 0;
+}
+
+void worker_disconnected(struct worker *w, struct connection *c)
+{
+        if (w->connection == c) {
+                w->connection = NULL;
+                w->hello_waits = false;
+        }
+}
+
+static bool is_outcome(enum event_type t)
+{
+        return t == EVENT_DONE || t == EVENT_ERROR || t == EVENT_STOPPED;
+}
+
+static bool has_outcome(const struct worker *w)
+{
+        return w->outcome_committed || w->batch_has_outcome || (w->n_events && is_outcome(w->events[w->n_events - 1].type));
+}
+
+int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
+{
+        if (e->seq <= w->accepted_seq || has_outcome(w)) {
+                event_done(e);
+                return 0;
+        }
+        if (e->seq != w->accepted_seq + 1) {
+                int r = error_set(err, -EPROTO, NULL, "event %lld after %lld", (long long)e->seq, (long long)w->accepted_seq);
+
+                event_done(e);
+                return r;
+        }
+        if (w->n_events == w->room) {
+                size_t room = w->room ? 2 * w->room : 16;
+                struct event *more = realloc(w->events, room * sizeof *more);
+
+                if (!more) {
+                        event_done(e);
+                        return error_set(err, -ENOMEM, NULL, "no memory for events");
+                }
+                w->events = more;
+                w->room = room;
+        }
+        if (e->type == EVENT_SCALARS)
+                w->last_step = MAX(w->last_step, e->row_step[e->n_rows - 1]);
+        else if (e->type != EVENT_DONE)
+                w->last_step = MAX(w->last_step, e->step);
+        w->accepted_seq = e->seq;
+        w->events_bytes += bytes + sizeof *e;
+        w->events[w->n_events++] = *e;
+        return w->events_bytes > BATCH_BYTES ? 1 : 0;
+}
+
+/* ---- batches */
+
+static void on_retry(void *user)
+{
+        struct worker *w = user;
+
+        w->retry_timer = NULL;
+        if (w->connection && w->hello_waits)
+                answer_hello(w);
+        worker_pump(w);
+}
+
+/* The disk said no. The events are dropped here and stay in the worker's spool, unacknowledged: it sends them again after
+ * its next hello, which is not answered before the retry; of a worker that ended the spool is read again. */
+static void batch_failed(struct worker *w)
+{
+        clear_events(w);
+        w->accepted_seq = w->last_seq;
+        w->batch_has_outcome = w->batch_has_checkpoint = false;
+        w->spool = spool_close(w->spool);
+        w->spool_read = false;
+        if (w->connection)
+                (void)connection_close(w->connection);
+        if (!w->retry_timer)
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w, &w->retry_timer, NULL);
+}
+
+static void batch_committed(struct worker *w, const struct commit *c)
+{
+        struct connection *connection = w->connection;
+
+        w->last_seq = c->ret_number;
+        w->accepted_seq = MAX(w->accepted_seq, w->last_seq);
+        if (w->batch_has_checkpoint) {
+                w->batch_has_checkpoint = false;
+                w->checkpoints++;
+                if (w->job)
+                        w->job->losses = 0;
+                retention_run(w->daemon, w->job_id);
+        }
+        if (!connection)
+                return;
+        if (w->hello_waits)
+                answer_hello(w);
+        else
+                connection_send_ack(connection, w->last_seq);
+        if (w->connection)
+                connection_resume(w->connection);
+}
+
+static void on_batch(struct daemon *d _unused_, const struct commit *c, void *user)
+{
+        struct worker *w = user;
+
+        w->committing = false;
+        if (c->r < 0)
+                batch_failed(w);
+        else
+                batch_committed(w, c);
+        worker_pump(w);
+}
+
+static void on_outcome(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
+{
+        struct worker *w = user;
+
+        w->committing = w->batch_has_outcome = false;
+        if (c->r < 0 && c->r != -EAGAIN) {
+                batch_failed(w);
+                return;
+        }
+        w->outcome_committed = true;
+        w->job = NULL;
+        j->worker = NULL;
+        arm_kill(w, GRACE_US);
+        if (c->r >= 0)
+                batch_committed(w, c);
+        worker_pump(w);
+}
+
+/* The transition that an outcome means, with what it carries. */
+static enum job_trigger outcome_trigger(struct worker *w, const struct event *e, struct write *write)
+{
+        switch (e->type) {
+        case EVENT_DONE:
+                write->row.result = e->result ? json_incref(e->result) : NULL;
+                return TRIGGER_DONE;
+        case EVENT_ERROR:
+                write->row.error = job_error(error_class_names[e->error_class], e->detail, e->step);
+                return TRIGGER_ERROR;
+        default:
+                return w->job->cancel_requested ? TRIGGER_CANCEL : TRIGGER_STOP;
+        }
+}
+
+static void submit_batch(struct worker *w)
+{
+        struct write *write = write_new(WRITE_EVENTS);
+        struct event *last = &w->events[w->n_events - 1];
+        struct error err;
+
+        if (!write) {
+                batch_failed(w);
+                return;
+        }
+        for (size_t i = 0; i < w->n_events; i++)
+                if (w->events[i].type == EVENT_ARTIFACT && w->events[i].kind == ARTIFACT_CHECKPOINT)
+                        w->batch_has_checkpoint = true;
+        write->attempt = w->attempt;
+        write->job = w->job_id;
+        write->time_us = clock_wall_us();
+        w->batch_has_outcome = is_outcome(last->type);
+        enum job_trigger trigger = w->batch_has_outcome ? outcome_trigger(w, last, write) : TRIGGER_N;
+
+        write->events = TAKE_PTR(w->events);
+        write->n_events = w->n_events;
+        w->n_events = w->room = w->events_bytes = 0;
+        w->committing = true;
+        if (trigger == TRIGGER_N) {
+                commit_submit(w->daemon, write, on_batch, w);
+        } else if (job_transition(w->daemon, w->job, trigger, write, on_outcome, w, &err) < 0) {
+                log_error("job %lld: %s", (long long)w->job_id, err.text);
+                w->committing = false;
+                batch_failed(w);
+        }
+}
+
+/* ---- after the process */
+
+static void finish(struct worker *w)
+{
+        struct daemon *d = w->daemon;
+        char path[PATH_MAX];
+
+        if (attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
+                (void)unlink(path);
+        if (attempt_path(d, w->job_id, w->attempt, "lock", path, sizeof path))
+                (void)unlink(path);
+        d->devices[w->device].users--;
+        worker_free(w);
+        daemon_schedule(d);
+        daemon_check_stopped(d);
+}
+
+static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _unused_, void *user _unused_)
+{
+}
+
+static void on_lost(struct daemon *d, struct job *j, const struct commit *c, void *user)
+{
+        struct worker *w = user;
+
+        w->committing = false;
+        if (c->r < 0 && c->r != -EAGAIN) {
+                batch_failed(w);
+                return;
+        }
+        if (c->r >= 0 && j->state == JOB_QUEUED) {
+                if (ending_counts(w))
+                        j->losses++;
+                else if (!w->stop_requested)
+                        j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
+        }
+        w->outcome_committed = true;
+        w->job = NULL;
+        j->worker = NULL;
+        finish(w);
+}
+
+/* It ended without a word. */
+static void lost(struct worker *w)
+{
+        struct write *write = write_new(WRITE_ATTEMPT_END);
+        enum job_trigger trigger;
+        struct error err;
+
+        if (!write) {
+                batch_failed(w);
+                return;
+        }
+        write->attempt = w->attempt;
+        write->attempt_row.ended_us = clock_wall_us();
+        trigger = ending_of(w, write);
+        w->committing = true;
+        if (job_transition(w->daemon, w->job, trigger, write, on_lost, w, &err) < 0) {
+                log_error("job %lld: %s", (long long)w->job_id, err.text);
+                w->committing = false;
+                batch_failed(w);
+        }
+}
+
+/* Takes a batch from the spool; false at its end. */
+static bool take_spool(struct worker *w)
+{
+        char path[PATH_MAX];
+        struct error err;
+        const char *line;
+        size_t size;
+        int r = 0;
+
+        if (w->spool_read)
+                return false;
+        if (!w->spool && (!attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path) ||
+                          (r = spool_open(path, &w->spool, &err)) < 0)) {
+                if (r < 0 && r != -ENOENT)
+                        log_error("job %lld: its spool: %s", (long long)w->job_id, err.text);
+                w->spool_read = true;
+                return false;
+        }
+        while ((r = spool_next(w->spool, &line, &size, &err)) > 0) {
+                struct event e;
+
+                if (event_decode(line, size, &e, &err) < 0) {
+                        log_warning("job %lld: a line of its spool is skipped: %s: %s", (long long)w->job_id, err.path, err.text);
+                        continue;
+                }
+                if (e.type == EVENT_HELLO) {
+                        event_done(&e);
+                        continue;
+                }
+                if (e.seq > w->accepted_seq + 1) {
+                        log_warning("job %lld: events %lld to %lld are missing in its spool", (long long)w->job_id,
+                                    (long long)w->accepted_seq + 1, (long long)e.seq - 1);
+                        w->accepted_seq = e.seq - 1;
+                }
+                r = worker_take_event(w, &e, size, &err);
+                if (r != 0)
+                        break;
+        }
+        w->spool_read = r <= 0;
+        if (w->spool_read)
+                w->spool = spool_close(w->spool);
+        return w->n_events > 0;
+}
+
+static void after_end(struct worker *w)
+{
+        struct write *write;
+
+        if (w->outcome_committed) {
+                write = write_new(WRITE_ATTEMPT_END);
+                if (write) {
+                        write->attempt = w->attempt;
+                        write->attempt_row.ended_us = clock_wall_us();
+                        commit_submit(w->daemon, write, on_attempt_end, NULL);
+                }
+                finish(w);
+        } else if (take_spool(w)) {
+                submit_batch(w);
+        } else {
+                lost(w);
+        }
+}
+
+void worker_pump(struct worker *w)
+{
+        if (w->committing || w->retry_timer)
+                return;
+        if (w->outcome_committed)
+                clear_events(w);
+        if (w->n_events)
+                submit_batch(w);
+        else if (w->ended)
+                after_end(w);
+}
+
+/* ---- the beginning */
+
+static void on_stdin(void *user, uint32_t events _unused_)
+{
+        struct worker *w = user;
+        ssize_t n = write(w->stdin_fd, w->assignment + w->assignment_sent, w->assignment_size - w->assignment_sent);
+
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n > 0)
+                w->assignment_sent += (size_t)n;
+        if (n >= 0 && w->assignment_sent < w->assignment_size)
+                return;
+        w->stdin_source = loop_remove(w->daemon->loop, w->stdin_source);
+        closep(&w->stdin_fd);
+        w->stdin_fd = -1;
+}
+
+/* Only now may it begin: whatever has its assignment is known to the store, and can be found by the next daemon. A worker
+ * whose daemon died before reads the end of its input and ends. */
+static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user)
+{
+        struct worker *w = user;
+        struct error err;
+
+        w->committing = false;
+        if (c->r < 0) {
+                kill_group(w);
+        } else if (!w->ended) {
+                w->assigned = true;
+                (void)fcntl(w->stdin_fd, F_SETFL, O_NONBLOCK);
+                on_stdin(w, 0); /* it fits into the pipe */
+                if (w->stdin_fd >= 0 && loop_add_fd(w->daemon->loop, w->stdin_fd, EPOLLOUT, on_stdin, w, &w->stdin_source, &err) < 0) {
+                        log_error("job %lld: %s", (long long)w->job_id, err.text);
+                        kill_group(w);
+                }
+        } else {
+                w->assigned = true; /* it ended by itself, at once */
+        }
+        worker_pump(w);
+}
+
+static int open_log(struct worker *w, struct error *err)
+{
+        char path[PATH_MAX];
+        int fd;
+
+        if (!daemon_job_path(w->daemon, w->job_id, "log", path, sizeof path))
+                return error_set(err, -ENAMETOOLONG, NULL, "the path of the log is too long");
+        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+        return fd < 0 ? error_set(err, -errno, path, "cannot be opened: %s", strerror(errno)) : fd;
+}
+
+static int spawn(struct worker *w, struct error *err)
+{
+        char *argv[] = {w->daemon->settings.worker, NULL};
+        _cleanup_(closep) int log = open_log(w, err);
+        int in[2], fds[3], r;
+
+        if (log < 0)
+                return log;
+        if (pipe2(in, O_CLOEXEC) < 0)
+                return error_set(err, -errno, NULL, "no pipe for a worker: %s", strerror(errno));
+        fds[0] = in[0];
+        fds[1] = fds[2] = log;
+        r = process_spawn(w->daemon->settings.worker, argv, fds, &w->pid, &w->pidfd, err);
+        (void)close(in[0]);
+        if (r < 0) {
+                (void)close(in[1]);
+                return r;
+        }
+        w->child = true;
+        w->stdin_fd = in[1];
+        r = loop_add_fd(w->daemon->loop, w->pidfd, EPOLLIN, on_pidfd, w, &w->pidfd_source, err);
+        if (r < 0) {
+                kill_group(w);
+                (void)waitid(P_PIDFD, (id_t)w->pidfd, &(siginfo_t){0}, WEXITED);
+        }
+        return r;
+}
+
+void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a)
+{
+        struct worker *w = worker_new(d, j, attempt, device);
+        _cleanup_json_ json_t *document = assignment_to_json(a);
+        struct write *write = write_new(WRITE_ATTEMPT_PID);
+        struct error err = {0};
+        int r = 0;
+
+        if (!w) {
+                log_error("job %lld: no memory for its worker; it stays as it is until the daemon starts again", (long long)j->id);
+                (void)write_free(write);
+                return;
+        }
+        w->assignment = document ? json_to_text(document) : NULL;
+        if (!w->assignment || !write)
+                r = error_set(&err, -ENOMEM, NULL, "no memory to start a worker");
+        else
+                r = spawn(w, &err);
+        if (r < 0) {
+                log_error("job %lld: its worker cannot start: %s: %s", (long long)j->id, err.path, err.text);
+                (void)write_free(write);
+                w->assigned = true; /* counts */
+                process_ended(w);
+                return;
+        }
+        w->assignment_size = strlen(w->assignment);
+        log_info("job %lld: attempt %lld runs as process %d", (long long)j->id, (long long)attempt, (int)w->pid);
+        write->attempt = attempt;
+        write->attempt_row.pid = w->pid;
+        w->committing = true;
+        commit_submit(d, write, on_pid, w);
+}
+
+void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device)
+{
+        struct worker *w = worker_new(d, j, attempt, device);
+
+        if (!w)
+                return;
+        w->stop_requested = true;
+        process_ended(w);
+}
+
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, struct error *err)
+{
+        struct worker *w = worker_new(d, j, a->id, device);
+
+        if (!w)
+                return error_set(err, -ENOMEM, NULL, "no memory for a worker");
+        w->last_seq = w->accepted_seq = a->last_seq;
+        w->checkpoints = a->checkpoints;
+        w->assigned = a->pid > 0;
+        d->devices[device].users++;
+        if (!alive) {
+                process_ended(w);
+                return 0;
+        }
+        log_info("job %lld: its worker (process %lld) is alive and goes on", (long long)j->id, (long long)a->pid);
+        watch_pid(w, (pid_t)a->pid);
+        if (j->cancel_requested)
+                worker_stop(w);
+        return 0;
+}

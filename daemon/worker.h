@@ -1,0 +1,69 @@
+/* A worker process of one attempt: made here or found alive after the daemon before. It is watched by its pidfd and by
+ * the lock on its attempt's file; what it says comes from its connection, or, when it ended, from its spool. Events are
+ * committed a batch at a time and acknowledged after that; one batch is on its way at most. */
+#pragma once
+
+#include "daemon/job.h"
+
+#include <sys/types.h>
+
+struct connection;
+struct spool;
+
+struct worker {
+        struct daemon *daemon;
+        struct job *job; /* NULL: its outcome is committed, the job has moved on */
+        int64_t job_id, attempt;
+        size_t device;
+        pid_t pid; /* 0: unknown */
+        int pidfd;
+        bool child;
+        bool assigned; /* has had its assignment (or may have had) */
+        struct source *pidfd_source, *lock_timer, *kill_timer, *retry_timer;
+
+        int stdin_fd;
+        char *assignment;
+        size_t assignment_size, assignment_sent;
+        struct source *stdin_source;
+
+        struct connection *connection;
+        bool hello_waits; /* the connection's hello is to be answered when the batch is committed */
+        int64_t last_seq, accepted_seq; /* committed; and taken into memory */
+        int64_t last_step;              /* that it spoke of; -1: none */
+        int64_t checkpoints;
+        struct event *events; /* taken, not yet on their way */
+        size_t n_events, room, events_bytes;
+        bool committing, batch_has_outcome, batch_has_checkpoint;
+        bool outcome_committed;
+
+        bool stop_requested, stop_sent, killed;
+        bool ended;
+        int status; /* exit code; negative: signal; INT_MIN: unknown */
+        struct spool *spool;
+        bool spool_read;
+        struct worker *next;
+};
+
+/* Starts a process for an attempt that is committed. On failure the attempt has ended: the job is queued again or fails. */
+void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a);
+/* The same without a process: the daemon stops, the job goes back. */
+void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device);
+/* One of the daemon before: alive (its lock is held), or ended (its spool says how). */
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, struct error *err);
+
+/* Command stop, and an end by force after the time-out. Again is nothing. */
+void worker_stop(struct worker *w);
+struct worker *worker_find(struct daemon *d, int64_t attempt);
+/* Without touching the processes: the daemon ends. */
+void worker_forget_all(struct daemon *d);
+
+/* From the connection: */
+int worker_hello(struct worker *w, struct connection *c, const struct event *hello, struct error *err);
+/* Takes the event. -EPROTO: there is a gap before it. 1: enough for now, read no more until resumed. */
+int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct error *err);
+void worker_disconnected(struct worker *w, struct connection *c);
+/* Everything that was taken goes to the disk, unless a batch is on its way. */
+void worker_pump(struct worker *w);
+
+/* True when another process holds the lock; a missing file is not held. */
+bool attempt_lock_is_held(const struct daemon *d, int64_t job, int64_t attempt);

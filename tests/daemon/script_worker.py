@@ -1,0 +1,230 @@
+#!/usr/bin/python3
+"""A worker that plays a script, over the real protocol (contract/event.h).
+
+The data set's folder holds the script: script-SEED.json (SEED: the configuration's training.seed) or script.json, a list
+of attempts, each a list of actions; the last attempt's is played again by those after it. describe.json and estimate.json
+there, when present, are what --describe and --estimate print.
+"""
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+
+class Link:
+    """The connection: connects again whenever it is lost, sends what is not acknowledged, keeps acks and commands."""
+
+    def __init__(self, assignment):
+        self.a = assignment
+        self.lock = threading.Condition()
+        self.lines = []  # lines[i] has seq i + 1
+        self.acked = 0
+        self.stop = False
+        self.muted = False
+        self.sock = None
+        self.spool = open(f"{assignment['folder']}/attempt-{assignment['attempt']}.events", "ab", buffering=0)
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def send(self, event):
+        with self.lock:
+            event = {"type": event.pop("type"), "seq": len(self.lines) + 1, **event}
+            line = (json.dumps(event) + "\n").encode()
+            self.spool.write(line)
+            self.lines.append(line)
+            self.lock.notify_all()
+
+    def raw(self, data):
+        with self.lock:
+            sock = self.sock
+        try:
+            sock.sendall(data)
+        except (OSError, AttributeError):
+            pass
+
+    def wait_acked(self, seconds):
+        end = time.monotonic() + seconds
+        with self.lock:
+            while self.acked < len(self.lines) and time.monotonic() < end:
+                self.lock.wait(0.1)
+            return self.acked >= len(self.lines)
+
+    def run(self):
+        while True:
+            if not self.muted:
+                try:
+                    self.talk()
+                except OSError:
+                    pass
+                self.sock = None
+            time.sleep(0.05)
+
+    def talk(self):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(self.a["socket"])
+        hello = {"type": "hello", "protocol": 1, "job": self.a["job"], "attempt": self.a["attempt"], "pid": os.getpid()}
+        sock.sendall((json.dumps(hello) + "\n").encode())
+        reader = sock.makefile("rb")
+        first = json.loads(reader.readline() or "{}")
+        if "ack" not in first:
+            raise OSError("refused")
+        with self.lock:
+            self.acked = max(self.acked, first["ack"])
+            self.sock = sock
+        dead = threading.Event()
+        threading.Thread(target=self.read, args=(reader, dead), daemon=True).start()
+        sent = first["ack"]
+        while not dead.is_set():
+            with self.lock:
+                while sent >= len(self.lines) and not dead.is_set():
+                    self.lock.wait(0.1)
+                lines = self.lines[sent:]
+            if lines:
+                sock.sendall(b"".join(lines))
+                sent += len(lines)
+        sock.close()
+
+    def read(self, reader, dead):
+        try:
+            for line in reader:
+                m = json.loads(line)
+                with self.lock:
+                    if "ack" in m:
+                        self.acked = max(self.acked, m["ack"])
+                    elif m.get("command") == "stop":
+                        self.stop = True
+                    self.lock.notify_all()
+        except (OSError, ValueError):
+            pass
+        dead.set()
+
+
+class Worker:
+    def __init__(self, a):
+        self.a = a
+        self.link = Link(a)
+        self.step = 0
+        for c in a["checkpoints"]:
+            if os.path.exists(c["path"]):
+                self.step = c["step"]
+                break
+        self.steps = a["config"]["training"]["num_steps_train"]
+
+    def start(self, step=None):
+        self.step = self.step if step is None else step
+        self.link.send({"type": "start", "step": self.step, "steps": self.steps, "memory_bytes": 1, "parameters": 2,
+                        "backend": "script", "threads": 1})
+
+    def scalars(self, first, last, value=None):
+        steps = list(range(self.step if first is None else first, last))
+        for i in range(0, len(steps), 1000):
+            part = steps[i:i + 1000]
+            self.link.send({"type": "scalars", "step": part, "time_ms": [int(time.time() * 1000)] * len(part),
+                            "columns": {"train/bpd": [10.0 / (s + 1) if value is None else value for s in part]}})
+        self.step = last
+
+    def checkpoint(self, step=None, metric=None):
+        step = self.step if step is None else step
+        name = f"step-{step}.safetensors"
+        data = json.dumps({"job": self.a["job"], "attempt": self.a["attempt"], "step": step}).encode()
+        with open(f"{self.a['folder']}/{name}.new", "wb") as f:
+            f.write(data)
+        os.rename(f"{self.a['folder']}/{name}.new", f"{self.a['folder']}/{name}")
+        self.link.send({"type": "artifact", "kind": "checkpoint", "step": step, "name": name, "bytes": len(data),
+                        "xxh128": hashlib.md5(data).hexdigest(), "metric": metric})
+
+    def train(self, last, delay, save=0):
+        """A step at a time until last; stops at a command, after a checkpoint."""
+        while self.step < last:
+            if self.link.stop:
+                self.checkpoint()
+                self.link.send({"type": "stopped", "step": self.step})
+                self.leave()
+            self.scalars(self.step, self.step + 1)
+            self.link.send({"type": "progress", "step": self.step, "steps": self.steps, "images_per_second": 1.5, "seconds_left": None})
+            if save and self.step % save == 0:
+                self.checkpoint()
+            time.sleep(delay)
+
+    def done(self, result=None):
+        self.link.send({"type": "done", "result": result})
+        self.leave()
+
+    def error(self, kind, detail, step=0):
+        self.link.send({"type": "error", "class": kind, "detail": detail, "step": step})
+        self.leave(1)
+
+    def leave(self, code=0, linger=30):
+        self.link.wait_acked(linger)
+        os._exit(code)
+
+    def flush(self):
+        self.link.wait_acked(30)
+
+    def exit(self, code):
+        os._exit(code)
+
+    def crash(self, number=9):
+        os.kill(os.getpid(), number)
+
+    def hang(self):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(1)
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+    def wait_file(self, path):
+        while not os.path.exists(path):
+            time.sleep(0.02)
+
+    def mute(self):
+        """Talks no more: what comes is in the spool only."""
+        self.link.muted = True
+        if self.link.sock:
+            self.link.sock.shutdown(socket.SHUT_RDWR)
+
+    def log(self, text):
+        print(text, file=sys.stderr, flush=True)
+
+    def garbage(self, text):
+        self.link.raw(text.encode())
+
+    def huge(self, size):
+        self.link.raw(b"x" * size)
+
+
+def main():
+    if sys.argv[1:2] == ["--describe"]:
+        path = sys.argv[2] + "/describe.json"
+        text = open(path).read() if os.path.exists(path) else json.dumps(
+            {"format": "cifar10", "train": 1000, "test": 100, "digest": "0" * 32})
+        print(text)
+        sys.exit(1 if "error" in text else 0)
+    if sys.argv[1:2] == ["--estimate"]:
+        json.load(sys.stdin)
+        print(os.environ.get("SCRIPT_ESTIMATE", '{"bytes": 1000}'))
+        return
+    a = json.load(sys.stdin)
+    lock = open(f"{a['folder']}/attempt-{a['attempt']}.lock", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    count_path = a["folder"] + "/count"
+    count = int(open(count_path).read()) if os.path.exists(count_path) else 0
+    with open(count_path, "w") as f:
+        f.write(str(count + 1))
+    script = f"{a['dataset']['path']}/script-{a['config']['training']['seed']}.json"
+    if not os.path.exists(script):
+        script = f"{a['dataset']['path']}/script.json"
+    attempts = json.load(open(script))
+    worker = Worker(a)
+    for name, *arguments in attempts[min(count, len(attempts) - 1)]:
+        getattr(worker, name)(*arguments)
+    worker.leave()
+
+
+main()

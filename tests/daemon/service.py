@@ -1,0 +1,145 @@
+"""A mulund of its own for a test: state folder, data set with a script, any free port."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import requests
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WORKER = HERE + "/script_worker.py"
+MULUND = os.environ.get("MULUND", os.path.join(HERE, "../../build/daemon/mulund"))
+
+
+class Service:
+    def __init__(self, script=None, **environment):
+        self.root = tempfile.mkdtemp(prefix="mulund-")
+        self.state = self.root + "/state"
+        self.data = self.root + "/data"
+        self.web = self.root + "/web"
+        self.configs = self.root + "/configs"
+        for folder in (self.data, self.web, self.configs):
+            os.mkdir(folder)
+        self.environment = {"MULUND_STOP_TIMEOUT_MS": "2000", "MULUND_RETRY_MS": "300", "SERVICE_ROOT": self.root, **environment}
+        self.process = None
+        self.workers = set()
+        if script is not None:
+            self.script(script)
+
+    def script(self, attempts, seed=None):
+        path = f"{self.data}/script{'' if seed is None else f'-{seed}'}.json"
+        with open(path, "w") as f:
+            json.dump(attempts, f)
+
+    def command(self, *more):
+        return [MULUND, "--state", self.state, "--listen", "127.0.0.1:0", "--dataset", f"scripted={self.data}", "--web", self.web,
+                "--configs", self.configs, "--worker", WORKER, *more]
+
+    def start(self, *more, wait=True, prefix=()):
+        self.log_path = f"{self.root}/log"
+        self.log = open(self.log_path, "ab")
+        begin = self.log.tell()
+        self.process = subprocess.Popen([*prefix, *self.command(*more)], stderr=self.log, env={**os.environ, **self.environment})
+        if wait:
+            m = self.until(lambda: re.search(r"listens on (http://127.0.0.1:\d+)/", self.logged(begin)), 20)
+            self.url = m.group(1)
+        return self
+
+    def logged(self, begin=0):
+        with open(self.log_path, "rb") as f:
+            f.seek(begin)
+            return f.read().decode(errors="replace")
+
+    def until(self, ready, seconds=15):
+        end = time.monotonic() + seconds
+        while True:
+            value = ready()
+            if value:
+                return value
+            if self.process.poll() is not None and time.monotonic() > end - seconds + 1:
+                value = ready()
+                assert value, f"mulund ended with {self.process.returncode}\n" + self.logged()
+                return value
+            assert time.monotonic() < end, "waited too long\n" + self.logged()
+            time.sleep(0.02)
+
+    # ---- HTTP
+
+    def get(self, path, **params):
+        r = requests.get(self.url + path, params=params, timeout=10)
+        assert r.status_code == 200, r.text
+        return r.json()
+
+    def post(self, path, body=None, expect=None):
+        r = requests.post(self.url + path, json={} if body is None else body, timeout=15)
+        if expect is not None:
+            assert r.status_code == expect, r.text
+        return r
+
+    def submit(self, steps=100, seed=1, **more):
+        config = {"data": {"dataset": "scripted"}, "training": {"num_steps_train": steps, "batch_size_train": 8,
+                  "num_steps_eval": 0, "seed": seed}}
+        for path, value in more.pop("overrides", {}).items():
+            section, key = path.split(".")
+            config.setdefault(section, {})[key] = value
+        r = self.post("/v1/jobs", {"kind": "train", "config": config, **more})
+        assert r.status_code == 201, r.text
+        return r.json()["id"]
+
+    def job(self, job):
+        return self.get(f"/v1/jobs/{job}")
+
+    def wait(self, job, *states, seconds=20):
+        return self.until(lambda: (lambda j: j if j["state"] in states else None)(self.job(job)), seconds)
+
+    def wait_step(self, job, step, seconds=20):
+        return self.until(lambda: (lambda j: j if j["progress"]["step"] >= step else None)(self.job(job)), seconds)
+
+    def curve(self, job, name="train/bpd", points=10000):
+        series = self.get("/v1/series", jobs=str(job), names=name, points=points)["series"]
+        return series[0] if series else {"step": [], "points_total": 0}
+
+    def artifacts(self, job):
+        return self.get(f"/v1/jobs/{job}/artifacts")["artifacts"]
+
+    # ---- processes
+
+    def worker_pids(self):
+        pids = []
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as f:
+                    line = f.read().split(b"\0")
+                with open(f"/proc/{name}/environ", "rb") as f:
+                    environment = f.read()
+                with open(f"/proc/{name}/stat") as f:
+                    zombie = f.read().rsplit(")", 1)[1].split()[0] == "Z"
+            except OSError:
+                continue
+            if WORKER.encode() in line[:2] and len(line) == 3 and self.tag.encode() in environment and not zombie:
+                pids.append(int(name))
+        return pids
+
+    @property
+    def tag(self):
+        return f"SERVICE_ROOT={self.root}"
+
+    def kill(self, signum=signal.SIGKILL):
+        self.process.send_signal(signum)
+        return self.process.wait(15)
+
+    def close(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
+        for pid in self.worker_pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,335 @@
+/* The loop, the table of a job's life, the queue, the scheduler, the spool's reader, the command line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "daemon/loop.h"
+#include "daemon/scheduler.h"
+#include "daemon/settings.h"
+#include "daemon/spool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+/* ---- loop */
+
+struct counting {
+        struct loop *loop;
+        struct source *sources[4];
+        int fds[4];
+        int calls[4], order[16], n;
+};
+
+static struct loop *new_loop(void)
+{
+        struct loop *l = NULL;
+
+        assert_int_equal(loop_new(&l, NULL), 0);
+        return l;
+}
+
+static void quit(void *user)
+{
+        loop_quit(user);
+}
+
+static void quit_after_ms(struct loop *l, int64_t ms)
+{
+        struct source *s;
+
+        assert_int_equal(loop_add_timer(l, clock_monotonic_us() + ms * US_PER_MS, quit, l, &s, NULL), 0);
+}
+
+static void remove_the_other(void *user, uint32_t events _unused_)
+{
+        struct counting *c = user;
+
+        c->n++;
+        c->sources[0] = loop_remove(c->loop, c->sources[0]);
+        c->sources[1] = loop_remove(c->loop, c->sources[1]);
+        c->sources[2] = loop_remove(c->loop, c->sources[2]);
+}
+
+static void handler_may_remove_any_source(void **state _unused_)
+{
+        struct counting c = {.loop = new_loop()};
+
+        for (int i = 0; i < 3; i++) { /* all ready at once: only the first handler runs */
+                c.fds[i] = eventfd(1, EFD_CLOEXEC);
+                assert_int_equal(loop_add_fd(c.loop, c.fds[i], EPOLLIN, remove_the_other, &c, &c.sources[i], NULL), 0);
+        }
+        quit_after_ms(c.loop, 30);
+        assert_int_equal(loop_run(c.loop, NULL), 0);
+        assert_int_equal(c.n, 1);
+        for (int i = 0; i < 3; i++)
+                (void)close(c.fds[i]);
+        (void)loop_free(c.loop);
+}
+
+static struct counting *timers;
+
+static void timer_0(void *user _unused_)
+{
+        timers->order[timers->n++] = 0;
+        timers->sources[2] = loop_remove(timers->loop, timers->sources[2]); /* due in the same round */
+}
+
+static void timer_1(void *user _unused_)
+{
+        timers->order[timers->n++] = 1;
+}
+
+static void timers_run_by_time_and_can_be_removed(void **state _unused_)
+{
+        struct counting c = {.loop = new_loop()};
+        int64_t now = clock_monotonic_us();
+
+        timers = &c;
+        assert_int_equal(loop_add_timer(c.loop, now + 2000, timer_1, NULL, &c.sources[1], NULL), 0);
+        assert_int_equal(loop_add_timer(c.loop, now + 1000, timer_0, NULL, &c.sources[0], NULL), 0);
+        assert_int_equal(loop_add_timer(c.loop, now + 1001, timer_1, NULL, &c.sources[2], NULL), 0);
+        assert_int_equal(loop_add_timer(c.loop, now + 100 * US_PER_S, timer_1, NULL, &c.sources[3], NULL), 0);
+        quit_after_ms(c.loop, 20);
+        assert_int_equal(loop_run(c.loop, NULL), 0);
+        assert_int_equal(c.n, 2);
+        assert_true(c.order[0] == 0 && c.order[1] == 1);
+        (void)loop_free(c.loop);
+}
+
+static void on_signal(void *user, int number)
+{
+        *(int *)user = number;
+}
+
+static void signals_arrive_in_the_loop(void **state _unused_)
+{
+        struct loop *l = new_loop();
+        int got = 0;
+
+        assert_int_equal(loop_add_signal(l, SIGUSR1, on_signal, &got, NULL), 0);
+        (void)kill(getpid(), SIGUSR1);
+        quit_after_ms(l, 20);
+        assert_int_equal(loop_run(l, NULL), 0);
+        assert_int_equal(got, SIGUSR1);
+        (void)loop_free(l);
+}
+
+#define POSTERS 4
+#define POSTS 1000
+
+struct posting {
+        struct post post;
+        struct loop *loop;
+        int thread, number;
+};
+
+static struct posting posts[POSTERS][POSTS];
+static int next_number[POSTERS], n_posted;
+
+static void posted(struct post *p)
+{
+        struct posting *x = (struct posting *)p;
+
+        assert_int_equal(x->number, next_number[x->thread]);
+        next_number[x->thread]++;
+        if (++n_posted == POSTERS * POSTS)
+                loop_quit(x->loop);
+}
+
+static void *poster(void *user)
+{
+        struct posting *p = user;
+
+        for (int i = 0; i < POSTS; i++)
+                loop_post(p[i].loop, &p[i].post, posted);
+        return NULL;
+}
+
+static void posts_of_other_threads_arrive_once_and_in_order(void **state _unused_)
+{
+        struct loop *l = new_loop();
+        pthread_t threads[POSTERS];
+
+        for (int t = 0; t < POSTERS; t++) {
+                for (int i = 0; i < POSTS; i++)
+                        posts[t][i] = (struct posting){.loop = l, .thread = t, .number = i};
+                assert_int_equal(pthread_create(&threads[t], NULL, poster, posts[t]), 0);
+        }
+        assert_int_equal(loop_run(l, NULL), 0);
+        for (int t = 0; t < POSTERS; t++)
+                (void)pthread_join(threads[t], NULL);
+        assert_int_equal(n_posted, POSTERS * POSTS);
+        (void)loop_free(l);
+}
+
+/* ---- the life of a job */
+
+static void every_pair_of_state_and_trigger(void **state _unused_)
+{
+        /* written out by hand, not from job.def: -1 where nothing fits */
+        static const int expected[JOB_STATE_N][TRIGGER_N] = {
+                /*                start        cancel         refuse      done           error       lost        give_up     stop        resume */
+                [JOB_QUEUED] =    {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1,            -1,         -1,         -1,         -1,         -1},
+                [JOB_RUNNING] =   {-1,          JOB_CANCELLED, -1,         JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_FAILED, JOB_QUEUED, -1},
+                [JOB_SUCCEEDED] = {-1,          -1,            -1,         -1,            -1,         -1,         -1,         -1,         JOB_QUEUED},
+                [JOB_FAILED] =    {-1,          -1,            -1,         -1,            -1,         -1,         -1,         -1,         JOB_QUEUED},
+                [JOB_CANCELLED] = {-1,          -1,            -1,         -1,            -1,         -1,         -1,         -1,         JOB_QUEUED},
+        };
+
+        for (int s = 0; s < JOB_STATE_N; s++)
+                for (int t = 0; t < TRIGGER_N; t++) {
+                        int next = job_next((enum job_state)s, (enum job_trigger)t);
+
+                        if (next != (expected[s][t] < 0 ? -EINVAL : expected[s][t]))
+                                fail_msg("%s, %s: %d", job_state_names[s], job_trigger_names[t], next);
+                }
+}
+
+/* ---- queue and scheduler */
+
+static struct job *job(int64_t id)
+{
+        struct job_row row = {.id = id, .state = JOB_QUEUED};
+
+        return job_new(&row, NULL);
+}
+
+static void queue_is_by_id(void **state _unused_)
+{
+        struct queue q = {0};
+
+        for (int64_t i = 0; i < 1000; i++)
+                assert_int_equal(queue_add(&q, job(1 + i * 389 % 1000), NULL), 0);
+        for (size_t i = 0; i < q.n; i++)
+                assert_int_equal(q.jobs[i]->id, i + 1);
+        assert_null(queue_find(&q, 1001));
+        (void)job_free(queue_take(&q, 500));
+        assert_null(queue_find(&q, 500));
+        assert_null(queue_take(&q, 500));
+        assert_int_equal(queue_find(&q, 501)->id, 501);
+        assert_int_equal(q.n, 999);
+        queue_done(&q);
+}
+
+static bool is_odd(const struct job *j, void *user _unused_)
+{
+        return j->id % 2;
+}
+
+static void scheduler_takes_the_first_that_may_run(void **state _unused_)
+{
+        struct device devices[2] = {{.name = "cpu"}, {.name = "other"}};
+        struct decision d[2];
+        struct queue q = {0};
+
+        assert_int_equal(scheduler_decide(&q, devices, 1, 0, NULL, NULL, d, 2), 0);
+        for (int64_t i = 1; i <= 6; i++)
+                assert_int_equal(queue_add(&q, job(i), NULL), 0);
+        q.jobs[0]->state = JOB_RUNNING;
+        q.jobs[1]->pending = true;
+        q.jobs[2]->not_before_us = 100;
+        assert_int_equal(scheduler_decide(&q, devices, 1, 50, NULL, NULL, d, 2), 1);
+        assert_int_equal(d[0].job->id, 4);
+        assert_int_equal(scheduler_decide(&q, devices, 1, 100, NULL, NULL, d, 2), 1);
+        assert_int_equal(d[0].job->id, 3);
+        assert_int_equal(scheduler_decide(&q, devices, 1, 50, is_odd, NULL, d, 2), 1);
+        assert_int_equal(d[0].job->id, 5);
+        assert_int_equal(scheduler_decide(&q, devices, 2, 50, NULL, NULL, d, 2), 2);
+        assert_true(d[0].job->id == 4 && d[0].device == 0 && d[1].job->id == 5 && d[1].device == 1);
+        devices[0].users = 1;
+        assert_int_equal(scheduler_decide(&q, devices, 1, 50, NULL, NULL, d, 2), 0);
+        assert_int_equal(scheduler_decide(&q, devices, 2, 50, NULL, NULL, d, 2), 1);
+        assert_int_equal(d[0].device, 1);
+        queue_done(&q);
+}
+
+/* ---- spool */
+
+static void torn_and_huge_lines_are_left_out(void **state _unused_)
+{
+        char path[] = "/tmp/mulund-spool-XXXXXX";
+        int fd = mkstemp(path);
+        size_t size = (size_t)3 << 20;
+        char *huge = malloc(size);
+        struct spool *s;
+        const char *line;
+        size_t n;
+
+        memset(huge, 'x', size);
+        assert_int_equal(write(fd, "one\n\ntwo\n", 9), 9);
+        assert_int_equal(write(fd, huge, size), size);
+        assert_int_equal(write(fd, "\nthree\nto", 9), 9);
+        (void)close(fd);
+        free(huge);
+        assert_int_equal(spool_open(path, &s, NULL), 0);
+        static const char *const expected[] = {"one", "", "two", "three"};
+
+        for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+                assert_int_equal(spool_next(s, &line, &n, NULL), 1);
+                assert_int_equal(n, strlen(expected[i]));
+                assert_memory_equal(line, expected[i], n);
+        }
+        assert_int_equal(spool_next(s, &line, &n, NULL), 0);
+        (void)spool_close(s);
+        (void)unlink(path);
+        assert_int_equal(spool_open(path, &s, NULL), -ENOENT);
+}
+
+/* ---- command line */
+
+static int parse(struct settings *s, struct error *err, const char *a, const char *b)
+{
+        char *argv[] = {(char *)"mulund", (char *)a, (char *)b, NULL};
+
+        return settings_parse(b ? 3 : a ? 2 : 1, argv, s, err);
+}
+
+static void command_line_defaults_and_values(void **state _unused_)
+{
+        static struct settings s;
+        struct error err;
+
+        (void)setenv("XDG_STATE_HOME", "/xdg", 1);
+        assert_int_equal(parse(&s, &err, NULL, NULL), 0);
+        assert_string_equal(s.state, "/xdg/mulund");
+        assert_string_equal(s.listen_text, "127.0.0.1:8700");
+        (void)unsetenv("XDG_STATE_HOME");
+        (void)setenv("HOME", "/home/x", 1);
+        assert_int_equal(parse(&s, &err, NULL, NULL), 0);
+        assert_string_equal(s.state, "/home/x/.local/state/mulund");
+        assert_int_equal(parse(&s, &err, "--dataset=a=/tmp", NULL), 0);
+        assert_true(s.n_datasets == 1 && !strcmp(s.datasets[0].name, "a") && !strcmp(s.datasets[0].path, "/tmp"));
+        assert_int_equal(parse(&s, &err, "--dataset", "a=/nowhere/at=all"), 0);
+        assert_string_equal(s.datasets[0].path, "/nowhere/at=all");
+        assert_int_equal(parse(&s, &err, "--listen", "127.0.0.1:0"), 0);
+        assert_int_equal(parse(&s, &err, "--listen", "127.0.0.2:0"), -EINVAL);
+        assert_string_equal(err.path, "--listen");
+        assert_int_equal(parse(&s, &err, "--worker", NULL), -EINVAL);
+        assert_string_equal(err.path, "--worker");
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(handler_may_remove_any_source),
+                cmocka_unit_test(timers_run_by_time_and_can_be_removed),
+                cmocka_unit_test(signals_arrive_in_the_loop),
+                cmocka_unit_test(posts_of_other_threads_arrive_once_and_in_order),
+                cmocka_unit_test(every_pair_of_state_and_trigger),
+                cmocka_unit_test(queue_is_by_id),
+                cmocka_unit_test(scheduler_takes_the_first_that_may_run),
+                cmocka_unit_test(torn_and_huge_lines_are_left_out),
+                cmocka_unit_test(command_line_defaults_and_values),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

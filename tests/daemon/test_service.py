@@ -1,0 +1,532 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+import requests
+
+from service import Service, WORKER
+
+
+@pytest.fixture
+def service(request):
+    s = Service()
+    yield s
+    s.close()
+
+
+TRAIN = [["start"], ["train", 100, 0.005, 10], ["done", {"bpd": 3.5}]]
+SLOW = [["start"], ["train", 100000, 0.01, 20], ["done"]]
+
+
+def test_curve_arrives(service):
+    service.script([[["start"], ["scalars", 0, 3000], ["checkpoint", 3000, 2.5], ["done", {"bpd": 3.5}]]])
+    service.start()
+    job = service.submit(3000, name="first", tags=["try"])
+    j = service.wait(job, "succeeded")
+    assert j["result"] == {"bpd": 3.5} and j["error"] is None and j["attempts"] == 1
+    c = service.curve(job)
+    assert c["step"] == list(range(3000)) and c["bucket_width"] == 1
+    c = service.curve(job, points=1000)
+    assert c["bucket_width"] == 4 and c["points_total"] == 3000 and c["max"][0] == 10.0
+    series = service.get(f"/v1/jobs/{job}/series")["series"]
+    assert series[0]["points"] == 3000 and series[0]["last_step"] == 2999 and series[0]["max"] == 10.0
+    assert [a["name"] for a in service.artifacts(job)] == ["step-3000.safetensors"]
+    assert not [f for f in os.listdir(f"{service.state}/jobs/{job}") if f.startswith("attempt-")] or service.until(
+        lambda: not [f for f in os.listdir(f"{service.state}/jobs/{job}") if f.startswith("attempt-")])
+
+
+def test_killed_worker_goes_on_from_its_last_checkpoint(service):
+    service.script([[["start"], ["scalars", 0, 50], ["checkpoint", 50], ["scalars", 50, 70], ["flush"], ["log", "at 70"], ["crash"]],
+                    [["start"], ["scalars", None, 100], ["done"]]])
+    service.start()
+    job = service.submit(100)
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 2
+    assert service.curve(job)["step"] == list(range(100))
+    assert "signal 9" in service.logged()
+
+
+def test_three_losses_without_checkpoint_fail(service):
+    service.script([[["start"], ["log", "no good\n"], ["exit", 3]]])
+    service.start()
+    j = service.wait(service.submit(), "failed")
+    assert j["attempts"] == 3
+    assert j["error"]["class"] == "lost"
+    assert "exit code 3" in j["error"]["detail"] and "no good" in j["error"]["detail"]
+
+
+def test_checkpoints_between_losses_start_the_count_again(service):
+    service.script([[["start"], ["exit", 1]], [["start"], ["exit", 1]], [["start"], ["checkpoint", 5], ["flush"], ["crash"]],
+                    [["start"], ["exit", 1]], [["start"], ["exit", 1]], TRAIN])
+    service.start()
+    j = service.wait(service.submit(), "succeeded")
+    assert j["attempts"] == 6
+
+
+def test_error_event_fails_at_once(service):
+    service.script([[["start"], ["error", "numeric", "the loss is NaN", 17]]])
+    service.start()
+    j = service.wait(service.submit(), "failed")
+    assert j["attempts"] == 1
+    assert j["error"] == {"class": "numeric", "detail": "the loss is NaN", "step": 17}
+
+
+def test_outcome_is_read_from_the_spool(service):
+    """The worker could not reach the daemon at its end."""
+    service.script([[["start"], ["scalars", 0, 10], ["flush"], ["mute"], ["scalars", 10, 20], ["checkpoint", 20], ["done", {"bpd": 1.0}]]])
+    service.script([[["start"], ["mute"], ["scalars", 0, 20], ["log", "x"], ["error", "host", "no disk", 3]]], seed=2)
+    # `done` lingers for an acknowledgement that never comes: kill it
+    service.start()
+    job = service.submit(20)
+    service.wait_step(job, 0)
+    service.until(lambda: os.path.exists(f"{service.state}/jobs/{job}/step-20.safetensors"))
+    time.sleep(0.3)
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 1 and j["result"] == {"bpd": 1.0}
+    assert service.curve(job)["step"] == list(range(20))
+    assert len(service.artifacts(job)) == 1
+
+
+def test_daemon_killed_and_started_again_adopts(service):
+    service.script([[["start"], ["train", 300, 0.01, 50], ["done"]]])
+    service.start()
+    job = service.submit(300)
+    service.wait_step(job, 40)
+    pids = service.worker_pids()
+    service.kill()
+    time.sleep(0.5)
+    service.start()
+    assert service.worker_pids() == pids
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 1
+    assert service.curve(job)["step"] == list(range(300))
+
+
+def test_adopted_worker_that_dies_is_noticed(service):
+    service.script([[["start"], ["train", 100000, 0.01, 20]], TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait_step(job, 30)
+    service.kill()
+    service.start()
+    service.wait_step(job, 50)
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 2
+
+
+def test_both_killed_resumes(service):
+    service.script([SLOW, TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait_step(job, 50)
+    service.kill()
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    service.start()
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 2
+    assert service.curve(job)["step"] == list(range(100))
+
+
+def test_worker_that_ended_while_no_daemon_ran(service):
+    service.script([[["start"], ["train", 60, 0.01], ["checkpoint", 60], ["done", {"bpd": 2.0}]]])
+    service.start()
+    job = service.submit(60)
+    service.wait_step(job, 5)
+    service.kill()
+    service.until(lambda: os.path.exists(f"{service.state}/jobs/{job}/step-60.safetensors"))
+    time.sleep(0.3)
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    service.start()
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 1 and j["result"] == {"bpd": 2.0}
+    assert service.curve(job)["step"] == list(range(60))
+
+
+def test_second_daemon_is_refused(service):
+    service.script([TRAIN])
+    service.start()
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    assert r.returncode == 1 and f"pid {service.process.pid}" in r.stderr
+    service.get("/healthz")
+
+
+def test_sigterm_leaves_the_worker(service):
+    service.script([SLOW])
+    service.start()
+    job = service.submit(100000)
+    service.wait_step(job, 5)
+    pids = service.worker_pids()
+    begin = time.monotonic()
+    assert service.kill(signal.SIGTERM) == 0
+    assert time.monotonic() - begin < 1.0
+    assert service.worker_pids() == pids
+    service.start()
+    assert service.job(job)["state"] == "running" and service.job(job)["attempts"] == 1
+
+
+def test_stop_ends_worker_and_daemon_and_the_next_goes_on(service):
+    service.script([SLOW, TRAIN])
+    service.start()
+    job = service.submit(100)
+    step = service.wait_step(job, 5)["progress"]["step"]
+    service.post("/v1/stop", expect=202)
+    assert service.process.wait(10) == 0
+    assert service.worker_pids() == []
+    service.start()
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 2 and service.curve(job)["step"] == list(range(100)) and step >= 5
+
+
+def test_stop_kills_a_worker_that_hangs(service):
+    service.script([[["start"], ["checkpoint", 1], ["flush"], ["hang"]], TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.until(lambda: service.artifacts(job))
+    service.post("/v1/stop", expect=202)
+    assert service.process.wait(10) == 0
+    assert service.worker_pids() == []
+    service.start()
+    assert service.wait(job, "succeeded")["attempts"] == 2
+
+
+def test_stop_without_work(service):
+    service.start()
+    service.post("/v1/stop", expect=202)
+    assert service.process.wait(10) == 0
+
+
+def test_cancel(service):
+    service.script([SLOW])
+    service.start()
+    running = service.submit(100000)
+    queued = service.submit(100000)
+    service.wait_step(running, 5)
+    assert service.post(f"/v1/jobs/{queued}/cancel", expect=200).json()["state"] == "cancelled"
+    service.post(f"/v1/jobs/{running}/cancel", expect=200)
+    j = service.wait(running, "cancelled")
+    assert j["ended"]
+    assert service.artifacts(running), "a checkpoint before it stops"
+    service.post(f"/v1/jobs/{running}/cancel", expect=409)
+    service.post("/v1/jobs/999/cancel", expect=404)
+
+
+def test_cancel_kills_a_worker_that_hangs(service):
+    service.script([[["start"], ["flush"], ["hang"]]])
+    service.start()
+    job = service.submit()
+    service.wait(job, "running")
+    service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    j = service.wait(job, "cancelled")
+    assert j["attempts"] == 1
+    service.until(lambda: service.worker_pids() == [])
+
+
+def test_resume(service):
+    service.script([[["start"], ["scalars", None, 100], ["checkpoint", 100], ["done"]],
+                    [["start"], ["scalars", None, 200], ["checkpoint", 200], ["done"]]])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    r = service.post(f"/v1/jobs/{job}/resume", {}, expect=422)
+    r = service.post(f"/v1/jobs/{job}/resume", {"steps": 100}, expect=422)
+    assert r.json()["errors"][0]["pointer"] == "/steps"
+    r = service.post(f"/v1/jobs/{job}/resume", {"steps": 200}, expect=200).json()
+    assert r["state"] in ("queued", "running") and r["config"]["training"]["num_steps_train"] == 200
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 2 and service.curve(job)["step"] == list(range(200))
+
+
+def test_resume_of_a_failed_job_counts_losses_anew(service):
+    service.script([[["start"], ["exit", 3]]] * 5 + [TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "failed")
+    service.post(f"/v1/jobs/{job}/resume", {}, expect=200)
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 6
+
+
+def test_retention_keeps_two_and_the_best_and_what_is_read(service):
+    script = [["start"]]
+    for step, metric in ((10, 5.0), (20, 3.0), (30, 4.0), (40, 4.5), (50, 4.4)):
+        script += [["scalars", None, step], ["checkpoint", step, metric], ["flush"]]
+    service.script([script + [["done"]]])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    service.until(lambda: sorted(a["step"] for a in service.artifacts(job)) == [20, 40, 50])
+    files = service.until(lambda: (lambda f: f if len(f) == 3 else None)(
+        sorted(f for f in os.listdir(f"{service.state}/jobs/{job}") if f.endswith(".safetensors"))))
+    assert files == ["step-20.safetensors", "step-40.safetensors", "step-50.safetensors"]
+
+
+def test_evaluate_and_sample_name_their_checkpoint(service):
+    service.script([[["start"], ["scalars", 0, 10], ["checkpoint", 10, 2.0], ["checkpoint", 20, 3.0], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "succeeded")
+    ids = []
+    for checkpoint, step in (({"job": job, "which": "latest"}, 20), ({"job": job, "which": "best"}, 10), ({"job": job, "step": 10}, 10)):
+        r = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": checkpoint, "n_images": 50}, expect=201).json()
+        ids.append(r["id"])
+        assert r["config"]["evaluation"]["n_images"] == 50
+    r = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job, "step": 15}})
+    assert r.status_code in (404, 422) and "no checkpoint at step 15" in r.text
+    r = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job}, "n_images": 101}, expect=422)
+    assert "/evaluation/n_images" in r.text
+    r = service.post("/v1/jobs", {"kind": "sample", "checkpoint": {"job": 999}})
+    assert r.status_code in (404, 422)
+    for i in ids:
+        service.wait(i, "succeeded")
+
+
+def test_submission_is_checked_against_the_data_set_and_memory(service):
+    service.start()
+    for overrides, pointer in (({"training.batch_size_train": 1001}, "/training/batch_size_train"),
+                               ({"training.num_steps_eval": 1, "training.batch_size_eval": 101}, "/training/batch_size_eval"),
+                               ({"data.dataset": "other"}, "/data/dataset")):
+        with pytest.raises(AssertionError) as e:
+            service.submit(overrides=overrides)
+        assert pointer in str(e.value)
+    service.kill()
+    service.environment["SCRIPT_ESTIMATE"] = '{"bytes": 1000000000000000}'
+    service.start()
+    with pytest.raises(AssertionError) as e:
+        service.submit()
+    assert "1000000000000000 bytes" in str(e.value) and "available" in str(e.value)
+    service.kill()
+    service.environment["SCRIPT_ESTIMATE"] = 'Traceback'
+    service.start()
+    r = service.post("/v1/jobs", {"kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"num_steps_eval": 0}}})
+    assert r.status_code == 500 and "memory" in r.text
+
+
+def test_remove(service):
+    service.script([TRAIN])
+    service.script([SLOW], seed=2)
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    running = service.submit(100000, seed=2)
+    service.wait_step(running, 1)
+    assert requests.delete(f"{service.url}/v1/jobs/{running}").status_code == 409
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+    assert requests.get(f"{service.url}/v1/jobs/{job}").status_code == 404
+    assert not os.path.exists(f"{service.state}/jobs/{job}")
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 404
+
+
+def test_checkpoint_that_is_read_keeps_its_job(service):
+    service.script([[["start"], ["checkpoint", 10], ["done"]]])
+    service.start()
+    job = service.submit(10)
+    service.wait(job, "succeeded")
+    service.script([SLOW])
+    other = service.submit(10000)
+    evaluation = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job}}, expect=201).json()["id"]
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 409
+    service.post(f"/v1/jobs/{evaluation}/cancel", expect=200)
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+    assert service.job(other)["state"] in ("queued", "running")
+
+
+@pytest.mark.parametrize("action", [["garbage", "what is this\n"], ["garbage", "{\"seq\":1}\n"], ["huge", 3 << 20],
+                                    ["garbage", "\0\0\n"], ["garbage", '{"type":"progress","seq":900,"step":1,"steps":2,"images_per_second":1,"seconds_left":1}\n']])
+def test_garbage_closes_the_connection_and_hurts_nothing(service, action):
+    service.script([[["start"], ["scalars", 0, 10], ["flush"], action, ["sleep", 0.3], ["scalars", 10, 20], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    assert service.wait(job, "succeeded")["attempts"] == 1
+    assert service.curve(job)["step"] == list(range(20))
+    assert "connection is closed" in service.logged()
+
+
+def test_foreign_connections_are_refused(service):
+    service.script([SLOW])
+    service.start()
+    job = service.submit(100000)
+    service.wait_step(job, 2)
+    for hello in ({"type": "hello", "protocol": 1, "job": job, "attempt": 77, "pid": 1}, {"type": "hello", "protocol": 2, "job": job, "attempt": 1, "pid": 1},
+                  {"type": "hello", "protocol": 1, "job": 5, "attempt": 1, "pid": 1}, {"type": "stopped", "seq": 1, "step": 1}):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(5)
+        s.connect(service.state + "/worker.sock")
+        s.sendall((json.dumps(hello) + "\n").encode())
+        assert s.recv(100) == b""
+    step = service.job(job)["progress"]["step"]
+    service.wait_step(job, step + 5)
+    assert os.stat(service.state + "/worker.sock").st_mode & 0o777 == 0o600
+    assert os.stat(service.state).st_mode & 0o777 == 0o750
+
+
+def test_jobs_run_in_order_one_at_a_time(service):
+    service.script([TRAIN])
+    service.start()
+    jobs = [service.submit(100) for _ in range(3)]
+    for job in jobs:
+        service.wait(job, "succeeded")
+    spans = [(service.job(j)["started"], service.job(j)["ended"]) for j in jobs]
+    assert spans == sorted(spans) and all(spans[i][1] <= spans[i + 1][0] for i in range(2))
+
+
+def test_data_set_that_is_broken_is_said_and_unavailable(service):
+    os.mkdir(service.root + "/broken")
+    with open(service.root + "/broken/describe.json", "w") as f:
+        f.write('{"error": {"path": "batch_1.bin", "detail": "3072 bytes are missing"}}')
+    service.start("--dataset", f"broken={service.root}/broken")
+    assert "broken" in service.logged() and "3072 bytes are missing" in service.logged()
+    assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
+
+
+def test_job_waits_for_a_data_set_that_this_daemon_lacks(service):
+    service.script([SLOW, TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait_step(job, 2)
+    service.post("/v1/stop", expect=202)
+    service.process.wait(10)
+    with open(service.data + "/describe.json", "w") as f:
+        f.write('{"error": {"path": "x", "detail": "gone"}}')
+    service.start()
+    service.until(lambda: "waits" in service.logged())
+    assert service.job(job)["state"] == "queued"
+    service.kill()
+    os.unlink(service.data + "/describe.json")
+    service.start()
+    service.wait(job, "succeeded")
+
+
+@pytest.mark.parametrize("arguments, option", [
+    (["--nonsense"], "--nonsense"), (["--state"], "--state"), (["--state", "--web"], "--state"), (["--dataset", "x"], "--dataset"),
+    (["--dataset", "=x"], "--dataset"), (["--dataset", "a="], "--dataset"), (["--dataset", "a/b=/tmp"], "--dataset"),
+    (["--listen", "0.0.0.0:8700"], "--listen"), (["--listen", "localhost:8700"], "--listen"), (["--listen", "[::1]:8700"], "--listen"),
+    (["--listen", "127.0.0.1"], "--listen"), (["--listen", "127.0.0.1:70000"], "--listen"), (["word"], "word")])
+def test_usage_errors(service, arguments, option):
+    r = subprocess.run([service.command()[0], *arguments], capture_output=True, text=True, timeout=10)
+    assert r.returncode == 2 and option in r.stderr, r.stderr
+
+
+def test_help_and_version(service):
+    mulund = service.command()[0]
+    assert "--dataset" in subprocess.run([mulund, "--help"], capture_output=True, text=True, timeout=10).stdout
+    assert subprocess.run([mulund, "--version"], capture_output=True, text=True, timeout=10).stdout.startswith("mulund ")
+
+
+def test_environment_at_fault(service):
+    def run(*more):
+        return subprocess.run(service.command(*more), capture_output=True, text=True, timeout=10)
+
+    r = run("--worker", "/nonexistent/worker")
+    assert r.returncode == 1 and "/nonexistent/worker" in r.stderr
+    r = run("--state", service.root + "/" + "long" * 30)
+    assert r.returncode == 1 and "too long" in r.stderr
+    with open(service.root + "/file", "w"):
+        pass
+    r = run("--state", service.root + "/file/state")
+    assert r.returncode == 1 and "/file/state" in r.stderr
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    s.listen()
+    r = run("--listen", f"127.0.0.1:{s.getsockname()[1]}")
+    assert r.returncode == 1 and "in use" in r.stderr
+
+
+def test_damaged_database_is_refused_and_left(service):
+    service.start()
+    service.submit()
+    service.kill(signal.SIGTERM)
+    path = service.state + "/mulund.db"
+    for damage in (b"", b"not a database" * 100, open(path, "rb").read()[:5000]):
+        with open(path, "wb") as f:
+            f.write(damage)
+        r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+        assert r.returncode == 1 and "damaged" in r.stderr and "mulund.db" in r.stderr, r.stderr
+        assert open(path, "rb").read() == damage
+
+
+def test_full_disk_loses_nothing(service):
+    """The database cannot grow; when it can again, everything arrives."""
+    if os.geteuid() != 0:
+        pytest.skip("a small file system needs root")
+    os.mkdir(service.state)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", service.state], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        service.script([[["start"], ["scalars", 0, 100], ["flush"], ["wait_file", service.root + "/full"], ["scalars", 100, 4000], ["done"]]])
+        service.start()
+        job = service.submit(4000)
+        service.until(lambda: service.curve(job)["points_total"] == 100)
+        with open(service.state + "/ballast", "wb", buffering=0) as f:
+            try:
+                while f.write(b"x" * 4096):
+                    pass
+            except OSError:
+                pass
+        os.close(os.open(service.root + "/full", os.O_CREAT | os.O_WRONLY))
+        service.until(lambda: "the store cannot write" in service.logged())
+        time.sleep(1)
+        assert service.job(job)["state"] == "running"
+        assert service.logged().count("the store cannot write") == 1
+        os.unlink(service.state + "/ballast")
+        service.wait(job, "succeeded")
+        assert service.curve(job)["step"] == list(range(4000))
+    finally:
+        service.close()
+        subprocess.run(["umount", "-l", service.state], capture_output=True)
+
+
+def test_at_rest_it_sleeps(service):
+    service.start()
+    time.sleep(0.5)
+
+    def switches():
+        n = 0
+        for task in os.listdir(f"/proc/{service.process.pid}/task"):
+            for line in open(f"/proc/{service.process.pid}/task/{task}/status"):
+                if line.startswith("voluntary_ctxt_switches"):
+                    n += int(line.split()[1])
+        return n
+
+    before = switches()
+    time.sleep(2)
+    assert switches() == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_moment_nothing_is_lost(service, seed):
+    import random
+    random.seed(seed)
+    service.script([[["start"], ["train", 400, 0.004, 25], ["checkpoint"], ["done", {"bpd": 1.0}]]])
+    service.start()
+    jobs = [service.submit(400), service.submit(400)]
+    for _ in range(6):
+        time.sleep(random.uniform(0.05, 0.6))
+        if random.random() < 0.5:
+            for pid in service.worker_pids():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        if random.random() < 0.7:
+            service.kill()
+            service.start()
+    for job in jobs:
+        j = service.wait(job, "succeeded", "failed", seconds=60)
+        if j["state"] == "failed":
+            assert j["error"]["class"] == "lost"  # killed three times before its first checkpoint
+            continue
+        assert service.curve(job)["step"] == list(range(400))
+
+
+def test_worker_path_is_executable():
+    assert os.access(WORKER, os.X_OK)

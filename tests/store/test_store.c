@@ -1,0 +1,608 @@
+#include "helpers.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+
+/* ---- statements */
+
+static const struct {
+        const char *name, *sql;
+} statements[] = {
+#define READ(name, sql) {#name, sql},
+#define WRITE(name, sql) {#name, sql},
+#include "store/statements.def"
+#undef READ
+#undef WRITE
+};
+
+static void every_statement_searches_by_index(void **state)
+{
+        struct fixture *f = *state;
+        char path[100];
+        sqlite3 *db;
+
+        (void)snprintf(path, sizeof path, "%s/mulund.db", f->folder);
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+        for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
+                char *sql = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", statements[i].sql);
+                sqlite3_stmt *st;
+
+                if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK)
+                        fail_msg("%s: %s", statements[i].name, sqlite3_errmsg(db));
+                while (sqlite3_step(st) == SQLITE_ROW) {
+                        const char *detail = (const char *)sqlite3_column_text(st, 3);
+
+                        if (!strncmp(detail, "SCAN", 4) || strstr(detail, "TEMP B-TREE"))
+                                fail_msg("%s: %s", statements[i].name, detail);
+                }
+                (void)sqlite3_finalize(st);
+                sqlite3_free(sql);
+        }
+        (void)sqlite3_close(db);
+}
+
+/* ---- files */
+
+static void run_sql(const struct fixture *f, const char *sql)
+{
+        char path[100];
+        sqlite3 *db;
+
+        (void)snprintf(path, sizeof path, "%s/mulund.db", f->folder);
+        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        (void)sqlite3_close(db);
+}
+
+static void opens_again_with_what_it_had(void **state)
+{
+        struct fixture *f = *state;
+        struct job_row j;
+        int64_t id = new_job(f, "kept", JOB_TRAIN, "[\"a\", \"b\"]");
+
+        fixture_close(f);
+        fixture_open(f);
+        assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+        assert_string_equal(j.name, "kept");
+        assert_int_equal(json_array_size(j.tags), 2);
+        assert_int_equal(j.state, JOB_QUEUED);
+        assert_true(isnan(j.seconds_left));
+        assert_null(j.result);
+        job_row_done(&j);
+}
+
+static void newer_schema_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        struct error err;
+
+        fixture_close(f);
+        run_sql(f, "PRAGMA user_version = 99");
+        assert_true(store_open(f->folder, &f->store, &err) < 0);
+        assert_non_null(strstr(err.text, "newer"));
+        run_sql(f, "PRAGMA user_version = 1");
+        fixture_open(f);
+}
+
+static void foreign_database_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        struct error err;
+
+        fixture_close(f);
+        run_sql(f, "PRAGMA application_id = 7");
+        assert_true(store_open(f->folder, &f->store, &err) < 0);
+        assert_non_null(strstr(err.text, "another program"));
+        f->store = NULL;
+}
+
+static void read_file(const char *path, struct buf *b)
+{
+        *b = BUF_INIT(1 << 26);
+        assert_int_equal(file_read(path, b, NULL), 0);
+}
+
+static void damaged_file_is_refused_and_left_as_it_is(void **state)
+{
+        struct fixture *f = *state;
+        struct buf whole, after;
+        char path[100];
+        struct error err;
+
+        for (int i = 0; i < 200; i++)
+                (void)new_job(f, "some", JOB_TRAIN, NULL);
+        fixture_close(f);
+        (void)snprintf(path, sizeof path, "%s/mulund.db", f->folder);
+        read_file(path, &whole);
+        for (int kind = 0; kind < 4; kind++) {
+                size_t size = kind == 0 ? 0 : kind == 1 ? whole.size / 2 : whole.size;
+                int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+                assert_int_equal(write(fd, whole.data, size), size);
+                if (kind == 2)
+                        assert_int_equal(pwrite(fd, "garbage garbage garbage", 23, 4096), 23);
+                if (kind == 3)
+                        assert_int_equal(pwrite(fd, "garbage", 7, 0), 7);
+                (void)close(fd);
+                struct buf before;
+
+                read_file(path, &before);
+                assert_true(store_open(f->folder, &f->store, &err) < 0);
+                assert_non_null(strstr(err.text, "damaged"));
+                assert_string_equal(err.path, path);
+                read_file(path, &after);
+                assert_int_equal(before.size, after.size);
+                if (before.size)
+                        assert_memory_equal(before.data, after.data, before.size);
+                buf_done(&before);
+                buf_done(&after);
+        }
+        buf_done(&whole);
+        f->store = NULL;
+}
+
+static void missing_file_beside_its_log_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        char path[100];
+        struct error err;
+        int fd;
+
+        fixture_close(f);
+        (void)snprintf(path, sizeof path, "%s/mulund.db", f->folder);
+        assert_int_equal(unlink(path), 0);
+        (void)snprintf(path, sizeof path, "%s/mulund.db-wal", f->folder);
+        fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        assert_int_equal(write(fd, "log", 3), 3);
+        (void)close(fd);
+        assert_true(store_open(f->folder, &f->store, &err) < 0);
+        assert_int_equal(access(path, F_OK), 0);
+        f->store = NULL;
+}
+
+/* ---- the writer */
+
+struct order {
+        pthread_mutex_t lock;
+        int64_t ids[1000];
+        int results[1000];
+        size_t n;
+};
+
+static void note_order(struct write *w, int r, const struct error *err _unused_)
+{
+        struct order *o = w->user;
+
+        (void)pthread_mutex_lock(&o->lock);
+        o->results[o->n] = r;
+        o->ids[o->n++] = w->ret_id;
+        (void)pthread_mutex_unlock(&o->lock);
+}
+
+static void writes_complete_in_order_and_a_failing_one_alone(void **state)
+{
+        struct fixture *f = *state;
+        static struct order o = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+        for (int i = 0; i < 1000; i++) {
+                struct write *w;
+
+                if (i % 10 == 7) {
+                        w = write_new(WRITE_JOB_TRANSITION);
+                        w->job = 100000;
+                } else {
+                        w = job_write("x", JOB_TRAIN, NULL);
+                }
+                w->done = note_order;
+                w->user = &o;
+                store_submit(f->store, w);
+        }
+        (void)new_job(f, "after all", JOB_TRAIN, NULL);
+        assert_int_equal(o.n, 1000);
+        int64_t last = 0;
+
+        for (size_t i = 0; i < o.n; i++) {
+                assert_int_equal(o.results[i], i % 10 == 7 ? -ENOENT : 0);
+                if (i % 10 == 7)
+                        continue;
+                assert_int_equal(o.ids[i], last + 1);
+                last = o.ids[i];
+        }
+}
+
+static void transition_checks_the_state_it_comes_from(void **state)
+{
+        struct fixture *f = *state;
+        struct job_row j;
+        int64_t id = new_job(f, "x", JOB_TRAIN, NULL);
+
+        assert_int_equal(transition(f, id, JOB_RUNNING, JOB_SUCCEEDED), -EAGAIN);
+        assert_int_equal(transition(f, id, JOB_QUEUED, JOB_RUNNING), 0);
+        assert_int_equal(transition(f, id, JOB_QUEUED, JOB_RUNNING), -EAGAIN);
+        assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+        assert_int_equal(j.state, JOB_RUNNING);
+        job_row_done(&j);
+}
+
+static void transition_with_events_is_one(void **state)
+{
+        struct fixture *f = *state;
+        struct job_row j;
+        int64_t id = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, id, 0);
+        struct event e = plain(EVENT_PROGRESS, 1, 10);
+        struct write *w = events_write(attempt, &e, 1);
+
+        w->job = id;
+        w->from = JOB_RUNNING; /* it is queued */
+        w->to = JOB_SUCCEEDED;
+        w->trigger = "done";
+        assert_int_equal(store_write(f->store, w, NULL, NULL), -EAGAIN);
+        assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+        assert_int_equal(j.step, 0); /* the event is undone too */
+        job_row_done(&j);
+        w = events_write(attempt, &e, 1);
+        w->job = id;
+        w->from = JOB_QUEUED;
+        w->to = JOB_SUCCEEDED;
+        w->trigger = "done";
+        w->row.result = json_pack("{s:f}", "bpd", 3.5);
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+        assert_int_equal(j.step, 10);
+        assert_int_equal(j.state, JOB_SUCCEEDED);
+        assert_true(json_real_value(json_object_get(j.result, "bpd")) == 3.5);
+        job_row_done(&j);
+}
+
+/* ---- events and curves */
+
+static int last_attempt(const struct attempt_row *a, void *user)
+{
+        *(struct attempt_row *)user = *a;
+        return 0;
+}
+
+static void duplicates_are_dropped(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, job, 0);
+        struct attempt_row a;
+        struct curve c;
+
+        assert_int_equal(send(f, attempt, plain(EVENT_START, 1, 0)), 0);
+        for (int again = 0; again < 3; again++)
+                assert_int_equal(send(f, attempt, scalars(2, 0, 100, "train/bpd", identity)), 0);
+        struct event both[] = {scalars(2, 0, 100, "train/bpd", identity), scalars(3, 100, 50, "train/bpd", identity)};
+
+        assert_int_equal(store_write(f->store, events_write(attempt, both, 2), NULL, NULL), 0);
+        assert_int_equal(reader_curve(f->reader, job, "train/bpd", 0, INT64_MAX, 1000, &c, NULL), 0);
+        assert_int_equal(c.points_total, 150);
+        curve_done(&c);
+        assert_int_equal(reader_attempts(f->reader, job, last_attempt, &a, NULL), 0);
+        assert_int_equal(a.last_seq, 3);
+}
+
+static int one_series(const struct series_row *s, void *user)
+{
+        *(struct series_row *)user = *s;
+        return 0;
+}
+
+static double negative(int64_t step)
+{
+        return -(double)step - 1;
+}
+
+static void later_attempt_supersedes_the_tail(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), first = new_attempt(f, job, 0), second;
+        struct series_row s;
+        struct curve c;
+
+        assert_int_equal(send(f, first, plain(EVENT_START, 1, 0)), 0);
+        assert_int_equal(send(f, first, scalars(2, 0, 100, "a", identity)), 0);
+        second = new_attempt(f, job, 80); /* has not said anything: hides nothing */
+        assert_int_equal(reader_curve(f->reader, job, "a", 0, INT64_MAX, 1000, &c, NULL), 0);
+        assert_int_equal(c.points_total, 100);
+        curve_done(&c);
+        assert_int_equal(send(f, second, plain(EVENT_START, 1, 50)), 0); /* from an older checkpoint than was offered */
+        assert_int_equal(reader_series(f->reader, job, one_series, &s, NULL), 0);
+        assert_int_equal(s.points, 50);
+        assert_int_equal(s.last_step, 49);
+        assert_true(s.max == 49);
+        assert_int_equal(send(f, second, scalars(2, 50, 20, "a", negative)), 0);
+        assert_int_equal(reader_curve(f->reader, job, "a", 0, INT64_MAX, 1000, &c, NULL), 0);
+        assert_int_equal(c.points_total, 70);
+        for (size_t i = 0; i < c.n; i++) {
+                assert_int_equal(c.step[i], i);
+                assert_true(c.last[i] == (i < 50 ? identity((int64_t)i) : negative((int64_t)i)));
+        }
+        curve_done(&c);
+        assert_int_equal(reader_series(f->reader, job, one_series, &s, NULL), 0);
+        assert_int_equal(s.points, 70);
+        assert_true(s.min == -70 && s.max == 49 && s.last == -70);
+}
+
+static double spiky(int64_t step)
+{
+        return step == 777 ? 1e300 : step == 778 ? -1e300 : step % 100 == 3 ? NAN : step == 1500 ? INFINITY : 1.0;
+}
+
+static void buckets_keep_spikes_and_what_is_not_a_number(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, job, 0);
+        struct series_row s;
+        struct curve c;
+        double min = 0, max = 0;
+        int64_t count = 0;
+
+        assert_int_equal(send(f, attempt, scalars(1, 0, 3000, "a", spiky)), 0);
+        assert_int_equal(reader_curve(f->reader, job, "a", 0, INT64_MAX, 100, &c, NULL), 0);
+        assert_int_equal(c.bucket_width, 32);
+        assert_true(c.n <= 100);
+        assert_int_equal(c.points_total, 3000);
+        for (size_t i = 0; i < c.n; i++) {
+                min = fmin(min, c.min[i]);
+                max = fmax(max, c.max[i]);
+                count += c.count[i];
+                assert_true(isfinite(c.mean[i]));
+        }
+        assert_true(min == -1e300 && max == 1e300 && count == 3000);
+        curve_done(&c);
+        /* alone in its bucket it is itself */
+        assert_int_equal(reader_curve(f->reader, job, "a", 103, 103, 100, &c, NULL), 0);
+        assert_int_equal(c.n, 1);
+        assert_true(isnan(c.last[0]) && isnan(c.min[0]) && isnan(c.mean[0]));
+        curve_done(&c);
+        assert_int_equal(reader_curve(f->reader, job, "a", 1500, 1500, 100, &c, NULL), 0);
+        assert_true(isinf(c.last[0]) && isnan(c.max[0]));
+        curve_done(&c);
+        assert_int_equal(reader_series(f->reader, job, one_series, &s, NULL), 0);
+        assert_true(s.min == -1e300 && s.max == 1e300);
+        assert_int_equal(reader_curve(f->reader, job, "a", 5000, 6000, 100, &c, NULL), 0);
+        assert_int_equal(c.n, 0);
+        curve_done(&c);
+        assert_int_equal(reader_curve(f->reader, job, "b", 0, 10, 100, &c, NULL), -ENOENT);
+}
+
+static double one(int64_t step _unused_)
+{
+        return 1;
+}
+
+static void equal_steps_are_all_kept_in_order(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, job, 0);
+        struct event e = scalars(1, 0, 3, "a", identity);
+        struct curve c;
+
+        e.row_step[0] = e.row_step[1] = e.row_step[2] = 5;
+        assert_int_equal(send(f, attempt, e), 0);
+        assert_int_equal(send(f, attempt, scalars(2, 5, 1, "a", one)), 0);
+        assert_int_equal(reader_curve(f->reader, job, "a", 0, INT64_MAX, 10, &c, NULL), 0);
+        assert_int_equal(c.count[0], 4);
+        assert_true(c.last[0] == 1 && c.max[0] == 2);
+        curve_done(&c);
+}
+
+static void buckets_of_the_same_question_are_the_same(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, job, 0);
+        struct curve a, b;
+
+        assert_int_equal(send(f, attempt, scalars(1, 0, 1001, "a", identity)), 0);
+        assert_int_equal(reader_curve(f->reader, job, "a", 0, INT64_MAX, 300, &a, NULL), 0);
+        assert_int_equal(send(f, attempt, scalars(2, 1001, 1, "a", identity)), 0);
+        assert_int_equal(reader_curve(f->reader, job, "a", 0, INT64_MAX, 300, &b, NULL), 0);
+        assert_int_equal(a.bucket_width, b.bucket_width);
+        assert_int_equal(a.n, b.n);
+        for (size_t i = 0; i + 1 < a.n; i++)
+                assert_true(a.step[i] == b.step[i] && a.mean[i] == b.mean[i] && a.count[i] == b.count[i]);
+        curve_done(&a);
+        curve_done(&b);
+}
+
+/* ---- artifacts, jobs, data sets */
+
+static int count_artifact(const struct artifact_row *a _unused_, void *user)
+{
+        ++*(int *)user;
+        return 0;
+}
+
+static int64_t add_artifact(struct fixture *f, int64_t attempt, int64_t seq, int64_t step)
+{
+        struct event e = plain(EVENT_ARTIFACT, seq, step);
+        char name[32];
+
+        (void)snprintf(name, sizeof name, "step-%lld.safetensors", (long long)step);
+        e.name = strdup(name);
+        e.metric = (double)step;
+        assert_int_equal(send(f, attempt, e), 0);
+        return 0;
+}
+
+static void artifacts_are_marked_before_they_go(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, job, 0);
+        struct artifact_row a;
+        struct attempt_row row;
+        struct write *w;
+        int n = 0;
+
+        for (int i = 1; i <= 3; i++)
+                (void)add_artifact(f, attempt, i, 10 * i);
+        (void)add_artifact(f, attempt, 4, 20); /* written again: one row */
+        assert_int_equal(reader_artifacts(f->reader, job, ARTIFACT_CHECKPOINT, count_artifact, &n, NULL), 0);
+        assert_int_equal(n, 3);
+        assert_int_equal(reader_attempts(f->reader, job, last_attempt, &row, NULL), 0);
+        assert_int_equal(row.checkpoints, 4);
+        assert_int_equal(reader_marked_artifact(f->reader, 0, &a, NULL), -ENOENT);
+        w = write_new(WRITE_ARTIFACT_MARK);
+        w->artifact = 1;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        assert_int_equal(reader_artifact(f->reader, 1, &a, NULL), -ENOENT);
+        assert_int_equal(reader_marked_artifact(f->reader, 0, &a, NULL), 0);
+        assert_int_equal(a.step, 10);
+        w = write_new(WRITE_ARTIFACT_REMOVE);
+        w->artifact = 1;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        assert_int_equal(reader_marked_artifact(f->reader, 0, &a, NULL), -ENOENT);
+}
+
+static void removing_a_job_removes_all_of_it(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, "[\"t\"]"), attempt = new_attempt(f, job, 0), marked;
+        struct job_row j;
+        struct write *w;
+        struct curve c;
+
+        assert_int_equal(send(f, attempt, scalars(1, 0, 100, "a", identity)), 0);
+        (void)add_artifact(f, attempt, 2, 10);
+        w = write_new(WRITE_JOB_MARK);
+        w->job = job;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), -EBUSY);
+        assert_int_equal(transition(f, job, JOB_QUEUED, JOB_CANCELLED), 0);
+        w = write_new(WRITE_JOB_MARK);
+        w->job = job;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        assert_int_equal(reader_job(f->reader, job, &j, NULL), -ENOENT);
+        assert_int_equal(reader_marked_job(f->reader, 0, &marked, NULL), 0);
+        assert_int_equal(marked, job);
+        w = write_new(WRITE_JOB_REMOVE);
+        w->job = job;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        assert_int_equal(reader_marked_job(f->reader, 0, &marked, NULL), -ENOENT);
+        assert_int_equal(reader_curve(f->reader, job, "a", 0, 100, 10, &c, NULL), -ENOENT);
+        assert_true(new_job(f, "y", JOB_TRAIN, NULL) > job); /* its id is not used again */
+}
+
+static void reopened_job_keeps_its_past(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, job, 0);
+        struct write *w = write_new(WRITE_JOB_REOPEN);
+        struct job_row j;
+
+        assert_int_equal(send(f, attempt, plain(EVENT_PROGRESS, 1, 100)), 0);
+        w->job = job;
+        w->from = JOB_FAILED;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), -EAGAIN);
+        assert_int_equal(transition(f, job, JOB_QUEUED, JOB_CANCELLED), 0);
+        w = write_new(WRITE_JOB_REOPEN);
+        w->job = job;
+        w->from = JOB_CANCELLED;
+        w->row.steps = 5000;
+        w->row.config = json_pack("{s:i}", "new", 1);
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
+        assert_true(j.state == JOB_QUEUED && j.steps == 5000 && j.attempts == 1 && j.step == 100 && j.ended_us == 0);
+        assert_non_null(json_object_get(j.config, "new"));
+        job_row_done(&j);
+}
+
+struct page {
+        int64_t ids[64];
+        size_t n;
+};
+
+static int note_job(const struct job_row *j, void *user)
+{
+        struct page *p = user;
+
+        p->ids[p->n++] = j->id;
+        return 0;
+}
+
+static size_t list(struct fixture *f, struct job_filter filter, struct page *p)
+{
+        p->n = 0;
+        assert_int_equal(reader_jobs(f->reader, &filter, note_job, p, NULL), 0);
+        return p->n;
+}
+
+static void filters_and_cursor_select_jobs(void **state)
+{
+        struct fixture *f = *state;
+        struct page p;
+
+        for (int i = 1; i <= 30; i++) {
+                char name[32];
+
+                (void)snprintf(name, sizeof name, "Run %d", i);
+                assert_int_equal(new_job(f, name, i % 3 == 0 ? JOB_EVALUATE : JOB_TRAIN, i % 2 ? "[\"odd\", \"odd\"]" : "[\"even\"]"), i);
+                if (i % 5 == 0)
+                        assert_int_equal(transition(f, i, JOB_QUEUED, JOB_CANCELLED), 0);
+        }
+        assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .limit = 10}, &p), 10);
+        assert_true(p.ids[0] == 30 && p.ids[9] == 21);
+        assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .limit = 50, .before_id = 21}, &p), 20);
+        assert_int_equal(list(f, (struct job_filter){.state = JOB_CANCELLED, .kind = -1, .limit = 50}, &p), 6);
+        assert_int_equal(list(f, (struct job_filter){.state = JOB_CANCELLED, .kind = JOB_EVALUATE, .limit = 50}, &p), 2);
+        assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = JOB_EVALUATE, .limit = 50}, &p), 10);
+        assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .tag = "odd", .limit = 50}, &p), 15);
+        assert_int_equal(list(f, (struct job_filter){.state = JOB_CANCELLED, .kind = -1, .tag = "odd", .limit = 50, .before_id = 25}, &p), 2);
+        assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .text = "run 2", .limit = 50}, &p), 11);
+        assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .text = "%", .limit = 50}, &p), 0);
+}
+
+static int count_dataset(const struct dataset_row *d _unused_, void *user)
+{
+        ++*(int *)user;
+        return 0;
+}
+
+static void data_sets_are_replaced_and_cleared(void **state)
+{
+        struct fixture *f = *state;
+        struct dataset_row d;
+        int n = 0;
+
+        for (int i = 0; i < 2; i++) {
+                struct write *w = write_new(WRITE_DATASET);
+
+                w->dataset = (struct dataset_row){.name = "photos32", .path = "/x", .format = "cifar10", .n_train = 10 + i};
+                assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        }
+        assert_int_equal(reader_dataset(f->reader, "photos32", &d, NULL), 0);
+        assert_int_equal(d.n_train, 11);
+        assert_int_equal(reader_dataset(f->reader, "other", &d, NULL), -ENOENT);
+        assert_int_equal(store_write(f->store, write_new(WRITE_DATASETS_CLEAR), NULL, NULL), 0);
+        assert_int_equal(reader_datasets(f->reader, count_dataset, &n, NULL), 0);
+        assert_int_equal(n, 0);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                FIXTURE(every_statement_searches_by_index),
+                FIXTURE(opens_again_with_what_it_had),
+                FIXTURE(newer_schema_is_refused),
+                FIXTURE(foreign_database_is_refused),
+                FIXTURE(damaged_file_is_refused_and_left_as_it_is),
+                FIXTURE(missing_file_beside_its_log_is_refused),
+                FIXTURE(writes_complete_in_order_and_a_failing_one_alone),
+                FIXTURE(transition_checks_the_state_it_comes_from),
+                FIXTURE(transition_with_events_is_one),
+                FIXTURE(duplicates_are_dropped),
+                FIXTURE(later_attempt_supersedes_the_tail),
+                FIXTURE(buckets_keep_spikes_and_what_is_not_a_number),
+                FIXTURE(equal_steps_are_all_kept_in_order),
+                FIXTURE(buckets_of_the_same_question_are_the_same),
+                FIXTURE(artifacts_are_marked_before_they_go),
+                FIXTURE(removing_a_job_removes_all_of_it),
+                FIXTURE(reopened_job_keeps_its_past),
+                FIXTURE(filters_and_cursor_select_jobs),
+                FIXTURE(data_sets_are_replaced_and_cleared),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
