@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 void response_header(struct request *r, const char *name, const char *value)
@@ -40,16 +41,43 @@ static void set(struct request *r, unsigned status, struct MHD_Response *respons
                 response_header(r, always[i][0], always[i][1]);
 }
 
+struct dump {
+        struct buf *buf;
+        int r;
+};
+
+static int dump_part(const char *data, size_t size, void *user)
+{
+        struct dump *d = user;
+
+        if (d->r >= 0)
+                d->r = buf_append(d->buf, data, size, NULL);
+        return d->r < 0 ? -1 : 0;
+}
+
+/* json_to_text may leave a part out when there is no memory for it (jansson 2.14 ignores a failure inside a key). */
+int response_dump(const json_t *v, struct buf *b)
+{
+        struct dump d = {.buf = b};
+
+        if (json_dump_callback(v, dump_part, &d, JSON_COMPACT) < 0 && d.r >= 0)
+                return -ENOMEM;
+        return MIN(d.r, 0);
+}
+
 static void set_document(struct request *r, unsigned status, const char *type, json_t *document)
 {
         static const char no_memory[] =
                 "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
                 "\"detail\":\"no memory\"}";
-        char *text = document ? json_to_text(document) : NULL;
+        _cleanup_(buf_done) struct buf b = BUF_INIT(DOCUMENT_BYTES_MAX);
+        bool whole = document && response_dump(document, &b) >= 0;
+        size_t size = b.size;
 
         json_decref(document);
-        if (text)
-                set(r, status, MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE), type, NULL);
+        if (whole)
+                set(r, status, MHD_create_response_from_buffer(size, TAKE_PTR(b.data), MHD_RESPMEM_MUST_FREE), type,
+                    NULL);
         else
                 set(r, 500,
                     MHD_create_response_from_buffer(strlen(no_memory), (void *)no_memory, MHD_RESPMEM_PERSISTENT),

@@ -146,13 +146,14 @@ static int append_curve(struct buf *b, int64_t job, const char *name, const stru
                           (json_int_t)c->bucket_width, "step", ints(c->step, c->n), "time_ms", ints(c->time_ms, c->n),
                           "count", ints(c->count, c->n), "min", reals(c->min, c->n), "max", reals(c->max, c->n), "mean",
                           reals(c->mean, c->n), "last", reals(c->last, c->n));
-        _cleanup_(freep) char *text = o ? json_to_text(o) : NULL;
         int r;
 
-        if (!text)
+        if (!o)
                 return error_set(err, -ENOMEM, NULL, "no memory for a series");
         r = b->data[b->size - 1] == '[' ? 0 : buf_append(b, ",", 1, err);
-        return r < 0 ? r : buf_append(b, text, strlen(text), err);
+        if (r >= 0)
+                r = response_dump(o, b);
+        return r < 0 ? error_set(err, r, NULL, "no room for a series") : 0;
 }
 
 static int read_curves(struct reader *reader, const struct question *q, struct buf *b, struct error *err)

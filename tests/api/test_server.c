@@ -460,6 +460,8 @@ int main(int argc, char **argv)
         settings.store = f.store;
         if (server_new(&settings, &server, &err) < 0) {
                 (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
+                (void)reader_close(f.reader);
+                (void)store_close(f.store);
                 return 1;
         }
         (void)printf("{\"port\": %d}\n", server_port(server));
