@@ -379,8 +379,8 @@ static json_t *do_end(struct fake *f, const json_t *o)
         while (strcmp(job_state_names[w->to], text_of(o, "state")) != 0)
                 w->to++;
         w->trigger = "end";
-        w->row.result = json_incref(json_object_get(o, "result"));
-        w->row.error = json_incref(json_object_get(o, "error"));
+        w->row.result = json_deep_copy(json_object_get(o, "result")); /* nothing is shared with the writer */
+        w->row.error = json_deep_copy(json_object_get(o, "error"));
         w->time_us = w->row.ended_us = clock_wall_us();
         r = store_write(f->store, w, NULL, &err);
         return ok_or(r, &err);
