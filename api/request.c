@@ -58,6 +58,7 @@ struct request *request_free(struct request *r)
                 MHD_destroy_response(r->response);
         if (r->reader)
                 server_put_reader(r->server, r->reader);
+        server_release(r->server, r->held_bytes);
         free(r);
         return NULL;
 }

@@ -33,6 +33,7 @@ struct request {
         struct reader *reader;
 
         struct MHD_Response *response;
+        size_t held_bytes; /* the answer's memory, counted until it is sent */
         unsigned status;
 
         struct pending *pending; /* while the daemon is asked */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define PROBLEM_BYTES ((size_t)16 << 10) /* no problem document is longer */
 #define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
 
@@ -65,24 +66,35 @@ int response_dump(const json_t *v, struct buf *b)
         return MIN(d.r, 0);
 }
 
+/* Makes the buffer's memory the answer's body. Problems are small and always find room. */
+static void set_buffer(struct request *r, unsigned status, const char *type, struct buf *b)
+{
+        size_t size = b->size;
+        bool counted = size > PROBLEM_BYTES && !r->held_bytes;
+
+        if (counted && !server_hold(r->server, size)) {
+                problem(r, PROBLEM_BUSY, "ask again when others have read their answers");
+                response_header(r, "Retry-After", "10");
+                return;
+        }
+        r->held_bytes += counted ? size : 0;
+        set(r, status, MHD_create_response_from_buffer(size, TAKE_PTR(b->data), MHD_RESPMEM_MUST_FREE), type, NULL);
+        response_header(r, "Cache-Control", "no-store");
+}
+
 static void set_document(struct request *r, unsigned status, const char *type, json_t *document)
 {
-        static const char no_memory[] =
-                "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
-                "\"detail\":\"no memory\"}";
+        static char no_memory[] = "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
+                                  "\"detail\":\"no memory\"}";
         _cleanup_(buf_done) struct buf b = BUF_INIT(DOCUMENT_BYTES_MAX);
         bool whole = document && response_dump(document, &b) >= 0;
-        size_t size = b.size;
 
         json_decref(document);
         if (whole)
-                set(r, status, MHD_create_response_from_buffer(size, TAKE_PTR(b.data), MHD_RESPMEM_MUST_FREE), type,
-                    NULL);
+                set_buffer(r, status, type, &b);
         else
-                set(r, 500,
-                    MHD_create_response_from_buffer(strlen(no_memory), (void *)no_memory, MHD_RESPMEM_PERSISTENT),
+                set(r, 500, MHD_create_response_from_buffer(strlen(no_memory), no_memory, MHD_RESPMEM_PERSISTENT),
                     "application/problem+json", NULL);
-        response_header(r, "Cache-Control", "no-store");
 }
 
 void response_json(struct request *r, unsigned status, json_t *document)
@@ -97,12 +109,15 @@ void response_problem(struct request *r, unsigned status, json_t *document)
 
 void response_text(struct request *r, const char *type, struct buf *b)
 {
-        size_t size = b->size;
-        char *data = TAKE_PTR(b->data);
-
+        if (b->size)
+                set_buffer(r, 200, type, b);
+        else
+                response_empty(r, 200);
+        if (!b->size) {
+                response_header(r, "Content-Type", type);
+                response_header(r, "Cache-Control", "no-store");
+        }
         buf_done(b);
-        set(r, 200, MHD_create_response_from_buffer(size, data ? data : strdup(""), MHD_RESPMEM_MUST_FREE), type, NULL);
-        response_header(r, "Cache-Control", "no-store");
 }
 
 void response_empty(struct request *r, unsigned status)

@@ -24,6 +24,7 @@
 #define BODY_TIME_US (60 * US_PER_S)       /* a body that takes longer is not waited for */
 #define BODY_DROP_MAX ((int64_t)256 << 20) /* so much of an unwanted body is read, so that its answer arrives */
 #define STOP_WAIT_S 2
+#define HELD_BYTES_MAX ((size_t)192 << 20) /* of answers that clients do not read */
 #define BODY_BYTES_DEFAULT ((size_t)1 << 20)
 
 /* ---- readers */
@@ -52,6 +53,29 @@ void server_put_reader(struct server *s, struct reader *reader)
         (void)pthread_mutex_unlock(&s->lock);
         if (reader)
                 (void)reader_close(reader);
+}
+
+/* ---- memory of answers */
+
+bool server_hold(struct server *s, size_t bytes)
+{
+        bool fits;
+
+        (void)pthread_mutex_lock(&s->lock);
+        fits = s->held_bytes + bytes <= HELD_BYTES_MAX;
+        if (fits)
+                s->held_bytes += bytes;
+        (void)pthread_mutex_unlock(&s->lock);
+        return fits;
+}
+
+void server_release(struct server *s, size_t bytes)
+{
+        if (!bytes)
+                return;
+        (void)pthread_mutex_lock(&s->lock);
+        s->held_bytes -= bytes;
+        (void)pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- checks before a handler, from the headers alone */
