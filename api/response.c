@@ -42,28 +42,11 @@ static void set(struct request *r, unsigned status, struct MHD_Response *respons
                 response_header(r, always[i][0], always[i][1]);
 }
 
-struct dump {
-        struct buf *buf;
-        int r;
-};
-
-static int dump_part(const char *data, size_t size, void *user)
-{
-        struct dump *d = user;
-
-        if (d->r >= 0)
-                d->r = buf_append(d->buf, data, size, NULL);
-        return d->r < 0 ? -1 : 0;
-}
-
-/* json_to_text may leave a part out when there is no memory for it (jansson 2.14 ignores a failure inside a key). */
 int response_dump(const json_t *v, struct buf *b)
 {
-        struct dump d = {.buf = b};
+        _cleanup_(freep) char *text = json_to_text(v);
 
-        if (json_dump_callback(v, dump_part, &d, JSON_COMPACT) < 0 && d.r >= 0)
-                return -ENOMEM;
-        return MIN(d.r, 0);
+        return text ? buf_append(b, text, strlen(text), NULL) : -ENOMEM;
 }
 
 /* Makes the buffer's memory the answer's body. Problems are small and always find room. */

@@ -17,7 +17,7 @@ void response_text(struct request *r, const char *type, struct buf *b); /* takes
 void response_empty(struct request *r, unsigned status);
 void response_header(struct request *r, const char *name, const char *value);
 
-/* Appends a document's text: -E2BIG past the buffer's ceiling, -ENOMEM; part of it may be there then. */
+/* Appends a document's text: -E2BIG past the buffer's ceiling, -ENOMEM. */
 int response_dump(const json_t *v, struct buf *b);
 
 struct file_answer {

@@ -116,7 +116,8 @@ int json_get_real(const json_t *o, const char *pointer, const char *key, bool al
         if (!v)
                 return 0;
         if (!json_to_real(v, &d) || (!allow_nonfinite && !isfinite(d)))
-                return wrong(pointer, key, err, allow_nonfinite ? "a number, \"NaN\", \"Infinity\" or \"-Infinity\"" : "a number");
+                return wrong(pointer, key, err,
+                             allow_nonfinite ? "a number, \"NaN\", \"Infinity\" or \"-Infinity\"" : "a number");
         *ret = d;
         return 1;
 }
@@ -184,7 +185,93 @@ json_t *json_from_time(int64_t wall_us)
         return wall_us ? json_string(clock_rfc3339(wall_us, buf)) : json_null();
 }
 
+/* The shortest of 15, 16, 17 digits that reads back as the same number, with a point or exponent so that it stays a
+ * real: -13.3, never -13.300000000000001. */
+static int write_real(double v, struct buf *b)
+{
+        char text[32];
+
+        for (int digits = 15; digits <= 17; digits++) {
+                (void)snprintf(text, sizeof text, "%.*g", digits, v);
+                if (strtod(text, NULL) == v)
+                        break;
+        }
+        return buf_printf(b, NULL, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
+}
+
+static int write_string(const char *s, size_t size, struct buf *b)
+{
+        json_t *v = json_stringn(s, size);
+        char *text = v ? json_dumps(v, JSON_ENCODE_ANY) : NULL;
+        int r = text ? buf_append(b, text, strlen(text), NULL) : -1;
+
+        free(text);
+        json_decref(v);
+        return r;
+}
+
+static int write_value(const json_t *v, struct buf *b);
+
+static int write_object(const json_t *v, struct buf *b)
+{
+        const char *key, *comma = "";
+        json_t *member;
+        int r = buf_printf(b, NULL, "{");
+
+        json_object_foreach((json_t *)v, key, member)
+        {
+                r = r < 0 ? r : buf_printf(b, NULL, "%s", comma);
+                r = r < 0 ? r : write_string(key, strlen(key), b);
+                r = r < 0 ? r : buf_printf(b, NULL, ":");
+                r = r < 0 ? r : write_value(member, b);
+                comma = ",";
+        }
+        return r < 0 ? r : buf_printf(b, NULL, "}");
+}
+
+static int write_array(const json_t *v, struct buf *b)
+{
+        json_t *member;
+        size_t i;
+        int r = buf_printf(b, NULL, "[");
+
+        json_array_foreach((json_t *)v, i, member)
+        {
+                r = r < 0 ? r : buf_printf(b, NULL, "%s", i ? "," : "");
+                r = r < 0 ? r : write_value(member, b);
+        }
+        return r < 0 ? r : buf_printf(b, NULL, "]");
+}
+
+static int write_value(const json_t *v, struct buf *b)
+{
+        switch (json_typeof(v)) {
+        case JSON_OBJECT:
+                return write_object(v, b);
+        case JSON_ARRAY:
+                return write_array(v, b);
+        case JSON_STRING:
+                return write_string(json_string_value(v), json_string_length(v), b);
+        case JSON_INTEGER:
+                return buf_printf(b, NULL, "%lld", (long long)json_integer_value(v));
+        case JSON_REAL:
+                return write_real(json_real_value(v), b);
+        case JSON_TRUE:
+                return buf_printf(b, NULL, "true");
+        case JSON_FALSE:
+                return buf_printf(b, NULL, "false");
+        default:
+                return buf_printf(b, NULL, "null");
+        }
+}
+
 char *json_to_text(const json_t *v)
 {
-        return json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+        struct buf b = BUF_INIT(SIZE_MAX / 4);
+
+        if (write_value(v, &b) < 0) {
+                buf_done(&b);
+                return NULL;
+        }
+        return b.data; /* NUL-terminated, as every buf */
 }

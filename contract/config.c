@@ -317,34 +317,38 @@ int config_check(const struct config *c, struct errors *errs)
         bool vdm = c->vdm_type == VDM_VDM;
         const struct {
                 bool wrong;
+                int code;
                 const char *pointer, *text;
         } checks[] = {
-                {c->sm_n_embd % 32 != 0, "/model/sm_n_embd", "is not a multiple of 32 (the norms have 32 groups)"},
-                {c->gamma_min >= c->gamma_max, "/model/gamma_max", "is not above gamma_min"},
-                {vdm && !(schedules_vdm >> c->gamma_type & 1), "/model/gamma_type",
+                {c->sm_n_embd % 32 != 0, -EINVAL, "/model/sm_n_embd",
+                 "is not a multiple of 32 (the norms have 32 groups)"},
+                {c->gamma_min >= c->gamma_max, -EINVAL, "/model/gamma_max", "is not above gamma_min"},
+                {vdm && !(schedules_vdm >> c->gamma_type & 1), -EINVAL, "/model/gamma_type",
                  "vdm has the schedules learnable_nnet, learnable_scalar, fixed"},
-                {!vdm && !(schedules_mulan >> c->gamma_type & 1), "/model/gamma_type",
+                {!vdm && !(schedules_mulan >> c->gamma_type & 1), -EINVAL, "/model/gamma_type",
                  "mulan has the schedules poly_fixedend, learnable_nnet, linear"},
-                {vdm && c->unet_type == UNET_LDM, "/model/unet_type",
+                {vdm && c->unet_type == UNET_LDM, -EINVAL, "/model/unet_type",
                  "vdm has one time an image; ldm takes one a pixel"},
-                {!vdm && c->unet_type == UNET_LDM, "/model/unet_type", "ldm is not computed in this release; vdm is"},
-                {!vdm && c->encoder == ENCODER_CNN, "/model/encoder", "cnn is not computed in this release; unet is"},
-                {!vdm && c->latent_type == LATENT_GUMBEL, "/model/latent_type",
+                {!vdm && c->unet_type == UNET_LDM, -ENOTSUP, "/model/unet_type",
+                 "ldm is not computed in this release; vdm is"},
+                {!vdm && c->encoder == ENCODER_CNN, -ENOTSUP, "/model/encoder",
+                 "cnn is not computed in this release; unet is"},
+                {!vdm && c->latent_type == LATENT_GUMBEL, -ENOTSUP, "/model/latent_type",
                  "gumbel is not computed in this release; topk is"},
-                {!vdm && c->latent_type == LATENT_GAUSSIAN, "/model/latent_type",
+                {!vdm && c->latent_type == LATENT_GAUSSIAN, -ENOTSUP, "/model/latent_type",
                  "gaussian is not computed in this release; topk is"},
-                {!vdm && c->latent_type == LATENT_TOPK && c->latent_k > c->latent_size, "/model/latent_k",
+                {!vdm && c->latent_type == LATENT_TOPK && c->latent_k > c->latent_size, -EINVAL, "/model/latent_k",
                  "is above latent_size"},
-                {c->vdm_type == VDM_MULAN_VELOCITY && c->sm_n_timesteps > 0, "/model/sm_n_timesteps",
+                {c->vdm_type == VDM_MULAN_VELOCITY && c->sm_n_timesteps > 0, -EINVAL, "/model/sm_n_timesteps",
                  "mulan_velocity has continuous time only: 0"},
-                {c->lr_decay && c->num_steps_lr_warmup >= c->num_steps_train, "/training/num_steps_lr_warmup",
+                {c->lr_decay && c->num_steps_lr_warmup >= c->num_steps_train, -EINVAL, "/training/num_steps_lr_warmup",
                  "with lr_decay the warm-up ends before num_steps_train"},
         };
         int r = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(checks); i++)
                 if (checks[i].wrong)
-                        r = errors_add(errs, -EINVAL, checks[i].pointer, "%s", checks[i].text);
+                        r = errors_add(errs, checks[i].code, checks[i].pointer, "%s", checks[i].text);
         return r;
 }
 

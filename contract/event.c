@@ -280,40 +280,21 @@ static int parse_line(const char *line, size_t size, json_t **ret, struct error 
         return 0;
 }
 
-struct line {
-        struct buf *buf;
-        size_t start;
-        int r;
-        struct error *err;
-};
-
-/* jansson 2.14 goes on after a failure inside an object's key, so the first one is kept here. */
-static int append_part(const char *data, size_t size, void *user)
-{
-        struct line *line = user;
-        size_t n = line->buf->size - line->start + size;
-
-        if (line->r >= 0 && n > EVENT_LINE_MAX)
-                line->r = error_set(line->err, -E2BIG, NULL, "a line of more than %zu bytes", EVENT_LINE_MAX);
-        if (line->r >= 0)
-                line->r = buf_append(line->buf, data, size, line->err);
-        return line->r < 0 ? -1 : 0;
-}
-
 static int append_line(const json_t *o, struct buf *b, struct error *err)
 {
-        struct line line = {.buf = b, .start = b->size, .err = err};
-        int r = json_dump_callback(o, append_part, &line, JSON_COMPACT);
+        _cleanup_(freep) char *text = json_to_text(o);
+        size_t n = text ? strlen(text) : 0;
+        int r;
 
-        if (line.r >= 0 && r < 0)
-                line.r = error_set(err, -ENOMEM, NULL, "no memory for a line");
-        if (line.r >= 0)
-                line.r = buf_append(b, "\n", 1, err);
-        if (line.r < 0 && b->data) {
-                b->size = line.start;
-                b->data[b->size] = 0;
-        }
-        return MIN(line.r, 0);
+        if (!text)
+                return error_set(err, -ENOMEM, NULL, "no memory for a line");
+        if (n > EVENT_LINE_MAX)
+                return error_set(err, -E2BIG, NULL, "a line of %zu bytes; at most %zu", n, EVENT_LINE_MAX);
+        r = buf_reserve(b, n + 1, err);
+        if (r < 0)
+                return r;
+        (void)buf_append(b, text, n, err);
+        return buf_append(b, "\n", 1, err);
 }
 
 /* ---- scalars */

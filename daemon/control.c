@@ -346,12 +346,7 @@ static void op_stop(struct op *op)
 
         log_info("told to stop: workers write their checkpoints and end");
         op_answer(op, 0, 0, JOB_QUEUED, NULL);
-        d->stopping = true;
-        for (struct worker *w = d->workers, *next; w; w = next) {
-                next = w->next;
-                worker_stop(w);
-        }
-        daemon_check_stopped(d);
+        daemon_stop(d);
 }
 
 /* ---- the door */

@@ -112,6 +112,30 @@ static void on_quit_timer(void *user)
         loop_quit(d->loop);
 }
 
+static void on_stop_timer(void *user)
+{
+        struct daemon *d = user;
+
+        d->stop_timer = NULL;
+        log_error("not everything could be written in time: the next start goes on from the workers' spools");
+        loop_quit(d->loop);
+}
+
+void daemon_stop(struct daemon *d)
+{
+        if (d->stopping)
+                return;
+        d->stopping = true;
+        for (struct worker *w = d->workers, *next; w; w = next) {
+                next = w->next;
+                worker_stop(w);
+        }
+        /* a disk that stays full must not keep it alive */
+        (void)loop_add_timer(d->loop, clock_monotonic_us() + d->settings.stop_timeout_us + 5 * US_PER_S, on_stop_timer, d,
+                             &d->stop_timer, NULL);
+        daemon_check_stopped(d);
+}
+
 void daemon_check_stopped(struct daemon *d)
 {
         if (!d->stopping || d->workers || d->devices[0].users || d->quit_timer)

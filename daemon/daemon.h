@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 struct channel;
+struct estimates;
 struct helper;
 struct removal;
 
@@ -42,11 +43,12 @@ struct daemon {
         bool stopping;            /* control.stop: no new work, workers come to their end */
         bool disk_failing;        /* said so in the log */
         bool waiting_said;        /* a job waits for a data set: said so in the log */
-        struct source *schedule_timer, *quit_timer;
+        struct source *schedule_timer, *quit_timer, *stop_timer;
 
         struct control control;
         pthread_mutex_t control_lock; /* of the two below, which HTTP threads touch */
         bool control_closed;
+        struct estimates *estimates; /* submit.c */
         struct op *ops; /* operations that are not answered yet */
 };
 
@@ -57,6 +59,8 @@ void daemon_schedule(struct daemon *d);
 void daemon_job_settled(struct daemon *d, struct job *j);
 /* Logs the first failure of a row of them, and that they ended. */
 void daemon_note_write(struct daemon *d, int r, const struct error *err);
+/* Begins to stop: workers are told, nothing new begins. */
+void daemon_stop(struct daemon *d);
 /* While stopping: ends the loop when the last worker is gone. */
 void daemon_check_stopped(struct daemon *d);
 const struct dataset *daemon_dataset(const struct daemon *d, const char *name);
@@ -72,6 +76,9 @@ void control_end(struct daemon *d);
 void control_job_settled(struct daemon *d, struct job *j);
 /* A submission on its way names this checkpoint. */
 bool control_pins(struct daemon *d, int64_t job, int64_t step);
+
+/* submit.c */
+void estimates_done(struct daemon *d);
 
 /* recover.c: jobs and workers of the daemon before. */
 int recover(struct daemon *d, struct error *err);

@@ -63,8 +63,8 @@ static int keep(struct daemon *d, struct dataset *s, struct error *err)
         if (!w)
                 return error_set(err, -ENOMEM, NULL, "no memory");
         w->dataset = s->row;
+        s->available = true; /* jobs may use it even when a full disk keeps it off the list */
         r = store_write(d->store, w, NULL, err);
-        s->available = r >= 0;
         if (r >= 0)
                 log_info("data set %s: %s, %lld images to train on, %lld to test on, in %s", s->row.name, s->row.format,
                          (long long)s->row.n_train, (long long)s->row.n_test, s->row.path);
@@ -85,7 +85,8 @@ static void on_described(void *user, int r, int status, const struct buf *output
         if (r >= 0)
                 r = keep(all.daemon, s, &err);
         if (r < 0)
-                log_error("data set %s (%s) is not available: %s%s%s", s->row.name, s->row.path, err.path, err.path[0] ? ": " : "", err.text);
+                log_error("data set %s (%s) is not %s: %s%s%s", s->row.name, s->row.path, s->available ? "listed" : "available",
+                          err.path, err.path[0] ? ": " : "", err.text);
         all.running--;
         start_more();
 }
@@ -121,7 +122,8 @@ int datasets_describe(struct daemon *d, struct error *err)
         int r = clear ? store_write(d->store, clear, NULL, err) : error_set(err, -ENOMEM, NULL, "no memory");
 
         if (r < 0)
-                return r;
+                log_error("the list of data sets cannot be renewed: %s", err->text);
+        r = 0;
         d->n_datasets = d->settings.n_datasets;
         for (size_t i = 0; i < d->n_datasets; i++) {
                 (void)snprintf(d->datasets[i].row.name, sizeof d->datasets[i].row.name, "%s", d->settings.datasets[i].name);

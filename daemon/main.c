@@ -9,12 +9,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
+#define CEPH_SUPER_MAGIC 0x00c36400 /* not in older headers */
 #define DRAIN_US (500 * US_PER_MS) /* of a SIGTERM's second */
 
 static void on_term(void *user, int signal)
@@ -52,6 +55,21 @@ static int lock_state(const char *state, int *ret_fd, struct error *err)
         return 0;
 }
 
+/* SQLite's log needs memory that processes share, and locks that hold. */
+static int check_file_system(const char *state, struct error *err)
+{
+        static const long remote[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC, AFS_SUPER_MAGIC,
+                                      CODA_SUPER_MAGIC, V9FS_MAGIC, CEPH_SUPER_MAGIC};
+        struct statfs st;
+
+        if (statfs(state, &st) < 0)
+                return error_set(err, -errno, state, "its file system is unknown: %s", strerror(errno));
+        for (size_t i = 0; i < ARRAY_LEN(remote); i++)
+                if ((unsigned long)st.f_type == (unsigned long)remote[i])
+                        return error_set(err, -EXDEV, state, "the state is on a network file system: give --state on a local disk");
+        return 0;
+}
+
 static int open_state(struct daemon *d, int *ret_lock, struct error *err)
 {
         struct settings *s = &d->settings;
@@ -69,11 +87,25 @@ static int open_state(struct daemon *d, int *ret_lock, struct error *err)
                                  sizeof d->socket - strlen("/worker.sock") - 1);
         if (access(s->state, R_OK | W_OK | X_OK) < 0)
                 return error_set(err, -errno, s->state, "the state folder cannot be used: %s", strerror(errno));
-        r = lock_state(s->state, ret_lock, err);
+        r = check_file_system(s->state, err);
+        if (r >= 0)
+                r = lock_state(s->state, ret_lock, err);
         if (r < 0)
                 return r;
         (void)snprintf(jobs, sizeof jobs, "%.*s/jobs", (int)sizeof jobs - 8, s->state);
         return file_make_folder(jobs, err);
+}
+
+static int check_folder(const char *path, const char *option, bool given, struct error *err)
+{
+        struct stat st;
+
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+                return 0;
+        if (given)
+                return error_set(err, -ENOTDIR, path, "%s: there is no such folder", option);
+        log_warning("%s: there is no such folder: give %s DIR", path, option);
+        return 0;
 }
 
 static int check_worker(const struct settings *s, struct error *err)
@@ -122,6 +154,10 @@ static int start(struct daemon *d, int *ret_lock, struct error *err)
         if (r >= 0)
                 r = check_worker(&d->settings, err);
         if (r >= 0)
+                r = check_folder(d->settings.web, "--web", d->settings.web_given, err);
+        if (r >= 0)
+                r = check_folder(d->settings.configs, "--configs", d->settings.configs_given, err);
+        if (r >= 0)
                 r = store_open(d->settings.state, &d->store, err);
         if (r >= 0)
                 r = reader_open(d->store, &d->reader, err);
@@ -149,6 +185,8 @@ static void drain(struct daemon *d)
 
         d->stopping = true; /* nothing new begins */
         d->quit_timer = loop_remove(d->loop, d->quit_timer);
+        d->stop_timer = loop_remove(d->loop, d->stop_timer);
+        d->schedule_timer = loop_remove(d->loop, d->schedule_timer);
         if (!d->commits || loop_add_timer(d->loop, clock_monotonic_us() + DRAIN_US, on_drained, d, &timer, &err) < 0)
                 return;
         d->draining = true;
@@ -172,6 +210,7 @@ static void stop(struct daemon *d)
         d->store = store_close(d->store);
         retention_done(d);
         queue_done(&d->queue);
+        estimates_done(d);
         d->loop = loop_free(d->loop);
 }
 

@@ -191,6 +191,8 @@ int settings_parse(int argc, char **argv, struct settings *ret, struct error *er
         }
         if (!s->worker[0])
                 default_worker(s);
+        s->web_given = s->web[0];
+        s->configs_given = s->configs[0];
         if (!s->web[0])
                 default_folder(MULUND_WEB_INSTALLED, MULUND_WEB_SOURCE, s->web);
         if (!s->configs[0])

@@ -17,7 +17,7 @@ struct settings {
                 char name[65];
                 char path[PATH_MAX];
         } datasets[DATASETS_MAX];
-        bool help, version;
+        bool help, version, web_given, configs_given;
         int64_t stop_timeout_us; /* environment MULUND_STOP_TIMEOUT_MS, for tests */
         int64_t retry_us;        /* environment MULUND_RETRY_MS, for tests */
 };

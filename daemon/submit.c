@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define ESTIMATE_TIMEOUT_US (30 * US_PER_S)
+#define ESTIMATES_MAX 2
 
 /* ---- checkpoints */
 
@@ -197,34 +198,95 @@ static int read_estimate(const struct buf *output, int status, int64_t *ret, str
         return r > 0 ? 0 : error_set(err, -EIO, NULL, "the memory that it needs is unknown: the worker's estimate has no bytes");
 }
 
+/* Estimates take a process: few at a time, and the same question once. */
+struct estimates {
+        int running;
+        struct op *waiting; /* by next_waiting */
+        size_t next;
+        struct known {
+                char *key;
+                int64_t bytes;
+        } known[32];
+};
+
+static struct estimates *estimates(struct daemon *d)
+{
+        if (!d->estimates)
+                d->estimates = calloc(1, sizeof *d->estimates);
+        return d->estimates;
+}
+
+void estimates_done(struct daemon *d)
+{
+        if (!d->estimates)
+                return;
+        for (size_t i = 0; i < ARRAY_LEN(d->estimates->known); i++)
+                free(d->estimates->known[i].key);
+        free(d->estimates);
+        d->estimates = NULL;
+}
+
+/* What the memory depends on: the kind, and the configuration without its seeds. */
+static char *estimate_key(const struct op *op)
+{
+        static const char *const sections[] = {"training", "evaluation", "sampling"};
+        _cleanup_json_ json_t *o = json_deep_copy(op->config);
+        _cleanup_(freep) char *text = NULL;
+        char *key = NULL;
+
+        for (size_t i = 0; o && i < ARRAY_LEN(sections); i++)
+                (void)json_object_del(json_object_get(o, sections[i]), "seed");
+        text = o ? json_to_text(o) : NULL;
+        if (!text || asprintf(&key, "%s%s", job_kind_names[op->submission->kind], text) < 0)
+                return NULL;
+        return key;
+}
+
+static void check_memory(struct op *op, int64_t bytes)
+{
+        int64_t available = memory_available(op->daemon);
+        struct errors errs = {0};
+
+        if (bytes <= available) {
+                store_job(op);
+                return;
+        }
+        (void)errors_add(&errs, -EINVAL, "/model", "it needs %lld bytes of memory (%.1f GiB), this machine has %lld available (%.1f GiB)",
+                         (long long)bytes, (double)bytes / 0x1p30, (long long)available, (double)available / 0x1p30);
+        op_answer(op, -EINVAL, 0, JOB_QUEUED, &errs);
+}
+
+static void start_estimate(struct op *op);
+
 static void on_estimate(void *user, int r, int status, const struct buf *output, const struct error *why)
 {
-        struct op *op = user;
-        struct errors errs = {0};
-        int64_t bytes = 0, available;
+        struct op *op = user, *next;
+        struct estimates *e = estimates(op->daemon);
+        int64_t bytes = 0;
         struct error err;
 
         op->helper = NULL;
+        e->running--;
         if (r < 0)
                 r = error_set(&err, -EIO, NULL, "the memory that it needs is unknown: %s", why->text);
         else
                 r = read_estimate(output, status, &bytes, &err);
+        while ((next = e->waiting) && e->running < ESTIMATES_MAX) {
+                e->waiting = next->next_waiting;
+                start_estimate(next);
+        }
         if (r < 0) {
                 log_error("a submission fails: %s", err.text);
                 op_fail(op, JOB_QUEUED, &err);
                 return;
         }
-        available = memory_available(op->daemon);
-        if (bytes > available) {
-                (void)errors_add(&errs, -EINVAL, "/model", "it needs %lld bytes of memory (%.1f GiB), this machine has %lld available (%.1f GiB)",
-                                 (long long)bytes, (double)bytes / 0x1p30, (long long)available, (double)available / 0x1p30);
-                op_answer(op, -EINVAL, 0, JOB_QUEUED, &errs);
-                return;
-        }
-        store_job(op);
+        free(e->known[e->next].key);
+        e->known[e->next] = (struct known){estimate_key(op), bytes};
+        e->next = (e->next + 1) % ARRAY_LEN(e->known);
+        check_memory(op, bytes);
 }
 
-static void estimate(struct op *op)
+static void start_estimate(struct op *op)
 {
         char *worker = op->daemon->settings.worker;
         char kind[16], *argv[] = {worker, (char[]){"--estimate"}, kind, NULL};
@@ -235,12 +297,40 @@ static void estimate(struct op *op)
         (void)snprintf(kind, sizeof kind, "%s", job_kind_names[op->submission->kind]);
         r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op, &op->helper, &err)
                  : error_set(&err, -ENOMEM, NULL, "no memory");
-
-        if (r < 0) {
-                log_error("a submission fails: the worker's estimate: %s", err.text);
-                err.code = -EIO;
-                op_fail(op, JOB_QUEUED, &err);
+        if (r >= 0) {
+                estimates(op->daemon)->running++;
+                return;
         }
+        log_error("a submission fails: the worker's estimate: %s", err.text);
+        err.code = -EIO;
+        op_fail(op, JOB_QUEUED, &err);
+}
+
+static void estimate(struct op *op)
+{
+        struct estimates *e = estimates(op->daemon);
+        _cleanup_(freep) char *key = estimate_key(op);
+        struct op **at;
+        struct error err;
+
+        if (!e || !key) {
+                (void)error_set(&err, -ENOMEM, NULL, "no memory for a submission");
+                op_fail(op, JOB_QUEUED, &err);
+                return;
+        }
+        for (size_t i = 0; i < ARRAY_LEN(e->known); i++)
+                if (e->known[i].key && !strcmp(e->known[i].key, key)) {
+                        check_memory(op, e->known[i].bytes);
+                        return;
+                }
+        if (e->running < ESTIMATES_MAX) {
+                start_estimate(op);
+                return;
+        }
+        for (at = &e->waiting; *at; at = &(*at)->next_waiting)
+                ;
+        op->next_waiting = NULL;
+        *at = op;
 }
 
 /* ---- evaluations and samplings */

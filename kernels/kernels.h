@@ -38,10 +38,10 @@ struct device_settings {
 struct step_state {
         uint32_t seed;
         uint32_t padding;
-        int64_t step;          /* number of updates before this one; the counter's step */
+        int64_t step; /* number of updates before this one; the counter's step */
         float learning_rate;
-        float m_correction;    /* 1 / (1 - b1^(step + 1)) */
-        float v_correction;    /* 1 / (1 - b2^(step + 1)) */
+        float m_correction; /* 1 / (1 - b1^(step + 1)) */
+        float v_correction; /* 1 / (1 - b2^(step + 1)) */
         float padding2;
 };
 
@@ -115,7 +115,7 @@ struct dense_backward_data_args {
 struct dense_backward_weights_args {
         struct dense *dense;
         const void *x, *dy;
-        float *dw, *db; /* db or NULL */
+        float *dw, *db;  /* db or NULL */
         bool accumulate; /* both */
         void *workspace;
 };
@@ -135,8 +135,8 @@ struct dropout {
 
 struct norm_forward_args {
         struct norm *norm;
-        const void *a, *b;   /* [n_images, pixels, c_a], [.., c_b]; b NULL when c_b is 0 */
-        const float *addend; /* [n_images, c] or NULL: added to every pixel before the norm */
+        const void *a, *b;         /* [n_images, pixels, c_a], [.., c_b]; b NULL when c_b is 0 */
+        const float *addend;       /* [n_images, c] or NULL: added to every pixel before the norm */
         const float *scale, *bias; /* [c] */
         bool swish;
         const struct dropout *dropout; /* or NULL */
@@ -151,10 +151,10 @@ struct norm_backward_args {
         const float *addend, *scale, *bias, *stats;
         bool swish;
         const struct dropout *dropout;
-        void *da, *db;                 /* db NULL when c_b is 0 */
+        void *da, *db; /* db NULL when c_b is 0 */
         bool accumulate_a, accumulate_b;
-        float *dscale, *dbias;         /* [c] or both NULL (gradient of inputs only) */
-        float *daddend;                /* [n_images, c] or NULL: sum over pixels of dx; what conv1's bias and condition need */
+        float *dscale, *dbias; /* [c] or both NULL (gradient of inputs only) */
+        float *daddend;        /* [n_images, c] or NULL: sum over pixels of dx; what conv1's bias and condition need */
         void *workspace;
 };
 
@@ -192,7 +192,8 @@ struct time_embedding_backward_args {
         int64_t dy_stride;
         float *dg; /* [m] */
 };
-/* y[i] = [z_0 z_1 z_2, sin .., cos ..], 15 channels, of pixel i. The argument 2 pi 2^k z reaches 800: reduce it exactly. */
+/* y[i] = [z_0 z_1 z_2, sin .., cos ..], 15 channels, of pixel i. The argument 2 pi 2^k z reaches 800: reduce it
+ * exactly. */
 struct fourier_forward_args {
         int64_t n_pixels;
         const float *z; /* [n_pixels, 3] */
@@ -311,8 +312,8 @@ struct monotone_out_backward_args {
         bool accumulate;      /* dw, db */
 };
 
-/* ---- the latent. Spec 3. topk: y = logits + noise, centred; soft = y / |y|; hard = y >= its k-th largest (ties count);
- * e = (hard - soft) + soft, straight through. KL of softmax(logits) to the uniform. noise: raw gamma variates
+/* ---- the latent. Spec 3. topk: y = logits + noise, centred; soft = y / |y|; hard = y >= its k-th largest (ties
+ * count); e = (hard - soft) + soft, straight through. KL of softmax(logits) to the uniform. noise: raw gamma variates
  * [10, m, n] (sum_of_gamma), else additive noise [m, n]; NULL: none. */
 
 struct topk_forward_args {
@@ -328,9 +329,9 @@ struct topk_forward_args {
 struct topk_backward_args {
         int64_t m, n;
         const float *logits, *soft, *norm;
-        const float *de;  /* [m, n] */
-        float d_kl;       /* gradient of each image's KL */
-        float *d_logits;  /* [m, n] */
+        const float *de; /* [m, n] */
+        float d_kl;      /* gradient of each image's KL */
+        float *d_logits; /* [m, n] */
 };
 
 /* ---- the bound. Spec 5. d = 3072; gamma arguments are [m, g] with g = d, or g = 1 (VDM: one value an image). */
@@ -356,8 +357,8 @@ struct diffuse_backward_args {
 struct bound_args {
         int64_t m, d, g;
         enum parameterisation parameterisation;
-        int64_t n_timesteps;  /* T of PARAM_EPSILON_DISCRETE */
-        const uint8_t *x;     /* [m, d] */
+        int64_t n_timesteps;                    /* T of PARAM_EPSILON_DISCRETE */
+        const uint8_t *x;                       /* [m, d] */
         const float *f, *eps_0, *eps, *z, *net; /* [m, d] */
         const float *gamma_0, *gamma_1, *gamma_t;
         const float *gamma_prime; /* discrete: gamma at s = t - 1/T */
@@ -398,7 +399,8 @@ struct adamw_args {
         int64_t n;
         float *w, *m, *v, *ema;
         const float *g;
-        float b1, b2, eps, weight_decay, ema_rate;
+        double b1, b2, ema_rate; /* double: 1 - rate must keep its digits */
+        float eps, weight_decay;
         float clip_norm;            /* 0: off */
         const double *squared_norm; /* of all gradients; for clip_norm */
         const struct step_state *state;
@@ -414,7 +416,9 @@ struct random_normal_args {
         float *y; /* [m, d]: words 0,1 of a quad give elements 0,1; words 2,3 elements 2,3 */
 };
 /* Gamma(shape 1/k, scale 1), [10, m, n]: the image's element is j n + i for y[j, image, i].
- * Marsaglia & Tsang 2000 for shape 1 + 1/k, times U^k; in double; attempt counts the rejections. */
+ * Marsaglia & Tsang 2000 for shape 1 + 1/k, times U^k; in double; attempt counts the rejections. An attempt takes all
+ * four words, so counter[0] is the element itself: words 0, 1 the normal, 2 its acceptance, 3 U; (word + 1/2) / 2^32.
+ */
 struct random_gamma_args {
         const struct step_state *state;
         uint32_t block;
@@ -431,9 +435,9 @@ struct random_gumbel_args {
  * rounded up to whole steps, t = ceil(t T) / T, and s = t - 1/T. */
 struct random_times_args {
         const struct step_state *state;
-        uint32_t block;      /* repeat of a dense evaluation */
+        uint32_t block; /* repeat of a dense evaluation */
         int64_t first, m, total;
-        uint64_t image;      /* counter's image of t_0: 0 for a batch, the image for a dense evaluation */
+        uint64_t image; /* counter's image of t_0: 0 for a batch, the image for a dense evaluation */
         bool independent;
         int64_t n_timesteps;
         float *t;

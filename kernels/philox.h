@@ -3,11 +3,10 @@
  *
  * Layout, bit by bit (tests/kernels holds it disjoint):
  *   key[0]       seed (32 bits)
- *   key[1]       bits 31..16 stream (enum philox_stream), bits 15..0 block: of a dropout mask, repeat of a dense evaluation
- *   counter[0]   element / 4 (elements / 8 for dropout: 16 bits each)
- *   counter[1]   global image index, bits 31..0
- *   counter[2]   step, bits 31..0
- *   counter[3]   bits 31..24 attempt of a rejection, bits 23..16 image bits 39..32, bits 15..0 step bits 47..32 */
+ *   key[1]       bits 31..16 stream (enum philox_stream), bits 15..0 block: of a dropout mask, repeat of a dense
+ * evaluation counter[0]   element / 4 (elements / 8 for dropout: 16 bits each) counter[1]   global image index,
+ * bits 31..0 counter[2]   step, bits 31..0 counter[3]   bits 31..24 attempt of a rejection, bits 23..16 image
+ * bits 39..32, bits 15..0 step bits 47..32 */
 #pragma once
 
 #include <math.h>
@@ -20,16 +19,16 @@
 #endif
 
 enum philox_stream {
-        STREAM_EPS,         /* noise of z_t */
-        STREAM_EPS_0,       /* noise of the reconstruction */
-        STREAM_LATENT,      /* the latent's noise */
-        STREAM_TIME,        /* t_0 of a batch */
-        STREAM_DROPOUT,     /* masks; block: the residual block's number */
-        STREAM_INIT,        /* initial weights; image: the parameter's number */
-        STREAM_DATA,        /* the epoch's permutation */
-        STREAM_SAMPLE,      /* z_1 and the sampler's noise; step: the sampler's */
+        STREAM_EPS,     /* noise of z_t */
+        STREAM_EPS_0,   /* noise of the reconstruction */
+        STREAM_LATENT,  /* the latent's noise */
+        STREAM_TIME,    /* t_0 of a batch */
+        STREAM_DROPOUT, /* masks; block: the residual block's number */
+        STREAM_INIT,    /* initial weights; image: the parameter's number */
+        STREAM_DATA,    /* the epoch's permutation */
+        STREAM_SAMPLE,  /* z_1 and the sampler's noise; step: the sampler's */
         STREAM_SAMPLE_LATENT,
-        STREAM_PIXEL,       /* a draw of the decoder instead of its arg max */
+        STREAM_PIXEL, /* a draw of the decoder instead of its arg max */
         STREAM_N
 };
 
@@ -62,7 +61,8 @@ PHILOX_FN struct philox philox_4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, ui
 PHILOX_FN struct philox philox_draw(uint32_t seed, uint32_t stream, uint32_t block, uint32_t quad, uint64_t image,
                                     uint64_t step, uint32_t attempt)
 {
-        uint32_t c3 = (attempt & 0xFFu) << 24 | (uint32_t)(image >> 32 & 0xFFu) << 16 | (uint32_t)(step >> 32 & 0xFFFFu);
+        uint32_t c3 =
+                (attempt & 0xFFu) << 24 | (uint32_t)(image >> 32 & 0xFFu) << 16 | (uint32_t)(step >> 32 & 0xFFFFu);
 
         return philox_4x32_10(quad, (uint32_t)image, (uint32_t)step, c3, seed, stream << 16 | (block & 0xFFFFu));
 }

@@ -1,0 +1,94 @@
+#include "engine/arena.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define ALIGN ((size_t)64)
+
+struct block {
+        size_t offset, size;
+};
+
+struct arena {
+        char *base;
+        size_t bytes, peak;
+        struct block *used; /* by offset */
+        size_t n, capacity;
+};
+
+int arena_new(void *memory, size_t bytes, struct arena **ret, struct error *err)
+{
+        struct arena *a = calloc(1, sizeof *a);
+
+        if (a) {
+                a->capacity = 4096;
+                a->used = malloc(a->capacity * sizeof *a->used);
+        }
+        if (!a || !a->used) {
+                free(a);
+                return error_set(err, -ENOMEM, NULL, "no memory for the arena's table");
+        }
+        /* an address that faults when somebody reads it in a dry run */
+        a->base = memory ? memory : (char *)ALIGN;
+        a->bytes = memory ? bytes : SIZE_MAX / 2;
+        *ret = a;
+        return 0;
+}
+
+struct arena *arena_free(struct arena *a)
+{
+        if (!a)
+                return NULL;
+        free(a->used);
+        free(a);
+        return NULL;
+}
+
+void *arena_alloc(struct arena *a, size_t bytes)
+{
+        size_t size = (MAX(bytes, 1) + ALIGN - 1) / ALIGN * ALIGN, offset = 0, i;
+
+        for (i = 0; i < a->n && a->used[i].offset - offset < size; i++)
+                offset = a->used[i].offset + a->used[i].size;
+        assert(offset + size <= a->bytes && a->n < a->capacity);
+        memmove(a->used + i + 1, a->used + i, (a->n - i) * sizeof *a->used);
+        a->used[i] = (struct block){offset, size};
+        a->n++;
+        a->peak = MAX(a->peak, offset + size);
+        return a->base + offset;
+}
+
+void arena_release(struct arena *a, void *p)
+{
+        size_t offset, low = 0, high = a->n;
+
+        if (!p)
+                return;
+        offset = (size_t)((char *)p - a->base);
+        while (low < high) {
+                size_t middle = (low + high) / 2;
+
+                if (a->used[middle].offset < offset)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        assert(low < a->n && a->used[low].offset == offset);
+        memmove(a->used + low, a->used + low + 1, (a->n - low - 1) * sizeof *a->used);
+        a->n--;
+}
+
+size_t arena_peak(const struct arena *a)
+{
+        return a->peak;
+}
+
+size_t arena_used(const struct arena *a)
+{
+        size_t sum = 0;
+
+        for (size_t i = 0; i < a->n; i++)
+                sum += a->used[i].size;
+        return sum;
+}

@@ -1,0 +1,30 @@
+/* Images by index, from files that are mapped, never copied whole; and the order in which training meets them. */
+#pragma once
+
+#include "base/json.h"
+#include "contract/config.h"
+
+#define IMAGE_PIXELS 1024
+#define IMAGE_BYTES 3072 /* 32 x 32 x 3 */
+
+struct dataset;
+
+/* Opens a folder; the format is recognised by its files. cifar10 (data/cifar.h): data_batch_*.bin and test_batch.bin.
+ * Errors name the file and what was expected (a size that is not a multiple of 3,073 bytes: where it is cut). */
+int dataset_open(const char *folder, struct dataset **ret, struct error *err);
+struct dataset *dataset_free(struct dataset *d);
+
+const char *dataset_format(const struct dataset *d); /* "cifar10" */
+int64_t dataset_count(const struct dataset *d, enum split split);
+
+/* XXH128 over the names, sizes and contents of its files, 32 hexadecimal digits. Reads everything. */
+int dataset_digest(const struct dataset *d, char ret[DIGEST_SIZE], struct error *err);
+
+/* Image index of split as [32, 32, 3] values, row, column, channel (spec: value (32 h + w) 3 + c). */
+void dataset_image(const struct dataset *d, enum split split, int64_t index, uint8_t ret[IMAGE_BYTES]);
+
+/* The image that training meets at a position (step x batch + i): epoch = position / count, a keyed permutation of the
+ * epoch (Feistel network over Philox, cycle walking; STREAM_DATA): no table, nothing to save for resumption. */
+int64_t dataset_training_index(int64_t count, uint32_t seed, int64_t position);
+
+DEFINE_CLEANUP(struct dataset *, dataset_free);

@@ -1,0 +1,42 @@
+/* Bits per dimension of a split (spec 7): the sparse and the dense bound. Noise is drawn by image index, so that the
+ * result does not depend on the batch. */
+#pragma once
+
+#include "engine/dataset.h"
+#include "engine/runtime.h"
+
+struct evaluation {
+        enum bound_method method;
+        enum split split;
+        enum weights weights;
+        int64_t n_images;    /* the first so many; at most the split's */
+        int64_t n_timesteps; /* of the dense bound */
+        uint32_t seed;
+};
+
+/* Means over images, in bits per dimension. latent: the prior term and the latent's KL together. */
+struct bound_parts {
+        double bpd, recon, latent, diff;
+};
+
+struct evaluation_result {
+        struct bound_parts mean;
+        double standard_error; /* of bpd, over images; NAN for one image */
+        int64_t n_images;
+        struct bound_parts *images; /* [n_images], the caller's to free */
+};
+
+/* An evaluator has a model for m images a batch; its memory is the runtime's. */
+struct evaluator;
+/* *ret_bytes: raised to what its passes need. */
+int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, size_t *ret_bytes, struct error *err);
+int evaluator_bind(struct evaluator *v, struct error *err); /* after runtime_allocate */
+struct evaluator *evaluator_free(struct evaluator *v);
+
+/* progress is called between batches with images done and all; a negative answer ends the evaluation and is returned.
+ * A bound that is not finite is a result, not an error. */
+int evaluator_run(struct evaluator *v, const struct dataset *d, const struct evaluation *e,
+                  int (*progress)(void *user, int64_t done, int64_t all), void *user, struct evaluation_result *ret,
+                  struct error *err);
+
+DEFINE_CLEANUP(struct evaluator *, evaluator_free);

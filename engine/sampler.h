@@ -1,0 +1,24 @@
+/* Ancestral sampling (spec 8). A sample depends on the seed and its index, not on how many are made at once. */
+#pragma once
+
+#include "engine/dataset.h"
+#include "engine/runtime.h"
+
+struct sampling {
+        int64_t n_images, n_steps;
+        uint32_t seed;
+        enum weights weights;
+        enum sampling_latent latent;
+};
+
+struct sampler;
+/* m samples at a time; *ret_bytes is raised to what its passes need. */
+int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, size_t *ret_bytes, struct error *err);
+int sampler_bind(struct sampler *s, struct error *err);
+struct sampler *sampler_free(struct sampler *s);
+
+/* ret [n_images, 3072] values 0..255. progress as evaluator_run's, in sampling steps. */
+int sampler_run(struct sampler *s, const struct sampling *what, int (*progress)(void *user, int64_t done, int64_t all),
+                void *user, uint8_t *ret, struct error *err);
+
+DEFINE_CLEANUP(struct sampler *, sampler_free);

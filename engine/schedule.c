@@ -1,0 +1,349 @@
+#include "engine/schedule.h"
+
+#include "engine/dataset.h"
+
+#include <stdio.h>
+
+/* h of the monotone nets is divided by its width (spec 4: 3072, or 1024 for the baseline). */
+#define BASELINE_WIDTH 1024
+
+void schedule_init(struct schedule *s, const struct pass *p)
+{
+        static const char *const poly[5] = {"dense_1", "dense_2", "dense_out_a", "dense_out_b", "dense_out_c"};
+        bool baseline = p->config->vdm_type == VDM_VDM;
+
+        *s = (struct schedule){.type = p->config->gamma_type,
+                               .d = baseline ? 1 : IMAGE_BYTES,
+                               .k = baseline ? 0 : p->config->latent_size,
+                               .width = baseline ? BASELINE_WIDTH : IMAGE_BYTES};
+        if (s->type == GAMMA_POLY_FIXEDEND) {
+                for (int i = 0; i < 5; i++) {
+                        char name[PARAM_NAME_MAX];
+
+                        (void)snprintf(name, sizeof name, "gamma/%s", poly[i]);
+                        s->dense[i] = pass_param(p, name, "kernel");
+                        s->dense_bias[i] = pass_param(p, name, "bias");
+                }
+        } else if (s->type == GAMMA_LEARNABLE_NNET) {
+                s->l1 = pass_param(p, "gamma/l1", "kernel");
+                s->l1_bias = pass_param(p, "gamma/l1", "bias");
+                s->l2 = pass_param(p, "gamma/l2", "kernel");
+                s->l2_bias = pass_param(p, "gamma/l2", "bias");
+                s->l3 = pass_param(p, "gamma/l3", "kernel");
+                if (!baseline) {
+                        s->l_int = pass_param(p, "gamma/l_int", "kernel");
+                        s->l_int_bias = pass_param(p, "gamma/l_int", "bias");
+                }
+        } else if (s->type == GAMMA_LEARNABLE_SCALAR) {
+                s->l1 = pass_param(p, "gamma", "w");
+                s->l1_bias = pass_param(p, "gamma", "b");
+        }
+}
+
+/* ---- poly_fixedend */
+
+static void poly_begin(struct pass *p, struct schedule *s, const float *e)
+{
+        struct schedule_kept *k = &s->kept;
+        int64_t n = p->m * s->d;
+        struct linear l[5];
+
+        for (int i = 0; i < 5; i++)
+                l[i] = linear_of(p, p->m, s->dense[i], s->dense_bias[i]);
+        k->h_1 = pass_alloc(p, n);
+        k->s_1 = pass_alloc(p, n);
+        k->h_2 = pass_alloc(p, n);
+        k->s_2 = pass_alloc(p, n);
+        linear_forward(p, &l[0], e, k->h_1, false);
+        RUN(p, swish_forward, .n = n, .x = k->h_1, .y = k->s_1);
+        linear_forward(p, &l[1], k->s_1, k->h_2, false);
+        RUN(p, swish_forward, .n = n, .x = k->h_2, .y = k->s_2);
+        for (int i = 0; i < 3; i++) {
+                k->coefficient[i] = pass_alloc(p, n);
+                linear_forward(p, &l[2 + i], k->s_2, k->coefficient[i], false);
+                if (p->keep) {
+                        k->d_coefficient[i] = pass_alloc(p, n);
+                        RUN(p, fill, .n = n, .value = 0, .y = k->d_coefficient[i]);
+                }
+        }
+}
+
+static void poly_begin_backward(struct pass *p, struct schedule *s, float *de)
+{
+        struct schedule_kept *k = &s->kept;
+        int64_t n = p->m * s->d;
+        float *ds = pass_alloc(p, n), *dh = pass_alloc(p, n);
+        struct linear l[5];
+
+        for (int i = 0; i < 5; i++)
+                l[i] = linear_of(p, p->m, s->dense[i], s->dense_bias[i]);
+        for (int i = 0; i < 3; i++)
+                linear_backward(p, &l[2 + i], k->s_2, k->d_coefficient[i], ds, i > 0);
+        RUN(p, swish_backward, .n = n, .x = k->h_2, .dy = ds, .dx = ds);
+        linear_backward(p, &l[1], k->s_1, ds, dh, false);
+        RUN(p, swish_backward, .n = n, .x = k->h_1, .dy = dh, .dx = dh);
+        linear_backward(p, &l[0], k->e, dh, de, true);
+        pass_release(p, &ds);
+        pass_release(p, &dh);
+}
+
+/* ---- learnable_nnet: the derivative in t goes through the net beside the value, as rows m .. 2 m - 1 */
+
+static void zero_gradient(struct pass *p, const struct param *q)
+{
+        if (q && p->grads)
+                RUN(p, fill, .n = q->size, .value = 0, .y = pass_gradient(p, q));
+}
+
+static void abs_begin(struct pass *p, const struct param *q, float **ret_abs, float **ret_d_abs)
+{
+        if (!q)
+                return;
+        *ret_abs = pass_alloc(p, q->size);
+        RUN(p, abs_forward, .n = q->size, .x = pass_value(p, q), .y = *ret_abs);
+        if (!p->keep || !p->grads)
+                return;
+        *ret_d_abs = pass_alloc(p, q->size);
+        RUN(p, fill, .n = q->size, .value = 0, .y = *ret_d_abs);
+}
+
+static void abs_begin_backward(struct pass *p, const struct param *q, const float *d_abs)
+{
+        if (q && p->grads)
+                RUN(p, abs_backward, .n = q->size, .x = pass_value(p, q), .dy = d_abs, .dx = pass_gradient(p, q));
+}
+
+static void monotone_begin(struct pass *p, struct schedule *s)
+{
+        struct schedule_kept *k = &s->kept;
+
+        if (p->keep) {
+                zero_gradient(p, s->l1);
+                zero_gradient(p, s->l1_bias);
+                zero_gradient(p, s->l2_bias);
+                zero_gradient(p, s->l_int_bias);
+        }
+        abs_begin(p, s->l2, &k->abs_l2, &k->d_abs_l2);
+        abs_begin(p, s->l_int, &k->abs_l_int, &k->d_abs_l_int);
+        abs_begin(p, s->l3, &k->abs_l3, &k->d_abs_l3);
+}
+
+/* Layer of |w|; the derivative's rows have no bias. */
+static struct linear monotone_layer(const struct pass *p, const struct param *w, const struct param *b,
+                                    const float *abs_w, float *d_abs, bool derivative)
+{
+        struct linear l = linear_of(p, p->m, w, derivative ? NULL : b);
+
+        l.w = abs_w;
+        l.dw = d_abs;
+        l.accumulate_weights = true;
+        return l;
+}
+
+static void monotone_layer_forward(struct pass *p, const struct param *w, const struct param *b, const float *abs_w,
+                                   const float *x, float *y)
+{
+        for (int derivative = 0; derivative < 2; derivative++) {
+                struct linear l = monotone_layer(p, w, b, abs_w, NULL, derivative);
+
+                linear_forward(p, &l, x + derivative * p->m * l.in, y + derivative * p->m * l.out, false);
+        }
+}
+
+static void monotone_layer_backward(struct pass *p, const struct param *w, const struct param *b, const float *abs_w,
+                                    float *d_abs, const float *x, const float *dy, float *dx)
+{
+        for (int derivative = 0; derivative < 2; derivative++) {
+                struct linear l = monotone_layer(p, w, b, abs_w, d_abs, derivative);
+
+                linear_backward(p, &l, x + derivative * p->m * l.in, dy + derivative * p->m * l.out,
+                                dx ? dx + derivative * p->m * l.in : NULL, false);
+        }
+}
+
+/* 2 ([e, t] - 1/2) and its derivative in t, [0 .., 2] */
+static float *monotone_input(struct pass *p, const struct schedule *s, const float *t)
+{
+        int64_t in = s->k + 1;
+        float *x = pass_alloc(p, 2 * p->m * in), *x_prime = x + p->m * in;
+
+        if (s->k)
+                RUN(p, copy_2d, .rows = p->m, .columns = s->k, .x = s->kept.e, .x_stride = s->k, .y = x, .y_stride = in,
+                    .scale = 2, .shift = -1);
+        RUN(p, copy_2d, .rows = p->m, .columns = 1, .x = t, .x_stride = 1, .y = x + s->k, .y_stride = in, .scale = 2,
+            .shift = -1);
+        RUN(p, fill, .n = p->m * in, .value = 0, .y = x_prime);
+        RUN(p, copy_2d, .rows = p->m, .columns = 1, .x = t, .x_stride = 1, .y = x_prime + s->k, .y_stride = in,
+            .scale = 0, .shift = 2);
+        return x;
+}
+
+static void squash(struct pass *p, int64_t n, float *x, float *u)
+{
+        RUN(p, dual_squash_forward, .n = n, .p = x, .p_prime = x + n, .u = u, .u_prime = u + n);
+}
+
+/* du becomes the gradient of the squashing's input in place. */
+static void squash_backward(struct pass *p, int64_t n, const float *x, const float *u, float *du)
+{
+        RUN(p, dual_squash_backward, .n = n, .u = u, .p_prime = x + n, .du = du, .du_prime = du + n, .dp = du,
+            .dp_prime = du + n);
+}
+
+static void monotone_evaluate(struct pass *p, struct schedule *s, const float *t, struct schedule_at *at)
+{
+        struct schedule_kept *k = &s->kept;
+        int64_t n = p->m * s->width;
+        float *top;
+
+        at->in = monotone_input(p, s, t);
+        at->p_1 = pass_alloc(p, 2 * n);
+        at->u_1 = pass_alloc(p, 2 * n);
+        monotone_layer_forward(p, s->l2, s->l2_bias, k->abs_l2, at->in, at->p_1);
+        squash(p, n, at->p_1, at->u_1);
+        top = at->u_1;
+        if (s->l_int) {
+                at->p_2 = pass_alloc(p, 2 * n);
+                at->u_2 = pass_alloc(p, 2 * n);
+                monotone_layer_forward(p, s->l_int, s->l_int_bias, k->abs_l_int, at->u_1, at->p_2);
+                squash(p, n, at->p_2, at->u_2);
+                top = at->u_2;
+        }
+        at->h = pass_alloc(p, 2 * p->m * s->d);
+        monotone_layer_forward(p, s->l3, NULL, k->abs_l3, top, at->h);
+}
+
+static void monotone_evaluate_backward(struct pass *p, struct schedule *s, const struct schedule_at *at, float *dh,
+                                       float *de)
+{
+        struct schedule_kept *k = &s->kept;
+        int64_t n = p->m * s->width, in = s->k + 1;
+        float *du = pass_alloc(p, 2 * n), *d_in = de ? pass_alloc(p, 2 * p->m * in) : NULL;
+
+        monotone_layer_backward(p, s->l3, NULL, k->abs_l3, k->d_abs_l3, s->l_int ? at->u_2 : at->u_1, dh, du);
+        if (s->l_int) {
+                float *du_1 = pass_alloc(p, 2 * n);
+
+                squash_backward(p, n, at->p_2, at->u_2, du);
+                monotone_layer_backward(p, s->l_int, s->l_int_bias, k->abs_l_int, k->d_abs_l_int, at->u_1, du, du_1);
+                pass_release(p, &du);
+                du = du_1;
+        }
+        squash_backward(p, n, at->p_1, at->u_1, du);
+        monotone_layer_backward(p, s->l2, s->l2_bias, k->abs_l2, k->d_abs_l2, at->in, du, d_in);
+        if (de)
+                RUN(p, copy_2d, .rows = p->m, .columns = s->k, .x = d_in, .x_stride = in, .y = de, .y_stride = s->k,
+                    .accumulate = true, .scale = 2);
+        pass_release(p, &du);
+        pass_release(p, &d_in);
+}
+
+/* ---- all of them */
+
+void schedule_begin(struct pass *p, struct schedule *s, const float *e)
+{
+        const struct config *c = p->config;
+
+        s->kept = (struct schedule_kept){.e = e};
+        if (s->type == GAMMA_POLY_FIXEDEND) {
+                poly_begin(p, s, e);
+        } else if (s->type == GAMMA_LEARNABLE_NNET || s->type == GAMMA_LEARNABLE_SCALAR) {
+                monotone_begin(p, s);
+        } else {
+                const float ends[2] = {(float)(c->gamma_max - c->gamma_min), (float)c->gamma_min};
+
+                for (int i = 0; i < 2; i++) {
+                        s->kept.end[i] = pass_alloc(p, 1);
+                        RUN(p, fill, .n = 1, .value = ends[i], .y = s->kept.end[i]);
+                }
+        }
+}
+
+void schedule_evaluate(struct pass *p, struct schedule *s, const float *t, struct schedule_at *ret)
+{
+        struct schedule_kept *k = &s->kept;
+        const struct config *c = p->config;
+
+        *ret = (struct schedule_at){.t = t};
+        if (s->type == GAMMA_LEARNABLE_NNET)
+                monotone_evaluate(p, s, t, ret);
+        ret->gamma = pass_alloc(p, p->m * s->d);
+        ret->gamma_prime = pass_alloc(p, p->m * s->d);
+        if (s->type == GAMMA_POLY_FIXEDEND)
+                RUN(p, poly_forward, .m = p->m, .d = s->d, .a = k->coefficient[0], .b = k->coefficient[1],
+                    .c_raw = k->coefficient[2], .t = t, .gamma_min = (float)c->gamma_min,
+                    .gamma_max = (float)c->gamma_max, .gamma = ret->gamma, .gamma_prime = ret->gamma_prime);
+        else
+                RUN(p, monotone_out_forward, .m = p->m, .d = s->d, .w = s->l1 ? pass_value(p, s->l1) : k->end[0],
+                    .b = s->l1 ? pass_value(p, s->l1_bias) : k->end[1], .t = t, .h = ret->h,
+                    .h_prime = ret->h ? ret->h + p->m * s->d : NULL, .divisor = (float)s->width, .gamma = ret->gamma,
+                    .gamma_prime = ret->gamma_prime);
+}
+
+void schedule_evaluate_end(struct pass *p, struct schedule *s, bool one, const float *t, struct schedule_at *ret)
+{
+        if (s->type != GAMMA_POLY_FIXEDEND) {
+                schedule_evaluate(p, s, t, ret);
+                return;
+        }
+        *ret = (struct schedule_at){.t = t, .constant = true, .gamma = pass_alloc(p, p->m * s->d)};
+        RUN(p, fill, .n = p->m * s->d, .value = (float)(one ? p->config->gamma_max : p->config->gamma_min),
+            .y = ret->gamma);
+}
+
+void schedule_evaluate_backward(struct pass *p, struct schedule *s, const struct schedule_at *at, const float *d_gamma,
+                                const float *d_gamma_prime, float *de)
+{
+        struct schedule_kept *k = &s->kept;
+        const struct config *c = p->config;
+
+        if (at->constant)
+                return;
+        if (s->type == GAMMA_POLY_FIXEDEND) {
+                RUN(p, poly_backward, .m = p->m, .d = s->d, .a = k->coefficient[0], .b = k->coefficient[1],
+                    .c_raw = k->coefficient[2], .t = at->t, .gamma_min = (float)c->gamma_min,
+                    .gamma_max = (float)c->gamma_max, .d_gamma = d_gamma, .d_gamma_prime = d_gamma_prime,
+                    .da = k->d_coefficient[0], .db = k->d_coefficient[1], .dc_raw = k->d_coefficient[2],
+                    .accumulate = true);
+        } else if (s->l1) {
+                float *dh = at->h ? pass_alloc(p, 2 * p->m * s->d) : NULL;
+
+                RUN(p, monotone_out_backward, .m = p->m, .d = s->d, .w = pass_value(p, s->l1), .t = at->t,
+                    .d_gamma = d_gamma, .d_gamma_prime = d_gamma_prime, .divisor = (float)s->width, .dh = dh,
+                    .dh_prime = dh ? dh + p->m * s->d : NULL, .dw = pass_gradient(p, s->l1),
+                    .db = pass_gradient(p, s->l1_bias), .accumulate = true);
+                if (dh)
+                        monotone_evaluate_backward(p, s, at, dh, de);
+                pass_release(p, &dh);
+        }
+}
+
+void schedule_release(struct pass *p, struct schedule_at *at)
+{
+        float **const all[] = {&at->gamma, &at->gamma_prime, &at->in, &at->p_1, &at->u_1, &at->p_2, &at->u_2, &at->h};
+
+        for (size_t i = 0; i < ARRAY_LEN(all); i++)
+                pass_release(p, all[i]);
+}
+
+void schedule_begin_backward(struct pass *p, struct schedule *s, float *de)
+{
+        if (s->type == GAMMA_POLY_FIXEDEND)
+                poly_begin_backward(p, s, de);
+        abs_begin_backward(p, s->l2, s->kept.d_abs_l2);
+        abs_begin_backward(p, s->l_int, s->kept.d_abs_l_int);
+        abs_begin_backward(p, s->l3, s->kept.d_abs_l3);
+}
+
+void schedule_end(struct pass *p, struct schedule *s)
+{
+        struct schedule_kept *k = &s->kept;
+        float **const all[] = {&k->h_1,           &k->s_1,           &k->h_2,           &k->s_2,     &k->coefficient[0],
+                               &k->coefficient[1], &k->coefficient[2], &k->d_coefficient[0], &k->d_coefficient[1],
+                               &k->d_coefficient[2], &k->end[0],     &k->end[1],        &k->abs_l2,  &k->abs_l_int,
+                               &k->abs_l3,        &k->d_abs_l2,      &k->d_abs_l_int,   &k->d_abs_l3};
+
+        for (size_t i = 0; i < ARRAY_LEN(all); i++)
+                pass_release(p, all[i]);
+        k->e = NULL;
+}

@@ -1,0 +1,97 @@
+/* Finding a back end by name, and the table that does nothing. */
+#include "kernels/kernels.h"
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/reference/reference.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* Every entry set? An operation is added in kernels.def and must not be forgotten in a table. */
+static bool table_complete(const struct kernels *k)
+{
+        bool ok = k->abi == KERNELS_ABI && k->name && k->device_open && k->device_close && k->memory_new &&
+                  k->memory_free && k->stream_new && k->stream_free && k->stream_sync && k->copy_in && k->copy_out &&
+                  k->conv_new && k->conv_free && k->conv_workspace && k->dense_new && k->dense_free &&
+                  k->dense_workspace && k->norm_new && k->norm_free && k->norm_workspace && k->attention_new &&
+                  k->attention_free && k->attention_workspace && k->attention_saved;
+
+#define KERNEL(op) ok = ok && k->op;
+#include "kernels/kernels.def"
+#undef KERNEL
+        return ok;
+}
+
+int kernels_find(const char *name, const struct kernels **ret, struct error *err)
+{
+        const struct kernels *k;
+
+        if (strcmp(name, "reference") == 0)
+                k = &kernels_reference;
+        else if (strcmp(name, "cpu") == 0)
+                k = cpu_table();
+        else
+                return error_set(err, -EINVAL, "", "expected \"reference\" or \"cpu\"");
+        assert(table_complete(k));
+        *ret = k;
+        return 0;
+}
+
+/* ---- the dry table */
+
+#define KERNEL(op)                                                                                                     \
+        static void dry_##op(struct stream *s, const struct op##_args *args)                                           \
+        {                                                                                                              \
+                (void)s;                                                                                               \
+                (void)args;                                                                                            \
+        }
+#include "kernels/kernels.def"
+#undef KERNEL
+
+static void *dry_memory_new(struct device *d, size_t bytes)
+{
+        (void)d;
+        (void)bytes;
+        return NULL;
+}
+
+static void dry_memory_free(struct device *d, void *p)
+{
+        (void)d;
+        (void)p;
+}
+
+static void dry_copy_in(struct stream *s, void *dst, const void *src, size_t bytes)
+{
+        (void)s;
+        (void)dst;
+        (void)src;
+        (void)bytes;
+}
+
+static void dry_copy_out(struct stream *s, void *dst, const void *src, size_t bytes)
+{
+        dry_copy_in(s, dst, src, bytes);
+}
+
+static int dry_stream_sync(struct stream *s, struct error *err)
+{
+        (void)s;
+        (void)err;
+        return 0;
+}
+
+/* Plans stay the real ones: they know their workspaces, and making them takes no device memory. */
+void kernels_dry(const struct kernels *k, struct kernels *ret_dry)
+{
+        *ret_dry = *k;
+        ret_dry->memory_new = dry_memory_new;
+        ret_dry->memory_free = dry_memory_free;
+        ret_dry->stream_sync = dry_stream_sync;
+        ret_dry->copy_in = dry_copy_in;
+        ret_dry->copy_out = dry_copy_out;
+#define KERNEL(op) ret_dry->op = dry_##op;
+#include "kernels/kernels.def"
+#undef KERNEL
+}

@@ -1,0 +1,452 @@
+/* y = dropout(swish(GroupNorm([a | b] + addend) scale + bias)), forward and backward. Spec 1; Wu & He 2018. The
+ * formulas are reference/norm.c's.
+ *
+ * Work is cut into (image, block of channels): whole groups of one of the two inputs, about 64 channels, so that a
+ * block of 1024 pixels stays in the second-level cache between the pass that sums and the pass that writes. Sums are
+ * per channel, in double; a thread makes all of a block, and images are added up in order: any number of threads gives
+ * the same bits. Dropout's random numbers are made again in the backward direction: a mask in memory would cost more.
+ */
+#include "kernels/cpu/philox_lanes.h"
+
+#include <errno.h>
+#include <math.h>
+
+#define GROUPS 32
+#define EPS 1e-6
+#define BLOCK_MAX 64 /* channels, unless one group has more */
+#define TILE 8       /* pixels whose random numbers are made at once */
+
+/* Channels [first, first + n) of one input; from the input's own channel 0 at `at` of the whole. */
+struct block {
+        int64_t first, n;
+        bool of_b;
+};
+
+struct norm {
+        struct norm_shape shape;
+        int64_t c, width; /* channels; a group's */
+        int64_t n_blocks, block_max;
+        int threads;
+        struct block blocks[];
+};
+
+static int64_t blocks_fill(const struct norm_shape *s, struct block *ret)
+{
+        int64_t width = (s->c_a + s->c_b) / GROUPS, step = width > BLOCK_MAX ? width : BLOCK_MAX / width * width, n = 0;
+
+        for (int side = 0; side < 2; side++) {
+                int64_t channels = side ? s->c_b : s->c_a;
+
+                for (int64_t at = 0; at < channels; at += step, n++)
+                        if (ret)
+                                ret[n] = (struct block){
+                                        .first = at + (side ? s->c_a : 0), .n = MIN(step, channels - at), .of_b = side};
+        }
+        return n;
+}
+
+int V(norm_new)(struct device *d, const struct norm_shape *shape, struct norm **ret, struct error *err)
+{
+        struct norm *n;
+        int r;
+
+        r = host_check_norm(shape, err);
+        if (r < 0)
+                return r;
+        n = calloc(1, sizeof(*n) + sizeof(struct block) * (size_t)blocks_fill(shape, NULL));
+        if (!n)
+                return error_set(err, -ENOMEM, "", "out of memory");
+        n->shape = *shape;
+        n->c = shape->c_a + shape->c_b;
+        n->width = n->c / GROUPS;
+        n->threads = d->threads;
+        n->n_blocks = blocks_fill(shape, n->blocks);
+        for (int64_t i = 0; i < n->n_blocks; i++)
+                n->block_max = MAX(n->block_max, n->blocks[i].n);
+        *ret = n;
+        return 0;
+}
+
+struct norm *V(norm_free)(struct norm *n)
+{
+        free(n);
+        return NULL;
+}
+
+/* A thread's part of the workspace, for one block: values per channel, random numbers of a tile, and backward du of all
+ * pixels. Behind the threads' parts lies each image's share of dscale and dbias. */
+struct scratch {
+        float *mean, *scale, *bias, *rstd, *k1, *k2, *k3; /* per channel of the block */
+        double *sum, *sum_xhat, *sum_x;
+        uint32_t *quads, *words;
+        float *multipliers; /* of a tile */
+        float *du;
+};
+
+/* The next bytes of base, which may be NULL: then only *at counts. */
+static void *take(char *base, size_t *at, size_t bytes)
+{
+        void *p = base ? base + *at : NULL;
+
+        *at += host_align(bytes);
+        return p;
+}
+
+static size_t scratch_layout(const struct norm *n, char *base, struct scratch *ret)
+{
+        size_t channels = (size_t)n->block_max, n_quads = (channels / 8 + 2) * TILE, at = 0;
+        float **floats[] = {&ret->mean, &ret->scale, &ret->bias, &ret->rstd, &ret->k1, &ret->k2, &ret->k3};
+        double **sums[] = {&ret->sum, &ret->sum_xhat, &ret->sum_x};
+
+        for (size_t i = 0; i < ARRAY_LEN(floats); i++)
+                *floats[i] = take(base, &at, channels * sizeof(float));
+        for (size_t i = 0; i < ARRAY_LEN(sums); i++)
+                *sums[i] = take(base, &at, channels * sizeof(double));
+        ret->quads = take(base, &at, n_quads * sizeof(uint32_t));
+        ret->words = take(base, &at, n_quads * 4 * sizeof(uint32_t));
+        ret->multipliers = take(base, &at, channels * TILE * sizeof(float));
+        ret->du = take(base, &at, channels * (size_t)n->shape.pixels * sizeof(float));
+        return at;
+}
+
+size_t V(norm_workspace)(const struct norm *n)
+{
+        struct scratch unused;
+
+        return scratch_layout(n, NULL, &unused) * (size_t)n->threads +
+               sizeof(double) * 2 * (size_t)(n->shape.n_images * n->c);
+}
+
+/* ---- dropout */
+
+/* Where the multipliers of a block's values come from. */
+struct drop {
+        enum { DROP_NONE, DROP_MASK, DROP_RANDOM } kind;
+        const float *mask; /* of the image */
+        struct philox_lanes lanes;
+        uint32_t threshold;
+        float kept;
+};
+
+static struct drop drop_of(const struct dropout *d, int64_t image, int64_t image_size)
+{
+        struct drop ret = {.kind = DROP_NONE};
+
+        if (d && d->mask) {
+                ret.kind = DROP_MASK;
+                ret.mask = d->mask + image * image_size;
+        } else if (d && d->rate > 0) {
+                ret.kind = DROP_RANDOM;
+                ret.lanes = philox_lanes_of(d->state, STREAM_DROPOUT, d->block, d->first_image + image);
+                ret.threshold = (uint32_t)lrint(d->rate * 65536.0);
+                ret.kept = (float)(1.0 / (1.0 - d->rate));
+        }
+        return ret;
+}
+
+typedef uint16_t __attribute__((may_alias)) half;
+
+/* Multipliers of pixels [pixel, pixel + n_pixels), n_pixels <= TILE, into s->multipliers. A block may begin inside a
+ * quad of eight elements. */
+static void drop_tile(const struct drop *d, const struct scratch *s, const struct block *b, int64_t c, int64_t pixel,
+                      int64_t n_pixels)
+{
+        int64_t n_quads = b->n / 8 + 2;
+        uint32_t threshold = d->threshold;
+        float kept = d->kept;
+
+        if ((c | b->first | b->n) % 8 == 0)
+                n_quads = b->n / 8;
+        for (int64_t p = 0; p < n_pixels; p++)
+                for (int64_t q = 0; q < n_quads; q++)
+                        s->quads[p * n_quads + q] = (uint32_t)(((pixel + p) * c + b->first) / 8 + q);
+        philox_lanes_run(&d->lanes, s->quads, n_pixels * n_quads, s->words);
+        for (int64_t p = 0; p < n_pixels; p++) {
+                const half *halves = (const half *)(s->words + p * n_quads * 4) + ((pixel + p) * c + b->first) % 8;
+                float *multipliers = s->multipliers + p * b->n;
+
+#pragma omp simd
+                for (int64_t j = 0; j < b->n; j++)
+                        multipliers[j] = halves[j] >= threshold ? kept : 0;
+        }
+}
+
+/* The multipliers of one pixel; NULL for none. Makes those of the tile that begins here. */
+static const float *drop_row(const struct drop *d, const struct scratch *s, const struct block *b, int64_t c,
+                             int64_t pixel, int64_t pixels)
+{
+        if (d->kind == DROP_NONE)
+                return NULL;
+        if (d->kind == DROP_MASK)
+                return d->mask + pixel * c + b->first;
+        if (pixel % TILE == 0)
+                drop_tile(d, s, b, c, pixel, MIN((int64_t)TILE, pixels - pixel));
+        return s->multipliers + pixel % TILE * b->n;
+}
+
+/* ---- forward */
+
+/* Rows of the block's input: row p begins at x + p * stride. */
+static const float *input_rows(const struct norm *n, const struct block *b, const void *in_a, const void *in_b,
+                               int64_t image, int64_t *ret_stride)
+{
+        int64_t stride = b->of_b ? n->shape.c_b : n->shape.c_a;
+
+        *ret_stride = stride;
+        return (const float *)(b->of_b ? in_b : in_a) + image * n->shape.pixels * stride + b->first -
+               (b->of_b ? n->shape.c_a : 0);
+}
+
+_inline_ void sum_rows(const struct scratch *s, const float *x, int64_t stride, int64_t pixels, int64_t n)
+{
+        double *restrict sum = s->sum_x, *restrict squares = s->sum;
+
+        for (int64_t j = 0; j < n; j++)
+                sum[j] = squares[j] = 0;
+        for (int64_t p = 0; p < pixels; p++)
+#pragma omp simd
+                for (int64_t j = 0; j < n; j++) {
+                        double v = x[p * stride + j];
+
+                        sum[j] += v;
+                        squares[j] += v * v;
+                }
+}
+
+/* From the channels' sums, per group: mean and 1/std to stats, and what a value is to be shifted and scaled by. */
+static void forward_groups(const struct norm_forward_args *a, const struct block *b, int64_t image,
+                           const struct scratch *s)
+{
+        const struct norm *n = a->norm;
+        double pixels = (double)n->shape.pixels, count = pixels * (double)n->width;
+
+        for (int64_t g = 0; g < b->n / n->width; g++) {
+                float *stats = a->stats + 2 * (image * GROUPS + b->first / n->width + g);
+                const float *addend = a->addend ? a->addend + image * n->c + b->first : NULL;
+                double sum = 0, squares = 0, mean, rstd;
+
+                for (int64_t j = g * n->width; j < (g + 1) * n->width; j++) {
+                        double add = addend ? addend[j] : 0;
+
+                        sum += s->sum_x[j] + pixels * add;
+                        squares += s->sum[j] + 2 * add * s->sum_x[j] + pixels * add * add;
+                }
+                mean = sum / count;
+                rstd = 1 / sqrt(fmax(0, squares / count - mean * mean) + EPS);
+                stats[0] = (float)mean;
+                stats[1] = (float)rstd;
+                for (int64_t j = g * n->width; j < (g + 1) * n->width; j++) {
+                        s->mean[j] = (float)(mean - (addend ? addend[j] : 0));
+                        s->scale[j] = (float)(rstd * a->scale[b->first + j]);
+                        s->bias[j] = a->bias[b->first + j];
+                }
+        }
+}
+
+_inline_ void forward_row(const struct scratch *s, const float *restrict x, const float *restrict multipliers,
+                          float *restrict y, int64_t n, bool swish)
+{
+        const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
+
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+                float u = (x[j] - mean[j]) * scale[j] + bias[j];
+
+                if (swish)
+                        u = fast_swishf(u);
+                y[j] = multipliers ? u * multipliers[j] : u;
+        }
+}
+
+_inline_ void forward_block(const struct norm_forward_args *a, const struct block *b, int64_t image,
+                            const struct scratch *s, int64_t n)
+{
+        int64_t c = a->norm->c, pixels = a->norm->shape.pixels, stride;
+        const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
+        float *y = (float *)a->y + image * pixels * c + b->first;
+        struct drop d = drop_of(a->dropout, image, pixels * c);
+
+        sum_rows(s, x, stride, pixels, n);
+        forward_groups(a, b, image, s);
+        for (int64_t p = 0; p < pixels; p++) {
+                const float *multipliers = drop_row(&d, s, b, c, p, pixels);
+
+                if (!a->swish)
+                        forward_row(s, x + p * stride, multipliers, y + p * c, n, false);
+                else if (multipliers)
+                        forward_row(s, x + p * stride, multipliers, y + p * c, n, true);
+                else
+                        forward_row(s, x + p * stride, NULL, y + p * c, n, true);
+        }
+}
+
+int V(norm_forward)(const struct norm_forward_args *a)
+{
+        const struct norm *n = a->norm;
+        struct scratch unused;
+        size_t one = scratch_layout(n, NULL, &unused);
+
+#pragma omp parallel for schedule(static)
+        for (int64_t part = 0; part < n->threads; part++) {
+                int64_t tasks = n->shape.n_images * n->n_blocks;
+                struct scratch s;
+
+                (void)scratch_layout(n, (char *)a->workspace + one * (size_t)part, &s);
+                for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
+                        const struct block *b = &n->blocks[t % n->n_blocks];
+
+                        if (b->n == BLOCK_MAX) /* the width that matters, as a constant */
+                                forward_block(a, b, t / n->n_blocks, &s, BLOCK_MAX);
+                        else
+                                forward_block(a, b, t / n->n_blocks, &s, b->n);
+                }
+        }
+        return 0;
+}
+
+/* ---- backward */
+
+/* du of a row, and the channels' sums of du, du xhat and xhat */
+_inline_ void backward_row_sums(const struct scratch *s, const float *restrict x, const float *restrict dy,
+                                const float *restrict multipliers, float *restrict du, int64_t n, bool swish)
+{
+        const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
+        const float *restrict rstd = s->rstd;
+        double *restrict sum = s->sum, *restrict sum_xhat = s->sum_xhat, *restrict sum_x = s->sum_x;
+
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+                float xhat = (x[j] - mean[j]) * rstd[j], d = dy[j];
+
+                if (multipliers)
+                        d *= multipliers[j];
+                if (swish)
+                        d *= fast_swish_slopef(xhat * scale[j] + bias[j]);
+                du[j] = d;
+                sum[j] += d;
+                sum_xhat[j] += (double)d * xhat;
+                sum_x[j] += xhat;
+        }
+}
+
+/* dx = du k1 + (x - mean) k3 + k2, from the groups' sums; the image's share of dscale, dbias; daddend. */
+static void backward_groups(const struct norm_backward_args *a, const struct block *b, int64_t image,
+                            const struct scratch *s, double *shares)
+{
+        const struct norm *n = a->norm;
+        double pixels = (double)n->shape.pixels, count = pixels * (double)n->width;
+
+        for (int64_t g = 0; g < b->n / n->width; g++) {
+                double rstd = a->stats[2 * (image * GROUPS + b->first / n->width + g) + 1], sum = 0, sum_xhat = 0;
+
+                for (int64_t j = g * n->width; j < (g + 1) * n->width; j++) {
+                        sum += a->scale[b->first + j] * s->sum[j];
+                        sum_xhat += a->scale[b->first + j] * s->sum_xhat[j];
+                }
+                for (int64_t j = g * n->width; j < (g + 1) * n->width; j++) {
+                        double k1 = rstd * a->scale[b->first + j], k2 = -rstd * sum / count;
+                        double k3 = -rstd * sum_xhat / count; /* of xhat */
+
+                        s->k1[j] = (float)k1;
+                        s->k2[j] = (float)k2;
+                        s->k3[j] = (float)(k3 * rstd);
+                        shares[2 * (b->first + j)] = s->sum_xhat[j];
+                        shares[2 * (b->first + j) + 1] = s->sum[j];
+                        if (a->daddend)
+                                a->daddend[image * n->c + b->first + j] =
+                                        (float)(k1 * s->sum[j] + k2 * pixels + k3 * s->sum_x[j]);
+                }
+        }
+}
+
+_inline_ void backward_row(const struct scratch *s, const float *restrict x, const float *restrict du,
+                           float *restrict dx, int64_t n, bool accumulate)
+{
+        const float *restrict mean = s->mean, *restrict k1 = s->k1, *restrict k2 = s->k2, *restrict k3 = s->k3;
+
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+                float d = du[j] * k1[j] + ((x[j] - mean[j]) * k3[j] + k2[j]);
+
+                dx[j] = accumulate ? dx[j] + d : d;
+        }
+}
+
+static void backward_prepare(const struct norm_backward_args *a, const struct block *b, int64_t image,
+                             const struct scratch *s)
+{
+        for (int64_t j = 0; j < b->n; j++) {
+                int64_t channel = b->first + j;
+                const float *stats = a->stats + 2 * (image * GROUPS + channel / a->norm->width);
+
+                s->mean[j] = stats[0] - (a->addend ? a->addend[image * a->norm->c + channel] : 0);
+                s->rstd[j] = stats[1];
+                s->scale[j] = a->scale[channel];
+                s->bias[j] = a->bias[channel];
+                s->sum[j] = s->sum_xhat[j] = s->sum_x[j] = 0;
+        }
+}
+
+_inline_ void backward_block(const struct norm_backward_args *a, const struct block *b, int64_t image,
+                             const struct scratch *s, double *shares, int64_t n)
+{
+        int64_t c = a->norm->c, pixels = a->norm->shape.pixels, stride;
+        const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
+        const float *dy = (const float *)a->dy + image * pixels * c + b->first;
+        float *dx = (float *)input_rows(a->norm, b, a->da, a->db, image, &stride);
+        struct drop d = drop_of(a->dropout, image, pixels * c);
+        bool accumulate = b->of_b ? a->accumulate_b : a->accumulate_a;
+
+        backward_prepare(a, b, image, s);
+        for (int64_t p = 0; p < pixels; p++) {
+                const float *multipliers = drop_row(&d, s, b, c, p, pixels);
+
+                if (!a->swish)
+                        backward_row_sums(s, x + p * stride, dy + p * c, multipliers, s->du + p * n, n, false);
+                else if (multipliers)
+                        backward_row_sums(s, x + p * stride, dy + p * c, multipliers, s->du + p * n, n, true);
+                else
+                        backward_row_sums(s, x + p * stride, dy + p * c, NULL, s->du + p * n, n, true);
+        }
+        backward_groups(a, b, image, s, shares);
+        for (int64_t p = 0; p < pixels; p++)
+                if (accumulate)
+                        backward_row(s, x + p * stride, s->du + p * n, dx + p * stride, n, true);
+                else
+                        backward_row(s, x + p * stride, s->du + p * n, dx + p * stride, n, false);
+}
+
+int V(norm_backward)(const struct norm_backward_args *a)
+{
+        const struct norm *n = a->norm;
+        struct scratch unused;
+        size_t one = scratch_layout(n, NULL, &unused);
+        double *shares = (double *)((char *)a->workspace + one * (size_t)n->threads);
+
+#pragma omp parallel for schedule(static)
+        for (int64_t part = 0; part < n->threads; part++) {
+                int64_t tasks = n->shape.n_images * n->n_blocks;
+                struct scratch s;
+
+                (void)scratch_layout(n, (char *)a->workspace + one * (size_t)part, &s);
+                for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
+                        const struct block *b = &n->blocks[t % n->n_blocks];
+                        int64_t image = t / n->n_blocks;
+
+                        if (b->n == BLOCK_MAX)
+                                backward_block(a, b, image, &s, shares + 2 * image * n->c, BLOCK_MAX);
+                        else
+                                backward_block(a, b, image, &s, shares + 2 * image * n->c, b->n);
+                }
+        }
+        for (int64_t j = 0; j < n->c && a->dscale; j++) {
+                double sum[2] = {0};
+
+                for (int64_t image = 0; image < n->shape.n_images; image++)
+                        for (int k = 0; k < 2; k++)
+                                sum[k] += shares[2 * (image * n->c + j) + k];
+                a->dscale[j] = (float)sum[0];
+                a->dbias[j] = (float)sum[1];
+        }
+        return 0;
+}

@@ -1,0 +1,45 @@
+/* The back end's table, once for each instruction set. */
+#include "kernels/cpu/cpu.h"
+
+#include "kernels/reference/reference.h"
+
+/* Who computes what: V (vectorised here), cpu (oneDNN), reference (costs a step nothing). */
+#define OP(owner, op)                                                                                                  \
+        static void run_##op(struct stream *s, const struct op##_args *args)                                           \
+        {                                                                                                              \
+                STREAM_RUN(s, #op, owner(op)(args));                                                                   \
+        }
+#define CPU(op) cpu_##op
+#define REFERENCE(op) reference_##op
+#include "kernels/cpu/cpu.def"
+#undef OP
+
+const struct kernels V(kernels) = {
+        .abi = KERNELS_ABI,
+        .name = "cpu",
+        .device_open = host_device_open,
+        .device_close = host_device_close,
+        .memory_new = host_memory_new,
+        .memory_free = host_memory_free,
+        .stream_new = host_stream_new,
+        .stream_free = host_stream_free,
+        .stream_sync = host_stream_sync,
+        .copy_in = host_copy,
+        .copy_out = host_copy,
+        .conv_new = cpu_conv_new,
+        .conv_free = cpu_conv_free,
+        .conv_workspace = cpu_conv_workspace,
+        .dense_new = cpu_dense_new,
+        .dense_free = cpu_dense_free,
+        .dense_workspace = cpu_dense_workspace,
+        .norm_new = V(norm_new),
+        .norm_free = V(norm_free),
+        .norm_workspace = V(norm_workspace),
+        .attention_new = V(attention_new),
+        .attention_free = V(attention_free),
+        .attention_workspace = V(attention_workspace),
+        .attention_saved = V(attention_saved),
+#define OP(owner, op) .op = run_##op,
+#include "kernels/cpu/cpu.def"
+#undef OP
+};

@@ -1,0 +1,104 @@
+/* y = x w + b and its gradients, sums in double. Spec 1. */
+#include "kernels/reference/reference.h"
+
+#include <errno.h>
+
+#define BLOCK 64 /* columns summed side by side */
+
+struct dense {
+        struct dense_shape shape;
+};
+
+int reference_dense_new(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err)
+{
+        struct dense *x;
+        int64_t sizes[] = {shape->m, shape->k, shape->n};
+        int r;
+
+        (void)d;
+        r = host_check_shape("dense", shape->type, sizes, ARRAY_LEN(sizes), err);
+        if (r < 0)
+                return r;
+        x = calloc(1, sizeof(*x));
+        if (!x)
+                return error_set(err, -ENOMEM, "", "out of memory");
+        x->shape = *shape;
+        *ret = x;
+        return 0;
+}
+
+struct dense *reference_dense_free(struct dense *x)
+{
+        free(x);
+        return NULL;
+}
+
+size_t reference_dense_workspace(const struct dense *x)
+{
+        (void)x;
+        return 0;
+}
+
+int reference_dense_forward(const struct dense_forward_args *a)
+{
+        int64_t m = a->dense->shape.m, k = a->dense->shape.k, n = a->dense->shape.n;
+
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < m; i++) {
+                const float *x = (const float *)a->x + i * k;
+                float *y = (float *)a->y + i * n;
+
+                for (int64_t o = 0; o < n; o += BLOCK) {
+                        int64_t width = MIN(n - o, (int64_t)BLOCK);
+                        double sum[BLOCK] = {0};
+
+                        for (int64_t l = 0; l < k; l++)
+                                for (int64_t j = 0; j < width; j++)
+                                        sum[j] += (double)x[l] * a->w[l * n + o + j];
+                        for (int64_t j = 0; j < width; j++)
+                                y[o + j] = (float)(sum[j] + (a->b ? a->b[o + j] : 0) + (a->accumulate ? y[o + j] : 0));
+                }
+        }
+        return 0;
+}
+
+int reference_dense_backward_data(const struct dense_backward_data_args *a)
+{
+        int64_t m = a->dense->shape.m, k = a->dense->shape.k, n = a->dense->shape.n;
+
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < m * k; i++) {
+                const float *dy = (const float *)a->dy + i / k * n, *w = a->w + i % k * n;
+                float *dx = (float *)a->dx + i;
+                double sum = a->accumulate ? *dx : 0;
+
+                for (int64_t j = 0; j < n; j++)
+                        sum += (double)dy[j] * w[j];
+                *dx = (float)sum;
+        }
+        return 0;
+}
+
+int reference_dense_backward_weights(const struct dense_backward_weights_args *a)
+{
+        int64_t m = a->dense->shape.m, k = a->dense->shape.k, n = a->dense->shape.n;
+        const float *x = a->x, *dy = a->dy;
+
+        /* row k of the loop is the bias: its "x" is one everywhere */
+#pragma omp parallel for schedule(static)
+        for (int64_t l = 0; l < k + (a->db ? 1 : 0); l++) {
+                float *row = l < k ? a->dw + l * n : a->db;
+
+                for (int64_t o = 0; o < n; o += BLOCK) {
+                        int64_t width = MIN(n - o, (int64_t)BLOCK);
+                        double sum[BLOCK] = {0};
+
+                        for (int64_t i = 0; i < m; i++)
+                                for (int64_t j = 0; j < width; j++)
+                                        sum[j] += (l < k ? (double)x[i * k + l] : 1.0) * dy[i * n + o + j];
+                        for (int64_t j = 0; j < width; j++)
+                                row[o + j] = (float)(sum[j] + (a->accumulate ? row[o + j] : 0));
+                }
+        }
+        return 0;
+}

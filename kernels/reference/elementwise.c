@@ -1,0 +1,94 @@
+/* What is done value by value, and the mean over a row. */
+#include "kernels/reference/reference.h"
+
+#include <math.h>
+
+int reference_swish_forward(const struct swish_forward_args *a)
+{
+        for (int64_t i = 0; i < a->n; i++) {
+                double x = ((const float *)a->x)[i];
+
+                ((float *)a->y)[i] = (float)(x * sigmoid(x));
+        }
+        return 0;
+}
+
+int reference_swish_backward(const struct swish_backward_args *a)
+{
+        for (int64_t i = 0; i < a->n; i++) {
+                double x = ((const float *)a->x)[i], s = sigmoid(x);
+
+                ((float *)a->dx)[i] = (float)(((const float *)a->dy)[i] * (s + x * s * (1 - s)));
+        }
+        return 0;
+}
+
+int reference_add(const struct add_args *a)
+{
+        for (int64_t i = 0; i < a->n; i++)
+                ((float *)a->y)[i] += ((const float *)a->x)[i];
+        return 0;
+}
+
+int reference_copy_2d(const struct copy_2d_args *a)
+{
+        for (int64_t i = 0; i < a->rows; i++)
+                for (int64_t j = 0; j < a->columns; j++) {
+                        float *y = a->y + i * a->y_stride + j;
+                        double v = (double)a->x[i * a->x_stride + j] * a->scale + a->shift;
+
+                        *y = (float)(a->accumulate ? *y + v : v);
+                }
+        return 0;
+}
+
+int reference_fill(const struct fill_args *a)
+{
+        for (int64_t i = 0; i < a->n; i++)
+                a->y[i] = a->value;
+        return 0;
+}
+
+int reference_abs_forward(const struct abs_forward_args *a)
+{
+        for (int64_t i = 0; i < a->n; i++)
+                a->y[i] = fabsf(a->x[i]);
+        return 0;
+}
+
+int reference_abs_backward(const struct abs_backward_args *a)
+{
+        for (int64_t i = 0; i < a->n; i++) {
+                float d = a->x[i] > 0 ? a->dy[i] : a->x[i] < 0 ? -a->dy[i] : 0;
+
+                a->dx[i] = a->accumulate ? a->dx[i] + d : d;
+        }
+        return 0;
+}
+
+int reference_row_mean_forward(const struct row_mean_forward_args *a)
+{
+        for (int64_t i = 0; i < a->m; i++) {
+                double sum = 0;
+
+                for (int64_t j = 0; j < a->n; j++)
+                        sum += a->x[i * a->n + j];
+                a->y[i] = (float)(sum / (double)a->n);
+        }
+        return 0;
+}
+
+int reference_row_mean_backward(const struct row_mean_backward_args *a)
+{
+        for (int64_t i = 0; i < a->m; i++)
+                for (int64_t j = 0; j < a->n; j++)
+                        a->dx[i * a->n + j] = (float)(a->dx[i * a->n + j] + (double)a->dy[i] / (double)a->n);
+        return 0;
+}
+
+int reference_encode_image(const struct encode_image_args *a)
+{
+        for (int64_t i = 0; i < a->n; i++)
+                a->f[i] = 2 * ((float)a->x[i] + 0.5f) / 256 - 1;
+        return 0;
+}

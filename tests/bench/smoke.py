@@ -1,0 +1,29 @@
+#!/usr/bin/python3
+"""What the benchmark relies on: smoke.py WORKER. The worker's line has the members that peer.py reads, and the peer's own
+group norm and optimizer agree with PyTorch's (left out where python3-torch is not installed)."""
+
+import json
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def main():
+    r = subprocess.run([sys.argv[1], "--bench", "--embd", "32", "--layers", "1", "--encoder-layers", "1", "--batch", "2", "--steps", "2",
+                        "--threads", "2"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert r.returncode == 0, f"{r.returncode}: {r.stdout}{r.stderr}"
+    row = json.loads(next(line for line in r.stdout.splitlines() if line.startswith("{")))
+    for key in ("seconds", "images_per_second", "peak_bytes", "gflops", "conv_gflops"):
+        assert row[key] > 0, (key, row)
+    assert abs(row["seconds"] * row["images_per_second"] - 2) < 0.02, row
+    print(row)
+    if subprocess.run(["/usr/bin/python3", "-c", "import torch"], capture_output=True, check=False).returncode:
+        print("python3-torch is not installed: the peer is not looked at")
+        return
+    subprocess.run(["/usr/bin/python3", os.path.join(HERE, "torch_mulan.py"), "--verify"], check=True, stdin=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The road from a POST to a curve in a real Chromium."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from harness import BUILD, config
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def test_a_submitted_run_is_seen_in_chromium_as_it_trains(daemon):
+    playwright = os.path.join(BUILD, "tests", "web", "npm")
+    if not os.path.exists("/usr/bin/chromium"):
+        pytest.skip("chromium is not installed")
+    if not os.path.isdir(os.path.join(playwright, "node_modules", "playwright-core")):
+        pytest.skip("playwright-core could not be installed from npm")
+    out = os.path.join(BUILD, "tests", "e2e", "screenshots")
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    daemon.start()
+    n = daemon.train(config(num_steps_train=400, steps_per_eval=50, steps_per_save=100), name="<b>seen</b>")
+    r = subprocess.run(["node", os.path.join(HERE, "browser.mjs"), playwright, daemon.url, str(n), out], capture_output=True, text=True,
+                       timeout=560, check=False, stdin=subprocess.DEVNULL)
+    assert r.returncode == 0, f"{r.stdout}{r.stderr}\n{daemon.job(n)}\n{daemon.job_log(n)}"
+    seen = json.loads(r.stdout.splitlines()[-1])
+    assert seen["runs"] == ["<b>seen</b>"]
+    assert len(set(seen["legends"])) == 3 and seen["legends"][0].startswith("train/bpd")
+    assert seen["ink"] > 1000
+    assert min(seen["sample"]) >= 32
+    assert seen["log"] > 0 and seen["files"] >= 2
+    assert seen["complaints"] == []
+    for name in ("runs.png", "job-running.png", "job-done.png"):
+        assert os.path.getsize(os.path.join(out, name)) > 10000

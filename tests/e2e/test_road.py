@@ -1,0 +1,64 @@
+"""Train, evaluate, sample over the API, as quickstart does."""
+
+import os
+import struct
+
+import requests
+
+from harness import config
+
+
+def test_train_evaluate_sample(daemon):
+    daemon.start()
+    n = daemon.train(config(num_steps_train=20))
+    trained = daemon.wait_state(n, "succeeded")
+    assert trained["progress"]["step"] == 20
+
+    e = daemon.post("jobs", {"kind": "evaluate", "checkpoint": {"job": n, "which": "latest"}, "method": "sparse", "split": "test",
+                             "weights": "ema", "overrides": {"evaluation.n_images": 32}}, 201)["id"]
+    s = daemon.post("jobs", {"kind": "sample", "checkpoint": {"job": n, "which": "latest"}, "n_images": 4, "n_steps": 4, "seed": 1}, 201)["id"]
+    r = daemon.wait_state(e, "succeeded")["result"]
+    assert r["images"] == 32 and r["step"] == 20 and r["weights"] == "ema" and r["method"] == "sparse" and r["split"] == "test"
+    assert r["bpd"] > 0 and r["standard_error"] > 0
+    assert abs(sum(r["parts"].values()) - r["bpd"]) < 1e-3 * r["bpd"]
+    tables = [a for a in daemon.get(f"jobs/{e}/artifacts")["artifacts"] if a["kind"] == "table"]
+    assert len(tables) == 1
+
+    daemon.wait_state(s, "succeeded")
+    images = [a for a in daemon.get(f"jobs/{s}/artifacts")["artifacts"] if a["kind"] == "image"]
+    assert len(images) == 1
+    png = requests.get(f"{daemon.url}/v1/artifacts/{images[0]['id']}", timeout=30).content
+    assert png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) == images[0]["bytes"]
+    width, height = struct.unpack(">II", png[16:24])
+    assert width >= 64 and height >= 64
+
+
+def test_every_template_is_taken_or_refused_for_its_data_alone(daemon):
+    daemon.start()
+    from harness import ROOT
+    names = sorted(f[:-5] for f in os.listdir(os.path.join(ROOT, "configs")) if f.endswith(".json"))
+    assert "photos32-tiny" in names and "cifar10-conditioned" in names
+    for name in names:
+        overrides = {"data.dataset": "photos32", "training.batch_size_train": 2, "training.batch_size_eval": 2}
+        # what is wrong besides is named too, so only this one error shows that the rest is right
+        r = requests.post(f"{daemon.url}/v1/jobs", json={"kind": "train", "config": name, "overrides": {**overrides, "model.sm_n_embd": 33}}, timeout=30)
+        assert r.status_code == 422, f"{name}: {r.status_code} {r.text}"
+        pointers = [e["pointer"] for e in r.json()["errors"]]
+        assert len(pointers) == 1 and pointers[0].endswith("sm_n_embd"), f"{name}: {r.text}"
+
+
+def test_the_curl_of_the_readme_works(daemon):
+    import re
+    import subprocess
+    from harness import ROOT, wait
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        commands = re.findall(r"^    (curl (?:.*\\\n)*.*)$", f.read(), re.M)[:1]
+    assert commands
+    daemon.start()
+    for c in commands:
+        c = c.replace("http://127.0.0.1:8700", daemon.url)
+        r = subprocess.run(["bash", "-c", c], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+        assert r.returncode == 0 and '"problems/' not in r.stdout, f"{c}\n{r.stdout}{r.stderr}"
+    n = daemon.get("jobs")["jobs"][0]["id"]
+    daemon.post(f"jobs/{n}/cancel")
+    wait(lambda: daemon.job(n)["state"] == "cancelled", 60)

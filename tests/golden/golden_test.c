@@ -1,0 +1,860 @@
+/* golden-test DIR [BACKEND [verbose]]: runs the golden case in DIR (its case.json says what to do) and compares.
+ * 0: everything within 4 times the reference's own float32 error; 1: not; 77: an operation or configuration that this
+ * release leaves to a later one, with its reason. */
+#include "tests/golden/case.h"
+
+#include "engine/dataset.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SKIPPED 77
+
+struct upload {
+        const char *name;
+        float *device, *host;
+        int64_t n;
+};
+
+static float *upload_normal(struct golden *g, const char *name, int64_t n)
+{
+        _cleanup_(freep) float *host = golden_normal(name, n);
+
+        return golden_upload(g, host, (size_t)n * sizeof *host);
+}
+
+static void *upload_images(struct golden *g, int64_t batch)
+{
+        int64_t n = batch * DIMENSIONS;
+        _cleanup_(freep) double *u = golden_uniform("input/x", n);
+        _cleanup_(freep) uint8_t *x = malloc((size_t)n);
+
+        assert(x);
+        for (int64_t i = 0; i < n; i++)
+                x[i] = (uint8_t)floor(u[i] * 256);
+        return golden_upload(g, x, (size_t)n);
+}
+
+/* ---- layers: parameters are listed in the case */
+
+static int64_t shape_of(const json_t *shape, int64_t ret[4])
+{
+        int64_t size = 1;
+
+        for (size_t i = 0; i < 4; i++) {
+                ret[i] = i < json_array_size(shape) ? json_integer_value(json_array_get(shape, i)) : 1;
+                size *= ret[i];
+        }
+        return size;
+}
+
+static struct params *layer_params(struct golden *g)
+{
+        const json_t *list = json_object_get(g->json, "parameters"), *shape;
+        struct params *p = calloc(1, sizeof *p);
+        const char *name;
+
+        assert(p);
+        p->items = calloc(json_object_size(list), sizeof *p->items);
+        json_object_foreach((json_t *)list, name, shape)
+        {
+                struct param *q = &p->items[p->n++];
+
+                (void)snprintf(q->name, sizeof q->name, "%s", name);
+                q->n_dims = (int)json_array_size(shape);
+                q->size = shape_of(shape, q->shape);
+                q->offset = p->n_values;
+                p->n_values += (q->size + 15) / 16 * 16;
+        }
+        return p;
+}
+
+struct layer {
+        struct golden *g;
+        struct pass pass;
+        struct params *params;
+        const char *name;       /* "conv3x3" */
+        float *x, *dy, *y, *dx; /* device */
+        int64_t x_shape[4], n_x;
+        const float *cond;
+        float *d_cond;
+        int64_t n_cond;
+};
+
+static void layer_run(struct layer *l, const char *op, int64_t n_y)
+{
+        struct pass *p = &l->pass;
+        const struct params *params = l->params;
+        int64_t c = l->x_shape[3];
+        char s[128];
+
+        (void)snprintf(s, sizeof s, "%s/dy", l->name);
+        if (strcmp(op, "resnet_block") && strcmp(op, "attention")) {
+                l->y = pass_alloc(p, n_y);
+                l->dy = pass_alloc(p, n_y);
+                l->dx = pass_alloc(p, l->n_x);
+        } else {
+                l->dy = pass_alloc(p, n_y);
+        }
+        if (p->stream) {
+                _cleanup_(freep) float *dy = golden_normal(s, n_y);
+
+                p->k->copy_in(p->stream, l->dy, dy, (size_t)n_y * sizeof *dy);
+        }
+        if (!strcmp(op, "conv3x3")) {
+                conv_forward(p, pass_param(p, l->name, "kernel"), pass_param(p, l->name, "bias"), l->x, NULL, l->y);
+                conv_backward(p, pass_param(p, l->name, "kernel"), pass_param(p, l->name, "bias"), l->x, l->dy, l->dx);
+        } else if (!strcmp(op, "group_norm_swish")) {
+                struct group_norm n = {c, 0, pass_param(p, l->name, "scale"), pass_param(p, l->name, "bias"), true, -1};
+                float *stats = pass_alloc(p, p->m * 64);
+
+                group_norm_forward(p, &n, l->x, NULL, NULL, l->y, stats);
+                group_norm_backward(p, &n, l->dy, l->x, NULL, NULL, stats, l->dx, false, NULL, false, NULL);
+                pass_release(p, &stats);
+        } else if (!strcmp(op, "dense_swish")) {
+                struct linear d = linear_of(p, l->x_shape[0], params_find(params, "dense_swish/kernel"),
+                                            params_find(params, "dense_swish/bias"));
+                float *h = pass_alloc(p, n_y);
+
+                linear_forward(p, &d, l->x, h, false);
+                RUN(p, swish_forward, .n = n_y, .x = h, .y = l->y);
+                RUN(p, swish_backward, .n = n_y, .x = h, .dy = l->dy, .dx = h);
+                linear_backward(p, &d, l->x, h, l->dx, false);
+                pass_release(p, &h);
+        } else if (!strcmp(op, "attention")) {
+                struct attention_block b;
+
+                attention_block_init(&b, p, l->name, c);
+                l->y = attention_block_forward(p, &b, l->x);
+                attention_block_backward(p, &b, l->x, l->dy);
+                l->dx = l->dy;
+        } else {
+                struct resnet_block b;
+                int64_t out = pass_param(p, l->name, "conv2/kernel")->shape[3];
+
+                /* the up block reads two inputs side by side: the golden one is a single tensor of both */
+                resnet_block_init(&b, p, l->name, c, 0, out, -1);
+                l->y = resnet_block_forward(p, &b, l->x, NULL, l->cond);
+                resnet_block_backward(p, &b, l->x, NULL, l->cond, l->dy, &l->dx, NULL, l->d_cond);
+        }
+}
+
+static int run_layer(struct golden *g, const char *op)
+{
+        struct layer l = {.g = g, .params = layer_params(g)};
+        _cleanup_(arena_freep) struct arena *arena = NULL;
+        const json_t *inputs = json_object_get(g->json, "inputs"), *tensors = json_object_get(g->json, "tensors");
+        struct params *params = l.params;
+        _cleanup_(freep) float *host = golden_zeros(params->n_values);
+        float *values, *grads;
+        int64_t shape[4], n_y = shape_of(json_object_get(json_object_get(tensors, "y"), "shape"), shape);
+        char s[128];
+        struct error err;
+
+        l.name = strrchr(json_string_value(json_object_get(g->json, "case")), '/') + 1;
+        for (size_t i = 0; i < params->n; i++)
+                params_hash_one(&params->items[i], NULL, 1, host + params->items[i].offset);
+        values = golden_upload(g, host, (size_t)params->n_values * sizeof *host);
+        grads = golden_device(g, params->n_values);
+        l.n_x = shape_of(json_object_get(inputs, "x"), l.x_shape);
+        (void)snprintf(s, sizeof s, "%s/x", l.name);
+        l.x = upload_normal(g, s, l.n_x);
+        if (json_object_get(inputs, "cond")) {
+                l.n_cond = shape_of(json_object_get(inputs, "cond"), shape);
+                (void)snprintf(s, sizeof s, "%s/cond", l.name);
+                l.cond = upload_normal(g, s, l.n_cond);
+                l.d_cond = golden_device(g, l.n_cond);
+        }
+        if (arena_new(g->k->memory_new(g->device, 1 << 28), 1 << 28, &arena, &err) < 0)
+                return 1;
+        l.pass = (struct pass){.k = g->k, .device = g->device, .stream = g->stream, .arena = arena, .layout = params,
+                               .config = &g->config, .params = values, .grads = grads, .m = l.x_shape[0], .keep = true};
+        if (plans_new(&l.pass.plans, &err) < 0)
+                return 1;
+        layer_run(&l, op, n_y);
+        if (l.pass.failed < 0) {
+                (void)printf("FAILED %s: %s\n", g->folder, l.pass.error.text);
+                return 1;
+        }
+        golden_device_tensor(g, "y", l.y, n_y);
+        golden_device_tensor(g, "d_x", l.dx, l.n_x);
+        if (l.d_cond)
+                golden_device_tensor(g, "d_cond", l.d_cond, l.n_cond);
+        for (size_t i = 0; i < params->n; i++) {
+                (void)snprintf(s, sizeof s, "d_%s", params->items[i].name + strlen(l.name) + 1);
+                golden_device_tensor(g, s, grads + params->items[i].offset, params->items[i].size);
+        }
+        (void)plans_free(l.pass.plans, g->k);
+        (void)params_free(params);
+        return 0;
+}
+
+static int run_embeddings(struct golden *g)
+{
+        const json_t *list = json_object_get(json_object_get(g->json, "inputs"), "t");
+        int64_t m = (int64_t)json_array_size(list), pixels = 64;
+        struct pass p = {.k = g->k, .stream = g->stream};
+        float *t, *y = golden_device(g, m * 128), *z = upload_normal(g, "fourier/z", pixels * 3);
+        float *features = golden_device(g, pixels * 15), host[64 * 15], times[16];
+
+        assert(m <= 16);
+        for (int64_t i = 0; i < m; i++)
+                times[i] = (float)json_number_value(json_array_get(list, (size_t)i));
+        t = golden_upload(g, times, (size_t)m * sizeof *times);
+        for (int64_t n = 32; n <= 128; n *= 4) {
+                RUN(&p, time_embedding_forward, .m = m, .n = n, .g = t, .offset = 0, .scale = 1, .y = y, .y_stride = n);
+                golden_device_tensor(g, n == 32 ? "timestep_32" : "timestep_128", y, m * n);
+        }
+        RUN(&p, fourier_forward, .n_pixels = pixels, .z = z, .y = features);
+        golden_download(g, features, host, sizeof host);
+        for (int64_t i = 0; i < pixels; i++) /* without the three channels of z itself */
+                memmove(host + 12 * i, host + 15 * i + 3, 12 * sizeof *host);
+        golden_tensor(g, "fourier", host, pixels * 12);
+        return 0;
+}
+
+/* ---- whole networks */
+
+struct network {
+        struct golden *g;
+        struct params *layout;
+        struct model *model;
+        struct arena *arena;
+        float *params, *grads; /* device */
+};
+
+/* The model with hashed parameters and memory for f. 0, 1, or SKIPPED with the reason printed. */
+static int network_open(struct golden *g, int64_t m, bool keep, void (*f)(struct model *, void *), void *user,
+                        struct network *ret)
+{
+        _cleanup_(freep) float *host = NULL;
+        struct error err;
+        size_t bytes;
+        int r;
+
+        *ret = (struct network){.g = g};
+        r = params_new(&g->config, &ret->layout, &err);
+        if (r == -ENOTSUP) {
+                (void)printf("SKIPPED %s: %s: %s\n", g->folder, err.path, err.text);
+                return SKIPPED;
+        }
+        if (r >= 0)
+                r = model_new(g->k, g->device, g->stream, ret->layout, &g->config, m, &ret->model, &err);
+        if (r < 0)
+                goto fail;
+        host = golden_zeros(ret->layout->n_values);
+        params_hash(ret->layout, &g->config, (float)g->gain, host);
+        ret->params = golden_upload(g, host, (size_t)ret->layout->n_values * sizeof *host);
+        ret->grads = golden_device(g, ret->layout->n_values);
+        ret->model->pass.params = ret->params;
+        ret->model->pass.grads = ret->grads;
+        ret->model->pass.keep = keep;
+        r = model_dry_run(ret->model, f, user, &bytes, &err);
+        if (r < 0)
+                goto fail;
+        r = arena_new(golden_upload(g, NULL, bytes), bytes, &ret->arena, &err);
+        if (r < 0)
+                goto fail;
+        ret->model->pass.arena = ret->arena;
+        f(ret->model, user);
+        return 0;
+fail:
+        (void)printf("FAILED %s: %s\n", g->folder, err.text);
+        return 1;
+}
+
+static void network_close(struct network *n)
+{
+        (void)model_free(n->model);
+        (void)params_free(n->layout);
+        (void)arena_free(n->arena);
+}
+
+static void network_gradients(struct network *n, const char *what, const float *device)
+{
+        size_t bytes = (size_t)n->layout->n_values * sizeof(float);
+        _cleanup_(freep) float *host = golden_zeros(n->layout->n_values);
+
+        golden_download(n->g, device, host, bytes);
+        golden_digests(n->g, what, n->layout, host);
+}
+
+struct score {
+        float *z, *g, *e, *dy, *y, *dz, *dg, *de;
+};
+
+static void score_pass(struct model *model, void *user)
+{
+        struct score *s = user;
+        struct trunk_gradients gradients = {s->dz, s->dg, s->de};
+
+        unet_forward(&model->pass, &model->unet, s->z, s->g, s->e, s->y);
+        unet_backward(&model->pass, &model->unet, s->z, s->g, s->dy, &gradients);
+}
+
+static float *upload_latent(struct golden *g, int64_t rows, int64_t k)
+{
+        _cleanup_(freep) double *u = golden_uniform("input/e", rows * k);
+        _cleanup_(freep) float *e = golden_zeros(rows * k);
+
+        for (int64_t i = 0; i < rows * k; i++)
+                e[i] = u[i] < 0.3;
+        return golden_upload(g, e, (size_t)(rows * k) * sizeof *e);
+}
+
+static int run_score_network(struct golden *g)
+{
+        int64_t m = g->batch, n = m * DIMENSIONS, k = g->config.latent_size;
+        _cleanup_(freep) double *u = golden_uniform("input/g", m);
+        _cleanup_(freep) float *times = golden_zeros(m);
+        struct score s = {.z = upload_normal(g, "input/z", n),
+                          .e = upload_latent(g, m, k),
+                          .dy = upload_normal(g, "input/dy", n),
+                          .y = golden_device(g, n),
+                          .dz = golden_device(g, n),
+                          .dg = golden_device(g, m),
+                          .de = golden_device(g, m * k)};
+        struct network net;
+        int r;
+
+        for (int64_t i = 0; i < m; i++)
+                times[i] = (float)(-13.3 + 18.3 * u[i]);
+        s.g = golden_upload(g, times, (size_t)m * sizeof *times);
+        r = network_open(g, m, true, score_pass, &s, &net);
+        if (r)
+                return r;
+        golden_device_tensor(g, "y", s.y, n);
+        golden_device_tensor(g, "d_z", s.dz, n);
+        golden_device_tensor(g, "d_g", s.dg, m);
+        golden_device_tensor(g, "d_e", s.de, m * k);
+        network_gradients(&net, "gradients", net.grads);
+        network_close(&net);
+        return 0;
+}
+
+struct encoding {
+        float *f, *logits, *d_logits;
+};
+
+static void encoder_pass(struct model *model, void *user)
+{
+        struct encoding *s = user;
+
+        encoder_forward(&model->pass, &model->encoder, s->f, s->logits);
+        encoder_backward(&model->pass, &model->encoder, s->f, s->d_logits);
+}
+
+static int run_encoder(struct golden *g)
+{
+        int64_t m = g->batch, n = m * DIMENSIONS, k = g->config.latent_size;
+        struct encoding s = {.f = golden_device(g, n),
+                             .logits = golden_device(g, m * k),
+                             .d_logits = upload_normal(g, "input/d_logits", m * k)};
+        struct pass p = {.k = g->k, .stream = g->stream};
+        struct network net;
+        int r;
+
+        RUN(&p, encode_image, .n = n, .x = upload_images(g, m), .f = s.f);
+        r = network_open(g, m, true, encoder_pass, &s, &net);
+        if (r)
+                return r;
+        golden_device_tensor(g, "logits", s.logits, m * k);
+        network_gradients(&net, "gradients", net.grads);
+        network_close(&net);
+        return 0;
+}
+
+/* ---- schedules */
+
+struct schedule_case {
+        float *e, *t, *d_gamma, *d_gamma_prime, *gamma, *gamma_prime, *de;
+        int64_t n;
+};
+
+static void schedule_pass(struct model *model, void *user)
+{
+        struct schedule_case *c = user;
+        struct pass *p = &model->pass;
+        struct schedule_at at;
+
+        schedule_begin(p, &model->schedule, c->e);
+        schedule_evaluate(p, &model->schedule, c->t, &at);
+        RUN(p, copy_2d, .rows = 1, .columns = c->n, .x = at.gamma, .y = c->gamma, .scale = 1);
+        RUN(p, copy_2d, .rows = 1, .columns = c->n, .x = at.gamma_prime, .y = c->gamma_prime, .scale = 1);
+        schedule_evaluate_backward(p, &model->schedule, &at, c->d_gamma, c->d_gamma_prime, c->de);
+        schedule_begin_backward(p, &model->schedule, c->de);
+        schedule_release(p, &at);
+        schedule_end(p, &model->schedule);
+}
+
+static int run_schedule(struct golden *g)
+{
+        const json_t *list = json_object_get(g->json, "t");
+        bool baseline = g->config.vdm_type == VDM_VDM;
+        int64_t m = g->batch, n = m * (baseline ? 1 : DIMENSIONS), k = g->config.latent_size;
+        struct schedule_case c = {.n = n,
+                                  .d_gamma = upload_normal(g, "input/d_gamma", n),
+                                  .d_gamma_prime = upload_normal(g, "input/d_gamma_prime", n),
+                                  .gamma = golden_device(g, n),
+                                  .gamma_prime = golden_device(g, n)};
+        _cleanup_(freep) float *times = golden_zeros(m);
+        struct network net;
+        int r;
+
+        for (int64_t i = 0; i < m; i++)
+                times[i] = (float)json_number_value(json_array_get(list, (size_t)i));
+        c.t = golden_upload(g, times, (size_t)m * sizeof *times);
+        if (!baseline) {
+                c.e = upload_latent(g, m, k);
+                c.de = golden_device(g, m * k);
+        }
+        r = network_open(g, m, true, schedule_pass, &c, &net);
+        if (r)
+                return r;
+        golden_device_tensor(g, "gamma", c.gamma, n);
+        golden_device_tensor(g, "gamma_prime", c.gamma_prime, n);
+        if (golden_wants(g, "tensors", "d_e")) {
+                /* the dry run and the run both end in +=, but only the run computes */
+                golden_device_tensor(g, "d_e", c.de, m * k);
+        }
+        network_gradients(&net, "gradients", net.grads);
+        network_close(&net);
+        return 0;
+}
+
+/* ---- losses */
+
+struct loss {
+        struct batch batch;
+        struct bound_results ret;
+        float grad_scale;
+};
+
+static void loss_pass(struct model *model, void *user)
+{
+        struct loss *l = user;
+
+        model_bound(model, &l->batch, l->grad_scale, &l->ret);
+}
+
+/* Noise of a batch of m images from the streams PREFIX/..; x is set by the caller. */
+static void upload_noise(struct golden *g, const char *prefix, double t0, int64_t m, struct batch *ret)
+{
+        const struct config *c = &g->config;
+        int64_t T = c->sm_n_timesteps, n = m * c->latent_size;
+        _cleanup_(freep) float *t = golden_zeros(m), *s = golden_zeros(m);
+        char name[160];
+
+        for (int64_t i = 0; i < m; i++) {
+                t[i] = (float)fmod(t0 + (double)i / (double)m, 1);
+                if (T) {
+                        double whole = ceil((double)t[i] * (double)T);
+
+                        t[i] = (float)(whole / (double)T);
+                        s[i] = (float)((whole - 1) / (double)T);
+                }
+        }
+        ret->t = golden_upload(g, t, (size_t)m * sizeof *t);
+        ret->s = golden_upload(g, s, (size_t)m * sizeof *s);
+        (void)snprintf(name, sizeof name, "%s/eps_0", prefix);
+        ret->eps_0 = upload_normal(g, name, m * DIMENSIONS);
+        (void)snprintf(name, sizeof name, "%s/eps", prefix);
+        ret->eps = upload_normal(g, name, m * DIMENSIONS);
+        (void)snprintf(name, sizeof name, "%s/latent", prefix);
+        if (c->latent_type == LATENT_TOPK && bound_noise_is_sum(c)) {
+                _cleanup_(freep) double *u = golden_uniform(name, 10 * n);
+                _cleanup_(freep) float *raw = golden_zeros(10 * n);
+
+                for (int64_t i = 0; i < 10 * n; i++)
+                        raw[i] = (float)pow(u[i] + 0x1p-25, (double)c->latent_k);
+                ret->latent = golden_upload(g, raw, (size_t)(10 * n) * sizeof *raw);
+        } else {
+                ret->latent = upload_normal(g, name, n);
+        }
+}
+
+static const char *numbered(char *buf, size_t size, const char *pattern, int64_t i)
+{
+        const char *at = strstr(pattern, "{i}");
+
+        if (at)
+                (void)snprintf(buf, size, "%.*s%lld%s", (int)(at - pattern), pattern, (long long)i, at + 3);
+        else
+                (void)snprintf(buf, size, "%s", pattern);
+        return buf;
+}
+
+static double noise_of(struct golden *g, int64_t i, char *ret_prefix, size_t size)
+{
+        const json_t *noise = json_object_get(g->json, "noise");
+
+        (void)numbered(ret_prefix, size, json_string_value(json_object_get(noise, "prefix")), i);
+        return json_number_value(json_object_get(noise, "t0")) +
+               (double)i * json_number_value(json_object_get(noise, "t0_step"));
+}
+
+static void loss_results(struct golden *g, int64_t m, struct bound_results *ret)
+{
+        int64_t k = g->config.latent_size;
+
+        *ret = (struct bound_results){.terms = golden_device(g, 3 * m),
+                                      .kl = golden_device(g, m),
+                                      .vars = golden_device(g, 2 * m),
+                                      .logits = golden_device(g, m * k),
+                                      .embedding = golden_device(g, m * k),
+                                      .net = golden_device(g, m * DIMENSIONS)};
+}
+
+/* Per image: reconstruction, latent (prior and KL), diffusion in nats. Returns the mean BPD. */
+static double loss_terms(struct golden *g, int64_t m, const struct bound_results *r, float *ret_terms)
+{
+        _cleanup_(freep) float *kl = golden_zeros(m);
+        double sum = 0;
+
+        golden_download(g, r->terms, ret_terms, (size_t)(3 * m) * sizeof *ret_terms);
+        golden_download(g, r->kl, kl, (size_t)m * sizeof *kl);
+        for (int64_t i = 0; i < m; i++) {
+                ret_terms[3 * i + 1] += kl[i];
+                sum += (double)ret_terms[3 * i] + (double)ret_terms[3 * i + 1] + (double)ret_terms[3 * i + 2];
+        }
+        return sum / (double)m / (DIMENSIONS * M_LN2);
+}
+
+/* Masks of all residual blocks, as dropout multiplies them. The array is static: one case a process. */
+static const float *const *dropout_masks(struct golden *g, const struct model *model, int64_t m)
+{
+        static const float *masks[1024];
+        float keep = (float)(1 - g->config.sm_pdrop);
+
+        assert(model->n_blocks <= 1024);
+        for (int i = 0; i < model->n_blocks; i++) {
+                int64_t n = m * IMAGE_PIXELS * g->config.sm_n_embd;
+                _cleanup_(freep) float *x = golden_zeros(n);
+                _cleanup_(freep) double *u = NULL;
+                char name[160];
+
+                (void)snprintf(name, sizeof name, "dropout/%s", model_block_name(model, i));
+                u = golden_uniform(name, n);
+                for (int64_t j = 0; j < n; j++)
+                        x[j] = (u[j] < 1 - g->config.sm_pdrop) / keep;
+                masks[i] = golden_upload(g, x, (size_t)n * sizeof *x);
+        }
+        return masks;
+}
+
+static void no_pass(struct model *model, void *user)
+{
+        (void)model;
+        (void)user;
+}
+
+static int run_loss(struct golden *g)
+{
+        int64_t m = g->batch;
+        _cleanup_(freep) float *terms = golden_zeros(3 * m), *vars = golden_zeros(2 * m), *column = golden_zeros(m);
+        static const char *const names[] = {"loss_recon", "loss_klz", "loss_diff"};
+        struct loss l = {.grad_scale = (float)(1 / ((double)m * DIMENSIONS * M_LN2))};
+        struct network net, masked;
+        char prefix[128];
+        double bpd, sums[2] = {0};
+        int r;
+
+        r = network_open(g, m, true, no_pass, NULL, &masked);
+        if (r)
+                return r;
+        l.batch.x = upload_images(g, m);
+        upload_noise(g, prefix, noise_of(g, 0, prefix, sizeof prefix), m, &l.batch);
+        loss_results(g, m, &l.ret);
+        if (json_is_true(json_object_get(g->json, "dropout"))) {
+                struct step_state *state = golden_upload(g, NULL, sizeof *state);
+                size_t bytes;
+                struct error err;
+
+                masked.model->pass.state = state;
+                masked.model->pass.dropout_masks = dropout_masks(g, masked.model, m);
+                if (model_dry_run(masked.model, loss_pass, &l, &bytes, &err) < 0 ||
+                    arena_new(golden_upload(g, NULL, bytes), bytes, &masked.model->pass.arena, &err) < 0)
+                        return 1;
+                loss_pass(masked.model, &l);
+                net = masked;
+        } else {
+                network_close(&masked);
+                r = network_open(g, m, true, loss_pass, &l, &net);
+                if (r)
+                        return r;
+        }
+        bpd = loss_terms(g, m, &l.ret, terms);
+        golden_scalar(g, "bpd", bpd);
+        for (int j = 0; j < 3; j++) {
+                for (int64_t i = 0; i < m; i++)
+                        column[i] = terms[3 * i + j];
+                golden_tensor(g, names[j], column, m);
+        }
+        golden_download(g, l.ret.vars, vars, (size_t)(2 * m) * sizeof *vars);
+        for (int64_t i = 0; i < 2 * m; i++)
+                sums[i % 2] += (double)vars[i] / (double)m;
+        golden_scalar(g, "var_0", sums[0]);
+        golden_scalar(g, "var_1", sums[1]);
+        golden_device_tensor(g, "kl_z", l.ret.kl, m);
+        golden_device_tensor(g, "logits", l.ret.logits, m * g->config.latent_size);
+        golden_device_tensor(g, "embedding", l.ret.embedding, m * g->config.latent_size);
+        golden_device_tensor(g, "net", l.ret.net, m * DIMENSIONS);
+        network_gradients(&net, "gradients", net.grads);
+        network_close(&net);
+        return 0;
+}
+
+/* ---- training */
+
+static void training_digests(struct network *net, int64_t step, const struct optimizer_buffers *b, const float *initial)
+{
+        static const char *const names[] = {"params", "ema", "m", "v"};
+        const float *device[] = {b->params, b->ema, b->m, b->v};
+        int64_t n = net->layout->n_values;
+        _cleanup_(freep) float *host = golden_zeros(n);
+
+        for (int i = 0; i < 4; i++) {
+                char what[64];
+
+                golden_download(net->g, device[i], host, (size_t)n * sizeof *host);
+                for (int64_t j = 0; i < 2 && j < n; j++)
+                        host[j] -= initial[j];
+                (void)snprintf(what, sizeof what, "step_%lld_%s%s", (long long)step, names[i],
+                               i < 2 ? "_minus_initial" : "");
+                golden_digests(net->g, what, net->layout, host);
+        }
+}
+
+static int run_training(struct golden *g)
+{
+        int64_t m = g->batch, steps = json_integer_value(json_object_get(g->json, "steps"));
+        _cleanup_(freep) float *terms = golden_zeros(3 * m), *initial = NULL;
+        struct loss l = {.grad_scale = (float)(1 / ((double)m * DIMENSIONS * M_LN2))};
+        struct optimizer_buffers b;
+        struct network net;
+        char prefix[128];
+        int r;
+
+        g->config.learning_rate = json_number_value(json_object_get(g->json, "lr_peak"));
+        g->config.num_steps_lr_warmup = json_integer_value(json_object_get(g->json, "warmup"));
+        g->config.ema_rate = json_number_value(json_object_get(g->json, "ema_rate"));
+        l.batch.x = upload_images(g, m);
+        upload_noise(g, prefix, noise_of(g, 0, prefix, sizeof prefix), m, &l.batch);
+        loss_results(g, m, &l.ret);
+        r = network_open(g, m, true, loss_pass, &l, &net);
+        if (r)
+                return r;
+        initial = golden_zeros(net.layout->n_values);
+        params_hash(net.layout, &g->config, (float)g->gain, initial);
+        b = (struct optimizer_buffers){.params = net.params,
+                                       .ema = golden_upload(g, initial, (size_t)net.layout->n_values * sizeof *initial),
+                                       .m = golden_device(g, net.layout->n_values),
+                                       .v = golden_device(g, net.layout->n_values),
+                                       .grads = net.grads,
+                                       .squared_norm = golden_upload(g, NULL, sizeof(double)),
+                                       .state = golden_upload(g, NULL, sizeof(struct step_state))};
+        for (int64_t i = 0; i < steps; i++) {
+                struct step_state state = optimizer_step_state(&g->config, 0, i);
+                char name[32];
+
+                g->k->copy_in(g->stream, b.state, &state, sizeof state);
+                upload_noise(g, prefix, noise_of(g, i, prefix, sizeof prefix), m, &l.batch);
+                loss_pass(net.model, &l);
+                (void)snprintf(name, sizeof name, "bpd_%lld", (long long)i);
+                golden_scalar(g, name, loss_terms(g, m, &l.ret, terms));
+                optimizer_step(&net.model->pass, &b);
+                training_digests(&net, i, &b, initial);
+        }
+        network_close(&net);
+        return 0;
+}
+
+/* ---- dense bound, sampling */
+
+static int run_dense_bound(struct golden *g)
+{
+        int64_t images = json_integer_value(json_object_get(g->json, "images"));
+        int64_t m = json_integer_value(json_object_get(g->json, "n_timesteps"));
+        _cleanup_(freep) float *terms = golden_zeros(3 * m), *rows = golden_zeros(3 * images),
+                               *bpds = golden_zeros(images);
+        uint8_t *all = upload_images(g, images);
+        struct loss l = {0};
+        struct network net = {0};
+        double mean = 0;
+
+        loss_results(g, m, &l.ret);
+        for (int64_t i = 0; i < images; i++) {
+                uint8_t *repeated = golden_upload(g, NULL, (size_t)(m * DIMENSIONS));
+                _cleanup_(freep) uint8_t *one = malloc(DIMENSIONS);
+                char prefix[128];
+                double bpd;
+                int r;
+
+                assert(one);
+                golden_download(g, all + i * DIMENSIONS, one, DIMENSIONS);
+                for (int64_t j = 0; j < m; j++)
+                        g->k->copy_in(g->stream, repeated + j * DIMENSIONS, one, DIMENSIONS);
+                l.batch.x = repeated;
+                upload_noise(g, prefix, noise_of(g, i, prefix, sizeof prefix), m, &l.batch);
+                r = network_open(g, m, false, loss_pass, &l, &net);
+                if (r)
+                        return r;
+                bpd = loss_terms(g, m, &l.ret, terms);
+                network_close(&net);
+                bpds[i] = (float)bpd;
+                mean += bpd / (double)images;
+                for (int64_t j = 0; j < 3; j++) {
+                        double sum = 0;
+
+                        for (int64_t x = 0; x < m; x++)
+                                sum += terms[3 * x + j];
+                        rows[3 * i + j] = (float)(sum / (double)m);
+                }
+        }
+        golden_tensor(g, "terms_per_image", rows, 3 * images);
+        golden_tensor(g, "bpd_per_image", bpds, images);
+        golden_scalar(g, "bpd", mean);
+        return 0;
+}
+
+/* The k largest of each row of uniform(input/e). */
+static float *upload_hard_latent(struct golden *g, int64_t m, int64_t size, int64_t k)
+{
+        _cleanup_(freep) double *u = golden_uniform("input/e", m * size);
+        _cleanup_(freep) float *e = golden_zeros(m * size);
+
+        for (int64_t i = 0; i < m; i++)
+                for (int64_t a = 0; a < size; a++) {
+                        int64_t larger = 0;
+
+                        for (int64_t b = 0; b < size; b++)
+                                larger += u[i * size + b] > u[i * size + a];
+                        e[i * size + a] = larger < k;
+                }
+        return golden_upload(g, e, (size_t)(m * size) * sizeof *e);
+}
+
+struct sampling {
+        struct golden *g;
+        int64_t n_steps, m;
+        float *z, *e, *net, *t, *s; /* times as device memory [n_steps + 1, m] */
+        const float **eps;          /* [n_steps] */
+        float *z_first;
+        uint8_t *x;
+};
+
+static void sampling_pass(struct model *model, void *user)
+{
+        struct sampling *c = user;
+        struct pass *p = &model->pass;
+        struct schedule *s = &model->schedule;
+        struct schedule_at from, to;
+        int64_t n = c->m * DIMENSIONS;
+
+        schedule_begin(p, s, c->e);
+        for (int64_t i = 0; i < c->n_steps; i++) {
+                schedule_evaluate(p, s, c->t + i * c->m, &from);
+                schedule_evaluate(p, s, c->t + (i + 1) * c->m, &to);
+                model_denoise(model, c->z, c->e, from.gamma, c->net);
+                RUN(p, ancestral_step, .m = c->m, .d = DIMENSIONS, .g = s->d,
+                    .parameterisation = model->parameterisation, .gamma_t = from.gamma, .gamma_s = to.gamma,
+                    .net = c->net, .eps = c->eps[i], .z = c->z);
+                if (i == 0)
+                        RUN(p, copy_2d, .rows = 1, .columns = n, .x = c->z, .y = c->z_first, .scale = 1);
+                if (i == c->n_steps - 1)
+                        RUN(p, decode, .m = c->m, .d = DIMENSIONS, .g = s->d, .z = c->z, .gamma_0 = to.gamma, .x = c->x);
+                schedule_release(p, &from);
+                schedule_release(p, &to);
+        }
+        schedule_end(p, s);
+}
+
+static int run_sampling(struct golden *g)
+{
+        int64_t m = g->batch, n = m * DIMENSIONS, T = json_integer_value(json_object_get(g->json, "T"));
+        _cleanup_(freep) const float **eps = calloc((size_t)T, sizeof *eps);
+        _cleanup_(freep) float *times = golden_zeros((T + 1) * m), *floats = golden_zeros(n);
+        _cleanup_(freep) uint8_t *bytes = malloc((size_t)n);
+        struct sampling c = {.g = g, .n_steps = T, .m = m, .eps = eps, .z = upload_normal(g, "noise/z_1", n),
+                             .net = golden_device(g, n), .z_first = golden_device(g, n),
+                             .x = golden_upload(g, NULL, (size_t)n)};
+        struct network net;
+        char name[64];
+        int r;
+
+        assert(eps && bytes);
+        c.e = upload_hard_latent(g, m, g->config.latent_size, 15);
+        for (int64_t i = 0; i < (T + 1) * m; i++)
+                times[i] = (float)((double)(T - i / m) / (double)T);
+        c.t = golden_upload(g, times, (size_t)((T + 1) * m) * sizeof *times);
+        for (int64_t i = 0; i < T; i++) {
+                (void)snprintf(name, sizeof name, "noise/sample%lld", (long long)i);
+                eps[i] = upload_normal(g, name, n);
+        }
+        r = network_open(g, m, false, sampling_pass, &c, &net);
+        if (r)
+                return r;
+        golden_device_tensor(g, "z_1", c.z_first, n);
+        (void)snprintf(name, sizeof name, "z_%lld", (long long)T);
+        golden_device_tensor(g, name, c.z, n);
+        golden_download(g, c.x, bytes, (size_t)n);
+        for (int64_t i = 0; i < n; i++)
+                floats[i] = bytes[i];
+        golden_tensor(g, "x", floats, n);
+        network_close(&net);
+        return 0;
+}
+
+static int run(struct golden *g)
+{
+        static const struct {
+                const char *op;
+                int (*run)(struct golden *g);
+        } table[] = {{"embeddings", run_embeddings}, {"score_network", run_score_network}, {"encoder", run_encoder},
+                     {"schedule", run_schedule},     {"loss", run_loss},                   {"training", run_training},
+                     {"dense_bound", run_dense_bound}, {"sampling", run_sampling}};
+        static const char *const layers[] = {"conv3x3", "group_norm_swish", "dense_swish", "attention", "resnet_block"};
+        const char *op = json_string_value(json_object_get(g->json, "op"));
+
+        for (size_t i = 0; op && i < ARRAY_LEN(table); i++)
+                if (!strcmp(op, table[i].op))
+                        return table[i].run(g);
+        for (size_t i = 0; op && i < ARRAY_LEN(layers); i++)
+                if (!strcmp(op, layers[i]))
+                        return run_layer(g, op);
+        (void)printf("SKIPPED %s: this release does not compute \"%s\"\n", g->folder, op ? op : "");
+        return SKIPPED;
+}
+
+int main(int argc, char **argv)
+{
+        struct golden g;
+        struct error err;
+        int r;
+
+        if (argc < 2 || argc > 4) {
+                (void)fprintf(stderr, "usage: golden-test DIR [BACKEND [verbose]]\n");
+                return 2;
+        }
+        r = golden_open(argv[1], argc > 2 ? argv[2] : "cpu", &g, &err);
+        if (r == -ENOTSUP) {
+                (void)printf("SKIPPED %s: %s: %s\n", argv[1], err.path, err.text);
+                return SKIPPED;
+        }
+        if (r < 0) {
+                (void)printf("FAILED %s: %s: %s\n", argv[1], err.path, err.text);
+                return 1;
+        }
+        g.verbose = argc > 3;
+        r = run(&g);
+        if (r)
+                return r;
+        (void)printf("%s %s: %d of %d comparisons failed\n", g.n_failed || !g.n_compared ? "FAILED" : "passed", argv[1],
+                     g.n_failed, g.n_compared);
+        r = g.n_failed || !g.n_compared;
+        golden_close(&g);
+        return r;
+}

@@ -1,0 +1,304 @@
+#!/usr/bin/python3
+"""A /v1 that plays: serves a folder of static files and answers in the shapes at the end of the service's specification,
+for developing and testing the dashboard without a daemon.
+
+    fake_server.py SITE [--port 0] [--empty] [--speed 20]
+
+Prints the port. One job trains (its curve grows by the clock), others are over; names and logs are hostile on purpose.
+POST /fake/down?seconds=N makes it refuse everything for N seconds; POST /fake/finish ends the running job.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import re
+import struct
+import sys
+import time
+import zlib
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>'
+CSP = "default-src 'self'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
+         ".svg": "image/svg+xml"}
+
+
+def rfc3339(t):
+    return datetime.fromtimestamp(t, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def png(seed, step):
+    r = random.Random(seed)
+    n, rows = 4 * 34 + 2, []
+    noise = max(0.05, 1 - step / 500)
+    tiles = [[(r.random(), r.random(), r.random()) for _ in range(2)] for _ in range(16)]
+    for y in range(n):
+        row = bytearray()
+        for x in range(n):
+            tx, ty, px, py = x // 34, y // 34, x % 34 - 2, y % 34 - 2
+            if tx > 3 or ty > 3 or px < 0 or py < 0:
+                row += b"\x10\x10\x18"
+                continue
+            a, b = tiles[4 * ty + tx]
+            t = (px + py) / 62
+            for c in range(3):
+                v = (a[c] * (1 - t) + b[c] * t) * (1 - noise) + r.random() * noise
+                row.append(int(255 * min(1, max(0, v))))
+        rows.append(b"\0" + bytes(row))
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", n, n, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(b"".join(rows), 6)) + chunk(b"IEND", b""))
+
+
+CONFIG = {"vdm_type": "mulan_velocity", "data": {"dataset": "photos32"},
+          "model": {"unet_type": "vdm", "with_fourier_features": True, "encoder": "unet", "forward_n_layer": 1, "latent_type": "topk",
+                    "latent_size": 50, "latent_k": 15, "gamma_type": "poly_fixedend", "gamma_min": -13.3, "gamma_max": 5.0,
+                    "sm_n_embd": 64, "sm_n_layer": 1, "sm_pdrop": 0.0},
+          "training": {"seed": 1, "num_steps_train": 2000, "batch_size_train": 8, "steps_per_logging": 1},
+          "optimizer": {"name": "adamw", "learning_rate": 0.002, "ema_rate": 0.99, "gradient_clip_norm": None}}
+
+
+class World:
+    def __init__(self, empty, speed):
+        self.start, self.speed = time.time(), speed
+        self.end = None
+        self.down_until = 0
+        self.cancelled = set()
+        self.jobs = []
+        if empty:
+            return
+        rows = [("train", "first light", "succeeded", 2000), ("evaluate", "", "succeeded", 0), ("train", HOSTILE, "failed", 700),
+                ("sample", "a look at it", "succeeded", 0), ("train", "width 128, three layers", "cancelled", 900),
+                ("train", "a night on two cores", "queued", 0), ("train", "live & <b>kicking</b>", "running", 0)]
+        for i, (kind, name, state, step) in enumerate(rows):
+            self.jobs.append(dict(id=i + 1, kind=kind, name=name, state=state, at=step, made=self.start - 86400 + 7200 * i))
+
+    def step(self, j):
+        if j["state"] == "running":
+            return min(2000, 40 + int((time.time() - self.start) * self.speed))
+        return j["at"]
+
+    def view(self, j):
+        steps, step = 2000 if j["kind"] == "train" else 10, self.step(j)
+        state = j["state"]
+        if j["kind"] != "train":
+            step = steps
+        final = state in ("succeeded", "failed", "cancelled")
+        result = error = None
+        if j["kind"] == "evaluate":
+            result = {"bpd": 6.981, "standard_error": 0.024, "parts": {"recon": 0.012, "latent": 0.021, "diff": 6.948},
+                      "method": "sparse", "dataset": "photos32", "dataset_digest": "00112233445566778899aabbccddeeff", "split": "test",
+                      "images": 1228, "weights": "ema", "step": 2000, "seconds": 32.5}
+        if state == "failed":
+            error = {"class": "numeric", "detail": "the loss is not finite " + HOSTILE, "step": 700}
+        return {"id": j["id"], "kind": j["kind"], "name": j["name"], "tags": ["try", "<i>t</i>"] if j["id"] % 2 else [], "state": state,
+                "created": rfc3339(j["made"]), "started": None if state == "queued" else rfc3339(j["made"] + 5),
+                "ended": rfc3339(j["made"] + 900) if final else None, "attempts": 0 if state == "queued" else 1,
+                "progress": {"step": step, "steps": steps, "images_per_second": 11.5 if state == "running" else None,
+                             "seconds_left": (2000 - step) / self.speed if state == "running" else None},
+                "config": CONFIG, "config_name": "photos32-tiny", "cancel_requested": False,
+                "checkpoint": None if j["kind"] == "train" else {"job": 1, "step": 2000}, "result": result, "error": error,
+                "links": {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}}
+
+    def value(self, job, name, step):
+        r = random.Random(f"{job}{name}{step}")
+        base = 6.3 + 4.5 * math.exp(-step / 140) + 0.6 * math.exp(-step / 900)
+        if name == "train/bpd":
+            return math.nan if job == 3 and step >= 690 else base + r.gauss(0, 0.12) + (1.5 if r.random() < 0.002 else 0)
+        if name == "eval/bpd":
+            return base + 0.1 + r.gauss(0, 0.02)
+        return {"train/recon": 0.01 + r.gauss(0, 0.0005), "train/latent": 0.02 + r.random() * 0.01, "train/diff": base - 0.03 + r.gauss(0, 0.12),
+                "train/images_per_second": 11.5 + r.gauss(0, 0.2), "train/learning_rate": 0.002 * min(1, step / 50) * (1 - step / 2000)}[name]
+
+    NAMES = ("train/bpd", "train/recon", "train/latent", "train/diff", "train/images_per_second", "train/learning_rate", "eval/bpd")
+
+    def steps_of(self, j, name):
+        if j["kind"] != "train":
+            return range(0)
+        return range(100, self.step(j) + 1, 100) if name == "eval/bpd" else range(0, self.step(j))
+
+
+def clean(v):
+    return v if math.isfinite(v) else ("NaN" if math.isnan(v) else "Infinity" if v > 0 else "-Infinity")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def send(self, status, body, kind="application/json", more=()):
+        if not isinstance(body, bytes):
+            body = json.dumps(body, allow_nan=False).encode()
+        self.send_response(status)
+        for k, v in (("Content-Type", kind), ("Content-Length", len(body)), ("Content-Security-Policy", CSP),
+                     ("X-Content-Type-Options", "nosniff"), *more):
+            self.send_header(k, str(v))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def problem(self, status, title, detail=""):
+        self.send(status, {"type": "problems/x", "title": title, "status": status, "detail": detail}, "application/problem+json")
+
+    def down(self):
+        if time.time() < self.server.world.down_until:
+            self.close_connection = True
+            self.connection.close()
+            return True
+        return False
+
+    def job(self, text):
+        return next((j for j in self.server.world.jobs if j["id"] == int(text)), None)
+
+    def do_POST(self):
+        w, url = self.server.world, urlsplit(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if url.path == "/fake/down":
+            w.down_until = time.time() + float(parse_qs(url.query)["seconds"][0])
+            return self.send(200, {})
+        if url.path == "/fake/finish":
+            for j in w.jobs:
+                if j["state"] == "running":
+                    j.update(at=w.step(j), state="succeeded")
+            return self.send(200, {})
+        m = re.fullmatch(r"/v1/jobs/(\d+)/(cancel|resume)", url.path)
+        j = m and self.job(m[1])
+        if not j:
+            return self.problem(404, "Not found")
+        final = j["state"] in ("succeeded", "failed", "cancelled")
+        if (m[2] == "cancel") == final:
+            return self.problem(409, "The job's state does not allow that", j["state"])
+        if m[2] == "cancel":
+            j.update(at=w.step(j), state="cancelled")
+        else:
+            j.update(state="queued")
+        return self.send(200, w.view(j))
+
+    def do_DELETE(self):
+        w = self.server.world
+        j = self.job(self.path.rsplit("/", 1)[1])
+        if not j:
+            return self.problem(404, "Not found")
+        w.jobs.remove(j)
+        self.send(204, b"")
+
+    def do_GET(self):
+        if self.down():
+            return
+        w, url = self.server.world, urlsplit(self.path)
+        q = {k: v[0] for k, v in parse_qs(url.query).items()}
+        if url.path == "/v1/jobs":
+            rows = [w.view(j) for j in reversed(w.jobs)]
+            rows = [r for r in rows if q.get("state") in (None, r["state"]) and q.get("text", "").lower() in r["name"].lower()]
+            return self.send(200, {"jobs": rows[:int(q.get("limit", 50))], "next": None})
+        if url.path == "/v1/series":
+            return self.series(w, q)
+        m = re.fullmatch(r"/v1/jobs/(\d+)(?:/(log|series|artifacts))?", url.path)
+        if m:
+            j = self.job(m[1])
+            if not j:
+                return self.problem(404, "There is no such job")
+            if m[2] is None:
+                return self.send(200, w.view(j))
+            if m[2] == "log":
+                return self.log(w, j)
+            if m[2] == "artifacts":
+                return self.send(200, {"artifacts": self.artifacts(w, j)})
+            rows = []
+            for name in w.NAMES:
+                s = w.steps_of(j, name)
+                if len(s):
+                    v = [w.value(j["id"], name, x) for x in (s[0], s[-1])]
+                    rows.append({"name": name, "points": len(s), "last_step": s[-1], "last": clean(v[-1]), "min": clean(min(v)), "max": clean(max(v))})
+            if j["id"] == 3:
+                rows.append({"name": "train/" + HOSTILE, "points": 0, "last_step": 0, "last": None, "min": None, "max": None})
+            return self.send(200, {"series": rows})
+        m = re.fullmatch(r"/v1/artifacts/(\d+)", url.path)
+        if m:
+            return self.send(200, png(int(m[1]) // 1000, int(m[1]) % 1000), "image/png")
+        if url.path.startswith("/v1"):
+            return self.problem(404, "Not found")
+        path = os.path.normpath(os.path.join(self.server.site, url.path.lstrip("/") or "index.html"))
+        if not path.startswith(self.server.site + os.sep) or not os.path.isfile(path):
+            return self.problem(404, "Not found")
+        with open(path, "rb") as f:
+            self.send(200, f.read(), TYPES.get(os.path.splitext(path)[1], "application/octet-stream"))
+
+    def artifacts(self, w, j):
+        out = []
+        if j["kind"] in ("train", "sample"):
+            for s in range(100, min(1000, w.step(j) + 1) if j["kind"] == "train" else 101, 100):
+                out.append({"id": 1000 * j["id"] + s, "kind": "image", "step": s, "name": f"samples-{s}.png", "bytes": 51234,
+                            "xxh128": "a1b2c3d4e5f60718293a4b5c6d7e8f90", "created": rfc3339(j["made"] + s)})
+        if j["kind"] == "train" and w.step(j) >= 100:
+            s = w.step(j) // 100 * 100
+            out.append({"id": 900000 + j["id"], "kind": "checkpoint", "step": s, "name": f"step-{s}.safetensors", "bytes": 612345678,
+                        "xxh128": "00ff00ff00ff00ff00ff00ff00ff00ff", "created": rfc3339(j["made"] + s)})
+        return out[::-1]
+
+    def log(self, w, j):
+        if j["state"] == "queued":
+            return self.send(200, b"", "text/plain; charset=utf-8", [("X-Log-Size", 0), ("X-Log-Next-Offset", 0)])
+        lines = ["mulun-worker 0.1.0, backend cpu, 2 threads", "photos32: 4,200 + 1,228 images", HOSTILE]
+        lines += [f"step {s}: bpd {w.value(j['id'], 'train/bpd', s):.3f}" for s in range(0, w.step(j), 50)]
+        body = ("\n".join(lines) + "\n").encode()
+        q = {k: int(v[0]) for k, v in parse_qs(urlsplit(self.path).query).items()}
+        first = min(q.get("offset", 0), len(body))
+        if "tail" in q:
+            first = len(body) - len(b"".join(body.splitlines(True)[-q["tail"]:]))
+        self.send(200, body[first:], "text/plain; charset=utf-8", [("X-Log-Size", len(body)), ("X-Log-Next-Offset", len(body))])
+
+    def series(self, w, q):
+        out = []
+        for text in q["jobs"].split(","):
+            j = self.job(text)
+            for name in q["names"].split(","):
+                if not j or name not in w.NAMES:
+                    continue
+                steps = [s for s in w.steps_of(j, name) if s >= int(q.get("from", 0))]
+                width, n = 1, int(q.get("points", 1000))
+                while steps and steps[-1] // width - steps[0] // width + 1 > n:
+                    width *= 2
+                buckets = {}
+                for s in steps:
+                    buckets.setdefault(s // width, []).append((s, w.value(j["id"], name, s)))
+                row = {"job": j["id"], "name": name, "points_total": len(steps), "bucket_width": width, "step": [], "time_ms": [],
+                       "count": [], "min": [], "max": [], "mean": [], "last": []}
+                for b in buckets.values():
+                    fin = [v for _, v in b if math.isfinite(v)]
+                    row["step"].append(b[-1][0])
+                    row["time_ms"].append(int(1000 * j["made"]) + 87 * b[-1][0])
+                    row["count"].append(len(b))
+                    row["min"].append(min(fin) if fin else "NaN")
+                    row["max"].append(max(fin) if fin else "NaN")
+                    row["mean"].append(sum(fin) / len(fin) if fin else "NaN")
+                    row["last"].append(clean(b[-1][1]))
+                out.append(row)
+        self.send(200, {"series": out})
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("site")
+    a.add_argument("--port", type=int, default=0)
+    a.add_argument("--empty", action="store_true")
+    a.add_argument("--speed", type=float, default=20, help="steps a second of the running job")
+    a = a.parse_args()
+    server = ThreadingHTTPServer(("127.0.0.1", a.port), Handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # a browser that went away
+    server.site, server.world = os.path.realpath(a.site), World(a.empty, a.speed)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

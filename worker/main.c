@@ -1,0 +1,175 @@
+/* mulun-worker: one attempt at one job. The daemon starts it with an assignment on standard input (contract/event.h);
+ * people may ask it to describe a data set, to estimate memory, or to time a step. */
+#include "base/log.h"
+#include "worker/bench.h"
+#include "worker/task.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define INPUT_MAX ((size_t)4 << 20)
+#define DRAIN_MS 5000
+
+static const char usage[] =
+        "usage: mulun-worker                 run the assignment on standard input (for mulund)\n"
+        "       mulun-worker --describe DIR  print what data set a folder holds, as JSON\n"
+        "       mulun-worker --estimate KIND print the memory that a configuration on standard input needs, as JSON\n"
+        "                                    (KIND: train, evaluate, sample)\n"
+        "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads N]\n"
+        "                                    time training steps, print one line of JSON\n"
+        "       mulun-worker --help | --version\n";
+
+static int print_json(json_t *json)
+{
+        _cleanup_(freep) char *text = json ? json_to_text(json) : NULL;
+
+        json_decref(json);
+        return text && puts(text) >= 0 ? 0 : 1;
+}
+
+static int print_error(const struct error *err)
+{
+        (void)print_json(json_pack("{s:{s:s, s:s}}", "error", "path", err->path, "detail", err->text));
+        return 1;
+}
+
+static int describe(const char *folder)
+{
+        _cleanup_(dataset_freep) struct dataset *d = NULL;
+        char digest[DIGEST_SIZE];
+        struct error err;
+
+        if (dataset_open(folder, &d, &err) < 0 || dataset_digest(d, digest, &err) < 0)
+                return print_error(&err);
+        return print_json(json_pack("{s:s, s:I, s:I, s:s}", "format", dataset_format(d), "train",
+                                    (json_int_t)dataset_count(d, SPLIT_TRAIN), "test",
+                                    (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest));
+}
+
+static int read_input(json_t **ret, struct error *err)
+{
+        _cleanup_(buf_done) struct buf b = BUF_INIT(INPUT_MAX);
+        int r = file_read("/dev/stdin", &b, err);
+
+        return r < 0 ? r : json_parse(b.data, b.size, ret, err);
+}
+
+static int read_config(const json_t *json, struct config *ret, struct error *err)
+{
+        struct errors errs = {0};
+        int r = config_from_json(json, ret, &errs);
+
+        if (r < 0)
+                *err = errs.items[0];
+        return r;
+}
+
+static int estimate(const char *kind_name)
+{
+        _cleanup_json_ json_t *json = NULL;
+        struct config config;
+        struct error err;
+        int kind = 0;
+        size_t bytes;
+
+        while (kind < JOB_KIND_N && strcmp(job_kind_names[kind], kind_name))
+                kind++;
+        if (kind == JOB_KIND_N) {
+                (void)fputs(usage, stderr);
+                return 2;
+        }
+        if (read_input(&json, &err) < 0 || read_config(json, &config, &err) < 0 ||
+            task_estimate(&config, (enum job_kind)kind, &bytes, &err) < 0)
+                return print_error(&err);
+        return print_json(json_pack("{s:I}", "bytes", (json_int_t)bytes));
+}
+
+static int run_task(struct task *t, struct error *err)
+{
+        const struct assignment *a = t->assignment;
+        int r = read_config(a->config, &t->config, err);
+
+        if (r >= 0)
+                r = runtime_new(&t->config, &t->rt, err);
+        if (r >= 0 && a->kind != JOB_SAMPLE)
+                r = dataset_open(a->dataset_path, &t->dataset, err);
+        if (r < 0)
+                return r;
+        log_info("attempt %lld at job %lld: %s, %lld parameters, %d threads", (long long)a->attempt, (long long)a->job,
+                 job_kind_names[a->kind], (long long)t->rt->layout->n_parameters, runtime_threads(&t->config));
+        return a->kind == JOB_TRAIN ? task_train(t, err) : a->kind == JOB_EVALUATE ? task_evaluate(t, err) : task_sample(t, err);
+}
+
+static enum error_class class_of(int code)
+{
+        switch (code) {
+        case -EDOM:
+                return ERROR_NUMERIC;
+        case -ENOMEM:
+                return ERROR_MEMORY;
+        case -EINVAL:
+        case -ENOTSUP:
+                return ERROR_CONFIGURATION;
+        default:
+                return ERROR_HOST;
+        }
+}
+
+static int work(void)
+{
+        _cleanup_json_ json_t *json = NULL;
+        struct assignment a;
+        struct task t = {.assignment = &a};
+        struct error err = {0}, second;
+        int r = read_input(&json, &err);
+
+        if (r >= 0)
+                r = assignment_from_json(json, &a, &err);
+        if (r < 0) {
+                log_error("no assignment on standard input: %s %s", err.path, err.text);
+                return 2;
+        }
+        r = reporter_new(&a, &t.reporter, &err);
+        if (r < 0) {
+                log_error("%s: %s", err.path, err.text);
+                assignment_done(&a);
+                return 1;
+        }
+        r = run_task(&t, &err);
+        if (r < 0) {
+                char detail[600];
+
+                (void)snprintf(detail, sizeof detail, "%s%s%s", err.path, err.path[0] ? ": " : "", err.text);
+                log_error("%s", detail);
+                if (reporter_error(t.reporter, class_of(r), detail, t.step, &second) < 0)
+                        log_error("%s: %s", second.path, second.text);
+        }
+        reporter_drain(t.reporter, DRAIN_MS);
+        (void)reporter_free(t.reporter);
+        (void)dataset_free(t.dataset);
+        (void)runtime_free(t.rt);
+        assignment_done(&a);
+        return r < 0 ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+        (void)signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(2) */
+        if (argc == 1)
+                return work();
+        if (argc == 3 && !strcmp(argv[1], "--describe"))
+                return describe(argv[2]);
+        if ((argc == 2 || argc == 3) && !strcmp(argv[1], "--estimate"))
+                return estimate(argc == 3 ? argv[2] : "train");
+        if (!strcmp(argv[1], "--bench"))
+                return bench(argc - 2, argv + 2);
+        if (argc == 2 && !strcmp(argv[1], "--version"))
+                return puts("mulun-worker " MULUND_VERSION) < 0;
+        if (argc == 2 && !strcmp(argv[1], "--help"))
+                return fputs(usage, stdout) < 0;
+        (void)fputs(usage, stderr);
+        return 2;
+}

@@ -1,0 +1,37 @@
+/* The tasks of a worker: train, evaluate, sample. Each runs an assignment to its end and reports; what it returns is
+ * for the exit code and, when negative, for the error event. */
+#pragma once
+
+#include "engine/dataset.h"
+#include "engine/runtime.h"
+#include "worker/reporter.h"
+
+struct task {
+        const struct assignment *assignment;
+        struct config config;
+        struct runtime *rt;
+        struct dataset *dataset; /* NULL for sample */
+        struct reporter *reporter;
+        int64_t step; /* of training, or of the checkpoint in use; for errors */
+};
+
+/* 0: done or stopped, as reported; negative: err, not reported yet. */
+int task_train(struct task *t, struct error *err);
+int task_evaluate(struct task *t, struct error *err);
+int task_sample(struct task *t, struct error *err);
+
+/* Memory in bytes that a job of this kind will need beside the program itself, by a dry run of all its passes. */
+int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err);
+
+/* FOLDER/NAME of the assignment; name is a plain file name. */
+void task_path(const struct task *t, const char *name, char *ret, size_t size);
+
+/* Evaluate and sample: allocates for them, reads that section of the assignment's checkpoint, says that it starts. */
+int task_load(struct task *t, enum weights weights, size_t pass_bytes, int64_t steps, struct error *err);
+
+/* Between two batches or sampling steps: tells the progress, takes commands. -ECANCELED when a stop was asked for. */
+struct task_progress {
+        struct task *task;
+        int64_t start_us; /* monotonic */
+};
+int task_between(void *progress, int64_t done, int64_t all);

@@ -1,0 +1,410 @@
+/* Training with all that happens between steps. At a boundary after step s: sample, evaluate, then save, so that a
+ * checkpoint at s means that the rest was done; what it holds of the evaluation is said again when a later attempt
+ * resumes there, since its points from s on replace those of the attempt before. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/grid.h"
+#include "engine/likelihood.h"
+#include "engine/sampler.h"
+#include "engine/trainer.h"
+#include "worker/task.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ALL_SECTIONS ((1u << SECTION_N) - 1)
+
+struct training {
+        struct task *task;
+        struct trainer *trainer;
+        struct evaluator *evaluator; /* NULL without evaluations */
+        struct sampler *sampler;
+        int64_t saved;     /* step of the newest checkpoint, -1: none */
+        int64_t evaluated; /* step of the newest evaluation, -1: none */
+        struct bound_parts evaluation;
+        double standard_error;
+        bool checkpoint_asked;
+        int64_t step_us, n_timed; /* time spent in steps, and how many, since the window of rates began */
+        double images_per_second; /* NAN until known */
+};
+
+static int64_t evaluation_images(const struct config *c, const struct dataset *d)
+{
+        return MIN(c->num_steps_eval * c->batch_size_eval, dataset_count(d, SPLIT_TEST));
+}
+
+static int64_t sampler_batch(const struct config *c)
+{
+        return MIN(c->sampling_n_images, c->batch_size_eval);
+}
+
+/* The models of a training job; *ret_bytes: what their passes need. */
+static int make_models(struct training *x, struct runtime *rt, size_t *ret_bytes, struct error *err)
+{
+        const struct config *c = rt->config;
+        int r = trainer_new(rt, &x->trainer, ret_bytes, err);
+
+        if (r >= 0 && c->num_steps_eval)
+                r = evaluator_new(rt, c->batch_size_eval, &x->evaluator, ret_bytes, err);
+        if (r >= 0)
+                r = sampler_new(rt, sampler_batch(c), &x->sampler, ret_bytes, err);
+        return r;
+}
+
+static void free_models(struct training *x)
+{
+        x->trainer = trainer_free(x->trainer);
+        x->evaluator = evaluator_free(x->evaluator);
+        x->sampler = sampler_free(x->sampler);
+}
+
+/* ---- checkpoints */
+
+static json_t *state_json(const struct training *x)
+{
+        json_t *state = json_pack("{s:o*}", "trainer", trainer_state(x->trainer));
+
+        if (state && x->evaluated >= 0)
+                (void)json_object_set_new(state, "evaluation",
+                                          json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)x->evaluated,
+                                                    "bpd", x->evaluation.bpd, "recon", x->evaluation.recon, "latent",
+                                                    x->evaluation.latent, "diff", x->evaluation.diff, "standard_error",
+                                                    x->standard_error));
+        return state;
+}
+
+static int save(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        _cleanup_json_ json_t *state = state_json(x);
+        _cleanup_(freep) char *text = state ? json_to_text(state) : NULL;
+        char name[64], path[1200], digest[DIGEST_SIZE];
+        int64_t bytes;
+        int r;
+
+        if (x->saved == t->step)
+                return 0;
+        if (!text)
+                return error_set(err, -ENOMEM, NULL, "no memory for the trainer's state");
+        (void)snprintf(name, sizeof name, "step-%lld.safetensors", (long long)t->step);
+        task_path(t, name, path, sizeof path);
+        r = runtime_save(t->rt, path, t->step, text, digest, &bytes, err);
+        if (r >= 0)
+                r = reporter_artifact(t->reporter, ARTIFACT_CHECKPOINT, t->step, name, bytes, digest,
+                                      x->evaluated == t->step ? x->evaluation.bpd : NAN, err);
+        if (r >= 0)
+                x->saved = t->step;
+        return r;
+}
+
+static int take_state(struct training *x, int64_t step, const char *text, struct error *err)
+{
+        _cleanup_json_ json_t *state = NULL;
+        json_t *trainer = NULL, *evaluation = NULL;
+        int r = json_parse(text ? text : "{}", text ? strlen(text) : 2, &state, err);
+
+        if (r >= 0)
+                r = json_get_container(state, "", "trainer", JSON_OBJECT, &trainer, err);
+        if (r == 0)
+                return error_set(err, -EBADMSG, "/trainer", "expected an object");
+        if (r >= 0)
+                r = trainer_restore(x->trainer, step, trainer, err);
+        if (r >= 0)
+                r = json_get_container(state, "", "evaluation", JSON_OBJECT, &evaluation, err);
+        if (r <= 0)
+                return r;
+        r = json_get_int(evaluation, "/evaluation", "step", 0, INT64_MAX, &x->evaluated, err);
+        if (r >= 0)
+                r = json_get_real(evaluation, "/evaluation", "bpd", true, &x->evaluation.bpd, err);
+        if (r >= 0)
+                r = json_get_real(evaluation, "/evaluation", "recon", true, &x->evaluation.recon, err);
+        if (r >= 0)
+                r = json_get_real(evaluation, "/evaluation", "latent", true, &x->evaluation.latent, err);
+        if (r >= 0)
+                r = json_get_real(evaluation, "/evaluation", "diff", true, &x->evaluation.diff, err);
+        if (r >= 0)
+                r = json_get_real(evaluation, "/evaluation", "standard_error", true, &x->standard_error, err);
+        return r < 0 ? r : 0;
+}
+
+/* From the newest whole checkpoint, else from the seed. A torn or altered one is named in the log and passed over. */
+static int resume(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        const struct assignment *a = t->assignment;
+
+        for (size_t i = 0; i < a->n_checkpoints; i++) {
+                const struct assignment_checkpoint *c = &a->checkpoints[i];
+                _cleanup_(freep) char *state = NULL;
+                struct error inner = {0};
+                int r = runtime_load(t->rt, c->path, c->digest, &t->step, &state, &inner);
+
+                if (r >= 0)
+                        r = take_state(x, t->step, state, &inner);
+                if (r >= 0) {
+                        log_info("resuming from %s at step %lld", c->path, (long long)t->step);
+                        x->saved = t->step;
+                        return 0;
+                }
+                log_warning("checkpoint refused: %s: %s", inner.path, inner.text);
+                if (r != -EBADMSG && r != -ENOENT)
+                        return error_set(err, r, inner.path, "%s", inner.text);
+        }
+        if (a->n_checkpoints)
+                return error_set(err, -EBADMSG, NULL, "none of the %zu checkpoints can be used; the log says why",
+                                 a->n_checkpoints);
+        t->step = 0;
+        return runtime_initialise(t->rt, (uint32_t)t->config.seed, err);
+}
+
+/* ---- between steps */
+
+static int say_evaluation(struct training *x, struct error *err)
+{
+        const struct {
+                const char *name;
+                double value;
+        } rows[] = {{"eval/bpd", x->evaluation.bpd},
+                    {"eval/bpd_recon", x->evaluation.recon},
+                    {"eval/bpd_latent", x->evaluation.latent},
+                    {"eval/bpd_diff", x->evaluation.diff},
+                    {"eval/standard_error", x->standard_error}};
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
+                r = reporter_scalar(x->task->reporter, x->evaluated, rows[i].name, rows[i].value, err);
+        return r;
+}
+
+static int64_t steps_left(const struct training *x)
+{
+        return x->task->config.num_steps_train - x->task->step;
+}
+
+static void say_progress(struct training *x)
+{
+        const struct config *c = &x->task->config;
+        double rate = x->images_per_second;
+
+        reporter_progress(x->task->reporter, x->task->step, c->num_steps_train, rate,
+                          (double)(steps_left(x) * c->batch_size_train) / rate);
+}
+
+/* -ECANCELED when a stop was asked for. */
+static int between(void *user, int64_t done, int64_t all)
+{
+        struct training *x = user;
+        struct error err;
+
+        (void)done;
+        (void)all;
+        if (reporter_poll(x->task->reporter, &x->checkpoint_asked, &err) < 0)
+                return err.code;
+        return reporter_stopping(x->task->reporter) ? -ECANCELED : 0;
+}
+
+static int sample_grid(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        const struct config *c = &t->config;
+        /* the published fixed latent while training, so that grids can be compared over time */
+        struct sampling what = {.n_images = c->sampling_n_images,
+                                .n_steps = c->sampling_n_steps,
+                                .seed = (uint32_t)c->sampling_seed,
+                                .weights = c->sampling_weights,
+                                .latent = SAMPLING_LATENT_FIXED};
+        _cleanup_(freep) uint8_t *images = malloc((size_t)what.n_images * IMAGE_BYTES);
+        char name[64], path[1200], digest[DIGEST_SIZE];
+        int64_t bytes;
+        int r;
+
+        if (!images)
+                return error_set(err, -ENOMEM, NULL, "no memory for the samples");
+        r = sampler_run(x->sampler, &what, between, x, images, err);
+        if (r < 0)
+                return r;
+        (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
+        task_path(t, name, path, sizeof path);
+        r = grid_write_png(path, images, what.n_images, (int64_t)ceil(sqrt((double)what.n_images)), digest, &bytes, err);
+        return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
+}
+
+static int evaluate(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        const struct config *c = &t->config;
+        struct evaluation e = {.method = BOUND_SPARSE,
+                               .split = SPLIT_TEST,
+                               .weights = WEIGHTS_EMA,
+                               .n_images = evaluation_images(c, t->dataset),
+                               .seed = (uint32_t)c->evaluation_seed};
+        struct evaluation_result result;
+        int r = evaluator_run(x->evaluator, t->dataset, &e, between, x, &result, err);
+
+        if (r < 0)
+                return r;
+        free(result.images);
+        x->evaluation = result.mean;
+        x->standard_error = result.standard_error;
+        x->evaluated = t->step;
+        log_info("step %lld: %.4f bits per dimension on %lld test images", (long long)t->step, result.mean.bpd,
+                 (long long)e.n_images);
+        return say_evaluation(x, err);
+}
+
+/* What is due after step s. -ECANCELED: stopped in the middle; the attempt that resumes at s does it all. */
+static int boundary(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        const struct config *c = &t->config;
+        bool last = t->step == c->num_steps_train, due = t->step > 0 && (last || t->step % c->steps_per_eval == 0);
+        int r = 0;
+
+        if (due && x->evaluated != t->step) {
+                r = sample_grid(x, err);
+                if (r >= 0 && x->evaluator)
+                        r = evaluate(x, err);
+                else if (r >= 0)
+                        x->evaluation = (struct bound_parts){NAN, NAN, NAN, NAN}, x->evaluated = t->step;
+        }
+        if (r >= 0 && t->step > 0 && (last || x->checkpoint_asked || t->step % c->steps_per_save == 0))
+                r = save(x, err);
+        if (r >= 0)
+                x->checkpoint_asked = false;
+        return r;
+}
+
+static int log_window(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        struct training_scalars s = trainer_take_window(x->trainer);
+        const struct {
+                const char *name;
+                double value;
+        } rows[] = {{"train/bpd", s.bpd},
+                    {"train/bpd_recon", s.recon},
+                    {"train/bpd_latent", s.latent},
+                    {"train/bpd_diff", s.diff},
+                    {"train/var0", s.var_0},
+                    {"train/var1", s.var_1},
+                    {"train/learning_rate", optimizer_learning_rate(&t->config, t->step - 1)},
+                    {"train/images_per_second", x->images_per_second}};
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
+                r = reporter_scalar(t->reporter, t->step - 1, rows[i].name, rows[i].value, err);
+        return r;
+}
+
+static int step(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        const struct config *c = &t->config;
+        int64_t start = clock_monotonic_us();
+        int r = trainer_step(x->trainer, t->dataset, err);
+
+        if (r < 0)
+                return r;
+        t->step = trainer_step_number(x->trainer);
+        x->step_us += clock_monotonic_us() - start;
+        x->n_timed++;
+        /* the mean of at least a second of steps: the first one, which touches all memory for the first time, alone */
+        if (x->n_timed && (x->step_us >= US_PER_S || isnan(x->images_per_second))) {
+                x->images_per_second = (double)(x->n_timed * c->batch_size_train) * 1e6 / (double)MAX(x->step_us, 1);
+                x->step_us = x->n_timed = 0;
+        }
+        say_progress(x);
+        return t->step % c->steps_per_logging == 0 ? log_window(x, err) : 0;
+}
+
+static json_t *training_result(const struct training *x)
+{
+        const struct task *t = x->task;
+        json_t *result = json_pack("{s:I, s:I}", "step", (json_int_t)t->step, "images",
+                                   (json_int_t)(t->step * t->config.batch_size_train));
+
+        if (result && x->evaluator && x->evaluated == t->step) {
+                (void)json_object_set_new(result, "bpd", json_from_real(x->evaluation.bpd));
+                (void)json_object_set_new(result, "standard_error", json_from_real(x->standard_error));
+                (void)json_object_set_new(result, "test_images",
+                                          json_integer(evaluation_images(&t->config, t->dataset)));
+                (void)json_object_set_new(result, "weights", json_string("ema"));
+        }
+        return result;
+}
+
+static int run(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        const struct config *c = &t->config;
+        _cleanup_json_ json_t *result = NULL;
+        int r = 0;
+
+        say_progress(x);
+        if (x->evaluated == t->step && x->evaluator)
+                r = say_evaluation(x, err);
+        while (r >= 0) {
+                r = boundary(x, err);
+                if (r < 0 || t->step == c->num_steps_train)
+                        break;
+                r = between(x, 0, 0);
+                if (r >= 0)
+                        r = step(x, err);
+        }
+        if (r == -ECANCELED) {
+                r = save(x, err);
+                return r < 0 ? r : reporter_stopped(t->reporter, t->step, err);
+        }
+        if (r < 0)
+                return r;
+        result = training_result(x);
+        return reporter_done(t->reporter, result, err);
+}
+
+int task_train(struct task *t, struct error *err)
+{
+        struct training x = {.task = t, .saved = -1, .evaluated = -1, .images_per_second = NAN};
+        size_t pass_bytes = 0;
+        int r = make_models(&x, t->rt, &pass_bytes, err);
+
+        if (r >= 0)
+                r = runtime_allocate(t->rt, ALL_SECTIONS, true, pass_bytes, err);
+        if (r >= 0)
+                r = trainer_bind(x.trainer, err);
+        if (r >= 0 && x.evaluator)
+                r = evaluator_bind(x.evaluator, err);
+        if (r >= 0)
+                r = sampler_bind(x.sampler, err);
+        if (r >= 0)
+                r = resume(&x, err);
+        if (r >= 0)
+                r = reporter_start(t->reporter, t->step, t->config.num_steps_train,
+                                   (int64_t)(runtime_state_bytes(t->rt, ALL_SECTIONS, true) + pass_bytes),
+                                   t->rt->layout->n_parameters, t->rt->k->name, runtime_threads(&t->config), err);
+        if (r >= 0)
+                r = run(&x, err);
+        free_models(&x);
+        return r;
+}
+
+int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err)
+{
+        _cleanup_(runtime_freep) struct runtime *rt = NULL;
+        struct training x = {0};
+        size_t pass_bytes = 0;
+        int r = runtime_new(c, &rt, err);
+
+        if (r >= 0 && kind == JOB_TRAIN)
+                r = make_models(&x, rt, &pass_bytes, err);
+        else if (r >= 0 && kind == JOB_EVALUATE)
+                r = evaluator_new(rt, c->batch_size_eval, &x.evaluator, &pass_bytes, err);
+        else if (r >= 0)
+                r = sampler_new(rt, sampler_batch(c), &x.sampler, &pass_bytes, err);
+        if (r >= 0)
+                *ret_bytes = pass_bytes + (kind == JOB_TRAIN ? runtime_state_bytes(rt, ALL_SECTIONS, true)
+                                                             : runtime_state_bytes(rt, 1, false));
+        free_models(&x);
+        return r;
+}
