@@ -486,6 +486,9 @@ def test_full_disk_loses_nothing(service):
 
 
 def test_at_rest_it_sleeps(service):
+    with open(service.command()[0], "rb") as f:
+        if b"__tsan_init" in f.read():
+            pytest.skip("the thread sanitizer has a thread of its own that wakes up")
     service.start()
     time.sleep(0.5)
 
