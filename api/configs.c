@@ -21,10 +21,12 @@ int config_template(const char *folder, const char *name, json_t **ret, struct e
 
         if (!text_is_plain_name(name, NAME_BYTES_MAX) ||
             (size_t)snprintf(path, sizeof path, "%s/%s.json", folder, name) >= sizeof path)
-                return error_set(err, -ENOENT, NULL, "there is no configuration of that name; GET /v1/configs lists them");
+                return error_set(err, -ENOENT, NULL,
+                                 "there is no configuration of that name; GET /v1/configs lists them");
         r = json_parse_file(path, TEMPLATE_BYTES_MAX, ret, &inner);
         if (r == -ENOENT)
-                return error_set(err, -ENOENT, NULL, "there is no configuration of that name; GET /v1/configs lists them");
+                return error_set(err, -ENOENT, NULL,
+                                 "there is no configuration of that name; GET /v1/configs lists them");
         return r < 0 ? error_set(err, r, NULL, "the configuration's file cannot be read: %s", inner.text) : 0;
 }
 

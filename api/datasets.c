@@ -5,8 +5,8 @@
 /* Where a data set lies on this machine is nobody's business outside. */
 static int add_dataset(const struct dataset_row *d, void *user)
 {
-        return json_array_append_new(user, json_pack("{s:s, s:s, s:s, s:I, s:I}", "name", d->name, "format", d->format, "digest",
-                                                     d->digest, "train", (json_int_t)d->n_train, "test",
+        return json_array_append_new(user, json_pack("{s:s, s:s, s:s, s:I, s:I}", "name", d->name, "format", d->format,
+                                                     "digest", d->digest, "train", (json_int_t)d->n_train, "test",
                                                      (json_int_t)d->n_test)) < 0
                        ? -ENOMEM
                        : 0;

@@ -34,8 +34,9 @@ static json_t *links_to_json(int64_t id)
 
 static json_t *checkpoint_to_json(const struct job_row *j)
 {
-        return j->kind == JOB_TRAIN ? json_null()
-                                    : json_pack("{s:I, s:I}", "job", (json_int_t)j->source_job, "step", (json_int_t)j->source_step);
+        return j->kind == JOB_TRAIN
+                       ? json_null()
+                       : json_pack("{s:I, s:I}", "job", (json_int_t)j->source_job, "step", (json_int_t)j->source_step);
 }
 
 /* New reference, NULL without memory. */
@@ -149,7 +150,8 @@ void jobs_list(struct request *r)
                 return;
         }
         (void)snprintf(next, sizeof next, "%lld", (long long)p.last_id);
-        response_json(r, 200, json_pack("{s:o, s:o}", "jobs", p.jobs, "next", p.more ? json_string(next) : json_null()));
+        response_json(r, 200,
+                      json_pack("{s:o, s:o}", "jobs", p.jobs, "next", p.more ? json_string(next) : json_null()));
 }
 
 /* ---- submit */
@@ -162,7 +164,8 @@ static void submitted(struct request *r)
                 if (!r->answer_errs.n)
                         (void)errors_add(&r->answer_errs, -ENOENT, "/checkpoint", "there is no such checkpoint");
                 if (!r->answer_errs.items[0].path[0])
-                        (void)snprintf(r->answer_errs.items[0].path, sizeof r->answer_errs.items[0].path, "/checkpoint");
+                        (void)snprintf(r->answer_errs.items[0].path, sizeof r->answer_errs.items[0].path,
+                                       "/checkpoint");
                 problem_errors(r, PROBLEM_REQUEST_INVALID, &r->answer_errs);
                 return;
         }
@@ -248,7 +251,8 @@ static int resume_steps(const json_t *body, int64_t *ret, struct errors *errs)
 
                 json_pointer_append(pointer, sizeof pointer, "/overrides", path);
                 if (strcmp(path, STEPS_PATH) != 0)
-                        (void)errors_add(errs, -EINVAL, pointer, "only " STEPS_PATH " can be changed when a job is resumed");
+                        (void)errors_add(errs, -EINVAL, pointer,
+                                         "only " STEPS_PATH " can be changed when a job is resumed");
                 else if (json_get_int(overrides, "/overrides", path, 1, STEPS_MAX, &changed, &err) < 0)
                         (void)errors_add(errs, -EINVAL, err.path, "%s", err.text);
         }

@@ -58,6 +58,7 @@ struct request *request_free(struct request *r)
                 MHD_destroy_response(r->response);
         if (r->reader)
                 server_put_reader(r->server, r->reader);
+        server_release(r->server, r->held_bytes);
         free(r);
         return NULL;
 }
@@ -90,7 +91,8 @@ int request_query_int(struct request *r, const char *name, int64_t min, int64_t 
         if (!s)
                 return 0;
         if (!int_parse(s, min, max, ret))
-                return errors_add(&r->errs, -EINVAL, name, "expected an integer in %lld..%lld", (long long)min, (long long)max);
+                return errors_add(&r->errs, -EINVAL, name, "expected an integer in %lld..%lld", (long long)min,
+                                  (long long)max);
         return 1;
 }
 
@@ -127,8 +129,8 @@ int request_query_text(struct request *r, const char *name, size_t max_bytes, co
 
 /* ---- the body */
 
-/* As json_parse, but a string may hold an escaped NUL, which is JSON: whoever reads the string refuses it where it does not
- * belong, at its pointer (a 422, not a 400). */
+/* As json_parse, but a string may hold an escaped NUL, which is JSON: whoever reads the string refuses it where it does
+ * not belong, at its pointer (a 422, not a 400). */
 static int parse_body(const struct buf *b, json_t **ret, struct error *err)
 {
         json_error_t je;
@@ -136,7 +138,8 @@ static int parse_body(const struct buf *b, json_t **ret, struct error *err)
         if (b->size && memchr(b->data, 0, b->size))
                 return error_set(err, -EINVAL, NULL, "not JSON: it holds a NUL byte");
         *ret = json_loadb(b->data ? b->data : "", b->size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
-        return *ret ? 0 : error_set(err, -EINVAL, NULL, "not JSON: line %d, column %d: %s", je.line, je.column, je.text);
+        return *ret ? 0
+                    : error_set(err, -EINVAL, NULL, "not JSON: line %d, column %d: %s", je.line, je.column, je.text);
 }
 
 bool request_body(struct request *r, const char *const *keys, bool empty_too, json_t **ret)
@@ -264,7 +267,8 @@ void request_refused(struct request *r, enum problem for_invalid)
                 break;
         case -EBUSY:
                 assert(a->state < JOB_STATE_N);
-                problem(r, PROBLEM_CONFLICT, "the job is %s%s%s", job_state_names[a->state], text ? ": " : "", text ? text : "");
+                problem(r, PROBLEM_CONFLICT, "the job is %s%s%s", job_state_names[a->state], text ? ": " : "",
+                        text ? text : "");
                 break;
         case -ENOSPC:
                 problem(r, PROBLEM_DISK_FULL, "%s", text ? text : "there is no room for it");

@@ -1,9 +1,9 @@
-/* A request: made when its first line has been read, freed when its answer is sent. One thread of the server has it at a
- * time. While the daemon is asked (request_ask .. its done), the connection is suspended and nobody has it.
+/* A request: made when its first line has been read, freed when its answer is sent. One thread of the server has it at
+ * a time. While the daemon is asked (request_ask .. its done), the connection is suspended and nobody has it.
  *
  * The answer (response, status) is set once, by a handler or by a check before it, and queued when the body is over: a
- * body is always read to its end, or dropped piece by piece, before an answer, since a closed socket with unread bytes in
- * it takes the answer with it. */
+ * body is always read to its end, or dropped piece by piece, before an answer, since a closed socket with unread bytes
+ * in it takes the answer with it. */
 #pragma once
 
 #include "api/problem.h"
@@ -33,6 +33,7 @@ struct request {
         struct reader *reader;
 
         struct MHD_Response *response;
+        size_t held_bytes; /* the answer's memory, counted until it is sent */
         unsigned status;
 
         struct pending *pending; /* while the daemon is asked */

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define PROBLEM_BYTES ((size_t)16 << 10) /* no problem document is longer */
+#define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 void response_header(struct request *r, const char *name, const char *value)
@@ -40,19 +42,42 @@ static void set(struct request *r, unsigned status, struct MHD_Response *respons
                 response_header(r, always[i][0], always[i][1]);
 }
 
+int response_dump(const json_t *v, struct buf *b)
+{
+        _cleanup_(freep) char *text = json_to_text(v);
+
+        return text ? buf_append(b, text, strlen(text), NULL) : -ENOMEM;
+}
+
+/* Makes the buffer's memory the answer's body. Problems are small and always find room. */
+static void set_buffer(struct request *r, unsigned status, const char *type, struct buf *b)
+{
+        size_t size = b->size;
+        bool counted = size > PROBLEM_BYTES && !r->held_bytes;
+
+        if (counted && !server_hold(r->server, size)) {
+                problem(r, PROBLEM_BUSY, "ask again when others have read their answers");
+                response_header(r, "Retry-After", "10");
+                return;
+        }
+        r->held_bytes += counted ? size : 0;
+        set(r, status, MHD_create_response_from_buffer(size, TAKE_PTR(b->data), MHD_RESPMEM_MUST_FREE), type, NULL);
+        response_header(r, "Cache-Control", "no-store");
+}
+
 static void set_document(struct request *r, unsigned status, const char *type, json_t *document)
 {
-        static const char no_memory[] = "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
-                                        "\"detail\":\"no memory\"}";
-        char *text = document ? json_to_text(document) : NULL;
+        static char no_memory[] = "{\"type\":\"problems/internal\",\"title\":\"The server failed\",\"status\":500,"
+                                  "\"detail\":\"no memory\"}";
+        _cleanup_(buf_done) struct buf b = BUF_INIT(DOCUMENT_BYTES_MAX);
+        bool whole = document && response_dump(document, &b) >= 0;
 
         json_decref(document);
-        if (text)
-                set(r, status, MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE), type, NULL);
+        if (whole)
+                set_buffer(r, status, type, &b);
         else
-                set(r, 500, MHD_create_response_from_buffer(strlen(no_memory), (void *)no_memory, MHD_RESPMEM_PERSISTENT),
+                set(r, 500, MHD_create_response_from_buffer(strlen(no_memory), no_memory, MHD_RESPMEM_PERSISTENT),
                     "application/problem+json", NULL);
-        response_header(r, "Cache-Control", "no-store");
 }
 
 void response_json(struct request *r, unsigned status, json_t *document)
@@ -67,12 +92,15 @@ void response_problem(struct request *r, unsigned status, json_t *document)
 
 void response_text(struct request *r, const char *type, struct buf *b)
 {
-        size_t size = b->size;
-        char *data = TAKE_PTR(b->data);
-
+        if (b->size)
+                set_buffer(r, 200, type, b);
+        else
+                response_empty(r, 200);
+        if (!b->size) {
+                response_header(r, "Content-Type", type);
+                response_header(r, "Cache-Control", "no-store");
+        }
         buf_done(b);
-        set(r, 200, MHD_create_response_from_buffer(size, data ? data : strdup(""), MHD_RESPMEM_MUST_FREE), type, NULL);
-        response_header(r, "Cache-Control", "no-store");
 }
 
 void response_empty(struct request *r, unsigned status)
@@ -129,9 +157,11 @@ void response_file(struct request *r, struct file_answer *f)
                 response_header(r, "Content-Range", text);
                 return;
         }
-        set(r, found == RANGE_OK ? 206 : 200, file_response(TAKE_FD(fd), f->offset + first, last - first + 1), f->type, f->policy);
+        set(r, found == RANGE_OK ? 206 : 200, file_response(TAKE_FD(fd), f->offset + first, last - first + 1), f->type,
+            f->policy);
         if (found == RANGE_OK) {
-                (void)snprintf(text, sizeof text, "bytes %lld-%lld/%lld", (long long)first, (long long)last, (long long)size);
+                (void)snprintf(text, sizeof text, "bytes %lld-%lld/%lld", (long long)first, (long long)last,
+                               (long long)size);
                 response_header(r, "Content-Range", text);
         }
         file_headers(r, f);

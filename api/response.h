@@ -1,4 +1,4 @@
-/* Answers: JSON, problems, texts, files. Each sets the request's response once, with the headers that every answer has. */
+/* Answers: JSON, problems, texts, files. Each sets the request's response, with the headers that all have. */
 #pragma once
 
 #include "api/request.h"
@@ -17,17 +17,20 @@ void response_text(struct request *r, const char *type, struct buf *b); /* takes
 void response_empty(struct request *r, unsigned status);
 void response_header(struct request *r, const char *name, const char *value);
 
+/* Appends a document's text: -E2BIG past the buffer's ceiling, -ENOMEM. */
+int response_dump(const json_t *v, struct buf *b);
+
 struct file_answer {
         int fd; /* taken; a regular file */
         const char *type;
-        const char *etag;       /* with its quotes, or NULL: no validation, no caching */
-        const char *policy;     /* Content-Security-Policy; NULL: that of answers which are no page */
-        int64_t offset, size;   /* what is served of the file; size -1: all behind offset */
+        const char *etag;     /* with its quotes, or NULL: no validation, no caching */
+        const char *policy;   /* Content-Security-Policy; NULL: that of answers which are no page */
+        int64_t offset, size; /* what is served of the file; size -1: all behind offset */
 };
 
 /* The file with Range, If-Range, If-None-Match. */
 void response_file(struct request *r, struct file_answer *f);
 
-/* Opens folder/a/b.. for reading without following links below folder; regular files only. n segments, each a plain name.
- * -ENOENT for whatever is not such a file. */
+/* Opens folder/a/b.. for reading without following links below folder; regular files only. n segments, each a plain
+ * name. -ENOENT for whatever is not such a file. */
 int open_beneath(const char *folder, const char *const *segments, size_t n, int *ret_fd, struct error *err);

@@ -81,7 +81,8 @@ void route_find(enum method method, const struct target *t, struct route_match *
 
 const char *methods_text(unsigned methods, char buf[64])
 {
-        static const char *const names[] = {[METHOD_GET] = "GET, HEAD", [METHOD_POST] = "POST", [METHOD_DELETE] = "DELETE"};
+        static const char *const names[] = {
+                [METHOD_GET] = "GET, HEAD", [METHOD_POST] = "POST", [METHOD_DELETE] = "DELETE"};
 
         buf[0] = 0;
         for (size_t i = 0; i < ARRAY_LEN(names); i++)

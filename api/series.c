@@ -28,9 +28,9 @@ static int find_job(struct request *r, struct reader *reader)
 
 static int add_series(const struct series_row *s, void *user)
 {
-        json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "name", s->name, "points", (json_int_t)s->points, "last_step",
-                              (json_int_t)s->last_step, "last", json_from_real(s->last), "min", json_from_real(s->min), "max",
-                              json_from_real(s->max));
+        json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "name", s->name, "points", (json_int_t)s->points,
+                              "last_step", (json_int_t)s->last_step, "last", json_from_real(s->last), "min",
+                              json_from_real(s->min), "max", json_from_real(s->max));
 
         return json_array_append_new(user, o) < 0 ? -ENOMEM : 0;
 }
@@ -140,18 +140,20 @@ static json_t *reals(const double *values, size_t n)
 /* One series becomes text at once, so that only the text of the others is held. */
 static int append_curve(struct buf *b, int64_t job, const char *name, const struct curve *c, struct error *err)
 {
-        _cleanup_json_ json_t *o = json_pack(
-                "{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "job", (json_int_t)job, "name", name, "points_total",
-                (json_int_t)c->points_total, "bucket_width", (json_int_t)c->bucket_width, "step", ints(c->step, c->n), "time_ms",
-                ints(c->time_ms, c->n), "count", ints(c->count, c->n), "min", reals(c->min, c->n), "max", reals(c->max, c->n), "mean",
-                reals(c->mean, c->n), "last", reals(c->last, c->n));
-        _cleanup_(freep) char *text = o ? json_to_text(o) : NULL;
+        _cleanup_json_ json_t *o =
+                json_pack("{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "job", (json_int_t)job, "name",
+                          name, "points_total", (json_int_t)c->points_total, "bucket_width",
+                          (json_int_t)c->bucket_width, "step", ints(c->step, c->n), "time_ms", ints(c->time_ms, c->n),
+                          "count", ints(c->count, c->n), "min", reals(c->min, c->n), "max", reals(c->max, c->n), "mean",
+                          reals(c->mean, c->n), "last", reals(c->last, c->n));
         int r;
 
-        if (!text)
+        if (!o)
                 return error_set(err, -ENOMEM, NULL, "no memory for a series");
         r = b->data[b->size - 1] == '[' ? 0 : buf_append(b, ",", 1, err);
-        return r < 0 ? r : buf_append(b, text, strlen(text), err);
+        if (r >= 0)
+                r = response_dump(o, b);
+        return r < 0 ? error_set(err, r, NULL, "no room for a series") : 0;
 }
 
 static int read_curves(struct reader *reader, const struct question *q, struct buf *b, struct error *err)

@@ -2,7 +2,8 @@
  *   uri_seen (first line read: struct request) -> on_request without body: checks that need only headers
  *   -> on_request with pieces of the body: kept, or dropped once there is an answer or too much of it
  *   -> on_request at its end: the route's handler, which answers or asks the daemon (suspended, then on_request again)
- *   -> on_completed: freed. */
+ *   -> on_completed: freed.
+ * Times are bounded: silence by MHD, headers by connections.c, a body here. */
 #include "api/server.h"
 
 #include "api/internal.h"
@@ -20,9 +21,10 @@
 #define CONNECTIONS_MAX 512
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* bounds the headers: 431 above it */
 #define CONNECTION_IDLE_S 30
-#define BODY_TIME_US (60 * US_PER_S)          /* a body that takes longer is not waited for */
-#define BODY_DROP_MAX ((int64_t)256 << 20)    /* so much of an unwanted body is read, so that its answer arrives */
+#define BODY_TIME_US (60 * US_PER_S)       /* a body that takes longer is not waited for */
+#define BODY_DROP_MAX ((int64_t)256 << 20) /* so much of an unwanted body is read, so that its answer arrives */
 #define STOP_WAIT_S 2
+#define HELD_BYTES_MAX ((size_t)192 << 20) /* of answers that clients do not read */
 #define BODY_BYTES_DEFAULT ((size_t)1 << 20)
 
 /* ---- readers */
@@ -53,9 +55,33 @@ void server_put_reader(struct server *s, struct reader *reader)
                 (void)reader_close(reader);
 }
 
+/* ---- memory of answers */
+
+bool server_hold(struct server *s, size_t bytes)
+{
+        bool fits;
+
+        (void)pthread_mutex_lock(&s->lock);
+        fits = s->held_bytes + bytes <= HELD_BYTES_MAX;
+        if (fits)
+                s->held_bytes += bytes;
+        (void)pthread_mutex_unlock(&s->lock);
+        return fits;
+}
+
+void server_release(struct server *s, size_t bytes)
+{
+        if (!bytes)
+                return;
+        (void)pthread_mutex_lock(&s->lock);
+        s->held_bytes -= bytes;
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- checks before a handler, from the headers alone */
 
-static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind _unused_, const char *key, const char *value _unused_)
+static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind _unused_, const char *key,
+                                    const char *value _unused_)
 {
         *(int *)user += !strcasecmp(key, "Host");
         return MHD_YES;
@@ -72,8 +98,8 @@ static bool check_host(struct request *r)
         else if (!host)
                 problem(r, PROBLEM_FOREIGN_HOST, "there is no Host header; 127.0.0.1 and localhost are served");
         else if (!host_is_loopback(host))
-                problem(r, PROBLEM_FOREIGN_HOST, "the Host header is \"%.200s\"; 127.0.0.1 and localhost are served, on any port",
-                        host);
+                problem(r, PROBLEM_FOREIGN_HOST,
+                        "the Host header is \"%.200s\"; 127.0.0.1 and localhost are served, on any port", host);
         return !r->response;
 }
 
@@ -82,8 +108,8 @@ static bool check_origin(struct request *r)
         const char *origin = request_header(r, "Origin"), *site = request_header(r, "Sec-Fetch-Site");
 
         if (origin && !origin_is_host(origin, request_header(r, "Host")))
-                problem(r, PROBLEM_FOREIGN_ORIGIN, "the Origin header is \"%.200s\", the Host header \"%.200s\"", origin,
-                        request_header(r, "Host"));
+                problem(r, PROBLEM_FOREIGN_ORIGIN, "the Origin header is \"%.200s\", the Host header \"%.200s\"",
+                        origin, request_header(r, "Host"));
         else if (site && !strcasecmp(site, "cross-site"))
                 problem(r, PROBLEM_FOREIGN_ORIGIN, "the browser says Sec-Fetch-Site: cross-site");
         return !r->response;
@@ -94,7 +120,8 @@ static bool check_target(struct request *r)
         if (r->target_error.code == -ENAMETOOLONG)
                 problem(r, PROBLEM_URL_TOO_LONG, "%s", r->target_error.text);
         else if (r->target_error.code)
-                problem(r, r->target_error.code == -ENOMEM ? PROBLEM_INTERNAL : PROBLEM_BAD_URL, "%s", r->target_error.text);
+                problem(r, r->target_error.code == -ENOMEM ? PROBLEM_INTERNAL : PROBLEM_BAD_URL, "%s",
+                        r->target_error.text);
         return !r->response;
 }
 
@@ -157,7 +184,8 @@ static bool check_body(struct request *r)
 
 static void check(struct request *r, const char *method)
 {
-        (void)(check_host(r) && check_origin(r) && check_target(r) && check_route(r, method) && check_params(r) && check_body(r));
+        (void)(check_host(r) && check_origin(r) && check_target(r) && check_route(r, method) && check_params(r) &&
+               check_body(r));
 }
 
 /* ---- the way of a request */
@@ -187,11 +215,21 @@ static enum MHD_Result queue(struct request *r)
         return ok;
 }
 
+/* What server_free waits for; who is still saying what he wants is not waited for. */
+static void count_handled(struct server *s)
+{
+        (void)pthread_mutex_lock(&s->lock);
+        s->n_handled++;
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
 /* The handler, or its continuation after the daemon's answer. */
 static enum MHD_Result run(struct request *r)
 {
         route_handler *handler = r->handled ? TAKE_PTR(r->then) : r->route->handler;
 
+        if (!r->handled)
+                count_handled(r->server);
         r->handled = true;
         handler(r);
         if (r->reader)
@@ -203,8 +241,9 @@ static enum MHD_Result run(struct request *r)
         return queue(r);
 }
 
-static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c _unused_, const char *url _unused_,
-                                  const char *method, const char *version _unused_, const char *data, size_t *size, void **slot)
+static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c, const char *url _unused_,
+                                  const char *method, const char *version _unused_, const char *data, size_t *size,
+                                  void **slot)
 {
         struct request *r = *slot;
 
@@ -212,6 +251,7 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c 
                 return MHD_NO; /* no memory for it */
         if (!r->checked) {
                 r->checked = true;
+                connection_heard(r->server->connections, c);
                 check(r, method);
                 /* who waits for a 100, or announces more than we would drop, is answered at once */
                 if (r->response && (request_header(r, "Expect") || content_length(r) > BODY_DROP_MAX))
@@ -229,27 +269,22 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c 
 
 static void *uri_seen(void *user, const char *uri, struct MHD_Connection *c)
 {
-        struct server *s = user;
-        struct request *r = request_new(s, c, uri);
-
-        if (r) {
-                (void)pthread_mutex_lock(&s->lock);
-                s->n_requests++;
-                (void)pthread_mutex_unlock(&s->lock);
-        }
-        return r;
+        return request_new(user, c, uri);
 }
 
-static void on_completed(void *user, struct MHD_Connection *c _unused_, void **slot, enum MHD_RequestTerminationCode code _unused_)
+static void on_completed(void *user, struct MHD_Connection *c, void **slot,
+                         enum MHD_RequestTerminationCode code _unused_)
 {
         struct server *s = user;
         struct request *r = TAKE_PTR(*slot);
+        bool counted = r && r->handled;
 
-        if (!r)
-                return;
         (void)request_free(r);
+        connection_answered(s->connections, c);
+        if (!counted)
+                return;
         (void)pthread_mutex_lock(&s->lock);
-        if (!--s->n_requests)
+        if (!--s->n_handled)
                 (void)pthread_cond_signal(&s->idle);
         (void)pthread_mutex_unlock(&s->lock);
 }
@@ -293,7 +328,8 @@ static int copy_settings(const struct server_settings *from, struct server_setti
         to->threads = MAX(1, MIN(from->threads, READERS_MAX));
         if (!to->max_body_bytes)
                 to->max_body_bytes = BODY_BYTES_DEFAULT;
-        return to->state_folder && to->web_folder && to->configs_folder ? 0 : error_set(err, -ENOMEM, NULL, "no memory");
+        return to->state_folder && to->web_folder && to->configs_folder ? 0
+                                                                        : error_set(err, -ENOMEM, NULL, "no memory");
 }
 
 static int start(struct server *s, int *fd, struct error *err)
@@ -302,14 +338,16 @@ static int start(struct server *s, int *fd, struct error *err)
 
         s->mhd = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, /* */
                                   MHD_OPTION_LISTEN_SOCKET, *fd,       /* */
-                                  MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(s->settings.threads > 1 ? s->settings.threads : 0),
-                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,          /* */
-                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,      /* */
-                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,           /* */
-                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                                 /* */
-                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,               /* */
-                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                        /* */
-                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+                                  MHD_OPTION_THREAD_POOL_SIZE,
+                                  (unsigned)(s->settings.threads > 1 ? s->settings.threads : 0),
+                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,     /* */
+                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S, /* */
+                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,      /* */
+                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                            /* */
+                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,          /* */
+                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                   /* */
+                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,               /* */
+                                  MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections, MHD_OPTION_END);
         if (!s->mhd)
                 return error_set(err, -EIO, NULL, "libmicrohttpd does not start: %s", strerror(errno));
         *fd = -1; /* MHD's now */
@@ -329,6 +367,8 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         r = copy_settings(settings, &s->settings, err);
         if (r >= 0)
                 r = listen_at(&settings->address, &fd, &s->port, err);
+        if (r >= 0)
+                r = connections_new(CONNECTIONS_MAX, &s->connections, err);
         if (r >= 0)
                 r = start(s, &fd, err);
         if (r < 0) {
@@ -352,7 +392,7 @@ static void wait_for_requests(struct server *s)
         (void)clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += STOP_WAIT_S;
         (void)pthread_mutex_lock(&s->lock);
-        while (s->n_requests)
+        while (s->n_handled)
                 if (pthread_cond_timedwait(&s->idle, &s->lock, &until))
                         break;
         (void)pthread_mutex_unlock(&s->lock);
@@ -371,6 +411,7 @@ struct server *server_free(struct server *s)
                 if (fd != MHD_INVALID_SOCKET)
                         (void)close(fd);
         }
+        s->connections = connections_free(s->connections);
         while (s->n_readers)
                 (void)reader_close(s->readers[--s->n_readers]);
         free((char *)s->settings.state_folder);

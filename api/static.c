@@ -1,5 +1,5 @@
-/* The dashboard's files. A path is a sequence of plain names below web_folder, without links; what a file is served as is
- * decided by its suffix, and what has none of these is not served. */
+/* The dashboard's files. A path is a sequence of plain names below web_folder, without links; what a file is served as
+ * is decided by its suffix, and what has none of these is not served. */
 #include "api/response.h"
 
 #include <stdio.h>

@@ -12,8 +12,9 @@
 #define TAG_BYTES_MAX 64
 #define TAGS_MAX 32
 
-const char *const submit_keys[] = {"kind",  "name",    "tags",  "config",      "overrides", "checkpoint", "method",
-                                   "split", "weights", "seed",  "n_timesteps", "n_images",  "n_steps",    "latent", NULL};
+const char *const submit_keys[] = {"kind",        "name",     "tags",    "config",  "overrides",
+                                   "checkpoint",  "method",   "split",   "weights", "seed",
+                                   "n_timesteps", "n_images", "n_steps", "latent",  NULL};
 
 /* Members of the body that stand for keys of the configuration, by kind. */
 static const struct {
@@ -35,7 +36,8 @@ static const struct {
 
 /* Members that are no shorthands, by kind. */
 static const char *const common_keys[] = {"kind", "name", "tags", "overrides", NULL};
-static const char *const kind_keys[] = {[JOB_TRAIN] = "config", [JOB_EVALUATE] = "checkpoint", [JOB_SAMPLE] = "checkpoint"};
+static const char *const kind_keys[] = {
+        [JOB_TRAIN] = "config", [JOB_EVALUATE] = "checkpoint", [JOB_SAMPLE] = "checkpoint"};
 
 struct submission *submission_free(struct submission *s)
 {
@@ -90,7 +92,8 @@ static int read_kind(const json_t *body, struct submission *s, struct errors *er
 
                 json_pointer_append(pointer, sizeof pointer, "", key);
                 if (!kind_takes(s->kind, key))
-                        (void)errors_add(errs, -EINVAL, pointer, "a job of kind %s has no such member", job_kind_names[kind]);
+                        (void)errors_add(errs, -EINVAL, pointer, "a job of kind %s has no such member",
+                                         job_kind_names[kind]);
         }
         return 0;
 }
@@ -128,7 +131,8 @@ static void read_tags(const json_t *body, struct submission *s, struct errors *e
 
                 (void)snprintf(pointer, sizeof pointer, "/tags/%zu", i);
                 if (!is_printable(tag, TAG_BYTES_MAX))
-                        (void)errors_add(errs, -EINVAL, pointer, "expected printable text of 1 to %d bytes", TAG_BYTES_MAX);
+                        (void)errors_add(errs, -EINVAL, pointer, "expected printable text of 1 to %d bytes",
+                                         TAG_BYTES_MAX);
                 else if (!holds(s->tags, tag))
                         (void)json_array_append_new(s->tags, json_deep_copy(tag));
         }
@@ -142,7 +146,8 @@ static void read_checkpoint(const json_t *body, struct submission *s, struct err
         int r;
 
         if (!json_is_object(c)) {
-                (void)errors_add(errs, -EINVAL, "/checkpoint", "expected an object: {\"job\": 1, \"which\": \"latest\"}");
+                (void)errors_add(errs, -EINVAL, "/checkpoint",
+                                 "expected an object: {\"job\": 1, \"which\": \"latest\"}");
                 return;
         }
         if (json_only_keys(c, "/checkpoint", keys, &err) < 0)
@@ -184,7 +189,8 @@ static json_t *read_config(const json_t *body, const char *folder, struct submis
 }
 
 /* Overrides and shorthands onto a document; they are config errors, at the configuration's pointers. */
-static void apply_overrides(const json_t *body, enum job_kind kind, json_t *document, json_t *record, struct errors *errs)
+static void apply_overrides(const json_t *body, enum job_kind kind, json_t *document, json_t *record,
+                            struct errors *errs)
 {
         const json_t *overrides = json_object_get(body, "overrides");
         const char *path;
@@ -223,7 +229,8 @@ static void check_sections(const json_t *record, struct errors *errs)
                 (void)snprintf(pointer, sizeof pointer, "/%s", path);
                 for (char *p = pointer; (p = strchr(p, '.'));)
                         *p = '/';
-                (void)errors_add(errs, -EINVAL, pointer, "is the checkpoint's; evaluation.*, sampling.*, machine.* can be given");
+                (void)errors_add(errs, -EINVAL, pointer,
+                                 "is the checkpoint's; evaluation.*, sampling.*, machine.* can be given");
         }
 }
 
@@ -243,8 +250,8 @@ static void read_configuration(const json_t *body, struct submission *s, json_t 
         }
 }
 
-int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret, enum problem *ret_problem,
-                         struct errors *errs)
+int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret,
+                         enum problem *ret_problem, struct errors *errs)
 {
         _cleanup_(submission_freep) struct submission *s = calloc(1, sizeof *s);
         const json_t *overrides = json_object_get(body, "overrides");

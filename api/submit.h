@@ -8,7 +8,7 @@ extern const char *const submit_keys[]; /* every member that some kind takes */
 
 /* The body's members are known (submit_keys). -EINVAL with errs->n > 0 and *ret_problem: PROBLEM_REQUEST_INVALID, its
  * pointers into the body; or PROBLEM_CONFIG_INVALID, its pointers into the merged configuration. */
-int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret, enum problem *ret_problem,
-                         struct errors *errs);
+int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret,
+                         enum problem *ret_problem, struct errors *errs);
 
 DEFINE_CLEANUP(struct submission *, submission_free);

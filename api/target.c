@@ -95,7 +95,8 @@ static int parse_query(char *query, struct target *t, struct error *err)
                 if (target_param(t, p))
                         return error_set(err, -EINVAL, NULL, "a parameter of the query is given twice");
                 if (t->n_params == TARGET_PARAMS_MAX)
-                        return error_set(err, -EINVAL, NULL, "the query has more than %d parameters", TARGET_PARAMS_MAX);
+                        return error_set(err, -EINVAL, NULL, "the query has more than %d parameters",
+                                         TARGET_PARAMS_MAX);
                 t->params[t->n_params].name = p;
                 t->params[t->n_params++].value = value ? value : "";
         }

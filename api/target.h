@@ -20,8 +20,8 @@ struct target {
 };
 
 /* -ENAMETOOLONG; -EINVAL for what is not origin form, has a bad or double percent-encoding, an encoded slash, a control
- * character or NUL, a backslash, '#', "." or ".." or an empty segment inside, text that is not UTF-8, a parameter that is
- * given twice, or too many of anything. Nothing of it is in *ret then. */
+ * character or NUL, a backslash, '#', "." or ".." or an empty segment inside, text that is not UTF-8, a parameter that
+ * is given twice, or too many of anything. Nothing of it is in *ret then. */
 int target_parse(const char *raw, struct target *ret, struct error *err);
 void target_done(struct target *t);
 const char *target_param(const struct target *t, const char *name); /* NULL: absent */

@@ -1,6 +1,6 @@
-/* Events, commands and assignments as JSON, by tables of fields: a row says a member's key, kind, place in the struct and
- * range, and both directions walk the same rows. What is not in the table of its type is refused, so that a worker of
- * another version is noticed at its first line and not by what is missing later. */
+/* Events, commands and assignments as JSON, by tables of fields: a row says a member's key, kind, place in the struct
+ * and range, and both directions walk the same rows. What is not in the table of its type is refused, so that a worker
+ * of another version is noticed at its first line and not by what is missing later. */
 #include "contract/event.h"
 
 #include "contract/text.h"
@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const event_type_names[] = {"hello", "start", "progress", "scalars", "artifact", "done", "stopped", "error", NULL};
+const char *const event_type_names[] = {"hello", "start",   "progress", "scalars", "artifact",
+                                        "done",  "stopped", "error",    NULL};
 const char *const artifact_kind_names[] = {"checkpoint", "image", "table", NULL};
 const char *const error_class_names[] = {"configuration", "numeric", "memory", "host", NULL};
 const char *const job_kind_names[] = {"train", "evaluate", "sample", NULL};
@@ -40,7 +41,10 @@ struct field {
 
 #define INT_MAX_EXACT ((INT64_C(1) << 53) - 1) /* the largest that JavaScript reads exactly */
 #define DETAIL_MAX 8192
-#define F(s, k, m, lo, hi) {.key = #m, .kind = FIELD_##k, .offset = offsetof(struct s, m), .min = lo, .max = hi}
+#define F(s, k, m, lo, hi)                                                                                             \
+        {                                                                                                              \
+                .key = #m, .kind = FIELD_##k, .offset = offsetof(struct s, m), .min = lo, .max = hi                    \
+        }
 #define INT(m, lo, hi) F(event, INT, m, lo, hi)
 #define SEQ INT(seq, 1, INT_MAX_EXACT)
 #define STEP INT(step, 0, INT_MAX_EXACT)
@@ -49,8 +53,11 @@ static_assert(sizeof(enum artifact_kind) == sizeof(int) && sizeof(enum error_cla
                       sizeof(enum job_kind) == sizeof(int),
               "choices are stored as int");
 
-static const struct field hello_fields[] = {
-        INT(protocol, 1, 1000000), INT(job, 1, INT_MAX_EXACT), INT(attempt, 1, INT_MAX_EXACT), INT(pid, 1, INT32_MAX), {0}};
+static const struct field hello_fields[] = {INT(protocol, 1, 1000000),
+                                            INT(job, 1, INT_MAX_EXACT),
+                                            INT(attempt, 1, INT_MAX_EXACT),
+                                            INT(pid, 1, INT32_MAX),
+                                            {0}};
 static const struct field start_fields[] = {SEQ,
                                             STEP,
                                             STEPS,
@@ -73,18 +80,19 @@ static const struct field artifact_fields[] = {
         {0}};
 static const struct field done_fields[] = {SEQ, F(event, OBJECT, result, 0, 0), {0}};
 static const struct field stopped_fields[] = {SEQ, STEP, {0}};
-static const struct field error_fields[] = {
-        SEQ,
-        {.key = "class", .kind = FIELD_CHOICE, .offset = offsetof(struct event, error_class), .names = error_class_names},
-        F(event, TEXT, detail, 0, DETAIL_MAX),
-        STEP,
-        {0}};
+static const struct field error_fields[] = {SEQ,
+                                            {.key = "class",
+                                             .kind = FIELD_CHOICE,
+                                             .offset = offsetof(struct event, error_class),
+                                             .names = error_class_names},
+                                            F(event, TEXT, detail, 0, DETAIL_MAX),
+                                            STEP,
+                                            {0}};
 
 static const struct field *const event_fields[] = {
-        [EVENT_HELLO] = hello_fields,       [EVENT_START] = start_fields, [EVENT_PROGRESS] = progress_fields,
-        [EVENT_SCALARS] = scalars_fields,   [EVENT_ARTIFACT] = artifact_fields,
-        [EVENT_DONE] = done_fields,         [EVENT_STOPPED] = stopped_fields,
-        [EVENT_ERROR] = error_fields,
+        [EVENT_HELLO] = hello_fields,     [EVENT_START] = start_fields,       [EVENT_PROGRESS] = progress_fields,
+        [EVENT_SCALARS] = scalars_fields, [EVENT_ARTIFACT] = artifact_fields, [EVENT_DONE] = done_fields,
+        [EVENT_STOPPED] = stopped_fields, [EVENT_ERROR] = error_fields,
 };
 static_assert(ARRAY_LEN(event_fields) == EVENT_TYPE_N, "fields for each");
 
@@ -317,7 +325,8 @@ static int read_column(const char *name, const json_t *a, struct event *e, struc
         size_t c = e->n_columns;
 
         if (!text_is_printable(name, EVENT_NAME_MAX))
-                return error_set(err, -EINVAL, "/columns", "a name is not 1..%d bytes of printable UTF-8", EVENT_NAME_MAX);
+                return error_set(err, -EINVAL, "/columns", "a name is not 1..%d bytes of printable UTF-8",
+                                 EVENT_NAME_MAX);
         if (!json_is_array(a) || json_array_size(a) != e->n_rows)
                 return wrong("/columns", name, err, "an array, as long as step");
         e->column_name[c] = strdup(name);
@@ -449,16 +458,19 @@ void event_done(struct event *e)
 
 /* ---- commands */
 
-static const char *const command_names[] = {[COMMAND_ACK] = "", [COMMAND_CHECKPOINT] = "checkpoint", [COMMAND_STOP] = "stop", NULL};
+static const char *const command_names[] = {
+        [COMMAND_ACK] = "", [COMMAND_CHECKPOINT] = "checkpoint", [COMMAND_STOP] = "stop", NULL};
 static_assert(ARRAY_LEN(command_names) == COMMAND_TYPE_N + 1, "a name for each");
 
 int command_decode(const char *line, size_t size, struct command *ret, struct error *err)
 {
         static const char *const none[] = {NULL};
         static const struct field ack_fields[] = {F(command, INT, ack, 0, INT_MAX_EXACT), {0}};
-        static const struct field command_fields[] = {
-                {.key = "command", .kind = FIELD_CHOICE, .offset = offsetof(struct command, type), .names = command_names},
-                {0}};
+        static const struct field command_fields[] = {{.key = "command",
+                                                       .kind = FIELD_CHOICE,
+                                                       .offset = offsetof(struct command, type),
+                                                       .names = command_names},
+                                                      {0}};
         struct command c = {.type = COMMAND_ACK};
         _cleanup_json_ json_t *o = NULL;
         int r = parse_line(line, size, &o, err);
@@ -500,8 +512,16 @@ static const struct field assignment_fields[] = {
         {0}};
 static const struct field dataset_fields[] = {
         {.key = "name", .kind = FIELD_TEXT, .offset = offsetof(struct assignment, dataset_name), .min = 1, .max = 64},
-        {.key = "path", .kind = FIELD_TEXT, .offset = offsetof(struct assignment, dataset_path), .min = 1, .max = PATH_BYTES_MAX},
-        {.key = "digest", .kind = FIELD_TEXT, .offset = offsetof(struct assignment, dataset_digest), .min = 0, .max = 64},
+        {.key = "path",
+         .kind = FIELD_TEXT,
+         .offset = offsetof(struct assignment, dataset_path),
+         .min = 1,
+         .max = PATH_BYTES_MAX},
+        {.key = "digest",
+         .kind = FIELD_TEXT,
+         .offset = offsetof(struct assignment, dataset_digest),
+         .min = 0,
+         .max = 64},
         {0}};
 static const struct field checkpoint_fields[] = {
         F(assignment_checkpoint, TEXT, path, 1, PATH_BYTES_MAX),
@@ -517,7 +537,8 @@ static int read_checkpoints(const json_t *o, struct assignment *a, struct error 
         int r = 0;
 
         if (!json_is_array(list) || n > ASSIGNMENT_CHECKPOINTS_MAX)
-                return error_set(err, -EINVAL, "/checkpoints", "expected an array of at most %d", ASSIGNMENT_CHECKPOINTS_MAX);
+                return error_set(err, -EINVAL, "/checkpoints", "expected an array of at most %d",
+                                 ASSIGNMENT_CHECKPOINTS_MAX);
         a->checkpoints = n ? calloc(n, sizeof *a->checkpoints) : NULL;
         if (n && !a->checkpoints)
                 return error_set(err, -ENOMEM, NULL, "no memory for %zu checkpoints", n);
@@ -570,7 +591,8 @@ json_t *assignment_to_json(const struct assignment *a)
         for (size_t i = 0; i < a->n_checkpoints; i++) {
                 json_t *c = json_object();
 
-                if (json_array_append_new(list, c) < 0 || write_fields(checkpoint_fields, &a->checkpoints[i], c, NULL) < 0)
+                if (json_array_append_new(list, c) < 0 ||
+                    write_fields(checkpoint_fields, &a->checkpoints[i], c, NULL) < 0)
                         return NULL;
         }
         return TAKE_PTR(o);

@@ -114,8 +114,8 @@ int client_request(struct client *c, const char *method, const char *path, const
         code = curl_easy_perform(c->curl);
         if (code != CURLE_OK) {
                 reply_done(&r);
-                if (code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
-                    code == CURLE_OPERATION_TIMEDOUT)
+                if (code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR ||
+                    code == CURLE_SEND_ERROR || code == CURLE_OPERATION_TIMEDOUT)
                         return error_set(err, -ECONNREFUSED, NULL, "no answer from %s: is mulund running?", c->server);
                 return error_set(err, -EINVAL, NULL, "%s: %s", c->server, curl_easy_strerror(code));
         }
@@ -148,7 +148,8 @@ static void describe_problem(const struct client *c, const struct reply *r, stru
         }
 }
 
-int client_expect(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret, struct buf *text)
+int client_expect(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
+                  struct buf *text)
 {
         struct reply r;
         struct error err;

@@ -16,8 +16,8 @@ struct reply {
 };
 void reply_done(struct reply *r);
 
-/* method and path ("/v1/jobs?limit=3"; what comes from a user in it is escaped by client_escape) with body (borrowed) or
- * NULL. 0 when the server answered, whatever it said. -ECONNREFUSED when nobody did, err says what to do. */
+/* method and path ("/v1/jobs?limit=3"; what comes from a user in it is escaped by client_escape) with body (borrowed)
+ * or NULL. 0 when the server answered, whatever it said. -ECONNREFUSED when nobody did, err says what to do. */
 int client_request(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
                    struct error *err);
 

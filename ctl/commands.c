@@ -112,7 +112,11 @@ static int list_path(const struct call *c, struct buf *path)
         static const struct {
                 enum option_id option;
                 const char *parameter;
-        } filters[] = {{OPTION_STATE, "state"}, {OPTION_KIND, "kind"}, {OPTION_TAG, "tag"}, {OPTION_TEXT, "text"}, {OPTION_LIMIT, "limit"}};
+        } filters[] = {{OPTION_STATE, "state"},
+                       {OPTION_KIND, "kind"},
+                       {OPTION_TAG, "tag"},
+                       {OPTION_TEXT, "text"},
+                       {OPTION_LIMIT, "limit"}};
         int r = buf_printf(path, NULL, "/v1/jobs?");
 
         for (size_t i = 0; r >= 0 && i < ARRAY_LEN(filters); i++) {
@@ -168,8 +172,8 @@ static void print_job(const json_t *job)
         {
                 (void)printf("%-12s %s\n", "tag", json_string_value(tag));
         }
-        (void)printf("%-12s %.0f\n%-12s %.0f of %.0f\n", "attempts", real_of(job, "attempts"), "step", real_of(p, "step"),
-                     real_of(p, "steps"));
+        (void)printf("%-12s %.0f\n%-12s %.0f of %.0f\n", "attempts", real_of(job, "attempts"), "step",
+                     real_of(p, "step"), real_of(p, "steps"));
         if (!isnan(real_of(p, "images_per_second")))
                 (void)printf("%-12s %.1f images/s\n", "speed", real_of(p, "images_per_second"));
         if (!isnan(real_of(p, "seconds_left")))
@@ -216,7 +220,8 @@ static void print_state(const json_t *job)
 {
         bool stopping = json_is_true(json_object_get(job, "cancel_requested")) && !job_is_over(job);
 
-        (void)printf("job %.0f is %s%s\n", real_of(job, "id"), text_of(job, "state"), stopping ? " and stops after a checkpoint" : "");
+        (void)printf("job %.0f is %s%s\n", real_of(job, "id"), text_of(job, "state"),
+                     stopping ? " and stops after a checkpoint" : "");
 }
 
 int command_cancel(struct call *c)

@@ -12,7 +12,8 @@ static const struct {
         command_run *run;
         const char *help;
 } commands[] = {
-        {"submit", "[CONFIG]", 0, 1, command_submit, "train a configuration of the server (see configs), or evaluate or sample; prints the id"},
+        {"submit", "[CONFIG]", 0, 1, command_submit,
+         "train a configuration of the server (see configs), or evaluate or sample; prints the id"},
         {"list", "", 0, 0, command_list, "jobs, newest first"},
         {"show", "JOB", 1, 1, command_show, "a job"},
         {"watch", "JOB", 1, 1, command_watch, "follow a job until it ends; fails if it does"},
@@ -39,9 +40,9 @@ static void print_option(size_t i)
 {
         char left[64];
 
-        (void)snprintf(left, sizeof left, "%s%c%s--%s%s%s", options[i].letter ? "-" : " ", options[i].letter ? options[i].letter : ' ',
-                       options[i].letter ? ", " : "  ", options[i].name, options[i].argument ? " " : "",
-                       options[i].argument ? options[i].argument : "");
+        (void)snprintf(left, sizeof left, "%s%c%s--%s%s%s", options[i].letter ? "-" : " ",
+                       options[i].letter ? options[i].letter : ' ', options[i].letter ? ", " : "  ", options[i].name,
+                       options[i].argument ? " " : "", options[i].argument ? options[i].argument : "");
         (void)printf("  %-24s %s\n", left, options[i].help);
 }
 
@@ -67,8 +68,8 @@ static void print_help(size_t command)
                         (void)printf("  %-8s %-9s %s\n", commands[i].name, commands[i].args, commands[i].help);
                 (void)printf("\nOptions of all commands (mulunctl COMMAND --help shows the others):\n");
         } else {
-                (void)printf("usage: mulunctl %s %s%s[options]\n\n%s.\n\nOptions:\n", commands[command].name, commands[command].args,
-                             *commands[command].args ? " " : "", commands[command].help);
+                (void)printf("usage: mulunctl %s %s%s[options]\n\n%s.\n\nOptions:\n", commands[command].name,
+                             commands[command].args, *commands[command].args ? " " : "", commands[command].help);
                 for (size_t i = 0; i < ARRAY_LEN(options); i++)
                         if (lists(options[i].commands, commands[command].name))
                                 print_option(i);
@@ -129,10 +130,11 @@ static int parse_options(int argc, char **argv, struct call *c)
         int code, r = EXIT_OK;
 
         for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-                longs[i] = (struct option){options[i].name, options[i].argument ? required_argument : no_argument, NULL, 256 + (int)i};
+                longs[i] = (struct option){options[i].name, options[i].argument ? required_argument : no_argument, NULL,
+                                           256 + (int)i};
                 if (options[i].letter)
-                        (void)snprintf(shorts + strlen(shorts), sizeof shorts - strlen(shorts), "%c%s", options[i].letter,
-                                       options[i].argument ? ":" : "");
+                        (void)snprintf(shorts + strlen(shorts), sizeof shorts - strlen(shorts), "%c%s",
+                                       options[i].letter, options[i].argument ? ":" : "");
         }
         while (!r && (code = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
                 size_t i = (size_t)code - 256;
@@ -152,7 +154,8 @@ static int parse_options(int argc, char **argv, struct call *c)
 static int check_options(const struct call *c, size_t command)
 {
         for (size_t i = 0; i < ARRAY_LEN(options); i++)
-                if (c->options[i] && strcmp(options[i].commands, "*") != 0 && !lists(options[i].commands, commands[command].name))
+                if (c->options[i] && strcmp(options[i].commands, "*") != 0 &&
+                    !lists(options[i].commands, commands[command].name))
                         return usage_error("%s takes no --%s", commands[command].name, options[i].name);
         if (c->n_args < commands[command].min)
                 return usage_error("%s needs %s", commands[command].name, commands[command].args);

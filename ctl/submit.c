@@ -69,9 +69,11 @@ static int add_checkpoint(const struct call *c, json_t *body)
         if (!id)
                 return EXIT_USAGE;
         if (!strcmp(which, "latest") || !strcmp(which, "best"))
-                (void)json_object_set_new(body, "checkpoint", json_pack("{s:I, s:s}", "job", (json_int_t)id, "which", which));
+                (void)json_object_set_new(body, "checkpoint",
+                                          json_pack("{s:I, s:s}", "job", (json_int_t)id, "which", which));
         else if (*which && !*end && step >= 0)
-                (void)json_object_set_new(body, "checkpoint", json_pack("{s:I, s:I}", "job", (json_int_t)id, "step", (json_int_t)step));
+                (void)json_object_set_new(body, "checkpoint",
+                                          json_pack("{s:I, s:I}", "job", (json_int_t)id, "step", (json_int_t)step));
         else
                 return usage_error("--checkpoint is latest, best or a step");
         return EXIT_OK;
@@ -85,7 +87,9 @@ static int add_config(const struct call *c, json_t *body)
         if (!!c->n_args + !!c->options[OPTION_FILE] != 1)
                 return usage_error("submit needs one of: a configuration's name, --file, --evaluate, --sample");
         if (c->n_args)
-                return json_object_set_new(body, "config", json_string(c->args[0])) < 0 ? usage_error("the name is not UTF-8") : EXIT_OK;
+                return json_object_set_new(body, "config", json_string(c->args[0])) < 0
+                               ? usage_error("the name is not UTF-8")
+                               : EXIT_OK;
         r = read_file(c->options[OPTION_FILE], &document);
         if (!r)
                 (void)json_object_set_new(body, "config", document);
@@ -109,7 +113,8 @@ static int make_body(const struct call *c, json_t *body)
         if (evaluate && sample)
                 return usage_error("--evaluate and --sample are two jobs");
         if ((evaluate || sample) && (c->n_args || c->options[OPTION_FILE]))
-                return usage_error("an evaluation or a sample has its checkpoint's configuration; --set changes how it is made");
+                return usage_error(
+                        "an evaluation or a sample has its checkpoint's configuration; --set changes how it is made");
         if (!evaluate && !sample && c->options[OPTION_CHECKPOINT])
                 return usage_error("--checkpoint belongs to --evaluate or --sample");
         r = evaluate || sample ? add_checkpoint(c, body) : add_config(c, body);

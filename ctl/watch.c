@@ -11,8 +11,8 @@
 #include "base/clock.h"
 
 #define POLL_MS 1000
-#define LINE_EVERY_US (5 * US_PER_S)  /* where it is not a terminal */
-#define GONE_US (60 * US_PER_S)       /* so long may the daemon be away (it may be restarting) */
+#define LINE_EVERY_US (5 * US_PER_S) /* where it is not a terminal */
+#define GONE_US (60 * US_PER_S)      /* so long may the daemon be away (it may be restarting) */
 #define BAR_WIDTH 30
 
 static void sleep_ms(long ms)

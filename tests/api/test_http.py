@@ -1,7 +1,8 @@
 """The doors: routes and methods, Host and Origin, bodies, sizes, slow clients, the end of the server."""
-import pathlib
+import os
 import re
 import socket
+import subprocess
 import threading
 import time
 
@@ -278,5 +279,28 @@ def test_what_waited_is_answered(server):
 
 
 def test_an_address_in_use_is_named(server, tmp_path):
-    assert server.process.poll() is None
-    assert pathlib.Path(server.state).exists()
+    p = subprocess.run([os.environ["TEST_SERVER"], tmp_path, tmp_path, tmp_path, "2", str(server.port)], capture_output=True, text=True,
+                       check=False, timeout=20)
+    assert p.returncode == 1 and f"127.0.0.1:{server.port}: cannot listen: Address already in use" in p.stderr
+
+
+def test_who_drips_headers_makes_room_for_others(server):
+    """More connections than half of the limit, a byte every half second each: never silent, never done."""
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(300)]
+    for s in slow:
+        s.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+    began, open_ = time.monotonic(), slow
+    while len(open_) > 256 and time.monotonic() - began < 20:
+        time.sleep(0.5)
+        assert server.get("/healthz").status_code == 200
+        still = []
+        for s in open_:
+            try:
+                s.sendall(b"x")
+                still.append(s)
+            except OSError:
+                s.close()
+        open_ = still
+    assert len(open_) <= 256 and time.monotonic() - began > 4
+    for s in open_:
+        s.close()

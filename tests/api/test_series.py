@@ -1,5 +1,7 @@
 """Curves: the names, and the points of many series at once."""
 import math
+import socket
+import time
 
 import pytest
 
@@ -59,6 +61,30 @@ def test_jobs_times_names(server, job):
 def test_a_question_that_is_not_valid_is_refused(server, query):
     d = problem(server.get("/v1/series?" + query), 400, "query-invalid")
     assert all("parameter" in e for e in d["errors"])
+
+
+def test_clients_that_do_not_read_their_answers_hold_a_bounded_memory(server, job):
+    path = f"/v1/series?jobs={','.join([str(job)] * 90)}&names={','.join(['train/bpd'] * 2)}&points=1000"
+    size = len(server.get(path).content)
+    assert size > 8_000_000
+    slow = []
+    for _ in range(60):
+        s = socket.create_connection(("127.0.0.1", server.port))
+        s.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        slow.append(s)
+    answers = [s.recv(12) for s in slow]
+    assert answers.count(b"HTTP/1.1 200") < 30 and answers.count(b"HTTP/1.1 503") > 20, answers
+    assert server.get("/healthz").status_code == 200
+    for s in slow:
+        s.close()
+    for _ in range(50):
+        r = server.get(path)
+        if r.status_code == 200:
+            break
+        problem(r, 503, "busy")
+        assert r.headers["Retry-After"]
+        time.sleep(0.1)
+    assert r.status_code == 200
 
 
 def test_the_limits_themselves_are_taken(server, job):

@@ -1,6 +1,6 @@
 /* The API over a real store, with a control that writes jobs straight into it and fails or waits when told.
  *
- *   test_server STATE WEB CONFIGS [THREADS]
+ *   test_server STATE WEB CONFIGS [THREADS [PORT]]
  *
  * prints {"port": N}, then takes commands, a JSON object a line, on stdin and answers each with one:
  *   {"do": "fail", "code": 28, "text": "..", "pointer": ".."}   the next control call fails with -code
@@ -39,7 +39,8 @@ struct fake {
         struct held *held;
 };
 
-static void answer(control_done *done, void *user, int r, int64_t id, enum job_state state, const char *pointer, const char *text)
+static void answer(control_done *done, void *user, int r, int64_t id, enum job_state state, const char *pointer,
+                   const char *text)
 {
         struct errors errs = {0};
 
@@ -158,7 +159,8 @@ static void fake_submit(struct control *control, struct submission *s, control_d
 }
 
 /* Whether the job is there; the state is its. Answered if not. */
-static bool find(struct fake *f, int64_t job, enum job_state *ret_state, enum job_kind *ret_kind, control_done *done, void *user)
+static bool find(struct fake *f, int64_t job, enum job_state *ret_state, enum job_kind *ret_kind, control_done *done,
+                 void *user)
 {
         struct job_row row;
 
@@ -220,7 +222,8 @@ static void fake_resume(struct control *control, int64_t job, int64_t steps, con
         w->from = state;
         w->row.steps = steps ? steps : row.steps;
         w->row.config = json_deep_copy(row.config);
-        (void)json_object_set_new(json_object_get(w->row.config, "training"), "num_steps_train", json_integer(w->row.steps));
+        (void)json_object_set_new(json_object_get(w->row.config, "training"), "num_steps_train",
+                                  json_integer(w->row.steps));
         job_row_done(&row);
         submit_write(f, w, job, done, user);
 }
@@ -376,8 +379,8 @@ static json_t *do_end(struct fake *f, const json_t *o)
         while (strcmp(job_state_names[w->to], text_of(o, "state")) != 0)
                 w->to++;
         w->trigger = "end";
-        w->row.result = json_incref(json_object_get(o, "result"));
-        w->row.error = json_incref(json_object_get(o, "error"));
+        w->row.result = json_deep_copy(json_object_get(o, "result")); /* nothing is shared with the writer */
+        w->row.error = json_deep_copy(json_object_get(o, "error"));
         w->time_us = w->row.ended_us = clock_wall_us();
         r = store_write(f->store, w, NULL, &err);
         return ok_or(r, &err);
@@ -435,13 +438,13 @@ int main(int argc, char **argv)
                                      .resume = fake_resume,
                                      .remove = fake_remove,
                                      .stop = fake_stop}};
-        struct server_settings settings = {.address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
-                                           .control = &f.control};
+        struct server_settings settings = {
+                .address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, .control = &f.control};
         struct server *server;
         struct error err;
 
         if (argc < 4) {
-                (void)fprintf(stderr, "usage: test_server STATE WEB CONFIGS [THREADS]\n");
+                (void)fprintf(stderr, "usage: test_server STATE WEB CONFIGS [THREADS [PORT]]\n");
                 return 2;
         }
         (void)pthread_mutex_init(&f.lock, NULL);
@@ -449,6 +452,7 @@ int main(int argc, char **argv)
         settings.web_folder = argv[2];
         settings.configs_folder = argv[3];
         settings.threads = argc > 4 ? atoi(argv[4]) : 2;
+        settings.address.sin_port = htons(argc > 5 ? (uint16_t)atoi(argv[5]) : 0);
         if (store_open(argv[1], &f.store, &err) < 0 || reader_open(f.store, &f.reader, &err) < 0) {
                 (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
                 return 1;
@@ -456,6 +460,8 @@ int main(int argc, char **argv)
         settings.store = f.store;
         if (server_new(&settings, &server, &err) < 0) {
                 (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
+                (void)reader_close(f.reader);
+                (void)store_close(f.store);
                 return 1;
         }
         (void)printf("{\"port\": %d}\n", server_port(server));

@@ -50,8 +50,9 @@ static void expect(const char *path, json_t *value, const char *text)
                         found = true;
                         if (text && !strstr(errs.items[i].text, text))
                                 fail_msg("%s: %s, expected %s", path, errs.items[i].text, text);
-                        if (!text && !strstr(errs.items[i].text, "is not a multiple") && !strstr(errs.items[i].text, "has ") &&
-                            !strstr(errs.items[i].text, "not computed") && !strstr(errs.items[i].text, "is above latent_size"))
+                        if (!text && !strstr(errs.items[i].text, "is not a multiple") &&
+                            !strstr(errs.items[i].text, "has ") && !strstr(errs.items[i].text, "not computed") &&
+                            !strstr(errs.items[i].text, "is above latent_size"))
                                 fail_msg("%s refused: %s", path, errs.items[i].text);
                 }
         if (text) {
@@ -60,7 +61,7 @@ static void expect(const char *path, json_t *value, const char *text)
                 assert_int_equal(r, -EINVAL);
                 assert_memory_equal(&c, &untouched, sizeof c);
         }
-        assert_int_equal(r < 0, errs.n > 0);
+        assert_int_equal(r<0, errs.n> 0);
 }
 
 static void defaults_are_a_valid_configuration(void **state _unused_)
@@ -183,7 +184,8 @@ static void unknown_keys_are_errors_at_their_pointer(void **state _unused_)
                 {"{\"model\": {\"\": 1}}", "/model/"},
                 {"{\"model\": {\"model\": {\"sm_n_embd\": 64}}}", "/model/model"},
                 {"{\"mod\": {}}", "/mod"},
-                {"{\"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\": 1}",
+                {"{\"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\": "
+                 "1}",
                  "/zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"},
                 {"[]", ""},
                 {"\"model\"", ""},
@@ -202,8 +204,8 @@ static void unknown_keys_are_errors_at_their_pointer(void **state _unused_)
 
 static void all_errors_are_collected(void **state _unused_)
 {
-        _cleanup_json_ json_t *document =
-                parse("{\"vdm_type\": 3, \"model\": {\"sm_n_embd\": 96.5, \"a\": 1, \"sm_pdrop\": null}, \"data\": []}");
+        _cleanup_json_ json_t *document = parse(
+                "{\"vdm_type\": 3, \"model\": {\"sm_n_embd\": 96.5, \"a\": 1, \"sm_pdrop\": null}, \"data\": []}");
         struct errors errs = {0};
         struct config c;
 
@@ -222,7 +224,8 @@ static void what_no_row_says_is_checked(void **state _unused_)
                 {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"fixed\", \"sm_n_timesteps\": 1000}}", NULL},
                 {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"learnable_scalar\"}}", NULL},
                 {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"linear\"}}", "/model/gamma_type"},
-                {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"fixed\", \"unet_type\": \"ldm\"}}", "/model/unet_type"},
+                {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"fixed\", \"unet_type\": \"ldm\"}}",
+                 "/model/unet_type"},
                 {"{\"model\": {\"gamma_type\": \"fixed\"}}", "/model/gamma_type"},
                 {"{\"model\": {\"gamma_type\": \"linear\"}}", NULL},
                 {"{\"model\": {\"sm_n_timesteps\": 1000}}", "/model/sm_n_timesteps"},
@@ -231,7 +234,8 @@ static void what_no_row_says_is_checked(void **state _unused_)
                 {"{\"model\": {\"encoder\": \"cnn\"}}", "/model/encoder"},
                 {"{\"model\": {\"latent_type\": \"gumbel\"}}", "/model/latent_type"},
                 {"{\"model\": {\"latent_type\": \"gaussian\"}}", "/model/latent_type"},
-                {"{\"optimizer\": {\"lr_decay\": true}, \"training\": {\"num_steps_train\": 100}}", "/training/num_steps_lr_warmup"},
+                {"{\"optimizer\": {\"lr_decay\": true}, \"training\": {\"num_steps_train\": 100}}",
+                 "/training/num_steps_lr_warmup"},
                 {"{\"optimizer\": {\"lr_decay\": true}, \"training\": {\"num_steps_train\": 101}}", NULL},
                 {"{\"training\": {\"num_steps_train\": 10}}", NULL},
                 {"{\"optimizer\": {\"learning_rate\": 1}}", NULL}, /* an integer is taken for a real */

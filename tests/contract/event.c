@@ -14,12 +14,15 @@
 /* Every line of the protocol, one a type and its corners. */
 static const char *const lines[] = {
         "{\"type\":\"hello\",\"protocol\":1,\"job\":3,\"attempt\":7,\"pid\":123}",
-        "{\"type\":\"start\",\"seq\":1,\"step\":0,\"steps\":3000,\"memory_bytes\":1,\"parameters\":1,\"backend\":\"cpu\",\"threads\":2}",
-        "{\"type\":\"progress\",\"seq\":2,\"step\":10,\"steps\":3000,\"images_per_second\":11.5,\"seconds_left\":2000.0}",
+        "{\"type\":\"start\",\"seq\":1,\"step\":0,\"steps\":3000,\"memory_bytes\":1,\"parameters\":1,\"backend\":"
+        "\"cpu\",\"threads\":2}",
+        "{\"type\":\"progress\",\"seq\":2,\"step\":10,\"steps\":3000,\"images_per_second\":11.5,\"seconds_left\":2000."
+        "0}",
         "{\"type\":\"progress\",\"seq\":2,\"step\":10,\"steps\":3000,\"images_per_second\":null,\"seconds_left\":null}",
         "{\"type\":\"scalars\",\"seq\":3,\"step\":[1,2],\"time_ms\":[5,6],\"columns\":{\"train/bpd\":[9.1,\"NaN\"],"
         "\"caf\xc3\xa9 loss\":[\"-Infinity\",\"Infinity\"]}}",
-        "{\"type\":\"artifact\",\"seq\":4,\"kind\":\"checkpoint\",\"step\":1000,\"name\":\"step-1000.safetensors\",\"bytes\":1,"
+        "{\"type\":\"artifact\",\"seq\":4,\"kind\":\"checkpoint\",\"step\":1000,\"name\":\"step-1000.safetensors\","
+        "\"bytes\":1,"
         "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"metric\":7.25}",
         "{\"type\":\"artifact\",\"seq\":4,\"kind\":\"image\",\"step\":1000,\"name\":\"a.png\",\"bytes\":0,"
         "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"metric\":null}",
@@ -124,7 +127,8 @@ static void hostile_lines_are_refused(void **state _unused_)
                 "{\"type\":\"done\",\"seq\":1,\"result\":null} x",
                 "{\"type\":\"done\\u0000\",\"seq\":1,\"result\":null}",
                 "{\"type\":\"hello\",\"protocol\":1,\"job\":0,\"attempt\":7,\"pid\":123}",
-                "{\"type\":\"progress\",\"seq\":2,\"step\":1,\"steps\":3,\"images_per_second\":\"Infinity\",\"seconds_left\":1}",
+                "{\"type\":\"progress\",\"seq\":2,\"step\":1,\"steps\":3,\"images_per_second\":\"Infinity\",\"seconds_"
+                "left\":1}",
                 ARTIFACT(""),
                 ARTIFACT("."),
                 ARTIFACT(".."),
@@ -177,7 +181,8 @@ static void sizes_are_bounded(void **state _unused_)
 
         /* rows and columns at their limits and one above */
         for (int over = 0; over < 4; over++) {
-                int n_rows = over & 2 ? 1 : EVENT_ROWS_MAX + (over & 1), n_columns = over & 2 ? EVENT_COLUMNS_MAX + (over & 1) : 1;
+                int n_rows = over & 2 ? 1 : EVENT_ROWS_MAX + (over & 1),
+                    n_columns = over & 2 ? EVENT_COLUMNS_MAX + (over & 1) : 1;
 
                 buf_clear(&b);
                 assert_int_equal(buf_printf(&b, NULL, "{\"type\":\"scalars\",\"seq\":3,\"step\":[0"), 0);
@@ -209,9 +214,17 @@ static void sizes_are_bounded(void **state _unused_)
 
 static void commands_come_back_and_the_rest_is_refused(void **state _unused_)
 {
-        static const char *const good[] = {"{\"ack\":6}\n", "{\"ack\":0}\n", "{\"command\":\"checkpoint\"}\n", "{\"command\":\"stop\"}\n"};
-        static const char *const bad[] = {"{}", "{\"ack\":-1}", "{\"ack\":1,\"command\":\"stop\"}", "{\"command\":\"\"}",
-                                          "{\"command\":\"jump\"}", "{\"command\":1}", "[]", "{\"ack\":\"1\"}", "6"};
+        static const char *const good[] = {"{\"ack\":6}\n", "{\"ack\":0}\n", "{\"command\":\"checkpoint\"}\n",
+                                           "{\"command\":\"stop\"}\n"};
+        static const char *const bad[] = {"{}",
+                                          "{\"ack\":-1}",
+                                          "{\"ack\":1,\"command\":\"stop\"}",
+                                          "{\"command\":\"\"}",
+                                          "{\"command\":\"jump\"}",
+                                          "{\"command\":1}",
+                                          "[]",
+                                          "{\"ack\":\"1\"}",
+                                          "6"};
 
         for (size_t i = 0; i < ARRAY_LEN(good); i++) {
                 _cleanup_(buf_done) struct buf b = BUF_INIT(1000);
@@ -232,12 +245,14 @@ static void commands_come_back_and_the_rest_is_refused(void **state _unused_)
 
 static void assignments_come_back_and_are_strict(void **state _unused_)
 {
-        static const char text[] =
-                "{\"job\":3,\"attempt\":7,\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{\"name\":\"photos32\",\"path\":\"/x\","
-                "\"digest\":\"00\"},\"folder\":\"/state/jobs/3\",\"socket\":\"/state/worker.sock\",\"checkpoints\":[{\"path\":\"/y\","
-                "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":1000},{\"path\":\"/z\","
-                "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":0}]}";
-        static const char *const paths[] = {"job", "attempt", "kind", "config", "dataset", "folder", "socket", "checkpoints"};
+        static const char text[] = "{\"job\":3,\"attempt\":7,\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{"
+                                   "\"name\":\"photos32\",\"path\":\"/x\","
+                                   "\"digest\":\"00\"},\"folder\":\"/state/jobs/3\",\"socket\":\"/state/"
+                                   "worker.sock\",\"checkpoints\":[{\"path\":\"/y\","
+                                   "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":1000},{\"path\":\"/z\","
+                                   "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":0}]}";
+        static const char *const paths[] = {"job",     "attempt", "kind",   "config",
+                                            "dataset", "folder",  "socket", "checkpoints"};
         _cleanup_json_ json_t *in = NULL, *out = NULL;
         struct assignment a;
         struct error err;

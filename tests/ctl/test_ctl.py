@@ -110,7 +110,7 @@ def test_list_and_show(server):
     out = ctl(server, "show", job)
     assert re.search(r"^state +queued$", out, re.M) and re.search(r"^tag +shown$", out, re.M)
     assert json.loads(ctl(server, "show", job, "--json"))["id"] == job
-    assert "There is no such thing" in ctl(server, "show", 4711, code=1)
+    assert "Not found: there is no job 4711" in ctl(server, "show", 4711, code=1)
 
 
 def test_actions(server):
