@@ -104,7 +104,10 @@ def main():
         row = {"embd": embd, "ours": ours, "peer": peer, "busy": load,
                "images_per_second": middle(ours, "images_per_second"), "peer_images_per_second": middle(peer, "images_per_second"),
                "peak_bytes": middle(ours, "peak_bytes"), "peer_peak_bytes": middle(peer, "peak_bytes"),
-               "gflops": middle(ours, "gflops"), "conv_gflops": middle(ours, "conv_gflops")}
+               "gflops": middle(ours, "gflops")}
+        if any("conv_gflops" not in r for r in ours):
+            sys.exit(f"{worker} --bench says nothing of the bare convolution (conv_gflops)")
+        row["conv_gflops"] = middle(ours, "conv_gflops")
         row["speed_ratio"] = row["images_per_second"] / row["peer_images_per_second"]
         row["memory_ratio"] = row["peak_bytes"] / row["peer_peak_bytes"]
         row["conv_ratio"] = statistics.median(r["gflops"] / r["conv_gflops"] for r in ours)
