@@ -17,7 +17,7 @@ export function skip(reason) {
 export async function open(playwrightFolder) {
         if (!existsSync(CHROMIUM))
                 skip(`${CHROMIUM} is not installed`);
-        const entry = path.join(playwrightFolder, 'node_modules/playwright-core');
+        const entry = path.resolve(playwrightFolder, 'node_modules/playwright-core');
         if (!existsSync(entry))
                 skip('playwright-core could not be installed from npm');
         const {chromium} = createRequire(import.meta.url)(entry);
