@@ -33,7 +33,7 @@ struct connection {
         size_t scanned; /* of in: no newline before it */
         bool paused;
         bool draining;
-        bool busy;  /* reading: a close waits */
+        bool busy; /* reading: a close waits */
         bool dead;
         struct worker *worker;
         struct connection *next;
@@ -75,8 +75,8 @@ struct connection *connection_close(struct connection *c)
 static void refuse(struct connection *c, const struct error *err)
 {
         if (c->worker)
-                log_warning("job %lld: its worker's connection is closed: %s%s%s", (long long)c->worker->job_id, err->path,
-                            err->path[0] ? ": " : "", err->text);
+                log_warning("job %lld: its worker's connection is closed: %s%s%s", (long long)c->worker->job_id,
+                            err->path, err->path[0] ? ": " : "", err->text);
         else
                 log_warning("a connection to the workers' socket (pid %d) is closed: %s%s%s", (int)c->peer, err->path,
                             err->path[0] ? ": " : "", err->text);
@@ -85,7 +85,8 @@ static void refuse(struct connection *c, const struct error *err)
 
 static void update_events(struct connection *c)
 {
-        (void)loop_set_events(c->channel->daemon->loop, c->source, (c->paused ? 0 : EPOLLIN) | (c->out.size ? EPOLLOUT : 0));
+        (void)loop_set_events(c->channel->daemon->loop, c->source,
+                              (c->paused ? 0 : EPOLLIN) | (c->out.size ? EPOLLOUT : 0));
 }
 
 static int take_hello(struct connection *c, struct event *e, struct error *err)
@@ -95,10 +96,12 @@ static int take_hello(struct connection *c, struct event *e, struct error *err)
         if (e->type != EVENT_HELLO)
                 return error_set(err, -EPROTO, NULL, "it did not begin with hello");
         if (e->protocol != EVENT_PROTOCOL)
-                return error_set(err, -EPROTO, NULL, "it speaks protocol %lld, not %d", (long long)e->protocol, EVENT_PROTOCOL);
+                return error_set(err, -EPROTO, NULL, "it speaks protocol %lld, not %d", (long long)e->protocol,
+                                 EVENT_PROTOCOL);
         w = worker_find(c->channel->daemon, e->attempt);
         if (!w || w->job_id != e->job || w->ended)
-                return error_set(err, -EPROTO, NULL, "job %lld has no running attempt %lld", (long long)e->job, (long long)e->attempt);
+                return error_set(err, -EPROTO, NULL, "job %lld has no running attempt %lld", (long long)e->job,
+                                 (long long)e->attempt);
         c->timer = loop_remove(c->channel->daemon->loop, c->timer);
         c->worker = w;
         return worker_hello(w, c, e, err);
@@ -310,7 +313,8 @@ static int add_connection(struct channel *ch, int fd, struct error *err)
                 return error_set(err, -ENOMEM, NULL, "no memory for a connection");
         }
         /* a whole line and its newline, and what came with it */
-        *c = (struct connection){.channel = ch, .fd = fd, .in = BUF_INIT(EVENT_LINE_MAX + (1 << 16)), .out = BUF_INIT(OUT_MAX)};
+        *c = (struct connection){
+                .channel = ch, .fd = fd, .in = BUF_INIT(EVENT_LINE_MAX + (1 << 16)), .out = BUF_INIT(OUT_MAX)};
         c->next = ch->connections;
         ch->connections = c;
         ch->n++;
@@ -324,7 +328,8 @@ static int add_connection(struct channel *ch, int fd, struct error *err)
                 r = loop_add_fd(ch->daemon->loop, fd, EPOLLIN, on_event, c, &c->source, err);
         c->peer = peer.pid;
         if (r >= 0)
-                r = loop_add_timer(ch->daemon->loop, clock_monotonic_us() + HELLO_TIMEOUT_US, on_hello_timeout, c, &c->timer, err);
+                r = loop_add_timer(ch->daemon->loop, clock_monotonic_us() + HELLO_TIMEOUT_US, on_hello_timeout, c,
+                                   &c->timer, err);
         if (r < 0)
                 connection_free(c);
         return r;
@@ -354,7 +359,9 @@ int channel_open(struct daemon *d, const char *path, struct channel **ret, struc
         ch->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         (void)unlink(path); /* of a daemon before: the state's lock is ours */
         mask = umask(0177);
-        r = ch->fd < 0 || bind(ch->fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(ch->fd, 64) < 0 ? -errno : 0;
+        r = ch->fd < 0 || bind(ch->fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(ch->fd, 64) < 0
+                    ? -errno
+                    : 0;
         (void)umask(mask);
         if (r < 0)
                 r = error_set(err, r, path, "the workers' socket cannot be made: %s", strerror(-r));

@@ -27,7 +27,8 @@ static void on_writer(struct write *w, int r, const struct error *err)
         loop_post(c->daemon->loop, &c->post, on_loop);
 }
 
-void commit_submit(struct daemon *d, struct write *w, void (*done)(struct daemon *d, const struct commit *c, void *user), void *user)
+void commit_submit(struct daemon *d, struct write *w,
+                   void (*done)(struct daemon *d, const struct commit *c, void *user), void *user)
 {
         struct commit *c = w ? calloc(1, sizeof *c) : NULL;
 

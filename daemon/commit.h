@@ -18,5 +18,5 @@ struct commit {
 
 /* Takes w (NULL: there was no memory for it). done is called once, later, on the loop's thread; without memory for the
  * node itself: at once. */
-void commit_submit(struct daemon *d, struct write *w, void (*done)(struct daemon *d, const struct commit *c, void *user),
-                   void *user);
+void commit_submit(struct daemon *d, struct write *w,
+                   void (*done)(struct daemon *d, const struct commit *c, void *user), void *user);

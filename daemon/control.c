@@ -130,7 +130,7 @@ static void op_cancel(struct op *op)
         struct error err;
         struct write *w;
 
-        if (!j) {
+        if (!j || job_state_is_final(j->state)) {
                 if (!read_job(op, &row))
                         return;
                 op_busy(op, row.state, "it is over");
@@ -174,7 +174,8 @@ static void on_reopened(struct daemon *d, const struct commit *c, void *user)
         j = job_new(&row, &err);
         job_row_done(&row);
         if (!j || queue_add(&d->queue, j, &err) < 0) {
-                log_error("job %lld is queued, but waits for the daemon's next start: %s", (long long)op->job, err.text);
+                log_error("job %lld is queued, but waits for the daemon's next start: %s", (long long)op->job,
+                          err.text);
                 (void)job_free(j);
         }
         log_info("job %lld: %s -> queued (resume)", (long long)op->job, job_state_names[op->from]);
@@ -204,7 +205,8 @@ static int check_resume(struct op *op, const struct job_row *row, struct errors 
                 return errors_add(errs, -EINVAL, "", "only a training job can be resumed");
         (void)checkpoint_resolve(op->daemon, row->id, -1, &done, NULL); /* none: from the start */
         if (steps <= done)
-                return errors_add(errs, -EINVAL, "/steps", "its last checkpoint is at step %lld: expected more steps than that",
+                return errors_add(errs, -EINVAL, "/steps",
+                                  "its last checkpoint is at step %lld: expected more steps than that",
                                   (long long)done);
         return op->steps > 0 ? lengthen(op, row, errs) : 0;
 }
@@ -323,13 +325,15 @@ static void op_remove(struct op *op)
         job_row_done(&row);
         reader = reader_of(op);
         if (reader) {
-                (void)snprintf(text, sizeof text, "a job that is not over (%lld) reads its checkpoint", (long long)reader);
+                (void)snprintf(text, sizeof text, "a job that is not over (%lld) reads its checkpoint",
+                               (long long)reader);
                 op_busy(op, op->from, reader > 0 ? text : "a job that is not over reads its checkpoint");
                 return;
         }
         for (const struct worker *worker = d->workers; worker; worker = worker->next)
                 if (worker->job_id == op->job) { /* its last moments */
-                        (void)loop_add_timer(d->loop, clock_monotonic_us() + 50 * US_PER_MS, on_remove_again, op, &op->timer, NULL);
+                        (void)loop_add_timer(d->loop, clock_monotonic_us() + 50 * US_PER_MS, on_remove_again, op,
+                                             &op->timer, NULL);
                         return;
                 }
         w = write_new(WRITE_JOB_MARK);

@@ -12,7 +12,8 @@
 
 bool daemon_job_path(const struct daemon *d, int64_t job, const char *name, char *ret, size_t size)
 {
-        int n = snprintf(ret, size, "%s/jobs/%lld%s%s", d->settings.state, (long long)job, name ? "/" : "", name ? name : "");
+        int n = snprintf(ret, size, "%s/jobs/%lld%s%s", d->settings.state, (long long)job, name ? "/" : "",
+                         name ? name : "");
 
         return n >= 0 && (size_t)n < size;
 }
@@ -30,7 +31,8 @@ void daemon_note_write(struct daemon *d, int r, const struct error *err)
         bool failing = r == -ENOSPC || r == -EIO;
 
         if (failing && !d->disk_failing)
-                log_error("the store cannot write (%s): what workers send stays in their spools, and is tried again", err->text);
+                log_error("the store cannot write (%s): what workers send stays in their spools, and is tried again",
+                          err->text);
         if (!failing && r >= 0 && d->disk_failing)
                 log_info("the store can write again");
         if (failing || r >= 0)
@@ -44,7 +46,8 @@ static bool startable(const struct job *j, void *user)
         if (daemon_dataset(d, j->dataset))
                 return true;
         if (!d->waiting_said)
-                log_warning("job %lld waits: this daemon was started without its data set \"%s\"", (long long)j->id, j->dataset);
+                log_warning("job %lld waits: this daemon was started without its data set \"%s\"", (long long)j->id,
+                            j->dataset);
         d->waiting_said = true;
         return false;
 }
@@ -78,7 +81,8 @@ void daemon_schedule(struct daemon *d)
 
         if (d->stopping)
                 return;
-        n = scheduler_decide(&d->queue, d->devices, ARRAY_LEN(d->devices), now_us, startable, d, decisions, ARRAY_LEN(decisions));
+        n = scheduler_decide(&d->queue, d->devices, ARRAY_LEN(d->devices), now_us, startable, d, decisions,
+                             ARRAY_LEN(decisions));
         for (size_t i = 0; i < n; i++)
                 start_job(d, decisions[i].job, decisions[i].device);
         arm_schedule(d, now_us);
@@ -131,8 +135,8 @@ void daemon_stop(struct daemon *d)
                 worker_stop(w);
         }
         /* a disk that stays full must not keep it alive */
-        (void)loop_add_timer(d->loop, clock_monotonic_us() + d->settings.stop_timeout_us + 5 * US_PER_S, on_stop_timer, d,
-                             &d->stop_timer, NULL);
+        (void)loop_add_timer(d->loop, clock_monotonic_us() + d->settings.stop_timeout_us + 5 * US_PER_S, on_stop_timer,
+                             d, &d->stop_timer, NULL);
         daemon_check_stopped(d);
 }
 

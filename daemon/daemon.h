@@ -49,7 +49,7 @@ struct daemon {
         pthread_mutex_t control_lock; /* of the two below, which HTTP threads touch */
         bool control_closed;
         struct estimates *estimates; /* submit.c */
-        struct op *ops; /* operations that are not answered yet */
+        struct op *ops;              /* operations that are not answered yet */
 };
 
 /* Starts what can be started now. */

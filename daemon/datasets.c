@@ -85,8 +85,8 @@ static void on_described(void *user, int r, int status, const struct buf *output
         if (r >= 0)
                 r = keep(all.daemon, s, &err);
         if (r < 0)
-                log_error("data set %s (%s) is not %s: %s%s%s", s->row.name, s->row.path, s->available ? "listed" : "available",
-                          err.path, err.path[0] ? ": " : "", err.text);
+                log_error("data set %s (%s) is not %s: %s%s%s", s->row.name, s->row.path,
+                          s->available ? "listed" : "available", err.path, err.path[0] ? ": " : "", err.text);
         all.running--;
         start_more();
 }
@@ -100,7 +100,8 @@ static void start_one(size_t i)
         int r;
 
         *x = (struct describing){d, i};
-        r = helper_run(d->loop, d->settings.worker, argv, NULL, DESCRIBE_TIMEOUT_US, 65536, on_described, x, &all.helpers[i], &err);
+        r = helper_run(d->loop, d->settings.worker, argv, NULL, DESCRIBE_TIMEOUT_US, 65536, on_described, x,
+                       &all.helpers[i], &err);
         if (r < 0) {
                 log_error("data set %s is not available: %s", d->settings.datasets[i].name, err.text);
                 return;
@@ -126,10 +127,12 @@ int datasets_describe(struct daemon *d, struct error *err)
         r = 0;
         d->n_datasets = d->settings.n_datasets;
         for (size_t i = 0; i < d->n_datasets; i++) {
-                (void)snprintf(d->datasets[i].row.name, sizeof d->datasets[i].row.name, "%s", d->settings.datasets[i].name);
-                if (snprintf(d->datasets[i].row.path, sizeof d->datasets[i].row.path, "%s", d->settings.datasets[i].path) >=
-                    (int)sizeof d->datasets[i].row.path)
-                        return error_set(err, -ENAMETOOLONG, "--dataset", "the path of data set %s is too long", d->settings.datasets[i].name);
+                (void)snprintf(d->datasets[i].row.name, sizeof d->datasets[i].row.name, "%s",
+                               d->settings.datasets[i].name);
+                if (snprintf(d->datasets[i].row.path, sizeof d->datasets[i].row.path, "%s",
+                             d->settings.datasets[i].path) >= (int)sizeof d->datasets[i].row.path)
+                        return error_set(err, -ENAMETOOLONG, "--dataset", "the path of data set %s is too long",
+                                         d->settings.datasets[i].name);
         }
         all = (struct all){.daemon = d};
         while (all.running < TOGETHER && all.next < d->n_datasets)

@@ -57,11 +57,12 @@ static void describe(const struct worker *w, char *ret, size_t size)
         else
                 (void)snprintf(how, sizeof how, "ended with exit code %d", w->status);
         last_log_line(w, line, sizeof line);
-        (void)snprintf(ret, size, "the worker %s%s without done, error or stopped%s%s", how, w->killed ? ", killed by the daemon," : "",
-                       line[0] ? "; its log ends: " : "; its log is empty", line);
+        (void)snprintf(ret, size, "the worker %s%s without done, error or stopped%s%s", how,
+                       w->killed ? ", killed by the daemon," : "", line[0] ? "; its log ends: " : "; its log is empty",
+                       line);
 }
 
-enum job_trigger ending_of(const struct worker *w, struct write *write)
+enum job_trigger ending_of(struct worker *w, struct write *write)
 {
         const struct job *j = w->job;
         char text[800], whole[900];
@@ -77,12 +78,15 @@ enum job_trigger ending_of(const struct worker *w, struct write *write)
         else
                 trigger = TRIGGER_LOST;
         if (trigger == TRIGGER_GIVE_UP)
-                (void)snprintf(whole, sizeof whole, "%d attempts in a row brought no new checkpoint; at last %s", LOSSES_MAX, text);
+                (void)snprintf(whole, sizeof whole, "%d attempts in a row brought no new checkpoint; at last %s",
+                               LOSSES_MAX, text);
         else
                 (void)snprintf(whole, sizeof whole, "%s", text);
         if (trigger == TRIGGER_GIVE_UP)
                 write->row.error = job_error("lost", whole, w->last_step);
-        log_warning("job %lld: %s", (long long)w->job_id, whole);
+        if (!w->end_said)
+                log_warning("job %lld: %s", (long long)w->job_id, whole);
+        w->end_said = true;
         write->detail = strdup(whole);
         return trigger;
 }

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const job_trigger_names[] = {"start", "cancel", "refuse", "done", "error", "lost", "give_up", "stop", "resume", NULL};
+const char *const job_trigger_names[] = {"start", "cancel",  "refuse", "done",   "error",
+                                         "lost",  "give_up", "stop",   "resume", NULL};
 static_assert(ARRAY_LEN(job_trigger_names) == TRIGGER_N + 1, "a name a trigger");
 
 int job_next(enum job_state state, enum job_trigger trigger)
@@ -45,8 +46,8 @@ static void on_moved(struct daemon *d, const struct commit *c, void *user)
         free(m);
         j->pending = false;
         if (c->r >= 0) {
-                log_info("job %lld: %s -> %s (%s)", (long long)j->id, job_state_names[j->state], job_state_names[copy.to],
-                         job_trigger_names[copy.trigger]);
+                log_info("job %lld: %s -> %s (%s)", (long long)j->id, job_state_names[j->state],
+                         job_state_names[copy.to], job_trigger_names[copy.trigger]);
                 j->state = copy.to;
                 if (copy.to == JOB_RUNNING)
                         j->started = true;
@@ -60,8 +61,8 @@ static void on_moved(struct daemon *d, const struct commit *c, void *user)
         daemon_job_settled(d, j);
 }
 
-int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, struct write *carrier, job_moved *done, void *user,
-                   struct error *err)
+int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, struct write *carrier, job_moved *done,
+                   void *user, struct error *err)
 {
         _cleanup_(write_freep) struct write *w = carrier ? carrier : write_new(WRITE_JOB_TRANSITION);
         int to = job_next(j->state, trigger);
@@ -69,8 +70,8 @@ int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, st
 
         assert(!j->pending);
         if (to < 0)
-                return error_set(err, to, NULL, "job %lld is %s: %s does not fit", (long long)j->id, job_state_names[j->state],
-                                 job_trigger_names[trigger]);
+                return error_set(err, to, NULL, "job %lld is %s: %s does not fit", (long long)j->id,
+                                 job_state_names[j->state], job_trigger_names[trigger]);
         m = calloc(1, sizeof *m);
         if (!w || !m) {
                 free(m);
@@ -109,7 +110,8 @@ struct job *job_new(const struct job_row *row, struct error *err)
                 .source_job = row->source_job,
                 .source_step = row->source_step,
         };
-        (void)json_get_string(json_object_get(row->config, "data"), "/data", "dataset", sizeof j->dataset - 1, &dataset, NULL);
+        (void)json_get_string(json_object_get(row->config, "data"), "/data", "dataset", sizeof j->dataset - 1, &dataset,
+                              NULL);
         (void)snprintf(j->dataset, sizeof j->dataset, "%s", dataset ? dataset : "");
         return j;
 }

@@ -26,24 +26,24 @@ struct job {
         enum job_state state; /* as committed */
         bool pending;         /* a transition is on its way to the disk: nothing else may begin */
         bool cancel_requested;
-        bool started;         /* has a start time */
+        bool started; /* has a start time */
         char dataset[65];
         int64_t source_job, source_step;
-        int losses;           /* attempts in a row that ended without a word and without a new checkpoint */
+        int losses;            /* attempts in a row that ended without a word and without a new checkpoint */
         int64_t not_before_us; /* monotonic; after a failed write */
         struct worker *worker;
-        struct op *waiting;   /* control operations that came while it was pending */
+        struct op *waiting; /* control operations that came while it was pending */
 };
 
 /* The state after a trigger, or -EINVAL. */
 int job_next(enum job_state state, enum job_trigger trigger);
 
 /* Moves the job: one write with its row in the event log. carrier is the write that goes with it (a new attempt, an
- * attempt's end, its last events) or NULL; error, result and detail are in its row. The job's state changes, and done is
- * called, when it is committed; on failure (the commit's r) the job stays as it is. Takes the carrier. */
+ * attempt's end, its last events) or NULL; error, result and detail are in its row. The job's state changes, and done
+ * is called, when it is committed; on failure (the commit's r) the job stays as it is. Takes the carrier. */
 typedef void job_moved(struct daemon *d, struct job *j, const struct commit *c, void *user);
-int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, struct write *carrier, job_moved *done, void *user,
-                   struct error *err);
+int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, struct write *carrier, job_moved *done,
+                   void *user, struct error *err);
 
 struct job *job_new(const struct job_row *row, struct error *err);
 struct job *job_free(struct job *j);

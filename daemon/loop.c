@@ -168,7 +168,8 @@ int loop_set_events(struct loop *l, struct source *s, uint32_t events)
         return epoll_ctl(l->epoll, EPOLL_CTL_MOD, s->fd, &e) < 0 ? -errno : 0;
 }
 
-int loop_add_timer(struct loop *l, int64_t at_us, void (*handler)(void *user), void *user, struct source **ret, struct error *err)
+int loop_add_timer(struct loop *l, int64_t at_us, void (*handler)(void *user), void *user, struct source **ret,
+                   struct error *err)
 {
         struct source *s, **at = &l->timers;
 

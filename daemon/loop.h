@@ -1,6 +1,6 @@
-/* The event loop: descriptors, timers, signals, and calls from other threads. One thread runs it and owns what is in it;
- * only loop_post may come from another. A handler may remove any source, its own too: sources die after the round. At
- * rest it sleeps without a timeout. */
+/* The event loop: descriptors, timers, signals, and calls from other threads. One thread runs it and owns what is in
+ * it; only loop_post may come from another. A handler may remove any source, its own too: sources die after the round.
+ * At rest it sleeps without a timeout. */
 #pragma once
 
 #include "base/error.h"
@@ -21,7 +21,8 @@ int loop_add_fd(struct loop *l, int fd, uint32_t events, void (*handler)(void *u
                 struct source **ret, struct error *err);
 int loop_set_events(struct loop *l, struct source *s, uint32_t events);
 /* Once, at a monotonic time in microseconds; the source is removed before the handler is called. */
-int loop_add_timer(struct loop *l, int64_t at_us, void (*handler)(void *user), void *user, struct source **ret, struct error *err);
+int loop_add_timer(struct loop *l, int64_t at_us, void (*handler)(void *user), void *user, struct source **ret,
+                   struct error *err);
 /* The signal is blocked in this thread (and those that it makes later) and handled here. */
 int loop_add_signal(struct loop *l, int signal, void (*handler)(void *user, int signal), void *user, struct error *err);
 /* NULL is fine; returns NULL. */

@@ -18,7 +18,7 @@
 #include <sys/vfs.h>
 
 #define CEPH_SUPER_MAGIC 0x00c36400 /* not in older headers */
-#define DRAIN_US (500 * US_PER_MS) /* of a SIGTERM's second */
+#define DRAIN_US (500 * US_PER_MS)  /* of a SIGTERM's second */
 
 static void on_term(void *user, int signal)
 {
@@ -45,7 +45,8 @@ static int lock_state(const char *state, int *ret_fd, struct error *err)
                 n = pread(fd, text, sizeof text - 1, 0);
                 text[MAX(n, 0)] = 0;
                 text[strcspn(text, "\n")] = 0;
-                return error_set(err, -EBUSY, state, "another mulund (pid %s) uses this state", text[0] ? text : "unknown");
+                return error_set(err, -EBUSY, state, "another mulund (pid %s) uses this state",
+                                 text[0] ? text : "unknown");
         }
         n = snprintf(text, sizeof text, "%d\n", (int)getpid());
         if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)n, 0) != n)
@@ -58,15 +59,16 @@ static int lock_state(const char *state, int *ret_fd, struct error *err)
 /* SQLite's log needs memory that processes share, and locks that hold. */
 static int check_file_system(const char *state, struct error *err)
 {
-        static const long remote[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC, AFS_SUPER_MAGIC,
-                                      CODA_SUPER_MAGIC, V9FS_MAGIC, CEPH_SUPER_MAGIC};
+        static const long remote[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
+                                      AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, V9FS_MAGIC,       CEPH_SUPER_MAGIC};
         struct statfs st;
 
         if (statfs(state, &st) < 0)
                 return error_set(err, -errno, state, "its file system is unknown: %s", strerror(errno));
         for (size_t i = 0; i < ARRAY_LEN(remote); i++)
                 if ((unsigned long)st.f_type == (unsigned long)remote[i])
-                        return error_set(err, -EXDEV, state, "the state is on a network file system: give --state on a local disk");
+                        return error_set(err, -EXDEV, state,
+                                         "the state is on a network file system: give --state on a local disk");
         return 0;
 }
 
@@ -83,8 +85,8 @@ static int open_state(struct daemon *d, int *ret_lock, struct error *err)
         (void)snprintf(s->state, sizeof s->state, "%s", absolute);
         if (snprintf(d->socket, sizeof d->socket, "%s/worker.sock", s->state) >= (int)sizeof d->socket)
                 return error_set(err, -ENAMETOOLONG, s->state,
-                                 "the path is too long for the workers' socket: %zu bytes, at most %zu", strlen(s->state),
-                                 sizeof d->socket - strlen("/worker.sock") - 1);
+                                 "the path is too long for the workers' socket: %zu bytes, at most %zu",
+                                 strlen(s->state), sizeof d->socket - strlen("/worker.sock") - 1);
         if (access(s->state, R_OK | W_OK | X_OK) < 0)
                 return error_set(err, -errno, s->state, "the state folder cannot be used: %s", strerror(errno));
         r = check_file_system(s->state, err);
@@ -113,7 +115,8 @@ static int check_worker(const struct settings *s, struct error *err)
         struct stat st;
 
         if (stat(s->worker, &st) < 0)
-                return error_set(err, -errno, s->worker, "the worker's program cannot be found (%s): give --worker PATH", strerror(errno));
+                return error_set(err, -errno, s->worker,
+                                 "the worker's program cannot be found (%s): give --worker PATH", strerror(errno));
         if (!S_ISREG(st.st_mode) || access(s->worker, X_OK) < 0)
                 return error_set(err, -EACCES, s->worker, "the worker's program cannot be run: give --worker PATH");
         return 0;
@@ -134,9 +137,11 @@ static int start_server(struct daemon *d, struct error *err)
         int r = server_new(&s, &d->server, err);
 
         if (r == -EADDRINUSE)
-                return error_set(err, r, d->settings.listen_text, "the address is in use: stop what listens there, or give another --listen");
+                return error_set(err, r, d->settings.listen_text,
+                                 "the address is in use: stop what listens there, or give another --listen");
         if (r >= 0)
-                log_info("listens on http://127.0.0.1:%d/: serves a single user there, without authentication", server_port(d->server));
+                log_info("listens on http://127.0.0.1:%d/: serves a single user there, without authentication",
+                         server_port(d->server));
         return r;
 }
 

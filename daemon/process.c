@@ -35,7 +35,8 @@ static int spawn_with(const char *path, char *const argv[], const int fds[3], po
         return posix_spawn(ret_pid, path, actions, attr, argv, environ);
 }
 
-int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t *ret_pid, int *ret_pidfd, struct error *err)
+int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t *ret_pid, int *ret_pidfd,
+                  struct error *err)
 {
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attr;
@@ -196,15 +197,21 @@ static int watch(struct helper *h, int64_t timeout_us, struct error *err)
         return r;
 }
 
-int helper_run(struct loop *l, const char *path, char *const argv[], const char *input, int64_t timeout_us, size_t max_output,
-               helper_done *done, void *user, struct helper **ret, struct error *err)
+int helper_run(struct loop *l, const char *path, char *const argv[], const char *input, int64_t timeout_us,
+               size_t max_output, helper_done *done, void *user, struct helper **ret, struct error *err)
 {
         int in[2] = {-1, -1}, out[2] = {-1, -1}, fds[3], r = 0;
         struct helper *h = calloc(1, sizeof *h);
 
         if (!h)
                 return error_set(err, -ENOMEM, path, "no memory to start it");
-        *h = (struct helper){.loop = l, .pidfd = -1, .in = -1, .out = -1, .output = BUF_INIT(max_output), .done = done, .user = user};
+        *h = (struct helper){.loop = l,
+                             .pidfd = -1,
+                             .in = -1,
+                             .out = -1,
+                             .output = BUF_INIT(max_output),
+                             .done = done,
+                             .user = user};
         h->input = strdup(input ? input : "");
         if (!h->input)
                 r = error_set(err, -ENOMEM, path, "no memory to start it");

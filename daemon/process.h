@@ -8,14 +8,15 @@
 struct loop;
 
 /* fds: what becomes its 0, 1, 2; they stay the caller's. ret_pidfd is the caller's. */
-int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t *ret_pid, int *ret_pidfd, struct error *err);
+int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t *ret_pid, int *ret_pidfd,
+                  struct error *err);
 
 /* Runs a program with input on its stdin until it ends, and hands over what it wrote to stdout (at most max_output
- * bytes). r: 0, or negative with err when it could not run, took too long, or wrote too much; status is waitid's si_status
- * (exit code; negative: the signal that ended it). */
+ * bytes). r: 0, or negative with err when it could not run, took too long, or wrote too much; status is waitid's
+ * si_status (exit code; negative: the signal that ended it). */
 struct helper;
 typedef void helper_done(void *user, int r, int status, const struct buf *output, const struct error *err);
-int helper_run(struct loop *l, const char *path, char *const argv[], const char *input, int64_t timeout_us, size_t max_output,
-               helper_done *done, void *user, struct helper **ret, struct error *err);
+int helper_run(struct loop *l, const char *path, char *const argv[], const char *input, int64_t timeout_us,
+               size_t max_output, helper_done *done, void *user, struct helper **ret, struct error *err);
 /* Kills it; done is not called. NULL is fine. */
 struct helper *helper_cancel(struct helper *h);

@@ -1,5 +1,6 @@
 /* At start: the queue from the store, and the workers of the daemon before. A job that is running there has an attempt
- * (they are committed together). Its worker holds the attempt's lock: it is adopted; else its spool tells how it ended. */
+ * (they are committed together). Its worker holds the attempt's lock: it is adopted; else its spool tells how it ended.
+ */
 #include "daemon/daemon.h"
 #include "daemon/retention.h"
 #include "daemon/worker.h"
@@ -114,7 +115,8 @@ static int recover_running(struct daemon *d, struct job *j, struct error *err)
         if (r < 0)
                 return r;
         if (!x.n)
-                return error_set(err, -EIO, NULL, "job %lld is running without an attempt: the store is damaged", (long long)j->id);
+                return error_set(err, -EIO, NULL, "job %lld is running without an attempt: the store is damaged",
+                                 (long long)j->id);
         j->losses = x.losses;
         alive = attempt_lock_is_held(d, j->id, x.last.id);
         if (!alive)

@@ -1,5 +1,6 @@
-/* Which checkpoints of a job stay: the last two, the best by its metric, and those that an evaluation or a sampling that
- * is not over reads. The others go: mark, file, row; a missing file is success; a crash between goes on at the next start. */
+/* Which checkpoints of a job stay: the last two, the best by its metric, and those that an evaluation or a sampling
+ * that is not over reads. The others go: mark, file, row; a missing file is success; a crash between goes on at the
+ * next start. */
 #pragma once
 
 #include "store/store.h"

@@ -1,12 +1,15 @@
 #include "daemon/scheduler.h"
 
-static bool eligible(const struct job *j, int64_t now_us, bool (*startable)(const struct job *j, void *user), void *user)
+static bool eligible(const struct job *j, int64_t now_us, bool (*startable)(const struct job *j, void *user),
+                     void *user)
 {
-        return j->state == JOB_QUEUED && !j->pending && j->not_before_us <= now_us && (!startable || startable(j, user));
+        return j->state == JOB_QUEUED && !j->pending && j->not_before_us <= now_us &&
+               (!startable || startable(j, user));
 }
 
 size_t scheduler_decide(const struct queue *q, const struct device *devices, size_t n_devices, int64_t now_us,
-                        bool (*startable)(const struct job *j, void *user), void *user, struct decision *ret, size_t max)
+                        bool (*startable)(const struct job *j, void *user), void *user, struct decision *ret,
+                        size_t max)
 {
         size_t n = 0, at = 0;
 

@@ -17,4 +17,5 @@ struct decision {
 /* Decisions, at most max, in the order in which to start them. A job is passed over while it is pending, before its
  * not_before_us, or when startable (which may be NULL: all are) says no. */
 size_t scheduler_decide(const struct queue *q, const struct device *devices, size_t n_devices, int64_t now_us,
-                        bool (*startable)(const struct job *j, void *user), void *user, struct decision *ret, size_t max);
+                        bool (*startable)(const struct job *j, void *user), void *user, struct decision *ret,
+                        size_t max);

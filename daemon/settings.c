@@ -48,9 +48,11 @@ static int parse_listen(const char *value, struct settings *s, struct error *err
                 return wrong(err, "--listen", "the port is not in 0..65535");
         if (colon - value != 9 || strncmp(value, "127.0.0.1", 9) != 0)
                 return wrong(err, "--listen",
-                             "this release serves a single user without authentication and so listens on 127.0.0.1 only; other "
+                             "this release serves a single user without authentication and so listens on 127.0.0.1 "
+                             "only; other "
                              "addresses, names (localhost) and IPv6 ([::1]) are refused");
-        s->listen = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        s->listen = (struct sockaddr_in){
+                .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         (void)snprintf(s->listen_text, sizeof s->listen_text, "127.0.0.1:%lu", port);
         return 0;
 }
@@ -118,7 +120,8 @@ static int default_state(struct settings *s, struct error *err)
         else if (home && home[0] == '/')
                 n = snprintf(s->state, sizeof s->state, "%s/.local/state/mulund", home);
         else
-                return error_set(err, -ENOENT, NULL, "neither XDG_STATE_HOME nor HOME says where the state is: give --state DIR");
+                return error_set(err, -ENOENT, NULL,
+                                 "neither XDG_STATE_HOME nor HOME says where the state is: give --state DIR");
         return n < (int)sizeof s->state ? 0 : error_set(err, -ENAMETOOLONG, NULL, "the path of the state is too long");
 }
 
@@ -146,7 +149,8 @@ static void default_worker(struct settings *s)
 /* What the build compiled in: the installed folder, else the source tree's. */
 static void default_folder(const char *installed, const char *source, char *ret)
 {
-        (void)snprintf(ret, PATH_MAX, "%s", access(installed, R_OK) == 0 || access(source, R_OK) < 0 ? installed : source);
+        (void)snprintf(ret, PATH_MAX, "%s",
+                       access(installed, R_OK) == 0 || access(source, R_OK) < 0 ? installed : source);
 }
 
 static int64_t from_environment(const char *name, int64_t default_ms)
@@ -169,7 +173,8 @@ int settings_parse(int argc, char **argv, struct settings *ret, struct error *er
                 const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
                 const char *value;
 
-                (void)snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - argv[i]) : (int)strlen(argv[i]), argv[i]);
+                (void)snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - argv[i]) : (int)strlen(argv[i]),
+                               argv[i]);
                 if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "--version")) {
                         s->help = s->help || argv[i][2] == 'h';
                         s->version = s->version || argv[i][2] == 'v';

@@ -44,7 +44,8 @@ int spool_next(struct spool *s, const char **ret, size_t *ret_size, struct error
 {
         for (;;) {
                 char *begin = s->in.data + s->used;
-                char *end = s->in.size > s->scanned ? memchr(s->in.data + s->scanned, '\n', s->in.size - s->scanned) : NULL;
+                char *end =
+                        s->in.size > s->scanned ? memchr(s->in.data + s->scanned, '\n', s->in.size - s->scanned) : NULL;
                 ssize_t n;
                 int r;
 

@@ -47,14 +47,16 @@ static int collect(const struct artifact_row *row, void *user)
 static int collect_checkpoints(struct daemon *d, const struct job *j, struct assignment *a, struct error *err)
 {
         struct collecting x = {d, j, a, 0};
-        int r = reader_artifacts(d->reader, j->kind == JOB_TRAIN ? j->id : j->source_job, ARTIFACT_CHECKPOINT, collect, &x, err);
+        int r = reader_artifacts(d->reader, j->kind == JOB_TRAIN ? j->id : j->source_job, ARTIFACT_CHECKPOINT, collect,
+                                 &x, err);
 
         if (r == -ENOMEM || r == -ENAMETOOLONG)
                 return error_set(err, r, NULL, "its checkpoints cannot be listed: %s", strerror(-r));
         return r;
 }
 
-static int fill_assignment(struct daemon *d, const struct job *j, int64_t attempt, struct assignment *a, struct error *err)
+static int fill_assignment(struct daemon *d, const struct job *j, int64_t attempt, struct assignment *a,
+                           struct error *err)
 {
         const struct dataset *dataset = daemon_dataset(d, j->dataset);
         char folder[PATH_MAX];

@@ -1,4 +1,5 @@
-/* From a decision of the scheduler to a running worker: checkpoints to go on from, the attempt's row, its assignment. */
+/* From a decision of the scheduler to a running worker: checkpoints to go on from, the attempt's row, its assignment.
+ */
 #pragma once
 
 #include "daemon/scheduler.h"

@@ -55,9 +55,11 @@ int checkpoint_resolve(struct daemon *d, int64_t job, int64_t which, int64_t *re
         if (!x.found && which == -1)
                 return error_set(err, -ENOENT, "/checkpoint", "job %lld has no checkpoint yet", (long long)job);
         if (!x.found && which == -2)
-                return error_set(err, -ENOENT, "/checkpoint/which", "job %lld has no checkpoint with a metric yet", (long long)job);
+                return error_set(err, -ENOENT, "/checkpoint/which", "job %lld has no checkpoint with a metric yet",
+                                 (long long)job);
         if (!x.found)
-                return error_set(err, -ENOENT, "/checkpoint/step", "job %lld has no checkpoint at step %lld", (long long)job, (long long)which);
+                return error_set(err, -ENOENT, "/checkpoint/step", "job %lld has no checkpoint at step %lld",
+                                 (long long)job, (long long)which);
         *ret_step = x.step;
         return 0;
 }
@@ -67,10 +69,12 @@ int checkpoint_resolve(struct daemon *d, int64_t job, int64_t which, int64_t *re
 static void check_train(const struct config *c, const struct dataset_row *d, struct errors *errs)
 {
         if (c->batch_size_train > d->n_train)
-                (void)errors_add(errs, -EINVAL, "/training/batch_size_train", "%lld images a step, but data set %s has %lld to train on",
+                (void)errors_add(errs, -EINVAL, "/training/batch_size_train",
+                                 "%lld images a step, but data set %s has %lld to train on",
                                  (long long)c->batch_size_train, d->name, (long long)d->n_train);
         if (c->num_steps_eval > 0 && c->batch_size_eval > d->n_test)
-                (void)errors_add(errs, -EINVAL, "/training/batch_size_eval", "%lld images a batch, but data set %s has %lld to test on",
+                (void)errors_add(errs, -EINVAL, "/training/batch_size_eval",
+                                 "%lld images a batch, but data set %s has %lld to test on",
                                  (long long)c->batch_size_eval, d->name, (long long)d->n_test);
 }
 
@@ -81,8 +85,9 @@ static void check_evaluate(const struct config *c, const struct dataset_row *d, 
         if (n == 0)
                 (void)errors_add(errs, -EINVAL, "/evaluation/split", "data set %s has no images in it", d->name);
         else if (c->evaluation_n_images > n)
-                (void)errors_add(errs, -EINVAL, "/evaluation/n_images", "%lld images, but the split %s of data set %s has %lld",
-                                 (long long)c->evaluation_n_images, split_names[c->evaluation_split], d->name, (long long)n);
+                (void)errors_add(
+                        errs, -EINVAL, "/evaluation/n_images", "%lld images, but the split %s of data set %s has %lld",
+                        (long long)c->evaluation_n_images, split_names[c->evaluation_split], d->name, (long long)n);
 }
 
 static int check_config(struct op *op, struct errors *errs)
@@ -99,7 +104,9 @@ static int check_config(struct op *op, struct errors *errs)
                 check_train(&c, &dataset->row, errs);
         else if (op->submission->kind == JOB_EVALUATE)
                 check_evaluate(&c, &dataset->row, errs);
-        op->config_steps = op->submission->kind == JOB_TRAIN ? c.num_steps_train : op->submission->kind == JOB_SAMPLE ? c.sampling_n_steps : 0;
+        op->config_steps = op->submission->kind == JOB_TRAIN    ? c.num_steps_train
+                           : op->submission->kind == JOB_SAMPLE ? c.sampling_n_steps
+                                                                : 0;
         return errs->n ? -EINVAL : 0;
 }
 
@@ -121,7 +128,8 @@ static void on_job_stored(struct daemon *d, const struct commit *c, void *user)
                 job_row_done(&row);
         }
         if (!j || queue_add(&d->queue, j, &err) < 0) {
-                log_error("job %lld is stored, but waits for the daemon's next start: %s", (long long)c->ret_id, err.text);
+                log_error("job %lld is stored, but waits for the daemon's next start: %s", (long long)c->ret_id,
+                          err.text);
                 (void)job_free(j);
         }
         log_info("job %lld: %s is queued", (long long)c->ret_id, job_kind_names[op->submission->kind]);
@@ -188,14 +196,19 @@ static int read_estimate(const struct buf *output, int status, int64_t *ret, str
         int r = output->size ? json_parse(output->data, output->size, &o, err) : -EIO;
 
         if (r < 0 || !json_is_object(o))
-                return error_set(err, -EIO, NULL, "the memory that it needs is unknown: the worker's estimate ended with status %d", status);
+                return error_set(err, -EIO, NULL,
+                                 "the memory that it needs is unknown: the worker's estimate ended with status %d",
+                                 status);
         problem = json_object_get(o, "error");
         if (problem) {
                 text = json_string_value(json_is_object(problem) ? json_object_get(problem, "detail") : problem);
-                return error_set(err, -EIO, NULL, "the memory that it needs is unknown: %s", text ? text : "the worker cannot estimate it");
+                return error_set(err, -EIO, NULL, "the memory that it needs is unknown: %s",
+                                 text ? text : "the worker cannot estimate it");
         }
         r = json_get_int(o, "", "bytes", 0, INT64_MAX, ret, err);
-        return r > 0 ? 0 : error_set(err, -EIO, NULL, "the memory that it needs is unknown: the worker's estimate has no bytes");
+        return r > 0 ? 0
+                     : error_set(err, -EIO, NULL,
+                                 "the memory that it needs is unknown: the worker's estimate has no bytes");
 }
 
 /* Estimates take a process: few at a time, and the same question once. */
@@ -251,7 +264,8 @@ static void check_memory(struct op *op, int64_t bytes)
                 store_job(op);
                 return;
         }
-        (void)errors_add(&errs, -EINVAL, "/model", "it needs %lld bytes of memory (%.1f GiB), this machine has %lld available (%.1f GiB)",
+        (void)errors_add(&errs, -EINVAL, "/model",
+                         "it needs %lld bytes of memory (%.1f GiB), this machine has %lld available (%.1f GiB)",
                          (long long)bytes, (double)bytes / 0x1p30, (long long)available, (double)available / 0x1p30);
         op_answer(op, -EINVAL, 0, JOB_QUEUED, &errs);
 }
@@ -295,7 +309,8 @@ static void start_estimate(struct op *op)
         int r;
 
         (void)snprintf(kind, sizeof kind, "%s", job_kind_names[op->submission->kind]);
-        r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op, &op->helper, &err)
+        r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op,
+                              &op->helper, &err)
                  : error_set(&err, -ENOMEM, NULL, "no memory");
         if (r >= 0) {
                 estimates(op->daemon)->running++;
@@ -348,7 +363,8 @@ static int derive_config(struct op *op, struct errors *errs)
                 return errors_add(errs, r, "/checkpoint/job", "%s", err.text);
         if (source.kind != JOB_TRAIN) {
                 job_row_done(&source);
-                return errors_add(errs, -ENOENT, "/checkpoint/job", "job %lld does not train: it has no checkpoints", (long long)s->source_job);
+                return errors_add(errs, -ENOENT, "/checkpoint/job", "job %lld does not train: it has no checkpoints",
+                                  (long long)s->source_job);
         }
         op->config = json_deep_copy(source.config);
         job_row_done(&source);

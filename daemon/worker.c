@@ -31,8 +31,15 @@ static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attemp
 
         if (!w)
                 return NULL;
-        *w = (struct worker){.daemon = d, .job = j, .job_id = j->id, .attempt = attempt, .device = device,
-                             .pidfd = -1, .stdin_fd = -1, .status = INT_MIN, .last_step = -1};
+        *w = (struct worker){.daemon = d,
+                             .job = j,
+                             .job_id = j->id,
+                             .attempt = attempt,
+                             .device = device,
+                             .pidfd = -1,
+                             .stdin_fd = -1,
+                             .status = INT_MIN,
+                             .last_step = -1};
         w->next = d->workers;
         d->workers = w;
         j->worker = w;
@@ -95,7 +102,8 @@ struct worker *worker_find(struct daemon *d, int64_t attempt)
         return w;
 }
 
-static bool attempt_path(const struct daemon *d, int64_t job, int64_t attempt, const char *suffix, char *ret, size_t size)
+static bool attempt_path(const struct daemon *d, int64_t job, int64_t attempt, const char *suffix, char *ret,
+                         size_t size)
 {
         char name[64];
 
@@ -128,7 +136,8 @@ static void process_ended(struct worker *w)
 static void watch_lock(struct worker *w)
 {
         if (!w->lock_timer)
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S / 2, on_lock_timer, w, &w->lock_timer, NULL);
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S / 2, on_lock_timer, w,
+                                     &w->lock_timer, NULL);
 }
 
 static void on_lock_timer(void *user)
@@ -180,14 +189,16 @@ static void on_kill_timer(void *user)
         log_warning("job %lld: its worker did not end in time and is killed", (long long)w->job_id);
         kill_group(w);
         if (w->pid <= 0) /* adopted, and never said which process it is: perhaps it does yet */
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S, on_kill_timer, w, &w->kill_timer, NULL);
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S, on_kill_timer, w, &w->kill_timer,
+                                     NULL);
 }
 
 static void arm_kill(struct worker *w, int64_t after_us)
 {
         w->kill_timer = loop_remove(w->daemon->loop, w->kill_timer);
         if (!w->ended)
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + after_us, on_kill_timer, w, &w->kill_timer, NULL);
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + after_us, on_kill_timer, w, &w->kill_timer,
+                                     NULL);
 }
 
 void worker_stop(struct worker *w)
@@ -226,8 +237,8 @@ static void watch_pid(struct worker *w, pid_t pid)
 int worker_hello(struct worker *w, struct connection *c, const struct event *hello, struct error *err)
 {
         if (hello->pid != connection_peer_pid(c))
-                log_debug("job %lld: its worker says that it is process %lld, the socket says %lld", (long long)w->job_id,
-                          (long long)hello->pid, (long long)connection_peer_pid(c));
+                log_debug("job %lld: its worker says that it is process %lld, the socket says %lld",
+                          (long long)w->job_id, (long long)hello->pid, (long long)connection_peer_pid(c));
         if (w->connection)
                 (void)connection_close(w->connection); /* the worker gave it up */
         (void)err;
@@ -255,7 +266,8 @@ static bool is_outcome(enum event_type t)
 
 static bool has_outcome(const struct worker *w)
 {
-        return w->outcome_committed || w->batch_has_outcome || (w->n_events && is_outcome(w->events[w->n_events - 1].type));
+        return w->outcome_committed || w->batch_has_outcome ||
+               (w->n_events && is_outcome(w->events[w->n_events - 1].type));
 }
 
 int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
@@ -265,7 +277,8 @@ int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct er
                 return 0;
         }
         if (e->seq != w->accepted_seq + 1) {
-                int r = error_set(err, -EPROTO, NULL, "event %lld after %lld", (long long)e->seq, (long long)w->accepted_seq);
+                int r = error_set(err, -EPROTO, NULL, "event %lld after %lld", (long long)e->seq,
+                                  (long long)w->accepted_seq);
 
                 event_done(e);
                 return r;
@@ -303,8 +316,8 @@ static void on_retry(void *user)
         worker_pump(w);
 }
 
-/* The disk said no. The events are dropped here and stay in the worker's spool, unacknowledged: it sends them again after
- * its next hello, which is not answered before the retry; of a worker that ended the spool is read again. */
+/* The disk said no. The events are dropped here and stay in the worker's spool, unacknowledged: it sends them again
+ * after its next hello, which is not answered before the retry; of a worker that ended the spool is read again. */
 static void batch_failed(struct worker *w)
 {
         clear_events(w);
@@ -315,7 +328,8 @@ static void batch_failed(struct worker *w)
         if (w->connection)
                 (void)connection_close(w->connection);
         if (!w->retry_timer)
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w, &w->retry_timer, NULL);
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w,
+                                     &w->retry_timer, NULL);
 }
 
 static void batch_committed(struct worker *w, const struct commit *c)
@@ -346,6 +360,8 @@ static void on_batch(struct daemon *d _unused_, const struct commit *c, void *us
         struct worker *w = user;
 
         w->committing = false;
+        if (c->r < 0 && c->r != -ENOSPC && c->r != -EIO)
+                log_error("job %lld: its events cannot be stored: %s", (long long)w->job_id, c->err.text);
         if (c->r < 0)
                 batch_failed(w);
         else
@@ -451,7 +467,7 @@ static void on_lost(struct daemon *d, struct job *j, const struct commit *c, voi
         if (c->r >= 0 && j->state == JOB_QUEUED) {
                 if (ending_counts(w))
                         j->losses++;
-                else if (!w->stop_requested)
+                else if (!w->assigned)
                         j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
         }
         w->outcome_committed = true;
@@ -504,7 +520,8 @@ static bool take_spool(struct worker *w)
                 struct event e;
 
                 if (event_decode(line, size, &e, &err) < 0) {
-                        log_warning("job %lld: a line of its spool is skipped: %s: %s", (long long)w->job_id, err.path, err.text);
+                        log_warning("job %lld: a line of its spool is skipped: %s: %s", (long long)w->job_id, err.path,
+                                    err.text);
                         continue;
                 }
                 if (e.type == EVENT_HELLO) {
@@ -575,8 +592,8 @@ static void on_stdin(void *user, uint32_t events _unused_)
         w->stdin_fd = -1;
 }
 
-/* Only now may it begin: whatever has its assignment is known to the store, and can be found by the next daemon. A worker
- * whose daemon died before reads the end of its input and ends. */
+/* Only now may it begin: whatever has its assignment is known to the store, and can be found by the next daemon. A
+ * worker whose daemon died before reads the end of its input and ends. */
 static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user)
 {
         struct worker *w = user;
@@ -589,7 +606,8 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
                 w->assigned = true;
                 (void)fcntl(w->stdin_fd, F_SETFL, O_NONBLOCK);
                 on_stdin(w, 0); /* it fits into the pipe */
-                if (w->stdin_fd >= 0 && loop_add_fd(w->daemon->loop, w->stdin_fd, EPOLLOUT, on_stdin, w, &w->stdin_source, &err) < 0) {
+                if (w->stdin_fd >= 0 &&
+                    loop_add_fd(w->daemon->loop, w->stdin_fd, EPOLLOUT, on_stdin, w, &w->stdin_source, &err) < 0) {
                         log_error("job %lld: %s", (long long)w->job_id, err.text);
                         kill_group(w);
                 }
@@ -647,7 +665,8 @@ void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t devic
         int r = 0;
 
         if (!w) {
-                log_error("job %lld: no memory for its worker; it stays as it is until the daemon starts again", (long long)j->id);
+                log_error("job %lld: no memory for its worker; it stays as it is until the daemon starts again",
+                          (long long)j->id);
                 (void)write_free(write);
                 return;
         }
@@ -681,7 +700,8 @@ void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t dev
         process_ended(w);
 }
 
-int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, struct error *err)
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive,
+                 struct error *err)
 {
         struct worker *w = worker_new(d, j, a->id, device);
 

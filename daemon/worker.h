@@ -27,7 +27,7 @@ struct worker {
         struct source *stdin_source;
 
         struct connection *connection;
-        bool hello_waits; /* the connection's hello is to be answered when the batch is committed */
+        bool hello_waits;               /* the connection's hello is to be answered when the batch is committed */
         int64_t last_seq, accepted_seq; /* committed; and taken into memory */
         int64_t last_step;              /* that it spoke of; -1: none */
         int64_t checkpoints;
@@ -37,19 +37,21 @@ struct worker {
         bool outcome_committed;
 
         bool stop_requested, stop_sent, killed;
-        bool ended;
+        bool ended, end_said;
         int status; /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
         bool spool_read;
         struct worker *next;
 };
 
-/* Starts a process for an attempt that is committed. On failure the attempt has ended: the job is queued again or fails. */
+/* Starts a process for an attempt that is committed. On failure the attempt has ended: the job is queued again or
+ * fails. */
 void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a);
 /* The same without a process: the daemon stops, the job goes back. */
 void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device);
 /* One of the daemon before: alive (its lock is held), or ended (its spool says how). */
-int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, struct error *err);
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive,
+                 struct error *err);
 
 /* Command stop, and an end by force after the time-out. Again is nothing. */
 void worker_stop(struct worker *w);

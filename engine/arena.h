@@ -1,6 +1,6 @@
 /* The memory of a step: first fit over one block of device memory, so that the same sequence of calls gives the same
- * addresses every time and nothing is allocated in a step. Without memory (a dry run) it hands out addresses that nobody
- * reads and only learns the peak, which is what the step will need. */
+ * addresses every time and nothing is allocated in a step. Without memory (a dry run) it hands out addresses that
+ * nobody reads and only learns the peak, which is what the step will need. */
 #pragma once
 
 #include "base/error.h"

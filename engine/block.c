@@ -21,8 +21,8 @@ static struct group_norm norm_of(const struct pass *p, const char *name, const c
         char full[2 * PARAM_NAME_MAX];
 
         (void)snprintf(full, sizeof full, "%s/%s", name, leaf);
-        return (struct group_norm){c_a, c_b, pass_param(p, full, "scale"), pass_param(p, full, "bias"), swish,
-                                   dropout_block};
+        return (struct group_norm){c_a,   c_b,          pass_param(p, full, "scale"), pass_param(p, full, "bias"),
+                                   swish, dropout_block};
 }
 
 /* The release of what a forward pass keeps: now when no backward pass follows, else in backward. */
@@ -72,21 +72,20 @@ float *resnet_block_forward(struct pass *p, struct resnet_block *b, const float 
         int64_t c_in = b->norm_0.c_a + b->norm_0.c_b;
         struct linear cond_proj = linear_of(p, p->m, b->cond_proj, NULL);
         const float *residual = x_a;
-        float *y;
+        float *y_0 = pass_alloc(p, image_size(p, c_in)), *y_1, *y;
 
-        s->y_0 = pass_alloc(p, image_size(p, c_in));
         s->stats_0 = stats_alloc(p);
-        group_norm_forward(p, &b->norm_0, x_a, x_b, NULL, s->y_0, s->stats_0);
+        group_norm_forward(p, &b->norm_0, x_a, x_b, NULL, y_0, s->stats_0);
         s->h = pass_alloc(p, image_size(p, b->c));
-        conv_forward(p, b->conv1, b->conv1_bias, s->y_0, NULL, s->h);
-        release_unless_kept(p, &s->y_0);
+        conv_forward(p, b->conv1, b->conv1_bias, y_0, NULL, s->h);
+        pass_release(p, &y_0);
         release_unless_kept(p, &s->stats_0);
 
         s->addend = pass_alloc(p, p->m * b->c);
         linear_forward(p, &cond_proj, cond, s->addend, false);
-        s->y_1 = pass_alloc(p, image_size(p, b->c));
+        y_1 = pass_alloc(p, image_size(p, b->c));
         s->stats_1 = stats_alloc(p);
-        group_norm_forward(p, &b->norm_1, s->h, NULL, s->addend, s->y_1, s->stats_1);
+        group_norm_forward(p, &b->norm_1, s->h, NULL, s->addend, y_1, s->stats_1);
         release_unless_kept(p, &s->h);
         release_unless_kept(p, &s->addend);
         release_unless_kept(p, &s->stats_1);
@@ -100,8 +99,8 @@ float *resnet_block_forward(struct pass *p, struct resnet_block *b, const float 
                         linear_forward(p, &part_b, x_b, y, true);
                 residual = y;
         }
-        conv_forward(p, b->conv2, b->conv2_bias, s->y_1, residual, y);
-        release_unless_kept(p, &s->y_1);
+        conv_forward(p, b->conv2, b->conv2_bias, y_1, residual, y);
+        pass_release(p, &y_1);
         return y;
 }
 
@@ -111,10 +110,12 @@ void resnet_block_backward(struct pass *p, struct resnet_block *b, const float *
         struct resnet_kept *s = &b->kept;
         int64_t c_in = b->norm_0.c_a + b->norm_0.c_b;
         struct linear cond_proj = linear_of(p, p->m, b->cond_proj, NULL);
-        float *dy_1 = pass_alloc(p, image_size(p, b->c)), *dh, *daddend, *dy_0, *dx_a = dy;
+        float *y_1 = pass_alloc(p, image_size(p, b->c)), *dy_1 = pass_alloc(p, image_size(p, b->c));
+        float *y_0, *dh, *daddend, *dy_0, *dx_a = dy;
 
-        conv_backward(p, b->conv2, b->conv2_bias, s->y_1, dy, dy_1);
-        pass_release(p, &s->y_1);
+        group_norm_forward(p, &b->norm_1, s->h, NULL, s->addend, y_1, s->stats_1);
+        conv_backward(p, b->conv2, b->conv2_bias, y_1, dy, dy_1);
+        pass_release(p, &y_1);
 
         dh = pass_alloc(p, image_size(p, b->c));
         daddend = pass_alloc(p, p->m * b->c);
@@ -126,10 +127,12 @@ void resnet_block_backward(struct pass *p, struct resnet_block *b, const float *
         linear_backward(p, &cond_proj, cond, daddend, d_cond, true);
         pass_release(p, &daddend);
 
+        y_0 = pass_alloc(p, image_size(p, c_in));
+        group_norm_forward(p, &b->norm_0, x_a, x_b, NULL, y_0, s->stats_0);
         dy_0 = pass_alloc(p, image_size(p, c_in));
-        conv_backward(p, b->conv1, b->conv1_bias, s->y_0, dh, dy_0);
+        conv_backward(p, b->conv1, b->conv1_bias, y_0, dh, dy_0);
         pass_release(p, &dh);
-        pass_release(p, &s->y_0);
+        pass_release(p, &y_0);
 
         if (b->shortcut) {
                 struct linear part_a = shortcut_part(p, b, 0), part_b = shortcut_part(p, b, 1);

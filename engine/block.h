@@ -13,9 +13,9 @@ struct resnet_block {
         const struct param *conv1, *conv1_bias, *conv2, *conv2_bias, *cond_proj;
         const struct param *shortcut, *shortcut_bias; /* NULL where c_a + c_b is c */
         struct resnet_kept {
-                float *y_0, *stats_0; /* conv1's input */
-                float *h, *addend;    /* conv1's output and the condition on it */
-                float *y_1, *stats_1; /* conv2's input */
+                float *stats_0;    /* the convolutions' inputs are made again from the statistics: */
+                float *h, *addend; /* conv1's output and the condition on it */
+                float *stats_1;    /* a norm costs a twentieth of a convolution, its output as much memory as any */
         } kept;
 };
 void resnet_block_init(struct resnet_block *b, const struct pass *p, const char *name, int64_t c_a, int64_t c_b,

@@ -58,10 +58,9 @@ static int add_metadata(json_t *root, const struct config *c, int64_t step, cons
         char digits[24];
 
         (void)snprintf(digits, sizeof digits, "%" PRId64, step);
-        if (!text ||
-            json_object_set_new(root, "__metadata__",
-                                json_pack("{s:s, s:s, s:s, s:s*}", "format", FORMAT, "step", digits, "config", text,
-                                          "state", state)) < 0)
+        if (!text || json_object_set_new(root, "__metadata__",
+                                         json_pack("{s:s, s:s, s:s, s:s*}", "format", FORMAT, "step", digits, "config",
+                                                   text, "state", state)) < 0)
                 return error_set(err, -ENOMEM, path, "no memory for its header");
         return 0;
 }

@@ -20,7 +20,8 @@ struct checkpoint_io {
 
 /* state: text for the metadata, or NULL. */
 int checkpoint_write(const char *path, const struct params *p, const struct config *c, int64_t step, const char *state,
-                     const struct checkpoint_io *io, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
+                     const struct checkpoint_io *io, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes,
+                     struct error *err);
 
 /* Reads into io->write the sections whose bit is set in sections. Before the first value is handed over: the digest (""
  * skips it) is verified over the whole file, the header is checked (size, JSON, dtype F32, shapes, offsets without gaps

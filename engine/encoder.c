@@ -11,8 +11,9 @@ int encoder_init(struct encoder_net *n, const struct pass *p, int *block_number,
         r = trunk_init(&n->trunk, p, name, p->config->forward_n_layer, 1, block_number, err);
         if (r < 0)
                 return r;
-        n->norm_out = (struct group_norm){n->trunk.n, 0, pass_param(p, name, "GroupNorm_0/scale"),
-                                          pass_param(p, name, "GroupNorm_0/bias"), true, -1};
+        n->norm_out = (struct group_norm){
+                n->trunk.n, 0, pass_param(p, name, "GroupNorm_0/scale"), pass_param(p, name, "GroupNorm_0/bias"),
+                true,       -1};
         n->conv_out = pass_param(p, name, "conv_out/kernel");
         n->conv_out_bias = pass_param(p, name, "conv_out/bias");
         n->final = pass_param(p, name, "dense_layer_final/kernel");
@@ -33,7 +34,7 @@ void encoder_forward(struct pass *p, struct encoder_net *n, const float *f, floa
 
         s->zero = pass_alloc(p, p->m);
         RUN(p, fill, .n = p->m, .value = 0, .y = s->zero);
-        s->h = trunk_forward(p, &n->trunk, f, s->zero, 0, 1, s->zero);
+        s->h = trunk_forward(p, &n->trunk, &(struct trunk_input){.z = f, .g = s->zero, .scale = 1, .e = s->zero});
         s->y = pass_alloc(p, pixels * n->trunk.n);
         s->stats = pass_alloc(p, p->m * 32 * 2);
         group_norm_forward(p, &n->norm_out, s->h, NULL, NULL, s->y, s->stats);
@@ -75,6 +76,7 @@ void encoder_backward(struct pass *p, struct encoder_net *n, const float *f, con
         pass_release(p, &s->stats);
         d_cond = pass_alloc(p, wide);
         RUN(p, fill, .n = wide, .value = 0, .y = d_cond);
-        trunk_backward(p, &n->trunk, f, s->zero, 0, 1, dh, NULL, d_cond, &(struct trunk_gradients){0});
+        trunk_backward(p, &n->trunk, &(struct trunk_input){.z = f, .g = s->zero, .scale = 1, .e = s->zero}, dh, NULL,
+                       d_cond, &(struct trunk_gradients){0});
         pass_release(p, &s->zero);
 }

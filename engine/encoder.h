@@ -1,4 +1,5 @@
-/* The encoder (spec 3): the trunk on the image, a convolution to one channel, swish, dense_layer_final to the logits. */
+/* The encoder (spec 3): the trunk on the image, a convolution to one channel, swish, dense_layer_final to the logits.
+ */
 #pragma once
 
 #include "engine/unet.h"

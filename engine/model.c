@@ -28,7 +28,8 @@ int model_new(const struct kernels *k, struct device *device, struct stream *str
 
         if (!model)
                 return error_set(err, -ENOMEM, NULL, "no memory for the model");
-        model->pass = (struct pass){.k = k, .device = device, .stream = stream, .layout = layout, .config = config, .m = m};
+        model->pass =
+                (struct pass){.k = k, .device = device, .stream = stream, .layout = layout, .config = config, .m = m};
         model->baseline = config->vdm_type == VDM_VDM;
         model->parameterisation = parameterisation_of(config);
         r = plans_new(&model->pass.plans, err);
@@ -117,8 +118,8 @@ struct bound_pass {
         float *f, *e, *logits, *soft, *norm, *kl; /* the image; the latent */
         float *zero, *one;                        /* [m]: times 0 and 1 */
         struct schedule_at at_0, at_1, at_t, at_s;
-        float *z, *g, *no_context, *net;
-        const float *context;
+        float *z, *g, *no_context, *net; /* z and g with their low parts behind them */
+        struct trunk_input in;
         float *d_net, *d_z, *d_gamma[4]; /* 0, 1, t, prime (of s when discrete) */
 };
 
@@ -173,19 +174,20 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         if (model->parameterisation == PARAM_EPSILON_DISCRETE)
                 schedule_evaluate(p, &model->schedule, batch->s, &b->at_s);
 
-        b->z = pass_alloc(p, n);
+        b->z = pass_alloc(p, 2 * n);
         RUN(p, diffuse_forward, .m = p->m, .d = DIMENSIONS, .g = d, .f = b->f, .eps = batch->eps,
-            .gamma = b->at_t.gamma, .z = b->z);
-        b->g = pass_alloc(p, p->m);
-        RUN(p, row_mean_forward, .m = p->m, .n = d, .x = b->at_t.gamma, .y = b->g);
-        b->context = b->e;
+            .gamma = b->at_t.gamma, .gamma_low = b->at_t.gamma_low, .z = b->z, .z_low = b->z + n);
+        b->g = pass_alloc(p, 2 * p->m);
+        RUN(p, row_mean_forward, .m = p->m, .n = d, .x = b->at_t.gamma, .x_low = b->at_t.gamma_low, .y = b->g,
+            .y_low = b->g + p->m);
+        b->in = (struct trunk_input){.z = b->z, .z_low = b->z + n, .g = b->g, .g_low = b->g + p->m, .e = b->e};
         if (context_size(model) == 1) {
                 b->no_context = pass_alloc(p, p->m);
                 RUN(p, fill, .n = p->m, .value = 0, .y = b->no_context);
-                b->context = b->no_context;
+                b->in.e = b->no_context;
         }
         b->net = pass_alloc(p, n);
-        unet_forward(p, &model->unet, b->z, b->g, b->context, b->net);
+        unet_forward(p, &model->unet, &b->in, b->net);
 }
 
 static void bound_terms(struct model *model, struct bound_pass *b, const struct batch *batch, float grad_scale,
@@ -224,7 +226,7 @@ static void bound_backward(struct model *model, struct bound_pass *b, const stru
                 else
                         RUN(p, fill, .n = p->m * s->k, .value = 0, .y = de);
         }
-        unet_backward(p, &model->unet, b->z, b->g, b->d_net, &gradients);
+        unet_backward(p, &model->unet, &b->in, b->d_net, &gradients);
         RUN(p, diffuse_backward, .m = p->m, .d = DIMENSIONS, .g = s->d, .f = b->f, .eps = batch->eps,
             .gamma = b->at_t.gamma, .dz = b->d_z, .d_gamma = b->d_gamma[2]);
         RUN(p, row_mean_backward, .m = p->m, .n = s->d, .dy = dg, .dx = b->d_gamma[2]);
@@ -251,8 +253,8 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
 {
         struct pass *p = &model->pass;
         struct bound_pass b = {0};
-        float **const all[] = {&b.f,    &b.e, &b.logits, &b.soft,       &b.norm,       &b.kl,
-                               &b.zero, &b.one, &b.z,    &b.g,          &b.no_context, &b.net,
+        float **const all[] = {&b.f,     &b.e,   &b.logits,     &b.soft,       &b.norm,       &b.kl,
+                               &b.zero,  &b.one, &b.z,          &b.g,          &b.no_context, &b.net,
                                &b.d_net, &b.d_z, &b.d_gamma[0], &b.d_gamma[1], &b.d_gamma[2], &b.d_gamma[3]};
         struct schedule_at *const times[] = {&b.at_0, &b.at_1, &b.at_t, &b.at_s};
 
@@ -271,17 +273,19 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
                 pass_release(p, all[i]);
 }
 
-void model_denoise(struct model *model, const float *z, const float *e, const float *gamma, float *net)
+void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net)
 {
         struct pass *p = &model->pass;
-        float *g = pass_alloc(p, p->m), *no_context = NULL;
+        float *g = pass_alloc(p, 2 * p->m), *no_context = NULL;
 
-        RUN(p, row_mean_forward, .m = p->m, .n = model->schedule.d, .x = gamma, .y = g);
+        RUN(p, row_mean_forward, .m = p->m, .n = model->schedule.d, .x = at->gamma, .x_low = at->gamma_low, .y = g,
+            .y_low = g + p->m);
         if (context_size(model) == 1) {
                 no_context = pass_alloc(p, p->m);
                 RUN(p, fill, .n = p->m, .value = 0, .y = no_context);
         }
-        unet_forward(p, &model->unet, z, g, no_context ? no_context : e, net);
+        unet_forward(p, &model->unet,
+                     &(struct trunk_input){.z = z, .g = g, .g_low = g + p->m, .e = no_context ? no_context : e}, net);
         pass_release(p, &no_context);
         pass_release(p, &g);
 }

@@ -11,9 +11,9 @@ struct model {
         struct schedule schedule;
         struct encoder_net encoder; /* unused for vdm */
         struct unet unet;
-        bool baseline;              /* vdm: no latent, one gamma an image */
+        bool baseline; /* vdm: no latent, one gamma an image */
         enum parameterisation parameterisation;
-        int n_blocks;               /* residual blocks, as dropout counts them */
+        int n_blocks; /* residual blocks, as dropout counts them */
 };
 
 /* The device and stream are borrowed, layout and config too. m images a batch. */
@@ -30,29 +30,30 @@ int model_dry_run(struct model *model, void (*f)(struct model *, void *user), vo
 
 /* Everything in device memory. */
 struct batch {
-        const uint8_t *x;     /* [m, 3072] */
-        const float *t, *s;   /* [m]; s for discrete time, or NULL */
+        const uint8_t *x;         /* [m, 3072] */
+        const float *t, *s;       /* [m]; s for discrete time, or NULL */
         const float *eps_0, *eps; /* [m, 3072] */
-        const float *latent;  /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
+        const float
+                *latent; /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
 };
 /* Whether the latent's noise is the sum of gamma variates. */
 bool bound_noise_is_sum(const struct config *c);
 
 /* Where the results go, device memory of the caller; NULL members are not wanted. */
 struct bound_results {
-        float *terms; /* [m, 3]: reconstruction, prior (without the latent's KL), diffusion, in nats */
-        float *kl;    /* [m]; zero for vdm */
-        float *vars;  /* [m, 2] */
+        float *terms;              /* [m, 3]: reconstruction, prior (without the latent's KL), diffusion, in nats */
+        float *kl;                 /* [m]; zero for vdm */
+        float *vars;               /* [m, 2] */
         float *logits, *embedding; /* [m, latent_size] */
-        float *net;   /* [m, 3072] */
+        float *net;                /* [m, 3072] */
 };
 
-/* The bound of a batch. With pass.keep, also the gradient of grad_scale x (the sum of all terms) into pass.grads, all of
- * which is written. Leaves the arena as it found it. */
+/* The bound of a batch. With pass.keep, also the gradient of grad_scale x (the sum of all terms) into pass.grads, all
+ * of which is written. Leaves the arena as it found it. */
 void model_bound(struct model *model, const struct batch *batch, float grad_scale, const struct bound_results *ret);
 
-/* The score network in sampling: eps_hat's raw output at gamma_t. z [m, 3072], e [m, k] (NULL for vdm); begun schedule.
- * ret_gamma [m, d] and net [m, 3072] are the caller's. */
-void model_denoise(struct model *model, const float *z, const float *e, const float *gamma, float *net);
+/* The score network in sampling: its raw output, net [m, 3072], at z [m, 3072], the latent e [m, latent_size] (NULL for
+ * vdm) and the schedule's evaluation at this time. */
+void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net);
 
 DEFINE_CLEANUP(struct model *, model_free);

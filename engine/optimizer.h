@@ -10,7 +10,8 @@ struct optimizer_buffers {
         struct step_state *state; /* [1] */
 };
 
-/* The rate of the update with `step` updates before it: the warm-up's n/w, then constant or falling to 0 at the last. */
+/* The rate of the update with `step` updates before it: the warm-up's n/w, then constant or falling to 0 at the last.
+ */
 double optimizer_learning_rate(const struct config *c, int64_t step);
 
 /* What a step of training with that many updates before it needs in device memory. */

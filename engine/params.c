@@ -269,34 +269,28 @@ static bool schedule_constant(const struct param *q, const struct config *c, flo
         return true;
 }
 
-void params_init(const struct params *p, const struct config *c, uint32_t seed, float *values)
+void params_init(const struct params *p, size_t index, const struct config *c, uint32_t seed, float *values)
 {
-        memset(values, 0, (size_t)p->n_values * sizeof *values);
-        for (size_t i = 0; i < p->n; i++) {
-                const struct param *q = &p->items[i];
-                float *w = values + q->offset, constant;
-                double std;
+        const struct param *q = &p->items[index];
+        double std = is_monotone(q) ? 0.01 : sqrt(1.0 / (double)fan_in(q)) / TRUNCATED_STD;
+        bool random = ends_with(q->name, "/kernel") && !starts_at_zero(q);
+        float constant = ends_with(q->name, "/scale");
 
-                if (schedule_constant(q, c, &constant)) {
-                        w[0] = constant;
-                } else if (ends_with(q->name, "/scale")) {
-                        for (int64_t j = 0; j < q->size; j++)
-                                w[j] = 1;
-                } else if (ends_with(q->name, "/kernel") && !starts_at_zero(q)) {
-                        std = is_monotone(q) ? 0.01 : sqrt(1.0 / (double)fan_in(q)) / TRUNCATED_STD;
+        if (schedule_constant(q, c, &constant))
+                random = false;
 #pragma omp parallel for schedule(static)
-                        for (int64_t j = 0; j < q->size; j++) {
-                                struct philox r;
-                                float a, b;
+        for (int64_t j = 0; j < q->size; j++) {
+                struct philox r;
+                float pair[2];
 
-                                if (!is_monotone(q)) {
-                                        w[j] = (float)(std * truncated_normal(seed, 0, i, (uint32_t)j));
-                                        continue;
-                                }
-                                r = philox_draw(seed, STREAM_INIT, 0, (uint32_t)j, i, 0, 0);
-                                philox_normal_pair(r.v[0], r.v[1], &a, &b);
-                                w[j] = (float)(std * a);
-                        }
+                if (!random) {
+                        values[j] = constant;
+                } else if (!is_monotone(q)) {
+                        values[j] = (float)(std * truncated_normal(seed, 0, index, (uint32_t)j));
+                } else {
+                        r = philox_draw(seed, STREAM_INIT, 0, (uint32_t)j, index, 0, 0);
+                        philox_normal_pair(r.v[0], r.v[1], &pair[0], &pair[1]);
+                        values[j] = (float)(std * pair[0]);
                 }
         }
 }

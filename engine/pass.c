@@ -83,8 +83,9 @@ static int plan_make(struct pass *p, struct plan *x)
         case PLAN_NORM: {
                 struct norm *op = NULL;
 
-                r = p->k->norm_new(p->device, &(struct norm_shape){m, IMAGE_PIXELS, x->key[0], x->key[1], DTYPE_FLOAT32},
-                                   &op, &p->error);
+                r = p->k->norm_new(p->device,
+                                   &(struct norm_shape){m, IMAGE_PIXELS, x->key[0], x->key[1], DTYPE_FLOAT32}, &op,
+                                   &p->error);
                 x->op = op;
                 x->workspace = r < 0 ? 0 : p->k->norm_workspace(op);
                 return r;
@@ -218,7 +219,8 @@ void linear_forward(struct pass *p, const struct linear *l, const float *x, floa
         arena_release(p->arena, workspace);
 }
 
-void linear_backward(struct pass *p, const struct linear *l, const float *x, const float *dy, float *dx, bool accumulate)
+void linear_backward(struct pass *p, const struct linear *l, const float *x, const float *dy, float *dx,
+                     bool accumulate)
 {
         const struct plan *plan = plan_get(p, PLAN_DENSE, l->rows, l->in, l->out);
         void *workspace;

@@ -75,7 +75,8 @@ void group_norm_backward(struct pass *p, const struct group_norm *g, const float
                          const float *addend, const float *stats, float *da, bool accumulate_a, float *db,
                          bool accumulate_b, float *daddend);
 
-void attention_forward(struct pass *p, int64_t c, const float *q, const float *k, const float *v, float *o, void *saved);
+void attention_forward(struct pass *p, int64_t c, const float *q, const float *k, const float *v, float *o,
+                       void *saved);
 void attention_backward(struct pass *p, int64_t c, const float *d_o, const float *q, const float *k, const float *v,
                         const void *saved, float *dq, float *dk, float *dv);
 size_t attention_saved_bytes(struct pass *p, int64_t c);

@@ -108,10 +108,11 @@ int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, size
         int64_t available = runtime_available_bytes();
 
         if ((int64_t)need > available)
-                return error_set(err, -ENOMEM, NULL,
-                                 "too little memory: %zu MiB are needed, %" PRId64
-                                 " MiB are available; a smaller model.sm_n_embd or training.batch_size_train needs less",
-                                 need >> 20, available >> 20);
+                return error_set(
+                        err, -ENOMEM, NULL,
+                        "too little memory: %zu MiB are needed, %" PRId64
+                        " MiB are available; a smaller model.sm_n_embd or training.batch_size_train needs less",
+                        need >> 20, available >> 20);
         for (int i = 0; i < SECTION_N; i++)
                 if (sections >> i & 1 && !(rt->section[i] = runtime_memory(rt, section_bytes, err)))
                         return -ENOMEM;
@@ -124,17 +125,21 @@ int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, size
 
 int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err)
 {
-        size_t bytes = (size_t)rt->layout->n_values * sizeof(float);
-        _cleanup_(freep) float *host = malloc(bytes);
+        _cleanup_(freep) float *host = NULL;
+        int64_t largest = 0;
 
+        for (size_t i = 0; i < rt->layout->n; i++)
+                largest = MAX(largest, rt->layout->items[i].size);
+        host = malloc((size_t)largest * sizeof *host);
         if (!host)
-                return error_set(err, -ENOMEM, NULL, "no memory for %zu MiB of initial weights", bytes >> 20);
-        params_init(rt->layout, rt->config, seed, host);
-        for (int i = 0; i < SECTION_N; i++) {
-                if (i == SECTION_M)
-                        memset(host, 0, bytes);
-                if (rt->section[i])
-                        rt->k->copy_in(rt->stream, rt->section[i], host, bytes);
+                return error_set(err, -ENOMEM, NULL, "no memory for the initial weights");
+        for (size_t i = 0; i < rt->layout->n; i++) {
+                const struct param *q = &rt->layout->items[i];
+                size_t bytes = (size_t)q->size * sizeof *host;
+
+                params_init(rt->layout, i, rt->config, seed, host);
+                rt->k->copy_in(rt->stream, rt->section[SECTION_PARAMS] + q->offset, host, bytes);
+                rt->k->copy_in(rt->stream, rt->section[SECTION_EMA] + q->offset, host, bytes);
                 if (rt->k->stream_sync(rt->stream, err) < 0)
                         return err->code;
         }

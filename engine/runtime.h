@@ -12,9 +12,9 @@ struct runtime {
         struct stream *stream;
         const struct config *config; /* borrowed */
         struct params *layout;
-        float *section[SECTION_N];   /* device; NULL where the task has no need of it */
-        float *grads;                /* device, when training */
-        void *memory;                /* the passes' block */
+        float *section[SECTION_N]; /* device; NULL where the task has no need of it */
+        float *grads;              /* device, when training */
+        void *memory;              /* the passes' block */
         size_t memory_bytes;
 };
 
@@ -34,7 +34,7 @@ int64_t runtime_available_bytes(void);
 /* Allocates the state and pass_bytes for the passes. -ENOMEM with the figures when more is needed than is left. */
 int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, size_t pass_bytes, struct error *err);
 
-/* Fresh weights from the seed, their copy as EMA, zero moments. */
+/* Fresh weights from the seed and their copy as EMA, of a runtime just allocated, whose moments are zero. */
 int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err);
 
 /* Between the state and a checkpoint file; load reads the sections that are allocated. */

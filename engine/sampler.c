@@ -41,7 +41,8 @@ static void make_latent(struct sampler *s)
         struct pass *p = &s->model->pass;
         const struct config *c = p->config;
         int64_t size = c->latent_size, n = s->m * size;
-        float *logits = pass_alloc(p, n), *soft = pass_alloc(p, n), *norm = pass_alloc(p, s->m), *kl = pass_alloc(p, s->m);
+        float *logits = pass_alloc(p, n), *soft = pass_alloc(p, n), *norm = pass_alloc(p, s->m),
+              *kl = pass_alloc(p, s->m);
 
         if (s->what.latent == SAMPLING_LATENT_FIXED) {
                 RUN(p, fill, .n = n, .value = 0, .y = s->e);
@@ -85,7 +86,7 @@ static void denoise_step(struct sampler *s, int64_t step)
         draw(s, STREAM_SAMPLE, DIMENSIONS, s->eps);
         schedule_evaluate(p, schedule, s->t, &from);
         schedule_evaluate(p, schedule, s->s, &to);
-        model_denoise(s->model, s->z, s->e, from.gamma, s->net);
+        model_denoise(s->model, s->z, s->e, &from, s->net);
         RUN(p, ancestral_step, .m = s->m, .d = DIMENSIONS, .g = schedule->d,
             .parameterisation = s->model->parameterisation, .gamma_t = from.gamma, .gamma_s = to.gamma, .net = s->net,
             .eps = s->eps, .z = s->z);

@@ -40,7 +40,18 @@ void schedule_init(struct schedule *s, const struct pass *p)
         }
 }
 
-/* ---- poly_fixedend */
+/* ---- poly_fixedend: forward in pairs (kernels.h), values first, low parts behind them */
+
+static void wide_linear(struct pass *p, const struct linear *l, const float *x, const float *x_low, float *y)
+{
+        RUN(p, wide_dense_forward, .m = l->rows, .k = l->in, .n = l->out, .x = x, .x_low = x_low, .w = l->w, .b = l->b,
+            .y = y, .y_low = y + l->rows * l->out);
+}
+
+static void wide_swish(struct pass *p, int64_t n, const float *x, float *y)
+{
+        RUN(p, swish_forward, .n = n, .x = x, .x_low = x + n, .y = y, .y_low = y + n);
+}
 
 static void poly_begin(struct pass *p, struct schedule *s, const float *e)
 {
@@ -50,17 +61,17 @@ static void poly_begin(struct pass *p, struct schedule *s, const float *e)
 
         for (int i = 0; i < 5; i++)
                 l[i] = linear_of(p, p->m, s->dense[i], s->dense_bias[i]);
-        k->h_1 = pass_alloc(p, n);
-        k->s_1 = pass_alloc(p, n);
-        k->h_2 = pass_alloc(p, n);
-        k->s_2 = pass_alloc(p, n);
-        linear_forward(p, &l[0], e, k->h_1, false);
-        RUN(p, swish_forward, .n = n, .x = k->h_1, .y = k->s_1);
-        linear_forward(p, &l[1], k->s_1, k->h_2, false);
-        RUN(p, swish_forward, .n = n, .x = k->h_2, .y = k->s_2);
+        k->h_1 = pass_alloc(p, 2 * n);
+        k->s_1 = pass_alloc(p, 2 * n);
+        k->h_2 = pass_alloc(p, 2 * n);
+        k->s_2 = pass_alloc(p, 2 * n);
+        wide_linear(p, &l[0], e, NULL, k->h_1);
+        wide_swish(p, n, k->h_1, k->s_1);
+        wide_linear(p, &l[1], k->s_1, k->s_1 + n, k->h_2);
+        wide_swish(p, n, k->h_2, k->s_2);
         for (int i = 0; i < 3; i++) {
-                k->coefficient[i] = pass_alloc(p, n);
-                linear_forward(p, &l[2 + i], k->s_2, k->coefficient[i], false);
+                k->coefficient[i] = pass_alloc(p, 2 * n);
+                wide_linear(p, &l[2 + i], k->s_2, k->s_2 + n, k->coefficient[i]);
                 if (p->keep) {
                         k->d_coefficient[i] = pass_alloc(p, n);
                         RUN(p, fill, .n = n, .value = 0, .y = k->d_coefficient[i]);
@@ -263,17 +274,21 @@ void schedule_evaluate(struct pass *p, struct schedule *s, const float *t, struc
 {
         struct schedule_kept *k = &s->kept;
         const struct config *c = p->config;
+        int64_t n = p->m * s->d;
 
         *ret = (struct schedule_at){.t = t};
         if (s->type == GAMMA_LEARNABLE_NNET)
                 monotone_evaluate(p, s, t, ret);
-        ret->gamma = pass_alloc(p, p->m * s->d);
-        ret->gamma_prime = pass_alloc(p, p->m * s->d);
-        if (s->type == GAMMA_POLY_FIXEDEND)
+        ret->gamma = pass_alloc(p, 2 * n);
+        ret->gamma_prime = pass_alloc(p, n);
+        if (s->type == GAMMA_POLY_FIXEDEND) {
+                ret->gamma_low = ret->gamma + n;
                 RUN(p, poly_forward, .m = p->m, .d = s->d, .a = k->coefficient[0], .b = k->coefficient[1],
-                    .c_raw = k->coefficient[2], .t = t, .gamma_min = (float)c->gamma_min,
-                    .gamma_max = (float)c->gamma_max, .gamma = ret->gamma, .gamma_prime = ret->gamma_prime);
-        else
+                    .c_raw = k->coefficient[2], .a_low = k->coefficient[0] + n, .b_low = k->coefficient[1] + n,
+                    .c_raw_low = k->coefficient[2] + n, .t = t, .gamma_min = (float)c->gamma_min,
+                    .gamma_max = (float)c->gamma_max, .gamma = ret->gamma, .gamma_low = ret->gamma_low,
+                    .gamma_prime = ret->gamma_prime);
+        } else
                 RUN(p, monotone_out_forward, .m = p->m, .d = s->d, .w = s->l1 ? pass_value(p, s->l1) : k->end[0],
                     .b = s->l1 ? pass_value(p, s->l1_bias) : k->end[1], .t = t, .h = ret->h,
                     .h_prime = ret->h ? ret->h + p->m * s->d : NULL, .divisor = (float)s->width, .gamma = ret->gamma,
@@ -338,10 +353,24 @@ void schedule_begin_backward(struct pass *p, struct schedule *s, float *de)
 void schedule_end(struct pass *p, struct schedule *s)
 {
         struct schedule_kept *k = &s->kept;
-        float **const all[] = {&k->h_1,           &k->s_1,           &k->h_2,           &k->s_2,     &k->coefficient[0],
-                               &k->coefficient[1], &k->coefficient[2], &k->d_coefficient[0], &k->d_coefficient[1],
-                               &k->d_coefficient[2], &k->end[0],     &k->end[1],        &k->abs_l2,  &k->abs_l_int,
-                               &k->abs_l3,        &k->d_abs_l2,      &k->d_abs_l_int,   &k->d_abs_l3};
+        float **const all[] = {&k->h_1,
+                               &k->s_1,
+                               &k->h_2,
+                               &k->s_2,
+                               &k->coefficient[0],
+                               &k->coefficient[1],
+                               &k->coefficient[2],
+                               &k->d_coefficient[0],
+                               &k->d_coefficient[1],
+                               &k->d_coefficient[2],
+                               &k->end[0],
+                               &k->end[1],
+                               &k->abs_l2,
+                               &k->abs_l_int,
+                               &k->abs_l3,
+                               &k->d_abs_l2,
+                               &k->d_abs_l_int,
+                               &k->d_abs_l3};
 
         for (size_t i = 0; i < ARRAY_LEN(all); i++)
                 pass_release(p, all[i]);

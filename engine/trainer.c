@@ -88,8 +88,17 @@ struct trainer *trainer_free(struct trainer *t)
 {
         if (!t)
                 return NULL;
-        void *const device[] = {t->x,         t->t,      t->s,        t->eps_0,           t->eps, t->latent,
-                                t->ret.terms, t->ret.kl, t->ret.vars, t->optimizer.state, t->optimizer.squared_norm};
+        void *const device[] = {t->x,
+                                t->t,
+                                t->s,
+                                t->eps_0,
+                                t->eps,
+                                t->latent,
+                                t->ret.terms,
+                                t->ret.kl,
+                                t->ret.vars,
+                                t->optimizer.state,
+                                t->optimizer.squared_norm};
         for (size_t i = 0; i < ARRAY_LEN(device); i++)
                 t->rt->k->memory_free(t->rt->device, device[i]);
         (void)runtime_model_free(t->model);

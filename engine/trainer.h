@@ -20,7 +20,8 @@ struct trainer *trainer_free(struct trainer *t);
 /* Updates done so far. */
 int64_t trainer_step_number(const struct trainer *t);
 
-/* One update on the images that are due. -EDOM when the loss is not finite: err names the step, the weights are spoilt. */
+/* One update on the images that are due. -EDOM when the loss is not finite: err names the step, the weights are spoilt.
+ */
 int trainer_step(struct trainer *t, const struct dataset *d, struct error *err);
 
 /* The means since the window was opened, and opens the next. */

@@ -25,8 +25,7 @@ static void conditioning_init(struct conditioning *c, const struct pass *p, cons
         c->dense1_bias = pass_param(p, name, "dense1/bias");
 }
 
-static void conditioning_forward(struct pass *p, struct conditioning *c, const float *g, float offset, float scale,
-                                 const float *e)
+static void conditioning_forward(struct pass *p, struct conditioning *c, const struct trunk_input *in)
 {
         struct conditioning_kept *s = &c->kept;
         struct linear dense0 = linear_of(p, p->m, c->dense0, c->dense0_bias);
@@ -34,9 +33,9 @@ static void conditioning_forward(struct pass *p, struct conditioning *c, const f
         int64_t width = c->n + c->context, wide = p->m * 4 * c->n;
 
         s->in = pass_alloc(p, p->m * width);
-        RUN(p, time_embedding_forward, .m = p->m, .n = c->n, .g = g, .offset = offset, .scale = scale, .y = s->in,
-            .y_stride = width);
-        RUN(p, copy_2d, .rows = p->m, .columns = c->context, .x = e, .x_stride = c->context, .y = s->in + c->n,
+        RUN(p, time_embedding_forward, .m = p->m, .n = c->n, .g = in->g, .g_low = in->g_low, .offset = in->offset,
+            .scale = in->scale, .y = s->in, .y_stride = width);
+        RUN(p, copy_2d, .rows = p->m, .columns = c->context, .x = in->e, .x_stride = c->context, .y = s->in + c->n,
             .y_stride = width, .scale = 1);
         s->pre_0 = pass_alloc(p, wide);
         s->act_0 = pass_alloc(p, wide);
@@ -58,8 +57,8 @@ static void conditioning_release(struct pass *p, struct conditioning *c)
 }
 
 /* d_cond is taken over. */
-static void conditioning_backward(struct pass *p, struct conditioning *c, const float *g, float offset, float scale,
-                                  float *d_cond, float *dg, float *de)
+static void conditioning_backward(struct pass *p, struct conditioning *c, const struct trunk_input *in, float *d_cond,
+                                  float *dg, float *de)
 {
         struct conditioning_kept *s = &c->kept;
         struct linear dense0 = linear_of(p, p->m, c->dense0, c->dense0_bias);
@@ -74,8 +73,8 @@ static void conditioning_backward(struct pass *p, struct conditioning *c, const 
         linear_backward(p, &dense0, s->in, d_act, d_in, false);
         pass_release(p, &d_act);
         if (dg)
-                RUN(p, time_embedding_backward, .m = p->m, .n = c->n, .g = g, .offset = offset, .scale = scale,
-                    .dy = d_in, .dy_stride = width, .dg = dg);
+                RUN(p, time_embedding_backward, .m = p->m, .n = c->n, .g = in->g, .g_low = in->g_low,
+                    .offset = in->offset, .scale = in->scale, .dy = d_in, .dy_stride = width, .dg = dg);
         if (de)
                 RUN(p, copy_2d, .rows = p->m, .columns = c->context, .x = d_in + c->n, .x_stride = width, .y = de,
                     .y_stride = c->context, .scale = 1);
@@ -129,21 +128,21 @@ void trunk_done(struct trunk *t)
         *t = (struct trunk){0};
 }
 
-float *trunk_forward(struct pass *p, struct trunk *t, const float *z, const float *g, float offset, float scale,
-                     const float *e)
+float *trunk_forward(struct pass *p, struct trunk *t, const struct trunk_input *in)
 {
         struct trunk_kept *s = &t->kept;
-        const float *in = z;
+        const float *x = in->z;
         float *h;
 
-        conditioning_forward(p, &t->conditioning, g, offset, scale, e);
+        conditioning_forward(p, &t->conditioning, in);
         if (t->fourier) {
                 s->features = pass_alloc(p, image_size(p, FOURIER_CHANNELS));
-                RUN(p, fourier_forward, .n_pixels = p->m * IMAGE_PIXELS, .z = z, .y = s->features);
-                in = s->features;
+                RUN(p, fourier_forward, .n_pixels = p->m * IMAGE_PIXELS, .z = in->z, .z_low = in->z_low,
+                    .y = s->features);
+                x = s->features;
         }
         s->hs[0] = pass_alloc(p, image_size(p, t->n));
-        conv_forward(p, t->conv_in, t->conv_in_bias, in, NULL, s->hs[0]);
+        conv_forward(p, t->conv_in, t->conv_in_bias, x, NULL, s->hs[0]);
         if (!p->keep)
                 pass_release(p, &s->features);
         for (int64_t i = 0; i < t->n_layer; i++) {
@@ -182,8 +181,8 @@ static void add_skip(struct pass *p, float *dx, float **skip, int64_t n)
         pass_release(p, skip);
 }
 
-void trunk_backward(struct pass *p, struct trunk *t, const float *z, const float *g, float offset, float scale, float *dy,
-                    float **skip, float *d_cond, const struct trunk_gradients *ret)
+void trunk_backward(struct pass *p, struct trunk *t, const struct trunk_input *in, float *dy, float **skip,
+                    float *d_cond, const struct trunk_gradients *ret)
 {
         struct trunk_kept *s = &t->kept;
         const float *cond = t->conditioning.kept.cond;
@@ -209,25 +208,28 @@ void trunk_backward(struct pass *p, struct trunk *t, const float *z, const float
 
         if (ret->dz)
                 d_features = pass_alloc(p, image_size(p, t->fourier ? FOURIER_CHANNELS : COLOURS));
-        conv_backward(p, t->conv_in, t->conv_in_bias, t->fourier ? s->features : z, dy, d_features);
+        conv_backward(p, t->conv_in, t->conv_in_bias, t->fourier ? s->features : in->z, dy, d_features);
         pass_release(p, &dy);
         pass_release(p, &s->features);
         if (ret->dz && t->fourier)
-                RUN(p, fourier_backward, .n_pixels = p->m * IMAGE_PIXELS, .z = z, .dy = d_features, .dz = ret->dz,
-                    .accumulate = true);
+                RUN(p, fourier_backward, .n_pixels = p->m * IMAGE_PIXELS, .z = in->z, .z_low = in->z_low,
+                    .dy = d_features, .dz = ret->dz, .accumulate = true);
         else if (ret->dz)
                 RUN(p, add, .n = image_size(p, COLOURS), .x = d_features, .y = ret->dz);
         pass_release(p, &d_features);
-        conditioning_backward(p, &t->conditioning, g, offset, scale, d_cond, ret->dg, ret->de);
+        conditioning_backward(p, &t->conditioning, in, d_cond, ret->dg, ret->de);
 }
 
 /* ---- score network */
 
 /* The score network's time is the schedule's gamma on [0, 1]. */
-static void time_scale(const struct pass *p, float *ret_offset, float *ret_scale)
+static struct trunk_input with_time(const struct pass *p, const struct trunk_input *in)
 {
-        *ret_offset = (float)p->config->gamma_min;
-        *ret_scale = (float)(1.0 / (p->config->gamma_max - p->config->gamma_min));
+        struct trunk_input x = *in;
+
+        x.offset = (float)p->config->gamma_min;
+        x.scale = (float)(1.0 / (p->config->gamma_max - p->config->gamma_min));
+        return x;
 }
 
 int unet_init(struct unet *u, const struct pass *p, int64_t context, int *block_number, struct error *err)
@@ -254,8 +256,8 @@ int unet_init(struct unet *u, const struct pass *p, int64_t context, int *block_
                 if (u->trunk.attention)
                         attention_block_init(&u->up_attention[i], p, s, n);
         }
-        u->norm_out = (struct group_norm){n, 0, pass_param(p, name, "GroupNorm_0/scale"),
-                                          pass_param(p, name, "GroupNorm_0/bias"), true, -1};
+        u->norm_out = (struct group_norm){
+                n, 0, pass_param(p, name, "GroupNorm_0/scale"), pass_param(p, name, "GroupNorm_0/bias"), true, -1};
         u->conv_out = pass_param(p, name, "conv_out/kernel");
         u->conv_out_bias = pass_param(p, name, "conv_out/bias");
         return 0;
@@ -271,14 +273,13 @@ void unet_done(struct unet *u)
         *u = (struct unet){0};
 }
 
-void unet_forward(struct pass *p, struct unet *u, const float *z, const float *g, const float *e, float *ret)
+void unet_forward(struct pass *p, struct unet *u, const struct trunk_input *in, float *ret)
 {
         struct trunk *t = &u->trunk;
         struct unet_kept *s = &u->kept;
-        float offset, scale, *h, *next;
+        struct trunk_input x = with_time(p, in);
+        float *h = trunk_forward(p, t, &x), *next;
 
-        time_scale(p, &offset, &scale);
-        h = trunk_forward(p, t, z, g, offset, scale, e);
         for (int64_t i = 0; i <= t->n_layer; i++) {
                 s->up_in[i] = h;
                 next = resnet_block_forward(p, &u->up[i], h, t->kept.hs[t->n_layer - i], t->conditioning.kept.cond);
@@ -298,7 +299,7 @@ void unet_forward(struct pass *p, struct unet *u, const float *z, const float *g
         s->y = pass_alloc(p, image_size(p, t->n));
         s->stats = pass_alloc(p, p->m * 32 * 2);
         group_norm_forward(p, &u->norm_out, s->h, NULL, NULL, s->y, s->stats);
-        conv_forward(p, u->conv_out, u->conv_out_bias, s->y, z, ret);
+        conv_forward(p, u->conv_out, u->conv_out_bias, s->y, in->z, ret);
         if (!p->keep) {
                 pass_release(p, &s->h);
                 pass_release(p, &s->y);
@@ -307,14 +308,15 @@ void unet_forward(struct pass *p, struct unet *u, const float *z, const float *g
         }
 }
 
-void unet_backward(struct pass *p, struct unet *u, const float *z, const float *g, const float *d_net,
+void unet_backward(struct pass *p, struct unet *u, const struct trunk_input *in, const float *d_net,
                    const struct trunk_gradients *ret)
 {
         struct trunk *t = &u->trunk;
         struct unet_kept *s = &u->kept;
         int64_t size = image_size(p, t->n), wide = p->m * 4 * t->n;
-        float *dy = pass_alloc(p, size), *dh = pass_alloc(p, size), *d_cond = pass_alloc(p, wide), offset, scale;
+        float *dy = pass_alloc(p, size), *dh = pass_alloc(p, size), *d_cond = pass_alloc(p, wide);
         float *skips[257] = {NULL}; /* sm_n_layer is at most 256 */
+        struct trunk_input x = with_time(p, in);
 
         RUN(p, fill, .n = wide, .value = 0, .y = d_cond);
         conv_backward(p, u->conv_out, u->conv_out_bias, s->y, d_net, dy);
@@ -337,6 +339,5 @@ void unet_backward(struct pass *p, struct unet *u, const float *z, const float *
         }
         if (ret->dz)
                 RUN(p, add, .n = image_size(p, COLOURS), .x = d_net, .y = ret->dz); /* net = .. + z */
-        time_scale(p, &offset, &scale);
-        trunk_backward(p, t, z, g, offset, scale, dh, skips, d_cond, ret);
+        trunk_backward(p, t, &x, dh, skips, d_cond, ret);
 }

@@ -1,4 +1,5 @@
-/* The trunk (conv_in, down blocks, middle) that score network and encoder share, and the score network on it (spec 2). */
+/* The trunk (conv_in, down blocks, middle) that score network and encoder share, and the score network on it (spec 2).
+ */
 #pragma once
 
 #include "engine/block.h"
@@ -16,7 +17,7 @@ struct trunk {
         int64_t n, n_layer;
         bool fourier, attention;
         const struct param *conv_in, *conv_in_bias;
-        struct resnet_block *down;          /* [n_layer] */
+        struct resnet_block *down;              /* [n_layer] */
         struct attention_block *down_attention; /* [n_layer] or NULL */
         struct resnet_block mid_1, mid_2;
         struct attention_block mid_attention;
@@ -35,9 +36,16 @@ int trunk_init(struct trunk *t, const struct pass *p, const char *name, int64_t 
                int *block_number, struct error *err);
 void trunk_done(struct trunk *t);
 
-/* z [m, 1024, 3]; times g [m] as (g - offset) scale; e [m, context]. Returns the middle's output (the caller's). */
-float *trunk_forward(struct pass *p, struct trunk *t, const float *z, const float *g, float offset, float scale,
-                     const float *e);
+/* What goes in, and the same again for backward. The low parts are what float32 rounded away (kernels.h), or NULL. */
+struct trunk_input {
+        const float *z, *z_low; /* [m, 1024, 3] */
+        const float *g, *g_low; /* [m]: the time is (g - offset) scale */
+        float offset, scale;    /* of the score network: set by unet_forward and unet_backward */
+        const float *e;         /* [m, context] */
+};
+
+/* Returns the middle's output (the caller's). */
+float *trunk_forward(struct pass *p, struct trunk *t, const struct trunk_input *in);
 /* Where no backward pass follows: releases the outputs kept for the way up, and the condition. */
 void trunk_release(struct pass *p, struct trunk *t);
 /* dy is taken over. skip[i], i = 0 .. n_layer, are gradients of hs[i] from the way up, taken over, or NULL. d_cond (+=
@@ -46,8 +54,8 @@ void trunk_release(struct pass *p, struct trunk *t);
 struct trunk_gradients {
         float *dz, *dg, *de;
 };
-void trunk_backward(struct pass *p, struct trunk *t, const float *z, const float *g, float offset, float scale, float *dy,
-                    float **skip, float *d_cond, const struct trunk_gradients *ret);
+void trunk_backward(struct pass *p, struct trunk *t, const struct trunk_input *in, float *dy, float **skip,
+                    float *d_cond, const struct trunk_gradients *ret);
 
 struct unet {
         struct trunk trunk;
@@ -64,8 +72,8 @@ struct unet {
 int unet_init(struct unet *u, const struct pass *p, int64_t context, int *block_number, struct error *err);
 void unet_done(struct unet *u);
 
-/* net [m, 1024, 3] from z, the times g [m] and the context e [m, context]; written to ret. */
-void unet_forward(struct pass *p, struct unet *u, const float *z, const float *g, const float *e, float *ret);
+/* net [m, 1024, 3], written to ret. in->g is the schedule's gamma, averaged over an image. */
+void unet_forward(struct pass *p, struct unet *u, const struct trunk_input *in, float *ret);
 /* d_net [m, 1024, 3] stays the caller's. dz +=, dg =, de = (each may be NULL). */
-void unet_backward(struct pass *p, struct unet *u, const float *z, const float *g, const float *d_net,
+void unet_backward(struct pass *p, struct unet *u, const struct trunk_input *in, const float *d_net,
                    const struct trunk_gradients *ret);

@@ -120,6 +120,19 @@ struct dense_backward_weights_args {
         void *workspace;
 };
 
+/* ---- The way from the latent to the networks' inputs keeps what float32 rounds away: gamma reaches z_t, whose Fourier
+ * features multiply an error by 2^7 2 pi, and the time embedding, which multiplies it by 1000. A value there is a pair,
+ * x + x_low with |x_low| at most half a unit in the last place of x; an x_low or y_low that is NULL is zero or dropped.
+ */
+
+/* y = x w + b, products and sums in double. x [m, k], w [k, n], b [n] or NULL, y [m, n]. For few rows, where the
+ * weights' traffic is the cost. Backward is dense's. */
+struct wide_dense_forward_args {
+        int64_t m, k, n;
+        const float *x, *x_low, *w, *b;
+        float *y, *y_low;
+};
+
 /* ---- y = dropout(swish(GroupNorm(x; 32 groups, eps 1e-6) scale + bias)), x = [a | b] + addend over pixels.
  * Spec 1; variance as max(0, E[x^2] - E[x]^2) in exact arithmetic (any accurate way will do); Wu & He 2018. */
 
@@ -178,15 +191,15 @@ struct attention_backward_args {
 /* ---- embeddings. Spec 1. Rows of y have stride y_stride floats (the latent stands behind, in the same rows). */
 
 struct time_embedding_forward_args {
-        int64_t m, n;   /* y[i, 0 .. n) from t[i] = (g[i] - offset) scale */
-        const float *g; /* [m] */
+        int64_t m, n;           /* y[i, 0 .. n) from t[i] = (g[i] - offset) scale */
+        const float *g, *g_low; /* [m] */
         float offset, scale;
         float *y;
         int64_t y_stride;
 };
 struct time_embedding_backward_args {
         int64_t m, n;
-        const float *g;
+        const float *g, *g_low;
         float offset, scale;
         const float *dy;
         int64_t dy_stride;
@@ -196,12 +209,12 @@ struct time_embedding_backward_args {
  * exactly. */
 struct fourier_forward_args {
         int64_t n_pixels;
-        const float *z; /* [n_pixels, 3] */
-        void *y;        /* [n_pixels, 15] */
+        const float *z, *z_low; /* [n_pixels, 3] */
+        void *y;                /* [n_pixels, 15] */
 };
 struct fourier_backward_args {
         int64_t n_pixels;
-        const float *z;
+        const float *z, *z_low;
         const void *dy;
         float *dz;
         bool accumulate;
@@ -212,7 +225,9 @@ struct fourier_backward_args {
 struct swish_forward_args {
         int64_t n;
         const void *x;
+        const float *x_low;
         void *y; /* may be x */
+        float *y_low;
 };
 struct swish_backward_args {
         int64_t n;
@@ -251,8 +266,8 @@ struct abs_backward_args {
 };
 struct row_mean_forward_args {
         int64_t m, n;
-        const float *x; /* [m, n] */
-        float *y;       /* [m], summed in double */
+        const float *x, *x_low; /* [m, n] */
+        float *y, *y_low;       /* [m], summed in double */
 };
 struct row_mean_backward_args {
         int64_t m, n;
@@ -270,9 +285,10 @@ struct encode_image_args {
 struct poly_forward_args {
         int64_t m, d;
         const float *a, *b, *c_raw; /* [m, d]; c = 1e-3 + softplus(c_raw) */
-        const float *t;             /* [m] */
+        const float *a_low, *b_low, *c_raw_low;
+        const float *t; /* [m] */
         float gamma_min, gamma_max;
-        float *gamma, *gamma_prime;
+        float *gamma, *gamma_low, *gamma_prime;
 };
 struct poly_backward_args {
         int64_t m, d;
@@ -345,8 +361,8 @@ enum parameterisation {
 /* z = sqrt(1 - var) f + sqrt(var) eps, var = sigmoid(gamma) */
 struct diffuse_forward_args {
         int64_t m, d, g;
-        const float *f, *eps, *gamma;
-        float *z;
+        const float *f, *eps, *gamma, *gamma_low;
+        float *z, *z_low;
 };
 struct diffuse_backward_args {
         int64_t m, d, g;

@@ -1,4 +1,5 @@
-/* Each kind of write, inside the writer's transaction and savepoint: it may return at any point, what it did is undone. */
+/* Each kind of write, inside the writer's transaction and savepoint: it may return at any point, what it did is undone.
+ */
 #include "store/internal.h"
 
 #include <errno.h>
@@ -9,7 +10,8 @@ static int no_such(const char *what, int64_t id, struct error *err)
         return error_set(err, -ENOENT, NULL, "there is no %s %lld", what, (long long)id);
 }
 
-static int log_event(struct db *db, const struct write *w, int64_t job, int from, int to, const char *trigger, struct error *err)
+static int log_event(struct db *db, const struct write *w, int64_t job, int from, int to, const char *trigger,
+                     struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, ST_JOB_EVENT_INSERT);
 
@@ -37,7 +39,8 @@ static int expect_state(struct db *db, int64_t job, enum job_state from, struct 
         state = sqlite3_column_int(st, 0);
         if (state != (int)from)
                 return error_set(err, -EAGAIN, NULL, "job %lld is %s, not %s", (long long)job,
-                                 state >= 0 && state < JOB_STATE_N ? job_state_names[state] : "?", job_state_names[from]);
+                                 state >= 0 && state < JOB_STATE_N ? job_state_names[state] : "?",
+                                 job_state_names[from]);
         return 0;
 }
 
@@ -138,7 +141,8 @@ static int run_changing(struct db *db, sqlite3_stmt *st, int code, const char *w
 
         if (r < 0 || sqlite3_changes(db->handle) > 0)
                 return r;
-        return error_set(err, code, NULL, code == -ENOENT ? "there is no %s %lld" : "%s %lld is in another state", what, (long long)id);
+        return error_set(err, code, NULL, code == -ENOENT ? "there is no %s %lld" : "%s %lld is in another state", what,
+                         (long long)id);
 }
 
 static int apply_job_cancel(struct db *db, struct write *w, struct error *err)
@@ -161,8 +165,8 @@ static int apply_job_mark(struct db *db, struct write *w, struct error *err)
 
 static int apply_job_remove(struct db *db, struct write *w, struct error *err)
 {
-        static const enum statement order[] = {ST_SERIES_DELETE, ST_ARTIFACT_DELETE_ALL, ST_ATTEMPT_DELETE,
-                                               ST_JOB_EVENT_DELETE, ST_JOB_TAG_DELETE, ST_JOB_DELETE};
+        static const enum statement order[] = {ST_SERIES_DELETE,    ST_ARTIFACT_DELETE_ALL, ST_ATTEMPT_DELETE,
+                                               ST_JOB_EVENT_DELETE, ST_JOB_TAG_DELETE,      ST_JOB_DELETE};
         _cleanup_statement_ sqlite3_stmt *series = db_statement(db, ST_SERIES);
         int r;
 
@@ -209,8 +213,8 @@ static int apply_attempt_new(struct db *db, struct write *w, struct error *err)
         return r;
 }
 
-static int apply_by_id(struct db *db, enum statement s, int64_t id, const char *value_name, int64_t value, const char *what,
-                       struct error *err)
+static int apply_by_id(struct db *db, enum statement s, int64_t id, const char *value_name, int64_t value,
+                       const char *what, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, s);
 
@@ -267,7 +271,10 @@ int apply_write(struct db *db, struct write *w, struct error *err)
         case WRITE_ATTEMPT_PID:
                 return apply_by_id(db, ST_ATTEMPT_PID, w->attempt, ":pid", w->attempt_row.pid, "attempt", err);
         case WRITE_ATTEMPT_END:
-                return and_transition(db, w, apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err), err);
+                return and_transition(
+                        db, w,
+                        apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err),
+                        err);
         case WRITE_EVENTS:
                 return and_transition(db, w, apply_events(db, w, err), err);
         case WRITE_ARTIFACT_MARK:

@@ -163,8 +163,8 @@ static void curve_add(struct curve *c, int64_t *finite, int shift, int64_t step,
         c->mean[i] += (value - c->mean[i]) / (double)*finite; /* does not overflow where a sum would */
 }
 
-static int read_buckets(struct db *db, const struct limits *l, int64_t series, int64_t first, int64_t last, int64_t n_buckets,
-                        struct curve *c, struct error *err)
+static int read_buckets(struct db *db, const struct limits *l, int64_t series, int64_t first, int64_t last,
+                        int64_t n_buckets, struct curve *c, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_POINTS);
         int64_t finite = 0;
@@ -203,8 +203,8 @@ static int find_series(struct db *db, int64_t job, const char *name, int64_t *re
         return r < 0 ? r : 0;
 }
 
-static int read_curve(struct db *db, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets, struct curve *c,
-                      struct error *err)
+static int read_curve(struct db *db, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets,
+                      struct curve *c, struct error *err)
 {
         _cleanup_(limits_done) struct limits limits = {0};
         int64_t series = 0, first = 0, last = 0;

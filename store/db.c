@@ -13,8 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define APPLICATION_ID 0x4d4c4e44 /* "MLND" */
-#define CHECK_WHOLE_BYTES ((int64_t)256 << 20) /* larger files are checked at their head only: a start takes a second */
+#define APPLICATION_ID 0x4d4c4e44              /* "MLND" */
+#define CHECK_WHOLE_BYTES ((int64_t)256 << 20) /* larger files are checked at their head only: a start takes a second  \
+                                                */
 
 static const struct {
         const char *sql;
@@ -100,7 +101,8 @@ int db_run(struct db *db, sqlite3_stmt *st, struct error *err)
 static int open_handle(struct db *db, const char *path, int flags, struct error *err)
 {
         (void)snprintf(db->path, sizeof db->path, "%s", path);
-        if (sqlite3_open_v2(path, &db->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK) {
+        if (sqlite3_open_v2(path, &db->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) !=
+            SQLITE_OK) {
                 int r = db->handle ? db_fail(db, err) : error_set(err, -ENOMEM, path, "no memory to open it");
 
                 db_close(db);
@@ -132,11 +134,14 @@ int db_open(struct db *db, const char *path, enum db_mode mode, struct error *er
         r = open_handle(db, path, mode == DB_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, err);
         if (r < 0)
                 return r;
-        r = db_exec(db, "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
-                        "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;", err);
+        r = db_exec(db,
+                    "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
+                    "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;",
+                    err);
         for (int s = 0; r >= 0 && s < ST_N; s++)
                 if ((texts[s].read || mode == DB_WRITE) &&
-                    sqlite3_prepare_v3(db->handle, texts[s].sql, -1, SQLITE_PREPARE_PERSISTENT, &db->statements[s], NULL) != SQLITE_OK)
+                    sqlite3_prepare_v3(db->handle, texts[s].sql, -1, SQLITE_PREPARE_PERSISTENT, &db->statements[s],
+                                       NULL) != SQLITE_OK)
                         r = db_fail(db, err);
         if (r < 0)
                 db_close(db);
@@ -161,7 +166,8 @@ static int migrate(struct db *db, struct error *err)
         if (r < 0)
                 return r;
         if (version > (int64_t)ARRAY_LEN(schema_texts))
-                return error_set(err, -ENOTSUP, db->path, "its schema is version %lld, this program knows %zu: it is from a newer mulund",
+                return error_set(err, -ENOTSUP, db->path,
+                                 "its schema is version %lld, this program knows %zu: it is from a newer mulund",
                                  (long long)version, ARRAY_LEN(schema_texts));
         for (size_t v = (size_t)version; v < ARRAY_LEN(schema_texts); v++) {
                 char pragma[64];
@@ -216,7 +222,10 @@ static int create(const char *folder, const char *path, struct error *err)
 
 static int damaged(const char *path, const char *what, struct error *err)
 {
-        return error_set(err, -EIO, path, "the database is damaged (%s); it was left as it is: restore a backup, or move it away to begin anew", what);
+        return error_set(
+                err, -EIO, path,
+                "the database is damaged (%s); it was left as it is: restore a backup, or move it away to begin anew",
+                what);
 }
 
 static int check_pages(struct db *db, int64_t bytes, struct error *err)
@@ -229,7 +238,9 @@ static int check_pages(struct db *db, int64_t bytes, struct error *err)
                 return damaged(db->path, sqlite3_errmsg(db->handle), err);
         r = sqlite3_step(st);
         if (r != SQLITE_ROW || strcmp((const char *)sqlite3_column_text(st, 0), "ok") != 0)
-                r = damaged(db->path, r == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : sqlite3_errmsg(db->handle), err);
+                r = damaged(db->path,
+                            r == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : sqlite3_errmsg(db->handle),
+                            err);
         else
                 r = 0;
         (void)sqlite3_finalize(st);

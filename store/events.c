@@ -82,8 +82,8 @@ static int find_series(struct applying *a, const char *name, int64_t *ret_id, st
         return r;
 }
 
-static int insert_points(struct applying *a, const struct event *e, const double *values, int64_t series, struct summary *s,
-                         struct error *err)
+static int insert_points(struct applying *a, const struct event *e, const double *values, int64_t series,
+                         struct summary *s, struct error *err)
 {
         sqlite3_stmt *st = db_statement(a->db, ST_POINT_INSERT);
         int step = sqlite3_bind_parameter_index(st, ":step"), ordinal = sqlite3_bind_parameter_index(st, ":ordinal"),

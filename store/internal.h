@@ -1,4 +1,5 @@
-/* What the files of store/ share. A struct db is one connection with its prepared statements; it belongs to one thread. */
+/* What the files of store/ share. A struct db is one connection with its prepared statements; it belongs to one thread.
+ */
 #pragma once
 
 #include "store/store.h"
@@ -41,7 +42,7 @@ int db_exec(struct db *db, const char *sql, struct error *err);
 /* A statement, reset and without bindings. */
 sqlite3_stmt *db_statement(struct db *db, enum statement s);
 void bind_int(sqlite3_stmt *st, const char *name, int64_t v);
-void bind_real(sqlite3_stmt *st, const char *name, double v); /* NAN becomes NULL */
+void bind_real(sqlite3_stmt *st, const char *name, double v);      /* NAN becomes NULL */
 void bind_text(sqlite3_stmt *st, const char *name, const char *v); /* borrowed until reset; NULL becomes NULL */
 static inline double column_real(sqlite3_stmt *st, int i)
 {
@@ -68,7 +69,7 @@ struct limits {
         size_t n;
         struct limit {
                 int64_t attempt, below;
-        } *items;
+        } * items;
 };
 int limits_read(struct db *db, int64_t job, struct limits *ret, struct error *err);
 void limits_done(struct limits *l);

@@ -64,10 +64,13 @@ int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *
         return fill_job(st, ret, err);
 }
 
-int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user), void *user,
-                struct error *err)
+int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user),
+                void *user, struct error *err)
 {
-        enum statement which = f->tag ? ST_JOBS_BY_TAG : f->state >= 0 ? ST_JOBS_BY_STATE : f->kind >= 0 ? ST_JOBS_BY_KIND : ST_JOBS;
+        enum statement which = f->tag          ? ST_JOBS_BY_TAG
+                               : f->state >= 0 ? ST_JOBS_BY_STATE
+                               : f->kind >= 0  ? ST_JOBS_BY_KIND
+                                               : ST_JOBS;
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, which);
         int n;
 
@@ -208,7 +211,8 @@ static void fill_dataset(sqlite3_stmt *st, struct dataset_row *d)
         copy_text(d->digest, sizeof d->digest, st, 3);
 }
 
-int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user, struct error *err)
+int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user,
+                    struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DATASETS);
         int n;

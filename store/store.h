@@ -29,15 +29,15 @@ struct job_row {
         int64_t id;
         enum job_kind kind;
         enum job_state state;
-        char *name, *config_name;  /* "" where there is none */
-        json_t *tags;              /* array of strings */
-        json_t *config;            /* whole and frozen */
-        json_t *result, *error;    /* object or NULL; error: {"class","detail","step"?} */
+        char *name, *config_name; /* "" where there is none */
+        json_t *tags;             /* array of strings */
+        json_t *config;           /* whole and frozen */
+        json_t *result, *error;   /* object or NULL; error: {"class","detail","step"?} */
         int64_t created_us, started_us, ended_us;
         int64_t attempts;
         int64_t step, steps;
         double images_per_second, seconds_left; /* NAN: unknown */
-        int64_t source_job, source_step;        /* evaluate, sample: whose checkpoint, at which step (frozen at submission) */
+        int64_t source_job, source_step; /* evaluate, sample: whose checkpoint, at which step (frozen at submission) */
         bool cancel_requested;
 };
 void job_row_done(struct job_row *j);
@@ -80,15 +80,15 @@ struct reader *reader_close(struct reader *r);
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err);
 
 struct job_filter {
-        int state, kind;      /* -1: any */
-        const char *tag;      /* or NULL */
-        const char *text;     /* part of the name, or NULL */
-        int64_t before_id;    /* cursor: only ids below it; 0: from the newest */
+        int state, kind;   /* -1: any */
+        const char *tag;   /* or NULL */
+        const char *text;  /* part of the name, or NULL */
+        int64_t before_id; /* cursor: only ids below it; 0: from the newest */
         int64_t limit;
 };
 /* Newest first. Calls back once a row (borrowed); a negative answer ends it and is returned. */
-int reader_jobs(struct reader *r, const struct job_filter *f,
-                int (*row)(const struct job_row *j, void *user), void *user, struct error *err);
+int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user),
+                void *user, struct error *err);
 
 /* Attempts of a job, oldest first; artifacts newest first (kind -1: any). */
 int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attempt_row *a, void *user), void *user,
@@ -96,10 +96,12 @@ int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attem
 int reader_artifacts(struct reader *r, int64_t job, int kind, int (*row)(const struct artifact_row *a, void *user),
                      void *user, struct error *err);
 int reader_artifact(struct reader *r, int64_t id, struct artifact_row *ret, struct error *err);
-int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user, struct error *err);
+int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user,
+                    struct error *err);
 int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, struct error *err);
 
-/* What a crash left half removed: ids above after (0: the first) of marked jobs, and marked artifacts. -ENOENT: no more. */
+/* What a crash left half removed: ids above after (0: the first) of marked jobs, and marked artifacts. -ENOENT: no
+ * more. */
 int reader_marked_job(struct reader *r, int64_t after, int64_t *ret, struct error *err);
 int reader_marked_artifact(struct reader *r, int64_t after, struct artifact_row *ret, struct error *err);
 
@@ -111,7 +113,7 @@ int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_
  * superseded (its first_step is not above theirs) are left out. from..to are steps, inclusive. */
 struct curve {
         int64_t points_total, bucket_width;
-        size_t n; /* buckets that hold a point; arrays are owned */
+        size_t n;         /* buckets that hold a point; arrays are owned */
         int64_t *step;    /* step of the bucket's last point */
         int64_t *time_ms; /* its time */
         int64_t *count;
@@ -136,11 +138,11 @@ enum write_kind {
         WRITE_ATTEMPT_NEW,    /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
         WRITE_ATTEMPT_PID,    /* attempt id, pid */
         WRITE_ATTEMPT_END,    /* attempt id, ended_us */
-        WRITE_EVENTS,         /* attempt id, events in order: those above last_seq are applied, all in this transaction */
-        WRITE_ARTIFACT_MARK,  /* artifact id: readers do not see it any more; its file goes, then the row */
-        WRITE_ARTIFACT_REMOVE,/* artifact id */
-        WRITE_DATASET,        /* dataset, inserted or replaced */
-        WRITE_DATASETS_CLEAR, /* all data sets: at start, before those of this run */
+        WRITE_EVENTS, /* attempt id, events in order: those above last_seq are applied, all in this transaction */
+        WRITE_ARTIFACT_MARK,   /* artifact id: readers do not see it any more; its file goes, then the row */
+        WRITE_ARTIFACT_REMOVE, /* artifact id */
+        WRITE_DATASET,         /* dataset, inserted or replaced */
+        WRITE_DATASETS_CLEAR,  /* all data sets: at start, before those of this run */
         WRITE_KIND_N
 };
 
@@ -157,12 +159,13 @@ struct write {
         size_t n_events;
         int64_t time_us;
 
-        /* Called on the writer's thread after the commit (r 0) or the failure (negative, err). ret_id: the new row's id.
-         * It must be quick and must not call the store; it usually posts to the loop. The write is freed after it. */
+        /* Called on the writer's thread after the commit (r 0) or the failure (negative, err). ret_id: the new row's
+         * id. It must be quick and must not call the store; it usually posts to the loop. The write is freed after it.
+         */
         void (*done)(struct write *w, int r, const struct error *err);
         void *user;
         int64_t ret_id, ret_number; /* ret_number: of a new attempt; of events: the attempt's last_seq now */
-        struct write *next; /* the queue's */
+        struct write *next;         /* the queue's */
 };
 
 struct write *write_new(enum write_kind kind); /* NULL without memory */

@@ -1,6 +1,6 @@
-/* The writing thread. It takes whatever is queued, applies each write within a savepoint of one transaction, commits, and
- * only then calls the completions, in order. A write that fails is undone alone. When the disk is full SQLite undoes the
- * whole transaction: then all of them fail, nothing is half done, and the next batch begins afresh.
+/* The writing thread. It takes whatever is queued, applies each write within a savepoint of one transaction, commits,
+ * and only then calls the completions, in order. A write that fails is undone alone. When the disk is full SQLite
+ * undoes the whole transaction: then all of them fail, nothing is half done, and the next batch begins afresh.
  *
  * The log is folded back into the file here and nowhere else, after the completions, so that nobody waits for it. */
 #include "store/internal.h"
@@ -10,8 +10,8 @@
 #include <string.h>
 
 #define BATCH_MAX 1024
-#define CHECKPOINT_PAGES 2000   /* of the log, 8 MB: fold what readers allow */
-#define RESTART_PAGES 32000     /* 128 MB: wait for readers and begin the log anew */
+#define CHECKPOINT_PAGES 2000 /* of the log, 8 MB: fold what readers allow */
+#define RESTART_PAGES 32000   /* 128 MB: wait for readers and begin the log anew */
 
 struct outcome {
         int r;
@@ -100,9 +100,9 @@ static void fold_log(struct store *s)
 {
         if (s->wal_pages < CHECKPOINT_PAGES)
                 return;
-        (void)sqlite3_wal_checkpoint_v2(s->db.handle, NULL,
-                                        s->wal_pages > RESTART_PAGES ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE,
-                                        NULL, NULL);
+        (void)sqlite3_wal_checkpoint_v2(
+                s->db.handle, NULL,
+                s->wal_pages > RESTART_PAGES ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
         s->wal_pages = 0; /* the next commit tells; a failed fold is tried again then */
 }
 

@@ -1,6 +1,7 @@
 /* Diffusing an image and the bound's three terms with their gradients, in double, a chunk of dimensions at a time. Spec
  * 5; the formulas are reference/bound.c's. A row is one thread's, so that its sums have one order. */
 #include "kernels/cpu/vector.h"
+#include "kernels/reference/reference.h"
 
 #include <math.h>
 
@@ -8,6 +9,8 @@
 
 int V(diffuse_forward)(const struct diffuse_forward_args *a)
 {
+        if (a->gamma_low || a->z_low)
+                return reference_diffuse_forward(a);
 #pragma omp parallel for schedule(static)
         for (int64_t row = 0; row < a->m; row++) {
                 const float *restrict f = a->f + row * a->d, *restrict eps = a->eps + row * a->d;

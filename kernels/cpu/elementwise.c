@@ -1,11 +1,14 @@
 /* What is done value by value, bound by memory, and the mean over a row. */
 #include "kernels/cpu/vector.h"
+#include "kernels/reference/reference.h"
 
 int V(swish_forward)(const struct swish_forward_args *a)
 {
         const float *x = a->x;
         float *y = a->y;
 
+        if (a->x_low || a->y_low)
+                return reference_swish_forward(a);
 #pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
         for (int64_t i = 0; i < a->n; i++)
                 y[i] = fast_swishf(x[i]);
@@ -95,6 +98,8 @@ int V(abs_backward)(const struct abs_backward_args *a)
 
 int V(row_mean_forward)(const struct row_mean_forward_args *a)
 {
+        if (a->x_low || a->y_low)
+                return reference_row_mean_forward(a);
 #pragma omp parallel for schedule(static) if (a->m * a->n > PARALLEL_MIN)
         for (int64_t i = 0; i < a->m; i++) {
                 const float *x = a->x + i * a->n;

@@ -5,10 +5,11 @@
 
 int reference_diffuse_forward(const struct diffuse_forward_args *a)
 {
+#pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->m * a->d; i++) {
-                double gamma = a->gamma[a->g == 1 ? i / a->d : i];
+                double gamma = pair(a->gamma, a->gamma_low, a->g == 1 ? i / a->d : i);
 
-                a->z[i] = (float)(sqrt(sigmoid(-gamma)) * a->f[i] + sqrt(sigmoid(gamma)) * a->eps[i]);
+                set_pair(a->z, a->z_low, i, sqrt(sigmoid(-gamma)) * a->f[i] + sqrt(sigmoid(gamma)) * a->eps[i]);
         }
         return 0;
 }

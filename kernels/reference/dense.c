@@ -102,3 +102,22 @@ int reference_dense_backward_weights(const struct dense_backward_weights_args *a
         }
         return 0;
 }
+
+int reference_wide_dense_forward(const struct wide_dense_forward_args *a)
+{
+#pragma omp parallel for schedule(static)
+        for (int64_t o = 0; o < a->n; o += BLOCK) {
+                int64_t width = MIN(a->n - o, (int64_t)BLOCK);
+
+                for (int64_t i = 0; i < a->m; i++) {
+                        double sum[BLOCK] = {0};
+
+                        for (int64_t l = 0; l < a->k; l++)
+                                for (int64_t j = 0; j < width; j++)
+                                        sum[j] += pair(a->x, a->x_low, i * a->k + l) * a->w[l * a->n + o + j];
+                        for (int64_t j = 0; j < width; j++)
+                                set_pair(a->y, a->y_low, i * a->n + o + j, sum[j] + (a->b ? a->b[o + j] : 0));
+                }
+        }
+        return 0;
+}

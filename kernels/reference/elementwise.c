@@ -5,10 +5,11 @@
 
 int reference_swish_forward(const struct swish_forward_args *a)
 {
+#pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->n; i++) {
-                double x = ((const float *)a->x)[i];
+                double x = pair(a->x, a->x_low, i);
 
-                ((float *)a->y)[i] = (float)(x * sigmoid(x));
+                set_pair(a->y, a->y_low, i, x * sigmoid(x));
         }
         return 0;
 }
@@ -72,8 +73,8 @@ int reference_row_mean_forward(const struct row_mean_forward_args *a)
                 double sum = 0;
 
                 for (int64_t j = 0; j < a->n; j++)
-                        sum += a->x[i * a->n + j];
-                a->y[i] = (float)(sum / (double)a->n);
+                        sum += pair(a->x, a->x_low, i * a->n + j);
+                set_pair(a->y, a->y_low, i, sum / (double)a->n);
         }
         return 0;
 }

@@ -5,6 +5,8 @@
 
 #define TWO_PI 6.283185307179586476925
 
+static const float zeros[3];
+
 /* f_i of the time embedding: from 1 down to 1 / 10000 */
 static double frequency(int64_t i, int64_t half)
 {
@@ -17,7 +19,7 @@ int reference_time_embedding_forward(const struct time_embedding_forward_args *a
 
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->m; i++) {
-                double t = ((double)a->g[i] - a->offset) * a->scale;
+                double t = (pair(a->g, a->g_low, i) - a->offset) * a->scale;
 
                 for (int64_t j = 0; j < half; j++) {
                         double angle = 1000 * t * frequency(j, half);
@@ -36,7 +38,7 @@ int reference_time_embedding_backward(const struct time_embedding_backward_args 
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->m; i++) {
                 const float *dy = a->dy + i * a->dy_stride;
-                double t = ((double)a->g[i] - a->offset) * a->scale, sum = 0;
+                double t = (pair(a->g, a->g_low, i) - a->offset) * a->scale, sum = 0;
 
                 for (int64_t j = 0; j < half; j++) {
                         double f = 1000 * frequency(j, half);
@@ -49,11 +51,11 @@ int reference_time_embedding_backward(const struct time_embedding_backward_args 
 }
 
 /* 2 pi frac(2^k z), k = 6 and 7. The product and the fraction are exact in float. */
-static double angle_of(float z, int k)
+static double angle_of(float z, float z_low, int k)
 {
         float turns = z * (float)(1 << k);
 
-        return TWO_PI * (turns - rintf(turns));
+        return TWO_PI * ((double)(turns - rintf(turns)) + (double)z_low * (1 << k));
 }
 
 int reference_fourier_forward(const struct fourier_forward_args *a)
@@ -61,13 +63,14 @@ int reference_fourier_forward(const struct fourier_forward_args *a)
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->n_pixels; i++) {
                 const float *z = a->z + 3 * i;
+                const float *low = a->z_low ? a->z_low + 3 * i : zeros;
                 float *y = (float *)a->y + 15 * i;
 
                 for (int c = 0; c < 3; c++) {
                         y[c] = z[c];
                         for (int k = 0; k < 2; k++) {
-                                y[3 + 2 * c + k] = (float)sin(angle_of(z[c], 6 + k));
-                                y[9 + 2 * c + k] = (float)cos(angle_of(z[c], 6 + k));
+                                y[3 + 2 * c + k] = (float)sin(angle_of(z[c], low[c], 6 + k));
+                                y[9 + 2 * c + k] = (float)cos(angle_of(z[c], low[c], 6 + k));
                         }
                 }
         }
@@ -85,7 +88,7 @@ int reference_fourier_backward(const struct fourier_backward_args *a)
                         double sum = dy[c];
 
                         for (int k = 0; k < 2; k++) {
-                                double angle = angle_of(a->z[3 * i + c], 6 + k);
+                                double angle = angle_of(a->z[3 * i + c], a->z_low ? a->z_low[3 * i + c] : 0, 6 + k);
 
                                 sum += TWO_PI * (64 << k) *
                                        (dy[3 + 2 * c + k] * cos(angle) - dy[9 + 2 * c + k] * sin(angle));

@@ -27,11 +27,12 @@ int reference_poly_forward(const struct poly_forward_args *a)
 
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->m * a->d; i++) {
-                double c = 1e-3 + softplus(a->c_raw[i]);
-                struct poly p = poly_at(a->a[i], a->b[i], c, a->t[i / a->d]), end = poly_at(a->a[i], a->b[i], c, 1);
+                double x = pair(a->a, a->a_low, i), y = pair(a->b, a->b_low, i);
+                double c = 1e-3 + softplus(pair(a->c_raw, a->c_raw_low, i));
+                struct poly p = poly_at(x, y, c, a->t[i / a->d]), end = poly_at(x, y, c, 1);
 
                 if (a->gamma)
-                        a->gamma[i] = (float)(a->gamma_min + span * p.p / end.p);
+                        set_pair(a->gamma, a->gamma_low, i, a->gamma_min + span * p.p / end.p);
                 if (a->gamma_prime)
                         a->gamma_prime[i] = (float)(span * p.root * p.root / end.p);
         }

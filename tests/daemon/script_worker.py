@@ -211,6 +211,7 @@ def main():
         print(os.environ.get("SCRIPT_ESTIMATE", '{"bytes": 1000}'))
         return
     a = json.load(sys.stdin)
+    time.sleep(float(os.environ.get("SCRIPT_LOCK_DELAY", "0")))
     lock = open(f"{a['folder']}/attempt-{a['attempt']}.lock", "w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     count_path = a["folder"] + "/count"

@@ -231,6 +231,90 @@ def test_cancel_kills_a_worker_that_hangs(service):
     service.until(lambda: service.worker_pids() == [])
 
 
+def test_adopted_worker_can_be_cancelled(service):
+    service.script([SLOW])
+    service.script([[["start"], ["flush"], ["hang"]]], seed=2)
+    service.start()
+    job = service.submit(100000)
+    service.wait_step(job, 5)
+    service.kill()
+    service.start()
+    service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    assert service.wait(job, "cancelled")["attempts"] == 1
+    hanging = service.submit(100, seed=2)
+    service.wait(hanging, "running")
+    service.until(lambda: service.worker_pids())
+    service.kill()
+    service.start()
+    service.post(f"/v1/jobs/{hanging}/cancel", expect=200)
+    service.wait(hanging, "cancelled")
+    assert service.worker_pids() == []
+
+
+def test_cancel_is_remembered_by_the_next_daemon(service):
+    service.script([[["start"], ["flush"], ["hang"]]])
+    service.start()
+    job = service.submit()
+    service.wait(job, "running")
+    service.until(lambda: service.worker_pids())
+    service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    service.kill()
+    service.start()
+    assert service.wait(job, "cancelled")["attempts"] == 1
+    assert service.worker_pids() == []
+
+
+def test_worker_that_has_no_lock_yet_is_not_left_beside_another(service):
+    service.script([TRAIN])
+    service.environment["SCRIPT_LOCK_DELAY"] = "3"
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "running")
+    first = service.until(service.worker_pids)
+    time.sleep(0.3)
+    service.kill()
+    service.environment["SCRIPT_LOCK_DELAY"] = "0"
+    service.start()
+    service.wait(job, "succeeded")
+    assert not os.path.exists(f"/proc/{first[0]}") or service.until(lambda: first[0] not in service.worker_pids())
+    assert "without its lock" in service.logged()
+    assert service.curve(job)["step"] == list(range(100))
+
+
+def test_answers_while_ending(service):
+    """Requests that meet the end are answered or refused, and what was answered with 201 is there."""
+    import threading
+    service.script([SLOW])
+    service.start()
+    made, stop = [], threading.Event()
+
+    def submit():
+        while not stop.is_set():
+            try:
+                r = service.post("/v1/jobs", {"kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"num_steps_eval": 0}}})
+                if r.status_code == 201:
+                    made.append(r.json()["id"])
+                else:
+                    assert r.status_code == 503, r.text
+            except requests.exceptions.ConnectionError:
+                return
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for t in threads:
+        t.start()
+    time.sleep(0.7)
+    begin = time.monotonic()
+    assert service.kill(signal.SIGTERM) == 0
+    assert time.monotonic() - begin < 2
+    stop.set()
+    for t in threads:
+        t.join()
+    service.start()
+    assert len(made) > 10
+    for job in made:
+        assert service.job(job)["state"] in ("queued", "running")
+
+
 def test_resume(service):
     service.script([[["start"], ["scalars", None, 100], ["checkpoint", 100], ["done"]],
                     [["start"], ["scalars", None, 200], ["checkpoint", 200], ["done"]]])
@@ -486,6 +570,9 @@ def test_full_disk_loses_nothing(service):
 
 
 def test_at_rest_it_sleeps(service):
+    with open(service.command()[0], "rb") as f:
+        if b"__tsan_init" in f.read():
+            pytest.skip("the thread sanitizer has a thread of its own that wakes up")
     service.start()
     time.sleep(0.5)
 

@@ -291,8 +291,10 @@ static void score_pass(struct model *model, void *user)
         struct score *s = user;
         struct trunk_gradients gradients = {s->dz, s->dg, s->de};
 
-        unet_forward(&model->pass, &model->unet, s->z, s->g, s->e, s->y);
-        unet_backward(&model->pass, &model->unet, s->z, s->g, s->dy, &gradients);
+        struct trunk_input in = {.z = s->z, .g = s->g, .e = s->e};
+
+        unet_forward(&model->pass, &model->unet, &in, s->y);
+        unet_backward(&model->pass, &model->unet, &in, s->dy, &gradients);
 }
 
 static float *upload_latent(struct golden *g, int64_t rows, int64_t k)
@@ -758,7 +760,7 @@ static void sampling_pass(struct model *model, void *user)
         for (int64_t i = 0; i < c->n_steps; i++) {
                 schedule_evaluate(p, s, c->t + i * c->m, &from);
                 schedule_evaluate(p, s, c->t + (i + 1) * c->m, &to);
-                model_denoise(model, c->z, c->e, from.gamma, c->net);
+                model_denoise(model, c->z, c->e, &from, c->net);
                 RUN(p, ancestral_step, .m = c->m, .d = DIMENSIONS, .g = s->d,
                     .parameterisation = model->parameterisation, .gamma_t = from.gamma, .gamma_s = to.gamma,
                     .net = c->net, .eps = c->eps[i], .z = c->z);

@@ -102,3 +102,4 @@ void test_slope(struct test *t, struct tensor *x, struct tensor *grad, double st
 
 int perf_main(const struct kernels *k, int argc, char **argv);
 int philox_main(void);
+int table_main(const struct kernels *tested);

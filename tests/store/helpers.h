@@ -104,9 +104,15 @@ static inline int64_t new_attempt(struct fixture *f, int64_t job, int64_t first_
         return id;
 }
 
-static inline struct event scalars(int64_t seq, int64_t first, size_t n, const char *name, double (*value)(int64_t step))
+static inline struct event scalars(int64_t seq, int64_t first, size_t n, const char *name,
+                                   double (*value)(int64_t step))
 {
-        struct event e = {.type = EVENT_SCALARS, .seq = seq, .n_rows = n, .n_columns = 1, .images_per_second = NAN, .seconds_left = NAN};
+        struct event e = {.type = EVENT_SCALARS,
+                          .seq = seq,
+                          .n_rows = n,
+                          .n_columns = 1,
+                          .images_per_second = NAN,
+                          .seconds_left = NAN};
 
         e.row_step = calloc(n, sizeof *e.row_step);
         e.row_time_ms = calloc(n, sizeof *e.row_time_ms);
@@ -122,7 +128,13 @@ static inline struct event scalars(int64_t seq, int64_t first, size_t n, const c
 
 static inline struct event plain(enum event_type type, int64_t seq, int64_t step)
 {
-        return (struct event){.type = type, .seq = seq, .step = step, .steps = 1000, .images_per_second = NAN, .seconds_left = NAN, .metric = NAN};
+        return (struct event){.type = type,
+                              .seq = seq,
+                              .step = step,
+                              .steps = 1000,
+                              .images_per_second = NAN,
+                              .seconds_left = NAN,
+                              .metric = NAN};
 }
 
 static inline struct write *events_write(int64_t attempt, struct event *e, size_t n)

@@ -1,4 +1,5 @@
-/* A process that writes is killed at any moment, many times: whatever it acknowledged is there, and the file is whole. */
+/* A process that writes is killed at any moment, many times: whatever it acknowledged is there, and the file is whole.
+ */
 #include "helpers.h"
 
 #include <poll.h>

@@ -92,7 +92,8 @@ static int teardown_small(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(full_disk_fails_whole_and_passes, setup_small, teardown_small)};
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(full_disk_fails_whole_and_passes, setup_small, teardown_small)};
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

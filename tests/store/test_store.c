@@ -538,7 +538,9 @@ static void filters_and_cursor_select_jobs(void **state)
                 char name[32];
 
                 (void)snprintf(name, sizeof name, "Run %d", i);
-                assert_int_equal(new_job(f, name, i % 3 == 0 ? JOB_EVALUATE : JOB_TRAIN, i % 2 ? "[\"odd\", \"odd\"]" : "[\"even\"]"), i);
+                assert_int_equal(new_job(f, name, i % 3 == 0 ? JOB_EVALUATE : JOB_TRAIN,
+                                         i % 2 ? "[\"odd\", \"odd\"]" : "[\"even\"]"),
+                                 i);
                 if (i % 5 == 0)
                         assert_int_equal(transition(f, i, JOB_QUEUED, JOB_CANCELLED), 0);
         }
@@ -546,10 +548,15 @@ static void filters_and_cursor_select_jobs(void **state)
         assert_true(p.ids[0] == 30 && p.ids[9] == 21);
         assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .limit = 50, .before_id = 21}, &p), 20);
         assert_int_equal(list(f, (struct job_filter){.state = JOB_CANCELLED, .kind = -1, .limit = 50}, &p), 6);
-        assert_int_equal(list(f, (struct job_filter){.state = JOB_CANCELLED, .kind = JOB_EVALUATE, .limit = 50}, &p), 2);
+        assert_int_equal(list(f, (struct job_filter){.state = JOB_CANCELLED, .kind = JOB_EVALUATE, .limit = 50}, &p),
+                         2);
         assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = JOB_EVALUATE, .limit = 50}, &p), 10);
         assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .tag = "odd", .limit = 50}, &p), 15);
-        assert_int_equal(list(f, (struct job_filter){.state = JOB_CANCELLED, .kind = -1, .tag = "odd", .limit = 50, .before_id = 25}, &p), 2);
+        assert_int_equal(list(f,
+                              (struct job_filter){
+                                      .state = JOB_CANCELLED, .kind = -1, .tag = "odd", .limit = 50, .before_id = 25},
+                              &p),
+                         2);
         assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .text = "run 2", .limit = 50}, &p), 11);
         assert_int_equal(list(f, (struct job_filter){.state = -1, .kind = -1, .text = "%", .limit = 50}, &p), 0);
 }
@@ -569,7 +576,8 @@ static void data_sets_are_replaced_and_cleared(void **state)
         for (int i = 0; i < 2; i++) {
                 struct write *w = write_new(WRITE_DATASET);
 
-                w->dataset = (struct dataset_row){.name = "photos32", .path = "/x", .format = "cifar10", .n_train = 10 + i};
+                w->dataset =
+                        (struct dataset_row){.name = "photos32", .path = "/x", .format = "cifar10", .n_train = 10 + i};
                 assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
         }
         assert_int_equal(reader_dataset(f->reader, "photos32", &d, NULL), 0);

@@ -207,7 +207,8 @@ function shortStep(v) {
 
 const TITLES = {
         bpd: ['Bits per dimension', 'BPD'], images_per_second: ['Speed', 'images/s'], learning_rate: ['Learning rate', ''],
-        gradient_norm: ['Gradient norm', ''], loss: ['Loss', ''],
+        gradient_norm: ['Gradient norm', ''], loss: ['Loss', ''], standard_error: ['Standard error', 'BPD'],
+        var0: ['Variance of the noise at t = 0', ''], var1: ['Variance of the noise at t = 1', ''],
 };
 const PARTS = /(^|[/_])(recon|latent|diff|prior|kl)$/;
 
