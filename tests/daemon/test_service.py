@@ -302,7 +302,7 @@ def test_answers_while_ending(service):
     threads = [threading.Thread(target=submit) for _ in range(8)]
     for t in threads:
         t.start()
-    time.sleep(0.7)
+    service.until(lambda: len(made) > 10, 60)
     begin = time.monotonic()
     assert service.kill(signal.SIGTERM) == 0
     assert time.monotonic() - begin < 2
@@ -310,7 +310,6 @@ def test_answers_while_ending(service):
     for t in threads:
         t.join()
     service.start()
-    assert len(made) > 10
     for job in made:
         assert service.job(job)["state"] in ("queued", "running")
 
