@@ -6,7 +6,8 @@
 #include "store/store.h"
 
 /* What came of it. id: the job. On failure r is negative: -ENOENT no such job or checkpoint; -EBUSY the action does not
- * fit the job's state (state is set); -EINVAL with errs: what is wrong in the request, at its pointers; -ENOSPC; -EIO. */
+ * fit the job's state (state is set); -EINVAL with errs: what is wrong in the request, at its pointers; -ENOSPC; -EIO.
+ */
 struct control_answer {
         int r;
         int64_t id;
@@ -20,10 +21,12 @@ struct submission {
         enum job_kind kind;
         char *name, *config_name; /* "" where there is none */
         json_t *tags;             /* array of strings */
-        json_t *config;           /* train: whole. evaluate, sample: NULL; the daemon takes the source job's and applies overrides */
-        json_t *overrides;        /* evaluate, sample: object dotted path -> value (evaluation.*, sampling.*, machine.*), or NULL */
-        int64_t source_job;       /* evaluate, sample: whose checkpoint */
-        int64_t source_step;      /* -1: latest, -2: best, else that step */
+        json_t *config; /* train: whole. evaluate, sample: NULL; the daemon takes the source job's and applies overrides
+                         */
+        json_t *overrides;   /* evaluate, sample: object dotted path -> value (evaluation.*, sampling.*, machine.*), or
+                                NULL */
+        int64_t source_job;  /* evaluate, sample: whose checkpoint */
+        int64_t source_step; /* -1: latest, -2: best, else that step */
 };
 struct submission *submission_free(struct submission *s);
 
@@ -32,7 +35,8 @@ struct control {
         /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory. */
         void (*submit)(struct control *c, struct submission *s, control_done *done, void *user);
         void (*cancel)(struct control *c, int64_t job, control_done *done, void *user);
-        /* A finished, failed or cancelled training job goes on from its last checkpoint; steps > 0: a new num_steps_train
+        /* A finished, failed or cancelled training job goes on from its last checkpoint; steps > 0: a new
+         * num_steps_train
          * (-EINVAL when it is not above the last checkpoint's step). */
         void (*resume)(struct control *c, int64_t job, int64_t steps, control_done *done, void *user);
         /* Removes a job that is not queued or running, its files first. */

@@ -15,8 +15,8 @@ struct server_settings {
         const char *configs_folder; /* NAME.json templates */
         struct store *store;
         struct control *control;
-        int threads;            /* 2 to 4 */
-        size_t max_body_bytes;  /* a larger body is a 413 */
+        int threads;           /* 2 to 4 */
+        size_t max_body_bytes; /* a larger body is a 413 */
 };
 
 /* -EADDRINUSE names the address. */

@@ -14,7 +14,8 @@ int json_parse(const char *text, size_t size, json_t **ret, struct error *err);
 int json_parse_file(const char *path, size_t max_bytes, json_t **ret, struct error *err);
 
 /* Getters for a member of an object. pointer is the object's own JSON pointer ("" for the document), for the error.
- * 1: found and stored; 0: absent (*ret untouched); negative: wrong type or out of range, err tells what was expected. */
+ * 1: found and stored; 0: absent (*ret untouched); negative: wrong type or out of range, err tells what was expected.
+ */
 int json_get_bool(const json_t *o, const char *pointer, const char *key, bool *ret, struct error *err);
 int json_get_int(const json_t *o, const char *pointer, const char *key, int64_t min, int64_t max, int64_t *ret,
                  struct error *err);

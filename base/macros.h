@@ -33,7 +33,6 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 
-
 static inline void freep(void *p)
 {
         free(*(void **)p);

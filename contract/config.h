@@ -1,5 +1,5 @@
-/* The configuration of a job: what daemon, API and worker agree on. A struct with a member a key (config.def), read from
- * JSON with every error at its pointer, written back whole. */
+/* The configuration of a job: what daemon, API and worker agree on. A struct with a member a key (config.def), read
+ * from JSON with every error at its pointer, written back whole. */
 #pragma once
 
 #include "base/json.h"
@@ -67,7 +67,8 @@ int config_check(const struct config *c, struct errors *errs);
 json_t *config_to_json(const struct config *c);
 
 /* Sets the value at a dotted path ("model.sm_n_embd") in a document, making the objects on the way. -EINVAL with the
- * pointer when the path is not a key of the table or goes through something that is not an object. value is borrowed. */
+ * pointer when the path is not a key of the table or goes through something that is not an object. value is borrowed.
+ */
 int config_override(json_t *document, const char *dotted, json_t *value, struct errors *errs);
 
 /* JSON Schema (2020-12) of the document, from the table. New reference. */

@@ -10,7 +10,8 @@
  *   {"seq":2,"type":"progress","step":10,"steps":3000,"images_per_second":11.5,"seconds_left":2000.0}
  *   {"seq":3,"type":"scalars","step":[1,2],"time_ms":[..],"columns":{"train/bpd":[9.1,"NaN"],...}}
  *   {"seq":4,"type":"artifact","kind":"checkpoint","step":1000,"name":"step-1000.safetensors","bytes":1,"xxh128":"..",
- *    "metric":7.3}                                kind: checkpoint | image | table; metric: bpd that "best" goes by, or null
+ *    "metric":7.3}                                kind: checkpoint | image | table; metric: bpd that "best" goes by, or
+ * null
  *   {"seq":5,"type":"done","result":{..}}         result: as a job's, or null
  *   {"seq":6,"type":"stopped","step":1200}        after command stop, its checkpoint written
  *   {"seq":7,"type":"error","class":"numeric","detail":"..","step":17}   class: configuration|numeric|memory|host
@@ -61,7 +62,7 @@ struct event {
         double *column[EVENT_COLUMNS_MAX]; /* [n_rows] each */
 
         enum artifact_kind kind;
-        char *name;       /* a plain file name: letters, digits, '.', '-', '_'; no leading '.' */
+        char *name; /* a plain file name: letters, digits, '.', '-', '_'; no leading '.' */
         int64_t bytes;
         char digest[33];
         double metric; /* NAN: none */
@@ -116,4 +117,5 @@ json_t *assignment_to_json(const struct assignment *a);
 void assignment_done(struct assignment *a);
 
 /* `mulun-worker --describe DIR` prints, as one JSON object:
- *   {"format":"cifar10","train":7415,"test":1228,"digest":".."}  or  {"error":{"path":"..","detail":".."}} with exit 1 */
+ *   {"format":"cifar10","train":7415,"test":1228,"digest":".."}  or  {"error":{"path":"..","detail":".."}} with exit 1
+ */

@@ -34,10 +34,10 @@ void optimizer_step(struct pass *p, const struct optimizer_buffers *b)
                 int64_t n = decayed ? p->layout->n_decayed : p->layout->n_values - p->layout->n_decayed;
 
                 RUN(p, adamw, .n = n, .w = b->params + first, .m = b->m + first, .v = b->v + first,
-                    .ema = b->ema + first, .g = b->grads + first, .b1 = c->b1, .b2 = c->b2,
-                    .eps = (float)c->eps, .weight_decay = decayed ? (float)c->weight_decay : 0,
-                    .ema_rate = c->ema_rate, .clip_norm = clip ? (float)c->gradient_clip_norm : 0,
-                    .squared_norm = b->squared_norm, .state = b->state);
+                    .ema = b->ema + first, .g = b->grads + first, .b1 = c->b1, .b2 = c->b2, .eps = (float)c->eps,
+                    .weight_decay = decayed ? (float)c->weight_decay : 0, .ema_rate = c->ema_rate,
+                    .clip_norm = clip ? (float)c->gradient_clip_norm : 0, .squared_norm = b->squared_norm,
+                    .state = b->state);
                 first += n;
         }
 }

@@ -30,8 +30,8 @@ int params_new(const struct config *c, struct params **ret, struct error *err);
 struct params *params_free(struct params *p);
 const struct param *params_find(const struct params *p, const char *name);
 
-/* Host values of one parameter of a fresh model, [items[index].size]: LeCun normal kernels and so on (spec 6), by Philox
- * STREAM_INIT from the seed and the parameter's number. */
+/* Host values of one parameter of a fresh model, [items[index].size]: LeCun normal kernels and so on (spec 6), by
+ * Philox STREAM_INIT from the seed and the parameter's number. */
 void params_init(const struct params *p, size_t index, const struct config *c, uint32_t seed, float *values);
 
 /* Host values by hash (spec 9), for golden cases: n values in [-1, 1) of a stream; one parameter's (c may be NULL where

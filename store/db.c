@@ -13,9 +13,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define APPLICATION_ID 0x4d4c4e44              /* "MLND" */
-#define CHECK_WHOLE_BYTES ((int64_t)256 << 20) /* larger files are checked at their head only: a start takes a second  \
-                                                */
+#define APPLICATION_ID 0x4d4c4e44 /* "MLND" */
+#define CHECK_WHOLE_BYTES                                                                                              \
+        ((int64_t)256 << 20) /* larger files are checked at their head only: a start takes a second                    \
+                              */
 
 static const struct {
         const char *sql;

@@ -20,8 +20,8 @@ static int parse(int argc, char **argv, struct options *o)
         const struct {
                 const char *name;
                 int64_t *value;
-        } table[] = {{"--embd", &o->embd},   {"--layers", &o->layers},  {"--encoder-layers", &o->encoder_layers},
-                     {"--batch", &o->batch}, {"--steps", &o->steps},    {"--warmup", &o->warmup},
+        } table[] = {{"--embd", &o->embd},      {"--layers", &o->layers}, {"--encoder-layers", &o->encoder_layers},
+                     {"--batch", &o->batch},    {"--steps", &o->steps},   {"--warmup", &o->warmup},
                      {"--threads", &o->threads}};
 
         for (int i = 0; i < argc; i += 2) {
@@ -161,7 +161,8 @@ int bench(int argc, char **argv)
         c.batch_size_train = o.batch;
         c.threads = o.threads;
         if (config_check(&c, &errs) < 0 || !o.steps || o.steps > STEPS_MAX || !o.batch) {
-                (void)fprintf(stderr, "mulun-worker --bench: %s\n", errs.n ? errs.items[0].text : "steps in 1..1000, batch from 1");
+                (void)fprintf(stderr, "mulun-worker --bench: %s\n",
+                              errs.n ? errs.items[0].text : "steps in 1..1000, batch from 1");
                 return 2;
         }
         r = make_images(folder, MAX(2 * o.batch, 16), &err);

@@ -9,16 +9,16 @@
 #include <stdio.h>
 
 static json_t *result_json(const struct task *t, const struct evaluation *e, const struct evaluation_result *r,
-                             int64_t step, double seconds)
+                           int64_t step, double seconds)
 {
         const struct assignment *a = t->assignment;
-        json_t *json = json_pack(
-                "{s:o, s:o, s:{s:o, s:o, s:o}, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:f}", "bpd",
-                json_from_real(r->mean.bpd), "standard_error", json_from_real(r->standard_error), "parts", "recon",
-                json_from_real(r->mean.recon), "latent", json_from_real(r->mean.latent), "diff",
-                json_from_real(r->mean.diff), "method", bound_method_names[e->method], "dataset", a->dataset_name,
-                "dataset_digest", a->dataset_digest, "split", split_names[e->split], "images", (json_int_t)r->n_images,
-                "weights", weights_names[e->weights], "step", (json_int_t)step, "seconds", seconds);
+        json_t *json = json_pack("{s:o, s:o, s:{s:o, s:o, s:o}, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:f}", "bpd",
+                                 json_from_real(r->mean.bpd), "standard_error", json_from_real(r->standard_error),
+                                 "parts", "recon", json_from_real(r->mean.recon), "latent",
+                                 json_from_real(r->mean.latent), "diff", json_from_real(r->mean.diff), "method",
+                                 bound_method_names[e->method], "dataset", a->dataset_name, "dataset_digest",
+                                 a->dataset_digest, "split", split_names[e->split], "images", (json_int_t)r->n_images,
+                                 "weights", weights_names[e->weights], "step", (json_int_t)step, "seconds", seconds);
 
         if (json && e->method == BOUND_DENSE)
                 (void)json_object_set_new(json, "n_timesteps", json_integer(e->n_timesteps));
@@ -35,7 +35,8 @@ static int write_table(struct task *t, const struct evaluation_result *result, s
         for (int64_t i = 0; i < result->n_images && r >= 0; i++) {
                 const struct bound_parts *x = &result->images[i];
 
-                r = buf_printf(&b, err, "%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)i, x->bpd, x->recon, x->latent, x->diff);
+                r = buf_printf(&b, err, "%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)i, x->bpd, x->recon, x->latent,
+                               x->diff);
         }
         task_path(t, name, path, sizeof path);
         if (r >= 0)
@@ -64,7 +65,8 @@ int task_evaluate(struct task *t, struct error *err)
         if (r >= 0)
                 r = evaluator_bind(v, err);
         if (r >= 0)
-                r = evaluator_run(v, t->dataset, &e, task_between, &(struct task_progress){t, clock_monotonic_us()}, &result, err);
+                r = evaluator_run(v, t->dataset, &e, task_between, &(struct task_progress){t, clock_monotonic_us()},
+                                  &result, err);
         if (r == -ECANCELED)
                 return reporter_stopped(t->reporter, t->step, err);
         if (r >= 0 && !isfinite(result.mean.bpd))
@@ -78,7 +80,8 @@ int task_evaluate(struct task *t, struct error *err)
 
                 log_info("%.4f bits per dimension on %lld images (standard error %.4f)", result.mean.bpd,
                          (long long)result.n_images, result.standard_error);
-                r = json ? reporter_done(t->reporter, json, err) : error_set(err, -ENOMEM, NULL, "no memory for the result");
+                r = json ? reporter_done(t->reporter, json, err)
+                         : error_set(err, -ENOMEM, NULL, "no memory for the result");
         }
         free(result.images);
         return r;

@@ -17,7 +17,8 @@ static const char usage[] =
         "       mulun-worker --describe DIR  print what data set a folder holds, as JSON\n"
         "       mulun-worker --estimate KIND print the memory that a configuration on standard input needs, as JSON\n"
         "                                    (KIND: train, evaluate, sample)\n"
-        "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads N]\n"
+        "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads "
+        "N]\n"
         "                                    time training steps, print one line of JSON\n"
         "       mulun-worker --help | --version\n";
 
@@ -99,7 +100,9 @@ static int run_task(struct task *t, struct error *err)
                 return r;
         log_info("attempt %lld at job %lld: %s, %lld parameters, %d threads", (long long)a->attempt, (long long)a->job,
                  job_kind_names[a->kind], (long long)t->rt->layout->n_parameters, runtime_threads(&t->config));
-        return a->kind == JOB_TRAIN ? task_train(t, err) : a->kind == JOB_EVALUATE ? task_evaluate(t, err) : task_sample(t, err);
+        return a->kind == JOB_TRAIN      ? task_train(t, err)
+               : a->kind == JOB_EVALUATE ? task_evaluate(t, err)
+                                         : task_sample(t, err);
 }
 
 static enum error_class class_of(int code)

@@ -227,7 +227,8 @@ static int sample_grid(struct training *x, struct error *err)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
         task_path(t, name, path, sizeof path);
-        r = grid_write_png(path, images, what.n_images, (int64_t)ceil(sqrt((double)what.n_images)), digest, &bytes, err);
+        r = grid_write_png(path, images, what.n_images, (int64_t)ceil(sqrt((double)what.n_images)), digest, &bytes,
+                           err);
         return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
 }
 

@@ -19,8 +19,10 @@ int V(fourier_forward)(const struct fourier_forward_args *a)
 #pragma GCC unroll 3
                 for (int c = 0; c < 3; c++) {
                         y[15 * i + c] = z[3 * i + c];
-                        fast_sincosf(fraction(z[3 * i + c], low ? low[3 * i + c] : 0, 64), &y[15 * i + 3 + 2 * c], &y[15 * i + 9 + 2 * c]);
-                        fast_sincosf(fraction(z[3 * i + c], low ? low[3 * i + c] : 0, 128), &y[15 * i + 4 + 2 * c], &y[15 * i + 10 + 2 * c]);
+                        fast_sincosf(fraction(z[3 * i + c], low ? low[3 * i + c] : 0, 64), &y[15 * i + 3 + 2 * c],
+                                     &y[15 * i + 9 + 2 * c]);
+                        fast_sincosf(fraction(z[3 * i + c], low ? low[3 * i + c] : 0, 128), &y[15 * i + 4 + 2 * c],
+                                     &y[15 * i + 10 + 2 * c]);
                 }
         return 0;
 }

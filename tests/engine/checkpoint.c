@@ -173,7 +173,8 @@ static void round_trip_is_bit_identical(void **state _unused_)
                 int64_t bytes, on_disk_bytes, step = 0;
 
                 memory_init(&a, &io, models[i], true);
-                assert_int_equal(checkpoint_write(path, models[i], &config, INT64_MAX, NULL, &io, digest, &bytes, NULL), 0);
+                assert_int_equal(checkpoint_write(path, models[i], &config, INT64_MAX, NULL, &io, digest, &bytes, NULL),
+                                 0);
                 assert_in_range(a.max_piece, 1, 1 << 20);
                 assert_int_equal(file_digest(path, on_disk, &on_disk_bytes, NULL), 0);
                 assert_string_equal(digest, on_disk);

@@ -170,8 +170,16 @@ static int run_layer(struct golden *g, const char *op)
         }
         if (arena_new(g->k->memory_new(g->device, 1 << 28), 1 << 28, &arena, &err) < 0)
                 return 1;
-        l.pass = (struct pass){.k = g->k, .device = g->device, .stream = g->stream, .arena = arena, .layout = params,
-                               .config = &g->config, .params = values, .grads = grads, .m = l.x_shape[0], .keep = true};
+        l.pass = (struct pass){.k = g->k,
+                               .device = g->device,
+                               .stream = g->stream,
+                               .arena = arena,
+                               .layout = params,
+                               .config = &g->config,
+                               .params = values,
+                               .grads = grads,
+                               .m = l.x_shape[0],
+                               .keep = true};
         if (plans_new(&l.pass.plans, &err) < 0)
                 return 1;
         layer_run(&l, op, n_y);
@@ -767,7 +775,8 @@ static void sampling_pass(struct model *model, void *user)
                 if (i == 0)
                         RUN(p, copy_2d, .rows = 1, .columns = n, .x = c->z, .y = c->z_first, .scale = 1);
                 if (i == c->n_steps - 1)
-                        RUN(p, decode, .m = c->m, .d = DIMENSIONS, .g = s->d, .z = c->z, .gamma_0 = to.gamma, .x = c->x);
+                        RUN(p, decode, .m = c->m, .d = DIMENSIONS, .g = s->d, .z = c->z, .gamma_0 = to.gamma,
+                            .x = c->x);
                 schedule_release(p, &from);
                 schedule_release(p, &to);
         }
@@ -780,8 +789,13 @@ static int run_sampling(struct golden *g)
         _cleanup_(freep) const float **eps = calloc((size_t)T, sizeof *eps);
         _cleanup_(freep) float *times = golden_zeros((T + 1) * m), *floats = golden_zeros(n);
         _cleanup_(freep) uint8_t *bytes = malloc((size_t)n);
-        struct sampling c = {.g = g, .n_steps = T, .m = m, .eps = eps, .z = upload_normal(g, "noise/z_1", n),
-                             .net = golden_device(g, n), .z_first = golden_device(g, n),
+        struct sampling c = {.g = g,
+                             .n_steps = T,
+                             .m = m,
+                             .eps = eps,
+                             .z = upload_normal(g, "noise/z_1", n),
+                             .net = golden_device(g, n),
+                             .z_first = golden_device(g, n),
                              .x = golden_upload(g, NULL, (size_t)n)};
         struct network net;
         char name[64];
@@ -815,9 +829,14 @@ static int run(struct golden *g)
         static const struct {
                 const char *op;
                 int (*run)(struct golden *g);
-        } table[] = {{"embeddings", run_embeddings}, {"score_network", run_score_network}, {"encoder", run_encoder},
-                     {"schedule", run_schedule},     {"loss", run_loss},                   {"training", run_training},
-                     {"dense_bound", run_dense_bound}, {"sampling", run_sampling}};
+        } table[] = {{"embeddings", run_embeddings},
+                     {"score_network", run_score_network},
+                     {"encoder", run_encoder},
+                     {"schedule", run_schedule},
+                     {"loss", run_loss},
+                     {"training", run_training},
+                     {"dense_bound", run_dense_bound},
+                     {"sampling", run_sampling}};
         static const char *const layers[] = {"conv3x3", "group_norm_swish", "dense_swish", "attention", "resnet_block"};
         const char *op = json_string_value(json_object_get(g->json, "op"));
 

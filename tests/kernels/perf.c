@@ -224,13 +224,15 @@ static void perf_dimensions(struct perf *p)
         for (int i = 0; i < N; i++)
                 gamma[0][i] = -13.3f;
         TIME(p, time_embedding_forward, "128 wide", 0, 0, BATCH, 128, eps, NULL, -13.3f, 0.05f, wide, 178);
-        TIME(p, time_embedding_forward, "a time a value, 128 wide", 0, 0, N / 16, 128, eps, NULL, -13.3f, 0.05f, wide, 60);
+        TIME(p, time_embedding_forward, "a time a value, 128 wide", 0, 0, N / 16, 128, eps, NULL, -13.3f, 0.05f, wide,
+             60);
         TIME(p, fourier_forward, "", 0, 72.0 * BATCH * PIXELS, BATCH * PIXELS, z, NULL, wide);
         TIME(p, fourier_backward, "", 0, 84.0 * BATCH * PIXELS, BATCH * PIXELS, z, NULL, wide, d_net, false);
         TIME(p, encode_image, "", 0, 5.0 * N, N, x, f);
         TIME(p, row_mean_forward, "", 0, 4.0 * N, BATCH, D, z, NULL, terms, NULL);
         TIME(p, row_mean_backward, "", 0, 8.0 * N, BATCH, D, terms, d_net);
-        TIME(p, poly_forward, "", 0, 0, BATCH, D, f, eps, z, NULL, NULL, NULL, net, -13.3f, 5, gamma[2], NULL, gamma[3]);
+        TIME(p, poly_forward, "", 0, 0, BATCH, D, f, eps, z, NULL, NULL, NULL, net, -13.3f, 5, gamma[2], NULL,
+             gamma[3]);
         TIME(p, poly_backward, "", 0, 0, BATCH, D, f, eps, z, net, -13.3f, 5, gamma[2], gamma[3], d_gamma[0],
              d_gamma[1], d_gamma[2], false);
         TIME(p, dual_squash_forward, "", 0, 0, N, f, eps, d_gamma[0], d_gamma[1]);
