@@ -588,7 +588,7 @@ def test_at_rest_it_sleeps(service):
     assert switches() == before
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MULUND_SOAK_SEEDS", "3"))))
 def test_killed_at_any_moment_nothing_is_lost(service, seed):
     import random
     random.seed(seed)
