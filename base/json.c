@@ -269,7 +269,7 @@ char *json_to_text(const json_t *v)
 {
         struct buf b = BUF_INIT(SIZE_MAX / 4);
 
-        if (write_value(v, &b) < 0) {
+        if (!v || write_value(v, &b) < 0) {
                 buf_done(&b);
                 return NULL;
         }

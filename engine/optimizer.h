@@ -17,5 +17,6 @@ double optimizer_learning_rate(const struct config *c, int64_t step);
 /* What a step of training with that many updates before it needs in device memory. */
 struct step_state optimizer_step_state(const struct config *c, uint32_t seed, int64_t step);
 
-/* One update of everything from b->grads; b->state must hold the step's state. */
+/* One update of everything from b->grads and, where the pass kept some as factors, those; b->state must hold the step's
+ * state. */
 void optimizer_step(struct pass *p, const struct optimizer_buffers *b);

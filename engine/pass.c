@@ -219,6 +219,39 @@ void linear_forward(struct pass *p, const struct linear *l, const float *x, floa
         arena_release(p->arena, workspace);
 }
 
+static const float *keep_factor(struct pass *p, const float *x, int64_t n)
+{
+        float *y = p->factored->memory + p->factored->used;
+
+        RUN(p, copy_2d, .rows = 1, .columns = n, .x = x, .y = y, .scale = 1);
+        p->factored->used += (n + 15) / 16 * 16;
+        return y;
+}
+
+static void add_factored(struct pass *p, const struct param *q, int64_t rows, int64_t k, int64_t n, const float *x,
+                         const float *dy)
+{
+        struct factored_gradients *f = p->factored;
+
+        assert(f->n < FACTORED_MAX);
+        f->param[f->n] = q;
+        f->gradient[f->n++] = (struct outer_gradient){rows, k, n, x, dy};
+}
+
+/* The gradient of a bias is the product with a column of ones. */
+static void keep_factors(struct pass *p, const struct linear *l, const float *x, const float *dy)
+{
+        struct factored_gradients *f = p->factored;
+        const float *kept_dy = keep_factor(p, dy, l->rows * l->out);
+        float *ones;
+
+        add_factored(p, l->factored, l->rows, l->in, l->out, keep_factor(p, x, l->rows * l->in), kept_dy);
+        ones = f->memory + f->used;
+        f->used += (l->rows + 15) / 16 * 16;
+        RUN(p, fill, .n = l->rows, .value = 1, .y = ones);
+        add_factored(p, l->factored_bias, l->rows, 1, l->out, ones, kept_dy);
+}
+
 void linear_backward(struct pass *p, const struct linear *l, const float *x, const float *dy, float *dx,
                      bool accumulate)
 {
@@ -228,7 +261,9 @@ void linear_backward(struct pass *p, const struct linear *l, const float *x, con
         if (!plan)
                 return;
         workspace = arena_alloc(p->arena, plan->workspace);
-        if (l->dw)
+        if (l->factored && p->factored)
+                keep_factors(p, l, x, dy);
+        else if (l->dw)
                 RUN(p, dense_backward_weights, .dense = plan->op, .x = x, .dy = dy, .dw = l->dw, .db = l->db,
                     .accumulate = l->accumulate_weights, .workspace = workspace);
         if (dx)

@@ -7,6 +7,18 @@
 
 struct plans;
 
+/* Gradients that are kept as factors (kernels.h, outer_gradient) instead of being written: those of the layers that say
+ * so, the schedule's, whose 38 million values a step would write and read once more. Memory is the caller's, for copies
+ * of the factors. */
+#define FACTORED_MAX 16
+struct factored_gradients {
+        size_t n;
+        const struct param *param[FACTORED_MAX];
+        struct outer_gradient gradient[FACTORED_MAX];
+        float *memory; /* device */
+        int64_t used;  /* values */
+};
+
 struct pass {
         const struct kernels *k; /* or the dry table of the same back end */
         struct device *device;
@@ -19,6 +31,8 @@ struct pass {
         float *grads;        /* device, the same layout; NULL: gradients of inputs only */
         int64_t m;           /* images in the batch */
         bool keep;           /* a backward pass follows: activations are kept for it */
+
+        struct factored_gradients *factored; /* or NULL: all gradients go to grads */
 
         /* dropout, off where state is NULL */
         const struct step_state *state;
@@ -56,6 +70,7 @@ struct linear {
         const float *w, *b; /* b or NULL */
         float *dw, *db;     /* or NULL: not wanted */
         bool accumulate_weights;
+        const struct param *factored, *factored_bias; /* the layer's gradients may be kept as factors; or NULL */
 };
 struct linear linear_of(const struct pass *p, int64_t rows, const struct param *w, const struct param *b);
 void linear_forward(struct pass *p, const struct linear *l, const float *x, float *y, bool accumulate);

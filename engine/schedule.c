@@ -79,6 +79,16 @@ static void poly_begin(struct pass *p, struct schedule *s, const float *e)
         }
 }
 
+/* These layers hold most of the model's parameters and see few rows. */
+static struct linear factored_layer(const struct pass *p, const struct schedule *s, int i)
+{
+        struct linear l = linear_of(p, p->m, s->dense[i], s->dense_bias[i]);
+
+        l.factored = s->dense[i];
+        l.factored_bias = s->dense_bias[i];
+        return l;
+}
+
 static void poly_begin_backward(struct pass *p, struct schedule *s, float *de)
 {
         struct schedule_kept *k = &s->kept;
@@ -87,7 +97,7 @@ static void poly_begin_backward(struct pass *p, struct schedule *s, float *de)
         struct linear l[5];
 
         for (int i = 0; i < 5; i++)
-                l[i] = linear_of(p, p->m, s->dense[i], s->dense_bias[i]);
+                l[i] = factored_layer(p, s, i);
         for (int i = 0; i < 3; i++)
                 linear_backward(p, &l[2 + i], k->s_2, k->d_coefficient[i], ds, i > 0);
         RUN(p, swish_backward, .n = n, .x = k->h_2, .dy = ds, .dx = ds);

@@ -17,6 +17,7 @@ struct trainer {
         float *t, *s, *eps_0, *eps, *latent;
         struct bound_results ret;
         struct optimizer_buffers optimizer;
+        struct factored_gradients factored;
         /* host */
         uint8_t *images;
         float *terms, *kl, *vars;
@@ -32,6 +33,8 @@ static void bound_once(struct model *model, void *user)
         struct trainer *t = user;
         struct batch batch = {.x = t->x, .t = t->t, .s = t->s, .eps_0 = t->eps_0, .eps = t->eps, .latent = t->latent};
 
+        t->factored.n = 0;
+        t->factored.used = 0;
         model_bound(model, &batch, grad_scale(t), &t->ret);
 }
 
@@ -72,7 +75,8 @@ int trainer_bind(struct trainer *t, struct error *err)
             !(t->ret.terms = runtime_memory(rt, 3 * m * f, err)) || !(t->ret.kl = runtime_memory(rt, m * f, err)) ||
             !(t->ret.vars = runtime_memory(rt, 2 * m * f, err)) ||
             !(t->optimizer.state = runtime_memory(rt, sizeof *t->optimizer.state, err)) ||
-            !(t->optimizer.squared_norm = runtime_memory(rt, sizeof(double), err)))
+            !(t->optimizer.squared_norm = runtime_memory(rt, sizeof(double), err)) ||
+            !(t->factored.memory = runtime_memory(rt, FACTORED_MAX * m * (DIMENSIONS + 16) * f, err)))
                 return -ENOMEM;
         t->optimizer.params = rt->section[SECTION_PARAMS];
         t->optimizer.ema = rt->section[SECTION_EMA];
@@ -81,6 +85,7 @@ int trainer_bind(struct trainer *t, struct error *err)
         t->optimizer.grads = rt->grads;
         t->model->pass.params = t->optimizer.params;
         t->model->pass.state = t->optimizer.state;
+        t->model->pass.factored = &t->factored;
         return 0;
 }
 
@@ -98,7 +103,7 @@ struct trainer *trainer_free(struct trainer *t)
                                 t->ret.kl,
                                 t->ret.vars,
                                 t->optimizer.state,
-                                t->optimizer.squared_norm};
+                                t->optimizer.squared_norm, t->factored.memory};
         for (size_t i = 0; i < ARRAY_LEN(device); i++)
                 t->rt->k->memory_free(t->rt->device, device[i]);
         (void)runtime_model_free(t->model);

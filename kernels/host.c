@@ -48,22 +48,31 @@ struct device *host_device_close(struct device *d)
 
 void *host_memory_new(struct device *d, size_t bytes)
 {
-        size_t rounded = host_align(MAX(bytes, (size_t)1));
-        void *p;
+        size_t rounded = host_align(MAX(bytes, (size_t)1)), whole;
+        char *start, *p;
 
         (void)d;
-        if (rounded < bytes)
+        /* calloc leaves large blocks to the kernel, which gives zeroed pages when they are first touched: what a task
+         * never touches is never taken. The block's start stands before what is handed out. */
+        if (rounded < bytes || !size_mul_add(1, rounded, 2 * KERNELS_ALIGN, &whole))
                 return NULL;
-        p = aligned_alloc(KERNELS_ALIGN, rounded);
-        if (p)
-                memset(p, 0, rounded);
+        start = calloc(1, whole);
+        if (!start)
+                return NULL;
+        p = (char *)host_align((size_t)start + sizeof start);
+        memcpy(p - sizeof start, &start, sizeof start);
         return p;
 }
 
 void host_memory_free(struct device *d, void *p)
 {
+        char *start;
+
         (void)d;
-        free(p);
+        if (!p)
+                return;
+        memcpy(&start, (char *)p - sizeof start, sizeof start);
+        free(start);
 }
 
 int host_stream_new(struct device *d, struct stream **ret, struct error *err)

@@ -405,16 +405,25 @@ struct decode_args {
 
 /* ---- optimizer. Spec 6: AdamW and EMA in one pass. Called once for what is decayed and once for what is not. */
 
+/* The gradient x^T dy [k, n] of a dense kernel by its factors, x [rows, k] and dy [rows, n]: with a few rows it is
+ * cheaper to multiply them where the gradient is used than to write it and read it again. */
+struct outer_gradient {
+        int64_t rows, k, n;
+        const float *x, *dy;
+};
+
 struct squared_norm_args {
         int64_t n;
-        const float *x;
+        const float *x; /* or NULL: outer's, n = outer.k outer.n */
+        struct outer_gradient outer;
         double *ret; /* [1], device memory: sum of squares, += when accumulate */
         bool accumulate;
 };
 struct adamw_args {
         int64_t n;
         float *w, *m, *v, *ema;
-        const float *g;
+        const float *g; /* or NULL: outer's, n = outer.k outer.n */
+        struct outer_gradient outer;
         double b1, b2, ema_rate; /* double: 1 - rate must keep its digits */
         float eps, weight_decay;
         float clip_norm;            /* 0: off */

@@ -1,5 +1,6 @@
 /* AdamW with an average of the weights: five arrays, one pass. Spec 6. */
 #include "kernels/cpu/vector.h"
+#include "kernels/reference/reference.h"
 
 #include <math.h>
 
@@ -11,6 +12,8 @@ int V(squared_norm)(const struct squared_norm_args *a)
         const float *x = a->x;
         int64_t n = a->n;
 
+        if (!x)
+                return reference_squared_norm(a);
 #pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
         for (int64_t p = 0; p < N_SLICES; p++) {
                 int64_t first = n * p / N_SLICES, end = n * (p + 1) / N_SLICES;
@@ -27,27 +30,82 @@ int V(squared_norm)(const struct squared_norm_args *a)
         return 0;
 }
 
-int V(adamw)(const struct adamw_args *a)
+struct update {
+        float clip, b1, b2, rest1, rest2, rest_ema, eps, rate, decay, m_correction, v_correction;
+};
+
+static struct update update_of(const struct adamw_args *a)
 {
         double norm = a->clip_norm > 0 ? sqrt(*a->squared_norm) : 0;
-        float clip = norm > 0 && norm >= a->clip_norm ? (float)(a->clip_norm / norm) : 1;
-        float b1 = (float)a->b1, b2 = (float)a->b2, eps = a->eps, rate = a->state->learning_rate;
-        float rest1 = (float)(1 - a->b1), rest2 = (float)(1 - a->b2), rest_ema = (float)(1 - a->ema_rate);
-        float m_correction = a->state->m_correction, v_correction = a->state->v_correction;
-        float decay = rate * a->weight_decay;
+
+        return (struct update){
+                .clip = norm > 0 && norm >= a->clip_norm ? (float)(a->clip_norm / norm) : 1,
+                .b1 = (float)a->b1,
+                .b2 = (float)a->b2,
+                .rest1 = (float)(1 - a->b1),
+                .rest2 = (float)(1 - a->b2),
+                .rest_ema = (float)(1 - a->ema_rate),
+                .eps = a->eps,
+                .rate = a->state->learning_rate,
+                .decay = a->state->learning_rate * a->weight_decay,
+                .m_correction = a->state->m_correction,
+                .v_correction = a->state->v_correction,
+        };
+}
+
+/* Value i of the arrays, with its gradient. */
+#define UPDATE_ONE(u, i, gradient)                                                                                     \
+        do {                                                                                                           \
+                float g_ = (gradient) * (u).clip;                                                                      \
+                float m_ = (u).b1 * m[i] + (u).rest1 * g_, v_ = (u).b2 * v[i] + (u).rest2 * (g_ * g_);                 \
+                float step_ = m_ * (u).m_correction / (__builtin_sqrtf(v_ * (u).v_correction) + (u).eps);              \
+                float w_ = w[i] - ((u).rate * step_ + (u).decay * w[i]);                                               \
+                                                                                                                       \
+                m[i] = m_;                                                                                             \
+                v[i] = v_;                                                                                             \
+                ema[i] += (u).rest_ema * (w_ - ema[i]);                                                                \
+                w[i] = w_;                                                                                             \
+        } while (0)
+
+#define STRIP 512 /* columns whose gradient is made at a time, from factors that stay in the first cache */
+
+/* Columns first .. first + width of row i of the kernel. */
+_inline_ void update_strip(const struct adamw_args *a, const struct update *u, int64_t i, int64_t first, int64_t width)
+{
+        const struct outer_gradient *o = &a->outer;
+        int64_t at = i * o->n + first;
+        float *restrict w = a->w + at, *restrict m = a->m + at, *restrict v = a->v + at, *restrict ema = a->ema + at;
+        float g[STRIP] = {0};
+
+        for (int64_t row = 0; row < o->rows; row++) {
+                const float *restrict dy = o->dy + row * o->n + first;
+                float x = o->x[row * o->k + i];
+
+#pragma omp simd
+                for (int64_t j = 0; j < width; j++)
+                        g[j] += x * dy[j];
+        }
+#pragma omp simd
+        for (int64_t j = 0; j < width; j++)
+                UPDATE_ONE(*u, j, g[j]);
+}
+
+int V(adamw)(const struct adamw_args *a)
+{
+        const struct outer_gradient *o = &a->outer;
+        struct update u = update_of(a);
         float *restrict w = a->w, *restrict m = a->m, *restrict v = a->v, *restrict ema = a->ema;
         const float *restrict g = a->g;
 
+        if (g) {
 #pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++) {
-                float gi = g[i] * clip, mi = b1 * m[i] + rest1 * gi, vi = b2 * v[i] + rest2 * (gi * gi);
-                float u = mi * m_correction / (__builtin_sqrtf(vi * v_correction) + eps);
-                float wi = w[i] - (rate * u + decay * w[i]);
-
-                m[i] = mi;
-                v[i] = vi;
-                ema[i] += rest_ema * (wi - ema[i]);
-                w[i] = wi;
+                for (int64_t i = 0; i < a->n; i++)
+                        UPDATE_ONE(u, i, g[i]);
+                return 0;
         }
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < o->k; i++)
+                for (int64_t first = 0; first < o->n; first += STRIP)
+                        update_strip(a, &u, i, first, MIN(o->n - first, (int64_t)STRIP));
         return 0;
 }

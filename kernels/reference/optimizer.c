@@ -3,12 +3,40 @@
 
 #include <math.h>
 
-int reference_squared_norm(const struct squared_norm_args *a)
+static double outer_value(const struct outer_gradient *o, int64_t i)
 {
         double sum = 0;
 
-        for (int64_t i = 0; i < a->n; i++)
-                sum += (double)a->x[i] * a->x[i];
+        for (int64_t row = 0; row < o->rows; row++)
+                sum += (double)o->x[row * o->k + i / o->n] * o->dy[row * o->n + i % o->n];
+        return sum;
+}
+
+static double dot(const float *a, const float *b, int64_t n)
+{
+        double sum = 0;
+
+        for (int64_t i = 0; i < n; i++)
+                sum += (double)a[i] * b[i];
+        return sum;
+}
+
+/* |x^T dy|^2 = sum over pairs of rows of (x_a . x_b) (dy_a . dy_b) */
+static double outer_squared_norm(const struct outer_gradient *o)
+{
+        double sum = 0;
+
+        for (int64_t a = 0; a < o->rows; a++)
+                for (int64_t b = 0; b < o->rows; b++)
+                        sum += dot(o->x + a * o->k, o->x + b * o->k, o->k) *
+                               dot(o->dy + a * o->n, o->dy + b * o->n, o->n);
+        return sum;
+}
+
+int reference_squared_norm(const struct squared_norm_args *a)
+{
+        double sum = a->x ? dot(a->x, a->x, a->n) : outer_squared_norm(&a->outer);
+
         *a->ret = a->accumulate ? *a->ret + sum : sum;
         return 0;
 }
@@ -19,7 +47,7 @@ int reference_adamw(const struct adamw_args *a)
         double clip = norm > 0 && norm >= a->clip_norm ? a->clip_norm / norm : 1;
 
         for (int64_t i = 0; i < a->n; i++) {
-                double g = a->g[i] * clip;
+                double g = (a->g ? a->g[i] : outer_value(&a->outer, i)) * clip;
                 double m = a->b1 * a->m[i] + (1 - a->b1) * g, v = a->b2 * a->v[i] + (1 - a->b2) * g * g;
                 double u = m * a->state->m_correction / (sqrt(v * a->state->v_correction) + a->eps);
                 double w = a->w[i] - a->state->learning_rate * (u + a->weight_decay * a->w[i]);

@@ -332,6 +332,40 @@ static void bound_of_velocity(void **state)
         tear_down(&x);
 }
 
+/* The schedule's gradients kept as factors are the gradients. */
+static void factors_multiply_to_the_gradient(void **state)
+{
+        struct config c = small(VDM_MULAN_VELOCITY, GAMMA_POLY_FIXEDEND);
+        struct factored_gradients f = {0};
+        struct fixture x;
+
+        (void)state;
+        set_up(&x, &c);
+        bound_pass(x.model, &x);
+        x.k->copy_out(x.stream, x.grads_host, x.grads, (size_t)x.layout->n_values * sizeof(float));
+        f.memory = device_memory(&x, FACTORED_MAX * M * (DIMENSIONS + 16) * sizeof(float));
+        x.model->pass.factored = &f;
+        bound_pass(x.model, &x);
+        assert_int_equal(x.k->stream_sync(x.stream, NULL), 0);
+        assert_int_equal(f.n, 10); /* five layers, each with its bias */
+        for (size_t i = 0; i < f.n; i++) {
+                const struct outer_gradient *o = &f.gradient[i];
+                double error = 0, norm = 0;
+
+                assert_int_equal(o->k * o->n, f.param[i]->size);
+                for (int64_t j = 0; j < f.param[i]->size; j += 7) {
+                        double g = 0, truth = (double)x.grads_host[f.param[i]->offset + j];
+
+                        for (int64_t row = 0; row < o->rows; row++)
+                                g += (double)o->x[row * o->k + j / o->n] * (double)o->dy[row * o->n + j % o->n];
+                        error += (g - truth) * (g - truth);
+                        norm += truth * truth;
+                }
+                assert_true(norm > 0 && error <= 1e-10 * norm);
+        }
+        tear_down(&x);
+}
+
 static void bound_of_epsilon_with_a_monotone_schedule(void **state)
 {
         static const char *const names[] = {"gamma/l1/kernel",
@@ -379,6 +413,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(bound_of_velocity),
+                cmocka_unit_test(factors_multiply_to_the_gradient),
                 cmocka_unit_test(bound_of_epsilon_with_a_monotone_schedule),
                 cmocka_unit_test(bound_of_the_baseline),
         };

@@ -162,6 +162,36 @@ static void another_seed_is_another_run(void **state)
         assert_string_not_equal(digests[0], digests[1]);
 }
 
+/* The polynomials' gradients reach the optimizer as factors: their weights, biases and moments move, and the padding
+ * and everything else of the step is as with written ones (gradient.c compares the values). */
+static void the_schedule_learns(void **state)
+{
+        struct config c = tiny(VDM_MULAN_VELOCITY);
+        static const char *const names[] = {"gamma/dense_1/kernel",         "gamma/dense_2/kernel",
+                                            "gamma/dense_out_a/kernel",     "gamma/dense_out_c/bias",
+                                            "encoder_model/conv_in/kernel", "score_model/conv_out/bias"};
+        float before[ARRAY_LEN(names)];
+        struct run x;
+
+        (void)state;
+        c.gamma_type = GAMMA_POLY_FIXEDEND;
+        c.batch_size_train = 2;
+        c.num_steps_lr_warmup = 0;
+        run_open(&x, &c, 2);
+        steps(&x, 1); /* what starts at zero gives no gradient to what stands before it */
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+                before[i] = x.rt->section[SECTION_PARAMS][params_find(x.rt->layout, names[i])->offset + 1];
+        steps(&x, 2);
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+                int64_t at = params_find(x.rt->layout, names[i])->offset + 1;
+                float now = x.rt->section[SECTION_PARAMS][at];
+
+                assert_true(isfinite(now) && now != before[i] && fabsf(now - before[i]) < 0.01f);
+                assert_true(x.rt->section[SECTION_V][at] > 0);
+        }
+        run_close(&x);
+}
+
 static void training_lowers_the_bound(void **state)
 {
         struct config c = tiny(VDM_VDM);
@@ -353,6 +383,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(resume_is_bit_identical),
                 cmocka_unit_test(another_seed_is_another_run),
+                cmocka_unit_test(the_schedule_learns),
                 cmocka_unit_test(training_lowers_the_bound),
                 cmocka_unit_test(an_evaluation_does_not_depend_on_the_batch),
                 cmocka_unit_test(an_evaluation_stops_when_asked),

@@ -853,8 +853,37 @@ void check_squared_norm(struct test *t)
         }
 }
 
+/* A gradient by its factors. */
+static void check_adamw_outer(struct test *t, int64_t rows, int64_t k, int64_t n)
+{
+        size_t size = (size_t)(k * n);
+        struct tensor *w, *m, *v, *ema, *x, *dy, *norm, *state;
+
+        test_case(t, "outer product, %d rows, %d x %d", (int)rows, (int)k, (int)n);
+        state = test_state(t);
+        w = test_inout(t, "w", size, 16);
+        m = test_inout(t, "m", size, 16);
+        v = test_inout(t, "v", size, 16);
+        for (size_t j = 0; j < size; j++)
+                tensor_values(v)[j] = 1 + tensor_values(v)[j] * tensor_values(v)[j];
+        test_upload(t, v);
+        ema = test_inout(t, "ema", size, 16);
+        x = test_input(t, "x", (size_t)(rows * k), 1, 0);
+        dy = test_input(t, "dy", (size_t)(rows * n), 1, 0);
+        norm = test_output_doubles(t, "norm", 1, 1e-6);
+        RUN(t, squared_norm, .n = k * n, .outer = {rows, k, n, AT(x), AT(dy)}, .ret = AT(norm));
+        RUN(t, adamw, .n = k * n, .w = AT(w), .m = AT(m), .v = AT(v), .ema = AT(ema),
+            .outer = {rows, k, n, AT(x), AT(dy)}, .b1 = 0.9, .b2 = 0.99, .eps = 1e-8f, .weight_decay = 0.01f,
+            .ema_rate = 0.999, .clip_norm = 0.5f, .squared_norm = AT(norm), .state = AT(state));
+        test_compare(t);
+        test_end(t);
+}
+
 void check_adamw(struct test *t)
 {
+        check_adamw_outer(t, 8, 50, 700);
+        check_adamw_outer(t, 3, 1, 513);
+        check_adamw_outer(t, 17, 33, 1);
         for (size_t i = 0; i < 3 * ARRAY_LEN(lengths); i++) {
                 size_t n = (size_t)lengths[i / 3];
                 int clip = (int)(i % 3); /* off, on and not reached, reached */

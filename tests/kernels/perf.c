@@ -269,9 +269,9 @@ static void perf_optimizer(struct perf *p)
         float *w = values(p, n), *m = values(p, n), *v = values(p, n), *ema = values(p, n), *g = values(p, n);
         double ret[1];
 
-        TIME(p, adamw, "40 M", 0, 36.0 * (double)n, n, w, m, v, ema, g, 0.9, 0.99, 0.9999, 1e-8f, 0.01f, 0, NULL,
+        TIME(p, adamw, "40 M", 0, 36.0 * (double)n, n, w, m, v, ema, g, {0}, 0.9, 0.99, 0.9999, 1e-8f, 0.01f, 0, NULL,
              &state);
-        TIME(p, squared_norm, "40 M", 0, 4.0 * (double)n, n, g, ret, false);
+        TIME(p, squared_norm, "40 M", 0, 4.0 * (double)n, n, g, {0}, ret, false);
         values_free(p);
 }
 
