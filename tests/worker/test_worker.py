@@ -1,0 +1,177 @@
+"""mulun-worker as a process, without a daemon: what it says of hostile input, and that its spool tells all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+WORKER = os.environ["MULUN_WORKER"]
+PHOTOS = os.path.join(ROOT, "data", "photos32")
+CONFIG = {"vdm_type": "vdm", "data": {"dataset": "photos32"},
+          "model": {"gamma_type": "fixed", "sm_n_embd": 32, "sm_n_layer": 1, "sm_pdrop": 0.1},
+          "training": {"num_steps_lr_warmup": 2, "num_steps_train": 6, "num_steps_eval": 1, "batch_size_train": 2,
+                       "batch_size_eval": 2, "steps_per_logging": 2, "steps_per_eval": 4, "steps_per_save": 2},
+          "evaluation": {"n_images": 50}, "sampling": {"n_images": 2, "n_steps": 2}, "machine": {"threads": 1}}
+
+
+def run(*args, text="", seconds=120):
+    data = text.encode() if isinstance(text, str) else text
+    return subprocess.run([WORKER, *args], input=data, capture_output=True, timeout=seconds, check=False)
+
+
+def assignment(folder, attempt, checkpoints=(), kind="train", **config):
+    c = json.loads(json.dumps(CONFIG))
+    for path, value in config.items():
+        group, key = path.split("__")
+        c[group][key] = value
+    return {"job": 1, "attempt": attempt, "kind": kind, "config": c,
+            "dataset": {"name": "photos32", "path": PHOTOS, "digest": "0" * 32},
+            "folder": str(folder), "socket": os.path.join(str(folder), "nobody.sock"), "checkpoints": list(checkpoints)}
+
+
+def events(folder, attempt):
+    with open(os.path.join(str(folder), f"attempt-{attempt}.events"), encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def checkpoints(folder, attempt):
+    """Newest first, as a daemon hands them on."""
+    return [{"path": os.path.join(str(folder), e["name"]), "xxh128": e["xxh128"], "step": e["step"]}
+            for e in reversed(events(folder, attempt)) if e["type"] == "artifact" and e["kind"] == "checkpoint"]
+
+
+def work(folder, *args, **kwargs):
+    return run(text=json.dumps(assignment(folder, *args, **kwargs)))
+
+
+def test_a_run_is_in_its_spool(tmp_path):
+    r = work(tmp_path, 1)
+    assert r.returncode == 0, r.stderr
+    seen = events(tmp_path, 1)
+    assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1))
+    assert seen[0]["type"] == "start" and seen[0]["steps"] == 6 and seen[0]["parameters"] > 0
+    assert seen[-1]["type"] == "done" and seen[-1]["result"]["step"] == 6 and seen[-1]["result"]["bpd"] > 0
+    assert [c["step"] for c in checkpoints(tmp_path, 1)] == [6, 4, 2]
+    steps = [s for e in seen if e["type"] == "scalars" and "train/bpd" in e["columns"] for s in e["step"]]
+    assert steps == [1, 3, 5]
+    assert [e["step"] for e in seen if e["type"] == "artifact" and e["kind"] == "image"] == [4, 6]
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "gone"])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_used(tmp_path, damage):
+    assert work(tmp_path, 1).returncode == 0
+    whole = checkpoints(tmp_path, 1)
+    newest = whole[1]["path"]  # of step 4
+    if damage == "torn":
+        os.truncate(newest, os.path.getsize(newest) // 2)
+    elif damage == "altered":
+        with open(newest, "r+b") as f:
+            f.seek(os.path.getsize(newest) - 100)
+            f.write(b"\x7f")
+    else:
+        os.unlink(newest)
+    r = work(tmp_path, 2, whole[1:])
+    assert r.returncode == 0, r.stderr
+    assert newest.encode() in r.stderr and b"refused" in r.stderr
+    assert events(tmp_path, 2)[0]["step"] == 2
+    assert checkpoints(tmp_path, 2)[0]["xxh128"] == whole[0]["xxh128"]  # bit for bit the undisturbed run
+
+
+def test_no_whole_checkpoint_is_an_error_not_a_new_start(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    newest = checkpoints(tmp_path, 1)[:1]
+    os.truncate(newest[0]["path"], 100)
+    r = work(tmp_path, 2, newest)
+    assert r.returncode == 1
+    last = events(tmp_path, 2)[-1]
+    assert last["type"] == "error" and last["class"] == "host" and "checkpoint" in last["detail"]
+
+
+def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    newest = checkpoints(tmp_path, 1)[:1]
+    r = work(tmp_path, 2, newest, kind="evaluate", training__batch_size_eval=5)
+    assert r.returncode == 0, r.stderr
+    result = events(tmp_path, 2)[-1]["result"]
+    assert result["step"] == 6 and result["images"] == 50 and result["standard_error"] > 0
+    assert abs(sum(result["parts"].values()) - result["bpd"]) < 1e-6
+    with open(os.path.join(str(tmp_path), "bpd-per-image.csv"), encoding="utf-8") as f:
+        rows = f.read().splitlines()
+    assert rows[0] == "image,bpd,recon,latent,diff" and len(rows) == 51
+    mean = sum(float(row.split(",")[1]) for row in rows[1:]) / 50
+    assert abs(mean - result["bpd"]) < 1e-5
+    r = work(tmp_path, 3, newest, kind="sample")
+    assert r.returncode == 0, r.stderr
+    with open(os.path.join(str(tmp_path), "samples-step-6.png"), "rb") as f:
+        assert f.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_sigterm_ends_in_a_checkpoint(tmp_path):
+    text = json.dumps(assignment(tmp_path, 1, training__num_steps_train=100000, training__steps_per_save=100000,
+                                 training__steps_per_eval=100000))
+    with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
+        p.stdin.write(text.encode())
+        p.stdin.close()
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not os.path.exists(os.path.join(str(tmp_path), "attempt-1.events")):
+            time.sleep(0.05)
+        time.sleep(2)
+        p.send_signal(signal.SIGTERM)
+        assert p.wait(60) == 0
+    last = events(tmp_path, 1)[-1]
+    assert last["type"] == "stopped" and checkpoints(tmp_path, 1)[0]["step"] == last["step"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "{\"job\": 1}", "\0", "{\"job\":" * 5000, "x" * (5 << 20), b"\xff\xfe{}"],
+                         ids=["empty", "cut", "array", "number", "incomplete", "nul", "deep", "long", "utf16"])
+def test_a_hostile_assignment_is_refused(text):
+    r = run(text=text)
+    assert r.returncode == 2 and r.stderr and not r.stdout
+
+
+def test_an_assignment_whose_configuration_is_wrong(tmp_path):
+    r = run(text=json.dumps(assignment(tmp_path, 1, model__sm_n_embd=33)))
+    last = events(tmp_path, 1)[-1]
+    assert r.returncode == 1 and last["class"] == "configuration" and "/model/sm_n_embd" in last["detail"]
+
+
+def test_more_memory_than_there_is(tmp_path):
+    r = run(text=json.dumps(assignment(tmp_path, 1, model__sm_n_embd=2048, model__sm_n_layer=256)))
+    last = events(tmp_path, 1)[-1]
+    assert r.returncode == 1 and last["class"] == "memory" and "MiB are available" in last["detail"]
+
+
+def test_the_same_attempt_twice_is_refused(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    assert work(tmp_path, 1).returncode == 1
+
+
+def test_describe():
+    d = json.loads(run("--describe", PHOTOS).stdout)
+    assert d["format"] == "cifar10" and d["test"] == 1228 and len(d["digest"]) == 32
+    for folder in ("/nonexistent", ROOT, "/dev/null"):
+        r = run("--describe", folder)
+        assert r.returncode == 1 and json.loads(r.stdout)["error"]["detail"]
+
+
+def test_estimate():
+    need = {kind: json.loads(run("--estimate", kind, text=json.dumps(CONFIG)).stdout)["bytes"] for kind in ("train", "evaluate", "sample")}
+    assert need["train"] > need["evaluate"] > 0 and need["sample"] > 0
+    for text in ("", "{", "[1]", '{"model": {"sm_n_embd": 1}}'):
+        r = run("--estimate", "train", text=text)
+        assert r.returncode == 1 and json.loads(r.stdout)["error"]["detail"]
+
+
+@pytest.mark.parametrize("args", [["--nonsense"], ["--describe"], ["--estimate", "dance"], ["--bench", "--embd"], ["--bench", "--embd", "x"],
+                                  ["--bench", "--embd", "33"], ["--bench", "--steps", "0"]])
+def test_usage_errors(args):
+    assert run(*args).returncode == 2
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
