@@ -590,19 +590,29 @@ static bool commit_lines(struct unsteady *u, struct buf *b, bool *said_hello, bo
         return true;
 }
 
+static void acknowledge(int fd, int64_t ack)
+{
+        char text[64];
+
+        (void)snprintf(text, sizeof text, "{\"ack\":%lld}\n", (long long)ack);
+        (void)send(fd, text, strlen(text), MSG_NOSIGNAL);
+}
+
 /* One connection, for at most `life` reads of odd sizes; not every batch is acknowledged. */
 static void serve(struct unsteady *u, int fd, uint32_t life, uint32_t *random)
 {
         _cleanup_(buf_done) struct buf b = BUF_INIT((size_t)1 << 24);
         bool said_hello = false, hello_now;
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        char text[64];
 
         while (life-- && !atomic_load(&u->over)) {
                 ssize_t n;
 
-                if (poll(&p, 1, 20) <= 0)
+                if (poll(&p, 1, 20) <= 0) { /* nothing more comes before the last batch is acknowledged */
+                        if (said_hello)
+                                acknowledge(fd, u->committed);
                         continue;
+                }
                 if (buf_reserve(&b, 4096, NULL) < 0)
                         return;
                 n = recv(fd, b.data + b.size, 1 + random_below(random, 4096), MSG_DONTWAIT);
@@ -616,8 +626,7 @@ static void serve(struct unsteady *u, int fd, uint32_t life, uint32_t *random)
 
                         if (hello_now && random_below(random, 3) == 0) /* forgot some; what it has, it drops */
                                 ack = random_below(random, (uint32_t)ack + 1);
-                        (void)snprintf(text, sizeof text, "{\"ack\":%lld}\n", (long long)ack);
-                        (void)send(fd, text, strlen(text), MSG_NOSIGNAL);
+                        acknowledge(fd, ack);
                 }
         }
 }
