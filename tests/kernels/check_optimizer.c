@@ -1,0 +1,179 @@
+/* The optimizer and random numbers. */
+#include "check.h"
+
+static const int64_t lengths[] = {1, 17, 64, 1000, 40001};
+
+/* ---- the optimizer */
+
+void check_squared_norm(struct test *t)
+{
+        for (size_t i = 0; i < 2 * ARRAY_LEN(lengths); i++) {
+                struct tensor *x, *ret;
+
+                test_case(t, "%d, accumulate %d", (int)lengths[i / 2], (int)i % 2);
+                x = test_input(t, "x", (size_t)lengths[i / 2], 1, 0);
+                ret = test_output_doubles(t, "ret", 1, 1e-6);
+                RUN(t, squared_norm, .n = lengths[i / 2], .x = AT(x), .ret = AT(ret), .accumulate = i % 2);
+                test_compare(t);
+                test_end(t);
+        }
+}
+
+/* A gradient by its factors. */
+static void check_adamw_outer(struct test *t, int64_t rows, int64_t k, int64_t n)
+{
+        size_t size = (size_t)(k * n);
+        struct tensor *w, *m, *v, *ema, *x, *dy, *norm, *state;
+
+        test_case(t, "outer product, %d rows, %d x %d", (int)rows, (int)k, (int)n);
+        state = test_state(t);
+        w = test_inout(t, "w", size, 16);
+        m = test_inout(t, "m", size, 16);
+        v = test_inout(t, "v", size, 16);
+        for (size_t j = 0; j < size; j++)
+                tensor_values(v)[j] = 1 + tensor_values(v)[j] * tensor_values(v)[j];
+        test_upload(t, v);
+        ema = test_inout(t, "ema", size, 16);
+        x = test_input(t, "x", (size_t)(rows * k), 1, 0);
+        dy = test_input(t, "dy", (size_t)(rows * n), 1, 0);
+        norm = test_output_doubles(t, "norm", 1, 1e-6);
+        RUN(t, squared_norm, .n = k * n, .outer = {rows, k, n, AT(x), AT(dy)}, .ret = AT(norm));
+        RUN(t, adamw, .n = k * n, .w = AT(w), .m = AT(m), .v = AT(v), .ema = AT(ema),
+            .outer = {rows, k, n, AT(x), AT(dy)}, .b1 = 0.9, .b2 = 0.99, .eps = 1e-8f, .weight_decay = 0.01f,
+            .ema_rate = 0.999, .clip_norm = 0.5f, .squared_norm = AT(norm), .state = AT(state));
+        test_compare(t);
+        test_end(t);
+}
+
+void check_adamw(struct test *t)
+{
+        check_adamw_outer(t, 8, 50, 700);
+        check_adamw_outer(t, 3, 1, 513);
+        check_adamw_outer(t, 17, 33, 1);
+        for (size_t i = 0; i < 3 * ARRAY_LEN(lengths); i++) {
+                size_t n = (size_t)lengths[i / 3];
+                int clip = (int)(i % 3); /* off, on and not reached, reached */
+                struct tensor *w, *m, *v, *ema, *g, *norm, *state;
+
+                test_case(t, "%zu, clip %d", n, clip);
+                state = test_state(t);
+                w = test_inout(t, "w", n, 4);
+                m = test_inout(t, "m", n, 4);
+                v = test_inout(t, "v", n, 4);
+                for (size_t j = 0; j < n; j++)
+                        tensor_values(v)[j] *= tensor_values(v)[j];
+                test_upload(t, v);
+                ema = test_inout(t, "ema", n, 4);
+                g = test_input(t, "g", n, 1, 0);
+                norm = test_output_doubles(t, "norm", 1, 0);
+                RUN(t, adamw, .n = lengths[i / 3], .w = AT(w), .m = AT(m), .v = AT(v), .ema = AT(ema), .g = AT(g),
+                    .b1 = 0.9, .b2 = 0.99, .eps = 1e-8f, .weight_decay = 0.01f, .ema_rate = 0.999,
+                    .clip_norm = clip == 0   ? 0
+                                 : clip == 1 ? 100
+                                             : 0.5f,
+                    .squared_norm = clip ? AT(norm) : NULL, .state = AT(state));
+                test_compare(t);
+                test_end(t);
+        }
+}
+
+/* ---- random numbers */
+
+static const int64_t random_shapes[][2] = {{3, 3072}, {1, 1}, {2, 50}, {5, 1023}};
+
+static void check_moments(struct test *t, const struct tensor *y, double mean, double variance)
+{
+        const float *v = (const float *)(const void *)(y->result[TESTED] + KERNELS_ALIGN);
+        double sum = 0, squares = 0, n = (double)y->n;
+
+        for (size_t i = 0; i < y->n; i++)
+                sum += v[i];
+        sum /= n;
+        for (size_t i = 0; i < y->n; i++)
+                squares += (v[i] - sum) * (v[i] - sum);
+        squares /= n;
+        if (fabs(sum - mean) > 5 * sqrt(variance / n) || fabs(squares - variance) > 0.2 * variance)
+                test_fail(t, "mean %g and variance %g instead of %g and %g", sum, squares, mean, variance);
+}
+
+void check_random_normal(struct test *t)
+{
+        for (size_t i = 0; i < ARRAY_LEN(random_shapes); i++) {
+                const int64_t *s = random_shapes[i];
+                struct tensor *state, *y;
+
+                test_case(t, "%d x %d", (int)s[0], (int)s[1]);
+                state = test_state(t);
+                y = test_output(t, "y", (size_t)(s[0] * s[1]), 2);
+                RUN(t, random_normal, .state = AT(state), .stream = STREAM_EPS_0, .block = 3, .first_image = 4294967294,
+                    .m = s[0], .d = s[1], .y = AT(y));
+                test_compare(t);
+                if (s[1] > 1000)
+                        check_moments(t, y, 0, 1);
+                test_end(t);
+        }
+}
+
+void check_random_gamma(struct test *t)
+{
+        for (size_t i = 0; i < ARRAY_LEN(random_shapes); i++) {
+                const int64_t *s = random_shapes[i];
+                int64_t k = 15;
+                struct tensor *state, *y;
+
+                test_case(t, "%d x %d", (int)s[0], (int)s[1]);
+                state = test_state(t);
+                y = test_output(t, "y", (size_t)(10 * s[0] * s[1]), 2);
+                RUN(t, random_gamma, .state = AT(state), .first_image = 9, .m = s[0], .n = s[1], .k = k, .y = AT(y));
+                test_compare(t);
+                if (s[1] > 1000)
+                        check_moments(t, y, 1.0 / (double)k, 1.0 / (double)k);
+                test_end(t);
+        }
+}
+
+void check_random_gumbel(struct test *t)
+{
+        for (size_t i = 0; i < ARRAY_LEN(random_shapes); i++) {
+                const int64_t *s = random_shapes[i];
+                struct tensor *state, *y;
+
+                test_case(t, "%d x %d", (int)s[0], (int)s[1]);
+                state = test_state(t);
+                y = test_output(t, "y", (size_t)(s[0] * s[1]), 2);
+                RUN(t, random_gumbel, .state = AT(state), .first_image = 9, .m = s[0], .n = s[1], .y = AT(y));
+                test_compare(t);
+                if (s[1] > 1000)
+                        check_moments(t, y, 0.5772156649, 1.6449340668);
+                test_end(t);
+        }
+}
+
+void check_random_times(struct test *t)
+{
+        for (int i = 0; i < 8; i++) {
+                bool independent = i & 1, discrete = i & 2, with_s = i & 4;
+                struct tensor *state, *times, *s;
+
+                test_case(t, "independent %d, discrete %d", independent, discrete);
+                state = test_state(t);
+                times = test_output(t, "t", 16, 0);
+                s = with_s ? test_output(t, "s", 16, 0) : NULL;
+                RUN(t, random_times, .state = AT(state), .block = 2, .first = 16, .m = 16, .total = 64,
+                    .image = (uint64_t)i, .independent = independent, .n_timesteps = discrete ? 1000 : 0,
+                    .t = AT(times), .s = AT(s));
+                test_compare(t);
+                for (int j = 0; j < 16; j++) {
+                        const float *v = (const float *)(const void *)(times->result[TESTED] + KERNELS_ALIGN);
+                        double gap = fmod(v[(j + 1) % 16] - v[j] + 1, 1), steps = v[j] * 1000.0;
+
+                        if (v[j] < 0 || v[j] > 1 || (!discrete && v[j] == 1))
+                                test_fail(t, "t[%d] is %g", j, v[j]);
+                        if (!independent && !discrete && j < 15 && fabs(gap - 1.0 / 64) > 1e-6)
+                                test_fail(t, "t[%d] and the next are %g apart", j, gap);
+                        if (discrete && fabs(steps - rint(steps)) > 1e-3)
+                                test_fail(t, "t[%d] is %g, not a whole step", j, v[j]);
+                }
+                test_end(t);
+        }
+}
