@@ -13,9 +13,7 @@ struct evaluator {
         /* device memory of a batch */
         struct step_state *state;
         struct row *rows;
-        uint8_t *x;
-        float *t, *s, *eps_0, *eps, *latent;
-        struct bound_results ret;
+        struct batch_memory memory;
 
         /* the evaluation that runs */
         const struct evaluation *what;
@@ -24,49 +22,13 @@ struct evaluator {
         double *sums;    /* and its results, [n_images, 3] bits per dimension */
 };
 
-#define N_BUFFERS 10
+#define N_BUFFERS (2 + BATCH_BUFFERS)
 
 static void buffers_of(struct evaluator *v, struct runtime_buffer ret[N_BUFFERS])
 {
-        size_t m = (size_t)v->m, f = sizeof(float);
-        const struct runtime_buffer list[N_BUFFERS] = {
-                {(void **)&v->state, sizeof *v->state},
-                {(void **)&v->rows, m * sizeof *v->rows},
-                {(void **)&v->x, m * IMAGE_BYTES},
-                {(void **)&v->t, m * f},
-                {(void **)&v->s, m * f},
-                {(void **)&v->eps_0, m * DIMENSIONS * f},
-                {(void **)&v->eps, m * DIMENSIONS * f},
-                {(void **)&v->latent, 10 * m * (size_t)v->rt->config->latent_size * f},
-                {(void **)&v->ret.terms, 3 * m * f},
-                {(void **)&v->ret.kl, m * f}};
-
-        memcpy(ret, list, sizeof list);
-}
-
-/* Each image's own noise, by index and repeat; times antithetic over the split, or over an image's repeats. */
-static void draw_noise(struct evaluator *v)
-{
-        struct pass *p = &v->model->pass;
-        const struct config *c = p->config;
-        const struct step_state *state = v->state;
-        const struct row *rows = v->rows;
-
-        RUN(p, random_times, .state = state, .rows = rows, .m = v->m,
-            .total = v->repeats > 1 ? v->repeats : v->what->n_images,
-            .independent = v->repeats == 1 && !c->antithetic_time_sampling, .n_timesteps = c->sm_n_timesteps, .t = v->t,
-            .s = v->s);
-        RUN(p, random_normal, .state = state, .rows = rows, .stream = STREAM_EPS_0, .m = v->m, .d = DIMENSIONS,
-            .y = v->eps_0);
-        RUN(p, random_normal, .state = state, .rows = rows, .stream = STREAM_EPS, .m = v->m, .d = DIMENSIONS,
-            .y = v->eps);
-        if (v->model->baseline)
-                return;
-        if (bound_noise_is_sum(c))
-                RUN(p, random_gamma, .state = state, .rows = rows, .m = v->m, .n = c->latent_size, .k = c->latent_k,
-                    .y = v->latent);
-        else
-                RUN(p, random_gumbel, .state = state, .rows = rows, .m = v->m, .n = c->latent_size, .y = v->latent);
+        ret[0] = (struct runtime_buffer){(void **)&v->state, sizeof *v->state};
+        ret[1] = (struct runtime_buffer){(void **)&v->rows, (size_t)v->m * sizeof *v->rows};
+        batch_buffers(&v->memory, v->m, v->rt->config, ret + 2);
 }
 
 /* m rows of the list (image, repeat) from the state's position on; then the position behind them. */
@@ -74,17 +36,20 @@ static void batch_once(struct model *model, void *user)
 {
         struct evaluator *v = user;
         struct pass *p = &model->pass;
-        struct batch batch = {.x = v->x, .t = v->t, .s = v->s, .eps_0 = v->eps_0, .eps = v->eps, .latent = v->latent};
+        bool dense = v->repeats > 1;
 
         v->model = model;
+        p->state = v->state;
+        p->rows = v->rows;
         RUN(p, list_rows, .state = v->state, .m = v->m, .n_images = v->what->n_images, .repeats = v->repeats,
             .rows = v->rows);
-        RUN(p, gather, .m = v->m, .bytes = IMAGE_BYTES, .images = v->images, .rows = v->rows, .x = v->x);
-        draw_noise(v);
-        model_bound(model, &batch, 0, &v->ret);
+        /* times antithetic over an image's repeats, or over the split */
+        batch_make(p, &v->memory, v->images, v->rows, dense ? v->repeats : v->what->n_images,
+                   !dense && !p->config->antithetic_time_sampling);
+        model_bound(model, &v->memory.batch, 0, &v->memory.ret);
         RUN(p, image_add, .m = v->m, .n_images = v->what->n_images, .repeats = v->repeats,
-            .scale = 1 / ((double)v->repeats * DIMENSIONS * M_LN2), .terms = v->ret.terms, .kl = v->ret.kl,
-            .state = v->state, .sums = v->sums);
+            .scale = 1 / ((double)v->repeats * DIMENSIONS * M_LN2), .terms = v->memory.ret.terms,
+            .kl = v->memory.ret.kl, .state = v->state, .sums = v->sums);
         RUN(p, advance, .position_by = v->m, .state = v->state);
 }
 

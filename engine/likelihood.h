@@ -2,8 +2,7 @@
  * result does not depend on the batch. */
 #pragma once
 
-#include "engine/dataset.h"
-#include "engine/runtime.h"
+#include "engine/batch.h"
 
 struct evaluation {
         enum bound_method method;

@@ -26,11 +26,10 @@ int model_dry_run(struct model *model, void (*f)(struct model *, void *user), vo
 
 /* Everything in device memory. */
 struct batch {
-        const uint8_t *x;         /* [m, 3072] */
-        const float *t, *s;       /* [m]; s for discrete time, or NULL */
-        const float *eps_0, *eps; /* [m, 3072] */
-        const float
-                *latent; /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
+        uint8_t *x;         /* [m, 3072] */
+        float *t, *s;       /* [m]; s for discrete time, or NULL */
+        float *eps_0, *eps; /* [m, 3072] */
+        float *latent; /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
 };
 /* Whether the latent's noise is the sum of gamma variates. */
 bool bound_noise_is_sum(const struct config *c);

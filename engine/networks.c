@@ -149,22 +149,3 @@ void networks_done(struct networks *n)
         tape_done(&n->score.tape);
         tape_done(&n->encoder.tape);
 }
-
-const char *networks_block_name(const struct networks *n, int number, char ret[PARAM_NAME_MAX])
-{
-        const struct tape *const tapes[] = {&n->score.tape, &n->encoder.tape};
-
-        for (size_t i = 0; i < ARRAY_LEN(tapes); i++)
-                for (size_t j = 0; j < tapes[i]->n_nodes; j++) {
-                        const struct node *x = tapes[i]->nodes[j];
-
-                        if (x->dropout != number)
-                                continue;
-                        /* the norm's scale is "BLOCK/GroupNorm_1/scale" */
-                        (void)snprintf(ret, PARAM_NAME_MAX, "%s", tapes[i]->layout->items[x->w].name);
-                        *strrchr(ret, '/') = '\0';
-                        *strrchr(ret, '/') = '\0';
-                        return ret;
-                }
-        return NULL;
-}

@@ -34,9 +34,6 @@ void networks_done(struct networks *n);
 /* Whether the score network sees the latent; else its context is one zero. */
 bool networks_conditioned(const struct config *c);
 
-/* The residual block whose dropout mask has that number, "score_model/down.block_0"; NULL past the last. */
-const char *networks_block_name(const struct networks *n, int number, char ret[PARAM_NAME_MAX]);
-
 /* The parts, for networks of other shapes. x and x_b (or NULL) side by side -> c channels; cond a vector. */
 struct tensor *resnet_block(struct tape *t, struct tensor *x, struct tensor *x_b, struct tensor *cond, int64_t c);
 struct tensor *attention_block(struct tape *t, struct tensor *x);

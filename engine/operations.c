@@ -170,7 +170,7 @@ static const struct plan *norm_plan(struct pass *p, const struct node *n)
 
 static struct dropout dropout_of(const struct pass *p, const struct node *n)
 {
-        if (n->dropout < 0 || !p->state || p->config->sm_pdrop <= 0)
+        if (n->dropout < 0 || !p->dropout)
                 return (struct dropout){0};
         return (struct dropout){.rate = (float)p->config->sm_pdrop,
                                 .block = (uint32_t)n->dropout,

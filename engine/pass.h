@@ -37,12 +37,13 @@ struct pass {
         int64_t m;           /* images in the batch */
         bool keep;           /* a backward pass follows: activations are kept for it */
         bool accumulate;     /* gradients of weights add to what earlier parts of the batch left */
+        bool dropout;        /* on: training */
 
         struct factored_gradients *factored; /* or NULL: all gradients go to grads */
 
-        const struct step_state *state;    /* dropout, off where it is NULL: seed and step, */
-        const struct row *rows;            /* [m] images, */
-        const float *const *dropout_masks; /* tests: masks by number instead of random ones, or NULL */
+        const struct step_state *state;    /* of the noise: seed and step */
+        const struct row *rows;            /* [m]: and images */
+        const float *const *dropout_masks; /* tests: by number instead of random ones, or NULL */
 
         int failed;         /* the first failure to make a plan */
         struct error error; /* its text */

@@ -16,72 +16,39 @@ struct trainer {
         uint8_t *images;
         /* device memory: of the step, then of a part */
         struct row *rows; /* [batch] */
-        uint8_t *x;
-        float *t, *s, *eps_0, *eps, *latent;
-        struct bound_results ret;
+        struct batch_memory memory;
         struct optimizer_buffers optimizer;
         struct factored_gradients factored;
 };
 
-#define N_BUFFERS 12
+#define N_BUFFERS (3 + BATCH_BUFFERS)
 
 static void buffers_of(struct trainer *t, struct runtime_buffer ret[N_BUFFERS])
 {
         const struct config *c = t->rt->config;
-        size_t m = (size_t)(t->batch / t->parts), f = sizeof(float);
         int64_t factors = runtime_factors(c) ? factored_values(t->rt->layout, t->batch) : 1;
-        const struct runtime_buffer list[N_BUFFERS] = {{(void **)&t->optimizer.state, sizeof *t->optimizer.state},
-                                                       {(void **)&t->rows, (size_t)t->batch * sizeof *t->rows},
-                                                       {(void **)&t->x, m * IMAGE_BYTES},
-                                                       {(void **)&t->t, m * f},
-                                                       {(void **)&t->s, m * f},
-                                                       {(void **)&t->eps_0, m * DIMENSIONS * f},
-                                                       {(void **)&t->eps, m * DIMENSIONS * f},
-                                                       {(void **)&t->latent, 10 * m * (size_t)c->latent_size * f},
-                                                       {(void **)&t->ret.terms, 3 * m * f},
-                                                       {(void **)&t->ret.kl, m * f},
-                                                       {(void **)&t->ret.vars, 2 * m * f},
-                                                       {(void **)&t->factored.memory, (size_t)factors * f}};
 
-        memcpy(ret, list, sizeof list);
-}
-
-static void draw_noise(struct trainer *t, const struct row *rows)
-{
-        struct pass *p = &t->model->pass;
-        const struct config *c = p->config;
-
-        RUN(p, random_times, .state = p->state, .rows = rows, .m = p->m, .total = t->batch,
-            .independent = !c->antithetic_time_sampling, .n_timesteps = c->sm_n_timesteps, .t = t->t, .s = t->s);
-        RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_EPS_0, .m = p->m, .d = DIMENSIONS,
-            .y = t->eps_0);
-        RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_EPS, .m = p->m, .d = DIMENSIONS,
-            .y = t->eps);
-        if (t->model->baseline)
-                return;
-        if (bound_noise_is_sum(c))
-                RUN(p, random_gamma, .state = p->state, .rows = rows, .m = p->m, .n = c->latent_size, .k = c->latent_k,
-                    .y = t->latent);
-        else
-                RUN(p, random_gumbel, .state = p->state, .rows = rows, .m = p->m, .n = c->latent_size, .y = t->latent);
+        ret[0] = (struct runtime_buffer){(void **)&t->optimizer.state, sizeof *t->optimizer.state};
+        ret[1] = (struct runtime_buffer){(void **)&t->rows, (size_t)t->batch * sizeof *t->rows};
+        ret[2] = (struct runtime_buffer){(void **)&t->factored.memory, (size_t)factors * sizeof(float)};
+        batch_buffers(&t->memory, t->batch / t->parts, c, ret + 3);
 }
 
 /* A part of the batch: its gradients add to those of the parts before it. */
 static void part_of_step(struct trainer *t, int64_t part)
 {
         struct pass *p = &t->model->pass;
-        struct batch batch = {.x = t->x, .t = t->t, .s = t->s, .eps_0 = t->eps_0, .eps = t->eps, .latent = t->latent};
+        const struct bound_results *ret = &t->memory.ret;
 
         p->rows = t->rows + part * p->m;
         p->accumulate = part > 0;
         t->factored.first_row = part * p->m;
         t->factored.n = 0;
         t->factored.used = 0;
-        RUN(p, gather, .m = p->m, .bytes = IMAGE_BYTES, .images = t->images, .rows = p->rows, .x = t->x);
-        draw_noise(t, p->rows);
-        model_bound(t->model, &batch, (float)(1 / ((double)t->batch * DIMENSIONS * M_LN2)), &t->ret);
-        RUN(p, step_add, .m = p->m, .batch = t->batch, .d = DIMENSIONS, .terms = t->ret.terms, .kl = t->ret.kl,
-            .vars = t->ret.vars, .state = t->optimizer.state);
+        batch_make(p, &t->memory, t->images, p->rows, t->batch, !p->config->antithetic_time_sampling);
+        model_bound(t->model, &t->memory.batch, (float)(1 / ((double)t->batch * DIMENSIONS * M_LN2)), ret);
+        RUN(p, step_add, .m = p->m, .batch = t->batch, .d = DIMENSIONS, .terms = ret->terms, .kl = ret->kl,
+            .vars = ret->vars, .state = t->optimizer.state);
 }
 
 static void step(struct model *model, void *user)
@@ -91,6 +58,7 @@ static void step(struct model *model, void *user)
 
         t->model = model;
         p->state = t->optimizer.state;
+        p->dropout = p->config->sm_pdrop > 0;
         p->factored = runtime_factors(p->config) ? &t->factored : NULL;
         optimizer_begin(p, &t->optimizer);
         RUN(p, training_rows, .state = t->optimizer.state, .batch = t->batch, .count = t->count, .rows = t->rows);

@@ -5,8 +5,7 @@
  * finite (loss, gradient norm, updated weight) no update is applied, so what can be saved is always good. */
 #pragma once
 
-#include "engine/dataset.h"
-#include "engine/runtime.h"
+#include "engine/batch.h"
 
 /* Means over the steps of a log window, in bits per dimension; var_0, var_1 of the schedule's ends. */
 struct training_scalars {
