@@ -69,9 +69,4 @@ const struct param *params_find(const struct params *p, const char *name);
  * 0, 1 .., a monotone kernel's the pair's first. */
 void params_init(const struct params *p, size_t number, uint32_t seed, float *values);
 
-/* Host values by hash (spec 9), for golden cases: n values in [-1, 1) of a stream; one parameter's; all parameters'. */
-void hash_uniform(const char *name, int64_t n, double *ret);
-void params_hash_one(const struct param *q, float gain, float *values);
-void params_hash(const struct params *p, float gain, float *values);
-
 DEFINE_CLEANUP(struct params *, params_free);
