@@ -18,9 +18,9 @@ struct conv {
         struct onednn_op data[2];       /* [sum] */
         struct onednn_op weights[2];    /* [bias] */
         /* w to each direction's layout, and dw from them */
-        struct onednn_op reorder_forward[2][2], reorder_data[2], reorder_weights[2];
-        /* parts of the workspace: scratchpad, weights in oneDNN's layout, weights turned */
-        size_t scratchpad_bytes, weights_bytes, turned_bytes;
+        struct onednn_op reorder_forward[2][2], reorder_data[2], reorder_weights[2][2]; /* weights: [bias][sum] */
+        /* parts of the workspace: scratchpad, weights in oneDNN's layout, weights turned, db before it is added */
+        size_t scratchpad_bytes, weights_bytes, turned_bytes, bias_bytes;
 };
 
 struct layouts {
@@ -65,7 +65,8 @@ static int forward_init(struct conv *c, struct onednn_op *op, struct onednn_op *
                            "dnnl_convolution_forward_desc_init", err);
 
         r = r < 0 ? r : onednn_op_init(op, &c->onednn, &desc, NULL, sum, 1, args, err);
-        return r < 0 ? r : onednn_reorder_init(reorder, &c->onednn, w, onednn_op_layout(op, DNNL_ARG_WEIGHTS), err);
+        return r < 0 ? r
+                     : onednn_reorder_init(reorder, &c->onednn, w, onednn_op_layout(op, DNNL_ARG_WEIGHTS), false, err);
 }
 
 static int weights_init(struct conv *c, const struct layouts *l, bool bias, struct error *err)
@@ -83,9 +84,11 @@ static int weights_init(struct conv *c, const struct layouts *l, bool bias, stru
                                                                            ones, ones, ones),
                                "dnnl_convolution_backward_weights_desc_init", err);
         r = r < 0 ? r : onednn_op_init(op, &c->onednn, &desc, hint, false, 1, args, err);
-        return r < 0 ? r
-                     : onednn_reorder_init(&c->reorder_weights[bias], &c->onednn,
-                                           onednn_op_layout(op, DNNL_ARG_DIFF_WEIGHTS), &l->w, err);
+        for (int sum = 0; sum < 2; sum++)
+                r = r < 0 ? r
+                          : onednn_reorder_init(&c->reorder_weights[bias][sum], &c->onednn,
+                                                onednn_op_layout(op, DNNL_ARG_DIFF_WEIGHTS), &l->w, sum, err);
+        return r;
 }
 
 /* The workspace holds what the largest of them needs. */
@@ -118,20 +121,19 @@ static int ops_init(struct conv *c, struct error *err)
         }
         for (int bias = 0; bias < 2; bias++) {
                 r = r < 0 ? r : weights_init(c, &l, bias, err);
-                if (r == 0)
-                        count(c, &c->weights[bias], DNNL_ARG_DIFF_WEIGHTS, &c->reorder_weights[bias]);
+                for (int sum = 0; r == 0 && sum < 2; sum++)
+                        count(c, &c->weights[bias], DNNL_ARG_DIFF_WEIGHTS, &c->reorder_weights[bias][sum]);
         }
         return r;
 }
 
 int cpu_conv_new(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err)
 {
-        int64_t sizes[] = {9, shape->n_images, shape->height, shape->width, shape->c_in, shape->c_out};
         struct conv *c;
         int r;
 
         host_enter(d);
-        r = host_check_shape("conv", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_conv(d, shape, false, err);
         if (r < 0)
                 return r;
         c = calloc(1, sizeof(*c));
@@ -139,6 +141,7 @@ int cpu_conv_new(struct device *d, const struct conv_shape *shape, struct conv *
                 return error_set(err, -ENOMEM, "", "out of memory");
         c->shape = *shape;
         c->turned_bytes = host_align(sizeof(float) * (size_t)(9 * shape->c_in * shape->c_out));
+        c->bias_bytes = host_align(sizeof(float) * (size_t)shape->c_out);
         r = onednn_init(&c->onednn, err);
         if (r == 0)
                 r = ops_init(c, err);
@@ -158,11 +161,11 @@ struct conv *cpu_conv_free(struct conv *c)
                 for (int j = 0; j < 2; j++) {
                         onednn_op_done(&c->forward[i][j]);
                         onednn_op_done(&c->reorder_forward[i][j]);
+                        onednn_op_done(&c->reorder_weights[i][j]);
                 }
                 onednn_op_done(&c->data[i]);
                 onednn_op_done(&c->weights[i]);
                 onednn_op_done(&c->reorder_data[i]);
-                onednn_op_done(&c->reorder_weights[i]);
         }
         onednn_done(&c->onednn);
         free(c);
@@ -171,7 +174,7 @@ struct conv *cpu_conv_free(struct conv *c)
 
 size_t cpu_conv_workspace(const struct conv *c)
 {
-        return c->scratchpad_bytes + c->weights_bytes + c->turned_bytes;
+        return c->scratchpad_bytes + c->weights_bytes + c->turned_bytes + c->bias_bytes;
 }
 
 static void copy(float *y, const float *x, int64_t n)
@@ -220,11 +223,15 @@ int cpu_conv_backward_weights(const struct conv_backward_weights_args *a)
 {
         const struct conv *c = a->conv;
         char *dw = (char *)a->workspace + c->scratchpad_bytes;
+        float *part = (float *)(dw + c->weights_bytes + c->turned_bytes), *db = a->accumulate ? part : a->db;
         bool bias = a->db;
-        int r = onednn_op_run(&c->weights[bias], &c->onednn, (void *[]){(void *)a->x, (void *)a->dy, dw, a->db},
+        int r = onednn_op_run(&c->weights[bias], &c->onednn, (void *[]){(void *)a->x, (void *)a->dy, dw, db},
                               a->workspace);
 
+        for (int64_t i = 0; r == 0 && bias && a->accumulate && i < c->shape.c_out; i++)
+                a->db[i] += db[i];
         if (r == 0)
-                r = onednn_op_run(&c->reorder_weights[bias], &c->onednn, (void *[]){dw, a->dw}, a->workspace);
+                r = onednn_op_run(&c->reorder_weights[bias][a->accumulate], &c->onednn, (void *[]){dw, a->dw},
+                                  a->workspace);
         return r;
 }

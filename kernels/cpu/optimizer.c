@@ -36,10 +36,8 @@ struct update {
 
 static struct update update_of(const struct adamw_args *a)
 {
-        double norm = a->clip_norm > 0 ? sqrt(*a->squared_norm) : 0;
-
         return (struct update){
-                .clip = norm > 0 && norm >= a->clip_norm ? (float)(a->clip_norm / norm) : 1,
+                .clip = a->state->clip,
                 .b1 = (float)a->b1,
                 .b2 = (float)a->b2,
                 .rest1 = (float)(1 - a->b1),
@@ -53,29 +51,41 @@ static struct update update_of(const struct adamw_args *a)
         };
 }
 
-/* Value i of the arrays, with its gradient. */
-#define UPDATE_ONE(u, i, gradient)                                                                                     \
+/* No value is infinite or NaN, which have all bits of the exponent set. */
+_inline_ bool all_finite(float a, float b, float c, float d)
+{
+        uint32_t infinity = 0x7f800000u;
+
+        return ((bits_of_float(a) & infinity) != infinity) & ((bits_of_float(b) & infinity) != infinity) &
+               ((bits_of_float(c) & infinity) != infinity) & ((bits_of_float(d) & infinity) != infinity);
+}
+
+/* Value i of the arrays, with its gradient; where one would not be finite they keep theirs and bad is set. */
+#define UPDATE_ONE(u, i, gradient, bad)                                                                                \
         do {                                                                                                           \
                 float g_ = (gradient) * (u).clip;                                                                      \
                 float m_ = (u).b1 * m[i] + (u).rest1 * g_, v_ = (u).b2 * v[i] + (u).rest2 * (g_ * g_);                 \
                 float step_ = m_ * (u).m_correction / (__builtin_sqrtf(v_ * (u).v_correction) + (u).eps);              \
-                float w_ = w[i] - ((u).rate * step_ + (u).decay * w[i]);                                               \
+                float w_ = w[i] - ((u).rate * step_ + (u).decay * w[i]), ema_ = ema[i] + (u).rest_ema * (w_ - ema[i]); \
+                bool ok_ = all_finite(m_, v_, w_, ema_);                                                               \
                                                                                                                        \
-                m[i] = m_;                                                                                             \
-                v[i] = v_;                                                                                             \
-                ema[i] += (u).rest_ema * (w_ - ema[i]);                                                                \
-                w[i] = w_;                                                                                             \
+                m[i] = ok_ ? m_ : m[i];                                                                                \
+                v[i] = ok_ ? v_ : v[i];                                                                                \
+                ema[i] = ok_ ? ema_ : ema[i];                                                                          \
+                w[i] = ok_ ? w_ : w[i];                                                                                \
+                bad |= !ok_;                                                                                           \
         } while (0)
 
 #define STRIP 512 /* columns whose gradient is made at a time, from factors that stay in the first cache */
 
-/* Columns first .. first + width of row i of the kernel. */
-_inline_ void update_strip(const struct adamw_args *a, const struct update *u, int64_t i, int64_t first, int64_t width)
+/* Columns first .. first + width of row i of the kernel; not 0 where one is not updated. */
+_inline_ int update_strip(const struct adamw_args *a, const struct update *u, int64_t i, int64_t first, int64_t width)
 {
         const struct outer_gradient *o = &a->outer;
         int64_t at = i * o->n + first;
         float *restrict w = a->w + at, *restrict m = a->m + at, *restrict v = a->v + at, *restrict ema = a->ema + at;
         float g[STRIP] = {0};
+        int bad = 0;
 
         for (int64_t row = 0; row < o->rows; row++) {
                 const float *restrict dy = o->dy + row * o->n + first;
@@ -85,9 +95,10 @@ _inline_ void update_strip(const struct adamw_args *a, const struct update *u, i
                 for (int64_t j = 0; j < width; j++)
                         g[j] += x * dy[j];
         }
-#pragma omp simd
+#pragma omp simd reduction(| : bad)
         for (int64_t j = 0; j < width; j++)
-                UPDATE_ONE(*u, j, g[j]);
+                UPDATE_ONE(*u, j, g[j], bad);
+        return bad;
 }
 
 int V(adamw)(const struct adamw_args *a)
@@ -96,16 +107,21 @@ int V(adamw)(const struct adamw_args *a)
         struct update u = update_of(a);
         float *restrict w = a->w, *restrict m = a->m, *restrict v = a->v, *restrict ema = a->ema;
         const float *restrict g = a->g;
+        int bad = 0;
 
-        if (g) {
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-                for (int64_t i = 0; i < a->n; i++)
-                        UPDATE_ONE(u, i, g[i]);
+        if (a->state->failure != FAILURE_NONE)
                 return 0;
+        if (g) {
+#pragma omp parallel for simd schedule(static) reduction(| : bad) if (a->n > PARALLEL_MIN)
+                for (int64_t i = 0; i < a->n; i++)
+                        UPDATE_ONE(u, i, g[i], bad);
+        } else {
+#pragma omp parallel for schedule(static) reduction(| : bad) if (a->n > PARALLEL_MIN)
+                for (int64_t i = 0; i < o->k; i++)
+                        for (int64_t first = 0; first < o->n; first += STRIP)
+                                bad |= update_strip(a, &u, i, first, MIN(o->n - first, (int64_t)STRIP));
         }
-#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < o->k; i++)
-                for (int64_t first = 0; first < o->n; first += STRIP)
-                        update_strip(a, &u, i, first, MIN(o->n - first, (int64_t)STRIP));
+        if (bad)
+                a->state->failure = FAILURE_WEIGHT;
         return 0;
 }
