@@ -124,7 +124,8 @@ static size_t declare(struct tape *t, const char *name, const char *leaf, enum p
 
         if (t->error.code)
                 return NO_PARAM;
-        if (snprintf(q.name, sizeof q.name, "%s/%s/%s", t->path, name, leaf) >= (int)sizeof q.name)
+        if (snprintf(q.name, sizeof q.name, "%s%s%s/%s", t->path, t->path[0] ? "/" : "", name, leaf) >=
+            (int)sizeof q.name)
                 (void)fail(t, -ENAMETOOLONG, "the name of a parameter is too long");
         memcpy(q.shape, shape, sizeof q.shape);
         if (t->error.code == 0 && params_declare(t->layout, &q, &number, &t->error) < 0)

@@ -256,6 +256,7 @@ int trainer_restore(struct trainer *t, int64_t step, const json_t *state, struct
         for (size_t i = 0; i < SUM_N; i++)
                 if (!json_to_real(json_array_get(sums, i), &t->at.window_sums[i]))
                         return error_set(err, -EBADMSG, "/trainer/window_sums", "expected %d numbers", SUM_N);
+        t->at.seed = (uint32_t)t->rt->config->seed;
         t->at.step = step;
         t->at.n_window = n;
         t->changed = true;

@@ -71,7 +71,7 @@ struct step_state {
         int64_t step;     /* number of updates before this one: the counter's step. Sampling: of the transition to s =
                            * step / n_steps, n_steps for z_1. Evaluation: 0 */
         int64_t position; /* first row of the list that the batch takes (list_rows) */
-        float learning_rate;
+        double learning_rate;
         float m_correction; /* 1 / (1 - b1^(step + 1)) */
         float v_correction; /* 1 / (1 - b2^(step + 1)) */
         float tau;          /* of the gumbel latent: max(0.5, exp(-1e-5 step)) */

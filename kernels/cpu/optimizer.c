@@ -44,8 +44,8 @@ static struct update update_of(const struct adamw_args *a)
                 .rest2 = (float)(1 - a->b2),
                 .rest_ema = (float)(1 - a->ema_rate),
                 .eps = a->eps,
-                .rate = a->state->learning_rate,
-                .decay = a->state->learning_rate * a->weight_decay,
+                .rate = (float)a->state->learning_rate,
+                .decay = (float)a->state->learning_rate * a->weight_decay,
                 .m_correction = a->state->m_correction,
                 .v_correction = a->state->v_correction,
         };

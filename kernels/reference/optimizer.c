@@ -47,7 +47,7 @@ static bool update(const struct adamw_args *a, int64_t i, double gradient)
         double g = gradient * a->state->clip;
         double m = a->b1 * a->m[i] + (1 - a->b1) * g, v = a->b2 * a->v[i] + (1 - a->b2) * g * g;
         double u = m * a->state->m_correction / (sqrt(v * a->state->v_correction) + a->eps);
-        double w = a->w[i] - a->state->learning_rate * (u + a->weight_decay * a->w[i]);
+        double w = a->w[i] - (float)a->state->learning_rate * (u + a->weight_decay * a->w[i]);
         double ema = a->ema[i] + (1 - a->ema_rate) * (w - a->ema[i]);
 
         if (!isfinite((float)m) || !isfinite((float)v) || !isfinite((float)w) || !isfinite((float)ema))

@@ -22,7 +22,7 @@ int reference_step_begin(const struct step_begin_args *a)
 
         if (s->failure != FAILURE_NONE)
                 return 0;
-        s->learning_rate = (float)learning_rate(a, s->step);
+        s->learning_rate = learning_rate(a, s->step);
         s->m_correction = (float)(1 / (1 - pow(a->b1, (double)s->step + 1)));
         s->v_correction = (float)(1 / (1 - pow(a->b2, (double)s->step + 1)));
         s->tau = (float)fmax(0.5, exp(-1e-5 * (double)s->step));
