@@ -23,9 +23,19 @@
 /* ---- convolution */
 
 static const struct conv_shape conv_shapes[] = {
-        {2, 9, 7, 15, 32, DTYPE_FLOAT32},  {1, 8, 8, 64, 3, DTYPE_FLOAT32},    {2, 6, 5, 33, 17, DTYPE_FLOAT32},
-        {1, 32, 32, 32, 1, DTYPE_FLOAT32}, {3, 4, 4, 128, 64, DTYPE_FLOAT32},  {1, 1, 1, 3, 32, DTYPE_FLOAT32},
-        {2, 8, 8, 64, 64, DTYPE_FLOAT32},  {1, 32, 32, 15, 64, DTYPE_FLOAT32},
+        {2, 9, 7, 15, 32, DTYPE_FLOAT32},
+        {1, 8, 8, 64, 3, DTYPE_FLOAT32},
+        {2, 6, 5, 33, 17, DTYPE_FLOAT32},
+        {1, 32, 32, 32, 1, DTYPE_FLOAT32},
+        {3, 4, 4, 128, 64, DTYPE_FLOAT32},
+        {1, 1, 1, 3, 32, DTYPE_FLOAT32},
+        {2, 8, 8, 64, 64, DTYPE_FLOAT32},
+        {1, 32, 32, 15, 64, DTYPE_FLOAT32},
+        /* whole vectors of channels (Winograd's): odd sizes, less than a tile, one row, and more than a strip */
+        {2, 9, 7, 64, 32, DTYPE_FLOAT32},
+        {1, 1, 1, 32, 96, DTYPE_FLOAT32},
+        {1, 1, 33, 96, 64, DTYPE_FLOAT32},
+        {1, 29, 31, 128, 128, DTYPE_FLOAT32},
 };
 #define CONV_LIMIT 48
 
