@@ -13,9 +13,9 @@
 const struct kernels V(kernels) = {
         HOST_MEMBERS,
         .name = "cpu",
-        .conv_new = cpu_conv_new,
-        .conv_free = cpu_conv_free,
-        .conv_workspace = cpu_conv_workspace,
+        .conv_new = V(conv_new),
+        .conv_free = V(conv_free),
+        .conv_workspace = V(conv_workspace),
         .dense_new = cpu_dense_new,
         .dense_free = cpu_dense_free,
         .dense_workspace = cpu_dense_workspace,

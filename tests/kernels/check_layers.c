@@ -27,8 +27,19 @@
                 n, h, w, c_in, c_out, 3, 3, 1, 1, DTYPE_FLOAT32, DTYPE_FLOAT32                                         \
         }
 static const struct conv_shape conv_shapes[] = {
-        CONV(2, 9, 7, 15, 32),  CONV(1, 8, 8, 64, 3), CONV(2, 6, 5, 33, 17), CONV(1, 32, 32, 32, 1),
-        CONV(3, 4, 4, 128, 64), CONV(1, 1, 1, 3, 32), CONV(2, 8, 8, 64, 64), CONV(1, 32, 32, 15, 64),
+        CONV(2, 9, 7, 15, 32),
+        CONV(1, 8, 8, 64, 3),
+        CONV(2, 6, 5, 33, 17),
+        CONV(1, 32, 32, 32, 1),
+        CONV(3, 4, 4, 128, 64),
+        CONV(1, 1, 1, 3, 32),
+        CONV(2, 8, 8, 64, 64),
+        CONV(1, 32, 32, 15, 64),
+        /* whole vectors of channels (Winograd's): odd sizes, less than a tile, one row, and more than a strip */
+        CONV(2, 9, 7, 64, 32),
+        CONV(1, 1, 1, 32, 96),
+        CONV(1, 1, 33, 96, 64),
+        CONV(1, 29, 31, 128, 128),
 };
 #define CONV_LIMIT 48
 
