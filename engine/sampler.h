@@ -12,8 +12,8 @@ struct sampling {
 };
 
 struct sampler;
-/* m samples at a time; *ret_bytes is raised to what its passes need. */
-int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, size_t *ret_bytes, struct error *err);
+/* m samples at a time; need: as evaluator_new. */
+int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, struct runtime_need *need, struct error *err);
 int sampler_bind(struct sampler *s, struct error *err);
 struct sampler *sampler_free(struct sampler *s);
 

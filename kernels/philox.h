@@ -82,3 +82,39 @@ PHILOX_FN void philox_normal_pair(uint32_t word0, uint32_t word1, float *ret0, f
         *ret0 = (float)(r * cos(a));
         *ret1 = (float)(r * sin(a));
 }
+
+#define PHILOX_PERMUTATION_ROUNDS 8
+
+/* A permutation of [0, 2^(2 half_bits)): a balanced Feistel network (Luby & Rackoff 1988). */
+PHILOX_FN uint64_t philox_feistel(uint64_t x, unsigned half_bits, uint32_t seed, uint64_t epoch)
+{
+        uint32_t mask = (uint32_t)(((uint64_t)1 << half_bits) - 1);
+        uint32_t left = (uint32_t)(x >> half_bits) & mask, right = (uint32_t)x & mask;
+
+        for (uint32_t round = 0; round < PHILOX_PERMUTATION_ROUNDS; round++) {
+                uint32_t f = philox_draw(seed, STREAM_DATA, round, right, 0, epoch, 0).v[0] & mask;
+                uint32_t next = left ^ f;
+
+                left = right;
+                right = next;
+        }
+        return (uint64_t)left << half_bits | right;
+}
+
+/* The order of training, computed and not stored: image P(position mod count) of [0, count) in the epoch position /
+ * count, P a permutation keyed by seed and epoch. The network permutes the smallest 2^(2 h) that hold count - 1 and is
+ * applied until the result is below count (cycle walking; Black & Rogaway 2002): 2^(2 h) < 4 count, so fewer than 4
+ * walks are expected. count is positive, position is not negative. What is computed here is part of what "resume
+ * is bit-identical" means: it never changes. */
+PHILOX_FN int64_t philox_permutation(int64_t count, uint32_t seed, int64_t position)
+{
+        uint64_t x = (uint64_t)(position % count);
+        unsigned half_bits = 1;
+
+        while (half_bits < 32 && ((uint64_t)(count - 1) >> (2 * half_bits)))
+                half_bits++;
+        do
+                x = philox_feistel(x, half_bits, seed, (uint64_t)(position / count));
+        while (x >= (uint64_t)count);
+        return (int64_t)x;
+}

@@ -43,21 +43,19 @@ static int parse(int argc, char **argv, struct options *o)
         return 0;
 }
 
-/* Multiply-adds of one image's forward pass, from the kernels' shapes (shared research, engine.md). */
-static double multiply_adds(const struct params *p, const struct config *c)
+/* Multiply-adds of one image's forward pass (shared research, engine.md): the networks' tapes, the schedule's kernels.
+ */
+static double multiply_adds(const struct runtime *rt, struct error *err)
 {
-        double sum = 0, n = (double)c->sm_n_embd;
+        struct networks n;
+        double sum = 0;
 
-        for (size_t i = 0; i < p->n; i++) {
-                const struct param *q = &p->items[i];
-                const char *leaf = strrchr(q->name, '/');
-                bool per_pixel = q->n_dims == 4 || strstr(q->name, "attn_") || strstr(q->name, "nin_shortcut");
-
-                if (!strcmp(leaf, "/kernel"))
-                        sum += (double)q->size * (per_pixel ? IMAGE_PIXELS : 1);
-                if (strstr(q->name, "attn_") && strstr(q->name, "/q/kernel")) /* q k^T and its product with v */
-                        sum += 2.0 * IMAGE_PIXELS * IMAGE_PIXELS * n;
-        }
+        if (networks_init(&n, rt->config, rt->layout, DTYPE_FLOAT32, err) >= 0)
+                sum = tape_multiply_adds(&n.score.tape) + tape_multiply_adds(&n.encoder.tape);
+        networks_done(&n);
+        for (size_t i = 0; i < rt->layout->n; i++)
+                if (rt->layout->items[i].of_schedule && rt->layout->items[i].n_dims == 2)
+                        sum += (double)rt->layout->items[i].size;
         return sum;
 }
 
@@ -68,16 +66,15 @@ static int compare(const void *a, const void *b)
         return (x > y) - (x < y);
 }
 
-static int time_steps(struct trainer *t, const struct dataset *d, const struct options *o, double *ret_seconds,
-                      struct error *err)
+static int time_steps(struct trainer *t, const struct options *o, double *ret_seconds, struct error *err)
 {
         int64_t us[STEPS_MAX];
         int r = 0;
 
         for (int64_t i = 0; i < o->warmup + o->steps && r >= 0; i++) {
-                int64_t start = clock_monotonic_us();
+                int64_t start = clock_monotonic_us(), n;
 
-                r = trainer_step(t, d, err);
+                r = trainer_window(t, 1, &n, err);
                 if (i >= o->warmup)
                         us[i - o->warmup] = clock_monotonic_us() - start;
         }
@@ -91,20 +88,20 @@ static int run(const struct options *o, const struct config *c, const struct dat
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
         struct trainer *t = NULL;
         struct rusage usage;
-        size_t pass_bytes = 0;
+        struct runtime_need need = {0};
         double seconds = 0;
-        int r = runtime_new(c, &rt, err);
+        int r = runtime_new(c, false, &rt, err);
 
         if (r >= 0)
-                r = trainer_new(rt, &t, &pass_bytes, err);
+                r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
         if (r >= 0)
-                r = runtime_allocate(rt, ALL_SECTIONS, true, pass_bytes, err);
+                r = runtime_allocate(rt, ALL_SECTIONS, true, &need, err);
         if (r >= 0)
-                r = trainer_bind(t, err);
+                r = trainer_bind(t, d, err);
         if (r >= 0)
                 r = runtime_initialise(rt, (uint32_t)c->seed, err);
         if (r >= 0)
-                r = time_steps(t, d, o, &seconds, err);
+                r = time_steps(t, o, &seconds, err);
         if (r >= 0) {
                 double images = (double)o->batch / seconds;
 
@@ -113,9 +110,8 @@ static int run(const struct options *o, const struct config *c, const struct dat
                              "\"threads\": %d, \"seconds\": %.6f, \"images_per_second\": %.4f, \"peak_bytes\": %lld, "
                              "\"pass_bytes\": %zu, \"gflops\": %.2f}\n",
                              (long long)o->embd, (long long)o->layers, (long long)o->encoder_layers,
-                             (long long)o->batch, runtime_threads(c), seconds, images,
-                             (long long)usage.ru_maxrss * 1024, pass_bytes,
-                             3 * 2 * multiply_adds(rt->layout, c) * images / 1e9);
+                             (long long)o->batch, rt->info.threads, seconds, images, (long long)usage.ru_maxrss * 1024,
+                             need.pass_bytes, 3 * 2 * multiply_adds(rt, err) * images / 1e9);
         }
         (void)trainer_free(t);
         return r;

@@ -57,11 +57,11 @@ int task_evaluate(struct task *t, struct error *err)
                                .n_timesteps = c->evaluation_n_timesteps,
                                .seed = (uint32_t)c->evaluation_seed};
         struct evaluation_result result = {0};
-        size_t pass_bytes = 0;
-        int r = evaluator_new(t->rt, c->batch_size_eval, &v, &pass_bytes, err);
+        struct runtime_need need = {0};
+        int r = evaluator_new(t->rt, c->batch_size_eval, &v, &need, err);
 
         if (r >= 0)
-                r = task_load(t, e.weights, pass_bytes, e.n_images, err);
+                r = task_load(t, e.weights, &need, e.n_images, err);
         if (r >= 0)
                 r = evaluator_bind(v, err);
         if (r >= 0)

@@ -11,7 +11,7 @@ void task_path(const struct task *t, const char *name, char *ret, size_t size)
         (void)snprintf(ret, size, "%s/%s", t->assignment->folder, name);
 }
 
-int task_load(struct task *t, enum weights weights, size_t pass_bytes, int64_t steps, struct error *err)
+int task_load(struct task *t, enum weights weights, const struct runtime_need *need, int64_t steps, struct error *err)
 {
         const struct assignment *a = t->assignment;
         unsigned section = 1u << (weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS);
@@ -19,13 +19,12 @@ int task_load(struct task *t, enum weights weights, size_t pass_bytes, int64_t s
 
         if (!a->n_checkpoints)
                 return error_set(err, -EINVAL, "/checkpoints", "expected a checkpoint");
-        r = runtime_allocate(t->rt, section, false, pass_bytes, err);
+        r = runtime_allocate(t->rt, section, false, need, err);
         if (r >= 0)
                 r = runtime_load(t->rt, a->checkpoints[0].path, a->checkpoints[0].digest, &t->step, NULL, err);
         if (r >= 0)
-                r = reporter_start(t->reporter, 0, steps,
-                                   (int64_t)(runtime_state_bytes(t->rt, section, false) + pass_bytes),
-                                   t->rt->layout->n_parameters, t->rt->k->name, runtime_threads(&t->config), err);
+                r = reporter_start(t->reporter, 0, steps, (int64_t)runtime_total_bytes(t->rt, section, false, need),
+                                   t->rt->layout->n_parameters, t->rt->k->name, t->rt->info.threads, err);
         return r;
 }
 

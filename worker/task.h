@@ -27,7 +27,7 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
 void task_path(const struct task *t, const char *name, char *ret, size_t size);
 
 /* Evaluate and sample: allocates for them, reads that section of the assignment's checkpoint, says that it starts. */
-int task_load(struct task *t, enum weights weights, size_t pass_bytes, int64_t steps, struct error *err);
+int task_load(struct task *t, enum weights weights, const struct runtime_need *need, int64_t steps, struct error *err);
 
 /* Between two batches or sampling steps: tells the progress, takes commands. -ECANCELED when a stop was asked for. */
 struct task_progress {

@@ -24,11 +24,10 @@ struct attention {
 
 int V(attention_new)(struct device *d, const struct attention_shape *shape, struct attention **ret, struct error *err)
 {
-        int64_t sizes[] = {shape->n_images, shape->pixels, shape->pixels, shape->c};
         struct attention *a;
         int r;
 
-        r = host_check_shape("attention", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_attention(d, shape, false, err);
         if (r < 0)
                 return r;
         a = calloc(1, sizeof(*a));

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 struct conv {
+        struct conv_shape shape;
         bool by_winograd;
         struct winograd winograd;
         struct direct direct;
@@ -13,17 +14,17 @@ struct conv {
 
 int V(conv_new)(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err)
 {
-        int64_t sizes[] = {9, shape->n_images, shape->height, shape->width, shape->c_in, shape->c_out};
         struct conv *c;
         int r;
 
         host_enter(d);
-        r = host_check_shape("conv", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_conv(d, shape, false, err);
         if (r < 0)
                 return r;
         c = calloc(1, sizeof(*c));
         if (!c)
                 return error_set(err, -ENOMEM, "", "out of memory");
+        c->shape = *shape;
         c->by_winograd = V(winograd_fits)(shape);
         if (c->by_winograd)
                 V(winograd_init)(&c->winograd, shape, d->threads);
@@ -77,6 +78,6 @@ int V(conv_backward_weights)(const struct conv_backward_weights_args *a)
 
         if (!c->by_winograd)
                 return direct_backward_weights(&c->direct, a);
-        V(winograd_backward_weights)(&c->winograd, a->x, a->dy, a->dw, a->db, a->workspace);
+        V(winograd_backward_weights)(&c->winograd, a->x, a->dy, a->accumulate, a->dw, a->db, a->workspace);
         return 0;
 }

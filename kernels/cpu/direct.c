@@ -53,7 +53,8 @@ static int forward_init(struct direct *c, struct onednn_op *op, struct onednn_op
                            "dnnl_convolution_forward_desc_init", err);
 
         r = r < 0 ? r : onednn_op_init(op, &c->onednn, &desc, NULL, sum, 1, args, err);
-        return r < 0 ? r : onednn_reorder_init(reorder, &c->onednn, w, onednn_op_layout(op, DNNL_ARG_WEIGHTS), err);
+        return r < 0 ? r
+                     : onednn_reorder_init(reorder, &c->onednn, w, onednn_op_layout(op, DNNL_ARG_WEIGHTS), false, err);
 }
 
 static int weights_init(struct direct *c, const struct layouts *l, bool bias, struct error *err)
@@ -71,9 +72,11 @@ static int weights_init(struct direct *c, const struct layouts *l, bool bias, st
                                                                            ones, ones, ones),
                                "dnnl_convolution_backward_weights_desc_init", err);
         r = r < 0 ? r : onednn_op_init(op, &c->onednn, &desc, hint, false, 1, args, err);
-        return r < 0 ? r
-                     : onednn_reorder_init(&c->reorder_weights[bias], &c->onednn,
-                                           onednn_op_layout(op, DNNL_ARG_DIFF_WEIGHTS), &l->w, err);
+        for (int sum = 0; sum < 2; sum++)
+                r = r < 0 ? r
+                          : onednn_reorder_init(&c->reorder_weights[bias][sum], &c->onednn,
+                                                onednn_op_layout(op, DNNL_ARG_DIFF_WEIGHTS), &l->w, sum, err);
+        return r;
 }
 
 /* The workspace holds what the largest of them needs. */
@@ -118,8 +121,8 @@ static int weights_ops_init(struct direct *c, const struct layouts *l, struct er
 
         for (int bias = 0; r == 0 && bias < 2; bias++) {
                 r = weights_init(c, l, bias, err);
-                if (r == 0)
-                        count(c, &c->weights[bias], DNNL_ARG_DIFF_WEIGHTS, &c->reorder_weights[bias]);
+                for (int sum = 0; r == 0 && sum < 2; sum++)
+                        count(c, &c->weights[bias], DNNL_ARG_DIFF_WEIGHTS, &c->reorder_weights[bias][sum]);
         }
         return r;
 }
@@ -131,6 +134,7 @@ int direct_init(struct direct *c, const struct conv_shape *shape, bool forward, 
         int r;
 
         *c = (struct direct){.shape = *shape};
+        c->bias_bytes = host_align(sizeof(float) * (size_t)shape->c_out);
         c->turned_bytes = data ? host_align(sizeof(float) * (size_t)(9 * shape->c_in * shape->c_out)) : 0;
         r = onednn_init(&c->onednn, err);
         r = r < 0 ? r : layouts_init(&l, shape, err);
@@ -151,18 +155,18 @@ void direct_done(struct direct *c)
                 for (int j = 0; j < 2; j++) {
                         onednn_op_done(&c->forward[i][j]);
                         onednn_op_done(&c->reorder_forward[i][j]);
+                        onednn_op_done(&c->reorder_weights[i][j]);
                 }
                 onednn_op_done(&c->data[i]);
                 onednn_op_done(&c->weights[i]);
                 onednn_op_done(&c->reorder_data[i]);
-                onednn_op_done(&c->reorder_weights[i]);
         }
         onednn_done(&c->onednn);
 }
 
 size_t direct_workspace(const struct direct *c)
 {
-        return c->scratchpad_bytes + c->weights_bytes + c->turned_bytes;
+        return c->scratchpad_bytes + c->weights_bytes + c->turned_bytes + c->bias_bytes;
 }
 
 static void copy(float *y, const float *x, int64_t n)
@@ -208,11 +212,15 @@ int direct_backward_data(const struct direct *c, const struct conv_backward_data
 int direct_backward_weights(const struct direct *c, const struct conv_backward_weights_args *a)
 {
         char *dw = (char *)a->workspace + c->scratchpad_bytes;
+        float *part = (float *)(dw + c->weights_bytes + c->turned_bytes), *db = a->accumulate ? part : a->db;
         bool bias = a->db;
-        int r = onednn_op_run(&c->weights[bias], &c->onednn, (void *[]){(void *)a->x, (void *)a->dy, dw, a->db},
+        int r = onednn_op_run(&c->weights[bias], &c->onednn, (void *[]){(void *)a->x, (void *)a->dy, dw, db},
                               a->workspace);
 
+        for (int64_t i = 0; r == 0 && bias && a->accumulate && i < c->shape.c_out; i++)
+                a->db[i] += db[i];
         if (r == 0)
-                r = onednn_op_run(&c->reorder_weights[bias], &c->onednn, (void *[]){dw, a->dw}, a->workspace);
+                r = onednn_op_run(&c->reorder_weights[bias][a->accumulate], &c->onednn, (void *[]){dw, a->dw},
+                                  a->workspace);
         return r;
 }

@@ -11,9 +11,9 @@ struct direct {
         struct onednn_op data[2];       /* [sum] */
         struct onednn_op weights[2];    /* [bias] */
         /* w to each direction's layout, and dw from them */
-        struct onednn_op reorder_forward[2][2], reorder_data[2], reorder_weights[2];
-        /* parts of the workspace: scratchpad, weights in oneDNN's layout, weights turned */
-        size_t scratchpad_bytes, weights_bytes, turned_bytes;
+        struct onednn_op reorder_forward[2][2], reorder_data[2], reorder_weights[2][2]; /* weights: [bias][sum] */
+        /* parts of the workspace: scratchpad, weights in oneDNN's layout, weights turned, db before it is added */
+        size_t scratchpad_bytes, weights_bytes, turned_bytes, bias_bytes;
 };
 
 /* Primitives for the directions asked for. On failure nothing is left to be done. */

@@ -43,8 +43,8 @@ int V(copy_2d)(const struct copy_2d_args *a)
 
 #pragma omp parallel for schedule(static) if (a->rows * a->columns > PARALLEL_MIN)
         for (int64_t i = 0; i < a->rows; i++) {
-                const float *x = a->x + i * a->x_stride;
-                float *y = a->y + i * a->y_stride;
+                const float *x = (const float *)a->x + i * a->x_stride;
+                float *y = (float *)a->y + i * a->y_stride;
 
                 if (a->accumulate)
 #pragma omp simd

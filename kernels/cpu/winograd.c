@@ -434,7 +434,7 @@ static void correlate(const struct winograd *g, int64_t part, const float *x, co
 }
 
 /* dw and db from the parts' sums, in the order of the parts. */
-static void add_parts(const struct winograd *g, const struct scratch *s, float *dw, float *db)
+static void add_parts(const struct winograd *g, const struct scratch *s, bool accumulate, float *dw, float *db)
 {
         int64_t c_in = g->shape.c_in, c_out = g->shape.c_out, size = c_in * c_out;
 
@@ -449,19 +449,19 @@ static void add_parts(const struct winograd *g, const struct scratch *s, float *
                 }
                 transform_weights_back(u, w);
                 for (int tap = 0; tap < 9; tap++)
-                        vec_store(dw + tap * size + i, w[tap]);
+                        vec_store(dw + tap * size + i, accumulate ? vec_load(dw + tap * size + i) + w[tap] : w[tap]);
         }
         for (int64_t j = 0; db && j < c_out; j++) {
                 double sum = 0;
 
                 for (int64_t part = 0; part < g->n_parts; part++)
                         sum += s->db[part * c_out + j];
-                db[j] = (float)sum;
+                db[j] = (float)(accumulate ? db[j] + sum : sum);
         }
 }
 
-void V(winograd_backward_weights)(const struct winograd *g, const float *x, const float *dy, float *dw, float *db,
-                                  void *workspace)
+void V(winograd_backward_weights)(const struct winograd *g, const float *x, const float *dy, bool accumulate, float *dw,
+                                  float *db, void *workspace)
 {
         struct scratch s = scratch_of(g, 0, workspace);
 
@@ -469,5 +469,5 @@ void V(winograd_backward_weights)(const struct winograd *g, const float *x, cons
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < g->n_parts; part++)
                 correlate(g, part, x, dy, workspace);
-        add_parts(g, &s, dw, db);
+        add_parts(g, &s, accumulate, dw, db);
 }

@@ -24,5 +24,5 @@ void V(winograd_forward)(const struct winograd *g, const float *x, const float *
                          const float *residual, float *y, void *workspace);
 void V(winograd_backward_data)(const struct winograd *g, const float *dy, const float *w, bool accumulate, float *dx,
                                void *workspace);
-void V(winograd_backward_weights)(const struct winograd *g, const float *x, const float *dy, float *dw, float *db,
-                                  void *workspace);
+void V(winograd_backward_weights)(const struct winograd *g, const float *x, const float *dy, bool accumulate, float *dw,
+                                  float *db, void *workspace);

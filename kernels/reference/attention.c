@@ -14,11 +14,9 @@ int reference_attention_new(struct device *d, const struct attention_shape *shap
                             struct error *err)
 {
         struct attention *x;
-        int64_t sizes[] = {shape->n_images, shape->pixels, shape->pixels, shape->c};
         int r;
 
-        (void)d;
-        r = host_check_shape("attention", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_attention(d, shape, false, err);
         if (r < 0)
                 return r;
         x = calloc(1, sizeof(*x));

@@ -13,11 +13,9 @@ struct conv {
 int reference_conv_new(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err)
 {
         struct conv *c;
-        int64_t sizes[] = {9, shape->n_images, shape->height, shape->width, shape->c_in, shape->c_out};
         int r;
 
-        (void)d;
-        r = host_check_shape("conv", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_conv(d, shape, false, err);
         if (r < 0)
                 return r;
         c = calloc(1, sizeof(*c));
@@ -120,6 +118,7 @@ static void backward_weights_row(const struct conv_shape *s, const struct conv_b
         for (int64_t o = 0; o < s->c_out; o += BLOCK) {
                 int64_t n = MIN(s->c_out - o, (int64_t)BLOCK);
                 double sum[BLOCK] = {0};
+                float *dw = a->dw + (k * s->c_in + i) * s->c_out + o;
 
                 for (int64_t p = 0; p < s->n_images * pixels; p++) {
                         const float *image = (const float *)a->x + p / pixels * pixels * s->c_in;
@@ -131,7 +130,7 @@ static void backward_weights_row(const struct conv_shape *s, const struct conv_b
                                 sum[j] += (double)x[i] * dy[j];
                 }
                 for (int64_t j = 0; j < n; j++)
-                        a->dw[(k * s->c_in + i) * s->c_out + o + j] = (float)sum[j];
+                        dw[j] = (float)(a->accumulate ? dw[j] + sum[j] : sum[j]);
         }
 }
 
@@ -147,7 +146,7 @@ int reference_conv_backward_weights(const struct conv_backward_weights_args *a)
 
                 for (int64_t p = 0; p < s->n_images * s->height * s->width; p++)
                         sum += ((const float *)a->dy)[p * s->c_out + j];
-                a->db[j] = (float)sum;
+                a->db[j] = (float)(a->accumulate ? a->db[j] + sum : sum);
         }
         return 0;
 }

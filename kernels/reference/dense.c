@@ -12,11 +12,9 @@ struct dense {
 int reference_dense_new(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err)
 {
         struct dense *x;
-        int64_t sizes[] = {shape->m, shape->k, shape->n};
         int r;
 
-        (void)d;
-        r = host_check_shape("dense", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_dense(d, shape, false, err);
         if (r < 0)
                 return r;
         x = calloc(1, sizeof(*x));

@@ -35,8 +35,8 @@ int reference_copy_2d(const struct copy_2d_args *a)
 {
         for (int64_t i = 0; i < a->rows; i++)
                 for (int64_t j = 0; j < a->columns; j++) {
-                        float *y = a->y + i * a->y_stride + j;
-                        double v = (double)a->x[i * a->x_stride + j] * a->scale + a->shift;
+                        float *y = (float *)a->y + i * a->y_stride + j;
+                        double v = (double)((const float *)a->x)[i * a->x_stride + j] * a->scale + a->shift;
 
                         *y = (float)(a->accumulate ? *y + v : v);
                 }

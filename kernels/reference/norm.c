@@ -1,4 +1,4 @@
-/* y = dropout(swish(GroupNorm([a | b] + addend; 32 groups, eps 1e-6) scale + bias)) and its gradients, in double.
+/* y = dropout(swish(GroupNorm([a | b] + addend; groups, eps 1e-6) scale + bias)) and its gradients, in double.
  * Spec 1; Wu & He 2018. With xhat = (x - mean) / std, u = xhat scale + bias, N values a group:
  *   du = dy mask swish'(u), dscale = sum du xhat, dbias = sum du, dxhat = du scale,
  *   dx = (dxhat - sum(dxhat) / N - xhat sum(dxhat xhat) / N) / std, the sums over the group. */
@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <math.h>
 
-#define GROUPS 32
 #define EPS 1e-6
 
 struct norm {
@@ -19,8 +18,7 @@ int reference_norm_new(struct device *d, const struct norm_shape *shape, struct 
         struct norm *n;
         int r;
 
-        (void)d;
-        r = host_check_norm(shape, err);
+        r = host_check_norm(d, shape, false, err);
         if (r < 0)
                 return r;
         n = calloc(1, sizeof(*n));
@@ -74,13 +72,11 @@ static double dropout_at(const struct dropout *d, int64_t image, int64_t i, int6
         struct philox p;
         uint32_t half;
 
-        if (!d)
-                return 1;
         if (d->mask)
                 return d->mask[image * image_size + i];
         if (d->rate <= 0)
                 return 1;
-        p = philox_draw(d->state->seed, STREAM_DROPOUT, d->block, (uint32_t)(i / 8), (uint64_t)(d->first_image + image),
+        p = philox_draw(d->state->seed, STREAM_DROPOUT, d->block, (uint32_t)(i / 8), d->rows[image].image,
                         (uint64_t)d->state->step, 0);
         half = p.v[i % 8 / 2] >> (i % 2 * 16) & 0xFFFFu;
         return half >= (uint32_t)lrint(d->rate * 65536.0) ? 1.0 / (1.0 - d->rate) : 0;
@@ -89,11 +85,11 @@ static double dropout_at(const struct dropout *d, int64_t image, int64_t i, int6
 int reference_norm_forward(const struct norm_forward_args *a)
 {
         const struct norm_shape *s = &a->norm->shape;
-        int64_t c = s->c_a + s->c_b, width = c / GROUPS;
+        int64_t c = s->c_a + s->c_b, width = c / s->groups;
 
 #pragma omp parallel for schedule(static)
-        for (int64_t t = 0; t < s->n_images * GROUPS; t++) {
-                int64_t image = t / GROUPS, c0 = t % GROUPS * width, n = s->pixels * width;
+        for (int64_t t = 0; t < s->n_images * s->groups; t++) {
+                int64_t image = t / s->groups, c0 = t % s->groups * width, n = s->pixels * width;
                 struct input in = input_of(s, image, a->a, a->b, a->addend);
                 float *y = (float *)a->y + image * s->pixels * c;
                 double mean = 0, variance = 0, scale;
@@ -115,7 +111,7 @@ int reference_norm_forward(const struct norm_forward_args *a)
                                    a->bias[channel];
 
                         y[e] = (float)((a->swish ? u * sigmoid(u) : u) *
-                                       dropout_at(a->dropout, image, e, s->pixels * c));
+                                       dropout_at(&a->dropout, image, e, s->pixels * c));
                 }
         }
         return 0;
@@ -127,13 +123,13 @@ static double backward_at(const struct norm_backward_args *a, const struct input
 {
         const struct norm_shape *s = &a->norm->shape;
         int64_t c = s->c_a + s->c_b, e = pixel * c + channel;
-        const float *stats = a->stats + 2 * (image * GROUPS + channel / (c / GROUPS));
+        const float *stats = a->stats + 2 * (image * s->groups + channel / (c / s->groups));
         double xhat = (input_at(in, pixel, channel) - stats[0]) * stats[1];
         double u = xhat * a->scale[channel] + a->bias[channel], sig = sigmoid(u);
         double dy = ((const float *)a->dy)[image * s->pixels * c + e];
 
         *ret_xhat = xhat;
-        return dy * dropout_at(a->dropout, image, e, s->pixels * c) * (a->swish ? sig + u * sig * (1 - sig) : 1);
+        return dy * dropout_at(&a->dropout, image, e, s->pixels * c) * (a->swish ? sig + u * sig * (1 - sig) : 1);
 }
 
 static void backward_store(const struct norm_backward_args *a, int64_t image, int64_t pixel, int64_t channel, double dx)
@@ -155,9 +151,9 @@ static void backward_store(const struct norm_backward_args *a, int64_t image, in
 static void backward_group(const struct norm_backward_args *a, int64_t image, int64_t group, double *sums)
 {
         const struct norm_shape *s = &a->norm->shape;
-        int64_t c = s->c_a + s->c_b, width = c / GROUPS;
+        int64_t c = s->c_a + s->c_b, width = c / s->groups;
         struct input in = input_of(s, image, a->a, a->b, a->addend);
-        double rstd = a->stats[2 * (image * GROUPS + group) + 1], n = (double)(s->pixels * width);
+        double rstd = a->stats[2 * (image * s->groups + group) + 1], n = (double)(s->pixels * width);
         double sum = 0, sum_xhat = 0, xhat;
 
         for (int64_t channel = group * width; channel < (group + 1) * width; channel++)
@@ -193,12 +189,12 @@ int reference_norm_backward(const struct norm_backward_args *a)
         for (int64_t i = 0; i < 2 * c; i++)
                 sums[i] = 0;
 #pragma omp parallel for schedule(static)
-        for (int64_t group = 0; group < GROUPS; group++)
+        for (int64_t group = 0; group < s->groups; group++)
                 for (int64_t image = 0; image < s->n_images; image++)
                         backward_group(a, image, group, sums);
         for (int64_t i = 0; i < c && a->dscale; i++) {
-                a->dscale[i] = (float)sums[2 * i];
-                a->dbias[i] = (float)sums[2 * i + 1];
+                a->dscale[i] = (float)(a->accumulate_weights ? a->dscale[i] + sums[2 * i] : sums[2 * i]);
+                a->dbias[i] = (float)(a->accumulate_weights ? a->dbias[i] + sums[2 * i + 1] : sums[2 * i + 1]);
         }
         return 0;
 }

@@ -29,22 +29,23 @@ static void refuses_with_a_reason(const struct kernels *k, struct device *d)
         expect(k->device_open(&(struct device_settings){.threads = 0}, &other, &err) == -EINVAL && !other, k->name,
                "no threads are -EINVAL");
         err = (struct error){0};
-        expect(k->conv_new(d, &(struct conv_shape){1, 4, 4, 32, 32, DTYPE_BF16}, &conv, &err) == -ENOTSUP &&
+        expect(k->conv_new(d, &(struct conv_shape){1, 4, 4, 32, 32, 3, 3, 1, 1, DTYPE_BF16, DTYPE_BF16}, &conv, &err) ==
+                               -ENOTSUP &&
                        err.text[0],
                k->name, "a type that is not there is -ENOTSUP");
         expect(k->dense_new(d, &(struct dense_shape){4, 4, 4, DTYPE_BF16}, &dense, &err) == -ENOTSUP, k->name,
                "dense refuses bf16");
-        expect(k->norm_new(d, &(struct norm_shape){1, 4, 32, 0, DTYPE_BF16}, &norm, &err) == -ENOTSUP, k->name,
+        expect(k->norm_new(d, &(struct norm_shape){1, 4, 32, 0, 32, DTYPE_BF16}, &norm, &err) == -ENOTSUP, k->name,
                "norm refuses bf16");
-        expect(k->attention_new(d, &(struct attention_shape){1, 4, 32, DTYPE_BF16}, &attention, &err) == -ENOTSUP,
+        expect(k->attention_new(d, &(struct attention_shape){1, 4, 32, 1, DTYPE_BF16}, &attention, &err) == -ENOTSUP,
                k->name, "attention refuses bf16");
-        expect(k->conv_new(d, &(struct conv_shape){1, 0, 4, 32, 32, DTYPE_FLOAT32}, &conv, &err) == -EINVAL, k->name,
+        expect(k->conv_new(d, &(struct conv_shape){1, 0, 4, 32, 32, 3, 3, 1, 1}, &conv, &err) == -EINVAL, k->name,
                "no rows are -EINVAL");
         expect(k->dense_new(d, &(struct dense_shape){INT64_MAX, INT64_MAX, 4, DTYPE_FLOAT32}, &dense, &err) == -EINVAL,
                k->name, "a size that overflows is -EINVAL");
-        expect(k->norm_new(d, &(struct norm_shape){1, 4, 33, 0, DTYPE_FLOAT32}, &norm, &err) == -EINVAL, k->name,
+        expect(k->norm_new(d, &(struct norm_shape){1, 4, 33, 0, 32}, &norm, &err) == -EINVAL, k->name,
                "33 channels make no 32 groups");
-        expect(k->norm_new(d, &(struct norm_shape){1, 4, 33, 31, DTYPE_FLOAT32}, &norm, &err) == -EINVAL, k->name,
+        expect(k->norm_new(d, &(struct norm_shape){1, 4, 33, 31, 32}, &norm, &err) == -EINVAL, k->name,
                "a group may not straddle two inputs");
         expect(!conv && !dense && !norm && !attention, k->name, "nothing is returned on failure");
         expect(!k->conv_free(NULL) && !k->dense_free(NULL) && !k->norm_free(NULL) && !k->attention_free(NULL) &&
@@ -81,6 +82,11 @@ static void memory_is_aligned_and_zero(const struct kernels *k, struct device *d
         k->memory_free(d, NULL);
 }
 
+static int fails(const void *args)
+{
+        return *(const int *)args;
+}
+
 /* The wrapper's promise, with failures made up: no operation of the processor's back ends fails by itself. */
 static void first_failure_stays(const struct kernels *k, struct stream *s)
 {
@@ -90,8 +96,8 @@ static void first_failure_stays(const struct kernels *k, struct stream *s)
 
         k->fill(s, &args);
         expect(y == 2 && k->stream_sync(s, &err) == 0, k->name, "an operation runs");
-        STREAM_RUN(s, "first", -EIO);
-        STREAM_RUN(s, "second", -ENOMEM);
+        host_run(s, "first", fails, &(int){-EIO}, sizeof(int));
+        host_run(s, "second", fails, &(int){-ENOMEM}, sizeof(int));
         args.value = 3;
         k->fill(s, &args);
         k->copy_in(s, &y, &(float){4}, sizeof(y));
