@@ -84,3 +84,12 @@ static inline size_t host_align(size_t bytes)
 {
         return (bytes + KERNELS_ALIGN - 1) & ~(size_t)(KERNELS_ALIGN - 1);
 }
+
+/* The next bytes of a workspace, aligned; base may be NULL: then only *at counts. */
+static inline void *host_take(char *base, size_t *at, size_t bytes)
+{
+        void *p = base ? base + *at : NULL;
+
+        *at += host_align(bytes);
+        return p;
+}

@@ -83,15 +83,6 @@ struct scratch {
         float *du;
 };
 
-/* The next bytes of base, which may be NULL: then only *at counts. */
-static void *take(char *base, size_t *at, size_t bytes)
-{
-        void *p = base ? base + *at : NULL;
-
-        *at += host_align(bytes);
-        return p;
-}
-
 static size_t scratch_layout(const struct norm *n, char *base, struct scratch *ret)
 {
         size_t channels = (size_t)n->block_max, n_quads = (channels / 8 + 2) * TILE, at = 0;
@@ -99,13 +90,13 @@ static size_t scratch_layout(const struct norm *n, char *base, struct scratch *r
         double **sums[] = {&ret->sum, &ret->sum_xhat, &ret->sum_x};
 
         for (size_t i = 0; i < ARRAY_LEN(floats); i++)
-                *floats[i] = take(base, &at, channels * sizeof(float));
+                *floats[i] = host_take(base, &at, channels * sizeof(float));
         for (size_t i = 0; i < ARRAY_LEN(sums); i++)
-                *sums[i] = take(base, &at, channels * sizeof(double));
-        ret->quads = take(base, &at, n_quads * sizeof(uint32_t));
-        ret->words = take(base, &at, n_quads * 4 * sizeof(uint32_t));
-        ret->multipliers = take(base, &at, channels * TILE * sizeof(float));
-        ret->du = take(base, &at, channels * (size_t)n->shape.pixels * sizeof(float));
+                *sums[i] = host_take(base, &at, channels * sizeof(double));
+        ret->quads = host_take(base, &at, n_quads * sizeof(uint32_t));
+        ret->words = host_take(base, &at, n_quads * 4 * sizeof(uint32_t));
+        ret->multipliers = host_take(base, &at, channels * TILE * sizeof(float));
+        ret->du = host_take(base, &at, channels * (size_t)n->shape.pixels * sizeof(float));
         return at;
 }
 

@@ -90,3 +90,42 @@ _inline_ void product_rows(const struct product *p, int64_t rows, const float *a
         if (r < rows)
                 product_block(p, 1, a + r * p->a_row, b, c + r * p->c_row);
 }
+
+/* n up to whole blocks. */
+_inline_ int64_t block_align(int64_t n)
+{
+        return (n + BLOCK_WIDTH - 1) / BLOCK_WIDTH * BLOCK_WIDTH;
+}
+
+/* x [rows, columns], rows x_row apart, as a right-hand side: panels of BLOCK_WIDTH columns, [panel][row][BLOCK_WIDTH],
+ * what is behind the last column zero. */
+_inline_ void pack_panels(const float *x, int64_t x_row, int64_t rows, int64_t columns, float *ret)
+{
+        for (int64_t first = 0; first < columns; first += BLOCK_WIDTH) {
+                int64_t width = MIN(columns - first, (int64_t)BLOCK_WIDTH);
+
+                for (int64_t i = 0; i < rows; i++, ret += BLOCK_WIDTH)
+                        for (int64_t j = 0; j < BLOCK_WIDTH; j++)
+                                ret[j] = j < width ? x[i * x_row + first + j] : 0;
+        }
+}
+
+/* The same of x's transpose: [panel of BLOCK_WIDTH rows][column][BLOCK_WIDTH]. */
+_inline_ void pack_transposed(const float *x, int64_t x_row, int64_t rows, int64_t columns, float *ret)
+{
+        for (int64_t first = 0; first < rows; first += BLOCK_WIDTH, ret += columns * BLOCK_WIDTH) {
+                int64_t height = MIN(rows - first, (int64_t)BLOCK_WIDTH);
+
+                for (int64_t i = 0; i < BLOCK_WIDTH; i++)
+                        for (int64_t j = 0; j < columns; j++)
+                                ret[j * BLOCK_WIDTH + i] = i < height ? x[(first + i) * x_row + j] : 0;
+        }
+}
+
+/* c [rows, columns up to whole blocks] = a b, b in panels of p->k rows; p->b_k is BLOCK_WIDTH. */
+_inline_ void product_panels(const struct product *p, int64_t rows, int64_t columns, const float *a, const float *b,
+                             float *c)
+{
+        for (int64_t j = 0; j < columns; j += BLOCK_WIDTH)
+                product_rows(p, rows, a, b + j * p->k, c + j);
+}

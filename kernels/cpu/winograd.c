@@ -41,7 +41,7 @@ void V(winograd_init)(struct winograd *g, const struct conv_shape *s, int thread
 struct scratch {
         float *weights; /* of part 0 */
         float *zeros;
-        double *db;   /* the part's, [c_out] */
+        double *db;   /* [part][c_out] */
         float *x, *y; /* the part's transforms, [ELEMENTS] planes of [tiles, channels] */
         int64_t weights_plane, x_plane, y_plane;
 };
@@ -49,19 +49,19 @@ struct scratch {
 static size_t scratch_layout(const struct winograd *g, int64_t part, char *base, struct scratch *ret)
 {
         int64_t tiles = g->strip_blocks * BLOCK_ROWS, c_in = g->shape.c_in, c_out = g->shape.c_out;
-        int64_t x_size, y_size;
+        size_t at = 0;
 
         ret->weights_plane = c_in * c_out + PLANE_GAP;
         ret->x_plane = tiles * c_in + PLANE_GAP;
         ret->y_plane = tiles * c_out + PLANE_GAP;
-        x_size = ELEMENTS * ret->x_plane;
-        y_size = ELEMENTS * ret->y_plane;
-        ret->weights = (float *)base;
-        ret->zeros = ret->weights + g->n_parts * ELEMENTS * ret->weights_plane;
-        ret->db = (double *)(void *)(ret->zeros + MAX(c_in, c_out)) + part * c_out;
-        ret->x = (float *)(ret->db + (g->n_parts - part) * c_out) + part * (x_size + y_size);
-        ret->y = ret->x + x_size;
-        return (size_t)((char *)(ret->y + y_size) - base);
+        ret->weights = host_take(base, &at, (size_t)(g->n_parts * ELEMENTS * ret->weights_plane) * sizeof(float));
+        ret->zeros = host_take(base, &at, (size_t)MAX(c_in, c_out) * sizeof(float));
+        ret->db = host_take(base, &at, (size_t)(g->n_parts * c_out) * sizeof(double));
+        for (int64_t i = 0; i <= part; i++) {
+                ret->x = host_take(base, &at, (size_t)(ELEMENTS * ret->x_plane) * sizeof(float));
+                ret->y = host_take(base, &at, (size_t)(ELEMENTS * ret->y_plane) * sizeof(float));
+        }
+        return at;
 }
 
 size_t V(winograd_workspace)(const struct winograd *g)
@@ -395,7 +395,7 @@ void V(winograd_backward_data)(const struct winograd *g, const float *dy, const 
 }
 
 /* db += the strip's dy: element (1, 1) of A dy A^T is the sum of a tile's. */
-static void add_bias_gradient(const struct winograd *g, const struct scratch *s, int64_t n)
+static void add_bias_gradient(const struct winograd *g, const struct scratch *s, int64_t n, double *db)
 {
         const float *plane = s->y + 5 * s->y_plane;
 
@@ -405,7 +405,7 @@ static void add_bias_gradient(const struct winograd *g, const struct scratch *s,
                 for (int64_t i = 0; i < n; i++)
                         sum += vec_load(plane + i * g->shape.c_out + j);
                 for (int l = 0; l < LANES; l++)
-                        s->db[j + l] += (double)sum[l];
+                        db[j + l] += (double)sum[l];
         }
 }
 
@@ -415,14 +415,15 @@ static void correlate(const struct winograd *g, int64_t part, const float *x, co
         struct scratch s = scratch_of(g, part, workspace);
         int64_t c_in = g->shape.c_in, c_out = g->shape.c_out;
         float *sums = s.weights + part * ELEMENTS * s.weights_plane;
+        double *db = s.db + part * c_out;
         struct product p = {.a_row = 1, .a_k = c_in, .b_k = c_out, .c_row = c_out};
 
-        memset(s.db, 0, (size_t)c_out * sizeof(double));
+        memset(db, 0, (size_t)c_out * sizeof(double));
         FOR_STRIPS(g, part, first, n)
         {
                 gather_inputs(g, x, c_in, first, n, s.zeros, s.x, s.x_plane);
                 gather_gradients(g, dy, first, n, &s);
-                add_bias_gradient(g, &s, n);
+                add_bias_gradient(g, &s, n, db);
                 p.k = n;
                 for (int e = 0; e < ELEMENTS; e++)
                         for (int64_t j = 0; j < c_out; j += BLOCK_WIDTH)
