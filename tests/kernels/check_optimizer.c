@@ -59,13 +59,13 @@ void check_adamw(struct test *t)
                 state = test_state(t);
                 tensor_state(state)->clip = clip;
                 test_upload(t, state);
-                w = test_inout(t, "w", n, 4);
-                m = test_inout(t, "m", n, 4);
-                v = test_inout(t, "v", n, 4);
+                w = test_inout(t, "w", n, 16);
+                m = test_inout(t, "m", n, 16);
+                v = test_inout(t, "v", n, 16);
                 for (size_t j = 0; j < n; j++)
                         tensor_values(v)[j] *= tensor_values(v)[j];
                 test_upload(t, v);
-                ema = test_inout(t, "ema", n, 4);
+                ema = test_inout(t, "ema", n, 16);
                 g = test_input(t, "g", n, 1, 0);
                 if (n == 1) { /* its root mean square is itself: a sum that cancels would be held to what is left */
                         tensor_values(m)[0] = fabsf(tensor_values(m)[0]);
