@@ -4,7 +4,9 @@ that both sides compute with."""
 import json
 import os
 import re
+import socket
 import subprocess
+import threading
 
 import numpy as np
 
@@ -64,6 +66,21 @@ def knows(key):
         return re.search(rf'^[A-Z_]+\("{re.escape(key)}"', f.read(), re.M) is not None
 
 
+class Listener:
+    """The daemon's end of a worker's socket: acknowledges what comes, so that the worker need not wait for anybody at its end."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(path)
+        self.socket.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with self.socket, self.socket.accept()[0] as s, s.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                s.sendall(json.dumps({"ack": json.loads(line).get("seq", 0)}).encode() + b"\n")
+
+
 class Run:
     """One attempt at a job, which must succeed: its events and its files."""
 
@@ -73,7 +90,8 @@ class Run:
         given = [] if checkpoint is None else [{"path": checkpoint, "xxh128": files.xxh128(checkpoint), "step": files.Checkpoint(checkpoint).step}]
         assignment = {"job": 1, "attempt": attempt, "kind": kind, "config": c.document(),
                       "dataset": {"name": "whole", "path": str(data), "digest": "0" * 32}, "folder": self.folder,
-                      "socket": os.path.join(self.folder, "nobody.sock"), "checkpoints": given}
+                      "socket": os.path.join(self.folder, f"{attempt}.sock"), "checkpoints": given}
+        Listener(assignment["socket"])
         r = subprocess.run([WORKER], input=json.dumps(assignment).encode(), capture_output=True, timeout=300, check=False)
         assert r.returncode == 0, r.stderr.decode(errors="replace")
         with open(os.path.join(self.folder, f"attempt-{attempt}.events"), encoding="utf-8") as f:
