@@ -148,9 +148,12 @@ def some_weights(c, seed):
     return out
 
 
-def trained(path, c, seed, step, window=(0, [0.0] * 5)):
-    """A checkpoint of such a model at a step: weights, other weights as their average, moments at zero."""
+def trained(path, c, seed, step, window=(0, [0.0] * 5), fourier=1.0):
+    """A checkpoint of such a model at a step: weights, other weights as their average, moments at zero. window: what a log
+    window holds so far, the number of its updates and sums. fourier: a factor of the weights of the Fourier features."""
     params, other = some_weights(c, seed), some_weights(c, seed + 1)
+    for weights in (params, other):
+        weights["score_model/conv_in/kernel"][:, :, 3:] *= np.float32(fourier)
     ema = {name: np.float32(0.7) * params[name] + np.float32(0.3) * other[name] for name in params}
     zero = {name: np.zeros(x.shape, np.float32) for name, x in params.items()}
     state = {"trainer": {"window_steps": window[0], "window_sums": window[1]}}

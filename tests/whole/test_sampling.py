@@ -1,5 +1,7 @@
-"""Samples to the pixel. The sampler's z is float32, and a Fourier feature sees its roundings 2^7 2 pi times, so z_0 is known
-to about 2e-4 of a standard deviation: EDGE, in the 256 values of a pixel. A pixel must be the computed one, but where the float64 value
+"""Samples to the pixel. The sampler's z is float32: each of 3 steps adds roundings of 2^-24 of values up to some 8, and those of a
+network (1e-6 of its output), divided by alpha at the first step (7 where gamma is 4). A Fourier feature would multiply them by
+2^7 2 pi in each step, so these models have learned to weigh them by FOURIER. z_0 is then known to 2e-4: EDGE, in the 256 values of
+a pixel. A pixel must be the computed one, but where the float64 value
 is that near to the edge between two; then it may be the neighbour. Few are: at most 1 in 100, checked, too."""
 
 import numpy as np
@@ -10,6 +12,7 @@ import program
 import sampling
 
 EDGE = 0.03  # of a pixel value: 128 * 2e-4, rounded up
+FOURIER = 0.01
 
 CASES = {
     "epsilon": {"sampling__latent": "fixed"},
@@ -35,7 +38,7 @@ def check_pixels(c, got, params, fixed):
 @pytest.mark.parametrize("name", CASES)
 def test_samples(data, folder, name):
     c = program.config(sampling__n_images=3, sampling__n_steps=3, training__batch_size_eval=2, **CASES[name])
-    given = program.trained(folder / "given.safetensors", c, 1, 9)
+    given = program.trained(folder / "given.safetensors", c, 1, 9, fourier=FOURIER)
     run = program.Run(folder / "run", "sample", c, data, given)
     got = files.grid_images(files.read_png(run.path("samples-step-9.png")), 3)
     check_pixels(c, got, files.Checkpoint(given).section(c["sampling.weights"]), c["sampling.latent"] == "fixed")
@@ -45,6 +48,6 @@ def test_samples(data, folder, name):
 def test_samples_while_training(data, folder):
     """With the fixed latent whatever the configuration says, by the average."""
     c = program.config(training__num_steps_train=6, training__steps_per_eval=1, sampling__n_images=2, sampling__n_steps=2)
-    run = program.Run(folder, "train", c, data, program.trained(folder / "given.safetensors", c, 1, 5))
+    run = program.Run(folder, "train", c, data, program.trained(folder / "given.safetensors", c, 1, 5, fourier=FOURIER))
     got = files.grid_images(files.read_png(run.path("samples-step-6.png")), 2)
     check_pixels(c, got, run.checkpoint(6).section("ema"), True)
