@@ -19,7 +19,7 @@ static const char usage[] =
         "                                    (KIND: train, evaluate, sample)\n"
         "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads "
         "N]\n"
-        "                                    time training steps, print one line of JSON\n"
+        "                            [--bf16 1]  time training steps: a table by operation, then a line of JSON\n"
         "       mulun-worker --help | --version\n";
 
 static int print_json(json_t *json)
