@@ -44,6 +44,12 @@ class Config(dict):
                 return self[key]
         raise AttributeError(name)
 
+    @classmethod
+    def of(cls, document):
+        """A whole configuration, as a checkpoint has it."""
+        return cls({**{f"{group}.{key}": value for group, keys in document.items() if isinstance(keys, dict) for key, value in keys.items()},
+                    "vdm_type": document["vdm_type"]})
+
     def document(self):
         out = {}
         for path, value in self.items():
