@@ -511,6 +511,27 @@ static void monotone_inputs(struct test *t, const int64_t *shape, bool with_h, s
         c->d_gamma_prime = test_input(t, "d_gamma_prime", n, 1, 0.5);
 }
 
+/* Spec 4: l1(t) + l3(u2) / divisor, l1 with the absolute value of its kernel. */
+static void expect_monotone(struct test *t, const struct monotone_case *c)
+{
+        size_t n = c->d_gamma->n;
+        double *want = malloc(2 * n * sizeof(*want)), kernel = fmax(tensor_values(c->w)[0], -tensor_values(c->w)[0]);
+
+        for (size_t i = 0; i < n; i++) {
+                want[i] = kernel * tensor_values(c->t)[(int64_t)i / c->d] + tensor_values(c->b)[0];
+                want[n + i] = kernel;
+                if (c->h)
+                        want[i] += tensor_values(c->h)[i] / 30.7f;
+                if (c->h_prime)
+                        want[n + i] += tensor_values(c->h_prime)[i] / 30.7f;
+        }
+        if (c->gamma)
+                test_expect(t, c->gamma, want, 2);
+        if (c->gamma_prime)
+                test_expect(t, c->gamma_prime, want + n, 2);
+        free(want);
+}
+
 void check_monotone_out_forward(struct test *t)
 {
         for (size_t i = 0; i < ARRAY_LEN(schedule_shapes); i++)
@@ -527,6 +548,7 @@ void check_monotone_out_forward(struct test *t)
                             .h = AT(c.h), .h_prime = AT(c.h_prime), .divisor = 30.7f, .gamma = AT(c.gamma),
                             .gamma_prime = AT(c.gamma_prime));
                         test_compare(t);
+                        expect_monotone(t, &c);
                         test_end(t);
                 }
 }
