@@ -118,7 +118,8 @@ static void summarise(struct evaluation_result *r)
 
 /* Windows of batches until all rows are done. */
 static int run_windows(struct evaluator *v, const struct graph *batch,
-                       int (*progress)(void *user, int64_t done, int64_t all), void *user, struct error *err)
+                       int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user,
+                       struct error *err)
 {
         struct runtime *rt = v->rt;
         int64_t rows = v->what->n_images * v->repeats;
@@ -134,7 +135,7 @@ static int run_windows(struct evaluator *v, const struct graph *batch,
                         return r;
                 pace_end(&v->pace);
                 done = MIN(done + n * v->m, rows);
-                r = progress ? progress(user, done / v->repeats, v->what->n_images) : 0;
+                r = progress ? progress(user, done / v->repeats, v->what->n_images, err) : 0;
                 if (r < 0)
                         return r;
         }
@@ -142,8 +143,9 @@ static int run_windows(struct evaluator *v, const struct graph *batch,
 }
 
 /* Records a batch of the evaluation, runs it over all rows, reads the sums. */
-static int run(struct evaluator *v, const struct dataset *d, int (*progress)(void *user, int64_t done, int64_t all),
-               void *user, double *ret_sums, struct error *err)
+static int run(struct evaluator *v, const struct dataset *d,
+               int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user, double *ret_sums,
+               struct error *err)
 {
         struct runtime *rt = v->rt;
         const struct kernels *k = rt->k;
@@ -176,8 +178,8 @@ static int run(struct evaluator *v, const struct dataset *d, int (*progress)(voi
 }
 
 int evaluator_run(struct evaluator *v, const struct dataset *d, const struct evaluation *e,
-                  int (*progress)(void *user, int64_t done, int64_t all), void *user, struct evaluation_result *ret,
-                  struct error *err)
+                  int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user,
+                  struct evaluation_result *ret, struct error *err)
 {
         struct evaluation_result result = {.n_images = e->n_images};
         _cleanup_(freep) struct bound_parts *images = calloc((size_t)e->n_images, sizeof *images);

@@ -174,7 +174,8 @@ struct sampler *sampler_free(struct sampler *s)
 
 /* The transitions of the chunk whose first sample is `first`, in windows. */
 static int run_windows(struct sampler *s, const struct graph *step, int64_t first,
-                       int (*progress)(void *user, int64_t done, int64_t all), void *user, struct error *err)
+                       int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user,
+                       struct error *err)
 {
         struct runtime *rt = s->rt;
         int64_t n_steps = s->what.n_steps, m = MIN(s->m, s->what.n_images - first);
@@ -190,15 +191,16 @@ static int run_windows(struct sampler *s, const struct graph *step, int64_t firs
                         return r;
                 pace_end(&s->pace);
                 done += n;
-                r = progress ? progress(user, first * n_steps + done * m, s->what.n_images * n_steps) : 0;
+                r = progress ? progress(user, first * n_steps + done * m, s->what.n_images * n_steps, err) : 0;
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-static int run_chunk(struct sampler *s, int64_t first, int (*progress)(void *user, int64_t done, int64_t all),
-                     void *user, uint8_t *ret, struct error *err)
+static int run_chunk(struct sampler *s, int64_t first,
+                     int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user,
+                     uint8_t *ret, struct error *err)
 {
         struct runtime *rt = s->rt;
         const struct kernels *k = rt->k;
@@ -224,8 +226,9 @@ static int run_chunk(struct sampler *s, int64_t first, int (*progress)(void *use
         return k->stream_sync(rt->stream, err);
 }
 
-int sampler_run(struct sampler *s, const struct sampling *what, int (*progress)(void *user, int64_t done, int64_t all),
-                void *user, uint8_t *ret, struct error *err)
+int sampler_run(struct sampler *s, const struct sampling *what,
+                int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user, uint8_t *ret,
+                struct error *err)
 {
         int r = 0;
 

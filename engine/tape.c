@@ -148,7 +148,7 @@ struct tensor *net_conv_(struct tape *t, const char *name, struct tensor *x, int
         n->w = declare(t, name, "kernel", o.zero ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 4,
                        (int64_t[4]){side, side, x->c, c});
         n->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
-        return y;
+        return t->error.code ? NULL : y;
 }
 
 struct tensor *net_dense_(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, int64_t c,
@@ -168,7 +168,7 @@ struct tensor *net_dense_(struct tape *t, const char *name, struct tensor *x, st
                        (int64_t[4]){o.flatten ? tensor_pixels(x) * x->c : x->c + (x_b ? x_b->c : 0), c, 1, 1});
         if (!o.no_bias)
                 n->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
-        return y;
+        return t->error.code ? NULL : y;
 }
 
 struct tensor *net_norm_(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, struct net_options o)
@@ -190,7 +190,7 @@ struct tensor *net_norm_(struct tape *t, const char *name, struct tensor *x, str
         n->w = declare(t, name, "scale", PARAM_SCALE, 1, (int64_t[4]){c, 1, 1, 1});
         n->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
         y->again = o.again;
-        return y;
+        return t->error.code ? NULL : y;
 }
 
 struct tensor *net_add(struct tape *t, struct tensor *y, struct tensor *x)

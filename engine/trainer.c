@@ -192,6 +192,8 @@ int trainer_window(struct trainer *t, int64_t most, int64_t *ret_n, struct error
         int64_t n, before = t->at.step;
         int r;
 
+        if (t->changed)
+                rt->k->copy_in(rt->stream, t->optimizer.state, &t->at, sizeof t->at);
         if (!t->step) {
                 r = rt->k->graph_begin(rt->stream, err);
                 if (r < 0)
@@ -201,8 +203,6 @@ int trainer_window(struct trainer *t, int64_t most, int64_t *ret_n, struct error
                 if (r < 0)
                         return r;
         }
-        if (t->changed)
-                rt->k->copy_in(rt->stream, t->optimizer.state, &t->at, sizeof t->at);
         n = pace_begin(&t->pace, most);
         for (int64_t i = 0; i < n; i++)
                 rt->k->graph_launch(rt->stream, t->step);

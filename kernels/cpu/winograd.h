@@ -12,6 +12,7 @@ struct winograd {
         int64_t n_parts;          /* contiguous shares of the blocks, one a thread */
 };
 
+#ifdef CPU_ISA
 /* Whether the shape's channels fill whole vectors; any height and width will do. */
 bool V(winograd_fits)(const struct conv_shape *s);
 void V(winograd_init)(struct winograd *g, const struct conv_shape *s, int threads);
@@ -26,3 +27,4 @@ void V(winograd_backward_data)(const struct winograd *g, const float *dy, const 
                                void *workspace);
 void V(winograd_backward_weights)(const struct winograd *g, const float *x, const float *dy, bool accumulate, float *dw,
                                   float *db, void *workspace);
+#endif

@@ -257,14 +257,14 @@ static void an_evaluation_does_not_depend_on_the_batch(void **state)
         }
 }
 
-static int stop_at_once(void *user, int64_t done, int64_t all)
+static int stop_at_once(void *user, int64_t done, int64_t all, struct error *err)
 {
         int *calls = user;
 
         (void)done;
         (void)all;
         ++*calls;
-        return -ECANCELED;
+        return error_set(err, -ECANCELED, NULL, "stopped by the test");
 }
 
 static void an_evaluation_stops_when_asked(void **state)
@@ -279,6 +279,7 @@ static void an_evaluation_stops_when_asked(void **state)
         (void)state;
         run_open(&x, &c, 2);
         assert_int_equal(evaluator_run(x.evaluator, dataset, &e, stop_at_once, &calls, &r, &err), -ECANCELED);
+        assert_string_equal(err.text, "stopped by the test");
         assert_int_equal(calls, 1);
         run_close(&x);
 }
