@@ -69,7 +69,8 @@ int task_evaluate(struct task *t, struct error *err)
         if (r >= 0)
                 r = evaluator_bind(v, err);
         if (r >= 0)
-                r = evaluator_run(v, t->dataset, &e, task_between, &(struct task_progress){t, clock_monotonic_us()},
+                r = evaluator_run(v, t->dataset, &e,
+                                  &(struct between){task_between, &(struct task_progress){t, clock_monotonic_us()}},
                                   &result, err);
         if (r == -ECANCELED)
                 return reporter_stopped(t->reporter, t->step, err);

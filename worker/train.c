@@ -222,7 +222,7 @@ static int sample_grid(struct training *x, struct error *err)
 
         if (!images)
                 return error_set(err, -ENOMEM, NULL, "no memory for the samples");
-        r = sampler_run(x->sampler, &what, between, x, images, err);
+        r = sampler_run(x->sampler, &what, &(struct between){between, x}, images, err);
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
@@ -242,7 +242,7 @@ static int evaluate(struct training *x, struct error *err)
                                .n_images = evaluation_images(c, t->dataset),
                                .seed = (uint32_t)c->evaluation_seed};
         struct evaluation_result result;
-        int r = evaluator_run(x->evaluator, t->dataset, &e, between, x, &result, err);
+        int r = evaluator_run(x->evaluator, t->dataset, &e, &(struct between){between, x}, &result, err);
 
         if (r < 0)
                 return r;
