@@ -183,33 +183,37 @@ int runtime_images(struct runtime *rt, const struct dataset *d, enum split split
         return 0;
 }
 
-int64_t runtime_window(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most, struct error *err)
+int64_t runtime_launch(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most)
 {
         double fit = pace->us > 0 ? fmax(WINDOW_US / pace->us, 1) : 1;
-        int64_t n = (int64_t)fmin(fit, (double)most), start = clock_monotonic_us();
-        int r;
 
-        for (int64_t i = 0; i < n; i++)
+        pace->n = (int64_t)fmin(fit, (double)most);
+        pace->start_us = clock_monotonic_us();
+        for (int64_t i = 0; i < pace->n; i++)
                 rt->k->graph_launch(rt->stream, g);
-        r = rt->k->stream_sync(rt->stream, err);
-        pace->us = (double)MAX(clock_monotonic_us() - start, (int64_t)1) / (double)n;
-        return r < 0 ? r : n;
+        return pace->n;
+}
+
+int runtime_wait(struct runtime *rt, struct pace *pace, struct error *err)
+{
+        int r = rt->k->stream_sync(rt->stream, err);
+
+        pace->us = (double)MAX(clock_monotonic_us() - pace->start_us, (int64_t)1) / (double)pace->n;
+        return r;
 }
 
 int runtime_windows(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t n,
                     const struct between *between, struct error *err)
 {
-        for (int64_t done = 0, r; done < n; done += r) {
-                r = runtime_window(rt, pace, g, n - done, err);
-                if (r >= 0 && between->f) {
-                        int stop = between->f(between->user, done + r, n, err);
+        int r = 0;
 
-                        r = stop < 0 ? stop : r;
-                }
-                if (r < 0)
-                        return (int)r;
+        for (int64_t done = 0; done < n && r >= 0;) {
+                done += runtime_launch(rt, pace, g, n - done);
+                r = runtime_wait(rt, pace, err);
+                if (r >= 0 && between->f)
+                        r = between->f(between->user, done, n, err);
         }
-        return 0;
+        return r < 0 ? r : 0;
 }
 
 int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err)

@@ -83,9 +83,12 @@ int runtime_images(struct runtime *rt, const struct dataset *d, enum split split
  * computed does not depend on it. */
 struct pace {
         double us; /* a launch, as last measured; 0: not yet */
+        int64_t n, start_us;
 };
-/* A window: at most `most` launches and what they computed; how many there were, or a stream's failure. */
-int64_t runtime_window(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most, struct error *err);
+/* Enqueues a window, at most `most` launches, and says how many; what follows on the stream reads what they computed.
+ * Then waits for it all, or for a stream's failure. */
+int64_t runtime_launch(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most);
+int runtime_wait(struct runtime *rt, struct pace *pace, struct error *err);
 /* Between windows: done of all launches. A negative answer, with err set, ends them. */
 struct between {
         int (*f)(void *user, int64_t done, int64_t all, struct error *err);

@@ -189,7 +189,7 @@ static int failure(const struct trainer *t, struct error *err)
 int trainer_window(struct trainer *t, int64_t most, int64_t *ret_n, struct error *err)
 {
         struct runtime *rt = t->rt;
-        int64_t n, before = t->at.step;
+        int64_t before = t->at.step;
         int r;
 
         if (t->changed)
@@ -203,11 +203,9 @@ int trainer_window(struct trainer *t, int64_t most, int64_t *ret_n, struct error
                 if (r < 0)
                         return r;
         }
-        n = runtime_window(rt, &t->pace, t->step, most, err);
-        if (n < 0)
-                return (int)n;
+        (void)runtime_launch(rt, &t->pace, t->step, most);
         rt->k->copy_out(rt->stream, &t->at, t->optimizer.state, sizeof t->at);
-        r = rt->k->stream_sync(rt->stream, err);
+        r = runtime_wait(rt, &t->pace, err);
         if (r < 0)
                 return r;
         t->changed = false;

@@ -419,11 +419,11 @@ static void count_launch(struct stream *s, const struct graph *g)
 
 static void a_window_runs_without_the_host(void **state)
 {
-        struct config c = tiny(VDM_MULAN_VELOCITY);
+        struct config c = tiny(VDM_VDM);
         struct kernels counting;
         struct error err;
         struct run x;
-        int64_t n;
+        int64_t n = 0;
 
         (void)state;
         run_open(&x, &c, 2);
@@ -438,7 +438,7 @@ static void a_window_runs_without_the_host(void **state)
 #undef KERNEL
         x.rt->k = &counting;
         steps(&x, 3); /* recorded, and its speed known */
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 50 && (i < 5 || n == 1); i++) { /* on a busy machine a step may fill a window */
                 memset(&calls.copies_in, 0, sizeof calls - offsetof(typeof(calls), copies_in));
                 assert_int_equal(trainer_window(x.trainer, 4, &n, &err), 0);
                 assert_int_equal(calls.launches, n);
