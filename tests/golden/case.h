@@ -38,4 +38,6 @@ void golden_device_tensor(struct golden *g, const char *name, const float *devic
 void golden_scalar(struct golden *g, const char *name, double value);
 /* A whole parameter buffer (host) against the digests called what. */
 void golden_digests(struct golden *g, const char *what, const struct params *layout, const float *host);
+/* Rows that no comparison asked for, each printed. */
+int golden_unasked(const struct golden *g);
 bool golden_wants(const struct golden *g, const char *group, const char *name);
