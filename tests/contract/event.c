@@ -14,6 +14,8 @@
 /* Every line of the protocol, one a type and its corners. */
 static const char *const lines[] = {
         "{\"type\":\"hello\",\"protocol\":1,\"job\":3,\"attempt\":7,\"pid\":123}",
+        "{\"type\":\"hello\",\"protocol\":1,\"job\":3,\"attempt\":7,\"pid\":123,\"identity\":"
+        "\"0123456789abcdef0123456789abcdef\"}",
         "{\"type\":\"start\",\"seq\":1,\"step\":0,\"steps\":3000,\"memory_bytes\":1,\"parameters\":1,\"backend\":"
         "\"cpu\",\"threads\":2}",
         "{\"type\":\"progress\",\"seq\":2,\"step\":10,\"steps\":3000,\"images_per_second\":11.5,\"seconds_left\":2000."
@@ -59,7 +61,7 @@ static void members_are_where_they_belong(void **state _unused_)
 {
         _cleanup_(event_done) struct event e = {0};
 
-        assert_int_equal(event_decode(lines[4], strlen(lines[4]), &e, NULL), 0);
+        assert_int_equal(event_decode(lines[5], strlen(lines[5]), &e, NULL), 0);
         assert_int_equal(e.type, EVENT_SCALARS);
         assert_int_equal(e.seq, 3);
         assert_int_equal(e.step, 1);
@@ -68,12 +70,12 @@ static void members_are_where_they_belong(void **state _unused_)
         assert_string_equal(e.column_name[0], "train/bpd");
         assert_true(e.column[0][0] == 9.1 && isnan(e.column[0][1]) && e.column[1][0] == -INFINITY);
         event_done(&e);
-        assert_int_equal(event_decode(lines[3], strlen(lines[3]), &e, NULL), 0);
+        assert_int_equal(event_decode(lines[4], strlen(lines[4]), &e, NULL), 0);
         assert_true(isnan(e.images_per_second) && isnan(e.seconds_left));
 }
 
-/* Each member left out, of the wrong type, and a strange one put in. */
-static void a_member_too_few_or_too_many_is_refused(void **state _unused_)
+/* Each member left out (but for an identity, which older workers do not say), and of the wrong type. */
+static void a_member_too_few_or_of_another_type_is_refused(void **state _unused_)
 {
         for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
                 _cleanup_json_ json_t *whole = NULL;
@@ -83,7 +85,7 @@ static void a_member_too_few_or_too_many_is_refused(void **state _unused_)
                 assert_int_equal(json_parse(lines[i], strlen(lines[i]), &whole, NULL), 0);
                 json_object_foreach(whole, key, v)
                 {
-                        for (int how = 0; how < 3; how++) {
+                        for (int how = strcmp(key, "identity") ? 0 : 1; how < 2; how++) {
                                 _cleanup_json_ json_t *o = json_copy(whole);
                                 _cleanup_(freep) char *text = NULL;
                                 struct event e;
@@ -93,17 +95,54 @@ static void a_member_too_few_or_too_many_is_refused(void **state _unused_)
                                 strcat(pointer, key);
                                 if (how == 0)
                                         json_object_del(o, key);
-                                else if (how == 1)
-                                        json_object_set_new(o, key, json_true());
                                 else
-                                        json_object_set_new(o, "strange", json_true());
+                                        json_object_set_new(o, key, json_true());
                                 text = json_to_text(o);
                                 assert_int_equal(event_decode(text, strlen(text), &e, &err), -EINVAL);
-                                if (how < 2 && strcmp(key, "type"))
+                                if (strcmp(key, "type"))
                                         assert_string_equal(err.path, pointer);
                         }
                 }
         }
+}
+
+/* What a newer worker says more costs nothing of what both know. */
+static void strange_members_are_ignored(void **state _unused_)
+{
+        for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+                _cleanup_(event_done) struct event e = {0};
+                _cleanup_(buf_done) struct buf b = BUF_INIT(EVENT_LINE_MAX);
+                _cleanup_json_ json_t *o = NULL, *out = NULL;
+                _cleanup_(freep) char *text = NULL;
+
+                assert_int_equal(json_parse(lines[i], strlen(lines[i]), &o, NULL), 0);
+                assert_int_equal(json_object_set_new(o, "strange", json_true()), 0);
+                text = json_to_text(o);
+                assert_int_equal(event_decode(text, strlen(text), &e, NULL), 0);
+                assert_int_equal(event_encode(&e, &b, NULL), 0);
+                assert_int_equal(json_object_del(o, "strange"), 0);
+                assert_int_equal(json_parse(b.data, b.size, &out, NULL), 0);
+                assert_true(json_equal(o, out));
+        }
+}
+
+static void what_is_not_understood_keeps_its_number(void **state _unused_)
+{
+        static const char *const known_by_number[] = {"{\"type\":\"cosmic\",\"seq\":12}",
+                                                      "{\"type\":\"done\",\"seq\":12,\"result\":[]}",
+                                                      "{\"type\":\"unknown\",\"seq\":12}"};
+        static const char *const garbage[] = {
+                "{\"seq\":1}", "{\"type\":\"cosmic\"}", "{\"type\":\"cosmic\",\"seq\":0}", "{\"type\":7,\"seq\":1}",
+                "[]",          "what is this"};
+        struct event e;
+
+        for (size_t i = 0; i < ARRAY_LEN(known_by_number); i++) {
+                assert_int_equal(event_decode(known_by_number[i], strlen(known_by_number[i]), &e, NULL), -EINVAL);
+                assert_int_equal(event_decode_unknown(known_by_number[i], strlen(known_by_number[i]), &e, NULL), 0);
+                assert_true(e.type == EVENT_UNKNOWN && e.seq == 12);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(garbage); i++)
+                assert_int_equal(event_decode_unknown(garbage[i], strlen(garbage[i]), &e, NULL), -EINVAL);
 }
 
 static void hostile_lines_are_refused(void **state _unused_)
@@ -174,7 +213,7 @@ static void sizes_are_bounded(void **state _unused_)
         struct error err;
 
         memset(big, ' ', EVENT_LINE_MAX + 1);
-        memcpy(big, lines[9], strlen(lines[9]));
+        memcpy(big, lines[10], strlen(lines[10]));
         assert_int_equal(event_decode(big, EVENT_LINE_MAX + 1, &e, &err), -EINVAL);
         assert_int_equal(event_decode(big, EVENT_LINE_MAX, &e, &err), 0);
         event_done(&e);
@@ -216,15 +255,8 @@ static void commands_come_back_and_the_rest_is_refused(void **state _unused_)
 {
         static const char *const good[] = {"{\"ack\":6}\n", "{\"ack\":0}\n", "{\"command\":\"checkpoint\"}\n",
                                            "{\"command\":\"stop\"}\n"};
-        static const char *const bad[] = {"{}",
-                                          "{\"ack\":-1}",
-                                          "{\"ack\":1,\"command\":\"stop\"}",
-                                          "{\"command\":\"\"}",
-                                          "{\"command\":\"jump\"}",
-                                          "{\"command\":1}",
-                                          "[]",
-                                          "{\"ack\":\"1\"}",
-                                          "6"};
+        static const char *const bad[] = {
+                "{}", "{\"ack\":-1}", "{\"command\":\"\"}", "{\"command\":1}", "[]", "{\"ack\":\"1\"}", "6"};
 
         for (size_t i = 0; i < ARRAY_LEN(good); i++) {
                 _cleanup_(buf_done) struct buf b = BUF_INIT(1000);
@@ -234,6 +266,11 @@ static void commands_come_back_and_the_rest_is_refused(void **state _unused_)
                 assert_int_equal(command_encode(&c, &b, NULL), 0);
                 assert_string_equal(b.data, good[i]);
         }
+        static const char newer[] = "{\"command\":\"jump\",\"height\":3}";
+        struct command unknown;
+
+        assert_int_equal(command_decode(newer, strlen(newer), &unknown, NULL), 0);
+        assert_int_equal(unknown.type, COMMAND_UNKNOWN);
         for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
                 struct command c;
                 struct error err;
@@ -245,7 +282,9 @@ static void commands_come_back_and_the_rest_is_refused(void **state _unused_)
 
 static void assignments_come_back_and_are_strict(void **state _unused_)
 {
-        static const char text[] = "{\"job\":3,\"attempt\":7,\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{"
+        static const char text[] = "{\"job\":3,\"attempt\":7,\"identity\":"
+                                   "\"0123456789abcdef0123456789abcdef\",\"accept_changed_data\":true,"
+                                   "\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{"
                                    "\"name\":\"photos32\",\"path\":\"/x\","
                                    "\"digest\":\"00\"},\"folder\":\"/state/jobs/3\",\"socket\":\"/state/"
                                    "worker.sock\",\"checkpoints\":[{\"path\":\"/y\","
@@ -297,7 +336,9 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(every_line_comes_back_as_it_was),
                 cmocka_unit_test(members_are_where_they_belong),
-                cmocka_unit_test(a_member_too_few_or_too_many_is_refused),
+                cmocka_unit_test(a_member_too_few_or_of_another_type_is_refused),
+                cmocka_unit_test(strange_members_are_ignored),
+                cmocka_unit_test(what_is_not_understood_keeps_its_number),
                 cmocka_unit_test(hostile_lines_are_refused),
                 cmocka_unit_test(sizes_are_bounded),
                 cmocka_unit_test(commands_come_back_and_the_rest_is_refused),

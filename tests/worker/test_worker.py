@@ -36,7 +36,9 @@ def assignment(folder, attempt, checkpoints=(), kind="train", **config):
 
 def events(folder, attempt):
     with open(os.path.join(str(folder), f"attempt-{attempt}.events"), encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
+        hello, *rest = [json.loads(line) for line in f]
+    assert hello["type"] == "hello" and hello["attempt"] == attempt
+    return rest
 
 
 def checkpoints(folder, attempt):
