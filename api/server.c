@@ -326,6 +326,8 @@ static int copy_settings(const struct server_settings *from, struct server_setti
         to->web_folder = strdup(from->web_folder ? from->web_folder : "");
         to->configs_folder = strdup(from->configs_folder ? from->configs_folder : "");
         to->threads = MAX(1, MIN(from->threads, READERS_MAX));
+        if (!to->connections || to->connections > CONNECTIONS_MAX)
+                to->connections = CONNECTIONS_MAX;
         if (!to->max_body_bytes)
                 to->max_body_bytes = BODY_BYTES_DEFAULT;
         return to->state_folder && to->web_folder && to->configs_folder ? 0
@@ -340,13 +342,13 @@ static int start(struct server *s, int *fd, struct error *err)
                                   MHD_OPTION_LISTEN_SOCKET, *fd,       /* */
                                   MHD_OPTION_THREAD_POOL_SIZE,
                                   (unsigned)(s->settings.threads > 1 ? s->settings.threads : 0),
-                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,     /* */
-                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S, /* */
-                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,      /* */
-                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                            /* */
-                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,          /* */
-                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                   /* */
-                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,               /* */
+                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->settings.connections, /* */
+                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,     /* */
+                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,          /* */
+                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                                /* */
+                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,              /* */
+                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                       /* */
+                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,                   /* */
                                   MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections, MHD_OPTION_END);
         if (!s->mhd)
                 return error_set(err, -EIO, NULL, "libmicrohttpd does not start: %s", strerror(errno));
@@ -368,7 +370,7 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = listen_at(&settings->address, &fd, &s->port, err);
         if (r >= 0)
-                r = connections_new(CONNECTIONS_MAX, &s->connections, err);
+                r = connections_new(s->settings.connections, &s->connections, err);
         if (r >= 0)
                 r = start(s, &fd, err);
         if (r < 0) {

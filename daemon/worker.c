@@ -39,6 +39,7 @@ static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attemp
                              .pidfd = -1,
                              .stdin_fd = -1,
                              .status = INT_MIN,
+                             .failure = FAILURE_NONE,
                              .last_step = -1};
         w->next = d->workers;
         d->workers = w;
@@ -341,8 +342,7 @@ static void batch_committed(struct worker *w, const struct commit *c)
         if (w->batch_has_checkpoint) {
                 w->batch_has_checkpoint = false;
                 w->checkpoints++;
-                if (w->job)
-                        w->job->losses = 0;
+                daemon_device_works(w->daemon, w->job, w->device);
                 retention_run(w->daemon, w->job_id);
         }
         if (!connection)
@@ -369,6 +369,17 @@ static void on_batch(struct daemon *d _unused_, const struct commit *c, void *us
         worker_pump(w);
 }
 
+/* After the transition of an end: whether the device rests. */
+static void settle_failure(struct worker *w, struct job *j, const struct commit *c)
+{
+        if (c->r < 0)
+                return;
+        if (w->failure != FAILURE_NONE && j->state == JOB_QUEUED)
+                daemon_back_off(w->daemon, j, w->device, w->failure);
+        else if (job_state_is_final(j->state))
+                daemon_device_works(w->daemon, j, w->device);
+}
+
 static void on_outcome(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
 {
         struct worker *w = user;
@@ -378,6 +389,7 @@ static void on_outcome(struct daemon *d _unused_, struct job *j, const struct co
                 batch_failed(w);
                 return;
         }
+        settle_failure(w, j, c);
         w->outcome_committed = true;
         w->job = NULL;
         j->worker = NULL;
@@ -385,6 +397,23 @@ static void on_outcome(struct daemon *d _unused_, struct job *j, const struct co
         if (c->r >= 0)
                 batch_committed(w, c);
         worker_pump(w);
+}
+
+/* An error of the job ends it; any other sends it back to the queue, with the reason in its event log. */
+static enum job_trigger error_trigger(struct worker *w, const struct event *e, struct write *write)
+{
+        enum failure f = failure_of_error(e->error_class);
+
+        if (w->job->cancel_requested)
+                return TRIGGER_CANCEL;
+        if (!failure_rules[f].retried) {
+                write->row.error = job_error(failure_rules[f].name, e->detail, e->step);
+                return TRIGGER_ERROR;
+        }
+        w->failure = f;
+        if (asprintf(&write->detail, "%s: %s", failure_rules[f].name, e->detail) < 0)
+                write->detail = NULL;
+        return TRIGGER_LOST;
 }
 
 /* The transition that an outcome means, with what it carries. */
@@ -395,8 +424,7 @@ static enum job_trigger outcome_trigger(struct worker *w, const struct event *e,
                 write->row.result = e->result ? json_incref(e->result) : NULL;
                 return TRIGGER_DONE;
         case EVENT_ERROR:
-                write->row.error = job_error(error_class_names[e->error_class], e->detail, e->step);
-                return TRIGGER_ERROR;
+                return error_trigger(w, e, write);
         default:
                 return w->job->cancel_requested ? TRIGGER_CANCEL : TRIGGER_STOP;
         }
@@ -455,7 +483,7 @@ static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _un
 {
 }
 
-static void on_lost(struct daemon *d, struct job *j, const struct commit *c, void *user)
+static void on_lost(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
 {
         struct worker *w = user;
 
@@ -464,12 +492,7 @@ static void on_lost(struct daemon *d, struct job *j, const struct commit *c, voi
                 batch_failed(w);
                 return;
         }
-        if (c->r >= 0 && j->state == JOB_QUEUED) {
-                if (ending_counts(w))
-                        j->losses++;
-                else if (!w->assigned)
-                        j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
-        }
+        settle_failure(w, j, c);
         w->outcome_committed = true;
         w->job = NULL;
         j->worker = NULL;
@@ -603,7 +626,6 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
         if (c->r < 0) {
                 kill_group(w);
         } else if (!w->ended) {
-                w->assigned = true;
                 (void)fcntl(w->stdin_fd, F_SETFL, O_NONBLOCK);
                 on_stdin(w, 0); /* it fits into the pipe */
                 if (w->stdin_fd >= 0 &&
@@ -611,8 +633,6 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
                         log_error("job %lld: %s", (long long)w->job_id, err.text);
                         kill_group(w);
                 }
-        } else {
-                w->assigned = true; /* it ended by itself, at once */
         }
         worker_pump(w);
 }
@@ -630,17 +650,18 @@ static int open_log(struct worker *w, struct error *err)
 
 static int spawn(struct worker *w, struct error *err)
 {
-        char *argv[] = {w->daemon->settings.worker, NULL};
+        char *argv[] = {w->daemon->settings.worker, NULL}, folder[PATH_MAX];
         _cleanup_(closep) int log = open_log(w, err);
         int in[2], fds[3], r;
 
         if (log < 0)
                 return log;
+        (void)daemon_job_path(w->daemon, w->job_id, NULL, folder, sizeof folder); /* shorter than the log's */
         if (pipe2(in, O_CLOEXEC) < 0)
                 return error_set(err, -errno, NULL, "no pipe for a worker: %s", strerror(errno));
         fds[0] = in[0];
         fds[1] = fds[2] = log;
-        r = process_spawn(w->daemon->settings.worker, argv, fds, &w->pid, &w->pidfd, err);
+        r = process_spawn(w->daemon->settings.worker, argv, folder, fds, &w->pid, &w->pidfd, err);
         (void)close(in[0]);
         if (r < 0) {
                 (void)close(in[1]);
@@ -678,7 +699,6 @@ void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t devic
         if (r < 0) {
                 log_error("job %lld: its worker cannot start: %s: %s", (long long)j->id, err.path, err.text);
                 (void)write_free(write);
-                w->assigned = true; /* counts */
                 process_ended(w);
                 return;
         }
@@ -709,7 +729,6 @@ int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, s
                 return error_set(err, -ENOMEM, NULL, "no memory for a worker");
         w->last_seq = w->accepted_seq = a->last_seq;
         w->checkpoints = a->checkpoints;
-        w->assigned = a->pid > 0;
         d->devices[device].users++;
         if (!alive) {
                 process_ended(w);

@@ -3,6 +3,7 @@
  * committed a batch at a time and acknowledged after that; one batch is on its way at most. */
 #pragma once
 
+#include "daemon/failure.h"
 #include "daemon/job.h"
 
 #include <sys/types.h>
@@ -18,7 +19,6 @@ struct worker {
         pid_t pid; /* 0: unknown */
         int pidfd;
         bool child;
-        bool assigned; /* has had its assignment (or may have had) */
         struct source *pidfd_source, *lock_timer, *kill_timer, *retry_timer;
 
         int stdin_fd;
@@ -36,7 +36,8 @@ struct worker {
         bool committing, batch_has_outcome, batch_has_checkpoint;
         bool outcome_committed;
 
-        bool stop_requested, stop_sent, killed;
+        enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */
+        bool stop_requested, killed;
         bool ended, end_said;
         int status; /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;

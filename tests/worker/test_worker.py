@@ -91,7 +91,7 @@ def test_no_whole_checkpoint_is_an_error_not_a_new_start(tmp_path):
     r = work(tmp_path, 2, newest)
     assert r.returncode == 1
     last = events(tmp_path, 2)[-1]
-    assert last["type"] == "error" and last["class"] == "host" and "checkpoint" in last["detail"]
+    assert last["type"] == "error" and last["class"] == "configuration" and "checkpoint" in last["detail"]
 
 
 def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
