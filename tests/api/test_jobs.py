@@ -120,6 +120,13 @@ def test_a_configuration_that_is_not_valid_names_its_keys(server, body, expected
         assert b is None or a == b
 
 
+@pytest.mark.parametrize("blank", [" ", "\u200b", " \u00a0\u3000"])
+def test_a_blank_name_is_no_name(server, blank):
+    for body, pointer in (({"name": blank}, "/name"), ({"tags": [blank]}, "/tags/0")):
+        r = server.post("/v1/jobs", {"kind": "train", "config": {}, **body})
+        assert r.status_code == 422 and r.json()["errors"][0]["pointer"] == pointer, r.text
+
+
 def test_many_errors_are_counted(server):
     r = server.post("/v1/jobs", {"kind": "train", "config": {f"k{i}": i for i in range(100)}})
     d = problem(r, 422, "config-invalid")

@@ -326,6 +326,8 @@ static void texts_are_told_apart(void **state _unused_)
         assert_false(text_is_printable("\xed\xa0\x80", 10));     /* a surrogate */
         assert_false(text_is_printable("\xf4\x90\x80\x80", 10)); /* above U+10FFFF */
         assert_false(text_is_printable("\xc2\x85", 10));         /* a C1 control */
+        assert_true(text_is_blank("") && text_is_blank("  ") && text_is_blank(" \xe2\x80\x8b\xc2\xa0"));
+        assert_false(text_is_blank(" a") || text_is_blank("\xff"));
         assert_int_equal(text_valid_utf8("ab\xc3", 3), 2);
         assert_int_equal(text_valid_utf8("ab\xc3\xa9", 4), 4);
         assert_false(text_is_digest("0123456789ABCDEF0123456789ABCDEF"));
