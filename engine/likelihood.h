@@ -2,8 +2,7 @@
  * result does not depend on the batch. */
 #pragma once
 
-#include "engine/dataset.h"
-#include "engine/runtime.h"
+#include "engine/batch.h"
 
 struct evaluation {
         enum bound_method method;
@@ -28,15 +27,15 @@ struct evaluation_result {
 
 /* An evaluator has a model for m images a batch; its memory is the runtime's. */
 struct evaluator;
-/* *ret_bytes: raised to what its passes need. */
-int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, size_t *ret_bytes, struct error *err);
+/* need: raised to what its passes need, its buffers added. */
+int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct runtime_need *need, struct error *err);
 int evaluator_bind(struct evaluator *v, struct error *err); /* after runtime_allocate */
 struct evaluator *evaluator_free(struct evaluator *v);
 
-/* progress is called between batches with images done and all; a negative answer ends the evaluation and is returned.
- * A bound that is not finite is a result, not an error. */
+/* progress is called between windows of batches with images done and all; a negative answer ends the evaluation and is
+ * returned. A bound that is not finite is a result, not an error. */
 int evaluator_run(struct evaluator *v, const struct dataset *d, const struct evaluation *e,
-                  int (*progress)(void *user, int64_t done, int64_t all), void *user, struct evaluation_result *ret,
-                  struct error *err);
+                  int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user,
+                  struct evaluation_result *ret, struct error *err);
 
 DEFINE_CLEANUP(struct evaluator *, evaluator_free);

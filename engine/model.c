@@ -13,17 +13,11 @@ static enum parameterisation parameterisation_of(const struct config *c)
         return c->sm_n_timesteps ? PARAM_EPSILON_DISCRETE : PARAM_EPSILON;
 }
 
-static int64_t context_size(const struct model *model)
-{
-        const struct config *c = model->pass.config;
-
-        return model->baseline || !c->z_conditioning ? 1 : c->latent_size;
-}
-
-int model_new(const struct kernels *k, struct device *device, struct stream *stream, const struct params *layout,
+int model_new(const struct kernels *k, struct device *device, struct stream *stream, struct params *layout,
               const struct config *config, int64_t m, struct model **ret, struct error *err)
 {
         _cleanup_(model_freep) struct model *model = calloc(1, sizeof *model);
+        enum dtype type = config->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_FLOAT32;
         int r;
 
         if (!model)
@@ -33,12 +27,10 @@ int model_new(const struct kernels *k, struct device *device, struct stream *str
         model->baseline = config->vdm_type == VDM_VDM;
         model->parameterisation = parameterisation_of(config);
         r = plans_new(&model->pass.plans, err);
-        if (r < 0)
-                return r;
-        schedule_init(&model->schedule, &model->pass);
-        r = unet_init(&model->unet, &model->pass, context_size(model), &model->n_blocks, err);
-        if (r >= 0 && !model->baseline)
-                r = encoder_init(&model->encoder, &model->pass, &model->n_blocks, err);
+        if (r >= 0)
+                r = networks_init(&model->networks, config, layout, type, err);
+        if (r >= 0)
+                r = schedule_init(&model->schedule, config, layout, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(model);
@@ -49,37 +41,10 @@ struct model *model_free(struct model *model)
 {
         if (!model)
                 return NULL;
-        encoder_done(&model->encoder);
-        unet_done(&model->unet);
+        networks_done(&model->networks);
         model->pass.plans = plans_free(model->pass.plans, model->pass.k);
         free(model);
         return NULL;
-}
-
-static const struct resnet_block *trunk_block(const struct trunk *t, int *i)
-{
-        int64_t n = t->n_layer;
-
-        if (*i < n)
-                return &t->down[*i];
-        if (*i < n + 2)
-                return *i == n ? &t->mid_1 : &t->mid_2;
-        *i -= (int)n + 2;
-        return NULL;
-}
-
-const char *model_block_name(const struct model *model, int i)
-{
-        const struct resnet_block *b = trunk_block(&model->unet.trunk, &i);
-
-        if (!b && i <= model->unet.trunk.n_layer)
-                b = &model->unet.up[i];
-        if (!b) {
-                i -= (int)model->unet.trunk.n_layer + 1;
-                b = trunk_block(&model->encoder.trunk, &i);
-        }
-        assert(b);
-        return b->name;
 }
 
 int model_dry_run(struct model *model, void (*f)(struct model *, void *user), void *user, size_t *ret_bytes,
@@ -118,10 +83,20 @@ struct bound_pass {
         float *f, *e, *logits, *soft, *norm, *kl; /* the image; the latent */
         float *zero, *one;                        /* [m]: times 0 and 1 */
         struct schedule_at at_0, at_1, at_t, at_s;
-        float *z, *g, *no_context, *net; /* z and g with their low parts behind them */
-        struct trunk_input in;
-        float *d_net, *d_z, *d_gamma[4]; /* 0, 1, t, prime (of s when discrete) */
+        float *z, *g, *net;                        /* z and g with their low parts behind them */
+        float *d_net, *d_z, *dg, *de, *d_gamma[4]; /* gammas: 0, 1, t, prime (of s when discrete) */
 };
+
+/* The encoder's inputs and output: its time and its context are zero. */
+static void encode(struct model *model, const struct bound_pass *b, float *d_logits)
+{
+        struct encoder_network *n = &model->networks.encoder;
+
+        tape_bind(n->f, b->f, NULL, NULL, false);
+        tape_bind(n->time, b->zero, NULL, NULL, false);
+        tape_bind(n->context, b->zero, NULL, NULL, false);
+        tape_bind(n->logits, b->logits, NULL, d_logits, true);
+}
 
 static void latent_forward(struct model *model, struct bound_pass *b, const struct batch *batch)
 {
@@ -133,7 +108,8 @@ static void latent_forward(struct model *model, struct bound_pass *b, const stru
         b->e = pass_alloc(p, n);
         b->soft = pass_alloc(p, n);
         b->norm = pass_alloc(p, p->m);
-        encoder_forward(p, &model->encoder, b->f, b->logits);
+        encode(model, b, NULL);
+        tape_forward(p, &model->networks.encoder.tape);
         RUN(p, topk_forward, .m = p->m, .n = c->latent_size, .k = c->latent_k, .logits = b->logits,
             .noise = batch->latent, .sum_of_gamma = bound_noise_is_sum(c), .e = b->e, .soft = b->soft, .norm = b->norm,
             .kl = b->kl);
@@ -147,14 +123,18 @@ static void latent_backward(struct model *model, struct bound_pass *b, float *de
 
         RUN(p, topk_backward, .m = p->m, .n = c->latent_size, .logits = b->logits, .soft = b->soft, .norm = b->norm,
             .de = de, .d_kl = d_kl, .d_logits = d_logits);
-        encoder_backward(p, &model->encoder, b->f, d_logits);
+        encode(model, b, d_logits);
+        tape_backward(p, &model->networks.encoder.tape);
         pass_release(p, &d_logits);
 }
 
 static void bound_forward(struct model *model, struct bound_pass *b, const struct batch *batch)
 {
         struct pass *p = &model->pass;
-        int64_t n = p->m * DIMENSIONS, d = model->schedule.d;
+        struct schedule *s = &model->schedule;
+        struct score_network *score = &model->networks.score;
+        bool conditioned = networks_conditioned(p->config);
+        int64_t n = p->m * DIMENSIONS, d = s->d;
 
         b->f = pass_alloc(p, n);
         RUN(p, encode_image, .n = n, .x = batch->x, .f = b->f);
@@ -180,14 +160,18 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         b->g = pass_alloc(p, 2 * p->m);
         RUN(p, row_mean_forward, .m = p->m, .n = d, .x = b->at_t.gamma, .x_low = b->at_t.gamma_low, .y = b->g,
             .y_low = b->g + p->m);
-        b->in = (struct trunk_input){.z = b->z, .z_low = b->z + n, .g = b->g, .g_low = b->g + p->m, .e = b->e};
-        if (context_size(model) == 1) {
-                b->no_context = pass_alloc(p, p->m);
-                RUN(p, fill, .n = p->m, .value = 0, .y = b->no_context);
-                b->in.e = b->no_context;
-        }
         b->net = pass_alloc(p, n);
-        unet_forward(p, &model->unet, &b->in, b->net);
+        if (p->keep) {
+                b->d_z = pass_alloc(p, n);
+                b->dg = pass_alloc(p, p->m);
+                if (!model->baseline)
+                        b->de = pass_alloc(p, p->m * s->k);
+        }
+        tape_bind(score->z, b->z, b->z + n, b->d_z, true);
+        tape_bind(score->g, b->g, b->g + p->m, b->dg, false);
+        tape_bind(score->e, conditioned ? b->e : b->zero, NULL, conditioned ? b->de : NULL, false);
+        tape_bind(score->net, b->net, NULL, NULL, true);
+        tape_forward(p, &score->tape);
 }
 
 static void bound_terms(struct model *model, struct bound_pass *b, const struct batch *batch, float grad_scale,
@@ -198,7 +182,6 @@ static void bound_terms(struct model *model, struct bound_pass *b, const struct 
 
         if (p->keep) {
                 b->d_net = pass_alloc(p, p->m * DIMENSIONS);
-                b->d_z = pass_alloc(p, p->m * DIMENSIONS);
                 for (int i = 0; i < 4; i++)
                         b->d_gamma[i] = pass_alloc(p, p->m * model->schedule.d);
         }
@@ -216,31 +199,23 @@ static void bound_backward(struct model *model, struct bound_pass *b, const stru
         struct pass *p = &model->pass;
         struct schedule *s = &model->schedule;
         bool discrete = model->parameterisation == PARAM_EPSILON_DISCRETE;
-        float *dg = pass_alloc(p, p->m), *de = NULL;
-        struct trunk_gradients gradients = {.dz = b->d_z, .dg = dg};
 
-        if (!model->baseline) {
-                de = pass_alloc(p, p->m * s->k);
-                if (context_size(model) == s->k)
-                        gradients.de = de;
-                else
-                        RUN(p, fill, .n = p->m * s->k, .value = 0, .y = de);
-        }
-        unet_backward(p, &model->unet, &b->in, b->d_net, &gradients);
+        if (b->de && !networks_conditioned(p->config))
+                RUN(p, fill, .n = p->m * s->k, .value = 0, .y = b->de);
+        model->networks.score.net->d = b->d_net;
+        tape_backward(p, &model->networks.score.tape);
         RUN(p, diffuse_backward, .m = p->m, .d = DIMENSIONS, .g = s->d, .f = b->f, .eps = batch->eps,
             .gamma = b->at_t.gamma, .dz = b->d_z, .d_gamma = b->d_gamma[2]);
-        RUN(p, row_mean_backward, .m = p->m, .n = s->d, .dy = dg, .dx = b->d_gamma[2]);
-        pass_release(p, &dg);
+        RUN(p, row_mean_backward, .m = p->m, .n = s->d, .dy = b->dg, .dx = b->d_gamma[2]);
 
         if (discrete)
-                schedule_evaluate_backward(p, s, &b->at_s, b->d_gamma[3], NULL, de);
-        schedule_evaluate_backward(p, s, &b->at_t, b->d_gamma[2], discrete ? NULL : b->d_gamma[3], de);
-        schedule_evaluate_backward(p, s, &b->at_1, b->d_gamma[1], NULL, de);
-        schedule_evaluate_backward(p, s, &b->at_0, b->d_gamma[0], NULL, de);
-        schedule_begin_backward(p, s, de);
+                schedule_evaluate_backward(p, s, &b->at_s, b->d_gamma[3], NULL, b->de);
+        schedule_evaluate_backward(p, s, &b->at_t, b->d_gamma[2], discrete ? NULL : b->d_gamma[3], b->de);
+        schedule_evaluate_backward(p, s, &b->at_1, b->d_gamma[1], NULL, b->de);
+        schedule_evaluate_backward(p, s, &b->at_0, b->d_gamma[0], NULL, b->de);
+        schedule_begin_backward(p, s, b->de);
         if (!model->baseline)
-                latent_backward(model, b, de, grad_scale);
-        pass_release(p, &de);
+                latent_backward(model, b, b->de, grad_scale);
 }
 
 static void copy_result(struct pass *p, const float *x, int64_t n, float *y)
@@ -253,9 +228,9 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
 {
         struct pass *p = &model->pass;
         struct bound_pass b = {0};
-        float **const all[] = {&b.f,     &b.e,   &b.logits,     &b.soft,       &b.norm,       &b.kl,
-                               &b.zero,  &b.one, &b.z,          &b.g,          &b.no_context, &b.net,
-                               &b.d_net, &b.d_z, &b.d_gamma[0], &b.d_gamma[1], &b.d_gamma[2], &b.d_gamma[3]};
+        float **const all[] = {&b.f,   &b.e,          &b.logits,     &b.soft,       &b.norm,      &b.kl,  &b.zero,
+                               &b.one, &b.z,          &b.g,          &b.net,        &b.d_net,     &b.d_z, &b.dg,
+                               &b.de,  &b.d_gamma[0], &b.d_gamma[1], &b.d_gamma[2], &b.d_gamma[3]};
         struct schedule_at *const times[] = {&b.at_0, &b.at_1, &b.at_t, &b.at_s};
 
         bound_forward(model, &b, batch);
@@ -276,16 +251,18 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
 void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net)
 {
         struct pass *p = &model->pass;
-        float *g = pass_alloc(p, 2 * p->m), *no_context = NULL;
+        struct score_network *score = &model->networks.score;
+        bool conditioned = networks_conditioned(p->config);
+        float *g = pass_alloc(p, 2 * p->m), *zero = pass_alloc(p, p->m);
 
         RUN(p, row_mean_forward, .m = p->m, .n = model->schedule.d, .x = at->gamma, .x_low = at->gamma_low, .y = g,
             .y_low = g + p->m);
-        if (context_size(model) == 1) {
-                no_context = pass_alloc(p, p->m);
-                RUN(p, fill, .n = p->m, .value = 0, .y = no_context);
-        }
-        unet_forward(p, &model->unet,
-                     &(struct trunk_input){.z = z, .g = g, .g_low = g + p->m, .e = no_context ? no_context : e}, net);
-        pass_release(p, &no_context);
+        RUN(p, fill, .n = p->m, .value = 0, .y = zero);
+        tape_bind(score->z, z, NULL, NULL, false);
+        tape_bind(score->g, g, g + p->m, NULL, false);
+        tape_bind(score->e, conditioned ? e : zero, NULL, NULL, false);
+        tape_bind(score->net, net, NULL, NULL, false);
+        tape_forward(p, &score->tape);
+        pass_release(p, &zero);
         pass_release(p, &g);
 }

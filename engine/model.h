@@ -1,7 +1,7 @@
 /* A model on a device: its networks, and the bound of spec 5 with its gradients. */
 #pragma once
 
-#include "engine/encoder.h"
+#include "engine/networks.h"
 #include "engine/schedule.h"
 
 #define DIMENSIONS 3072
@@ -9,20 +9,16 @@
 struct model {
         struct pass pass; /* stream, arena, parameters: set before each use */
         struct schedule schedule;
-        struct encoder_net encoder; /* unused for vdm */
-        struct unet unet;
+        struct networks networks;
         bool baseline; /* vdm: no latent, one gamma an image */
         enum parameterisation parameterisation;
-        int n_blocks; /* residual blocks, as dropout counts them */
 };
 
-/* The device and stream are borrowed, layout and config too. m images a batch. */
-int model_new(const struct kernels *k, struct device *device, struct stream *stream, const struct params *layout,
+/* The device and stream are borrowed, layout and config too. m images a batch, or a part of one; the networks' maps
+ * have the type that the configuration asks for. */
+int model_new(const struct kernels *k, struct device *device, struct stream *stream, struct params *layout,
               const struct config *config, int64_t m, struct model **ret, struct error *err);
 struct model *model_free(struct model *model);
-
-/* The name of the residual block that dropout calls i, "score_model/down.block_0". */
-const char *model_block_name(const struct model *model, int i);
 
 /* Runs f once with the dry table and an arena without memory: *ret_bytes is what the arena needs. */
 int model_dry_run(struct model *model, void (*f)(struct model *, void *user), void *user, size_t *ret_bytes,
@@ -30,11 +26,10 @@ int model_dry_run(struct model *model, void (*f)(struct model *, void *user), vo
 
 /* Everything in device memory. */
 struct batch {
-        const uint8_t *x;         /* [m, 3072] */
-        const float *t, *s;       /* [m]; s for discrete time, or NULL */
-        const float *eps_0, *eps; /* [m, 3072] */
-        const float
-                *latent; /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
+        uint8_t *x;         /* [m, 3072] */
+        float *t, *s;       /* [m]; s for discrete time, or NULL */
+        float *eps_0, *eps; /* [m, 3072] */
+        float *latent; /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
 };
 /* Whether the latent's noise is the sum of gamma variates. */
 bool bound_noise_is_sum(const struct config *c);
@@ -49,7 +44,7 @@ struct bound_results {
 };
 
 /* The bound of a batch. With pass.keep, also the gradient of grad_scale x (the sum of all terms) into pass.grads, all
- * of which is written. Leaves the arena as it found it. */
+ * of which is written, or with pass.accumulate added to. Leaves the arena as it found it. */
 void model_bound(struct model *model, const struct batch *batch, float grad_scale, const struct bound_results *ret);
 
 /* The score network in sampling: its raw output, net [m, 3072], at z [m, 3072], the latent e [m, latent_size] (NULL for

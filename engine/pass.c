@@ -1,26 +1,28 @@
 #include "engine/pass.h"
 
-#include "engine/dataset.h"
-
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <string.h>
-
-#define SIDE 32
 
 enum plan_kind { PLAN_CONV, PLAN_DENSE, PLAN_NORM, PLAN_ATTENTION };
 
-struct plan {
+union shape {
+        struct conv_shape conv;
+        struct dense_shape dense;
+        struct norm_shape norm;
+        struct attention_shape attention;
+};
+
+struct plan_entry {
         enum plan_kind kind;
-        int64_t key[3];
-        void *op;
-        size_t workspace;
+        union shape shape;
+        struct plan plan;
 };
 
 struct plans {
-        struct plan *items;
-        size_t n, capacity;
+        struct plan_entry *items[256]; /* a network has some ten shapes; the pointers must not move */
+        size_t n;
 };
 
 int plans_new(struct plans **ret, struct error *err)
@@ -34,101 +36,97 @@ struct plans *plans_free(struct plans *p, const struct kernels *k)
         if (!p)
                 return NULL;
         for (size_t i = 0; i < p->n; i++) {
-                void *op = p->items[i].op;
+                struct plan_entry *x = p->items[i];
 
-                switch (p->items[i].kind) {
-                case PLAN_CONV:
-                        (void)k->conv_free(op);
-                        break;
-                case PLAN_DENSE:
-                        (void)k->dense_free(op);
-                        break;
-                case PLAN_NORM:
-                        (void)k->norm_free(op);
-                        break;
-                case PLAN_ATTENTION:
-                        (void)k->attention_free(op);
-                        break;
-                }
+                if (x->kind == PLAN_CONV)
+                        (void)k->conv_free(x->plan.op);
+                else if (x->kind == PLAN_DENSE)
+                        (void)k->dense_free(x->plan.op);
+                else if (x->kind == PLAN_NORM)
+                        (void)k->norm_free(x->plan.op);
+                else
+                        (void)k->attention_free(x->plan.op);
+                free(x);
         }
-        free(p->items);
         free(p);
         return NULL;
 }
 
-static int plan_make(struct pass *p, struct plan *x)
+static int plan_make(struct pass *p, struct plan_entry *x)
 {
-        int64_t m = p->m;
+        const struct kernels *k = p->k;
         int r;
 
         switch (x->kind) {
-        case PLAN_CONV: {
-                struct conv *op = NULL;
-
-                r = p->k->conv_new(p->device, &(struct conv_shape){m, SIDE, SIDE, x->key[0], x->key[1], DTYPE_FLOAT32},
-                                   &op, &p->error);
-                x->op = op;
-                x->workspace = r < 0 ? 0 : p->k->conv_workspace(op);
+        case PLAN_CONV:
+                r = k->conv_new(p->device, &x->shape.conv, (struct conv **)&x->plan.op, &p->error);
+                x->plan.workspace = r < 0 ? 0 : k->conv_workspace(x->plan.op);
                 return r;
-        }
-        case PLAN_DENSE: {
-                struct dense *op = NULL;
-
-                r = p->k->dense_new(p->device, &(struct dense_shape){x->key[0], x->key[1], x->key[2], DTYPE_FLOAT32},
-                                    &op, &p->error);
-                x->op = op;
-                x->workspace = r < 0 ? 0 : p->k->dense_workspace(op);
+        case PLAN_DENSE:
+                r = k->dense_new(p->device, &x->shape.dense, (struct dense **)&x->plan.op, &p->error);
+                x->plan.workspace = r < 0 ? 0 : k->dense_workspace(x->plan.op);
                 return r;
-        }
-        case PLAN_NORM: {
-                struct norm *op = NULL;
-
-                r = p->k->norm_new(p->device,
-                                   &(struct norm_shape){m, IMAGE_PIXELS, x->key[0], x->key[1], DTYPE_FLOAT32}, &op,
-                                   &p->error);
-                x->op = op;
-                x->workspace = r < 0 ? 0 : p->k->norm_workspace(op);
+        case PLAN_NORM:
+                r = k->norm_new(p->device, &x->shape.norm, (struct norm **)&x->plan.op, &p->error);
+                x->plan.workspace = r < 0 ? 0 : k->norm_workspace(x->plan.op);
                 return r;
-        }
-        case PLAN_ATTENTION: {
-                struct attention *op = NULL;
-
-                r = p->k->attention_new(p->device, &(struct attention_shape){m, IMAGE_PIXELS, x->key[0], DTYPE_FLOAT32},
-                                        &op, &p->error);
-                x->op = op;
-                x->workspace = r < 0 ? 0 : p->k->attention_workspace(op);
+        case PLAN_ATTENTION:
+                r = k->attention_new(p->device, &x->shape.attention, (struct attention **)&x->plan.op, &p->error);
+                x->plan.workspace = r < 0 ? 0 : k->attention_workspace(x->plan.op);
+                x->plan.saved = r < 0 ? 0 : k->attention_saved(x->plan.op);
                 return r;
-        }
         }
         return -EINVAL;
 }
 
-/* The plan of a shape, NULL after a failure (which p keeps). */
-static const struct plan *plan_get(struct pass *p, enum plan_kind kind, int64_t a, int64_t b, int64_t c)
+/* size: of the shape without the padding behind its last member. */
+static const struct plan *plan_get(struct pass *p, enum plan_kind kind, const void *shape, size_t size)
 {
-        struct plan x = {.kind = kind, .key = {a, b, c}};
+        struct plans *plans = p->plans;
+        struct plan_entry *x;
 
+        for (size_t i = 0; i < plans->n; i++)
+                if (plans->items[i]->kind == kind && !memcmp(&plans->items[i]->shape, shape, size))
+                        return &plans->items[i]->plan;
         if (p->failed < 0)
                 return NULL;
-        for (size_t i = 0; i < p->plans->n; i++)
-                if (p->plans->items[i].kind == kind && !memcmp(p->plans->items[i].key, x.key, sizeof x.key))
-                        return &p->plans->items[i];
-        if (p->plans->n == p->plans->capacity) {
-                size_t capacity = p->plans->capacity ? 2 * p->plans->capacity : 32;
-                struct plan *items = realloc(p->plans->items, capacity * sizeof *items);
-
-                if (!items) {
-                        p->failed = error_set(&p->error, -ENOMEM, NULL, "no memory for the plans");
-                        return NULL;
-                }
-                p->plans->items = items;
-                p->plans->capacity = capacity;
+        assert(plans->n < ARRAY_LEN(plans->items));
+        x = calloc(1, sizeof *x);
+        if (!x) {
+                p->failed = error_set(&p->error, -ENOMEM, NULL, "no memory for the plans");
+                return NULL;
         }
-        p->failed = plan_make(p, &x);
-        if (p->failed < 0)
+        x->kind = kind;
+        memcpy(&x->shape, shape, size);
+        p->failed = plan_make(p, x);
+        if (p->failed < 0) {
+                free(x);
                 return NULL;
-        p->plans->items[p->plans->n++] = x;
-        return &p->plans->items[p->plans->n - 1];
+        }
+        plans->items[plans->n++] = x;
+        return &x->plan;
+}
+
+#define SIZE_UP_TO(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
+
+const struct plan *plan_conv(struct pass *p, struct conv_shape shape)
+{
+        return plan_get(p, PLAN_CONV, &shape, SIZE_UP_TO(struct conv_shape, y_type));
+}
+
+const struct plan *plan_dense(struct pass *p, struct dense_shape shape)
+{
+        return plan_get(p, PLAN_DENSE, &shape, SIZE_UP_TO(struct dense_shape, type));
+}
+
+const struct plan *plan_norm(struct pass *p, struct norm_shape shape)
+{
+        return plan_get(p, PLAN_NORM, &shape, SIZE_UP_TO(struct norm_shape, type));
+}
+
+const struct plan *plan_attention(struct pass *p, struct attention_shape shape)
+{
+        return plan_get(p, PLAN_ATTENTION, &shape, SIZE_UP_TO(struct attention_shape, type));
 }
 
 float *pass_alloc(struct pass *p, int64_t n)
@@ -142,17 +140,6 @@ void pass_release(struct pass *p, float **x)
         *x = NULL;
 }
 
-const struct param *pass_param(const struct pass *p, const char *name, const char *leaf)
-{
-        char full[2 * PARAM_NAME_MAX];
-        const struct param *q;
-
-        (void)snprintf(full, sizeof full, "%s/%s", name, leaf);
-        q = params_find(p->layout, full);
-        assert(q);
-        return q;
-}
-
 const float *pass_value(const struct pass *p, const struct param *q)
 {
         return p->params + q->offset;
@@ -163,52 +150,27 @@ float *pass_gradient(const struct pass *p, const struct param *q)
         return p->grads ? p->grads + q->offset : NULL;
 }
 
-void conv_forward(struct pass *p, const struct param *w, const struct param *b, const float *x, const float *residual,
-                  float *y)
-{
-        const struct plan *plan = plan_get(p, PLAN_CONV, w->shape[2], w->shape[3], 0);
-        void *workspace;
-
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, conv_forward, .conv = plan->op, .x = x, .w = pass_value(p, w), .b = pass_value(p, b),
-            .residual = residual, .y = y, .workspace = workspace);
-        arena_release(p->arena, workspace);
-}
-
-void conv_backward(struct pass *p, const struct param *w, const struct param *b, const float *x, const float *dy,
-                   float *dx)
-{
-        const struct plan *plan = plan_get(p, PLAN_CONV, w->shape[2], w->shape[3], 0);
-        void *workspace;
-
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        if (p->grads)
-                RUN(p, conv_backward_weights, .conv = plan->op, .x = x, .dy = dy, .dw = pass_gradient(p, w),
-                    .db = pass_gradient(p, b), .workspace = workspace);
-        if (dx)
-                RUN(p, conv_backward_data, .conv = plan->op, .dy = dy, .w = pass_value(p, w), .dx = dx,
-                    .workspace = workspace);
-        arena_release(p->arena, workspace);
-}
-
 struct linear linear_of(const struct pass *p, int64_t rows, const struct param *w, const struct param *b)
 {
         return (struct linear){.rows = rows,
                                .in = w->shape[0],
                                .out = w->shape[1],
+                               .type = DTYPE_FLOAT32,
                                .w = pass_value(p, w),
                                .b = b ? pass_value(p, b) : NULL,
                                .dw = pass_gradient(p, w),
-                               .db = b ? pass_gradient(p, b) : NULL};
+                               .db = b ? pass_gradient(p, b) : NULL,
+                               .accumulate_weights = p->accumulate};
 }
 
-void linear_forward(struct pass *p, const struct linear *l, const float *x, float *y, bool accumulate)
+static const struct plan *linear_plan(struct pass *p, const struct linear *l)
 {
-        const struct plan *plan = plan_get(p, PLAN_DENSE, l->rows, l->in, l->out);
+        return plan_dense(p, (struct dense_shape){l->rows, l->in, l->out, l->type});
+}
+
+void linear_forward(struct pass *p, const struct linear *l, const void *x, void *y, bool accumulate)
+{
+        const struct plan *plan = linear_plan(p, l);
         void *workspace;
 
         if (!plan)
@@ -219,136 +181,84 @@ void linear_forward(struct pass *p, const struct linear *l, const float *x, floa
         arena_release(p->arena, workspace);
 }
 
+/* ---- factors */
+
+static int64_t aligned(int64_t n)
+{
+        return (n + 15) / 16 * 16;
+}
+
+int64_t factored_values(const struct params *layout, int64_t rows)
+{
+        int64_t sum = 0;
+
+        for (size_t i = 0; i < layout->n; i++) /* of a kernel x and dy, of a bias a column of ones */
+                if (layout->items[i].of_schedule && layout->items[i].n_dims == 2)
+                        sum += aligned(rows * layout->items[i].shape[0]) + aligned(rows * layout->items[i].shape[1]);
+                else if (layout->items[i].of_schedule)
+                        sum += aligned(rows);
+        return sum;
+}
+
+/* x [m, n] becomes its rows of a factor of the whole batch. */
 static const float *keep_factor(struct pass *p, const float *x, int64_t n)
 {
-        float *y = p->factored->memory + p->factored->used;
+        struct factored_gradients *f = p->factored;
+        float *y = f->memory + f->used, *rows = y + f->first_row * n;
 
-        RUN(p, copy_2d, .rows = 1, .columns = n, .x = x, .y = y, .scale = 1);
-        p->factored->used += (n + 15) / 16 * 16;
+        if (x)
+                RUN(p, copy_2d, .rows = 1, .columns = p->m * n, .x = x, .y = rows, .scale = 1);
+        else
+                RUN(p, fill, .n = p->m * n, .value = 1, .y = rows);
+        f->used += aligned(f->rows * n);
         return y;
 }
 
-static void add_factored(struct pass *p, const struct param *q, int64_t rows, int64_t k, int64_t n, const float *x,
+static void add_factored(struct factored_gradients *f, const struct param *q, int64_t k, int64_t n, const float *x,
                          const float *dy)
 {
-        struct factored_gradients *f = p->factored;
-
         assert(f->n < FACTORED_MAX);
         f->param[f->n] = q;
-        f->gradient[f->n++] = (struct outer_gradient){rows, k, n, x, dy};
+        f->gradient[f->n++] = (struct outer_gradient){f->rows, k, n, x, dy};
 }
 
 /* The gradient of a bias is the product with a column of ones. */
 static void keep_factors(struct pass *p, const struct linear *l, const float *x, const float *dy)
 {
-        struct factored_gradients *f = p->factored;
-        const float *kept_dy = keep_factor(p, dy, l->rows * l->out);
-        float *ones;
+        const float *kept_dy = keep_factor(p, dy, l->out);
 
-        add_factored(p, l->factored, l->rows, l->in, l->out, keep_factor(p, x, l->rows * l->in), kept_dy);
-        ones = f->memory + f->used;
-        f->used += (l->rows + 15) / 16 * 16;
-        RUN(p, fill, .n = l->rows, .value = 1, .y = ones);
-        add_factored(p, l->factored_bias, l->rows, 1, l->out, ones, kept_dy);
+        add_factored(p->factored, l->factored, l->in, l->out, keep_factor(p, x, l->in), kept_dy);
+        add_factored(p->factored, l->factored_bias, 1, l->out, keep_factor(p, NULL, 1), kept_dy);
 }
 
-void linear_backward(struct pass *p, const struct linear *l, const float *x, const float *dy, float *dx,
-                     bool accumulate)
+void linear_backward_weights(struct pass *p, const struct linear *l, const void *x, const void *dy)
 {
-        const struct plan *plan = plan_get(p, PLAN_DENSE, l->rows, l->in, l->out);
+        const struct plan *plan = linear_plan(p, l);
         void *workspace;
 
         if (!plan)
                 return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        if (l->factored && p->factored)
+        if (l->factored && p->factored) {
                 keep_factors(p, l, x, dy);
-        else if (l->dw)
-                RUN(p, dense_backward_weights, .dense = plan->op, .x = x, .dy = dy, .dw = l->dw, .db = l->db,
-                    .accumulate = l->accumulate_weights, .workspace = workspace);
-        if (dx)
-                RUN(p, dense_backward_data, .dense = plan->op, .dy = dy, .w = l->w, .dx = dx, .accumulate = accumulate,
-                    .workspace = workspace);
+                return;
+        }
+        if (!l->dw)
+                return;
+        workspace = arena_alloc(p->arena, plan->workspace);
+        RUN(p, dense_backward_weights, .dense = plan->op, .x = x, .dy = dy, .dw = l->dw, .db = l->db,
+            .accumulate = l->accumulate_weights, .workspace = workspace);
         arena_release(p->arena, workspace);
 }
 
-static const struct dropout *dropout_of(const struct pass *p, const struct group_norm *g, struct dropout *storage)
+void linear_backward_data(struct pass *p, const struct linear *l, const void *dy, void *dx, bool accumulate)
 {
-        if (g->dropout_block < 0 || !p->state || p->config->sm_pdrop <= 0)
-                return NULL;
-        *storage = (struct dropout){.rate = (float)p->config->sm_pdrop,
-                                    .block = (uint32_t)g->dropout_block,
-                                    .first_image = p->first_image,
-                                    .state = p->state,
-                                    .mask = p->dropout_masks ? p->dropout_masks[g->dropout_block] : NULL};
-        return storage;
-}
-
-void group_norm_forward(struct pass *p, const struct group_norm *g, const float *a, const float *b, const float *addend,
-                        float *y, float *stats)
-{
-        const struct plan *plan = plan_get(p, PLAN_NORM, g->c_a, g->c_b, 0);
-        struct dropout dropout;
+        const struct plan *plan = linear_plan(p, l);
         void *workspace;
 
         if (!plan)
                 return;
         workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, norm_forward, .norm = plan->op, .a = a, .b = b, .addend = addend, .scale = pass_value(p, g->scale),
-            .bias = pass_value(p, g->bias), .swish = g->swish, .dropout = dropout_of(p, g, &dropout), .y = y,
-            .stats = stats, .workspace = workspace);
-        arena_release(p->arena, workspace);
-}
-
-void group_norm_backward(struct pass *p, const struct group_norm *g, const float *dy, const float *a, const float *b,
-                         const float *addend, const float *stats, float *da, bool accumulate_a, float *db,
-                         bool accumulate_b, float *daddend)
-{
-        const struct plan *plan = plan_get(p, PLAN_NORM, g->c_a, g->c_b, 0);
-        struct dropout dropout;
-        void *workspace;
-
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, norm_backward, .norm = plan->op, .dy = dy, .a = a, .b = b, .addend = addend,
-            .scale = pass_value(p, g->scale), .bias = pass_value(p, g->bias), .stats = stats, .swish = g->swish,
-            .dropout = dropout_of(p, g, &dropout), .da = da, .db = db, .accumulate_a = accumulate_a,
-            .accumulate_b = accumulate_b, .dscale = pass_gradient(p, g->scale), .dbias = pass_gradient(p, g->bias),
-            .daddend = daddend, .workspace = workspace);
-        arena_release(p->arena, workspace);
-}
-
-void attention_forward(struct pass *p, int64_t c, const float *q, const float *k, const float *v, float *o, void *saved)
-{
-        const struct plan *plan = plan_get(p, PLAN_ATTENTION, c, 0, 0);
-        void *workspace;
-
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, attention_forward, .attention = plan->op, .q = q, .k = k, .v = v, .o = o, .saved = saved,
+        RUN(p, dense_backward_data, .dense = plan->op, .dy = dy, .w = l->w, .dx = dx, .accumulate = accumulate,
             .workspace = workspace);
         arena_release(p->arena, workspace);
-}
-
-void attention_backward(struct pass *p, int64_t c, const float *d_o, const float *q, const float *k, const float *v,
-                        const void *saved, float *dq, float *dk, float *dv)
-{
-        const struct plan *plan = plan_get(p, PLAN_ATTENTION, c, 0, 0);
-        void *workspace;
-
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, attention_backward, .attention = plan->op, .d_o = d_o, .q = q, .k = k, .v = v, .saved = saved, .dq = dq,
-            .dk = dk, .dv = dv, .workspace = workspace);
-        arena_release(p->arena, workspace);
-}
-
-size_t attention_saved_bytes(struct pass *p, int64_t c)
-{
-        const struct plan *plan = plan_get(p, PLAN_ATTENTION, c, 0, 0);
-
-        return plan ? p->k->attention_saved(plan->op) : 0;
 }

@@ -1,12 +1,20 @@
 #include "engine/runtime.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-int runtime_threads(const struct config *c)
+#define WINDOW_US 500000
+#define IMAGES_AT_ONCE 1024
+/* What a dry run has for memory: it only asks whether there is any. */
+#define NOWHERE ((void *)KERNELS_ALIGN)
+
+/* The threads that the configuration asks for, or one for every processor that the process may use. */
+static int threads_of(const struct config *c)
 {
         cpu_set_t set;
 
@@ -15,14 +23,18 @@ int runtime_threads(const struct config *c)
         return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
 }
 
-const char *runtime_backend(const struct config *c)
+const char *runtime_plans_folder(void)
 {
-        return c->backend == BACKEND_REFERENCE ? "reference" : "cpu";
+        const char *folder = getenv("MULUND_PLANS");
+
+        return folder && folder[0] ? folder : NULL;
 }
 
-int runtime_new(const struct config *c, struct runtime **ret, struct error *err)
+int runtime_new(const struct config *c, bool plan_only, struct runtime **ret, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = calloc(1, sizeof *rt);
+        struct device_settings settings = {
+                .threads = threads_of(c), .plan_only = plan_only, .plans_folder = runtime_plans_folder()};
         int r;
 
         if (!rt)
@@ -30,9 +42,11 @@ int runtime_new(const struct config *c, struct runtime **ret, struct error *err)
         rt->config = c;
         r = params_new(c, &rt->layout, err);
         if (r >= 0)
-                r = kernels_find(runtime_backend(c), &rt->k, err);
+                r = kernels_find(c->backend == BACKEND_REFERENCE ? "reference" : "cpu", &rt->k, err);
         if (r >= 0)
-                r = rt->k->device_open(&(struct device_settings){.threads = runtime_threads(c)}, &rt->device, err);
+                r = rt->k->device_open(&settings, &rt->device, err);
+        if (r >= 0)
+                r = rt->k->device_info(rt->device, &rt->info, err);
         if (r >= 0)
                 r = rt->k->stream_new(rt->device, &rt->stream, err);
         if (r < 0)
@@ -59,37 +73,27 @@ struct runtime *runtime_free(struct runtime *rt)
         return NULL;
 }
 
+bool runtime_factors(const struct config *c)
+{
+        return c->gamma_type == GAMMA_POLY_FIXEDEND && c->batch_size_train <= FACTORED_ROWS;
+}
+
+static size_t gradient_bytes(const struct runtime *rt)
+{
+        int64_t n = runtime_factors(rt->config) ? rt->layout->n_networks : rt->layout->n_values;
+
+        return (size_t)n * sizeof(float);
+}
+
 size_t runtime_state_bytes(const struct runtime *rt, unsigned sections, bool gradients)
 {
-        return (size_t)(__builtin_popcount(sections) + gradients) * (size_t)rt->layout->n_values * sizeof(float);
+        return (size_t)__builtin_popcount(sections) * (size_t)rt->layout->n_values * sizeof(float) +
+               (gradients ? gradient_bytes(rt) : 0);
 }
 
-/* A number of bytes in a file of one line, INT64_MAX when there is none. */
-static int64_t read_limit(const char *path)
+size_t runtime_total_bytes(const struct runtime *rt, unsigned sections, bool gradients, const struct runtime_need *need)
 {
-        _cleanup_(buf_done) struct buf b = BUF_INIT(64);
-        int64_t value = INT64_MAX;
-
-        if (file_read(path, &b, NULL) < 0 || sscanf(b.data ? b.data : "", "%" SCNd64, &value) != 1)
-                return INT64_MAX;
-        return value;
-}
-
-int64_t runtime_available_bytes(void)
-{
-        _cleanup_(buf_done) struct buf b = BUF_INIT(1 << 16);
-        int64_t available = INT64_MAX, kib, limit = read_limit("/sys/fs/cgroup/memory.max");
-        const char *line;
-
-        if (file_read("/proc/meminfo", &b, NULL) >= 0 && (line = strstr(b.data, "MemAvailable:")) &&
-            sscanf(line, "MemAvailable: %" SCNd64, &kib) == 1)
-                available = kib * 1024;
-        if (limit != INT64_MAX) {
-                int64_t used = read_limit("/sys/fs/cgroup/memory.current");
-
-                available = MIN(available, used == INT64_MAX ? limit : MAX(limit - used, 0));
-        }
-        return available;
+        return runtime_state_bytes(rt, sections, gradients) + need->pass_bytes + need->buffer_bytes;
 }
 
 void *runtime_memory(struct runtime *rt, size_t bytes, struct error *err)
@@ -101,26 +105,95 @@ void *runtime_memory(struct runtime *rt, size_t bytes, struct error *err)
         return p;
 }
 
-int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, size_t pass_bytes, struct error *err)
+int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, const struct runtime_need *need,
+                     struct error *err)
 {
         size_t section_bytes = (size_t)rt->layout->n_values * sizeof(float);
-        size_t need = runtime_state_bytes(rt, sections, gradients) + pass_bytes;
-        int64_t available = runtime_available_bytes();
+        size_t bytes = runtime_total_bytes(rt, sections, gradients, need);
+        int r = rt->k->device_info(rt->device, &rt->info, err);
 
-        if ((int64_t)need > available)
-                return error_set(
-                        err, -ENOMEM, NULL,
-                        "too little memory: %zu MiB are needed, %" PRId64
-                        " MiB are available; a smaller model.sm_n_embd or training.batch_size_train needs less",
-                        need >> 20, available >> 20);
+        if (r < 0)
+                return r;
+        if (bytes > (size_t)rt->info.memory_free)
+                return error_set(err, -ENOMEM, NULL,
+                                 "too little memory: %zu MiB are needed, %" PRId64
+                                 " MiB are available; a smaller model.sm_n_embd or training.batch_size_train, or more "
+                                 "training.n_micro_batches, needs less",
+                                 bytes >> 20, rt->info.memory_free >> 20);
         for (int i = 0; i < SECTION_N; i++)
                 if (sections >> i & 1 && !(rt->section[i] = runtime_memory(rt, section_bytes, err)))
                         return -ENOMEM;
-        if (gradients && !(rt->grads = runtime_memory(rt, section_bytes, err)))
+        if (gradients && !(rt->grads = runtime_memory(rt, gradient_bytes(rt), err)))
                 return -ENOMEM;
-        rt->memory = runtime_memory(rt, pass_bytes, err);
-        rt->memory_bytes = pass_bytes;
+        rt->memory = runtime_memory(rt, need->pass_bytes, err);
+        rt->memory_bytes = need->pass_bytes;
         return rt->memory ? 0 : -ENOMEM;
+}
+
+void runtime_buffers_count(const struct runtime_buffer *list, size_t n, struct runtime_need *need)
+{
+        for (size_t i = 0; i < n; i++) {
+                need->buffer_bytes += list[i].bytes;
+                *list[i].place = NOWHERE;
+        }
+}
+
+int runtime_buffers_new(struct runtime *rt, const struct runtime_buffer *list, size_t n, struct error *err)
+{
+        for (size_t i = 0; i < n; i++) /* all are NULL or allocated, so that they can be freed */
+                *list[i].place = NULL;
+        for (size_t i = 0; i < n; i++)
+                if (!(*list[i].place = runtime_memory(rt, list[i].bytes, err)))
+                        return -ENOMEM;
+        return 0;
+}
+
+void runtime_buffers_free(struct runtime *rt, const struct runtime_buffer *list, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                if (*list[i].place != NOWHERE)
+                        rt->k->memory_free(rt->device, *list[i].place);
+                *list[i].place = NULL;
+        }
+}
+
+int runtime_images(struct runtime *rt, const struct dataset *d, enum split split, int64_t n, uint8_t **ret,
+                   struct error *err)
+{
+        _cleanup_(freep) uint8_t *host = malloc((size_t)IMAGES_AT_ONCE * IMAGE_BYTES);
+        uint8_t *images = runtime_memory(rt, (size_t)n * IMAGE_BYTES, err);
+        int r = 0;
+
+        if (images && !host)
+                (void)error_set(err, -ENOMEM, NULL, "no memory to read the images");
+        for (int64_t first = 0; images && host && r >= 0 && first < n; first += IMAGES_AT_ONCE) {
+                int64_t count = MIN(n - first, (int64_t)IMAGES_AT_ONCE);
+
+                for (int64_t i = 0; i < count; i++)
+                        dataset_image(d, split, first + i, host + i * IMAGE_BYTES);
+                rt->k->copy_in(rt->stream, images + first * IMAGE_BYTES, host, (size_t)count * IMAGE_BYTES);
+                r = rt->k->stream_sync(rt->stream, err);
+        }
+        if (!images || !host || r < 0) {
+                rt->k->memory_free(rt->device, images);
+                return r < 0 ? r : -ENOMEM;
+        }
+        *ret = images;
+        return 0;
+}
+
+int64_t pace_begin(struct pace *p, int64_t left)
+{
+        double most = p->us > 0 ? WINDOW_US / p->us : 1;
+
+        p->launches = MIN(left, MAX((int64_t)MIN(most, 1e9), (int64_t)1));
+        p->start_us = clock_monotonic_us();
+        return p->launches;
+}
+
+void pace_end(struct pace *p)
+{
+        p->us = (double)MAX(clock_monotonic_us() - p->start_us, (int64_t)1) / (double)p->launches;
 }
 
 int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err)
@@ -137,7 +210,7 @@ int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err)
                 const struct param *q = &rt->layout->items[i];
                 size_t bytes = (size_t)q->size * sizeof *host;
 
-                params_init(rt->layout, i, rt->config, seed, host);
+                params_init(rt->layout, i, seed, host);
                 rt->k->copy_in(rt->stream, rt->section[SECTION_PARAMS] + q->offset, host, bytes);
                 rt->k->copy_in(rt->stream, rt->section[SECTION_EMA] + q->offset, host, bytes);
                 if (rt->k->stream_sync(rt->stream, err) < 0)
@@ -182,7 +255,7 @@ int runtime_load(struct runtime *rt, const char *path, const char *digest, int64
 }
 
 int runtime_model(struct runtime *rt, int64_t m, bool keep, void (*f)(struct model *, void *), void *user,
-                  struct model **ret, size_t *ret_bytes, struct error *err)
+                  struct model **ret, struct runtime_need *need, struct error *err)
 {
         _cleanup_(model_freep) struct model *model = NULL;
         size_t bytes;
@@ -191,11 +264,12 @@ int runtime_model(struct runtime *rt, int64_t m, bool keep, void (*f)(struct mod
         if (r < 0)
                 return r;
         model->pass.keep = keep;
-        model->pass.grads = keep ? (float *)KERNELS_ALIGN : NULL; /* a dry run only asks whether there are any */
+        model->pass.params = NOWHERE;
+        model->pass.grads = keep ? NOWHERE : NULL;
         r = model_dry_run(model, f, user, &bytes, err);
         if (r < 0)
                 return r;
-        *ret_bytes = MAX(*ret_bytes, bytes);
+        need->pass_bytes = MAX(need->pass_bytes, bytes);
         *ret = TAKE_PTR(model);
         return 0;
 }

@@ -3,36 +3,48 @@
 #pragma once
 
 #include "engine/checkpoint.h"
+#include "engine/dataset.h"
 #include "engine/model.h"
 #include "engine/optimizer.h"
 
 struct runtime {
         const struct kernels *k;
         struct device *device;
+        struct device_info info;
         struct stream *stream;
         const struct config *config; /* borrowed */
         struct params *layout;
         float *section[SECTION_N]; /* device; NULL where the task has no need of it */
-        float *grads;              /* device, when training */
+        float *grads;              /* device, when training; without the schedule's where those stay factors */
         void *memory;              /* the passes' block */
         size_t memory_bytes;
 };
 
-/* What the configuration asks for, resolved: the threads that the process may use, the back end's name. */
-int runtime_threads(const struct config *c);
-const char *runtime_backend(const struct config *c);
+/* What a task needs beside its state: the passes share one block, each object has buffers of its own. */
+struct runtime_need {
+        size_t pass_bytes;   /* the largest of the passes */
+        size_t buffer_bytes; /* the sum of the buffers */
+};
 
-/* sections: bits of enum section. config is borrowed and must outlive it. Nothing large is allocated yet. */
-int runtime_new(const struct config *c, struct runtime **ret, struct error *err);
+/* Where the measured choices of plans are kept: $MULUND_PLANS, or NULL: a fixed rule. */
+const char *runtime_plans_folder(void);
+
+/* Opens the configuration's back end. plan_only: for estimates, nothing will run. config is borrowed and must outlive
+ * it. Nothing large is allocated yet. */
+int runtime_new(const struct config *c, bool plan_only, struct runtime **ret, struct error *err);
 struct runtime *runtime_free(struct runtime *rt);
 
+/* Whether a step of training keeps the schedule's gradients as factors. */
+bool runtime_factors(const struct config *c);
 /* Bytes of the sections and, with gradients, of those. */
 size_t runtime_state_bytes(const struct runtime *rt, unsigned sections, bool gradients);
-/* Memory that this machine has left for a new process, from /proc/meminfo and the cgroup; INT64_MAX when unknown. */
-int64_t runtime_available_bytes(void);
+/* State and need together. */
+size_t runtime_total_bytes(const struct runtime *rt, unsigned sections, bool gradients,
+                           const struct runtime_need *need);
 
-/* Allocates the state and pass_bytes for the passes. -ENOMEM with the figures when more is needed than is left. */
-int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, size_t pass_bytes, struct error *err);
+/* Allocates the state and the passes' block. -ENOMEM with the figures when more is needed than the device has left. */
+int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, const struct runtime_need *need,
+                     struct error *err);
 
 /* Fresh weights from the seed and their copy as EMA, of a runtime just allocated, whose moments are zero. */
 int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err);
@@ -43,14 +55,37 @@ int runtime_save(struct runtime *rt, const char *path, int64_t step, const char 
 int runtime_load(struct runtime *rt, const char *path, const char *digest, int64_t *ret_step, char **ret_state,
                  struct error *err);
 
-/* A model for batches of m images whose passes run in rt's memory: made, dry-run (f on user) and told its bytes, then
+/* A model for batches of m images whose passes run in rt's memory: made, dry-run (f on user) and need raised, then
  * bound to the memory once that is allocated. */
 int runtime_model(struct runtime *rt, int64_t m, bool keep, void (*f)(struct model *, void *), void *user,
-                  struct model **ret, size_t *ret_bytes, struct error *err);
+                  struct model **ret, struct runtime_need *need, struct error *err);
 int runtime_bind(struct runtime *rt, struct model *model, struct error *err);
 struct model *runtime_model_free(struct model *model); /* and its arena */
 
 /* Device memory for n bytes, zeroed. */
 void *runtime_memory(struct runtime *rt, size_t bytes, struct error *err);
+
+/* An object's device memory as a list, so that it is counted, allocated and freed by the same lines. Counted, the
+ * places hold an address that nobody reads, for the dry run; it is not freed. */
+struct runtime_buffer {
+        void **place;
+        size_t bytes;
+};
+void runtime_buffers_count(const struct runtime_buffer *list, size_t n, struct runtime_need *need);
+int runtime_buffers_new(struct runtime *rt, const struct runtime_buffer *list, size_t n, struct error *err);
+void runtime_buffers_free(struct runtime *rt, const struct runtime_buffer *list, size_t n);
+
+/* The first n images of a split as bytes on the device, [n, 3072]; the caller's to free (memory_free). */
+int runtime_images(struct runtime *rt, const struct dataset *d, enum split split, int64_t n, uint8_t **ret,
+                   struct error *err);
+
+/* How many launches make a window of about half a second, so that whoever waits between windows is prompt. What is
+ * computed does not depend on it. */
+struct pace {
+        int64_t launches, start_us; /* of the window that runs */
+        double us;                  /* a launch, as last measured; 0: not yet */
+};
+int64_t pace_begin(struct pace *p, int64_t left); /* at most left, at least 1 */
+void pace_end(struct pace *p);
 
 DEFINE_CLEANUP(struct runtime *, runtime_free);

@@ -7,32 +7,40 @@ struct sampler {
         struct runtime *rt;
         struct model *model;
         int64_t m;
-        float *z, *net, *eps, *t, *s, *e, *uniform; /* device; e [m, latent_size], uniform [m, 3072] */
-        uint8_t *x;
-        struct step_state *state;
-        float *host; /* [m, 3072] */
-
-        /* the chunk that runs */
+        struct pace pace;
         struct sampling what;
-        int64_t first; /* its first sample */
-        int (*progress)(void *user, int64_t done, int64_t all);
-        void *user;
-        int r; /* what progress said */
+        struct step_state at; /* to be written to the device where a chunk begins */
+        /* device memory of a chunk: e [m, latent_size], uniform and the others [m, 3072] */
+        struct step_state *state;
+        struct row *rows;
+        float *z, *net, *eps, *t, *s, *e, *uniform;
+        uint8_t *x;
 };
 
-/* The counter's step: n_steps for z_1, else the step that ends at s = step / n_steps. */
-static void set_step(struct sampler *s, int64_t step)
-{
-        struct step_state state = {.seed = s->what.seed, .step = step};
+#define N_BUFFERS 10
 
-        s->model->pass.k->copy_in(s->rt->stream, s->state, &state, sizeof state);
+static void buffers_of(struct sampler *s, struct runtime_buffer ret[N_BUFFERS])
+{
+        size_t m = (size_t)s->m, f = sizeof(float), n = m * DIMENSIONS;
+        const struct runtime_buffer list[N_BUFFERS] = {{(void **)&s->state, sizeof *s->state},
+                                                       {(void **)&s->rows, m * sizeof *s->rows},
+                                                       {(void **)&s->z, n * f},
+                                                       {(void **)&s->net, n * f},
+                                                       {(void **)&s->eps, n * f},
+                                                       {(void **)&s->t, m * f},
+                                                       {(void **)&s->s, m * f},
+                                                       {(void **)&s->e, m * (size_t)s->rt->config->latent_size * f},
+                                                       {(void **)&s->uniform, n * f},
+                                                       {(void **)&s->x, n}};
+
+        memcpy(ret, list, sizeof list);
 }
 
 static void draw(struct sampler *s, enum philox_stream stream, int64_t d, float *y)
 {
         struct pass *p = &s->model->pass;
 
-        RUN(p, random_normal, .state = s->state, .stream = stream, .first_image = s->first, .m = s->m, .d = d, .y = y);
+        RUN(p, random_normal, .state = s->state, .rows = s->rows, .stream = stream, .m = s->m, .d = d, .y = y);
 }
 
 /* e: the published one, its first k entries 1, or the hard top k of a normal draw a sample. */
@@ -60,29 +68,29 @@ static void make_latent(struct sampler *s)
         pass_release(p, &kl);
 }
 
-/* Uniforms for a draw of the pixels, made on the host: once a grid. */
-static void draw_uniforms(struct sampler *s)
+/* z_1, the latent and what of the schedule depends on it; taken back by chunk_end. */
+static void chunk_begin(struct sampler *s)
 {
-        for (int64_t i = 0; i < s->m; i++)
-                for (int64_t quad = 0; quad < DIMENSIONS / 4; quad++) {
-                        struct philox r = philox_draw(s->what.seed, STREAM_PIXEL, 0, (uint32_t)quad,
-                                                      (uint64_t)(s->first + i), 0, 0);
+        struct pass *p = &s->model->pass;
 
-                        for (int j = 0; j < 4; j++)
-                                s->host[i * DIMENSIONS + 4 * quad + j] = philox_uniform(r.v[j]);
-                }
-        s->model->pass.k->copy_in(s->rt->stream, s->uniform, s->host, (size_t)(s->m * DIMENSIONS) * sizeof *s->host);
+        RUN(p, list_rows, .state = s->state, .m = s->m, .n_images = s->what.n_images, .repeats = 1, .rows = s->rows);
+        draw(s, STREAM_SAMPLE, DIMENSIONS, s->eps);
+        RUN(p, copy_2d, .rows = 1, .columns = s->m * DIMENSIONS, .x = s->eps, .y = s->z,
+            .scale = (float)p->config->sigma_prior);
+        if (!s->model->baseline)
+                make_latent(s);
+        schedule_begin(p, &s->model->schedule, s->model->baseline ? NULL : s->e);
 }
 
-static void denoise_step(struct sampler *s, int64_t step)
+/* From time (step + 1) / n_steps to step / n_steps, where step is one less than the state's. */
+static void transition(struct sampler *s)
 {
         struct pass *p = &s->model->pass;
         struct schedule *schedule = &s->model->schedule;
         struct schedule_at from, to;
 
-        RUN(p, fill, .n = s->m, .value = (float)((double)step / (double)s->what.n_steps), .y = s->t);
-        RUN(p, fill, .n = s->m, .value = (float)((double)(step - 1) / (double)s->what.n_steps), .y = s->s);
-        set_step(s, step - 1);
+        RUN(p, advance, .step_by = -1, .state = s->state);
+        RUN(p, sampling_times, .state = s->state, .m = s->m, .n_steps = s->what.n_steps, .t = s->t, .s = s->s);
         draw(s, STREAM_SAMPLE, DIMENSIONS, s->eps);
         schedule_evaluate(p, schedule, s->t, &from);
         schedule_evaluate(p, schedule, s->s, &to);
@@ -90,48 +98,52 @@ static void denoise_step(struct sampler *s, int64_t step)
         RUN(p, ancestral_step, .m = s->m, .d = DIMENSIONS, .g = schedule->d,
             .parameterisation = s->model->parameterisation, .gamma_t = from.gamma, .gamma_s = to.gamma, .net = s->net,
             .eps = s->eps, .z = s->z);
-        if (step == 1)
-                RUN(p, decode, .m = s->m, .d = DIMENSIONS, .g = schedule->d, .z = s->z, .gamma_0 = to.gamma,
-                    .uniform = p->config->sample_softmax ? s->uniform : NULL, .x = s->x);
         schedule_release(p, &from);
         schedule_release(p, &to);
 }
 
-static void sample_chunk(struct model *model, void *user)
+/* Pixels from z_0. */
+static void chunk_end(struct sampler *s)
 {
-        struct sampler *s = user;
-        struct pass *p = &model->pass;
+        struct pass *p = &s->model->pass;
+        struct schedule *schedule = &s->model->schedule;
+        struct schedule_at at;
 
-        s->model = model;
-        set_step(s, s->what.n_steps);
-        draw(s, STREAM_SAMPLE, DIMENSIONS, s->eps);
-        RUN(p, copy_2d, .rows = 1, .columns = s->m * DIMENSIONS, .x = s->eps, .y = s->z,
-            .scale = (float)p->config->sigma_prior);
-        if (!model->baseline)
-                make_latent(s);
-        schedule_begin(p, &model->schedule, model->baseline ? NULL : s->e);
-        for (int64_t step = s->what.n_steps; step > 0 && s->r >= 0; step--) {
-                denoise_step(s, step);
-                if (s->progress)
-                        s->r = s->progress(s->user, s->first * s->what.n_steps + (s->what.n_steps - step + 1) * s->m,
-                                           s->what.n_images * s->what.n_steps);
-        }
-        schedule_end(p, &model->schedule);
+        if (p->config->sample_softmax)
+                RUN(p, random_uniform, .state = s->state, .rows = s->rows, .stream = STREAM_PIXEL, .m = s->m,
+                    .d = DIMENSIONS, .y = s->uniform);
+        RUN(p, fill, .n = s->m, .value = 0, .y = s->t);
+        schedule_evaluate(p, schedule, s->t, &at);
+        RUN(p, decode, .m = s->m, .d = DIMENSIONS, .g = schedule->d, .z = s->z, .gamma_0 = at.gamma,
+            .uniform = p->config->sample_softmax ? s->uniform : NULL, .x = s->x);
+        schedule_release(p, &at);
+        schedule_end(p, schedule);
 }
 
-int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, size_t *ret_bytes, struct error *err)
+static void one_step_chunk(struct model *model, void *user)
+{
+        struct sampler *s = user;
+
+        s->model = model;
+        chunk_begin(s);
+        transition(s);
+        chunk_end(s);
+}
+
+int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, struct runtime_need *need, struct error *err)
 {
         _cleanup_(sampler_freep) struct sampler *s = calloc(1, sizeof *s);
-        struct model *model = NULL;
+        struct runtime_buffer buffers[N_BUFFERS];
         int r;
 
         if (!s)
                 return error_set(err, -ENOMEM, NULL, "no memory for the sampler");
         s->rt = rt;
         s->m = m;
-        s->what.n_steps = 1; /* the dry run */
-        r = runtime_model(rt, m, false, sample_chunk, s, &model, ret_bytes, err);
-        s->model = model;
+        s->what = (struct sampling){.n_images = 1, .n_steps = 1, .latent = SAMPLING_LATENT_RANDOM}; /* the dry run */
+        buffers_of(s, buffers);
+        runtime_buffers_count(buffers, N_BUFFERS, need);
+        r = runtime_model(rt, m, false, one_step_chunk, s, &s->model, need, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(s);
@@ -140,60 +152,89 @@ int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, size_t *ret
 
 int sampler_bind(struct sampler *s, struct error *err)
 {
-        struct runtime *rt = s->rt;
-        size_t m = (size_t)s->m, f = sizeof(float), n = m * DIMENSIONS;
-        int r = runtime_bind(rt, s->model, err);
+        struct runtime_buffer buffers[N_BUFFERS];
+        int r = runtime_bind(s->rt, s->model, err);
 
-        if (r < 0)
-                return r;
-        s->host = malloc(n * f);
-        if (!s->host)
-                return error_set(err, -ENOMEM, NULL, "no memory for %zu samples", m);
-        if (!(s->z = runtime_memory(rt, n * f, err)) || !(s->net = runtime_memory(rt, n * f, err)) ||
-            !(s->eps = runtime_memory(rt, n * f, err)) || !(s->uniform = runtime_memory(rt, n * f, err)) ||
-            !(s->t = runtime_memory(rt, m * f, err)) || !(s->s = runtime_memory(rt, m * f, err)) ||
-            !(s->e = runtime_memory(rt, m * (size_t)rt->config->latent_size * f, err)) ||
-            !(s->x = runtime_memory(rt, n, err)) || !(s->state = runtime_memory(rt, sizeof *s->state, err)))
-                return -ENOMEM;
-        return 0;
+        buffers_of(s, buffers);
+        return r < 0 ? r : runtime_buffers_new(s->rt, buffers, N_BUFFERS, err);
 }
 
 struct sampler *sampler_free(struct sampler *s)
 {
+        struct runtime_buffer buffers[N_BUFFERS];
+
         if (!s)
                 return NULL;
-        void *const device[] = {s->z, s->net, s->eps, s->uniform, s->t, s->s, s->e, s->x, s->state};
-        for (size_t i = 0; i < ARRAY_LEN(device); i++)
-                s->rt->k->memory_free(s->rt->device, device[i]);
+        buffers_of(s, buffers);
+        runtime_buffers_free(s->rt, buffers, N_BUFFERS);
         (void)runtime_model_free(s->model);
-        free(s->host);
         free(s);
         return NULL;
 }
 
-int sampler_run(struct sampler *s, const struct sampling *what, int (*progress)(void *user, int64_t done, int64_t all),
-                void *user, uint8_t *ret, struct error *err)
+/* The transitions of the chunk whose first sample is `first`, in windows. */
+static int run_windows(struct sampler *s, const struct graph *step, int64_t first,
+                       int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user,
+                       struct error *err)
 {
         struct runtime *rt = s->rt;
-        int r;
+        int64_t n_steps = s->what.n_steps, m = MIN(s->m, s->what.n_images - first);
 
-        s->what = *what;
-        s->progress = progress;
-        s->user = user;
-        s->r = 0;
-        s->model->pass.params = rt->section[what->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
-        for (s->first = 0; s->first < what->n_images; s->first += s->m) {
-                size_t n = (size_t)MIN(s->m, what->n_images - s->first);
+        for (int64_t done = 0; done < n_steps;) {
+                int64_t n = pace_begin(&s->pace, n_steps - done);
+                int r;
 
-                if (rt->config->sample_softmax)
-                        draw_uniforms(s);
-                sample_chunk(s->model, s);
-                rt->k->copy_out(rt->stream, ret + s->first * DIMENSIONS, s->x, n * DIMENSIONS);
+                for (int64_t i = 0; i < n; i++)
+                        rt->k->graph_launch(rt->stream, step);
                 r = rt->k->stream_sync(rt->stream, err);
                 if (r < 0)
                         return r;
-                if (s->r < 0)
-                        return s->r;
+                pace_end(&s->pace);
+                done += n;
+                r = progress ? progress(user, first * n_steps + done * m, s->what.n_images * n_steps, err) : 0;
+                if (r < 0)
+                        return r;
         }
         return 0;
+}
+
+static int run_chunk(struct sampler *s, int64_t first,
+                     int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user,
+                     uint8_t *ret, struct error *err)
+{
+        struct runtime *rt = s->rt;
+        const struct kernels *k = rt->k;
+        struct graph *step = NULL;
+        int r;
+
+        s->at = (struct step_state){.seed = s->what.seed, .step = s->what.n_steps, .position = first};
+        k->copy_in(rt->stream, s->state, &s->at, sizeof s->at);
+        chunk_begin(s);
+        r = k->graph_begin(rt->stream, err);
+        if (r >= 0) {
+                transition(s);
+                r = k->graph_end(rt->stream, &step, err);
+        }
+        if (r >= 0)
+                r = run_windows(s, step, first, progress, user, err);
+        chunk_end(s); /* in any case: it gives the schedule's memory back */
+        (void)k->graph_free(step);
+        if (r < 0)
+                return r;
+        k->copy_out(rt->stream, ret + first * DIMENSIONS, s->x,
+                    (size_t)MIN(s->m, s->what.n_images - first) * DIMENSIONS);
+        return k->stream_sync(rt->stream, err);
+}
+
+int sampler_run(struct sampler *s, const struct sampling *what,
+                int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user, uint8_t *ret,
+                struct error *err)
+{
+        int r = 0;
+
+        s->what = *what;
+        s->model->pass.params = s->rt->section[what->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
+        for (int64_t first = 0; first < what->n_images && r >= 0; first += s->m)
+                r = run_chunk(s, first, progress, user, ret, err);
+        return r;
 }

@@ -12,13 +12,14 @@ struct sampling {
 };
 
 struct sampler;
-/* m samples at a time; *ret_bytes is raised to what its passes need. */
-int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, size_t *ret_bytes, struct error *err);
+/* m samples at a time; need: as evaluator_new. */
+int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, struct runtime_need *need, struct error *err);
 int sampler_bind(struct sampler *s, struct error *err);
 struct sampler *sampler_free(struct sampler *s);
 
 /* ret [n_images, 3072] values 0..255. progress as evaluator_run's, in sampling steps. */
-int sampler_run(struct sampler *s, const struct sampling *what, int (*progress)(void *user, int64_t done, int64_t all),
-                void *user, uint8_t *ret, struct error *err);
+int sampler_run(struct sampler *s, const struct sampling *what,
+                int (*progress)(void *user, int64_t done, int64_t all, struct error *err), void *user, uint8_t *ret,
+                struct error *err);
 
 DEFINE_CLEANUP(struct sampler *, sampler_free);

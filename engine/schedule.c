@@ -7,37 +7,108 @@
 /* h of the monotone nets is divided by its width (spec 4: 3072, or 1024 for the baseline). */
 #define BASELINE_WIDTH 1024
 
-void schedule_init(struct schedule *s, const struct pass *p)
+/* The list of parameters that schedule_init goes through, in the published order. */
+struct declaration {
+        const char *name;
+        enum param_role role;
+        int n_dims;
+        int64_t shape[2];
+        float start;
+        const struct param **ret;
+};
+
+static int declare(const struct declaration *list, size_t n, struct params *layout, struct error *err)
 {
-        static const char *const poly[5] = {"dense_1", "dense_2", "dense_out_a", "dense_out_b", "dense_out_c"};
-        bool baseline = p->config->vdm_type == VDM_VDM;
+        for (size_t i = 0; i < n; i++) {
+                const struct declaration *d = &list[i];
+                struct param q = {.role = d->role,
+                                  .start = d->start,
+                                  .n_dims = d->n_dims,
+                                  .shape = {d->shape[0], d->n_dims > 1 ? d->shape[1] : 1, 1, 1},
+                                  .of_schedule = true};
+                size_t number;
+                int r;
 
-        *s = (struct schedule){.type = p->config->gamma_type,
-                               .d = baseline ? 1 : IMAGE_BYTES,
-                               .k = baseline ? 0 : p->config->latent_size,
-                               .width = baseline ? BASELINE_WIDTH : IMAGE_BYTES};
-        if (s->type == GAMMA_POLY_FIXEDEND) {
-                for (int i = 0; i < 5; i++) {
-                        char name[PARAM_NAME_MAX];
-
-                        (void)snprintf(name, sizeof name, "gamma/%s", poly[i]);
-                        s->dense[i] = pass_param(p, name, "kernel");
-                        s->dense_bias[i] = pass_param(p, name, "bias");
-                }
-        } else if (s->type == GAMMA_LEARNABLE_NNET) {
-                s->l1 = pass_param(p, "gamma/l1", "kernel");
-                s->l1_bias = pass_param(p, "gamma/l1", "bias");
-                s->l2 = pass_param(p, "gamma/l2", "kernel");
-                s->l2_bias = pass_param(p, "gamma/l2", "bias");
-                s->l3 = pass_param(p, "gamma/l3", "kernel");
-                if (!baseline) {
-                        s->l_int = pass_param(p, "gamma/l_int", "kernel");
-                        s->l_int_bias = pass_param(p, "gamma/l_int", "bias");
-                }
-        } else if (s->type == GAMMA_LEARNABLE_SCALAR) {
-                s->l1 = pass_param(p, "gamma", "w");
-                s->l1_bias = pass_param(p, "gamma", "b");
+                (void)snprintf(q.name, sizeof q.name, "gamma/%s", d->name);
+                r = params_declare(layout, &q, &number, err);
+                if (r < 0)
+                        return r;
+                *d->ret = &layout->items[number]; /* for good once the layout is laid out */
         }
+        return 0;
+}
+
+static int declare_dense(const char *name, enum param_role role, int64_t in, int64_t out, const struct param **ret_w,
+                         const struct param **ret_b, struct params *layout, struct error *err)
+{
+        char kernel[64], bias[64];
+        const struct declaration list[] = {{kernel, role, 2, {in, out}, 0, ret_w},
+                                           {bias, PARAM_BIAS, 1, {out, 1}, 0, ret_b}};
+
+        (void)snprintf(kernel, sizeof kernel, "%s/kernel", name);
+        (void)snprintf(bias, sizeof bias, "%s/bias", name);
+        return declare(list, ret_b ? 2 : 1, layout, err);
+}
+
+static int poly_init(struct schedule *s, struct params *layout, struct error *err)
+{
+        static const char *const names[5] = {"dense_1", "dense_2", "dense_out_a", "dense_out_b", "dense_out_c"};
+        int r = 0;
+
+        for (int i = 0; i < 5 && r >= 0; i++)
+                r = declare_dense(names[i], i == 2 ? PARAM_ZERO_KERNEL : PARAM_KERNEL, i ? s->d : s->k, s->d,
+                                  &s->dense[i], &s->dense_bias[i], layout, err);
+        return r;
+}
+
+static int monotone_init(struct schedule *s, const struct config *c, struct params *layout, struct error *err)
+{
+        bool nnet = s->type == GAMMA_LEARNABLE_NNET;
+        const struct declaration line[] = {{nnet ? "l1/kernel" : "w",
+                                            PARAM_CONSTANT,
+                                            nnet ? 2 : 1,
+                                            {1, 1},
+                                            (float)(c->gamma_max - c->gamma_min),
+                                            &s->l1},
+                                           {nnet ? "l1/bias" : "b",
+                                            nnet ? PARAM_CONSTANT_BIAS : PARAM_CONSTANT,
+                                            1,
+                                            {1, 1},
+                                            (float)c->gamma_min,
+                                            &s->l1_bias}};
+        int r = declare(line, 2, layout, err);
+
+        if (!nnet)
+                return r;
+        if (r >= 0)
+                r = declare_dense("l2", PARAM_MONOTONE, s->k + 1, s->width, &s->l2, &s->l2_bias, layout, err);
+        if (r >= 0 && s->k)
+                r = declare_dense("l_int", PARAM_MONOTONE, s->width, s->width, &s->l_int, &s->l_int_bias, layout, err);
+        return r < 0 ? r : declare_dense("l3", PARAM_MONOTONE, s->width, s->d, &s->l3, NULL, layout, err);
+}
+
+int schedule_init(struct schedule *s, const struct config *c, struct params *layout, struct error *err)
+{
+        bool baseline = c->vdm_type == VDM_VDM;
+
+        *s = (struct schedule){.type = c->gamma_type,
+                               .d = baseline ? 1 : IMAGE_BYTES,
+                               .k = baseline ? 0 : c->latent_size,
+                               .width = baseline ? BASELINE_WIDTH : IMAGE_BYTES};
+        if (s->type == GAMMA_POLY_FIXEDEND)
+                return poly_init(s, layout, err);
+        if (s->type == GAMMA_LEARNABLE_NNET || (baseline && s->type == GAMMA_LEARNABLE_SCALAR))
+                return monotone_init(s, c, layout, err);
+        return 0;
+}
+
+/* dx (NULL: not wanted) = or += */
+static void layer_backward(struct pass *p, const struct linear *l, const float *x, const float *dy, float *dx,
+                           bool accumulate)
+{
+        linear_backward_weights(p, l, x, dy);
+        if (dx)
+                linear_backward_data(p, l, dy, dx, accumulate);
 }
 
 /* ---- poly_fixedend: forward in pairs (kernels.h), values first, low parts behind them */
@@ -99,11 +170,11 @@ static void poly_begin_backward(struct pass *p, struct schedule *s, float *de)
         for (int i = 0; i < 5; i++)
                 l[i] = factored_layer(p, s, i);
         for (int i = 0; i < 3; i++)
-                linear_backward(p, &l[2 + i], k->s_2, k->d_coefficient[i], ds, i > 0);
+                layer_backward(p, &l[2 + i], k->s_2, k->d_coefficient[i], ds, i > 0);
         RUN(p, swish_backward, .n = n, .x = k->h_2, .dy = ds, .dx = ds);
-        linear_backward(p, &l[1], k->s_1, ds, dh, false);
+        layer_backward(p, &l[1], k->s_1, ds, dh, false);
         RUN(p, swish_backward, .n = n, .x = k->h_1, .dy = dh, .dx = dh);
-        linear_backward(p, &l[0], k->e, dh, de, true);
+        layer_backward(p, &l[0], k->e, dh, de, true);
         pass_release(p, &ds);
         pass_release(p, &dh);
 }
@@ -112,7 +183,7 @@ static void poly_begin_backward(struct pass *p, struct schedule *s, float *de)
 
 static void zero_gradient(struct pass *p, const struct param *q)
 {
-        if (q && p->grads)
+        if (q && p->grads && !p->accumulate)
                 RUN(p, fill, .n = q->size, .value = 0, .y = pass_gradient(p, q));
 }
 
@@ -131,7 +202,8 @@ static void abs_begin(struct pass *p, const struct param *q, float **ret_abs, fl
 static void abs_begin_backward(struct pass *p, const struct param *q, const float *d_abs)
 {
         if (q && p->grads)
-                RUN(p, abs_backward, .n = q->size, .x = pass_value(p, q), .dy = d_abs, .dx = pass_gradient(p, q));
+                RUN(p, abs_backward, .n = q->size, .x = pass_value(p, q), .dy = d_abs, .dx = pass_gradient(p, q),
+                    .accumulate = p->accumulate);
 }
 
 static void monotone_begin(struct pass *p, struct schedule *s)
@@ -177,8 +249,8 @@ static void monotone_layer_backward(struct pass *p, const struct param *w, const
         for (int derivative = 0; derivative < 2; derivative++) {
                 struct linear l = monotone_layer(p, w, b, abs_w, d_abs, derivative);
 
-                linear_backward(p, &l, x + derivative * p->m * l.in, dy + derivative * p->m * l.out,
-                                dx ? dx + derivative * p->m * l.in : NULL, false);
+                layer_backward(p, &l, x + derivative * p->m * l.in, dy + derivative * p->m * l.out,
+                               dx ? dx + derivative * p->m * l.in : NULL, false);
         }
 }
 

@@ -29,7 +29,8 @@ struct schedule_at {
         float *in, *p_1, *u_1, *p_2, *u_2, *h; /* learnable_nnet: values, then derivatives, [2 m, ..] */
 };
 
-void schedule_init(struct schedule *s, const struct pass *p);
+/* Finds its parameters in the layout, or declares them there unless it is laid out. */
+int schedule_init(struct schedule *s, const struct config *c, struct params *layout, struct error *err);
 
 /* e [m, k] (NULL for the baseline) is borrowed until schedule_end. */
 void schedule_begin(struct pass *p, struct schedule *s, const float *e);

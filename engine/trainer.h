@@ -1,9 +1,11 @@
-/* Training: steps, and what exact resumption needs beside the checkpoint's sections: the step and the sums of the log
- * window that is open. The caller decides when to log, evaluate, sample and save. */
+/* Training: windows of steps, and what exact resumption needs beside the checkpoint's sections: the step and the sums
+ * of the log window that is open. The caller decides when to log, evaluate, sample and save.
+ *
+ * A step is recorded once and launched; a window of launches runs without the host. From the first value that is not
+ * finite (loss, gradient norm, updated weight) no update is applied, so what can be saved is always good. */
 #pragma once
 
-#include "engine/dataset.h"
-#include "engine/runtime.h"
+#include "engine/batch.h"
 
 /* Means over the steps of a log window, in bits per dimension; var_0, var_1 of the schedule's ends. */
 struct training_scalars {
@@ -12,19 +14,25 @@ struct training_scalars {
 
 struct trainer;
 
-/* Memory of its passes is added as evaluator_new does; trainer_bind follows runtime_allocate with gradients. */
-int trainer_new(struct runtime *rt, struct trainer **ret, size_t *ret_bytes, struct error *err);
-int trainer_bind(struct trainer *t, struct error *err);
+/* What it needs is added as evaluator_new does; with training.n_micro_batches 0 it takes the fewest parts that fit
+ * into what the device has free, `sections` of state counted. trainer_bind follows runtime_allocate with gradients. */
+int trainer_new(struct runtime *rt, unsigned sections, struct trainer **ret, struct runtime_need *need,
+                struct error *err);
+int trainer_bind(struct trainer *t, const struct dataset *d, struct error *err);
 struct trainer *trainer_free(struct trainer *t);
 
+/* Parts in which a batch is computed. */
+int64_t trainer_parts(const struct trainer *t);
 /* Updates done so far. */
 int64_t trainer_step_number(const struct trainer *t);
+/* The learning rate of the last update; NAN before one. */
+double trainer_learning_rate(const struct trainer *t);
 
-/* One update on the images that are due. -EDOM when the loss is not finite: err names the step, the weights are spoilt.
- */
-int trainer_step(struct trainer *t, const struct dataset *d, struct error *err);
+/* A window: at most `most` updates, as many as take about half a second. *ret_n: how many were made. -EDOM when a value
+ * is not finite: err names it and the step; the weights are those before it. */
+int trainer_window(struct trainer *t, int64_t most, int64_t *ret_n, struct error *err);
 
-/* The means since the window was opened, and opens the next. */
+/* The means since the log window was opened, and opens the next. NAN where no step was made. */
 struct training_scalars trainer_take_window(struct trainer *t);
 
 /* The trainer's part of a checkpoint's state, a JSON object; and taking it up at that step. */

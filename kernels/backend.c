@@ -11,11 +11,13 @@
 /* Every entry set? An operation is added in kernels.def and must not be forgotten in a table. */
 static bool table_complete(const struct kernels *k)
 {
-        bool ok = k->abi == KERNELS_ABI && k->name && k->device_open && k->device_close && k->memory_new &&
-                  k->memory_free && k->stream_new && k->stream_free && k->stream_sync && k->copy_in && k->copy_out &&
-                  k->conv_new && k->conv_free && k->conv_workspace && k->dense_new && k->dense_free &&
-                  k->dense_workspace && k->norm_new && k->norm_free && k->norm_workspace && k->attention_new &&
-                  k->attention_free && k->attention_workspace && k->attention_saved;
+        bool ok = k->abi == KERNELS_ABI && k->name && k->device_open && k->device_close && k->device_info &&
+                  k->memory_new && k->memory_free && k->stream_new && k->stream_free && k->stream_sync && k->copy_in &&
+                  k->copy_out && k->event_new && k->event_free && k->event_record && k->stream_wait && k->graph_begin &&
+                  k->graph_end && k->graph_launch && k->graph_free && k->conv_new && k->conv_free &&
+                  k->conv_workspace && k->dense_new && k->dense_free && k->dense_workspace && k->norm_new &&
+                  k->norm_free && k->norm_workspace && k->attention_new && k->attention_free &&
+                  k->attention_workspace && k->attention_saved;
 
 #define KERNEL(op) ok = ok && k->op;
 #include "kernels/kernels.def"
@@ -82,6 +84,42 @@ static int dry_stream_sync(struct stream *s, struct error *err)
         return 0;
 }
 
+/* No event and no graph: NULL, which the real _free takes. */
+static int dry_event_new(struct device *d, struct event **ret, struct error *err)
+{
+        (void)d;
+        (void)err;
+        *ret = NULL;
+        return 0;
+}
+
+static void dry_event(struct stream *s, struct event *e)
+{
+        (void)s;
+        (void)e;
+}
+
+static int dry_graph_begin(struct stream *s, struct error *err)
+{
+        (void)s;
+        (void)err;
+        return 0;
+}
+
+static int dry_graph_end(struct stream *s, struct graph **ret, struct error *err)
+{
+        (void)s;
+        (void)err;
+        *ret = NULL;
+        return 0;
+}
+
+static void dry_graph_launch(struct stream *s, const struct graph *g)
+{
+        (void)s;
+        (void)g;
+}
+
 /* Plans stay the real ones: they know their workspaces, and making them takes no device memory. */
 void kernels_dry(const struct kernels *k, struct kernels *ret_dry)
 {
@@ -91,6 +129,12 @@ void kernels_dry(const struct kernels *k, struct kernels *ret_dry)
         ret_dry->stream_sync = dry_stream_sync;
         ret_dry->copy_in = dry_copy_in;
         ret_dry->copy_out = dry_copy_out;
+        ret_dry->event_new = dry_event_new;
+        ret_dry->event_record = dry_event;
+        ret_dry->stream_wait = dry_event;
+        ret_dry->graph_begin = dry_graph_begin;
+        ret_dry->graph_end = dry_graph_end;
+        ret_dry->graph_launch = dry_graph_launch;
 #define KERNEL(op) ret_dry->op = dry_##op;
 #include "kernels/kernels.def"
 #undef KERNEL

@@ -1,6 +1,8 @@
-/* Devices, memory and streams on the processor: an operation has run when its call returns. */
+/* Devices, memory and streams on the processor: an operation has run when its call returns, so events have nothing to
+ * do. */
 #include "kernels/host.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -9,17 +11,30 @@
 
 #define MXCSR_FLUSH_AND_ZERO 0x8040u
 
+/* Asks for a team of that many; how many came. OMP_THREAD_LIMIT and its like can make it fewer, and oneDNN, which waits
+ * for as many as it is told, would wait for ever. */
+static int team_new(int threads)
+{
+        int n = 1;
+
+        omp_set_dynamic(0);
+        omp_set_num_threads(threads);
+#pragma omp parallel
+        {
+                _mm_setcsr(_mm_getcsr() | MXCSR_FLUSH_AND_ZERO);
+#pragma omp master
+                n = omp_get_num_threads();
+        }
+        omp_set_num_threads(n);
+        return n;
+}
+
 void host_enter(const struct device *d)
 {
         static _Thread_local int pool_threads; /* of the calling thread's pool, 0 before its first time here */
 
-        if (pool_threads == d->threads)
-                return;
-        pool_threads = d->threads;
-        omp_set_dynamic(0);
-        omp_set_num_threads(d->threads);
-#pragma omp parallel
-        _mm_setcsr(_mm_getcsr() | MXCSR_FLUSH_AND_ZERO);
+        if (pool_threads != d->threads)
+                pool_threads = team_new(d->threads);
 }
 
 int host_device_open(const struct device_settings *settings, struct device **ret, struct error *err)
@@ -34,7 +49,8 @@ int host_device_open(const struct device_settings *settings, struct device **ret
         d = calloc(1, sizeof(*d));
         if (!d)
                 return error_set(err, -ENOMEM, "", "out of memory");
-        d->threads = settings->threads;
+        d->plan_only = settings->plan_only;
+        d->threads = team_new(settings->threads);
         host_enter(d);
         *ret = d;
         return 0;
@@ -44,6 +60,19 @@ struct device *host_device_close(struct device *d)
 {
         free(d);
         return NULL;
+}
+
+int host_device_info(struct device *d, struct device_info *ret, struct error *err)
+{
+        struct device_info info = {.threads = d->threads};
+        int r = host_info_read("", &info, err);
+
+        if (r < 0)
+                return r;
+        __builtin_cpu_init();
+        info.bf16 = __builtin_cpu_supports("avx512bf16");
+        *ret = info;
+        return 0;
 }
 
 void *host_memory_new(struct device *d, size_t bytes)
@@ -88,47 +117,75 @@ int host_stream_new(struct device *d, struct stream **ret, struct error *err)
 
 struct stream *host_stream_free(struct stream *s)
 {
+        if (!s)
+                return NULL;
+        if (s->recording) {
+                s->device->recording = NULL;
+                (void)host_graph_free(s->recording);
+        }
         free(s);
         return NULL;
 }
 
 int host_stream_sync(struct stream *s, struct error *err)
 {
+        (void)host_refused(s->recording ? s->device : NULL, "stream_sync");
         if (s->error.code < 0 && err)
                 *err = s->error;
         return s->error.code;
 }
 
-void host_copy(struct stream *s, void *dst, const void *src, size_t bytes)
+static void copy(struct stream *s, const char *what, void *dst, const void *src, size_t bytes)
 {
-        if (s->error.code == 0 && bytes > 0)
+        if (!host_refused(s->recording ? s->device : NULL, what) && s->error.code == 0 && !s->device->plan_only &&
+            bytes > 0)
                 memcpy(dst, src, bytes);
 }
 
-int host_check_shape(const char *what, enum dtype type, const int64_t *sizes, size_t n_sizes, struct error *err)
+void host_copy_in(struct stream *s, void *dst, const void *src, size_t bytes)
 {
-        size_t product = sizeof(double);
+        copy(s, "copy_in", dst, src, bytes);
+}
 
-        if (type != DTYPE_FLOAT32)
-                return error_set(err, -ENOTSUP, what, "the processor's back ends compute in float32 only");
-        for (size_t i = 0; i < n_sizes; i++)
-                if (sizes[i] < 1 || __builtin_mul_overflow(product, (size_t)sizes[i], &product))
-                        return error_set(err, -EINVAL, what, "size %zu of the shape is out of range: %lld", i,
-                                         (long long)sizes[i]);
+void host_copy_out(struct stream *s, void *dst, const void *src, size_t bytes)
+{
+        copy(s, "copy_out", dst, src, bytes);
+}
+
+/* ---- events: what a stream was given has run, so there is nothing to wait for */
+
+struct event {
+        struct device *device;
+};
+
+int host_event_new(struct device *d, struct event **ret, struct error *err)
+{
+        struct event *e;
+
+        if (host_refused(d, "event_new"))
+                return error_set(err, -EINVAL, "event", "an event is not made while a stream records");
+        e = calloc(1, sizeof(*e));
+        if (!e)
+                return error_set(err, -ENOMEM, "", "out of memory");
+        e->device = d;
+        *ret = e;
         return 0;
 }
 
-int host_check_norm(const struct norm_shape *shape, struct error *err)
+struct event *host_event_free(struct event *e)
 {
-        int64_t sizes[] = {shape->n_images, shape->pixels, shape->c_a, MAX(shape->c_b, (int64_t)1)}, c;
-        int r;
+        free(e);
+        return NULL;
+}
 
-        r = host_check_shape("norm", shape->type, sizes, ARRAY_LEN(sizes), err);
-        if (r < 0)
-                return r;
-        c = shape->c_a + shape->c_b;
-        if (shape->c_b < 0 || c % 32 != 0 || shape->c_a % (c / 32) != 0)
-                return error_set(err, -EINVAL, "norm", "%lld + %lld channels do not make 32 groups, none of both",
-                                 (long long)shape->c_a, (long long)shape->c_b);
-        return 0;
+void host_event_record(struct stream *s, struct event *e)
+{
+        assert(e->device == s->device);
+        (void)host_refused(s->recording ? s->device : NULL, "event_record");
+}
+
+void host_stream_wait(struct stream *s, struct event *e)
+{
+        assert(e->device == s->device);
+        (void)host_refused(s->recording ? s->device : NULL, "stream_wait");
 }

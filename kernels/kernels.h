@@ -1,55 +1,104 @@
-/* The contract between the engine and its back ends (reference, cpu, cuda): what the network needs, as operations on
+/* The contract between the engine and its back ends (reference, cpu, cuda): what the networks need, as operations on
  * plain pointers to device memory.
  *
  * - Memory is the back end's (memory_new); workspaces are handed in; no operation allocates or asks the host.
  * - An operation runs on a stream, asynchronously. None returns an error: the first failure on a stream is kept with
  *   the operation's name, later operations do nothing, and stream_sync tells. So a step reads as its formulas.
  * - What has a plan (conv, dense, norm, attention) is made once a shape with _new, which knows its workspace, and run
- *   many times. A plan is not shared by two streams at a time.
- * - What changes from step to step lives in struct step_state in device memory, so that a captured graph stays valid.
- * - Activations are NHWC, [n_images, pixels, channels]; kernels HWIO and [in, out] as published; all 64-byte aligned.
- *   Type float32 now; shapes carry the type, a back end refuses one that it lacks with -ENOTSUP.
- * - Gradients: what backward computes is written (=); where a tensor has two consumers there is `accumulate` (+=).
- *   Pointers marked "or NULL" are left out of the work. Outputs never alias inputs unless the comment says so.
+ *   many times. A plan is not shared by two streams at a time, and begins with its shape (kernels/cost.h reads it).
+ *   _new may measure, in device memory that it gives back, unless the device only plans; what a shape asks for and a
+ *   back end lacks is refused with -ENOTSUP, by name.
+ * - A window runs without the host: what changes from step to step lives in device memory (struct step_state, struct
+ *   row) and operations alone change it there, so that operations can be recorded once (graph_begin) and launched many
+ *   times. An argument by value, and every pointer, is frozen in the recording.
+ * - Activations are NHWC, [n_images, pixels, channels], float32 or bf16 as their shape says; kernels HWIO and [in, out]
+ *   as published, float32 always: a plan of type bf16 rounds the weights itself, sums in float32 and leaves gradients
+ *   of weights in float32. All 64-byte aligned. Pointers `void` have the shape's type, others the one that they say.
+ * - Gradients: what backward computes is written (=); where a tensor has two consumers, or a batch is made in parts,
+ *   there is `accumulate` (+=). Pointers marked "or NULL" are left out of the work. Outputs never alias inputs unless
+ *   the comment says so.
  * - Deterministic: the same device, thread count and arguments give the same bits. */
 #pragma once
 
 #include "base/error.h"
 #include "kernels/philox.h"
 
-#define KERNELS_ABI 1
+#define KERNELS_ABI 2
 #define KERNELS_ALIGN 64
 
 enum dtype { DTYPE_FLOAT32, DTYPE_BF16, DTYPE_N };
 
+static inline size_t dtype_bytes(enum dtype type)
+{
+        return type == DTYPE_BF16 ? 2 : 4;
+}
+
 struct device;    /* one device of a back end, with its threads */
 struct stream;    /* operations in order */
-struct conv;      /* 3x3, stride 1, zero padding 1 */
+struct event;     /* a place in a stream that another stream can wait for */
+struct graph;     /* recorded operations */
+struct conv;      /* convolution over a map */
 struct dense;     /* x W + b */
 struct norm;      /* group norm, swish, dropout */
-struct attention; /* one head over all pixels */
+struct attention; /* over all pixels */
 
 struct device_settings {
-        int index;   /* which device; 0 on the CPU */
-        int threads; /* CPU: threads of our loops and of oneDNN's, at least 1 */
+        int index;                /* which device; 0 on the CPU */
+        int threads;              /* CPU: threads of our loops and of oneDNN's, at least 1 */
+        bool plan_only;           /* no device is touched: plans know their workspace, operations do not run */
+        const char *plans_folder; /* where measured choices of plans are kept, or NULL: not measured, a fixed rule */
 };
 
-/* In device memory; written by the host between steps with copy_in. */
+/* What a back end says of its device. */
+struct device_info {
+        char name[128];
+        char uuid[48];        /* "" where there is none */
+        int64_t memory_total; /* bytes that a process can have at most: a control group's limit counts */
+        int64_t memory_free;  /* of those, now; what the system would give back under pressure counts as free */
+        int compute_major, compute_minor; /* CUDA's compute capability, else 0 */
+        int threads;                      /* CPU: of the team that it got, which may be fewer than were asked for */
+        bool bf16;                        /* computes bf16 in hardware */
+};
+
+enum step_failure { FAILURE_NONE, FAILURE_LOSS, FAILURE_GRADIENT, FAILURE_WEIGHT, FAILURE_N };
+enum loss_sum { SUM_RECON, SUM_LATENT, SUM_DIFF, SUM_VAR_0, SUM_VAR_1, SUM_N };
+
+/* What a step depends on and what it leaves, in device memory. The host writes all of it when a run begins (zero but
+ * for seed, step, position and, after a resumption, the window) and reads it after stream_sync at a window's end. */
 struct step_state {
         uint32_t seed;
-        uint32_t padding;
-        int64_t step; /* number of updates before this one; the counter's step */
-        float learning_rate;
+        uint32_t failure; /* enum step_failure, the first: no update is applied any more, step stays that step */
+        int64_t step;     /* number of updates before this one: the counter's step. Sampling: of the transition to s =
+                           * step / n_steps, n_steps for z_1. Evaluation: 0 */
+        int64_t position; /* first row of the list that the batch takes (list_rows) */
+        double learning_rate;
         float m_correction; /* 1 / (1 - b1^(step + 1)) */
         float v_correction; /* 1 / (1 - b2^(step + 1)) */
-        float padding2;
+        float tau;          /* of the gumbel latent: max(0.5, exp(-1e-5 step)) */
+        float clip;         /* factor of the gradients */
+        int32_t padding;
+        double squared_norm;       /* of the step's gradients */
+        double step_sums[SUM_N];   /* of the step's images so far */
+        double window_sums[SUM_N]; /* of the open log window's steps */
+        int64_t n_window;          /* how many steps those are */
+};
+
+/* What row i of a batch is, in device memory: its image and where its random numbers come from. */
+struct row {
+        int64_t index;       /* of the image in its split */
+        uint64_t image;      /* the counter's image: the place in the batch when training, else the index */
+        uint32_t block;      /* the counter's block: the repeat of a dense evaluation */
+        uint32_t time_block; /* the counter's block of t_0 */
+        uint64_t time_image; /* the counter's image of t_0 */
+        int64_t time_place;  /* t = (t_0 + time_place / total) mod 1 */
 };
 
 /* ---- plans */
 
 struct conv_shape {
         int64_t n_images, height, width, c_in, c_out;
-        enum dtype type;
+        int64_t kernel_height, kernel_width, stride, groups; /* zero padding keeps height and width at stride 1 */
+        enum dtype x_type, y_type; /* of x and dx (bf16: the weights are rounded); of y, residual and dy */
 };
 
 struct dense_shape {
@@ -59,17 +108,18 @@ struct dense_shape {
 
 struct norm_shape {
         int64_t n_images, pixels;
-        int64_t c_a, c_b; /* channels of two inputs read side by side as one of c_a + c_b; c_b 0: one input.
-                           * c = c_a + c_b, a multiple of 32; a group may not straddle the two: c_a is one too. */
+        int64_t c_a, c_b; /* channels of two inputs read side by side as one of c = c_a + c_b; c_b 0: one input */
+        int64_t groups;   /* c is a multiple of it, and no group straddles the two inputs */
         enum dtype type;
 };
 
 struct attention_shape {
-        int64_t n_images, pixels, c;
+        int64_t n_images, pixels, c, heads; /* c of all heads together */
         enum dtype type;
 };
 
-/* ---- convolution: y = conv(x; w) + b + residual. x [n, h, w, c_in], w [3, 3, c_in, c_out], y [n, h, w, c_out]. */
+/* ---- convolution: y = conv(x; w) + b + residual. x [n, h, w, c_in], w [kernel_height, kernel_width, c_in, c_out], y
+ * [n, h, w, c_out]. */
 
 struct conv_forward_args {
         struct conv *conv;
@@ -90,7 +140,8 @@ struct conv_backward_data_args {
 struct conv_backward_weights_args {
         struct conv *conv;
         const void *x, *dy;
-        float *dw, *db; /* db or NULL */
+        float *dw, *db;  /* db or NULL */
+        bool accumulate; /* both */
         void *workspace;
 };
 
@@ -133,14 +184,14 @@ struct wide_dense_forward_args {
         float *y, *y_low;
 };
 
-/* ---- y = dropout(swish(GroupNorm(x; 32 groups, eps 1e-6) scale + bias)), x = [a | b] + addend over pixels.
+/* ---- y = dropout(swish(GroupNorm(x; groups, eps 1e-6) scale + bias)), x = [a | b] + addend over pixels.
  * Spec 1; variance as max(0, E[x^2] - E[x]^2) in exact arithmetic (any accurate way will do); Wu & He 2018. */
 
 struct dropout {
         float rate;                     /* 0: off. Kept values are divided by 1 - rate. */
         uint32_t block;                 /* which mask: philox block of STREAM_DROPOUT */
-        int64_t first_image;            /* global index of image 0 */
         const struct step_state *state; /* seed and step */
+        const struct row *rows;         /* [n_images]: the counter's image */
         const float *mask;              /* tests: multipliers [n_images, pixels, c] instead of random ones, or NULL */
 };
 /* Element i of an image (pixel * c + channel) is kept where the 16-bit half (i % 8) of philox_draw(.., quad = i / 8)
@@ -152,9 +203,9 @@ struct norm_forward_args {
         const float *addend;       /* [n_images, c] or NULL: added to every pixel before the norm */
         const float *scale, *bias; /* [c] */
         bool swish;
-        const struct dropout *dropout; /* or NULL */
-        void *y;                       /* [n_images, pixels, c] */
-        float *stats;                  /* [n_images, 32, 2]: mean, 1/std; kept for backward */
+        struct dropout dropout;
+        void *y;      /* [n_images, pixels, c] */
+        float *stats; /* [n_images, groups, 2]: mean, 1/std; kept for backward */
         void *workspace;
 };
 struct norm_backward_args {
@@ -163,11 +214,12 @@ struct norm_backward_args {
         const void *a, *b;
         const float *addend, *scale, *bias, *stats;
         bool swish;
-        const struct dropout *dropout;
+        struct dropout dropout;
         void *da, *db; /* db NULL when c_b is 0 */
         bool accumulate_a, accumulate_b;
-        float *dscale, *dbias; /* [c] or both NULL (gradient of inputs only) */
-        float *daddend;        /* [n_images, c] or NULL: sum over pixels of dx; what conv1's bias and condition need */
+        float *dscale, *dbias;   /* [c] or both NULL (gradient of inputs only) */
+        bool accumulate_weights; /* dscale and dbias */
+        float *daddend; /* [n_images, c] or NULL: sum over pixels of dx; what conv1's bias and condition need */
         void *workspace;
 };
 
@@ -182,7 +234,7 @@ struct attention_forward_args {
 };
 struct attention_backward_args {
         struct attention *attention;
-        const void *d_o, *q, *k, *v;
+        const void *d_o, *q, *k, *v, *o;
         const void *saved;
         void *dq, *dk, *dv;
         void *workspace;
@@ -209,11 +261,13 @@ struct time_embedding_backward_args {
  * exactly. */
 struct fourier_forward_args {
         int64_t n_pixels;
+        enum dtype type;        /* of y */
         const float *z, *z_low; /* [n_pixels, 3] */
         void *y;                /* [n_pixels, 15] */
 };
 struct fourier_backward_args {
         int64_t n_pixels;
+        enum dtype type; /* of dy */
         const float *z, *z_low;
         const void *dy;
         float *dz;
@@ -224,6 +278,7 @@ struct fourier_backward_args {
 
 struct swish_forward_args {
         int64_t n;
+        enum dtype type; /* low parts: of float32 only */
         const void *x;
         const float *x_low;
         void *y; /* may be x */
@@ -231,19 +286,22 @@ struct swish_forward_args {
 };
 struct swish_backward_args {
         int64_t n;
+        enum dtype type;
         const void *x, *dy;
         void *dx;
 };
 struct add_args {
         int64_t n;
+        enum dtype type;
         const void *x;
         void *y; /* y += x */
 };
 struct copy_2d_args {
-        int64_t rows, columns; /* of floats */
-        const float *x;
-        int64_t x_stride; /* 0 repeats one row */
-        float *y;
+        int64_t rows, columns;
+        enum dtype x_type, y_type;
+        const void *x;
+        int64_t x_stride; /* in values; 0 repeats one row */
+        void *y;
         int64_t y_stride;
         bool accumulate;
         float scale, shift; /* y = x * scale + shift */
@@ -426,19 +484,95 @@ struct adamw_args {
         struct outer_gradient outer;
         double b1, b2, ema_rate; /* double: 1 - rate must keep its digits */
         float eps, weight_decay;
-        float clip_norm;            /* 0: off */
-        const double *squared_norm; /* of all gradients; for clip_norm */
-        const struct step_state *state;
+        /* Rate, corrections and clip in; does nothing where it has failed. Values whose update is not finite stay as
+         * they are, and the state fails with FAILURE_WEIGHT. */
+        struct step_state *state;
 };
 
-/* ---- random numbers by purpose (philox.h). Element e of image i: global image first_image + i. */
+/* ---- a step's course, on the device. A state that has failed stays as it is (but for squared_norm's result). */
+
+/* Rate (spec 6: step / warmup of the peak, then constant or, with decay, falling to 0 at n_steps), corrections and tau
+ * of state->step; step_sums 0. */
+struct step_begin_args {
+        double peak_rate, b1, b2;
+        int64_t n_warmup, n_steps;
+        bool decay;
+        struct step_state *state;
+};
+/* step_sums += what a part of the batch, m of its `batch` images, adds to the batch's means: terms and kl over
+ * batch d ln 2 (bits per dimension), vars over batch. In order of rows, in double. */
+struct step_add_args {
+        int64_t m, batch, d;
+        const float *terms, *kl, *vars; /* [m, 3], [m], [m, 2] */
+        struct step_state *state;
+};
+/* Fails with FAILURE_LOSS or FAILURE_GRADIENT where step_sums or squared_norm are not finite. clip = clip_norm / norm
+ * where clip_norm > 0 and norm >= clip_norm, else 1. */
+struct step_check_args {
+        double clip_norm; /* 0: off */
+        struct step_state *state;
+};
+/* window_sums += step_sums, n_window += 1, step += 1; nothing where it has failed. */
+struct step_end_args {
+        struct step_state *state;
+};
+/* step += step_by, position += position_by: the course of an evaluation or of sampling. */
+struct advance_args {
+        int64_t step_by, position_by;
+        struct step_state *state;
+};
+
+/* ---- which images. Rows are made on the device, then images gathered from bytes that lie there. */
+
+/* Row i of a training batch: image P((step batch + i) mod count) of the epoch (step batch + i) / count, P the keyed
+ * permutation of philox.h; image and time_place are i, all else 0. */
+struct training_rows_args {
+        const struct step_state *state; /* seed, step */
+        int64_t batch, count;
+        struct row *rows; /* [batch] */
+};
+/* Row i of the list (image, repeat) of n_images images from state->position on; rows past its end repeat the last one:
+ * at = min(position + i, n_images repeats - 1), index and image = at / repeats, block = at mod repeats. Its time: with
+ * one repeat, place image of time_block 0 and time_image 0; with several, place block of time_block 1 (what it was from
+ * the start) and time_image = image: antithetic over the split, over an image's repeats. */
+struct list_rows_args {
+        const struct step_state *state;
+        int64_t m, n_images, repeats;
+        struct row *rows; /* [m] */
+};
+/* x[i] = images[rows[i].index] */
+struct gather_args {
+        int64_t m, bytes; /* of an image */
+        const uint8_t *images;
+        const struct row *rows;
+        uint8_t *x; /* [m, bytes] */
+};
+/* sums[image][0 .. 2] += scale (terms[0], terms[1] + kl, terms[2]) for those of the m rows from position on
+ * that are in the list (list_rows), in order of rows. */
+struct image_add_args {
+        int64_t m, n_images, repeats;
+        double scale;
+        const float *terms, *kl; /* [m, 3], [m] */
+        const struct step_state *state;
+        double *sums; /* [n_images, 3] */
+};
+
+/* ---- random numbers by purpose (philox.h): seed and step of the state, image and block of the row. */
 
 struct random_normal_args {
         const struct step_state *state;
+        const struct row *rows; /* [m] */
         enum philox_stream stream;
-        uint32_t block;
-        int64_t first_image, m, d;
+        int64_t m, d;
         float *y; /* [m, d]: words 0,1 of a quad give elements 0,1; words 2,3 elements 2,3 */
+};
+/* [0, 1): words 0 .. 3 of a quad give elements 0 .. 3 (philox_uniform). */
+struct random_uniform_args {
+        const struct step_state *state;
+        const struct row *rows; /* [m] */
+        enum philox_stream stream;
+        int64_t m, d;
+        float *y; /* [m, d] */
 };
 /* Gamma(shape 1/k, scale 1), [10, m, n]: the image's element is j n + i for y[j, image, i].
  * Marsaglia & Tsang 2000 for shape 1 + 1/k, times U^k; in double; attempt counts the rejections. An attempt takes all
@@ -446,27 +580,34 @@ struct random_normal_args {
  */
 struct random_gamma_args {
         const struct step_state *state;
-        uint32_t block;
-        int64_t first_image, m, n, k;
+        const struct row *rows; /* [m] */
+        int64_t m, n, k;
         float *y;
 };
+/* Word i mod 4 of quad i / 4 gives element i: u = (word + 1/2) / 2^32. */
 struct random_gumbel_args {
         const struct step_state *state;
-        uint32_t block;
-        int64_t first_image, m, n;
+        const struct row *rows; /* [m] */
+        int64_t m, n;
         float *y; /* [m, n]: -ln(-ln u) */
 };
-/* t_i = (t_0 + (first + i) / total) mod 1, one uniform t_0 a step; independent: a uniform for each. n_timesteps > 0:
- * rounded up to whole steps, t = ceil(t T) / T, and s = t - 1/T. */
+/* t_i = (t_0 + time_place / total) mod 1, t_0 the uniform of word 0 of quad 0 for the row's time_image and time_block;
+ * independent: the uniform of word time_place mod 4 of quad time_place / 4 instead. n_timesteps > 0: rounded up to
+ * whole steps, t = max(1, ceil(t T)) / T, and s = t - 1/T. */
 struct random_times_args {
         const struct step_state *state;
-        uint32_t block; /* repeat of a dense evaluation */
-        int64_t first, m, total;
-        uint64_t image; /* counter's image of t_0: 0 for a batch, the image for a dense evaluation */
+        const struct row *rows; /* [m] */
+        int64_t m, total;
         bool independent;
         int64_t n_timesteps;
         float *t;
         float *s; /* or NULL */
+};
+/* Sampling's: t = (step + 1) / n_steps, s = step / n_steps, in every row; rounded once from double. */
+struct sampling_times_args {
+        const struct step_state *state;
+        int64_t m, n_steps;
+        float *t, *s;
 };
 
 /* ---- the table */
@@ -478,6 +619,7 @@ struct kernels {
         /* -ENODEV with a reason: "no device" is an answer, not a fault. */
         int (*device_open)(const struct device_settings *settings, struct device **ret, struct error *err);
         struct device *(*device_close)(struct device *d);
+        int (*device_info)(struct device *d, struct device_info *ret, struct error *err);
         /* 64-byte aligned, zeroed; NULL without memory */
         void *(*memory_new)(struct device *d, size_t bytes);
         void (*memory_free)(struct device *d, void *p);
@@ -485,8 +627,24 @@ struct kernels {
         struct stream *(*stream_free)(struct stream *s);
         /* Waits for all operations; the first failure of the stream, if any, which stays. */
         int (*stream_sync)(struct stream *s, struct error *err);
+        /* src stays as it is until the next stream_sync. */
         void (*copy_in)(struct stream *s, void *device_dst, const void *src, size_t bytes);
         void (*copy_out)(struct stream *s, void *dst, const void *device_src, size_t bytes); /* sync before reading */
+
+        /* An event marks what the stream was given before event_record; stream_wait lets another stream go on only
+         * after that. */
+        int (*event_new)(struct device *d, struct event **ret, struct error *err);
+        struct event *(*event_free)(struct event *e);
+        void (*event_record)(struct stream *s, struct event *e);
+        void (*stream_wait)(struct stream *s, struct event *e);
+
+        /* From graph_begin to graph_end operations are recorded instead of run (copies, syncs, events, launches and
+         * plans are not made there, -EINVAL at the end; one stream of a device at a time); graph_launch runs them in
+         * order, as often as it is called. */
+        int (*graph_begin)(struct stream *s, struct error *err);
+        int (*graph_end)(struct stream *s, struct graph **ret, struct error *err);
+        void (*graph_launch)(struct stream *s, const struct graph *g);
+        struct graph *(*graph_free)(struct graph *g);
 
         int (*conv_new)(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err);
         struct conv *(*conv_free)(struct conv *c);

@@ -1,12 +1,46 @@
+/* clang-format off */
 /* Random numbers that depend on what they are for, never on who computes them or in how many parts: Philox 4x32-10
  * (Salmon et al., SC 2011), one text for C and CUDA.
  *
- * Layout, bit by bit (tests/kernels holds it disjoint):
- *   key[0]       seed (32 bits)
- *   key[1]       bits 31..16 stream (enum philox_stream), bits 15..0 block: of a dropout mask, repeat of a dense
- * evaluation counter[0]   element / 4 (elements / 8 for dropout: 16 bits each) counter[1]   global image index,
- * bits 31..0 counter[2]   step, bits 31..0 counter[3]   bits 31..24 attempt of a rejection, bits 23..16 image
- * bits 39..32, bits 15..0 step bits 47..32 */
+ * Layout, bit by bit (tests/kernels holds it disjoint); `counter` and `key` are the generator's:
+ *
+ *   word         bits     what
+ *   key[0]       31..0    seed
+ *   key[1]       31..16   stream (enum philox_stream)
+ *   key[1]       15..0    block
+ *   counter[0]   31..0    element: what it counts depends on the stream
+ *   counter[1]   31..0    image, bits 31..0
+ *   counter[2]   31..0    step, bits 31..0
+ *   counter[3]   31..24   attempt
+ *   counter[3]   23..16   image, bits 39..32
+ *   counter[3]   15..0    step, bits 47..32
+ *
+ * What they are, by stream. image and block are the row's (struct row), step the state's, attempt 0, unless said. A
+ * row's image is its place in the batch when training, else the image's index in its split (sampling: the sample's
+ * number); its block is the repeat of a dense evaluation, else 0; step is the number of updates before when training, 0
+ * in an evaluation.
+ *
+ *   stream          element                     words of a draw                             else
+ *   EPS, EPS_0      value / 4                   0, 1: values 0, 1; 2, 3: values 2, 3
+ *   LATENT, gamma   variate j of value i of n:  0, 1 the normal, 2 its acceptance,          attempt: rejections before
+ *                   j n + i                     3 the uniform U of U^k
+ *   LATENT, gumbel  value / 4                   word i mod 4: value i
+ *   TIME            time_place / 4 where times  antithetic: word 0; independent: word       image: time_image, block:
+ *                   are independent, else 0     time_place mod 4                            time_block (1: a dense
+ *                                                                                           evaluation's, else 0)
+ *   DROPOUT         value / 8 of the image      half i mod 8, the low half of word 0 first  block: the mask's number
+ *                   (pixel channels + channel)
+ *   INIT            value                       0, 1: a pair of normals, of which the    image: the parameter's
+ *                                               first is taken that is not too large        number; step 0; attempt:
+ *                                                                                           pairs before
+ *   DATA            right half of the Feistel   0                                           block: round; image: 0;
+ *                   network                                                                 step: epoch
+ *   SAMPLE          value / 4                   as EPS                                      step: the sampler's, n_steps
+ *                                                                                           for z_1
+ *   SAMPLE_LATENT   value / 4                   as EPS                                      step: n_steps
+ *   PIXEL           value / 4                   word i mod 4: value i                       step: 0
+ */
+/* clang-format on */
 #pragma once
 
 #include <math.h>
@@ -81,4 +115,40 @@ PHILOX_FN void philox_normal_pair(uint32_t word0, uint32_t word1, float *ret0, f
 
         *ret0 = (float)(r * cos(a));
         *ret1 = (float)(r * sin(a));
+}
+
+#define PHILOX_PERMUTATION_ROUNDS 8
+
+/* A permutation of [0, 2^(2 half_bits)): a balanced Feistel network (Luby & Rackoff 1988). */
+PHILOX_FN uint64_t philox_feistel(uint64_t x, unsigned half_bits, uint32_t seed, uint64_t epoch)
+{
+        uint32_t mask = (uint32_t)(((uint64_t)1 << half_bits) - 1);
+        uint32_t left = (uint32_t)(x >> half_bits) & mask, right = (uint32_t)x & mask;
+
+        for (uint32_t round = 0; round < PHILOX_PERMUTATION_ROUNDS; round++) {
+                uint32_t f = philox_draw(seed, STREAM_DATA, round, right, 0, epoch, 0).v[0] & mask;
+                uint32_t next = left ^ f;
+
+                left = right;
+                right = next;
+        }
+        return (uint64_t)left << half_bits | right;
+}
+
+/* The order of training, computed and not stored: image P(position mod count) of [0, count) in the epoch position /
+ * count, P a permutation keyed by seed and epoch. The network permutes the smallest 2^(2 h) that hold count - 1 and is
+ * applied until the result is below count (cycle walking; Black & Rogaway 2002): 2^(2 h) < 4 count, so fewer than 4
+ * walks are expected. count is positive, position is not negative. What is computed here is part of what "resume
+ * is bit-identical" means: it never changes. */
+PHILOX_FN int64_t philox_permutation(int64_t count, uint32_t seed, int64_t position)
+{
+        uint64_t x = (uint64_t)(position % count);
+        unsigned half_bits = 1;
+
+        while (half_bits < 32 && ((uint64_t)(count - 1) >> (2 * half_bits)))
+                half_bits++;
+        do
+                x = philox_feistel(x, half_bits, seed, (uint64_t)(position / count));
+        while (x >= (uint64_t)count);
+        return (int64_t)x;
 }

@@ -2,8 +2,10 @@
 
 #include "base/clock.h"
 #include "engine/trainer.h"
+#include "kernels/cost.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,7 +14,7 @@
 #define ALL_SECTIONS ((1u << SECTION_N) - 1)
 
 struct options {
-        int64_t embd, layers, encoder_layers, batch, steps, warmup, threads;
+        int64_t embd, layers, encoder_layers, batch, steps, warmup, threads, bf16;
 };
 
 static int parse(int argc, char **argv, struct options *o)
@@ -20,9 +22,9 @@ static int parse(int argc, char **argv, struct options *o)
         const struct {
                 const char *name;
                 int64_t *value;
-        } table[] = {{"--embd", &o->embd},      {"--layers", &o->layers}, {"--encoder-layers", &o->encoder_layers},
-                     {"--batch", &o->batch},    {"--steps", &o->steps},   {"--warmup", &o->warmup},
-                     {"--threads", &o->threads}};
+        } table[] = {{"--embd", &o->embd},       {"--layers", &o->layers}, {"--encoder-layers", &o->encoder_layers},
+                     {"--batch", &o->batch},     {"--steps", &o->steps},   {"--warmup", &o->warmup},
+                     {"--threads", &o->threads}, {"--bf16", &o->bf16}};
 
         for (int i = 0; i < argc; i += 2) {
                 size_t row = 0;
@@ -43,21 +45,19 @@ static int parse(int argc, char **argv, struct options *o)
         return 0;
 }
 
-/* Multiply-adds of one image's forward pass, from the kernels' shapes (shared research, engine.md). */
-static double multiply_adds(const struct params *p, const struct config *c)
+/* Multiply-adds of one image's forward pass (shared research, engine.md): the networks' tapes, the schedule's kernels.
+ */
+static double multiply_adds(const struct runtime *rt, struct error *err)
 {
-        double sum = 0, n = (double)c->sm_n_embd;
+        struct networks n;
+        double sum = 0;
 
-        for (size_t i = 0; i < p->n; i++) {
-                const struct param *q = &p->items[i];
-                const char *leaf = strrchr(q->name, '/');
-                bool per_pixel = q->n_dims == 4 || strstr(q->name, "attn_") || strstr(q->name, "nin_shortcut");
-
-                if (!strcmp(leaf, "/kernel"))
-                        sum += (double)q->size * (per_pixel ? IMAGE_PIXELS : 1);
-                if (strstr(q->name, "attn_") && strstr(q->name, "/q/kernel")) /* q k^T and its product with v */
-                        sum += 2.0 * IMAGE_PIXELS * IMAGE_PIXELS * n;
-        }
+        if (networks_init(&n, rt->config, rt->layout, DTYPE_FLOAT32, err) >= 0)
+                sum = tape_multiply_adds(&n.score.tape) + tape_multiply_adds(&n.encoder.tape);
+        networks_done(&n);
+        for (size_t i = 0; i < rt->layout->n; i++)
+                if (rt->layout->items[i].of_schedule && rt->layout->items[i].n_dims == 2)
+                        sum += (double)rt->layout->items[i].size;
         return sum;
 }
 
@@ -68,16 +68,15 @@ static int compare(const void *a, const void *b)
         return (x > y) - (x < y);
 }
 
-static int time_steps(struct trainer *t, const struct dataset *d, const struct options *o, double *ret_seconds,
-                      struct error *err)
+static int time_steps(struct trainer *t, const struct options *o, double *ret_seconds, struct error *err)
 {
         int64_t us[STEPS_MAX];
         int r = 0;
 
         for (int64_t i = 0; i < o->warmup + o->steps && r >= 0; i++) {
-                int64_t start = clock_monotonic_us();
+                int64_t start = clock_monotonic_us(), n;
 
-                r = trainer_step(t, d, err);
+                r = trainer_window(t, 1, &n, err);
                 if (i >= o->warmup)
                         us[i - o->warmup] = clock_monotonic_us() - start;
         }
@@ -86,38 +85,179 @@ static int time_steps(struct trainer *t, const struct dataset *d, const struct o
         return r;
 }
 
+/* ---- a table by operation */
+
+#define CEILING_SIDE 1024
+#define CEILING_BYTES ((size_t)64 << 20)
+#define CEILING_RUNS 5
+
+/* What the device reaches at best in this run: a product of squares, a copy that no cache holds. */
+struct ceilings {
+        double flops, bytes; /* a second */
+};
+
+static double fastest(struct runtime *rt, void (*f)(struct runtime *, void *), void *user)
+{
+        double best = INFINITY;
+
+        for (int i = 0; i < CEILING_RUNS; i++) {
+                int64_t start = clock_monotonic_us();
+
+                f(rt, user);
+                (void)rt->k->stream_sync(rt->stream, NULL);
+                best = fmin(best, (double)MAX(clock_monotonic_us() - start, (int64_t)1) / 1e6);
+        }
+        return best;
+}
+
+static void run_product(struct runtime *rt, void *args)
+{
+        rt->k->dense_forward(rt->stream, args);
+}
+
+static void run_copy(struct runtime *rt, void *args)
+{
+        rt->k->copy_2d(rt->stream, args);
+}
+
+static int measure_ceilings(struct runtime *rt, struct ceilings *ret, struct error *err)
+{
+        const struct kernels *k = rt->k;
+        const double side = CEILING_SIDE;
+        struct dense *dense = NULL;
+        float *x = runtime_memory(rt, CEILING_BYTES, err), *y = runtime_memory(rt, CEILING_BYTES, err);
+        void *workspace = NULL;
+        int r = x && y ? k->dense_new(rt->device,
+                                      &(struct dense_shape){CEILING_SIDE, CEILING_SIDE, CEILING_SIDE, DTYPE_FLOAT32},
+                                      &dense, err)
+                       : -ENOMEM;
+
+        if (r >= 0 && !(workspace = runtime_memory(rt, k->dense_workspace(dense), err)))
+                r = -ENOMEM;
+        if (r >= 0) {
+                struct dense_forward_args product = {.dense = dense, .x = x, .w = x, .y = y, .workspace = workspace};
+                struct copy_2d_args copy = {
+                        .rows = 1, .columns = CEILING_BYTES / sizeof *x, .x = x, .y = y, .scale = 1};
+
+                ret->flops = 2 * side * side * side / fastest(rt, run_product, &product);
+                ret->bytes = 2.0 * (double)CEILING_BYTES / fastest(rt, run_copy, &copy);
+        }
+        (void)k->dense_free(dense);
+        k->memory_free(rt->device, workspace);
+        k->memory_free(rt->device, x);
+        k->memory_free(rt->device, y);
+        return r;
+}
+
+/* Runs at once what would be recorded, so that operations can be told apart: a window of one step is one step. */
+static int run_at_once(struct stream *s, struct error *err)
+{
+        (void)s;
+        (void)err;
+        return 0;
+}
+
+static int nothing_recorded(struct stream *s, struct graph **ret, struct error *err)
+{
+        (void)s;
+        (void)err;
+        *ret = NULL;
+        return 0;
+}
+
+static void nothing_to_launch(struct stream *s, const struct graph *g)
+{
+        (void)s;
+        (void)g;
+}
+
+static void print_table(const struct timing_row *rows, size_t n, const struct ceilings *top)
+{
+        double all = 0;
+
+        for (size_t i = 0; i < n; i++)
+                all += rows[i].seconds;
+        (void)printf("ceilings: %.1f GFLOP/s (a product of %d x %d), %.1f GB/s (a copy of %zu MiB)\n", top->flops / 1e9,
+                     CEILING_SIDE, CEILING_SIDE, top->bytes / 1e9, CEILING_BYTES >> 20);
+        (void)printf("%-26s %7s %10s %7s %9s %8s %8s %8s\n", "operation", "calls", "ms", "share", "GFLOP/s", "of top",
+                     "GB/s", "of top");
+        for (size_t i = 0; i < n; i++) {
+                const struct timing_row *x = &rows[i];
+
+                if (!x->calls)
+                        continue;
+                (void)printf("%-26s %7lld %10.3f %6.1f%% %9.1f %7.0f%% %8.1f %7.0f%%\n", x->name, (long long)x->calls,
+                             x->seconds * 1e3, 100 * x->seconds / all, x->flop / x->seconds / 1e9,
+                             100 * x->flop / x->seconds / top->flops, x->bytes / x->seconds / 1e9,
+                             100 * x->bytes / x->seconds / top->bytes);
+        }
+}
+
+/* One step more, an operation at a time. */
+static int time_operations(struct runtime *rt, const struct dataset *d, struct error *err)
+{
+        const struct kernels *real = rt->k;
+        _cleanup_(freep) struct timing_row *rows = NULL;
+        struct kernels timed;
+        struct ceilings top = {0};
+        struct trainer *t = NULL;
+        struct runtime_need need = {0};
+        int64_t n;
+        size_t n_rows = 0;
+        int r = measure_ceilings(rt, &top, err), end;
+
+        kernels_timed_begin(real, &timed);
+        timed.graph_begin = run_at_once;
+        timed.graph_end = nothing_recorded;
+        timed.graph_launch = nothing_to_launch;
+        rt->k = &timed;
+        if (r >= 0)
+                r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
+        if (r >= 0)
+                r = trainer_bind(t, d, err);
+        if (r >= 0)
+                r = trainer_window(t, 1, &n, err);
+        (void)trainer_free(t);
+        rt->k = real;
+        end = kernels_timed_end(&rows, &n_rows, err);
+        if (r >= 0 && end >= 0)
+                print_table(rows, n_rows, &top);
+        return r < 0 ? r : end;
+}
+
 static int run(const struct options *o, const struct config *c, const struct dataset *d, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
         struct trainer *t = NULL;
         struct rusage usage;
-        size_t pass_bytes = 0;
+        struct runtime_need need = {0};
         double seconds = 0;
-        int r = runtime_new(c, &rt, err);
+        int r = runtime_new(c, false, &rt, err);
 
         if (r >= 0)
-                r = trainer_new(rt, &t, &pass_bytes, err);
+                r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
         if (r >= 0)
-                r = runtime_allocate(rt, ALL_SECTIONS, true, pass_bytes, err);
+                r = runtime_allocate(rt, ALL_SECTIONS, true, &need, err);
         if (r >= 0)
-                r = trainer_bind(t, err);
+                r = trainer_bind(t, d, err);
         if (r >= 0)
                 r = runtime_initialise(rt, (uint32_t)c->seed, err);
         if (r >= 0)
-                r = time_steps(t, d, o, &seconds, err);
+                r = time_steps(t, o, &seconds, err);
+        (void)getrusage(RUSAGE_SELF, &usage);
+        t = trainer_free(t);
+        if (r >= 0)
+                r = time_operations(rt, d, err);
         if (r >= 0) {
                 double images = (double)o->batch / seconds;
 
-                (void)getrusage(RUSAGE_SELF, &usage);
                 (void)printf("{\"embd\": %lld, \"layers\": %lld, \"encoder_layers\": %lld, \"batch\": %lld, "
                              "\"threads\": %d, \"seconds\": %.6f, \"images_per_second\": %.4f, \"peak_bytes\": %lld, "
                              "\"pass_bytes\": %zu, \"gflops\": %.2f}\n",
                              (long long)o->embd, (long long)o->layers, (long long)o->encoder_layers,
-                             (long long)o->batch, runtime_threads(c), seconds, images,
-                             (long long)usage.ru_maxrss * 1024, pass_bytes,
-                             3 * 2 * multiply_adds(rt->layout, c) * images / 1e9);
+                             (long long)o->batch, rt->info.threads, seconds, images, (long long)usage.ru_maxrss * 1024,
+                             need.pass_bytes, 3 * 2 * multiply_adds(rt, err) * images / 1e9);
         }
-        (void)trainer_free(t);
         return r;
 }
 
@@ -160,6 +300,7 @@ int bench(int argc, char **argv)
         c.forward_n_layer = o.encoder_layers;
         c.batch_size_train = o.batch;
         c.threads = o.threads;
+        c.precision = o.bf16 ? PRECISION_BF16 : PRECISION_FLOAT32;
         if (config_check(&c, &errs) < 0 || !o.steps || o.steps > STEPS_MAX || !o.batch) {
                 (void)fprintf(stderr, "mulun-worker --bench: %s\n",
                               errs.n ? errs.items[0].text : "steps in 1..1000, batch from 1");

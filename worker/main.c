@@ -19,7 +19,7 @@ static const char usage[] =
         "                                    (KIND: train, evaluate, sample)\n"
         "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads "
         "N]\n"
-        "                                    time training steps, print one line of JSON\n"
+        "                            [--bf16 1]  time training steps: a table by operation, then a line of JSON\n"
         "       mulun-worker --help | --version\n";
 
 static int print_json(json_t *json)
@@ -93,13 +93,14 @@ static int run_task(struct task *t, struct error *err)
         int r = read_config(a->config, &t->config, err);
 
         if (r >= 0)
-                r = runtime_new(&t->config, &t->rt, err);
+                r = runtime_new(&t->config, false, &t->rt, err);
         if (r >= 0 && a->kind != JOB_SAMPLE)
                 r = dataset_open(a->dataset_path, &t->dataset, err);
         if (r < 0)
                 return r;
+        task_sweep(t);
         log_info("attempt %lld at job %lld: %s, %lld parameters, %d threads", (long long)a->attempt, (long long)a->job,
-                 job_kind_names[a->kind], (long long)t->rt->layout->n_parameters, runtime_threads(&t->config));
+                 job_kind_names[a->kind], (long long)t->rt->layout->n_parameters, t->rt->info.threads);
         return a->kind == JOB_TRAIN      ? task_train(t, err)
                : a->kind == JOB_EVALUATE ? task_evaluate(t, err)
                                          : task_sample(t, err);

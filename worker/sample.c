@@ -39,13 +39,13 @@ int task_sample(struct task *t, struct error *err)
         _cleanup_(sampler_freep) struct sampler *s = NULL;
         _cleanup_(freep) uint8_t *images = malloc((size_t)what.n_images * IMAGE_BYTES);
         _cleanup_json_ json_t *result = NULL;
-        size_t pass_bytes = 0;
+        struct runtime_need need = {0};
         int r = images ? 0 : error_set(err, -ENOMEM, NULL, "no memory for %lld samples", (long long)what.n_images);
 
         if (r >= 0)
-                r = sampler_new(t->rt, MIN(what.n_images, c->batch_size_eval), &s, &pass_bytes, err);
+                r = sampler_new(t->rt, MIN(what.n_images, c->batch_size_eval), &s, &need, err);
         if (r >= 0)
-                r = task_load(t, what.weights, pass_bytes, what.n_steps * what.n_images, err);
+                r = task_load(t, what.weights, &need, what.n_steps * what.n_images, err);
         if (r >= 0)
                 r = sampler_bind(s, err);
         if (r >= 0)

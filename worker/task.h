@@ -27,11 +27,14 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
 void task_path(const struct task *t, const char *name, char *ret, size_t size);
 
 /* Evaluate and sample: allocates for them, reads that section of the assignment's checkpoint, says that it starts. */
-int task_load(struct task *t, enum weights weights, size_t pass_bytes, int64_t steps, struct error *err);
+int task_load(struct task *t, enum weights weights, const struct runtime_need *need, int64_t steps, struct error *err);
 
 /* Between two batches or sampling steps: tells the progress, takes commands. -ECANCELED when a stop was asked for. */
 struct task_progress {
         struct task *task;
         int64_t start_us; /* monotonic */
 };
-int task_between(void *progress, int64_t done, int64_t all);
+int task_between(void *progress, int64_t done, int64_t all, struct error *err);
+
+/* Removes what an earlier attempt left half-written in the job's folder. */
+void task_sweep(const struct task *t);

@@ -40,17 +40,15 @@ static int64_t sampler_batch(const struct config *c)
         return MIN(c->sampling_n_images, c->batch_size_eval);
 }
 
-/* The models of a training job; *ret_bytes: what their passes need. */
-static int make_models(struct training *x, struct runtime *rt, size_t *ret_bytes, struct error *err)
+/* The models of a training job, and what they need. The trainer is the last: its parts fit into what is left. */
+static int make_models(struct training *x, struct runtime *rt, struct runtime_need *need, struct error *err)
 {
         const struct config *c = rt->config;
-        int r = trainer_new(rt, &x->trainer, ret_bytes, err);
+        int r = sampler_new(rt, sampler_batch(c), &x->sampler, need, err);
 
         if (r >= 0 && c->num_steps_eval)
-                r = evaluator_new(rt, c->batch_size_eval, &x->evaluator, ret_bytes, err);
-        if (r >= 0)
-                r = sampler_new(rt, sampler_batch(c), &x->sampler, ret_bytes, err);
-        return r;
+                r = evaluator_new(rt, c->batch_size_eval, &x->evaluator, need, err);
+        return r < 0 ? r : trainer_new(rt, ALL_SECTIONS, &x->trainer, need, err);
 }
 
 static void free_models(struct training *x)
@@ -68,10 +66,12 @@ static json_t *state_json(const struct training *x)
 
         if (state && x->evaluated >= 0)
                 (void)json_object_set_new(state, "evaluation",
-                                          json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)x->evaluated,
-                                                    "bpd", x->evaluation.bpd, "recon", x->evaluation.recon, "latent",
-                                                    x->evaluation.latent, "diff", x->evaluation.diff, "standard_error",
-                                                    x->standard_error));
+                                          json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "step", (json_int_t)x->evaluated,
+                                                    "bpd", json_from_real(x->evaluation.bpd), "recon",
+                                                    json_from_real(x->evaluation.recon), "latent",
+                                                    json_from_real(x->evaluation.latent), "diff",
+                                                    json_from_real(x->evaluation.diff), "standard_error",
+                                                    json_from_real(x->standard_error)));
         return state;
 }
 
@@ -193,16 +193,16 @@ static void say_progress(struct training *x)
 }
 
 /* -ECANCELED when a stop was asked for. */
-static int between(void *user, int64_t done, int64_t all)
+static int between(void *user, int64_t done, int64_t all, struct error *err)
 {
         struct training *x = user;
-        struct error err;
+        int r = reporter_poll(x->task->reporter, &x->checkpoint_asked, err);
 
         (void)done;
         (void)all;
-        if (reporter_poll(x->task->reporter, &x->checkpoint_asked, &err) < 0)
-                return err.code;
-        return reporter_stopping(x->task->reporter) ? -ECANCELED : 0;
+        if (r < 0)
+                return r;
+        return reporter_stopping(x->task->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
 }
 
 static int sample_grid(struct training *x, struct error *err)
@@ -290,7 +290,7 @@ static int log_window(struct training *x, struct error *err)
                     {"train/bpd_diff", s.diff},
                     {"train/var0", s.var_0},
                     {"train/var1", s.var_1},
-                    {"train/learning_rate", optimizer_learning_rate(&t->config, t->step - 1)},
+                    {"train/learning_rate", trainer_learning_rate(x->trainer)},
                     {"train/images_per_second", x->images_per_second}};
         int r = 0;
 
@@ -299,20 +299,32 @@ static int log_window(struct training *x, struct error *err)
         return r;
 }
 
-static int step(struct training *x, struct error *err)
+/* Steps until something is due between two of them: a log point, an evaluation, a checkpoint, the end. */
+static int64_t steps_to_boundary(const struct training *x)
+{
+        const struct config *c = &x->task->config;
+        const int64_t every[] = {c->steps_per_logging, c->steps_per_eval, c->steps_per_save};
+        int64_t n = steps_left(x);
+
+        for (size_t i = 0; i < ARRAY_LEN(every); i++)
+                n = MIN(n, every[i] - x->task->step % every[i]);
+        return n;
+}
+
+static int window(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         const struct config *c = &t->config;
-        int64_t start = clock_monotonic_us();
-        int r = trainer_step(x->trainer, t->dataset, err);
+        int64_t start = clock_monotonic_us(), n;
+        int r = trainer_window(x->trainer, steps_to_boundary(x), &n, err);
 
+        t->step = trainer_step_number(x->trainer);
         if (r < 0)
                 return r;
-        t->step = trainer_step_number(x->trainer);
         x->step_us += clock_monotonic_us() - start;
-        x->n_timed++;
+        x->n_timed += n;
         /* the mean of at least a second of steps: the first one, which touches all memory for the first time, alone */
-        if (x->n_timed && (x->step_us >= US_PER_S || isnan(x->images_per_second))) {
+        if (x->step_us >= US_PER_S || isnan(x->images_per_second)) {
                 x->images_per_second = (double)(x->n_timed * c->batch_size_train) * 1e6 / (double)MAX(x->step_us, 1);
                 x->step_us = x->n_timed = 0;
         }
@@ -350,9 +362,9 @@ static int run(struct training *x, struct error *err)
                 r = boundary(x, err);
                 if (r < 0 || t->step == c->num_steps_train)
                         break;
-                r = between(x, 0, 0);
+                r = between(x, 0, 0, err);
                 if (r >= 0)
-                        r = step(x, err);
+                        r = window(x, err);
         }
         if (r == -ECANCELED) {
                 r = save(x, err);
@@ -367,13 +379,13 @@ static int run(struct training *x, struct error *err)
 int task_train(struct task *t, struct error *err)
 {
         struct training x = {.task = t, .saved = -1, .evaluated = -1, .images_per_second = NAN};
-        size_t pass_bytes = 0;
-        int r = make_models(&x, t->rt, &pass_bytes, err);
+        struct runtime_need need = {0};
+        int r = make_models(&x, t->rt, &need, err);
 
         if (r >= 0)
-                r = runtime_allocate(t->rt, ALL_SECTIONS, true, pass_bytes, err);
+                r = runtime_allocate(t->rt, ALL_SECTIONS, true, &need, err);
         if (r >= 0)
-                r = trainer_bind(x.trainer, err);
+                r = trainer_bind(x.trainer, t->dataset, err);
         if (r >= 0 && x.evaluator)
                 r = evaluator_bind(x.evaluator, err);
         if (r >= 0)
@@ -382,8 +394,8 @@ int task_train(struct task *t, struct error *err)
                 r = resume(&x, err);
         if (r >= 0)
                 r = reporter_start(t->reporter, t->step, t->config.num_steps_train,
-                                   (int64_t)(runtime_state_bytes(t->rt, ALL_SECTIONS, true) + pass_bytes),
-                                   t->rt->layout->n_parameters, t->rt->k->name, runtime_threads(&t->config), err);
+                                   (int64_t)runtime_total_bytes(t->rt, ALL_SECTIONS, true, &need),
+                                   t->rt->layout->n_parameters, t->rt->k->name, t->rt->info.threads, err);
         if (r >= 0)
                 r = run(&x, err);
         free_models(&x);
@@ -394,18 +406,18 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
         struct training x = {0};
-        size_t pass_bytes = 0;
-        int r = runtime_new(c, &rt, err);
+        struct runtime_need need = {0};
+        bool train = kind == JOB_TRAIN;
+        int r = runtime_new(c, true, &rt, err);
 
-        if (r >= 0 && kind == JOB_TRAIN)
-                r = make_models(&x, rt, &pass_bytes, err);
+        if (r >= 0 && train)
+                r = make_models(&x, rt, &need, err);
         else if (r >= 0 && kind == JOB_EVALUATE)
-                r = evaluator_new(rt, c->batch_size_eval, &x.evaluator, &pass_bytes, err);
+                r = evaluator_new(rt, c->batch_size_eval, &x.evaluator, &need, err);
         else if (r >= 0)
-                r = sampler_new(rt, sampler_batch(c), &x.sampler, &pass_bytes, err);
+                r = sampler_new(rt, sampler_batch(c), &x.sampler, &need, err);
         if (r >= 0)
-                *ret_bytes = pass_bytes + (kind == JOB_TRAIN ? runtime_state_bytes(rt, ALL_SECTIONS, true)
-                                                             : runtime_state_bytes(rt, 1, false));
+                *ret_bytes = runtime_total_bytes(rt, train ? ALL_SECTIONS : 1, train, &need);
         free_models(&x);
         return r;
 }

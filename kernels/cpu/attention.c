@@ -1,96 +1,111 @@
-/* o = softmax(q k^T / sqrt(c)) v: products by oneDNN, an image at a time, so that its scores stay in the cache between
- * product and softmax. The probabilities are kept for backward (4 MiB an image of 1024 pixels). Spec 1; the backward
- * formulas are reference/attention.c's. */
-#include "kernels/cpu/onednn.h"
-#include "kernels/cpu/vector.h"
+/* o = softmax(q k^T / sqrt(c)) v. Spec 1; the backward formulas are reference/attention.c's.
+ *
+ * A thread takes a tile of queries through all keys, so that a tile's scores stay in the second-level cache between the
+ * products. Forward keeps each query's largest score and 1 / sum instead of its probabilities, which backward makes
+ * again with the same bits: one product of seven more there, and no [pixels, pixels] in memory.
+ *
+ * Backward's dk and dv are sums over queries. One thread makes an image's, in order; where there are more threads than
+ * images, an image's tiles are cut into pieces with sums of their own, added up in order. */
+#include "kernels/cpu/simd.h"
 
 #include <errno.h>
 #include <math.h>
 
+#define TILE_ROWS (48 / BLOCK_ROWS * BLOCK_ROWS)
+
 struct attention {
         struct attention_shape shape;
-        struct onednn onednn;
-        struct onednn_op scores, out;          /* q k^T / sqrt(c), p v */
-        struct onednn_op d_scores, dq, dk, dv; /* do v^T, ds k, ds^T q, p^T do */
-        size_t scratchpad_bytes;
+        float scale;
+        int64_t n_parts, n_pieces; /* threads; pieces of an image */
+        int64_t n_tiles;           /* of an image */
+        int64_t padded_pixels, padded_c;
+        int64_t score_row; /* floats between a tile's rows: no power of two, else they share a set of the cache */
 };
-
-static int ops_init(struct attention *a, struct error *err)
-{
-        int64_t pixels = a->shape.pixels, c = a->shape.c;
-        const struct onednn *o = &a->onednn;
-        float scale = (float)(1 / sqrt((double)c));
-        dnnl_memory_desc_t x, x_t, p, p_t; /* [pixels, c], [pixels, pixels] and their transposes */
-        struct onednn_op *ops[] = {&a->scores, &a->out, &a->d_scores, &a->dq, &a->dk, &a->dv};
-        int r = onednn_matrix(&x, 0, pixels, c, false, err);
-
-        r = r < 0 ? r : onednn_matrix(&x_t, 0, c, pixels, true, err);
-        r = r < 0 ? r : onednn_matrix(&p, 0, pixels, pixels, false, err);
-        r = r < 0 ? r : onednn_matrix(&p_t, 0, pixels, pixels, true, err);
-        r = r < 0 ? r : onednn_matmul_init(&a->scores, o, &x, &x_t, &p, false, false, scale, err);
-        r = r < 0 ? r : onednn_matmul_init(&a->out, o, &p, &x, &x, false, false, 1, err);
-        r = r < 0 ? r : onednn_matmul_init(&a->d_scores, o, &x, &x_t, &p, false, false, 1, err);
-        r = r < 0 ? r : onednn_matmul_init(&a->dq, o, &p, &x, &x, false, false, scale, err);
-        r = r < 0 ? r : onednn_matmul_init(&a->dk, o, &p_t, &x, &x, false, false, scale, err);
-        r = r < 0 ? r : onednn_matmul_init(&a->dv, o, &p_t, &x, &x, false, false, 1, err);
-        for (size_t i = 0; r == 0 && i < ARRAY_LEN(ops); i++)
-                a->scratchpad_bytes = MAX(a->scratchpad_bytes, host_align(ops[i]->scratchpad_bytes));
-        return r;
-}
 
 int V(attention_new)(struct device *d, const struct attention_shape *shape, struct attention **ret, struct error *err)
 {
-        int64_t sizes[] = {shape->n_images, shape->pixels, shape->pixels, shape->c};
         struct attention *a;
         int r;
 
-        host_enter(d);
-        r = host_check_shape("attention", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_attention(d, shape, false, err);
         if (r < 0)
                 return r;
         a = calloc(1, sizeof(*a));
         if (!a)
                 return error_set(err, -ENOMEM, "", "out of memory");
         a->shape = *shape;
-        r = onednn_init(&a->onednn, err);
-        if (r == 0)
-                r = ops_init(a, err);
-        if (r < 0) {
-                (void)V(attention_free)(a);
-                return r;
-        }
+        a->scale = (float)(1 / sqrt((double)shape->c));
+        a->n_tiles = (shape->pixels + TILE_ROWS - 1) / TILE_ROWS;
+        a->n_parts = d->threads;
+        a->n_pieces = MIN((d->threads + shape->n_images - 1) / shape->n_images, a->n_tiles);
+        a->padded_pixels = block_align(shape->pixels);
+        a->padded_c = block_align(shape->c);
+        a->score_row = a->padded_pixels + LANES;
         *ret = a;
         return 0;
 }
 
 struct attention *V(attention_free)(struct attention *a)
 {
-        if (!a)
-                return NULL;
-        onednn_op_done(&a->scores);
-        onednn_op_done(&a->out);
-        onednn_op_done(&a->d_scores);
-        onednn_op_done(&a->dq);
-        onednn_op_done(&a->dk);
-        onednn_op_done(&a->dv);
-        onednn_done(&a->onednn);
         free(a);
         return NULL;
 }
 
-/* The scratchpad and one image's scores. */
-size_t V(attention_workspace)(const struct attention *a)
-{
-        return a->scratchpad_bytes + sizeof(float) * (size_t)(a->shape.pixels * a->shape.pixels);
-}
-
 size_t V(attention_saved)(const struct attention *a)
 {
-        return sizeof(float) * (size_t)(a->shape.n_images * a->shape.pixels * a->shape.pixels);
+        return 2 * sizeof(float) * (size_t)(a->shape.n_images * a->shape.pixels);
 }
 
-/* In place. */
-static void softmax_row(float *x, int64_t n)
+/* ---- workspace */
+
+/* A thread's. What is packed is an image's; tiles are of TILE_ROWS queries. Forward lacks what begins with d. */
+struct scratch {
+        float *k_t, *v_t; /* [panel of keys][c][BLOCK_WIDTH] */
+        float *k, *v;     /* [panel of channels][key][BLOCK_WIDTH] */
+        float *p, *d_s;   /* [TILE_ROWS, score_row] */
+        float *q, *d_o;   /* [panel of channels][query of the tile][BLOCK_WIDTH] */
+        float *out;       /* [TILE_ROWS, padded_c] */
+        float *d_k, *d_v; /* [piece or part][pixels, padded_c] */
+};
+
+static size_t scratch_layout(const struct attention *a, int64_t part, char *base, struct scratch *ret)
+{
+        size_t packed = sizeof(float) * (size_t)(a->padded_pixels * a->padded_c), at = 0;
+        size_t tile = sizeof(float) * (size_t)(TILE_ROWS * a->score_row);
+        size_t rows = sizeof(float) * (size_t)(TILE_ROWS * a->padded_c);
+        size_t n_sums = (size_t)MAX(a->n_parts, a->n_pieces > 1 ? a->shape.n_images * a->n_pieces : 0);
+
+        ret->d_k = host_take(base, &at, n_sums * packed);
+        ret->d_v = host_take(base, &at, n_sums * packed);
+        for (int64_t i = 0; i <= part; i++) {
+                float **all[] = {&ret->k_t, &ret->v_t, &ret->k,   &ret->v,  &ret->p,
+                                 &ret->d_s, &ret->q,   &ret->d_o, &ret->out};
+
+                for (size_t j = 0; j < ARRAY_LEN(all); j++)
+                        *all[j] = host_take(base, &at, j < 4 ? packed : j < 6 ? tile : rows);
+        }
+        return at;
+}
+
+size_t V(attention_workspace)(const struct attention *a)
+{
+        struct scratch unused;
+
+        return scratch_layout(a, a->n_parts - 1, NULL, &unused);
+}
+
+static struct scratch scratch_of(const struct attention *a, int64_t part, void *workspace)
+{
+        struct scratch s;
+
+        (void)scratch_layout(a, part, workspace, &s);
+        return s;
+}
+
+/* ---- forward */
+
+/* x = exp((x - max) scale) in place; ret_saved: max, 1 / sum. */
+_inline_ void exp_row(float *restrict x, int64_t n, float scale, float *ret_saved)
 {
         float max = x[0], sum = 0;
 
@@ -99,74 +114,214 @@ static void softmax_row(float *x, int64_t n)
                 max = x[j] > max ? x[j] : max;
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < n; j++) {
-                x[j] = fast_expf(x[j] - max);
+                x[j] = fast_expf((x[j] - max) * scale);
                 sum += x[j];
         }
-        sum = 1 / sum;
+        ret_saved[0] = max;
+        ret_saved[1] = 1 / sum;
+}
+
+/* The rows of a tile: queries [first, first + n) of an image. */
+struct tile {
+        int64_t first, n;
+};
+
+static struct tile tile_at(const struct attention *a, int64_t i)
+{
+        return (struct tile){i * TILE_ROWS, MIN((int64_t)TILE_ROWS, a->shape.pixels - i * TILE_ROWS)};
+}
+
+/* rows = scale[row] * from's rows of padded_c; scale, of stride 2, or NULL for 1. */
+_inline_ void unpad_rows(const struct attention *a, const float *restrict from, int64_t n, const float *scale,
+                         float *restrict rows)
+{
+        int64_t c = a->shape.c;
+
+        for (int64_t i = 0; i < n; i++) {
+                float factor = scale ? scale[2 * i] : 1;
+
 #pragma omp simd
-        for (int64_t j = 0; j < n; j++)
-                x[j] *= sum;
+                for (int64_t j = 0; j < c; j++)
+                        rows[i * c + j] = from[i * a->padded_c + j] * factor;
+        }
+}
+
+/* p = x y^T: rows of x against all of y, packed as [panel of keys][c]. */
+static void make_scores(const struct attention *a, const float *x, const float *y_t, int64_t n, float *p)
+{
+        struct product product = {
+                .k = a->shape.c, .a_row = a->shape.c, .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = a->score_row};
+
+        product_panels(&product, n, a->shape.pixels, x, y_t, p);
+}
+
+/* out = p y: a tile's rows over all keys against y, packed as [panel of channels][key]. */
+static void mix_rows(const struct attention *a, const float *p, const float *y, int64_t n, float *out)
+{
+        struct product product = {
+                .k = a->shape.pixels, .a_row = a->score_row, .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = a->padded_c};
+
+        product_panels(&product, n, a->shape.c, p, y, out);
+}
+
+static void forward_tile(const struct attention_forward_args *args, int64_t image, struct tile t,
+                         const struct scratch *s)
+{
+        const struct attention *a = args->attention;
+        int64_t at = image * a->shape.pixels + t.first, c = a->shape.c;
+        float saved[2 * TILE_ROWS];
+
+        make_scores(a, (const float *)args->q + at * c, s->k_t, t.n, s->p);
+        for (int64_t i = 0; i < t.n; i++)
+                exp_row(s->p + i * a->score_row, a->shape.pixels, a->scale, saved + 2 * i);
+        mix_rows(a, s->p, s->v, t.n, s->out);
+        unpad_rows(a, s->out, t.n, saved + 1, (float *)args->o + at * c);
+        if (args->saved)
+                memcpy((float *)args->saved + 2 * at, saved, (size_t)t.n * 2 * sizeof(float));
+}
+
+/* The part's share of all images' tiles. */
+static void forward_part(const struct attention_forward_args *args, int64_t part)
+{
+        const struct attention *a = args->attention;
+        struct scratch s = scratch_of(a, part, args->workspace);
+        int64_t n = a->shape.n_images * a->n_tiles, c = a->shape.c, pixels = a->shape.pixels, packed = -1;
+
+        for (int64_t i = n * part / a->n_parts; i < n * (part + 1) / a->n_parts; i++) {
+                int64_t image = i / a->n_tiles;
+
+                if (image != packed) {
+                        pack_transposed((const float *)args->k + image * pixels * c, c, pixels, c, s.k_t);
+                        pack_panels((const float *)args->v + image * pixels * c, c, pixels, c, s.v);
+                        packed = image;
+                }
+                forward_tile(args, image, tile_at(a, i % a->n_tiles), &s);
+        }
 }
 
 int V(attention_forward)(const struct attention_forward_args *args)
 {
-        struct attention *a = args->attention;
-        int64_t pixels = a->shape.pixels, c = a->shape.c;
-        int r = 0;
-
-        for (int64_t image = 0; r == 0 && image < a->shape.n_images; image++) {
-                const float *q = (const float *)args->q + image * pixels * c;
-                const float *k = (const float *)args->k + image * pixels * c;
-                const float *v = (const float *)args->v + image * pixels * c;
-                float *o = (float *)args->o + image * pixels * c;
-                float *p = args->saved ? (float *)args->saved + image * pixels * pixels
-                                       : (float *)((char *)args->workspace + a->scratchpad_bytes);
-
-                r = onednn_op_run(&a->scores, &a->onednn, (void *[]){(void *)q, (void *)k, p}, args->workspace);
 #pragma omp parallel for schedule(static)
-                for (int64_t i = 0; i < pixels; i++)
-                        softmax_row(p + i * pixels, pixels);
-                if (r == 0)
-                        r = onednn_op_run(&a->out, &a->onednn, (void *[]){p, (void *)v, o}, args->workspace);
-        }
-        return r;
+        for (int64_t part = 0; part < args->attention->n_parts; part++)
+                forward_part(args, part);
+        return 0;
 }
 
-/* ds = p (dp - sum(dp p)), in place of dp */
-static void softmax_row_backward(const float *restrict p, float *restrict dp, int64_t n)
+/* ---- backward */
+
+/* p from its scores, and from dp = do v^T in place ds = p (dp - sum(dp p)) scale */
+_inline_ void backward_row(float *restrict p, float *restrict dp, int64_t n, float scale, const float *saved)
 {
-        float sum = 0;
+        float max = saved[0], factor = saved[1], sum = 0;
 
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < n; j++)
+        for (int64_t j = 0; j < n; j++) {
+                p[j] = fast_expf((p[j] - max) * scale) * factor;
                 sum += dp[j] * p[j];
+        }
 #pragma omp simd
         for (int64_t j = 0; j < n; j++)
-                dp[j] = p[j] * (dp[j] - sum);
+                dp[j] = p[j] * (dp[j] - sum) * scale;
+}
+
+/* sums [pixels, padded_c] (+)= p^T x: a tile's rows against x, packed as [panel of channels][query]. */
+static void add_keys(const struct attention *a, const float *p, const float *x, int64_t n, bool first, float *sums)
+{
+        struct product product = {.k = n,
+                                  .a_row = 1,
+                                  .a_k = a->score_row,
+                                  .b_k = BLOCK_WIDTH,
+                                  .c_row = a->padded_c,
+                                  .accumulate = !first};
+
+        product_panels(&product, a->shape.pixels, a->shape.c, p, x, sums);
+}
+
+static void backward_tile(const struct attention_backward_args *args, int64_t image, struct tile t, bool first,
+                          const struct scratch *s)
+{
+        const struct attention *a = args->attention;
+        int64_t c = a->shape.c, at = image * a->shape.pixels + t.first;
+        const float *q = (const float *)args->q + at * c, *d_o = (const float *)args->d_o + at * c;
+        const float *saved = (const float *)args->saved + 2 * at;
+
+        pack_panels(q, c, t.n, c, s->q);
+        pack_panels(d_o, c, t.n, c, s->d_o);
+        make_scores(a, q, s->k_t, t.n, s->p);
+        make_scores(a, d_o, s->v_t, t.n, s->d_s);
+        for (int64_t i = 0; i < t.n; i++)
+                backward_row(s->p + i * a->score_row, s->d_s + i * a->score_row, a->shape.pixels, a->scale,
+                             saved + 2 * i);
+        mix_rows(a, s->d_s, s->k, t.n, s->out);
+        unpad_rows(a, s->out, t.n, NULL, (float *)args->dq + at * c);
+        add_keys(a, s->p, s->d_o, t.n, first, s->d_v);
+        add_keys(a, s->d_s, s->q, t.n, first, s->d_k);
+}
+
+/* An image's piece: dq, and its sums for dk and dv. */
+static void backward_piece(const struct attention_backward_args *args, int64_t image, int64_t piece,
+                           const struct scratch *s)
+{
+        const struct attention *a = args->attention;
+        int64_t c = a->shape.c, pixels = a->shape.pixels, first = a->n_tiles * piece / a->n_pieces;
+
+        pack_transposed((const float *)args->k + image * pixels * c, c, pixels, c, s->k_t);
+        pack_transposed((const float *)args->v + image * pixels * c, c, pixels, c, s->v_t);
+        pack_panels((const float *)args->k + image * pixels * c, c, pixels, c, s->k);
+        for (int64_t i = first; i < a->n_tiles * (piece + 1) / a->n_pieces; i++)
+                backward_tile(args, image, tile_at(a, i), i == first, s);
+}
+
+/* The part's share of all images' pieces. Sums of whole images go where they belong at once. */
+static void backward_part(const struct attention_backward_args *args, int64_t part)
+{
+        const struct attention *a = args->attention;
+        int64_t n = a->shape.n_images * a->n_pieces, size = a->padded_pixels * a->padded_c;
+        int64_t image_size = a->shape.pixels * a->shape.c;
+
+        for (int64_t i = n * part / a->n_parts; i < n * (part + 1) / a->n_parts; i++) {
+                struct scratch s = scratch_of(a, part, args->workspace);
+                int64_t sums = a->n_pieces > 1 ? i : part;
+
+                s.d_k += sums * size;
+                s.d_v += sums * size;
+                backward_piece(args, i / a->n_pieces, i % a->n_pieces, &s);
+                if (a->n_pieces == 1) {
+                        unpad_rows(a, s.d_k, a->shape.pixels, NULL, (float *)args->dk + i * image_size);
+                        unpad_rows(a, s.d_v, a->shape.pixels, NULL, (float *)args->dv + i * image_size);
+                }
+        }
+}
+
+/* y = the sum of an image's pieces, in order. */
+static void add_pieces(const struct attention *a, int64_t image, const float *pieces, float *y)
+{
+        int64_t c = a->shape.c, size = a->padded_pixels * a->padded_c;
+
+        for (int64_t i = 0; i < a->shape.pixels; i++)
+                for (int64_t j = 0; j < c; j++) {
+                        const float *x = pieces + image * a->n_pieces * size + i * a->padded_c + j;
+                        float sum = 0;
+
+                        for (int64_t piece = 0; piece < a->n_pieces; piece++)
+                                sum += x[piece * size];
+                        y[(image * a->shape.pixels + i) * c + j] = sum;
+                }
 }
 
 int V(attention_backward)(const struct attention_backward_args *args)
 {
-        struct attention *a = args->attention;
-        const struct onednn *o = &a->onednn;
-        int64_t pixels = a->shape.pixels, size = pixels * a->shape.c;
-        float *ds = (float *)((char *)args->workspace + a->scratchpad_bytes);
-        void *w = args->workspace;
-        int r = 0;
+        const struct attention *a = args->attention;
+        struct scratch s = scratch_of(a, 0, args->workspace);
 
-        for (int64_t image = 0; r == 0 && image < a->shape.n_images; image++) {
-                float *q = (float *)args->q + image * size, *k = (float *)args->k + image * size;
-                float *v = (float *)args->v + image * size, *d_o = (float *)args->d_o + image * size;
-                float *dq = (float *)args->dq + image * size, *dk = (float *)args->dk + image * size;
-                float *dv = (float *)args->dv + image * size, *p = (float *)args->saved + image * pixels * pixels;
-
-                r = onednn_op_run(&a->d_scores, o, (void *[]){d_o, v, ds}, w);
 #pragma omp parallel for schedule(static)
-                for (int64_t i = 0; i < pixels; i++)
-                        softmax_row_backward(p + i * pixels, ds + i * pixels, pixels);
-                r = r < 0 ? r : onednn_op_run(&a->dv, o, (void *[]){p, d_o, dv}, w);
-                r = r < 0 ? r : onednn_op_run(&a->dq, o, (void *[]){ds, k, dq}, w);
-                r = r < 0 ? r : onednn_op_run(&a->dk, o, (void *[]){ds, q, dk}, w);
+        for (int64_t part = 0; part < a->n_parts; part++)
+                backward_part(args, part);
+        if (a->n_pieces > 1) {
+#pragma omp parallel for schedule(static) collapse(2)
+                for (int64_t image = 0; image < a->shape.n_images; image++)
+                        for (int i = 0; i < 2; i++)
+                                add_pieces(a, image, i ? s.d_v : s.d_k, i ? args->dv : args->dk);
         }
-        return r;
+        return 0;
 }

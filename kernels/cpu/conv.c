@@ -1,230 +1,83 @@
-/* 3x3 convolution by oneDNN: plain NHWC activations, weights in the layout it asks for, so they are reordered into the
- * workspace at each run (cheap beside the convolution, and they change each step). oneDNN's own layouts of activations
- * are no faster.
- *
- * The data gradient of a 3x3 convolution with stride 1 and padding 1 is such a convolution itself, of dy with the taps
- * turned by half a turn and input and output channels exchanged. oneDNN's forward direction is 15 % faster than its
- * backward data, and it adds in place (post-op sum), which backward data cannot. */
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/onednn.h"
+/* 3x3 convolution: by Winograd's algorithm where whole vectors of channels go in and out, else by oneDNN's direct one
+ * (networks' first and last layers). */
+#include "kernels/cpu/direct.h"
+#include "kernels/cpu/winograd.h"
 
 #include <errno.h>
-#include <string.h>
 
 struct conv {
         struct conv_shape shape;
-        struct onednn onednn;
-        struct onednn_op forward[2][2]; /* [sum][bias] */
-        struct onednn_op data[2];       /* [sum] */
-        struct onednn_op weights[2];    /* [bias] */
-        /* w to each direction's layout, and dw from them */
-        struct onednn_op reorder_forward[2][2], reorder_data[2], reorder_weights[2];
-        /* parts of the workspace: scratchpad, weights in oneDNN's layout, weights turned */
-        size_t scratchpad_bytes, weights_bytes, turned_bytes;
+        bool by_winograd;
+        struct winograd winograd;
+        struct direct direct;
 };
 
-struct layouts {
-        dnnl_memory_desc_t x, y, bias;
-        dnnl_memory_desc_t w, w_any;           /* as published, HWIO; as oneDNN likes it */
-        dnnl_memory_desc_t turned, turned_any; /* c_in outputs of c_out inputs, where w is once its taps are turned */
-};
-
-static int layouts_init(struct layouts *l, const struct conv_shape *s, struct error *err)
+int V(conv_new)(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err)
 {
-        dnnl_dims_t x = {s->n_images, s->c_in, s->height, s->width}, y = {s->n_images, s->c_out, s->height, s->width};
-        dnnl_dims_t w = {s->c_out, s->c_in, 3, 3}, turned = {s->c_in, s->c_out, 3, 3}, b = {s->c_out};
-        dnnl_dims_t strides = {s->c_out, 1, 3 * s->c_in * s->c_out, s->c_in * s->c_out};
-        dnnl_status_t r = dnnl_memory_desc_init_by_tag(&l->x, 4, x, dnnl_f32, dnnl_nhwc);
-
-        if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->y, 4, y, dnnl_f32, dnnl_nhwc);
-        if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->bias, 1, b, dnnl_f32, dnnl_x);
-        if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->w, 4, w, dnnl_f32, dnnl_hwio);
-        if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->w_any, 4, w, dnnl_f32, dnnl_format_tag_any);
-        if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_strides(&l->turned, 4, turned, dnnl_f32, strides);
-        if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->turned_any, 4, turned, dnnl_f32, dnnl_format_tag_any);
-        return onednn_try(r, "dnnl_memory_desc_init", err);
-}
-
-static const dnnl_dims_t ones = {1, 1};
-
-/* to = conv(from; w), with the reorder of w to what the convolution asks for */
-static int forward_init(struct conv *c, struct onednn_op *op, struct onednn_op *reorder, const dnnl_memory_desc_t *from,
-                        const dnnl_memory_desc_t *w, const dnnl_memory_desc_t *w_any, const dnnl_memory_desc_t *bias,
-                        const dnnl_memory_desc_t *to, bool sum, struct error *err)
-{
-        int args[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, bias ? DNNL_ARG_BIAS : 0, 0};
-        dnnl_convolution_desc_t desc;
-        int r = onednn_try(dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct,
-                                                              from, w_any, bias, to, ones, ones, ones),
-                           "dnnl_convolution_forward_desc_init", err);
-
-        r = r < 0 ? r : onednn_op_init(op, &c->onednn, &desc, NULL, sum, 1, args, err);
-        return r < 0 ? r : onednn_reorder_init(reorder, &c->onednn, w, onednn_op_layout(op, DNNL_ARG_WEIGHTS), err);
-}
-
-static int weights_init(struct conv *c, const struct layouts *l, bool bias, struct error *err)
-{
-        int args[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, bias ? DNNL_ARG_DIFF_BIAS : 0, 0};
-        struct onednn_op *op = &c->weights[bias];
-        const_dnnl_primitive_desc_t hint = NULL;
-        dnnl_convolution_desc_t desc;
-        int r = onednn_try(dnnl_primitive_get_primitive_desc(c->forward[0][0].primitive, &hint),
-                           "dnnl_primitive_get_primitive_desc", err);
-
-        if (r == 0)
-                r = onednn_try(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &l->x,
-                                                                           &l->w_any, bias ? &l->bias : NULL, &l->y,
-                                                                           ones, ones, ones),
-                               "dnnl_convolution_backward_weights_desc_init", err);
-        r = r < 0 ? r : onednn_op_init(op, &c->onednn, &desc, hint, false, 1, args, err);
-        return r < 0 ? r
-                     : onednn_reorder_init(&c->reorder_weights[bias], &c->onednn,
-                                           onednn_op_layout(op, DNNL_ARG_DIFF_WEIGHTS), &l->w, err);
-}
-
-/* The workspace holds what the largest of them needs. */
-static void count(struct conv *c, const struct onednn_op *op, int weights_arg, const struct onednn_op *reorder)
-{
-        c->scratchpad_bytes = MAX(c->scratchpad_bytes, host_align(op->scratchpad_bytes));
-        c->scratchpad_bytes = MAX(c->scratchpad_bytes, host_align(reorder->scratchpad_bytes));
-        c->weights_bytes =
-                MAX(c->weights_bytes, host_align(dnnl_memory_desc_get_size(onednn_op_layout(op, weights_arg))));
-}
-
-static int ops_init(struct conv *c, struct error *err)
-{
-        struct layouts l;
-        int r = layouts_init(&l, &c->shape, err);
-
-        for (int sum = 0; sum < 2; sum++) {
-                for (int bias = 0; bias < 2; bias++) {
-                        r = r < 0 ? r
-                                  : forward_init(c, &c->forward[sum][bias], &c->reorder_forward[sum][bias], &l.x, &l.w,
-                                                 &l.w_any, bias ? &l.bias : NULL, &l.y, sum, err);
-                        if (r == 0)
-                                count(c, &c->forward[sum][bias], DNNL_ARG_WEIGHTS, &c->reorder_forward[sum][bias]);
-                }
-                r = r < 0 ? r
-                          : forward_init(c, &c->data[sum], &c->reorder_data[sum], &l.y, &l.turned, &l.turned_any, NULL,
-                                         &l.x, sum, err);
-                if (r == 0)
-                        count(c, &c->data[sum], DNNL_ARG_WEIGHTS, &c->reorder_data[sum]);
-        }
-        for (int bias = 0; bias < 2; bias++) {
-                r = r < 0 ? r : weights_init(c, &l, bias, err);
-                if (r == 0)
-                        count(c, &c->weights[bias], DNNL_ARG_DIFF_WEIGHTS, &c->reorder_weights[bias]);
-        }
-        return r;
-}
-
-int cpu_conv_new(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err)
-{
-        int64_t sizes[] = {9, shape->n_images, shape->height, shape->width, shape->c_in, shape->c_out};
         struct conv *c;
         int r;
 
         host_enter(d);
-        r = host_check_shape("conv", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_conv(d, shape, false, err);
         if (r < 0)
                 return r;
         c = calloc(1, sizeof(*c));
         if (!c)
                 return error_set(err, -ENOMEM, "", "out of memory");
         c->shape = *shape;
-        c->turned_bytes = host_align(sizeof(float) * (size_t)(9 * shape->c_in * shape->c_out));
-        r = onednn_init(&c->onednn, err);
-        if (r == 0)
-                r = ops_init(c, err);
+        c->by_winograd = V(winograd_fits)(shape);
+        if (c->by_winograd)
+                V(winograd_init)(&c->winograd, shape, d->threads);
+        else
+                r = direct_init(&c->direct, shape, true, true, true, err);
         if (r < 0) {
-                (void)cpu_conv_free(c);
+                (void)V(conv_free)(c);
                 return r;
         }
         *ret = c;
         return 0;
 }
 
-struct conv *cpu_conv_free(struct conv *c)
+struct conv *V(conv_free)(struct conv *c)
 {
         if (!c)
                 return NULL;
-        for (int i = 0; i < 2; i++) {
-                for (int j = 0; j < 2; j++) {
-                        onednn_op_done(&c->forward[i][j]);
-                        onednn_op_done(&c->reorder_forward[i][j]);
-                }
-                onednn_op_done(&c->data[i]);
-                onednn_op_done(&c->weights[i]);
-                onednn_op_done(&c->reorder_data[i]);
-                onednn_op_done(&c->reorder_weights[i]);
-        }
-        onednn_done(&c->onednn);
+        direct_done(&c->direct);
         free(c);
         return NULL;
 }
 
-size_t cpu_conv_workspace(const struct conv *c)
+size_t V(conv_workspace)(const struct conv *c)
 {
-        return c->scratchpad_bytes + c->weights_bytes + c->turned_bytes;
+        return c->by_winograd ? V(winograd_workspace)(&c->winograd) : direct_workspace(&c->direct);
 }
 
-static void copy(float *y, const float *x, int64_t n)
-{
-#pragma omp parallel for simd schedule(static)
-        for (int64_t i = 0; i < n; i++)
-                y[i] = x[i];
-}
-
-int cpu_conv_forward(const struct conv_forward_args *a)
+int V(conv_forward)(const struct conv_forward_args *a)
 {
         const struct conv *c = a->conv;
-        const struct conv_shape *s = &c->shape;
-        char *weights = (char *)a->workspace + c->scratchpad_bytes;
-        bool sum = a->residual, bias = a->b;
-        int r = onednn_op_run(&c->reorder_forward[sum][bias], &c->onednn, (void *[]){(void *)a->w, weights},
-                              a->workspace);
 
-        if (r == 0 && a->residual && a->residual != a->y)
-                copy(a->y, a->residual, s->n_images * s->height * s->width * s->c_out);
-        if (r == 0)
-                r = onednn_op_run(&c->forward[sum][bias], &c->onednn,
-                                  (void *[]){(void *)a->x, weights, a->y, (void *)a->b}, a->workspace);
-        return r;
+        if (!c->by_winograd)
+                return direct_forward(&c->direct, a);
+        V(winograd_forward)(&c->winograd, a->x, a->w, a->b, a->residual, a->y, a->workspace);
+        return 0;
 }
 
-int cpu_conv_backward_data(const struct conv_backward_data_args *a)
+int V(conv_backward_data)(const struct conv_backward_data_args *a)
 {
         const struct conv *c = a->conv;
-        char *weights = (char *)a->workspace + c->scratchpad_bytes;
-        float *turned = (float *)(weights + c->weights_bytes);
-        size_t tap = (size_t)(c->shape.c_in * c->shape.c_out);
-        int r;
 
-#pragma omp parallel for schedule(static)
-        for (int k = 0; k < 9; k++)
-                memcpy(turned + (size_t)(8 - k) * tap, a->w + (size_t)k * tap, tap * sizeof(float));
-        r = onednn_op_run(&c->reorder_data[a->accumulate], &c->onednn, (void *[]){turned, weights}, a->workspace);
-        if (r == 0)
-                r = onednn_op_run(&c->data[a->accumulate], &c->onednn, (void *[]){(void *)a->dy, weights, a->dx},
-                                  a->workspace);
-        return r;
+        if (!c->by_winograd)
+                return direct_backward_data(&c->direct, a);
+        V(winograd_backward_data)(&c->winograd, a->dy, a->w, a->accumulate, a->dx, a->workspace);
+        return 0;
 }
 
-int cpu_conv_backward_weights(const struct conv_backward_weights_args *a)
+int V(conv_backward_weights)(const struct conv_backward_weights_args *a)
 {
         const struct conv *c = a->conv;
-        char *dw = (char *)a->workspace + c->scratchpad_bytes;
-        bool bias = a->db;
-        int r = onednn_op_run(&c->weights[bias], &c->onednn, (void *[]){(void *)a->x, (void *)a->dy, dw, a->db},
-                              a->workspace);
 
-        if (r == 0)
-                r = onednn_op_run(&c->reorder_weights[bias], &c->onednn, (void *[]){dw, a->dw}, a->workspace);
-        return r;
+        if (!c->by_winograd)
+                return direct_backward_weights(&c->direct, a);
+        V(winograd_backward_weights)(&c->winograd, a->x, a->dy, a->accumulate, a->dw, a->db, a->workspace);
+        return 0;
 }

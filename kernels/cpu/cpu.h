@@ -14,6 +14,9 @@ extern const struct kernels V(kernels);
 #include "kernels/kernels.def"
 #undef KERNEL
 
+int V(conv_new)(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err);
+struct conv *V(conv_free)(struct conv *c);
+size_t V(conv_workspace)(const struct conv *c);
 int V(norm_new)(struct device *d, const struct norm_shape *shape, struct norm **ret, struct error *err);
 struct norm *V(norm_free)(struct norm *n);
 size_t V(norm_workspace)(const struct norm *n);
@@ -31,9 +34,6 @@ const struct kernels *cpu_table_of(const char *isa);
 #include "kernels/kernels.def"
 #undef KERNEL
 
-int cpu_conv_new(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err);
-struct conv *cpu_conv_free(struct conv *c);
-size_t cpu_conv_workspace(const struct conv *c);
 int cpu_dense_new(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err);
 struct dense *cpu_dense_free(struct dense *x);
 size_t cpu_dense_workspace(const struct dense *x);

@@ -41,12 +41,11 @@ static int ops_init(struct dense *x, struct error *err)
 
 int cpu_dense_new(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err)
 {
-        int64_t sizes[] = {shape->m, shape->k, shape->n};
         struct dense *x;
         int r;
 
         host_enter(d);
-        r = host_check_shape("dense", shape->type, sizes, ARRAY_LEN(sizes), err);
+        r = host_check_dense(d, shape, false, err);
         if (r < 0)
                 return r;
         x = calloc(1, sizeof(*x));

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <math.h>
 
-#define GROUPS 32
 #define EPS 1e-6
 #define BLOCK_MAX 64 /* channels, unless one group has more */
 #define TILE 8       /* pixels whose random numbers are made at once */
@@ -32,7 +31,8 @@ struct norm {
 
 static int64_t blocks_fill(const struct norm_shape *s, struct block *ret)
 {
-        int64_t width = (s->c_a + s->c_b) / GROUPS, step = width > BLOCK_MAX ? width : BLOCK_MAX / width * width, n = 0;
+        int64_t width = (s->c_a + s->c_b) / s->groups, step = width > BLOCK_MAX ? width : BLOCK_MAX / width * width,
+                n = 0;
 
         for (int side = 0; side < 2; side++) {
                 int64_t channels = side ? s->c_b : s->c_a;
@@ -50,7 +50,7 @@ int V(norm_new)(struct device *d, const struct norm_shape *shape, struct norm **
         struct norm *n;
         int r;
 
-        r = host_check_norm(shape, err);
+        r = host_check_norm(d, shape, false, err);
         if (r < 0)
                 return r;
         n = calloc(1, sizeof(*n) + sizeof(struct block) * (size_t)blocks_fill(shape, NULL));
@@ -58,7 +58,7 @@ int V(norm_new)(struct device *d, const struct norm_shape *shape, struct norm **
                 return error_set(err, -ENOMEM, "", "out of memory");
         n->shape = *shape;
         n->c = shape->c_a + shape->c_b;
-        n->width = n->c / GROUPS;
+        n->width = n->c / shape->groups;
         n->threads = d->threads;
         n->n_blocks = blocks_fill(shape, n->blocks);
         for (int64_t i = 0; i < n->n_blocks; i++)
@@ -83,15 +83,6 @@ struct scratch {
         float *du;
 };
 
-/* The next bytes of base, which may be NULL: then only *at counts. */
-static void *take(char *base, size_t *at, size_t bytes)
-{
-        void *p = base ? base + *at : NULL;
-
-        *at += host_align(bytes);
-        return p;
-}
-
 static size_t scratch_layout(const struct norm *n, char *base, struct scratch *ret)
 {
         size_t channels = (size_t)n->block_max, n_quads = (channels / 8 + 2) * TILE, at = 0;
@@ -99,13 +90,13 @@ static size_t scratch_layout(const struct norm *n, char *base, struct scratch *r
         double **sums[] = {&ret->sum, &ret->sum_xhat, &ret->sum_x};
 
         for (size_t i = 0; i < ARRAY_LEN(floats); i++)
-                *floats[i] = take(base, &at, channels * sizeof(float));
+                *floats[i] = host_take(base, &at, channels * sizeof(float));
         for (size_t i = 0; i < ARRAY_LEN(sums); i++)
-                *sums[i] = take(base, &at, channels * sizeof(double));
-        ret->quads = take(base, &at, n_quads * sizeof(uint32_t));
-        ret->words = take(base, &at, n_quads * 4 * sizeof(uint32_t));
-        ret->multipliers = take(base, &at, channels * TILE * sizeof(float));
-        ret->du = take(base, &at, channels * (size_t)n->shape.pixels * sizeof(float));
+                *sums[i] = host_take(base, &at, channels * sizeof(double));
+        ret->quads = host_take(base, &at, n_quads * sizeof(uint32_t));
+        ret->words = host_take(base, &at, n_quads * 4 * sizeof(uint32_t));
+        ret->multipliers = host_take(base, &at, channels * TILE * sizeof(float));
+        ret->du = host_take(base, &at, channels * (size_t)n->shape.pixels * sizeof(float));
         return at;
 }
 
@@ -132,12 +123,12 @@ static struct drop drop_of(const struct dropout *d, int64_t image, int64_t image
 {
         struct drop ret = {.kind = DROP_NONE};
 
-        if (d && d->mask) {
+        if (d->mask) {
                 ret.kind = DROP_MASK;
                 ret.mask = d->mask + image * image_size;
-        } else if (d && d->rate > 0) {
+        } else if (d->rate > 0) {
                 ret.kind = DROP_RANDOM;
-                ret.lanes = philox_lanes_of(d->state, STREAM_DROPOUT, d->block, d->first_image + image);
+                ret.lanes = philox_lanes_of(d->state, STREAM_DROPOUT, d->block, d->rows[image].image);
                 ret.threshold = (uint32_t)lrint(d->rate * 65536.0);
                 ret.kept = (float)(1.0 / (1.0 - d->rate));
         }
@@ -221,7 +212,7 @@ static void forward_groups(const struct norm_forward_args *a, const struct block
         double pixels = (double)n->shape.pixels, count = pixels * (double)n->width;
 
         for (int64_t g = 0; g < b->n / n->width; g++) {
-                float *stats = a->stats + 2 * (image * GROUPS + b->first / n->width + g);
+                float *stats = a->stats + 2 * (image * n->shape.groups + b->first / n->width + g);
                 const float *addend = a->addend ? a->addend + image * n->c + b->first : NULL;
                 double sum = 0, squares = 0, mean, rstd;
 
@@ -264,7 +255,7 @@ _inline_ void forward_block(const struct norm_forward_args *a, const struct bloc
         int64_t c = a->norm->c, pixels = a->norm->shape.pixels, stride;
         const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
         float *y = (float *)a->y + image * pixels * c + b->first;
-        struct drop d = drop_of(a->dropout, image, pixels * c);
+        struct drop d = drop_of(&a->dropout, image, pixels * c);
 
         sum_rows(s, x, stride, pixels, n);
         forward_groups(a, b, image, s);
@@ -337,7 +328,8 @@ static void backward_groups(const struct norm_backward_args *a, const struct blo
         double pixels = (double)n->shape.pixels, count = pixels * (double)n->width;
 
         for (int64_t g = 0; g < b->n / n->width; g++) {
-                double rstd = a->stats[2 * (image * GROUPS + b->first / n->width + g) + 1], sum = 0, sum_xhat = 0;
+                double rstd = a->stats[2 * (image * n->shape.groups + b->first / n->width + g) + 1], sum = 0,
+                       sum_xhat = 0;
 
                 for (int64_t j = g * n->width; j < (g + 1) * n->width; j++) {
                         sum += a->scale[b->first + j] * s->sum[j];
@@ -377,7 +369,7 @@ static void backward_prepare(const struct norm_backward_args *a, const struct bl
 {
         for (int64_t j = 0; j < b->n; j++) {
                 int64_t channel = b->first + j;
-                const float *stats = a->stats + 2 * (image * GROUPS + channel / a->norm->width);
+                const float *stats = a->stats + 2 * (image * a->norm->shape.groups + channel / a->norm->width);
 
                 s->mean[j] = stats[0] - (a->addend ? a->addend[image * a->norm->c + channel] : 0);
                 s->rstd[j] = stats[1];
@@ -394,7 +386,7 @@ _inline_ void backward_block(const struct norm_backward_args *a, const struct bl
         const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
         const float *dy = (const float *)a->dy + image * pixels * c + b->first;
         float *dx = (float *)input_rows(a->norm, b, a->da, a->db, image, &stride);
-        struct drop d = drop_of(a->dropout, image, pixels * c);
+        struct drop d = drop_of(&a->dropout, image, pixels * c);
         bool accumulate = b->of_b ? a->accumulate_b : a->accumulate_a;
 
         backward_prepare(a, b, image, s);
@@ -445,8 +437,8 @@ int V(norm_backward)(const struct norm_backward_args *a)
                 for (int64_t image = 0; image < n->shape.n_images; image++)
                         for (int k = 0; k < 2; k++)
                                 sum[k] += shares[2 * (image * n->c + j) + k];
-                a->dscale[j] = (float)sum[0];
-                a->dbias[j] = (float)sum[1];
+                a->dscale[j] = (float)(a->accumulate_weights ? a->dscale[j] + sum[0] : sum[0]);
+                a->dbias[j] = (float)(a->accumulate_weights ? a->dbias[j] + sum[1] : sum[1]);
         }
         return 0;
 }

@@ -111,11 +111,11 @@ int onednn_op_init(struct onednn_op *op, const struct onednn *o, const_dnnl_op_d
 }
 
 int onednn_reorder_init(struct onednn_op *op, const struct onednn *o, const dnnl_memory_desc_t *from,
-                        const dnnl_memory_desc_t *to, struct error *err)
+                        const dnnl_memory_desc_t *to, bool accumulate, struct error *err)
 {
         dnnl_primitive_desc_t pd = NULL;
         dnnl_primitive_attr_t attr = NULL;
-        int r = attributes(false, 1, &attr, err);
+        int r = attributes(accumulate, 1, &attr, err);
 
         if (r < 0)
                 return r;

@@ -31,9 +31,9 @@ void onednn_done(struct onednn *o);
  * that order. accumulate: += to what is in the output. scale: of the output, 1 for none. */
 int onednn_op_init(struct onednn_op *op, const struct onednn *o, const_dnnl_op_desc_t desc,
                    const_dnnl_primitive_desc_t hint, bool accumulate, float scale, const int *args, struct error *err);
-/* From one memory layout to another; operands DNNL_ARG_FROM, DNNL_ARG_TO. */
+/* From one memory layout to another; operands DNNL_ARG_FROM, DNNL_ARG_TO. accumulate: += to what is there. */
 int onednn_reorder_init(struct onednn_op *op, const struct onednn *o, const dnnl_memory_desc_t *from,
-                        const dnnl_memory_desc_t *to, struct error *err);
+                        const dnnl_memory_desc_t *to, bool accumulate, struct error *err);
 void onednn_op_done(struct onednn_op *op);
 int onednn_op_run(const struct onednn_op *op, const struct onednn *o, void *const *pointers, void *scratchpad);
 

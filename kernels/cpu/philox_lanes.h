@@ -11,14 +11,14 @@ struct philox_lanes {
 };
 
 _inline_ struct philox_lanes philox_lanes_of(const struct step_state *state, enum philox_stream stream, uint32_t block,
-                                             int64_t image)
+                                             uint64_t image)
 {
-        uint64_t i = (uint64_t)image, step = (uint64_t)state->step;
+        uint64_t step = (uint64_t)state->step;
 
         return (struct philox_lanes){
-                .c1 = (uint32_t)i,
+                .c1 = (uint32_t)image,
                 .c2 = (uint32_t)step,
-                .c3 = (uint32_t)(i >> 32 & 0xFFu) << 16 | (uint32_t)(step >> 32 & 0xFFFFu),
+                .c3 = (uint32_t)(image >> 32 & 0xFFu) << 16 | (uint32_t)(step >> 32 & 0xFFFFu),
                 .k0 = state->seed,
                 .k1 = (uint32_t)stream << 16 | (block & 0xFFFFu),
         };

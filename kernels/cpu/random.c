@@ -22,7 +22,8 @@ int V(random_normal)(const struct random_normal_args *a)
 #pragma omp parallel for schedule(static) if (a->m * a->d > 1024)
         for (int64_t t = 0; t < a->m * chunks; t++) {
                 int64_t image = t / chunks, first = t % chunks * CHUNK, n = MIN(quads - first, (int64_t)CHUNK);
-                struct philox_lanes lanes = philox_lanes_of(a->state, a->stream, a->block, a->first_image + image);
+                const struct row *row = &a->rows[image];
+                struct philox_lanes lanes = philox_lanes_of(a->state, a->stream, row->block, row->image);
                 uint32_t counters[CHUNK] = {0}, words[4 * CHUNK];
                 float y[4 * CHUNK];
 

@@ -4,31 +4,18 @@
 #include "kernels/reference/reference.h"
 
 /* Who computes what: V (vectorised here), cpu (oneDNN), reference (costs a step nothing). */
-#define OP(owner, op)                                                                                                  \
-        static void run_##op(struct stream *s, const struct op##_args *args)                                           \
-        {                                                                                                              \
-                STREAM_RUN(s, #op, owner(op)(args));                                                                   \
-        }
+#define OP(owner, op) HOST_RUN(op, owner(op))
 #define CPU(op) cpu_##op
 #define REFERENCE(op) reference_##op
 #include "kernels/cpu/cpu.def"
 #undef OP
 
 const struct kernels V(kernels) = {
-        .abi = KERNELS_ABI,
+        HOST_MEMBERS,
         .name = "cpu",
-        .device_open = host_device_open,
-        .device_close = host_device_close,
-        .memory_new = host_memory_new,
-        .memory_free = host_memory_free,
-        .stream_new = host_stream_new,
-        .stream_free = host_stream_free,
-        .stream_sync = host_stream_sync,
-        .copy_in = host_copy,
-        .copy_out = host_copy,
-        .conv_new = cpu_conv_new,
-        .conv_free = cpu_conv_free,
-        .conv_workspace = cpu_conv_workspace,
+        .conv_new = V(conv_new),
+        .conv_free = V(conv_free),
+        .conv_workspace = V(conv_workspace),
         .dense_new = cpu_dense_new,
         .dense_free = cpu_dense_free,
         .dense_workspace = cpu_dense_workspace,

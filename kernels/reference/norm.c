@@ -1,4 +1,4 @@
-/* y = dropout(swish(GroupNorm([a | b] + addend; 32 groups, eps 1e-6) scale + bias)) and its gradients, in double.
+/* y = dropout(swish(GroupNorm([a | b] + addend; groups, eps 1e-6) scale + bias)) and its gradients, in double.
  * Spec 1; Wu & He 2018. With xhat = (x - mean) / std, u = xhat scale + bias, N values a group:
  *   du = dy mask swish'(u), dscale = sum du xhat, dbias = sum du, dxhat = du scale,
  *   dx = (dxhat - sum(dxhat) / N - xhat sum(dxhat xhat) / N) / std, the sums over the group. */
@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <math.h>
 
-#define GROUPS 32
 #define EPS 1e-6
 
 struct norm {
@@ -19,8 +18,7 @@ int reference_norm_new(struct device *d, const struct norm_shape *shape, struct 
         struct norm *n;
         int r;
 
-        (void)d;
-        r = host_check_norm(shape, err);
+        r = host_check_norm(d, shape, true, err);
         if (r < 0)
                 return r;
         n = calloc(1, sizeof(*n));
@@ -45,25 +43,30 @@ size_t reference_norm_workspace(const struct norm *n)
 
 /* x of one image: [a | b] + addend */
 struct input {
-        const float *a, *b, *addend;
-        int64_t c_a, c_b;
+        const struct norm_shape *s;
+        const void *a, *b;
+        int64_t first; /* pixel of all images */
+        const float *addend;
 };
 
 static struct input input_of(const struct norm_shape *s, int64_t image, const void *a, const void *b,
                              const float *addend)
 {
         return (struct input){
-                .a = (const float *)a + image * s->pixels * s->c_a,
-                .b = s->c_b > 0 ? (const float *)b + image * s->pixels * s->c_b : NULL,
+                .s = s,
+                .a = a,
+                .b = b,
+                .first = image * s->pixels,
                 .addend = addend ? addend + image * (s->c_a + s->c_b) : NULL,
-                .c_a = s->c_a,
-                .c_b = s->c_b,
         };
 }
 
 static double input_at(const struct input *in, int64_t pixel, int64_t channel)
 {
-        double x = channel < in->c_a ? in->a[pixel * in->c_a + channel] : in->b[pixel * in->c_b + channel - in->c_a];
+        const struct norm_shape *s = in->s;
+        int64_t p = in->first + pixel;
+        double x = channel < s->c_a ? value_at(s->type, in->a, p * s->c_a + channel)
+                                    : value_at(s->type, in->b, p * s->c_b + channel - s->c_a);
 
         return in->addend ? x + in->addend[channel] : x;
 }
@@ -74,13 +77,11 @@ static double dropout_at(const struct dropout *d, int64_t image, int64_t i, int6
         struct philox p;
         uint32_t half;
 
-        if (!d)
-                return 1;
         if (d->mask)
                 return d->mask[image * image_size + i];
         if (d->rate <= 0)
                 return 1;
-        p = philox_draw(d->state->seed, STREAM_DROPOUT, d->block, (uint32_t)(i / 8), (uint64_t)(d->first_image + image),
+        p = philox_draw(d->state->seed, STREAM_DROPOUT, d->block, (uint32_t)(i / 8), d->rows[image].image,
                         (uint64_t)d->state->step, 0);
         half = p.v[i % 8 / 2] >> (i % 2 * 16) & 0xFFFFu;
         return half >= (uint32_t)lrint(d->rate * 65536.0) ? 1.0 / (1.0 - d->rate) : 0;
@@ -89,13 +90,12 @@ static double dropout_at(const struct dropout *d, int64_t image, int64_t i, int6
 int reference_norm_forward(const struct norm_forward_args *a)
 {
         const struct norm_shape *s = &a->norm->shape;
-        int64_t c = s->c_a + s->c_b, width = c / GROUPS;
+        int64_t c = s->c_a + s->c_b, width = c / s->groups;
 
 #pragma omp parallel for schedule(static)
-        for (int64_t t = 0; t < s->n_images * GROUPS; t++) {
-                int64_t image = t / GROUPS, c0 = t % GROUPS * width, n = s->pixels * width;
+        for (int64_t t = 0; t < s->n_images * s->groups; t++) {
+                int64_t image = t / s->groups, c0 = t % s->groups * width, n = s->pixels * width;
                 struct input in = input_of(s, image, a->a, a->b, a->addend);
-                float *y = (float *)a->y + image * s->pixels * c;
                 double mean = 0, variance = 0, scale;
 
                 for (int64_t i = 0; i < n; i++)
@@ -114,8 +114,8 @@ int reference_norm_forward(const struct norm_forward_args *a)
                         double u = (input_at(&in, i / width, channel) - mean) * scale * a->scale[channel] +
                                    a->bias[channel];
 
-                        y[e] = (float)((a->swish ? u * sigmoid(u) : u) *
-                                       dropout_at(a->dropout, image, e, s->pixels * c));
+                        value_set(s->type, a->y, image * s->pixels * c + e,
+                                  (a->swish ? u * sigmoid(u) : u) * dropout_at(&a->dropout, image, e, s->pixels * c));
                 }
         }
         return 0;
@@ -127,37 +127,32 @@ static double backward_at(const struct norm_backward_args *a, const struct input
 {
         const struct norm_shape *s = &a->norm->shape;
         int64_t c = s->c_a + s->c_b, e = pixel * c + channel;
-        const float *stats = a->stats + 2 * (image * GROUPS + channel / (c / GROUPS));
+        const float *stats = a->stats + 2 * (image * s->groups + channel / (c / s->groups));
         double xhat = (input_at(in, pixel, channel) - stats[0]) * stats[1];
         double u = xhat * a->scale[channel] + a->bias[channel], sig = sigmoid(u);
-        double dy = ((const float *)a->dy)[image * s->pixels * c + e];
+        double dy = value_at(s->type, a->dy, image * s->pixels * c + e);
 
         *ret_xhat = xhat;
-        return dy * dropout_at(a->dropout, image, e, s->pixels * c) * (a->swish ? sig + u * sig * (1 - sig) : 1);
+        return dy * dropout_at(&a->dropout, image, e, s->pixels * c) * (a->swish ? sig + u * sig * (1 - sig) : 1);
 }
 
 static void backward_store(const struct norm_backward_args *a, int64_t image, int64_t pixel, int64_t channel, double dx)
 {
         const struct norm_shape *s = &a->norm->shape;
-        int64_t p = image * s->pixels + pixel;
-        float *to;
+        bool of_a = channel < s->c_a, accumulate = of_a ? a->accumulate_a : a->accumulate_b;
+        int64_t p = image * s->pixels + pixel, at = of_a ? p * s->c_a + channel : p * s->c_b + channel - s->c_a;
+        void *to = of_a ? a->da : a->db;
 
-        if (channel < s->c_a) {
-                to = (float *)a->da + p * s->c_a + channel;
-                *to = (float)(a->accumulate_a ? *to + dx : dx);
-        } else {
-                to = (float *)a->db + p * s->c_b + channel - s->c_a;
-                *to = (float)(a->accumulate_b ? *to + dx : dx);
-        }
+        value_set(s->type, to, at, accumulate ? value_at(s->type, to, at) + dx : dx);
 }
 
 /* One group of one image; adds to the channels' sums of du xhat and du. */
 static void backward_group(const struct norm_backward_args *a, int64_t image, int64_t group, double *sums)
 {
         const struct norm_shape *s = &a->norm->shape;
-        int64_t c = s->c_a + s->c_b, width = c / GROUPS;
+        int64_t c = s->c_a + s->c_b, width = c / s->groups;
         struct input in = input_of(s, image, a->a, a->b, a->addend);
-        double rstd = a->stats[2 * (image * GROUPS + group) + 1], n = (double)(s->pixels * width);
+        double rstd = a->stats[2 * (image * s->groups + group) + 1], n = (double)(s->pixels * width);
         double sum = 0, sum_xhat = 0, xhat;
 
         for (int64_t channel = group * width; channel < (group + 1) * width; channel++)
@@ -193,12 +188,12 @@ int reference_norm_backward(const struct norm_backward_args *a)
         for (int64_t i = 0; i < 2 * c; i++)
                 sums[i] = 0;
 #pragma omp parallel for schedule(static)
-        for (int64_t group = 0; group < GROUPS; group++)
+        for (int64_t group = 0; group < s->groups; group++)
                 for (int64_t image = 0; image < s->n_images; image++)
                         backward_group(a, image, group, sums);
         for (int64_t i = 0; i < c && a->dscale; i++) {
-                a->dscale[i] = (float)sums[2 * i];
-                a->dbias[i] = (float)sums[2 * i + 1];
+                a->dscale[i] = (float)(a->accumulate_weights ? a->dscale[i] + sums[2 * i] : sums[2 * i]);
+                a->dbias[i] = (float)(a->accumulate_weights ? a->dbias[i] + sums[2 * i + 1] : sums[2 * i + 1]);
         }
         return 0;
 }

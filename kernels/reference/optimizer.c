@@ -41,21 +41,33 @@ int reference_squared_norm(const struct squared_norm_args *a)
         return 0;
 }
 
+/* Value i of the arrays; false, and they keep theirs, where one would not be finite. */
+static bool update(const struct adamw_args *a, int64_t i, double gradient)
+{
+        double g = gradient * a->state->clip;
+        double m = a->b1 * a->m[i] + (1 - a->b1) * g, v = a->b2 * a->v[i] + (1 - a->b2) * g * g;
+        double u = m * a->state->m_correction / (sqrt(v * a->state->v_correction) + a->eps);
+        double w = a->w[i] - (float)a->state->learning_rate * (u + a->weight_decay * a->w[i]);
+        double ema = a->ema[i] + (1 - a->ema_rate) * (w - a->ema[i]);
+
+        if (!isfinite((float)m) || !isfinite((float)v) || !isfinite((float)w) || !isfinite((float)ema))
+                return false;
+        a->m[i] = (float)m;
+        a->v[i] = (float)v;
+        a->ema[i] = (float)ema;
+        a->w[i] = (float)w;
+        return true;
+}
+
 int reference_adamw(const struct adamw_args *a)
 {
-        double norm = a->clip_norm > 0 ? sqrt(*a->squared_norm) : 0;
-        double clip = norm > 0 && norm >= a->clip_norm ? a->clip_norm / norm : 1;
+        bool finite = true;
 
-        for (int64_t i = 0; i < a->n; i++) {
-                double g = (a->g ? a->g[i] : outer_value(&a->outer, i)) * clip;
-                double m = a->b1 * a->m[i] + (1 - a->b1) * g, v = a->b2 * a->v[i] + (1 - a->b2) * g * g;
-                double u = m * a->state->m_correction / (sqrt(v * a->state->v_correction) + a->eps);
-                double w = a->w[i] - a->state->learning_rate * (u + a->weight_decay * a->w[i]);
-
-                a->m[i] = (float)m;
-                a->v[i] = (float)v;
-                a->ema[i] = (float)(a->ema[i] + (1 - a->ema_rate) * (w - a->ema[i]));
-                a->w[i] = (float)w;
-        }
+        if (a->state->failure != FAILURE_NONE)
+                return 0;
+        for (int64_t i = 0; i < a->n; i++)
+                finite &= update(a, i, a->g ? a->g[i] : outer_value(&a->outer, i));
+        if (!finite)
+                a->state->failure = FAILURE_WEIGHT;
         return 0;
 }

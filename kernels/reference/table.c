@@ -1,26 +1,13 @@
 /* The reference back end's table. */
 #include "kernels/reference/reference.h"
 
-#define KERNEL(op)                                                                                                     \
-        static void run_##op(struct stream *s, const struct op##_args *args)                                           \
-        {                                                                                                              \
-                STREAM_RUN(s, #op, reference_##op(args));                                                              \
-        }
+#define KERNEL(op) HOST_RUN(op, reference_##op)
 #include "kernels/kernels.def"
 #undef KERNEL
 
 const struct kernels kernels_reference = {
-        .abi = KERNELS_ABI,
+        HOST_MEMBERS,
         .name = "reference",
-        .device_open = host_device_open,
-        .device_close = host_device_close,
-        .memory_new = host_memory_new,
-        .memory_free = host_memory_free,
-        .stream_new = host_stream_new,
-        .stream_free = host_stream_free,
-        .stream_sync = host_stream_sync,
-        .copy_in = host_copy,
-        .copy_out = host_copy,
         .conv_new = reference_conv_new,
         .conv_free = reference_conv_free,
         .conv_workspace = reference_conv_workspace,

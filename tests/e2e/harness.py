@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import requests
@@ -16,6 +17,8 @@ MULUND = os.path.join(BUILD, "daemon", "mulund")
 MULUNCTL = os.path.join(BUILD, "ctl", "mulunctl")
 WORKER = os.path.join(BUILD, "worker", "mulun-worker")
 PHOTOS = os.path.join(ROOT, "data", "photos32")
+# the computation in float64 that tests/whole holds the worker against
+sys.path.insert(0, os.path.join(ROOT, "tests", "whole"))
 FINAL = ("succeeded", "failed", "cancelled")
 
 # A network that is as small as it gets: a step takes a fraction of a second, a checkpoint has a few MB.
@@ -43,6 +46,21 @@ def wait(condition, seconds=120, every=0.05):
             return answer
         assert time.monotonic() < end, f"waited {seconds} s in vain"
         time.sleep(every)
+
+
+def computed_bpd(checkpoint, n_images, of):
+    """[n_images, 4] of a sparse evaluation of the first images of so many, by the average: bpd, recon, latent, diff."""
+    import bound
+    import files
+    import numpy
+    import program
+    import tape
+    found = files.Checkpoint(checkpoint)
+    c = program.Config.of(found.config)
+    p = {name: tape.Var(x) for name, x in found.section("ema").items()}
+    images = program.photographs(n_images, "test")
+    rows = [bound.sparse_draws(c, c["evaluation.seed"], i, of) for i in range(n_images)]
+    return numpy.concatenate([bound.bits(bound.bound(p, c, images[i:i + 4], rows[i:i + 4])) for i in range(0, n_images, 4)])
 
 
 class Daemon:

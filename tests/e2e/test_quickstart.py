@@ -6,13 +6,15 @@ import os
 import re
 import signal
 import socket
+import statistics
+import struct
 import subprocess
 import time
 
 import pytest
 import requests
 
-from harness import BUILD, ROOT, Daemon
+from harness import BUILD, ROOT, Daemon, computed_bpd
 
 OVERRIDES = {"training.num_steps_train": 20, "training.num_steps_lr_warmup": 5, "training.num_steps_eval": 1, "training.batch_size_train": 4,
              "model.sm_n_embd": 32, "machine.threads": 1, "training.steps_per_eval": 10, "training.steps_per_save": 10}
@@ -44,15 +46,33 @@ def quickstart(env, *arguments):
                           stdin=subprocess.DEVNULL)
 
 
+def check_number(state, jobs, bpd, error):
+    """What was said is the mean of the table, and the table's first rows are those of a computation by other code."""
+    by_kind = {kind: next(j["id"] for j in jobs if j["kind"] == kind) for kind in ("train", "evaluate")}
+    with open(os.path.join(state, "jobs", str(by_kind["evaluate"]), "bpd-per-image.csv"), encoding="ascii") as f:
+        rows = [[float(x) for x in line.split(",")[1:]] for line in f.read().splitlines()[1:]]
+    all_bpd = [r[0] for r in rows]
+    assert len(rows) == 1228 and abs(statistics.fmean(all_bpd) - bpd) <= 0.0051
+    assert abs(statistics.stdev(all_bpd) / len(rows)**0.5 - error) <= 0.0051
+    expected = computed_bpd(os.path.join(state, "jobs", str(by_kind["train"]), "step-20.safetensors"), 8, len(rows))
+    for row, computed in zip(rows, expected.tolist()):
+        assert row == pytest.approx(computed, abs=1e-5 * computed[0])
+
+
 def test_quickstart_ends_with_a_number_and_runs_again(env):
     r = quickstart(env)
     assert r.returncode == 0, r.stdout + r.stderr
-    assert re.search(r"> this model after 20 steps, EMA +[\d.]+ ± [\d.]+", r.stdout), r.stdout
+    said = re.search(r"> this model after 20 steps, EMA +([\d.]+) ± ([\d.]+)", r.stdout)
+    assert said, r.stdout
     assert "PNG, all in one strip" in r.stdout and "JPEG XL" in r.stdout
     address = re.search(r"Dashboard: +(\S+)", r.stdout)[1]
     assert requests.get(address, timeout=10).status_code == 200
     png = re.search(r"Samples: +(\S+)\n +(\S+)", r.stdout)
-    assert requests.get(png[1], timeout=10).content[:4] == b"\x89PNG" and os.path.exists(png[2])
+    sent = requests.get(png[1], timeout=10).content
+    assert sent[:4] == b"\x89PNG" and struct.unpack(">II", sent[16:24]) == (134, 134)  # four by four
+    with open(png[2], "rb") as f:
+        assert f.read() == sent
+    check_number(env["MULUND_STATE"], requests.get(f"{address}v1/jobs", timeout=10).json()["jobs"], float(said[1]), float(said[2]))
 
     again = quickstart(env)
     assert again.returncode == 0 and "runs already" in again.stdout, again.stdout + again.stderr

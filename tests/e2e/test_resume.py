@@ -15,7 +15,9 @@ def undisturbed(tmp_path_factory):
     try:
         n = d.train(config(num_steps_train=STEPS))
         d.wait_state(n, "succeeded")
-        yield d.metrics(n), d.checkpoints(n)
+        metrics = d.metrics(n)
+        assert [s for s, _ in metrics["train/bpd"]] == list(range(STEPS)) and [s for s, _ in metrics["eval/bpd"]] == [20, 40, 60]
+        yield metrics, d.checkpoints(n)
     finally:
         d.stop()
 
@@ -157,4 +159,4 @@ def test_a_finished_run_goes_on_with_more_steps(daemon):
     wait(lambda: daemon.job(n)["state"] == "succeeded" and daemon.step(n) == 30)
     assert 30 in daemon.checkpoints(n)
     names = {name: [s for s, _ in points] for name, points in daemon.metrics(n).items()}
-    assert names["train/bpd"] == sorted(set(names["train/bpd"]))
+    assert names["train/bpd"] == list(range(30)) and names["eval/bpd"] == [20, 30]

@@ -25,7 +25,7 @@ static struct param small_items[] = {
         {.name = "a/bias", .n_dims = 1, .shape = {5}, .size = 5, .offset = 32},
         {.name = "w", .n_dims = 2, .shape = {2, 2}, .size = 4, .offset = 16, .decayed = true},
 };
-static const struct params small = {.n = 3, .items = small_items, .n_values = 48, .n_decayed = 32, .n_parameters = 15};
+static const struct params small = {.n = 3, .items = small_items, .n_values = 48, .n_parameters = 15};
 
 /* larger than a piece, by one value */
 static struct param large_items[] = {
@@ -33,7 +33,7 @@ static struct param large_items[] = {
         {.name = "k", .n_dims = 1, .shape = {2097153}, .size = 2097153, .offset = 0, .decayed = true},
 };
 static const struct params large = {
-        .n = 2, .items = large_items, .n_values = 2097184, .n_decayed = 2097168, .n_parameters = 2097154};
+        .n = 2, .items = large_items, .n_values = 2097184, .n_parameters = 2097154};
 
 static char folder[64], path[96];
 static struct config config;

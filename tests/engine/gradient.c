@@ -6,6 +6,7 @@
  * through a linear functional of its logits, and what stands after it through the bound, with the latent as it is. */
 #include "engine/dataset.h"
 #include "engine/model.h"
+#include "tests/golden/hash.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -32,7 +33,7 @@ struct fixture {
         float *params, *grads;
         struct batch batch;
         struct bound_results ret;
-        float *f, *logits, *d_logits;
+        float *f, *zero, *logits, *d_logits;
         float d_logits_host[M * 64];
         void *memory[32];
         int n_memory;
@@ -69,10 +70,15 @@ static void bound_pass(struct model *model, void *user)
 static void encoder_pass(struct model *model, void *user)
 {
         struct fixture *x = user;
+        struct encoder_network *n = &model->networks.encoder;
 
-        encoder_forward(&model->pass, &model->encoder, x->f, x->logits);
+        tape_bind(n->f, x->f, NULL, NULL, false);
+        tape_bind(n->time, x->zero, NULL, NULL, false);
+        tape_bind(n->context, x->zero, NULL, NULL, false);
+        tape_bind(n->logits, x->logits, NULL, x->d_logits, true);
+        tape_forward(&model->pass, &n->tape);
         if (model->pass.keep)
-                encoder_backward(&model->pass, &model->encoder, x->f, x->d_logits);
+                tape_backward(&model->pass, &n->tape);
 }
 
 static void make_batch(struct fixture *x)
@@ -97,6 +103,7 @@ static void make_batch(struct fixture *x)
                                         .kl = device_memory(x, M * sizeof(float)),
                                         .vars = device_memory(x, 2 * M * sizeof(float))};
         x->f = upload_hash(x, "f", M * DIMENSIONS, 0);
+        x->zero = device_memory(x, M * sizeof(float));
         x->logits = device_memory(x, sizeof x->d_logits_host);
         x->d_logits = device_memory(x, sizeof x->d_logits_host);
         for (int64_t i = 0; i < M * x->config.latent_size; i++)
@@ -130,7 +137,7 @@ static void set_up(struct fixture *x, const struct config *c)
         x->host = malloc(all);
         x->grads_host = malloc(all);
         assert_true(x->host && x->grads_host);
-        params_hash(x->layout, &x->config, 0.7f, x->host);
+        params_hash(x->layout, 0.7f, x->host);
         louder(x, "gamma/l2/kernel", 8);
         louder(x, "gamma/l_int/kernel", 2);
         louder(x, "gamma/l3/kernel", 400);
@@ -343,7 +350,8 @@ static void factors_multiply_to_the_gradient(void **state)
         set_up(&x, &c);
         bound_pass(x.model, &x);
         x.k->copy_out(x.stream, x.grads_host, x.grads, (size_t)x.layout->n_values * sizeof(float));
-        f.memory = device_memory(&x, FACTORED_MAX * M * (DIMENSIONS + 16) * sizeof(float));
+        f.rows = M;
+        f.memory = device_memory(&x, (size_t)factored_values(x.layout, M) * sizeof(float));
         x.model->pass.factored = &f;
         bound_pass(x.model, &x);
         assert_int_equal(x.k->stream_sync(x.stream, NULL), 0);

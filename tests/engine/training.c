@@ -50,17 +50,17 @@ static struct config tiny(enum vdm_type type)
 
 static void run_open(struct run *x, const struct config *c, int64_t eval_batch)
 {
-        size_t bytes = 0;
+        struct runtime_need need = {0};
         struct error err;
 
         memset(x, 0, sizeof *x);
         x->config = *c;
-        assert_int_equal(runtime_new(&x->config, &x->rt, &err), 0);
-        assert_int_equal(trainer_new(x->rt, &x->trainer, &bytes, &err), 0);
-        assert_int_equal(evaluator_new(x->rt, eval_batch, &x->evaluator, &bytes, &err), 0);
-        assert_int_equal(sampler_new(x->rt, eval_batch, &x->sampler, &bytes, &err), 0);
-        assert_int_equal(runtime_allocate(x->rt, ALL_SECTIONS, true, bytes, &err), 0);
-        assert_int_equal(trainer_bind(x->trainer, &err), 0);
+        assert_int_equal(runtime_new(&x->config, false, &x->rt, &err), 0);
+        assert_int_equal(evaluator_new(x->rt, eval_batch, &x->evaluator, &need, &err), 0);
+        assert_int_equal(sampler_new(x->rt, eval_batch, &x->sampler, &need, &err), 0);
+        assert_int_equal(trainer_new(x->rt, ALL_SECTIONS, &x->trainer, &need, &err), 0);
+        assert_int_equal(runtime_allocate(x->rt, ALL_SECTIONS, true, &need, &err), 0);
+        assert_int_equal(trainer_bind(x->trainer, dataset, &err), 0);
         assert_int_equal(evaluator_bind(x->evaluator, &err), 0);
         assert_int_equal(sampler_bind(x->sampler, &err), 0);
         assert_int_equal(runtime_initialise(x->rt, (uint32_t)c->seed, &err), 0);
@@ -74,12 +74,21 @@ static void run_close(struct run *x)
         x->rt = runtime_free(x->rt);
 }
 
-static void steps(struct run *x, int n)
+/* In windows of at most `most` steps. */
+static void windows(struct run *x, int64_t n, int64_t most)
 {
         struct error err;
+        int64_t done;
 
-        for (int i = 0; i < n; i++)
-                assert_int_equal(trainer_step(x->trainer, dataset, &err), 0);
+        for (; n > 0; n -= done) {
+                assert_int_equal(trainer_window(x->trainer, MIN(n, most), &done, &err), 0);
+                assert_in_range(done, 1, MIN(n, most));
+        }
+}
+
+static void steps(struct run *x, int64_t n)
+{
+        windows(x, n, n);
 }
 
 static void save(struct run *x, const char *name, char digest[DIGEST_SIZE])
@@ -248,14 +257,14 @@ static void an_evaluation_does_not_depend_on_the_batch(void **state)
         }
 }
 
-static int stop_at_once(void *user, int64_t done, int64_t all)
+static int stop_at_once(void *user, int64_t done, int64_t all, struct error *err)
 {
         int *calls = user;
 
         (void)done;
         (void)all;
         ++*calls;
-        return -ECANCELED;
+        return error_set(err, -ECANCELED, NULL, "stopped by the test");
 }
 
 static void an_evaluation_stops_when_asked(void **state)
@@ -270,6 +279,7 @@ static void an_evaluation_stops_when_asked(void **state)
         (void)state;
         run_open(&x, &c, 2);
         assert_int_equal(evaluator_run(x.evaluator, dataset, &e, stop_at_once, &calls, &r, &err), -ECANCELED);
+        assert_string_equal(err.text, "stopped by the test");
         assert_int_equal(calls, 1);
         run_close(&x);
 }
@@ -301,54 +311,247 @@ static void samples_do_not_depend_on_how_many_are_made(void **state)
         }
 }
 
-static void a_loss_that_is_not_finite_is_an_error_with_its_step(void **state)
+static bool all_finite(const struct run *x)
 {
-        struct config c = tiny(VDM_VDM);
-        const float nan = NAN;
+        for (int64_t i = 0; i < x->rt->layout->n_values; i++)
+                if (!isfinite(x->rt->section[SECTION_PARAMS][i]) || !isfinite(x->rt->section[SECTION_EMA][i]))
+                        return false;
+        return true;
+}
+
+/* A weight, a moment or the average is altered after two steps: the window ends with the step's number, and but for
+ * what was altered all is as before that step. */
+static void from_the_first_value_that_is_not_finite_no_update_is_applied(void **state)
+{
+        static const struct {
+                enum section section;
+                float value;
+                const char *what;
+        } cases[] = {{SECTION_PARAMS, NAN, "the loss"},      {SECTION_PARAMS, INFINITY, "the loss"},
+                     {SECTION_M, NAN, "an updated weight"},  {SECTION_M, INFINITY, "an updated weight"},
+                     {SECTION_V, -1, "an updated weight"},   {SECTION_V, NAN, "an updated weight"},
+                     {SECTION_EMA, NAN, "an updated weight"}};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                struct config c = tiny(VDM_VDM);
+                struct error err = {0};
+                struct run x;
+                int64_t at, n = -1;
+
+                run_open(&x, &c, 2);
+                steps(&x, 2);
+                at = params_find(x.rt->layout, "score_model/mid.block_1/conv1/kernel")->offset + 7;
+                x.rt->section[cases[i].section][at] = cases[i].value;
+                assert_int_equal(trainer_window(x.trainer, 3, &n, &err), -EDOM);
+                assert_int_equal(n, 0);
+                assert_int_equal(trainer_step_number(x.trainer), 2);
+                assert_non_null(strstr(err.text, "step 2"));
+                assert_non_null(strstr(err.text, cases[i].what));
+                if (cases[i].section == SECTION_M || cases[i].section == SECTION_V)
+                        assert_true(all_finite(&x));
+                /* and it stays so */
+                assert_int_equal(trainer_window(x.trainer, 3, &n, &err), -EDOM);
+                assert_int_equal(trainer_step_number(x.trainer), 2);
+                run_close(&x);
+        }
+}
+
+static void results_do_not_depend_on_how_a_window_is_split(void **state)
+{
+        struct config c = tiny(VDM_MULAN_VELOCITY);
+        char digests[3][DIGEST_SIZE];
+        struct training_scalars s[3];
+
+        (void)state;
+        for (int i = 0; i < 3; i++) {
+                struct run x;
+
+                run_open(&x, &c, 2);
+                windows(&x, 6, 1 + 2 * i);
+                save(&x, "split", digests[i]);
+                s[i] = trainer_take_window(x.trainer);
+                run_close(&x);
+                assert_string_equal(digests[0], digests[i]);
+                assert_memory_equal(&s[0], &s[i], sizeof s[0]);
+        }
+}
+
+/* Between two windows the host enqueues: operations and launches, no copy out, no waiting. */
+static struct {
+        const struct kernels *real;
+        int copies_in, copies_out, syncs, launches, operations;
+} calls;
+
+static void count_copy_in(struct stream *s, void *dst, const void *src, size_t bytes)
+{
+        calls.copies_in++;
+        calls.real->copy_in(s, dst, src, bytes);
+}
+
+static void count_copy_out(struct stream *s, void *dst, const void *src, size_t bytes)
+{
+        calls.copies_out++;
+        calls.real->copy_out(s, dst, src, bytes);
+}
+
+static int count_sync(struct stream *s, struct error *err)
+{
+        calls.syncs++;
+        return calls.real->stream_sync(s, err);
+}
+
+static void count_launch(struct stream *s, const struct graph *g)
+{
+        calls.launches++;
+        calls.real->graph_launch(s, g);
+}
+
+#define KERNEL(op)                                                                                                     \
+        static void count_##op(struct stream *s, const struct op##_args *args)                                         \
+        {                                                                                                              \
+                calls.operations++;                                                                                    \
+                calls.real->op(s, args);                                                                               \
+        }
+#include "kernels/kernels.def"
+#undef KERNEL
+
+static void a_window_runs_without_the_host(void **state)
+{
+        struct config c = tiny(VDM_MULAN_VELOCITY);
+        struct kernels counting;
         struct error err;
         struct run x;
+        int64_t n;
 
         (void)state;
         run_open(&x, &c, 2);
-        steps(&x, 2);
-        x.rt->k->copy_in(x.rt->stream, x.rt->section[SECTION_PARAMS], &nan, sizeof nan);
-        assert_int_equal(trainer_step(x.trainer, dataset, &err), -EDOM);
-        assert_non_null(strstr(err.text, "step 2"));
+        calls.real = x.rt->k;
+        counting = *x.rt->k;
+        counting.copy_in = count_copy_in;
+        counting.copy_out = count_copy_out;
+        counting.stream_sync = count_sync;
+        counting.graph_launch = count_launch;
+#define KERNEL(op) counting.op = count_##op;
+#include "kernels/kernels.def"
+#undef KERNEL
+        x.rt->k = &counting;
+        steps(&x, 3); /* recorded, and its speed known */
+        for (int i = 0; i < 5; i++) {
+                memset(&calls.copies_in, 0, sizeof calls - offsetof(typeof(calls), copies_in));
+                assert_int_equal(trainer_window(x.trainer, 4, &n, &err), 0);
+                assert_int_equal(calls.launches, n);
+                assert_int_equal(calls.operations, 0);
+                assert_int_equal(calls.copies_in, 0);
+                assert_int_equal(calls.copies_out, 1); /* the state, at the end */
+                assert_int_equal(calls.syncs, 1);
+        }
+        assert_true(n > 1);
+        x.rt->k = calls.real;
         run_close(&x);
+}
+
+/* A batch in parts is the batch: the same images and noise, gradients that differ by rounding. */
+static void parts_of_a_batch_make_the_same_step(void **state)
+{
+        static const enum gamma_type schedules[] = {GAMMA_POLY_FIXEDEND, GAMMA_LEARNABLE_NNET};
+
+        (void)state;
+        for (size_t j = 0; j < ARRAY_LEN(schedules); j++) {
+                struct config c = tiny(VDM_MULAN_EPSILON);
+                struct training_scalars s[2];
+                double norm[2] = {0}, difference = 0;
+                float *m = NULL;
+
+                c.gamma_type = schedules[j];
+                c.batch_size_train = 6;
+                c.gradient_clip_norm = NAN;
+                for (int i = 0; i < 2; i++) {
+                        struct run x;
+                        int64_t n_values;
+
+                        c.n_micro_batches = i ? 3 : 1;
+                        run_open(&x, &c, 2);
+                        assert_int_equal(trainer_parts(x.trainer), c.n_micro_batches);
+                        steps(&x, 2);
+                        s[i] = trainer_take_window(x.trainer);
+                        n_values = x.rt->layout->n_values;
+                        if (!m)
+                                m = calloc((size_t)n_values, sizeof *m);
+                        assert_non_null(m);
+                        for (int64_t k = 0; k < n_values; k++) {
+                                float now = x.rt->section[SECTION_M][k];
+
+                                norm[i] += (double)now * (double)now;
+                                difference += i ? ((double)now - (double)m[k]) * ((double)now - (double)m[k]) : 0;
+                                m[k] = now;
+                        }
+                        run_close(&x);
+                }
+                free(m);
+                assert_true(norm[0] > 0 && difference < 1e-8 * norm[0]);
+                assert_true(fabs(s[0].bpd - s[1].bpd) < 1e-5 * s[0].bpd);
+                assert_true(fabs(s[0].var_1 - s[1].var_1) < 1e-6 * s[0].var_1);
+        }
+}
+
+static void parts_are_as_few_as_fit(void **state)
+{
+        struct config c = tiny(VDM_VDM);
+        struct runtime_need whole = {0}, few = {0}, bad = {0};
+        struct trainer *t;
+        struct runtime *rt;
+        struct error err;
+
+        (void)state;
+        c.batch_size_train = 8;
+        assert_int_equal(runtime_new(&c, false, &rt, &err), 0);
+        assert_int_equal(trainer_new(rt, ALL_SECTIONS, &t, &whole, &err), 0);
+        t = trainer_free(t);
+        c.n_micro_batches = 0;
+        rt->info.memory_free = (int64_t)runtime_total_bytes(rt, ALL_SECTIONS, true, &whole) * 2 / 3;
+        assert_int_equal(trainer_new(rt, ALL_SECTIONS, &t, &few, &err), 0);
+        assert_in_range(trainer_parts(t), 2, 8);
+        assert_true(runtime_total_bytes(rt, ALL_SECTIONS, true, &few) <= (size_t)rt->info.memory_free);
+        t = trainer_free(t);
+        c.n_micro_batches = 3;
+        assert_int_equal(trainer_new(rt, ALL_SECTIONS, &t, &bad, &err), -EINVAL);
+        assert_string_equal(err.path, "/training/n_micro_batches");
+        rt = runtime_free(rt);
+}
+
+static void every_number_of_threads_works(void **state)
+{
+        static const int64_t threads[] = {1, 2, 3, 5};
+        double bpd[ARRAY_LEN(threads)];
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
+                struct config c = tiny(VDM_MULAN_VELOCITY);
+                struct run x;
+
+                c.threads = threads[i];
+                run_open(&x, &c, 2);
+                steps(&x, 3);
+                bpd[i] = trainer_take_window(x.trainer).bpd;
+                run_close(&x);
+                assert_true(fabs(bpd[i] - bpd[0]) < 1e-5 * bpd[0]);
+        }
 }
 
 static void too_little_memory_is_refused_with_the_figures(void **state)
 {
         struct config c = tiny(VDM_VDM);
+        struct runtime_need need = {.pass_bytes = (size_t)1 << 50};
         struct runtime *rt;
         struct error err;
 
         (void)state;
-        assert_int_equal(runtime_new(&c, &rt, &err), 0);
-        assert_int_equal(runtime_allocate(rt, ALL_SECTIONS, true, (size_t)1 << 50, &err), -ENOMEM);
+        assert_int_equal(runtime_new(&c, false, &rt, &err), 0);
+        assert_int_equal(runtime_allocate(rt, ALL_SECTIONS, true, &need, &err), -ENOMEM);
         assert_non_null(strstr(err.text, "1073741"));
         assert_non_null(strstr(err.text, "available"));
         rt = runtime_free(rt);
-}
-
-static void the_learning_rate_warms_up_and_falls(void **state)
-{
-        struct config c;
-
-        (void)state;
-        config_defaults(&c);
-        c.learning_rate = 1;
-        c.num_steps_lr_warmup = 10;
-        c.num_steps_train = 110;
-        assert_true(optimizer_learning_rate(&c, 0) == 0);
-        assert_true(fabs(optimizer_learning_rate(&c, 5) - 0.5) < 1e-12);
-        assert_true(optimizer_learning_rate(&c, 60) == 1);
-        c.lr_decay = true;
-        assert_true(fabs(optimizer_learning_rate(&c, 60) - 0.5) < 1e-12);
-        assert_true(optimizer_learning_rate(&c, 110) == 0);
-        c.num_steps_lr_warmup = 0;
-        c.lr_decay = false;
-        assert_true(optimizer_learning_rate(&c, 0) == 1); /* the published code would train with 0 for ever */
 }
 
 static int make_images(void **state)
@@ -388,9 +591,13 @@ int main(void)
                 cmocka_unit_test(an_evaluation_does_not_depend_on_the_batch),
                 cmocka_unit_test(an_evaluation_stops_when_asked),
                 cmocka_unit_test(samples_do_not_depend_on_how_many_are_made),
-                cmocka_unit_test(a_loss_that_is_not_finite_is_an_error_with_its_step),
+                cmocka_unit_test(from_the_first_value_that_is_not_finite_no_update_is_applied),
+                cmocka_unit_test(results_do_not_depend_on_how_a_window_is_split),
+                cmocka_unit_test(a_window_runs_without_the_host),
+                cmocka_unit_test(parts_of_a_batch_make_the_same_step),
+                cmocka_unit_test(parts_are_as_few_as_fit),
+                cmocka_unit_test(every_number_of_threads_works),
                 cmocka_unit_test(too_little_memory_is_refused_with_the_figures),
-                cmocka_unit_test(the_learning_rate_warms_up_and_falls),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);

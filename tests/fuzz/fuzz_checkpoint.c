@@ -15,7 +15,7 @@ static struct param items[] = {
         {.name = "a/bias", .n_dims = 1, .shape = {5}, .size = 5, .offset = 32},
         {.name = "w", .n_dims = 2, .shape = {2, 2}, .size = 4, .offset = 16, .decayed = true},
 };
-static const struct params model = {.n = 3, .items = items, .n_values = N_VALUES, .n_decayed = 32, .n_parameters = 15};
+static const struct params model = {.n = 3, .items = items, .n_values = N_VALUES, .n_parameters = 15};
 
 static int count_values(void *user, enum section s, int64_t offset, int64_t n, const float *values,
                         struct error *err _unused_)

@@ -3,6 +3,7 @@
 
 #include "engine/model.h"
 #include "engine/optimizer.h"
+#include "tests/golden/hash.h"
 
 struct golden {
         const char *folder;

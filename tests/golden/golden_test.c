@@ -51,6 +51,14 @@ static int64_t shape_of(const json_t *shape, int64_t ret[4])
         return size;
 }
 
+static enum param_role role_of(const char *name)
+{
+        const char *leaf = strrchr(name, '/');
+
+        return !strcmp(leaf, "/scale") ? PARAM_SCALE : !strcmp(leaf, "/bias") ? PARAM_BIAS : PARAM_KERNEL;
+}
+
+/* The parameters that the case lists, in its order; the tape's declarations must find each there. */
 static struct params *layer_params(struct golden *g)
 {
         const json_t *list = json_object_get(g->json, "parameters"), *shape;
@@ -58,115 +66,93 @@ static struct params *layer_params(struct golden *g)
         const char *name;
 
         assert(p);
-        p->items = calloc(json_object_size(list), sizeof *p->items);
         json_object_foreach((json_t *)list, name, shape)
         {
-                struct param *q = &p->items[p->n++];
+                struct param q = {.role = role_of(name), .n_dims = (int)json_array_size(shape)};
+                struct error err;
+                size_t number;
+                int r;
 
-                (void)snprintf(q->name, sizeof q->name, "%s", name);
-                q->n_dims = (int)json_array_size(shape);
-                q->size = shape_of(shape, q->shape);
-                q->offset = p->n_values;
-                p->n_values += (q->size + 15) / 16 * 16;
+                (void)snprintf(q.name, sizeof q.name, "%s", name);
+                (void)shape_of(shape, q.shape);
+                r = params_declare(p, &q, &number, &err);
+                assert(r == 0);
+                (void)r;
         }
+        params_lay_out(p);
         return p;
 }
 
 struct layer {
         struct golden *g;
         struct pass pass;
-        struct params *params;
-        const char *name;       /* "conv3x3" */
-        float *x, *dy, *y, *dx; /* device */
-        int64_t x_shape[4], n_x;
-        const float *cond;
-        float *d_cond;
-        int64_t n_cond;
+        struct tape tape;
+        struct tensor *x, *cond, *y;
+        float *value_x, *value_cond, *value_y, *dx, *d_cond, *dy; /* device */
 };
 
-static void layer_run(struct layer *l, const char *op, int64_t n_y)
+/* The layer on a tape: parameters are "NAME/LEAF" in a block, "NAME" is the layer itself in the others. */
+static void layer_describe(struct layer *l, const char *op, const char *name, const int64_t x[4], int64_t c_out,
+                           int64_t n_cond)
 {
-        struct pass *p = &l->pass;
-        const struct params *params = l->params;
-        int64_t c = l->x_shape[3];
-        char s[128];
+        struct tape *t = &l->tape;
+        bool map = strcmp(op, "dense_swish") != 0;
 
-        (void)snprintf(s, sizeof s, "%s/dy", l->name);
-        if (strcmp(op, "resnet_block") && strcmp(op, "attention")) {
-                l->y = pass_alloc(p, n_y);
-                l->dy = pass_alloc(p, n_y);
-                l->dx = pass_alloc(p, l->n_x);
-        } else {
-                l->dy = pass_alloc(p, n_y);
-        }
-        if (p->stream) {
-                _cleanup_(freep) float *dy = golden_normal(s, n_y);
+        l->x = net_input(t, map ? x[1] : 1, map ? x[2] : 1, map ? x[3] : x[1]);
+        if (n_cond)
+                l->cond = net_input(t, 1, 1, n_cond);
+        if (!strcmp(op, "conv3x3"))
+                l->y = net_conv(t, name, l->x, c_out);
+        else if (!strcmp(op, "group_norm_swish"))
+                l->y = net_norm(t, name, l->x, NULL, .swish = true);
+        else if (!strcmp(op, "dense_swish"))
+                l->y = net_swish(t, net_dense(t, name, l->x, NULL, c_out));
+        if (l->y)
+                return;
+        net_enter(t, "%s", name);
+        l->y = !strcmp(op, "attention") ? attention_block(t, l->x) : resnet_block(t, l->x, NULL, l->cond, c_out);
+        net_leave(t);
+}
 
-                p->k->copy_in(p->stream, l->dy, dy, (size_t)n_y * sizeof *dy);
-        }
-        if (!strcmp(op, "conv3x3")) {
-                conv_forward(p, pass_param(p, l->name, "kernel"), pass_param(p, l->name, "bias"), l->x, NULL, l->y);
-                conv_backward(p, pass_param(p, l->name, "kernel"), pass_param(p, l->name, "bias"), l->x, l->dy, l->dx);
-        } else if (!strcmp(op, "group_norm_swish")) {
-                struct group_norm n = {c, 0, pass_param(p, l->name, "scale"), pass_param(p, l->name, "bias"), true, -1};
-                float *stats = pass_alloc(p, p->m * 64);
-
-                group_norm_forward(p, &n, l->x, NULL, NULL, l->y, stats);
-                group_norm_backward(p, &n, l->dy, l->x, NULL, NULL, stats, l->dx, false, NULL, false, NULL);
-                pass_release(p, &stats);
-        } else if (!strcmp(op, "dense_swish")) {
-                struct linear d = linear_of(p, l->x_shape[0], params_find(params, "dense_swish/kernel"),
-                                            params_find(params, "dense_swish/bias"));
-                float *h = pass_alloc(p, n_y);
-
-                linear_forward(p, &d, l->x, h, false);
-                RUN(p, swish_forward, .n = n_y, .x = h, .y = l->y);
-                RUN(p, swish_backward, .n = n_y, .x = h, .dy = l->dy, .dx = h);
-                linear_backward(p, &d, l->x, h, l->dx, false);
-                pass_release(p, &h);
-        } else if (!strcmp(op, "attention")) {
-                struct attention_block b;
-
-                attention_block_init(&b, p, l->name, c);
-                l->y = attention_block_forward(p, &b, l->x);
-                attention_block_backward(p, &b, l->x, l->dy);
-                l->dx = l->dy;
-        } else {
-                struct resnet_block b;
-                int64_t out = pass_param(p, l->name, "conv2/kernel")->shape[3];
-
-                /* the up block reads two inputs side by side: the golden one is a single tensor of both */
-                resnet_block_init(&b, p, l->name, c, 0, out, -1);
-                l->y = resnet_block_forward(p, &b, l->x, NULL, l->cond);
-                resnet_block_backward(p, &b, l->x, NULL, l->cond, l->dy, &l->dx, NULL, l->d_cond);
-        }
+static void layer_run(struct layer *l)
+{
+        tape_bind(l->x, l->value_x, NULL, l->dx, false);
+        if (l->cond)
+                tape_bind(l->cond, l->value_cond, NULL, l->d_cond, false);
+        tape_bind(l->y, l->value_y, NULL, l->dy, true);
+        tape_forward(&l->pass, &l->tape);
+        tape_backward(&l->pass, &l->tape);
 }
 
 static int run_layer(struct golden *g, const char *op)
 {
-        struct layer l = {.g = g, .params = layer_params(g)};
+        struct params *params = layer_params(g);
+        struct layer l = {.g = g};
         _cleanup_(arena_freep) struct arena *arena = NULL;
         const json_t *inputs = json_object_get(g->json, "inputs"), *tensors = json_object_get(g->json, "tensors");
-        struct params *params = l.params;
         _cleanup_(freep) float *host = golden_zeros(params->n_values);
-        float *values, *grads;
-        int64_t shape[4], n_y = shape_of(json_object_get(json_object_get(tensors, "y"), "shape"), shape);
+        const char *name = strrchr(json_string_value(json_object_get(g->json, "case")), '/') + 1;
+        int64_t x[4], y[4], cond[4] = {0}, n_x, n_y, n_cond = 0;
+        float *grads = golden_device(g, params->n_values);
+        int masks = 0;
         char s[128];
         struct error err;
 
-        l.name = strrchr(json_string_value(json_object_get(g->json, "case")), '/') + 1;
-        for (size_t i = 0; i < params->n; i++)
-                params_hash_one(&params->items[i], NULL, 1, host + params->items[i].offset);
-        values = golden_upload(g, host, (size_t)params->n_values * sizeof *host);
-        grads = golden_device(g, params->n_values);
-        l.n_x = shape_of(json_object_get(inputs, "x"), l.x_shape);
-        (void)snprintf(s, sizeof s, "%s/x", l.name);
-        l.x = upload_normal(g, s, l.n_x);
-        if (json_object_get(inputs, "cond")) {
-                l.n_cond = shape_of(json_object_get(inputs, "cond"), shape);
-                (void)snprintf(s, sizeof s, "%s/cond", l.name);
-                l.cond = upload_normal(g, s, l.n_cond);
-                l.d_cond = golden_device(g, l.n_cond);
+        params_hash(params, 1, host);
+        n_x = shape_of(json_object_get(inputs, "x"), x);
+        n_y = shape_of(json_object_get(json_object_get(tensors, "y"), "shape"), y);
+        if (json_object_get(inputs, "cond"))
+                n_cond = shape_of(json_object_get(inputs, "cond"), cond);
+        (void)snprintf(s, sizeof s, "%s/x", name);
+        l.value_x = upload_normal(g, s, n_x);
+        (void)snprintf(s, sizeof s, "%s/dy", name);
+        l.dy = upload_normal(g, s, n_y);
+        l.value_y = golden_device(g, n_y);
+        l.dx = golden_device(g, n_x);
+        if (n_cond) {
+                (void)snprintf(s, sizeof s, "%s/cond", name);
+                l.value_cond = upload_normal(g, s, n_cond);
+                l.d_cond = golden_device(g, n_cond);
         }
         if (arena_new(g->k->memory_new(g->device, 1 << 28), 1 << 28, &arena, &err) < 0)
                 return 1;
@@ -176,25 +162,30 @@ static int run_layer(struct golden *g, const char *op)
                                .arena = arena,
                                .layout = params,
                                .config = &g->config,
-                               .params = values,
+                               .params = golden_upload(g, host, (size_t)params->n_values * sizeof *host),
                                .grads = grads,
-                               .m = l.x_shape[0],
+                               .m = x[0],
                                .keep = true};
         if (plans_new(&l.pass.plans, &err) < 0)
                 return 1;
-        layer_run(&l, op, n_y);
-        if (l.pass.failed < 0) {
-                (void)printf("FAILED %s: %s\n", g->folder, l.pass.error.text);
+        tape_init(&l.tape, params, DTYPE_FLOAT32, &masks);
+        layer_describe(&l, op, name, x, y[json_array_size(json_object_get(json_object_get(tensors, "y"), "shape")) - 1],
+                       n_cond ? cond[1] : 0);
+        if (l.tape.error.code == 0)
+                layer_run(&l);
+        if (l.tape.error.code || l.pass.failed < 0) {
+                (void)printf("FAILED %s: %s%s\n", g->folder, l.tape.error.text, l.pass.error.text);
                 return 1;
         }
-        golden_device_tensor(g, "y", l.y, n_y);
-        golden_device_tensor(g, "d_x", l.dx, l.n_x);
+        golden_device_tensor(g, "y", l.value_y, n_y);
+        golden_device_tensor(g, "d_x", l.dx, n_x);
         if (l.d_cond)
-                golden_device_tensor(g, "d_cond", l.d_cond, l.n_cond);
+                golden_device_tensor(g, "d_cond", l.d_cond, n_cond);
         for (size_t i = 0; i < params->n; i++) {
-                (void)snprintf(s, sizeof s, "d_%s", params->items[i].name + strlen(l.name) + 1);
+                (void)snprintf(s, sizeof s, "d_%s", params->items[i].name + strlen(name) + 1);
                 golden_device_tensor(g, s, grads + params->items[i].offset, params->items[i].size);
         }
+        tape_done(&l.tape);
         (void)plans_free(l.pass.plans, g->k);
         (void)params_free(params);
         return 0;
@@ -254,7 +245,7 @@ static int network_open(struct golden *g, int64_t m, bool keep, void (*f)(struct
         if (r < 0)
                 goto fail;
         host = golden_zeros(ret->layout->n_values);
-        params_hash(ret->layout, &g->config, (float)g->gain, host);
+        params_hash(ret->layout, (float)g->gain, host);
         ret->params = golden_upload(g, host, (size_t)ret->layout->n_values * sizeof *host);
         ret->grads = golden_device(g, ret->layout->n_values);
         ret->model->pass.params = ret->params;
@@ -297,12 +288,14 @@ struct score {
 static void score_pass(struct model *model, void *user)
 {
         struct score *s = user;
-        struct trunk_gradients gradients = {s->dz, s->dg, s->de};
+        struct score_network *n = &model->networks.score;
 
-        struct trunk_input in = {.z = s->z, .g = s->g, .e = s->e};
-
-        unet_forward(&model->pass, &model->unet, &in, s->y);
-        unet_backward(&model->pass, &model->unet, &in, s->dy, &gradients);
+        tape_bind(n->z, s->z, NULL, s->dz, false);
+        tape_bind(n->g, s->g, NULL, s->dg, false);
+        tape_bind(n->e, s->e, NULL, s->de, false);
+        tape_bind(n->net, s->y, NULL, s->dy, true);
+        tape_forward(&model->pass, &n->tape);
+        tape_backward(&model->pass, &n->tape);
 }
 
 static float *upload_latent(struct golden *g, int64_t rows, int64_t k)
@@ -346,21 +339,27 @@ static int run_score_network(struct golden *g)
 }
 
 struct encoding {
-        float *f, *logits, *d_logits;
+        float *f, *zero, *logits, *d_logits;
 };
 
 static void encoder_pass(struct model *model, void *user)
 {
         struct encoding *s = user;
+        struct encoder_network *n = &model->networks.encoder;
 
-        encoder_forward(&model->pass, &model->encoder, s->f, s->logits);
-        encoder_backward(&model->pass, &model->encoder, s->f, s->d_logits);
+        tape_bind(n->f, s->f, NULL, NULL, false);
+        tape_bind(n->time, s->zero, NULL, NULL, false);
+        tape_bind(n->context, s->zero, NULL, NULL, false);
+        tape_bind(n->logits, s->logits, NULL, s->d_logits, true);
+        tape_forward(&model->pass, &n->tape);
+        tape_backward(&model->pass, &n->tape);
 }
 
 static int run_encoder(struct golden *g)
 {
         int64_t m = g->batch, n = m * DIMENSIONS, k = g->config.latent_size;
         struct encoding s = {.f = golden_device(g, n),
+                             .zero = golden_device(g, m),
                              .logits = golden_device(g, m * k),
                              .d_logits = upload_normal(g, "input/d_logits", m * k)};
         struct pass p = {.k = g->k, .stream = g->stream};
@@ -533,20 +532,37 @@ static double loss_terms(struct golden *g, int64_t m, const struct bound_results
         return sum / (double)m / (DIMENSIONS * M_LN2);
 }
 
+/* The residual block whose dropout mask has that number, "score_model/down.block_0": the norm's scale is
+ * "BLOCK/GroupNorm_1/scale". */
+static void block_name(const struct networks *n, int number, char ret[PARAM_NAME_MAX])
+{
+        const struct tape *const tapes[] = {&n->score.tape, &n->encoder.tape};
+
+        for (size_t i = 0; i < ARRAY_LEN(tapes); i++)
+                for (size_t j = 0; j < tapes[i]->n_nodes; j++)
+                        if (tapes[i]->nodes[j]->dropout == number) {
+                                (void)snprintf(ret, PARAM_NAME_MAX, "%s",
+                                               tapes[i]->layout->items[tapes[i]->nodes[j]->w].name);
+                                *strrchr(ret, '/') = '\0';
+                                *strrchr(ret, '/') = '\0';
+                        }
+}
+
 /* Masks of all residual blocks, as dropout multiplies them. The array is static: one case a process. */
 static const float *const *dropout_masks(struct golden *g, const struct model *model, int64_t m)
 {
         static const float *masks[1024];
         float keep = (float)(1 - g->config.sm_pdrop);
 
-        assert(model->n_blocks <= 1024);
-        for (int i = 0; i < model->n_blocks; i++) {
+        assert(model->networks.n_dropouts <= 1024);
+        for (int i = 0; i < model->networks.n_dropouts; i++) {
                 int64_t n = m * IMAGE_PIXELS * g->config.sm_n_embd;
                 _cleanup_(freep) float *x = golden_zeros(n);
                 _cleanup_(freep) double *u = NULL;
-                char name[160];
+                char block[PARAM_NAME_MAX], name[160];
 
-                (void)snprintf(name, sizeof name, "dropout/%s", model_block_name(model, i));
+                block_name(&model->networks, i, block);
+                (void)snprintf(name, sizeof name, "dropout/%s", block);
                 u = golden_uniform(name, n);
                 for (int64_t j = 0; j < n; j++)
                         x[j] = (u[j] < 1 - g->config.sm_pdrop) / keep;
@@ -584,6 +600,8 @@ static int run_loss(struct golden *g)
                 struct error err;
 
                 masked.model->pass.state = state;
+                masked.model->pass.rows = golden_upload(g, NULL, (size_t)m * sizeof(struct row));
+                masked.model->pass.dropout = true;
                 masked.model->pass.dropout_masks = dropout_masks(g, masked.model, m);
                 if (model_dry_run(masked.model, loss_pass, &l, &bytes, &err) < 0 ||
                     arena_new(golden_upload(g, NULL, bytes), bytes, &masked.model->pass.arena, &err) < 0)
@@ -658,19 +676,17 @@ static int run_training(struct golden *g)
         if (r)
                 return r;
         initial = golden_zeros(net.layout->n_values);
-        params_hash(net.layout, &g->config, (float)g->gain, initial);
+        params_hash(net.layout, (float)g->gain, initial);
         b = (struct optimizer_buffers){.params = net.params,
                                        .ema = golden_upload(g, initial, (size_t)net.layout->n_values * sizeof *initial),
                                        .m = golden_device(g, net.layout->n_values),
                                        .v = golden_device(g, net.layout->n_values),
                                        .grads = net.grads,
-                                       .squared_norm = golden_upload(g, NULL, sizeof(double)),
                                        .state = golden_upload(g, NULL, sizeof(struct step_state))};
         for (int64_t i = 0; i < steps; i++) {
-                struct step_state state = optimizer_step_state(&g->config, 0, i);
                 char name[32];
 
-                g->k->copy_in(g->stream, b.state, &state, sizeof state);
+                optimizer_begin(&net.model->pass, &b);
                 upload_noise(g, prefix, noise_of(g, i, prefix, sizeof prefix), m, &l.batch);
                 loss_pass(net.model, &l);
                 (void)snprintf(name, sizeof name, "bpd_%lld", (long long)i);

@@ -1,6 +1,6 @@
-/* `check test [TABLE]`, `check perf [TABLE [OPERATION]]`, `check table [TABLE]`, `check philox`. TABLE: cpu (what this
- * processor gets), or one of its copies v1, v3, v4; 77 where the processor cannot run it. A kernel of kernels.def
- * without a check does not link. */
+/* `check test [TABLE]`, `check perf [TABLE [OPERATION]]`, `check bf16|table|stream|cost [TABLE]`, `check philox`.
+ * TABLE: cpu (what this processor gets), or one of its copies v1, v3, v4; 77 where the processor cannot run it. A
+ * kernel of kernels.def without a check does not link. */
 #include "check.h"
 
 #include "kernels/cpu/cpu.h"
@@ -146,18 +146,53 @@ struct tensor *test_sum(struct test *t, const char *name, size_t n, double limit
         return accumulate ? test_inout(t, name, n, limit) : test_output(t, name, n, limit);
 }
 
-struct tensor *test_state(struct test *t)
+static struct tensor *state_new(struct test *t, bool output)
 {
-        struct tensor *x = tensor_new(t, "state", 1, sizeof(struct step_state), false, 0);
-        struct step_state s = {
+        struct tensor *x = tensor_new(t, "state", 1, sizeof(struct step_state), output, output ? -1 : 0);
+
+        *tensor_state(x) = (struct step_state){
                 .seed = (uint32_t)(test_uniform(t) * 4294967296.0),
                 .step = (int64_t)(test_uniform(t) * 0x1p47),
                 .learning_rate = 2e-3f,
                 .m_correction = 1.7f,
                 .v_correction = 3.1f,
+                .clip = 0.8f,
         };
+        test_upload(t, x);
+        return x;
+}
 
-        memcpy(x->host + KERNELS_ALIGN, &s, sizeof(s));
+struct tensor *test_state(struct test *t)
+{
+        return state_new(t, false);
+}
+
+struct tensor *test_state_inout(struct test *t)
+{
+        return state_new(t, true);
+}
+
+struct tensor *test_rows(struct test *t, int64_t m)
+{
+        struct tensor *x = tensor_new(t, "rows", (size_t)m, sizeof(struct row), false, 0);
+
+        for (int64_t i = 0; i < m; i++)
+                tensor_rows(x)[i] = (struct row){
+                        .index = (int64_t)(test_uniform(t) * 0x1p31),
+                        .image = (uint64_t)(test_uniform(t) * 0x1p40),
+                        .block = (uint32_t)(test_uniform(t) * 0x1p16),
+                        .time_block = (uint32_t)(test_uniform(t) * 0x1p16),
+                        .time_image = (uint64_t)(test_uniform(t) * 0x1p40),
+                        .time_place = i,
+                };
+        test_upload(t, x);
+        return x;
+}
+
+struct tensor *test_output_rows(struct test *t, int64_t m)
+{
+        struct tensor *x = tensor_new(t, "rows", (size_t)m, sizeof(struct row), true, -1);
+
         test_upload(t, x);
         return x;
 }
@@ -208,7 +243,7 @@ static void compare_values(struct test *t, const struct tensor *x)
 
         for (size_t i = 0; i < x->n; i++)
                 rms += pow(value_at(x, REFERENCE, i), 2);
-        rms = sqrt(rms / (double)x->n);
+        rms = fmax(sqrt(rms / (double)x->n), x->scale);
         for (size_t i = 0; i < x->n; i++) {
                 double want = value_at(x, REFERENCE, i), got = value_at(x, TESTED, i);
                 double error = want == got ? 0 : fabs(want - got) / (EPS * (fabs(want) + rms));
@@ -257,6 +292,31 @@ void test_compare(struct test *t)
                 if (memcmp(x->result[TESTED], x->result[AGAIN], 2 * KERNELS_ALIGN + x->n * x->size) != 0)
                         test_fail(t, "%s differs between two runs", x->name);
         }
+}
+
+void test_expect_value(struct test *t, const char *what, double got, double want, double scale, double limit)
+{
+        double error = got == want ? 0 : fabs(got - want) / (EPS * (fabs(want) + scale));
+
+        if (!(error <= limit))
+                test_fail(t, "%s is %.9g, should be %.9g: %.3g units, at most %.3g", what, got, want, error, limit);
+        t->worst = error > t->worst ? error : t->worst;
+}
+
+void test_expect(struct test *t, const struct tensor *x, const double *want, double limit)
+{
+        static const char *const names[] = {"the reference's", "the back end's"};
+        double rms = 0;
+        char what[64];
+
+        for (size_t i = 0; i < x->n; i++)
+                rms += want[i] * want[i];
+        rms = fmax(sqrt(rms / (double)x->n), x->scale);
+        for (int run = REFERENCE; run <= TESTED; run++)
+                for (size_t i = 0; i < x->n; i++) {
+                        (void)snprintf(what, sizeof(what), "%s %s[%zu]", names[run], x->name, i);
+                        test_expect_value(t, what, value_at(x, run, i), want[i], rms, limit);
+                }
 }
 
 void test_end(struct test *t)
@@ -412,8 +472,16 @@ int main(int argc, char **argv)
                 return philox_main();
         if (strcmp(mode, "table") == 0)
                 return table_main(k);
+        if (strcmp(mode, "bf16") == 0)
+                return bf16_main(k);
+        if (strcmp(mode, "cost") == 0)
+                return cost_main(k);
+        if (strcmp(mode, "stream") == 0)
+                return stream_main(k, argc > 2 ? argv[2] : "cpu");
+        if (strcmp(mode, "limited") == 0)
+                return limited_main(k);
         if (strcmp(mode, "test") == 0)
                 return test_main(k, argc > 3 ? argv[3] : NULL);
-        printf("usage: check test|table|perf|philox [TABLE [OPERATION]]\n");
+        printf("usage: check test|bf16|table|stream|cost|perf|philox [TABLE [OPERATION]]\n");
         return EXIT_FAILURE;
 }

@@ -17,7 +17,8 @@ struct tensor {
         const char *name;
         size_t n, size;
         bool output;
-        double limit;         /* of the error, in units of 2^-24 (|value| + root mean square) */
+        double limit;         /* of the error, in units of 2^-24 (|value| + root mean square); -1: not compared */
+        double scale;         /* what the root mean square is at least: of sums whose terms cancel */
         char *host;           /* guard, values, guard: what was put in */
         char *result[N_RUNS]; /* what came out, the same shape */
         void *base[N_RUNS];
@@ -53,12 +54,31 @@ struct tensor *test_output_doubles(struct test *t, const char *name, size_t n, d
 /* in and out: holds normal values before the run */
 struct tensor *test_inout(struct test *t, const char *name, size_t n, double limit);
 struct tensor *test_sum(struct test *t, const char *name, size_t n, double limit, bool accumulate);
-struct tensor *test_state(struct test *t); /* struct step_state */
+struct tensor *test_state(struct test *t);           /* struct step_state that has not failed, an input */
+struct tensor *test_state_inout(struct test *t);     /* the same, compared by the test itself (limit -1) */
+struct tensor *test_rows(struct test *t, int64_t m); /* random struct row; index below 2^31, time_place its place */
+struct tensor *test_output_rows(struct test *t, int64_t m);
 struct tensor *test_workspace(struct test *t, size_t bytes_reference, size_t bytes_tested);
 
 static inline float *tensor_values(struct tensor *x)
 {
         return (float *)(x->host + KERNELS_ALIGN);
+}
+
+static inline struct step_state *tensor_state(struct tensor *x)
+{
+        return (struct step_state *)(void *)(x->host + KERNELS_ALIGN);
+}
+
+static inline struct row *tensor_rows(struct tensor *x)
+{
+        return (struct row *)(void *)(x->host + KERNELS_ALIGN);
+}
+
+/* What a run left, once test_compare has fetched it. */
+static inline const void *tensor_result(const struct tensor *x, int run)
+{
+        return x->result[run] + KERNELS_ALIGN;
 }
 
 /* The values as changed by the test, to all runs' memory. */
@@ -86,6 +106,11 @@ void test_share(struct test *t, struct tensor *x);
 
 /* Compares all outputs; then tensors may still be used by slopes, until test_end. */
 void test_compare(struct test *t);
+/* After that: what the reference and the tested back end left, against values that the test found another way. limit
+ * as the tensor's. */
+void test_expect(struct test *t, const struct tensor *x, const double *want, double limit);
+/* One value so; both relative to `scale`. */
+void test_expect_value(struct test *t, const char *what, double got, double want, double scale, double limit);
 void test_end(struct test *t);
 
 /* sum of y * dy after a reference run */
@@ -103,3 +128,7 @@ void test_slope(struct test *t, struct tensor *x, struct tensor *grad, double st
 int perf_main(const struct kernels *k, int argc, char **argv);
 int philox_main(void);
 int table_main(const struct kernels *tested);
+int bf16_main(const struct kernels *k);
+int cost_main(const struct kernels *k);
+int stream_main(const struct kernels *tested, const char *name);
+int limited_main(const struct kernels *k);

@@ -22,10 +22,24 @@
 
 /* ---- convolution */
 
+#define CONV(n, h, w, c_in, c_out)                                                                                     \
+        {                                                                                                              \
+                n, h, w, c_in, c_out, 3, 3, 1, 1, DTYPE_FLOAT32, DTYPE_FLOAT32                                         \
+        }
 static const struct conv_shape conv_shapes[] = {
-        {2, 9, 7, 15, 32, DTYPE_FLOAT32},  {1, 8, 8, 64, 3, DTYPE_FLOAT32},    {2, 6, 5, 33, 17, DTYPE_FLOAT32},
-        {1, 32, 32, 32, 1, DTYPE_FLOAT32}, {3, 4, 4, 128, 64, DTYPE_FLOAT32},  {1, 1, 1, 3, 32, DTYPE_FLOAT32},
-        {2, 8, 8, 64, 64, DTYPE_FLOAT32},  {1, 32, 32, 15, 64, DTYPE_FLOAT32},
+        CONV(2, 9, 7, 15, 32),
+        CONV(1, 8, 8, 64, 3),
+        CONV(2, 6, 5, 33, 17),
+        CONV(1, 32, 32, 32, 1),
+        CONV(3, 4, 4, 128, 64),
+        CONV(1, 1, 1, 3, 32),
+        CONV(2, 8, 8, 64, 64),
+        CONV(1, 32, 32, 15, 64),
+        /* whole vectors of channels (Winograd's): odd sizes, less than a tile, one row, and more than a strip */
+        CONV(2, 9, 7, 64, 32),
+        CONV(1, 1, 1, 32, 96),
+        CONV(1, 1, 33, 96, 64),
+        CONV(1, 29, 31, 128, 128),
 };
 #define CONV_LIMIT 48
 
@@ -107,22 +121,24 @@ void check_conv_backward_data(struct test *t)
 void check_conv_backward_weights(struct test *t)
 {
         for (size_t i = 0; i < ARRAY_LEN(conv_shapes); i++)
-                for (int bias = 0; bias < 2; bias++) {
+                for (int variant = 0; variant < 4; variant++) {
                         const struct conv_shape *s = &conv_shapes[i];
+                        bool bias = variant % 2, accumulate = variant / 2;
                         struct tensor *dw, *db;
                         struct conv_case c;
 
-                        test_case(t, "shape %zu, bias %d", i, bias);
+                        test_case(t, "shape %zu, bias %d, accumulate %d", i, bias, accumulate);
                         PLANS(t, conv, plan, s);
                         conv_inputs(t, s, plan, &c);
-                        dw = test_output(t, "dw", c.w->n, CONV_LIMIT);
-                        db = bias ? test_output(t, "db", c.b->n, CONV_LIMIT) : NULL;
+                        dw = test_sum(t, "dw", c.w->n, CONV_LIMIT, accumulate);
+                        db = bias ? test_sum(t, "db", c.b->n, CONV_LIMIT, accumulate) : NULL;
                         c.y = test_output(t, "y", c.dy->n, -1);
                         RUN(t, conv_backward_weights, .conv = plan[run], .x = AT(c.x), .dy = AT(c.dy), .dw = AT(dw),
-                            .db = AT(db), .workspace = AT(c.workspace));
+                            .db = AT(db), .accumulate = accumulate, .workspace = AT(c.workspace));
                         test_compare(t);
-                        test_slope(t, c.w, dw, 0.1, conv_loss, &c);
-                        if (bias)
+                        if (!accumulate)
+                                test_slope(t, c.w, dw, 0.1, conv_loss, &c);
+                        if (bias && !accumulate)
                                 test_slope(t, c.b, db, 0.1, conv_loss, &c);
                         test_end(t);
                         PLANS_FREE(t, conv, plan);
@@ -236,17 +252,18 @@ void check_dense_backward_weights(struct test *t)
 /* ---- norm */
 
 static const struct norm_shape norm_shapes[] = {
-        {2, 35, 32, 0, DTYPE_FLOAT32},   {3, 64, 64, 0, DTYPE_FLOAT32},   {2, 17, 64, 64, DTYPE_FLOAT32},
-        {1, 50, 96, 0, DTYPE_FLOAT32},   {2, 9, 33, 63, DTYPE_FLOAT32},   {2, 30, 128, 128, DTYPE_FLOAT32},
-        {1, 12, 2080, 0, DTYPE_FLOAT32}, {1, 1024, 64, 0, DTYPE_FLOAT32},
+        {2, 35, 32, 0, 32, DTYPE_FLOAT32},   {3, 64, 64, 0, 32, DTYPE_FLOAT32},   {2, 17, 64, 64, 32, DTYPE_FLOAT32},
+        {1, 50, 96, 0, 32, DTYPE_FLOAT32},   {2, 9, 33, 63, 32, DTYPE_FLOAT32},   {2, 30, 128, 128, 32, DTYPE_FLOAT32},
+        {1, 12, 2080, 0, 32, DTYPE_FLOAT32}, {1, 1024, 64, 0, 32, DTYPE_FLOAT32}, {2, 21, 24, 40, 16, DTYPE_FLOAT32},
+        {3, 10, 5, 0, 1, DTYPE_FLOAT32},
 };
 #define NORM_LIMIT 24
 
 struct norm_case {
         const struct norm_shape *s;
         struct norm **plan;
-        struct tensor *a, *b, *addend, *scale, *bias, *dy, *y, *stats, *mask, *state, *workspace;
-        bool swish, with_dropout;
+        struct tensor *a, *b, *addend, *scale, *bias, *dy, *y, *stats, *mask, *state, *rows, *workspace;
+        bool swish;
         struct dropout dropout[N_RUNS];
 };
 
@@ -256,7 +273,7 @@ static void norm_inputs(struct test *t, const struct norm_shape *s, struct norm 
 {
         size_t n = (size_t)(s->n_images * s->pixels), channels = (size_t)(s->c_a + s->c_b);
 
-        *c = (struct norm_case){.s = s, .plan = plan, .swish = variant & 1, .with_dropout = variant & 12};
+        *c = (struct norm_case){.s = s, .plan = plan, .swish = variant & 1};
         test_case(t, "%d x %d, %d + %d channels, swish %d, addend %d, dropout %d", (int)s->n_images, (int)s->pixels,
                   (int)s->c_a, (int)s->c_b, variant & 1, variant >> 1 & 1, variant >> 2);
         c->a = test_input(t, "a", n * (size_t)s->c_a, 1.5, 2);
@@ -266,13 +283,14 @@ static void norm_inputs(struct test *t, const struct norm_shape *s, struct norm 
         c->bias = test_input(t, "bias", channels, 0.3, 0);
         c->dy = test_input(t, "dy", n * channels, 1, 0);
         c->state = test_state(t);
+        c->rows = test_rows(t, s->n_images);
         c->mask = variant & 8 ? test_input(t, "mask", n * channels, 0.5, 1) : NULL;
         c->workspace = WORKSPACE(t, norm, plan);
         for (int run = 0; run < N_RUNS; run++)
-                c->dropout[run] = (struct dropout){.rate = 0.1f,
+                c->dropout[run] = (struct dropout){.rate = variant & 12 ? 0.1f : 0,
                                                    .block = 7,
-                                                   .first_image = 5000000000,
                                                    .state = AT(c->state),
+                                                   .rows = AT(c->rows),
                                                    .mask = AT(c->mask)};
 }
 
@@ -281,9 +299,8 @@ static double norm_loss(struct test *t, void *context)
         struct norm_case *c = context;
 
         RUN_REFERENCE(t, norm_forward, .norm = c->plan[run], .a = AT(c->a), .b = AT(c->b), .addend = AT(c->addend),
-                      .scale = AT(c->scale), .bias = AT(c->bias), .swish = c->swish,
-                      .dropout = c->with_dropout ? &c->dropout[run] : NULL, .y = AT(c->y), .stats = AT(c->stats),
-                      .workspace = AT(c->workspace));
+                      .scale = AT(c->scale), .bias = AT(c->bias), .swish = c->swish, .dropout = c->dropout[run],
+                      .y = AT(c->y), .stats = AT(c->stats), .workspace = AT(c->workspace));
         return test_dot(t, c->y, c->dy);
 }
 
@@ -294,11 +311,10 @@ static void norm_forward_case(struct test *t, const struct norm_shape *s, int va
         PLANS(t, norm, plan, s);
         norm_inputs(t, s, plan, variant, &c);
         c.y = test_output(t, "y", c.dy->n, NORM_LIMIT);
-        c.stats = test_output(t, "stats", (size_t)s->n_images * 64, NORM_LIMIT);
+        c.stats = test_output(t, "stats", (size_t)(s->n_images * s->groups * 2), NORM_LIMIT);
         RUN(t, norm_forward, .norm = plan[run], .a = AT(c.a), .b = AT(c.b), .addend = AT(c.addend),
-            .scale = AT(c.scale), .bias = AT(c.bias), .swish = c.swish,
-            .dropout = c.with_dropout ? &c.dropout[run] : NULL, .y = AT(c.y), .stats = AT(c.stats),
-            .workspace = AT(c.workspace));
+            .scale = AT(c.scale), .bias = AT(c.bias), .swish = c.swish, .dropout = c.dropout[run], .y = AT(c.y),
+            .stats = AT(c.stats), .workspace = AT(c.workspace));
         test_compare(t);
         test_end(t);
         PLANS_FREE(t, norm, plan);
@@ -324,11 +340,11 @@ static void norm_slopes(struct test *t, struct norm_case *c, struct tensor *da, 
                 test_slope(t, c->bias, dbias, 0.01, norm_loss, c);
         }
         /* with a group a channel an addend changes nothing */
-        if (daddend && c->addend && c->s->c_a + c->s->c_b > 32)
+        if (daddend && c->addend && c->s->c_a + c->s->c_b > c->s->groups)
                 test_slope(t, c->addend, daddend, 0.01, norm_loss, c);
 }
 
-/* accumulate bits: 1 a, 2 b; and with 1 the parameters' gradients are left out */
+/* accumulate bits: 1 a, 2 b, 4 the parameters' gradients; with 1 alone those are left out */
 static void norm_backward_case(struct test *t, const struct norm_shape *s, int variant, int accumulate)
 {
         size_t channels = (size_t)(s->c_a + s->c_b);
@@ -338,21 +354,21 @@ static void norm_backward_case(struct test *t, const struct norm_shape *s, int v
         PLANS(t, norm, plan, s);
         norm_inputs(t, s, plan, variant, &c);
         c.y = test_output(t, "y", c.dy->n, -1);
-        c.stats = test_output(t, "stats", (size_t)s->n_images * 64, -1);
+        c.stats = test_output(t, "stats", (size_t)(s->n_images * s->groups * 2), -1);
         (void)norm_loss(t, &c);
         test_share(t, c.stats);
         da = test_sum(t, "da", c.a->n, NORM_LIMIT, accumulate & 1);
         db = s->c_b ? test_sum(t, "db", c.b->n, NORM_LIMIT, accumulate & 2) : NULL;
-        dscale = accumulate & 1 ? NULL : test_output(t, "dscale", channels, NORM_LIMIT);
-        dbias = accumulate & 1 ? NULL : test_output(t, "dbias", channels, NORM_LIMIT);
-        /* a sum that is zero in truth with a group a channel */
-        daddend = variant & 2 ? test_output(t, "daddend", channels * (size_t)s->n_images, channels > 32 ? 200 : 1e9)
-                              : NULL;
+        dscale = accumulate == 1 ? NULL : test_sum(t, "dscale", channels, NORM_LIMIT, accumulate & 4);
+        dbias = accumulate == 1 ? NULL : test_sum(t, "dbias", channels, NORM_LIMIT, accumulate & 4);
+        daddend = variant & 2 ? test_output(t, "daddend", channels * (size_t)s->n_images, NORM_LIMIT) : NULL;
+        if (daddend) /* terms of about one that cancel: with a group a channel the sum is zero in truth */
+                daddend->scale = sqrt((double)s->pixels);
         RUN(t, norm_backward, .norm = plan[run], .dy = AT(c.dy), .a = AT(c.a), .b = AT(c.b), .addend = AT(c.addend),
-            .scale = AT(c.scale), .bias = AT(c.bias), .stats = AT(c.stats), .swish = c.swish,
-            .dropout = c.with_dropout ? &c.dropout[run] : NULL, .da = AT(da), .db = AT(db),
-            .accumulate_a = accumulate & 1, .accumulate_b = accumulate >> 1 & 1, .dscale = AT(dscale),
-            .dbias = AT(dbias), .daddend = AT(daddend), .workspace = AT(c.workspace));
+            .scale = AT(c.scale), .bias = AT(c.bias), .stats = AT(c.stats), .swish = c.swish, .dropout = c.dropout[run],
+            .da = AT(da), .db = AT(db), .accumulate_a = accumulate & 1, .accumulate_b = accumulate >> 1 & 1,
+            .dscale = AT(dscale), .dbias = AT(dbias), .accumulate_weights = accumulate & 4, .daddend = AT(daddend),
+            .workspace = AT(c.workspace));
         test_compare(t);
         if (accumulate == 0)
                 norm_slopes(t, &c, da, db, dscale, dbias, daddend);
@@ -364,14 +380,16 @@ void check_norm_backward(struct test *t)
 {
         for (size_t i = 0; i < ARRAY_LEN(norm_shapes); i++)
                 for (size_t v = 0; v < ARRAY_LEN(norm_variants); v++)
-                        for (int accumulate = 0; accumulate < 4; accumulate += v == 1 ? 1 : 3)
+                        for (int accumulate = 0; accumulate < 8; accumulate += v == 1 ? 1 : 7)
                                 norm_backward_case(t, &norm_shapes[i], norm_variants[v], accumulate);
 }
 
 /* ---- attention */
 
-static const struct attention_shape attention_shapes[] = {
-        {2, 49, 32, DTYPE_FLOAT32}, {1, 1, 5, DTYPE_FLOAT32}, {3, 64, 64, DTYPE_FLOAT32}, {1, 130, 17, DTYPE_FLOAT32}};
+static const struct attention_shape attention_shapes[] = {{2, 49, 32, 1, DTYPE_FLOAT32},
+                                                          {1, 1, 5, 1, DTYPE_FLOAT32},
+                                                          {3, 64, 64, 1, DTYPE_FLOAT32},
+                                                          {1, 130, 17, 1, DTYPE_FLOAT32}};
 #define ATTENTION_LIMIT 96 /* scores pass through exp */
 
 struct attention_case {
@@ -436,7 +454,7 @@ void check_attention_backward(struct test *t)
                 RUN(t, attention_forward, .attention = plan[run], .q = AT(c.q), .k = AT(c.k), .v = AT(c.v),
                     .o = AT(c.o), .saved = AT(c.saved), .workspace = AT(c.workspace));
                 RUN(t, attention_backward, .attention = plan[run], .d_o = AT(c.d_o), .q = AT(c.q), .k = AT(c.k),
-                    .v = AT(c.v), .saved = AT(c.saved), .dq = AT(dq), .dk = AT(dk), .dv = AT(dv),
+                    .v = AT(c.v), .o = AT(c.o), .saved = AT(c.saved), .dq = AT(dq), .dk = AT(dk), .dv = AT(dv),
                     .workspace = AT(c.workspace));
                 test_compare(t);
                 if (attention_shapes[i].pixels > 1) { /* of one pixel the softmax is constant */

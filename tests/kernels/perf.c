@@ -110,7 +110,7 @@ static void report(struct perf *p, const char *op, const char *what, double flop
 
 static void perf_conv(struct perf *p, int64_t c_in, int64_t c_out)
 {
-        struct conv_shape s = {BATCH, SIDE, SIDE, c_in, c_out, DTYPE_FLOAT32};
+        struct conv_shape s = {BATCH, SIDE, SIDE, c_in, c_out, 3, 3, 1, 1, DTYPE_FLOAT32, DTYPE_FLOAT32};
         double flops = 2.0 * BATCH * PIXELS * 9 * (double)(c_in * c_out);
         char what[64];
 
@@ -132,7 +132,7 @@ static void perf_conv(struct perf *p, int64_t c_in, int64_t c_out)
         (void)snprintf(what, sizeof(what), "%d to %d, dx +=", (int)c_in, (int)c_out);
         TIME(p, conv_backward_data, what, flops, 0, plan, y, w, dx, true, workspace);
         (void)snprintf(what, sizeof(what), "%d to %d", (int)c_in, (int)c_out);
-        TIME(p, conv_backward_weights, what, flops, 0, plan, x, y, dw, b, workspace);
+        TIME(p, conv_backward_weights, what, flops, 0, plan, x, y, dw, b, false, workspace);
         (void)p->k->conv_free(plan);
         values_free(p);
 }
@@ -162,9 +162,9 @@ static void perf_dense(struct perf *p, int64_t m, int64_t k, int64_t n)
 
 static void perf_norm(struct perf *p, int64_t c_a, int64_t c_b)
 {
-        struct norm_shape s = {BATCH, PIXELS, c_a, c_b, DTYPE_FLOAT32};
+        struct norm_shape s = {BATCH, PIXELS, c_a, c_b, 32, DTYPE_FLOAT32};
         struct step_state state = {.seed = 1, .step = 1};
-        struct dropout d = {.rate = 0.1f, .state = &state};
+        struct row *rows = values(p, BATCH * (int64_t)(sizeof(struct row) / sizeof(float)));
         int64_t c = c_a + c_b, n = BATCH * PIXELS * c;
         char what[64];
 
@@ -177,22 +177,24 @@ static void perf_norm(struct perf *p, int64_t c_a, int64_t c_b)
               *daddend = values(p, BATCH * c);
 
         for (int drop = 0; drop < 2; drop++) {
+                struct dropout d = {.rate = drop ? 0.1f : 0, .state = &state, .rows = rows};
+
                 (void)snprintf(what, sizeof(what), "%d + %d%s", (int)c_a, (int)c_b, drop ? ", dropout" : "");
-                TIME(p, norm_forward, what, 0, 8.0 * (double)n, plan, a, b, addend, scale, bias, true, drop ? &d : NULL,
-                     y, stats, workspace);
-                TIME(p, norm_backward, what, 0, 12.0 * (double)n, plan, y, a, b, addend, scale, bias, stats, true,
-                     drop ? &d : NULL, da, db, false, false, dscale, dbias, daddend, workspace);
+                TIME(p, norm_forward, what, 0, 8.0 * (double)n, plan, a, b, addend, scale, bias, true, d, y, stats,
+                     workspace);
+                TIME(p, norm_backward, what, 0, 12.0 * (double)n, plan, y, a, b, addend, scale, bias, stats, true, d,
+                     da, db, false, false, dscale, dbias, false, daddend, workspace);
         }
         (void)snprintf(what, sizeof(what), "%d + %d, da +=, db +=", (int)c_a, (int)c_b);
-        TIME(p, norm_backward, what, 0, 16.0 * (double)n, plan, y, a, b, addend, scale, bias, stats, true, NULL, da, db,
-             true, true, dscale, dbias, daddend, workspace);
+        TIME(p, norm_backward, what, 0, 16.0 * (double)n, plan, y, a, b, addend, scale, bias, stats, true,
+             (struct dropout){0}, da, db, true, true, dscale, dbias, false, daddend, workspace);
         (void)p->k->norm_free(plan);
         values_free(p);
 }
 
 static void perf_attention(struct perf *p, int64_t c)
 {
-        struct attention_shape s = {BATCH, PIXELS, c, DTYPE_FLOAT32};
+        struct attention_shape s = {BATCH, PIXELS, c, 1, DTYPE_FLOAT32};
         double flops = 2.0 * BATCH * PIXELS * PIXELS * (double)c;
         int64_t n = BATCH * PIXELS * c;
 
@@ -203,7 +205,7 @@ static void perf_attention(struct perf *p, int64_t c)
         float *dq = values(p, n), *dk = values(p, n), *dv = values(p, n);
 
         TIME(p, attention_forward, "", 2 * flops, 0, plan, q, k, v, o, saved, workspace);
-        TIME(p, attention_backward, "", 4 * flops, 0, plan, o, q, k, v, saved, dq, dk, dv, workspace);
+        TIME(p, attention_backward, "", 4 * flops, 0, plan, o, q, k, v, o, saved, dq, dk, dv, workspace);
         (void)p->k->attention_free(plan);
         values_free(p);
 }
@@ -216,6 +218,7 @@ static void perf_dimensions(struct perf *p)
         float *f = values(p, N), *eps = values(p, N), *z = values(p, N), *net = values(p, N), *terms = values(p, 100);
         float *gamma[4], *d_gamma[4], *wide = values(p, 5 * N), *wide2 = values(p, 5 * N), *d_net = values(p, N);
         uint8_t *x = values(p, N);
+        struct row *rows = values(p, BATCH * (int64_t)(sizeof(struct row) / sizeof(float)));
 
         for (int i = 0; i < 4; i++) {
                 gamma[i] = values(p, N);
@@ -226,8 +229,9 @@ static void perf_dimensions(struct perf *p)
         TIME(p, time_embedding_forward, "128 wide", 0, 0, BATCH, 128, eps, NULL, -13.3f, 0.05f, wide, 178);
         TIME(p, time_embedding_forward, "a time a value, 128 wide", 0, 0, N / 16, 128, eps, NULL, -13.3f, 0.05f, wide,
              60);
-        TIME(p, fourier_forward, "", 0, 72.0 * BATCH * PIXELS, BATCH * PIXELS, z, NULL, wide);
-        TIME(p, fourier_backward, "", 0, 84.0 * BATCH * PIXELS, BATCH * PIXELS, z, NULL, wide, d_net, false);
+        TIME(p, fourier_forward, "", 0, 72.0 * BATCH * PIXELS, BATCH * PIXELS, DTYPE_FLOAT32, z, NULL, wide);
+        TIME(p, fourier_backward, "", 0, 84.0 * BATCH * PIXELS, BATCH * PIXELS, DTYPE_FLOAT32, z, NULL, wide, d_net,
+             false);
         TIME(p, encode_image, "", 0, 5.0 * N, N, x, f);
         TIME(p, row_mean_forward, "", 0, 4.0 * N, BATCH, D, z, NULL, terms, NULL);
         TIME(p, row_mean_backward, "", 0, 8.0 * N, BATCH, D, terms, d_net);
@@ -243,8 +247,8 @@ static void perf_dimensions(struct perf *p)
              gamma[2], gamma[3], terms, terms + 50, 1, d_net, wide, d_gamma[0], d_gamma[1], d_gamma[2], d_gamma[3]);
         TIME(p, ancestral_step, "", 0, 0, BATCH, D, D, PARAM_VELOCITY, gamma[2], gamma[1], net, eps, z);
         TIME(p, decode, "", 0, 0, BATCH, D, D, f, gamma[0], NULL, x);
-        TIME(p, random_normal, "", 0, 4.0 * N, &state, STREAM_EPS, 0, 0, BATCH, D, wide);
-        TIME(p, random_gamma, "8 x 50", 0, 0, &state, 0, 0, BATCH, 50, 15, wide);
+        TIME(p, random_normal, "", 0, 4.0 * N, &state, rows, STREAM_EPS, BATCH, D, wide);
+        TIME(p, random_gamma, "8 x 50", 0, 0, &state, rows, BATCH, 50, 15, wide);
         TIME(p, topk_forward, "8 x 50", 0, 0, BATCH, 50, 15, f, wide2, true, wide, z, terms, terms + 50);
         values_free(p);
 }
@@ -253,10 +257,10 @@ static void perf_elementwise(struct perf *p, int64_t n)
 {
         float *x = values(p, n), *y = values(p, n), *dx = values(p, n);
 
-        TIME(p, swish_forward, "", 0, 8.0 * (double)n, n, x, NULL, y, NULL);
-        TIME(p, swish_backward, "", 0, 12.0 * (double)n, n, x, y, dx);
-        TIME(p, add, "", 0, 12.0 * (double)n, n, x, y);
-        TIME(p, copy_2d, "", 0, 8.0 * (double)n, n / 64, 64, x, 64, y, 64, false, 1, 0);
+        TIME(p, swish_forward, "", 0, 8.0 * (double)n, n, DTYPE_FLOAT32, x, NULL, y, NULL);
+        TIME(p, swish_backward, "", 0, 12.0 * (double)n, n, DTYPE_FLOAT32, x, y, dx);
+        TIME(p, add, "", 0, 12.0 * (double)n, n, DTYPE_FLOAT32, x, y);
+        TIME(p, copy_2d, "", 0, 8.0 * (double)n, n / 64, 64, DTYPE_FLOAT32, DTYPE_FLOAT32, x, 64, y, 64, false, 1, 0);
         TIME(p, fill, "", 0, 4.0 * (double)n, n, 0, y);
         TIME(p, abs_forward, "", 0, 8.0 * (double)n, n, x, y);
         values_free(p);
@@ -265,12 +269,18 @@ static void perf_elementwise(struct perf *p, int64_t n)
 static void perf_optimizer(struct perf *p)
 {
         int64_t n = 40000000;
-        struct step_state state = {.learning_rate = 1e-4f, .m_correction = 1, .v_correction = 1};
+        struct step_state state = {.learning_rate = 1e-4f, .m_correction = 1, .v_correction = 1, .clip = 1};
         float *w = values(p, n), *m = values(p, n), *v = values(p, n), *ema = values(p, n), *g = values(p, n);
+        struct outer_gradient outer = {BATCH, 3072, 3072, g, g + BATCH * 3072};
         double ret[1];
 
-        TIME(p, adamw, "40 M", 0, 36.0 * (double)n, n, w, m, v, ema, g, {0}, 0.9, 0.99, 0.9999, 1e-8f, 0.01f, 0, NULL,
-             &state);
+        for (int64_t i = 0; i < n; i++)
+                v[i] *= v[i]; /* a mean of squares: of less than 0 the update is not finite, and nothing more is done */
+        TIME(p, adamw, "40 M", 0, 36.0 * (double)n, n, w, m, v, ema, g, {0}, 0.9, 0.99, 0.9999, 1e-8f, 0.01f, &state);
+        n = outer.k * outer.n;
+        TIME(p, adamw, "3072 x 3072 of 8 rows", 0, 32.0 * (double)n, n, w, m, v, ema, NULL, outer, 0.9, 0.99, 0.9999,
+             1e-8f, 0.01f, &state);
+        n = 40000000;
         TIME(p, squared_norm, "40 M", 0, 4.0 * (double)n, n, g, {0}, ret, false);
         values_free(p);
 }

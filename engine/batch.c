@@ -1,0 +1,43 @@
+#include "engine/batch.h"
+
+#include <string.h>
+
+void batch_buffers(struct batch_memory *b, int64_t m, const struct config *c, struct runtime_buffer ret[BATCH_BUFFERS])
+{
+        struct batch *x = &b->batch;
+        size_t f = (size_t)m * sizeof(float);
+        const struct runtime_buffer list[BATCH_BUFFERS] = {{(void **)&x->x, (size_t)m * IMAGE_BYTES},
+                                                           {(void **)&x->t, f},
+                                                           {(void **)&x->s, f},
+                                                           {(void **)&x->eps_0, f * DIMENSIONS},
+                                                           {(void **)&x->eps, f * DIMENSIONS},
+                                                           {(void **)&x->latent, 10 * f * (size_t)c->latent_size},
+                                                           {(void **)&b->ret.terms, 3 * f},
+                                                           {(void **)&b->ret.kl, f},
+                                                           {(void **)&b->ret.vars, 2 * f}};
+
+        memcpy(ret, list, sizeof list);
+}
+
+void batch_make(struct pass *p, const struct batch_memory *b, const uint8_t *images, const struct row *rows,
+                int64_t total, bool independent)
+{
+        const struct config *c = p->config;
+        const struct batch *x = &b->batch;
+        int64_t n = c->latent_size;
+
+        RUN(p, gather, .m = p->m, .bytes = IMAGE_BYTES, .images = images, .rows = rows, .x = x->x);
+        RUN(p, random_times, .state = p->state, .rows = rows, .m = p->m, .total = total, .independent = independent,
+            .n_timesteps = c->sm_n_timesteps, .t = x->t, .s = x->s);
+        RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_EPS_0, .m = p->m, .d = DIMENSIONS,
+            .y = x->eps_0);
+        RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_EPS, .m = p->m, .d = DIMENSIONS,
+            .y = x->eps);
+        if (c->vdm_type == VDM_VDM)
+                return;
+        if (bound_noise_is_sum(c))
+                RUN(p, random_gamma, .state = p->state, .rows = rows, .m = p->m, .n = n, .k = c->latent_k,
+                    .y = x->latent);
+        else
+                RUN(p, random_gumbel, .state = p->state, .rows = rows, .m = p->m, .n = n, .y = x->latent);
+}

@@ -1,0 +1,151 @@
+#include "engine/networks.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Spec 1. The norms' outputs are made again for backward: a norm costs a twentieth of the convolution behind it, and
+ * its output as much memory as any. */
+struct tensor *resnet_block(struct tape *t, struct tensor *x, struct tensor *x_b, struct tensor *cond, int64_t c)
+{
+        struct tensor *h = net_norm(t, "GroupNorm_0", x, x_b, .swish = true, .again = true), *shortcut = x;
+
+        h = net_conv(t, "conv1", h, c);
+        h = net_norm(t, "GroupNorm_1", h, NULL, .swish = true, .dropout = true, .again = true,
+                     .addend = net_dense(t, "cond_proj", cond, NULL, c, .zero = true, .no_bias = true));
+        h = net_conv(t, "conv2", h, c, .zero = true);
+        if (x && (x_b || x->c != c))
+                shortcut = net_dense(t, "nin_shortcut", x, x_b, c);
+        return net_add(t, h, shortcut);
+}
+
+struct tensor *attention_block(struct tape *t, struct tensor *x)
+{
+        int64_t c = x ? x->c : 0;
+        struct tensor *h = net_norm(t, "GroupNorm_0", x, NULL, .again = true);
+        struct tensor *q = net_dense(t, "q", h, NULL, c);
+        struct tensor *k = net_dense(t, "k", h, NULL, c);
+        struct tensor *v = net_dense(t, "v", h, NULL, c);
+
+        h = net_attention(t, q, k, v);
+        return net_add(t, net_dense(t, "proj_out", h, NULL, c, .zero = true), x);
+}
+
+static struct tensor *named_resnet_block(struct tape *t, const char *way, int64_t i, struct tensor *x,
+                                         struct tensor *x_b, struct tensor *cond, int64_t c)
+{
+        net_enter(t, "%s.block_%lld", way, (long long)i);
+        x = resnet_block(t, x, x_b, cond, c);
+        net_leave(t);
+        return x;
+}
+
+static struct tensor *named_attention_block(struct tape *t, const char *way, int64_t i, struct tensor *x)
+{
+        net_enter(t, "%s.attn_%lld", way, (long long)i);
+        x = attention_block(t, x);
+        net_leave(t);
+        return x;
+}
+
+/* What score network and encoder share: the condition from time and context, conv_in, the blocks down, whose outputs
+ * the way up reads, and the middle. */
+struct trunk {
+        struct tensor *cond, *h;
+        struct tensor *skips[257]; /* [n_layer + 1] */
+};
+
+static void trunk(struct tape *t, const struct config *c, struct tensor *z, struct tensor *g, struct tensor *e,
+                  double offset, double scale, int64_t n_layer, struct trunk *ret)
+{
+        int64_t n = c->sm_n_embd;
+        struct tensor *cond = net_time(t, g, e, n, offset, scale), *h;
+
+        cond = net_swish(t, net_dense(t, "dense0", cond, NULL, 4 * n));
+        cond = net_swish(t, net_dense(t, "dense1", cond, NULL, 4 * n));
+        h = net_conv(t, "conv_in", c->with_fourier_features ? net_fourier(t, z) : z, n);
+        ret->skips[0] = h;
+        for (int64_t i = 0; i < n_layer; i++) {
+                h = named_resnet_block(t, "down", i, h, NULL, cond, n);
+                if (c->with_attention)
+                        h = named_attention_block(t, "down", i, h);
+                ret->skips[i + 1] = h;
+        }
+        h = named_resnet_block(t, "mid", 1, h, NULL, cond, n);
+        h = named_attention_block(t, "mid", 1, h);
+        ret->h = named_resnet_block(t, "mid", 2, h, NULL, cond, n);
+        ret->cond = cond;
+}
+
+bool networks_conditioned(const struct config *c)
+{
+        return c->vdm_type != VDM_VDM && c->z_conditioning;
+}
+
+static void score_network(struct score_network *s, const struct config *c)
+{
+        struct tape *t = &s->tape;
+        struct trunk k;
+        struct tensor *h;
+
+        s->z = net_input(t, IMAGE_SIDE, IMAGE_SIDE, COLOURS);
+        s->g = net_input(t, 1, 1, 1);
+        s->e = net_input(t, 1, 1, networks_conditioned(c) ? c->latent_size : 1);
+        net_enter(t, "score_model");
+        trunk(t, c, s->z, s->g, s->e, c->gamma_min, 1.0 / (c->gamma_max - c->gamma_min), c->sm_n_layer, &k);
+        h = k.h;
+        for (int64_t i = 0; i <= c->sm_n_layer; i++) {
+                h = named_resnet_block(t, "up", i, h, k.skips[c->sm_n_layer - i], k.cond, c->sm_n_embd);
+                if (c->with_attention)
+                        h = named_attention_block(t, "up", i, h);
+        }
+        h = net_norm(t, "GroupNorm_0", h, NULL, .swish = true);
+        s->net = net_add(t, net_conv(t, "conv_out", h, COLOURS, .zero = true, .float32 = true), s->z);
+        net_leave(t);
+}
+
+static void encoder_network(struct encoder_network *n, const struct config *c)
+{
+        struct tape *t = &n->tape;
+        struct trunk k;
+        struct tensor *h;
+
+        n->f = net_input(t, IMAGE_SIDE, IMAGE_SIDE, COLOURS);
+        n->time = net_input(t, 1, 1, 1);
+        n->context = net_input(t, 1, 1, 1);
+        net_enter(t, "encoder_model");
+        trunk(t, c, n->f, n->time, n->context, 0, 1, c->forward_n_layer, &k);
+        h = net_norm(t, "GroupNorm_0", k.h, NULL, .swish = true);
+        h = net_swish(t, net_conv(t, "conv_out", h, 1, .zero = true, .float32 = true));
+        n->logits = net_dense(t, "dense_layer_final", h, NULL, c->latent_size, .flatten = true);
+        net_leave(t);
+}
+
+int networks_init(struct networks *n, const struct config *c, struct params *layout, enum dtype type, struct error *err)
+{
+        *n = (struct networks){0};
+        if (c->unet_type != UNET_VDM)
+                return error_set(err, -ENOTSUP, "/model/unet_type", "this release computes \"vdm\" only");
+        if (c->vdm_type != VDM_VDM && (c->encoder != ENCODER_UNET || c->latent_type != LATENT_TOPK))
+                return error_set(err, -ENOTSUP, "/model/encoder",
+                                 "this release computes the \"unet\" encoder with the \"topk\" latent only");
+        tape_init(&n->score.tape, layout, type, &n->n_dropouts);
+        score_network(&n->score, c);
+        if (n->score.tape.error.code == 0 && c->vdm_type != VDM_VDM) {
+                tape_init(&n->encoder.tape, layout, type, &n->n_dropouts);
+                encoder_network(&n->encoder, c);
+        }
+        for (int i = 0; i < 2; i++) {
+                const struct error *e = i ? &n->encoder.tape.error : &n->score.tape.error;
+
+                if (e->code)
+                        return error_set(err, e->code, e->path, "%s", e->text);
+        }
+        return 0;
+}
+
+void networks_done(struct networks *n)
+{
+        tape_done(&n->score.tape);
+        tape_done(&n->encoder.tape);
+}

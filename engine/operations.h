@@ -1,0 +1,24 @@
+/* The table of operations: what a node of each kind does. */
+#pragma once
+
+#include "engine/tape.h"
+
+struct operation {
+        const char *name;
+        unsigned reads;         /* inputs whose values backward reads, bit by bit; */
+        unsigned reads_weights; /* those that only the weights' gradient reads */
+        bool reads_output;
+        unsigned adds; /* inputs to whose gradient backward can add; others are written to a place of their own first */
+        int residual;  /* input that is added to the output, or -1: its gradient is the output's */
+        bool in_place; /* the input's gradient may be written over the output's */
+
+        size_t (*kept)(struct pass *p, const struct node *n); /* bytes of node.kept, or NULL: none */
+        void (*forward)(struct pass *p, struct node *n);
+        void (*weights)(struct pass *p, struct node *n); /* gradients of the parameters, or NULL: in backward or none */
+        /* dx[i]: where in[i]'s gradient goes, NULL where it is not wanted; a residual's is not among them */
+        void (*backward)(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS]);
+        double (*multiply_adds)(const struct node *n, const struct params *layout); /* of an image, or NULL: none */
+};
+
+extern const struct operation operation_conv, operation_dense, operation_norm, operation_attention, operation_swish,
+        operation_fourier, operation_time;

@@ -1,0 +1,56 @@
+/* Which images a batch is of, where their random numbers come from, and what each image has added up. */
+#include "kernels/reference/reference.h"
+
+#include <string.h>
+
+int reference_training_rows(const struct training_rows_args *a)
+{
+        for (int64_t i = 0; i < a->batch; i++)
+                a->rows[i] = (struct row){
+                        .index = philox_permutation(a->count, a->state->seed, a->state->step * a->batch + i),
+                        .image = (uint64_t)i,
+                        .time_place = i,
+                };
+        return 0;
+}
+
+int reference_list_rows(const struct list_rows_args *a)
+{
+        for (int64_t i = 0; i < a->m; i++) {
+                int64_t at = MIN(a->state->position + i, a->n_images * a->repeats - 1);
+                int64_t image = at / a->repeats, repeat = at % a->repeats;
+                bool several = a->repeats > 1;
+
+                a->rows[i] = (struct row){
+                        .index = image,
+                        .image = (uint64_t)image,
+                        .block = (uint32_t)repeat,
+                        .time_block = several ? 1 : 0,
+                        .time_image = several ? (uint64_t)image : 0,
+                        .time_place = several ? repeat : image,
+                };
+        }
+        return 0;
+}
+
+int reference_gather(const struct gather_args *a)
+{
+        for (int64_t i = 0; i < a->m; i++)
+                memcpy(a->x + i * a->bytes, a->images + a->rows[i].index * a->bytes, (size_t)a->bytes);
+        return 0;
+}
+
+int reference_image_add(const struct image_add_args *a)
+{
+        int64_t left = a->n_images * a->repeats - a->state->position;
+
+        for (int64_t i = 0; i < MIN(a->m, left); i++) {
+                double *sums = a->sums + 3 * ((a->state->position + i) / a->repeats);
+                const float *terms = a->terms + 3 * i;
+
+                sums[0] += a->scale * (double)terms[0];
+                sums[1] += a->scale * ((double)terms[1] + (double)a->kl[i]);
+                sums[2] += a->scale * (double)terms[2];
+        }
+        return 0;
+}
