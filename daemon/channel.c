@@ -111,20 +111,16 @@ static int take_hello(struct connection *c, struct event *e, struct error *err)
 static int take_line(struct connection *c, const char *line, size_t size, struct error *err)
 {
         struct event e;
-        int r = event_decode(line, size, &e, err);
+        int r;
 
+        if (c->worker)
+                return worker_take_line(c->worker, line, size, err);
+        r = event_decode(line, size, &e, err);
         if (r < 0)
                 return r;
-        if (!c->worker) {
-                r = take_hello(c, &e, err);
-                event_done(&e);
-                return r;
-        }
-        if (e.type == EVENT_HELLO) {
-                event_done(&e);
-                return error_set(err, -EPROTO, NULL, "a second hello");
-        }
-        return worker_take_event(c->worker, &e, size, err); /* takes e */
+        r = take_hello(c, &e, err);
+        event_done(&e);
+        return r;
 }
 
 /* Whole lines of what was read; stops where the worker has enough. */

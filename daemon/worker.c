@@ -271,7 +271,40 @@ static bool has_outcome(const struct worker *w)
                (w->n_events && is_outcome(w->events[w->n_events - 1].type));
 }
 
-int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
+/* Something in the spool was not applied: it is kept for a person, or for a daemon that understands it. Of what the
+ * connection brings, that is done before it is acknowledged. */
+static void keep_spool(struct worker *w, const struct error *why)
+{
+        char path[PATH_MAX], kept[PATH_MAX];
+        struct error err = {0};
+
+        if (w->spool_kept)
+                return;
+        w->spool_kept = true;
+        w->spool_stays = !attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path) ||
+                         !attempt_path(w->daemon, w->job_id, w->attempt, "kept", kept, sizeof kept) ||
+                         spool_keep(path, kept, &err) < 0;
+        log_warning("job %lld: something of its worker was not applied (%s%s%s): the spool is kept as attempt-%lld.%s",
+                    (long long)w->job_id, why->path, why->path[0] ? ": " : "", why->text, (long long)w->attempt,
+                    w->spool_stays ? "events" : "kept");
+        if (err.text[0])
+                log_warning("job %lld: %s: %s", (long long)w->job_id, err.path, err.text);
+}
+
+/* What is not understood but has its number is an event, too, so that those after it are applied. */
+static int decode_line(struct worker *w, const char *line, size_t size, struct event *ret, struct error *err)
+{
+        int r = event_decode(line, size, ret, err);
+
+        if (r != -EINVAL || event_decode_unknown(line, size, ret, NULL) < 0)
+                return r;
+        if (ret->seq > w->accepted_seq)
+                keep_spool(w, err);
+        return 0;
+}
+
+/* Takes e. */
+static int take_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
 {
         if (e->seq <= w->accepted_seq || has_outcome(w)) {
                 event_done(e);
@@ -305,6 +338,20 @@ int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct er
         return w->events_bytes > BATCH_BYTES ? 1 : 0;
 }
 
+int worker_take_line(struct worker *w, const char *line, size_t size, struct error *err)
+{
+        struct event e;
+        int r = decode_line(w, line, size, &e, err);
+
+        if (r < 0)
+                return r;
+        if (e.type == EVENT_HELLO) {
+                event_done(&e);
+                return error_set(err, -EPROTO, NULL, "a second hello");
+        }
+        return take_event(w, &e, size, err);
+}
+
 /* ---- batches */
 
 static void on_retry(void *user)
@@ -315,6 +362,13 @@ static void on_retry(void *user)
         if (w->connection && w->hello_waits)
                 answer_hello(w);
         worker_pump(w);
+}
+
+static void retry_later(struct worker *w)
+{
+        if (!w->retry_timer)
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w,
+                                     &w->retry_timer, NULL);
 }
 
 /* The disk said no. The events are dropped here and stay in the worker's spool, unacknowledged: it sends them again
@@ -328,9 +382,7 @@ static void batch_failed(struct worker *w)
         w->spool_read = false;
         if (w->connection)
                 (void)connection_close(w->connection);
-        if (!w->retry_timer)
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w,
-                                     &w->retry_timer, NULL);
+        retry_later(w);
 }
 
 static void batch_committed(struct worker *w, const struct commit *c)
@@ -469,7 +521,7 @@ static void finish(struct worker *w)
         struct daemon *d = w->daemon;
         char path[PATH_MAX];
 
-        if (attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
+        if (!w->spool_stays && attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
                 (void)unlink(path);
         if (attempt_path(d, w->job_id, w->attempt, "lock", path, sizeof path))
                 (void)unlink(path);
@@ -521,54 +573,87 @@ static void lost(struct worker *w)
         }
 }
 
-/* Takes a batch from the spool; false at its end. */
-static bool take_spool(struct worker *w)
+/* An event of the spool, or its first line, which says whose it is. */
+static int take_spool_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
 {
-        char path[PATH_MAX];
-        struct error err;
+        if (e->type == EVENT_HELLO) {
+                if (e->job != w->job_id || e->attempt != w->attempt) {
+                        (void)error_set(err, -ESTALE, NULL, "it is the spool of another attempt");
+                        keep_spool(w, err);
+                        w->spool_read = true;
+                }
+                event_done(e);
+                return 0;
+        }
+        if (e->seq > w->accepted_seq + 1) {
+                (void)error_set(err, -EPROTO, NULL, "events %lld to %lld are missing", (long long)w->accepted_seq + 1,
+                                (long long)e->seq - 1);
+                keep_spool(w, err);
+                w->accepted_seq = e->seq - 1;
+        }
+        return take_event(w, e, bytes, err);
+}
+
+/* 0: a line is done; 1: enough for a batch. */
+static int take_spool_line(struct worker *w, struct error *err)
+{
+        struct event e;
         const char *line;
         size_t size;
+        int r = spool_next(w->spool, &line, &size, err);
+
+        if (r == 0)
+                w->spool_read = true;
+        if (r > 0) {
+                r = decode_line(w, line, size, &e, err);
+                if (r >= 0)
+                        return take_spool_event(w, &e, size, err);
+        }
+        if (r != -EMSGSIZE && r != -EINVAL)
+                return r;
+        keep_spool(w, err); /* without a number: those after it say that it is missing */
+        return 0;
+}
+
+/* 1: a batch was taken from the spool; 0: it is at its end, or there is none; negative: it cannot be read now. */
+static int take_spool(struct worker *w, struct error *err)
+{
+        char path[PATH_MAX];
         int r = 0;
 
-        if (w->spool_read)
-                return false;
-        if (!w->spool && (!attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path) ||
-                          (r = spool_open(path, &w->spool, &err)) < 0)) {
-                if (r < 0 && r != -ENOENT)
-                        log_error("job %lld: its spool: %s", (long long)w->job_id, err.text);
-                w->spool_read = true;
-                return false;
+        if (!w->spool_read && !w->spool) {
+                if (attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path))
+                        r = spool_open(path, &w->spool, err);
+                w->spool_read = !w->spool && (r == 0 || r == -ENOENT);
         }
-        while ((r = spool_next(w->spool, &line, &size, &err)) > 0) {
-                struct event e;
+        while (r == 0 && !w->spool_read)
+                r = take_spool_line(w, err);
+        if (r < 0 || w->spool_read)
+                w->spool = spool_close(w->spool); /* after an error it is read again from its beginning */
+        return w->n_events ? 1 : w->spool_read ? 0 : r;
+}
 
-                if (event_decode(line, size, &e, &err) < 0) {
-                        log_warning("job %lld: a line of its spool is skipped: %s: %s", (long long)w->job_id, err.path,
-                                    err.text);
-                        continue;
-                }
-                if (e.type == EVENT_HELLO) {
-                        event_done(&e);
-                        continue;
-                }
-                if (e.seq > w->accepted_seq + 1) {
-                        log_warning("job %lld: events %lld to %lld are missing in its spool", (long long)w->job_id,
-                                    (long long)w->accepted_seq + 1, (long long)e.seq - 1);
-                        w->accepted_seq = e.seq - 1;
-                }
-                r = worker_take_event(w, &e, size, &err);
-                if (r != 0)
-                        break;
+/* Not its end: what is in it may be the outcome. Only a user who cancels the job gives it up. */
+static void spool_failed(struct worker *w, const struct error *err)
+{
+        if (w->job->cancel_requested) {
+                keep_spool(w, err);
+                w->spool_read = true;
+                lost(w);
+                return;
         }
-        w->spool_read = r <= 0;
-        if (w->spool_read)
-                w->spool = spool_close(w->spool);
-        return w->n_events > 0;
+        if (!w->spool_failing)
+                log_error("job %lld: its worker ended, but its spool cannot be read, which is tried again: %s%s%s",
+                          (long long)w->job_id, err->path, err->path[0] ? ": " : "", err->text);
+        w->spool_failing = true;
+        retry_later(w);
 }
 
 static void after_end(struct worker *w)
 {
+        struct error err = {0};
         struct write *write;
+        int r;
 
         if (w->outcome_committed) {
                 write = write_new(WRITE_ATTEMPT_END);
@@ -578,11 +663,15 @@ static void after_end(struct worker *w)
                         commit_submit(w->daemon, write, on_attempt_end, NULL);
                 }
                 finish(w);
-        } else if (take_spool(w)) {
-                submit_batch(w);
-        } else {
-                lost(w);
+                return;
         }
+        r = take_spool(w, &err);
+        if (r < 0)
+                spool_failed(w, &err);
+        else if (r > 0)
+                submit_batch(w);
+        else
+                lost(w);
 }
 
 void worker_pump(struct worker *w)

@@ -41,7 +41,10 @@ struct worker {
         bool ended, end_said;
         int status; /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
-        bool spool_read;
+        bool spool_read;    /* to its end */
+        bool spool_kept;    /* something in it was not applied: it has a second name, attempt-N.kept */
+        bool spool_stays;   /* that failed: it is not removed */
+        bool spool_failing; /* it cannot be read: said so in the log */
         struct worker *next;
 };
 
@@ -62,8 +65,10 @@ void worker_forget_all(struct daemon *d);
 
 /* From the connection: */
 int worker_hello(struct worker *w, struct connection *c, const struct event *hello, struct error *err);
-/* Takes the event. -EPROTO: there is a gap before it. 1: enough for now, read no more until resumed. */
-int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct error *err);
+/* Takes the event of a line that came after hello. One that cannot be understood but has its number is taken, too: the
+ * spool is kept, and it is said once. 1: enough for now, read no more until resumed. -EINVAL: not an event;
+ * -EPROTO: a gap before it, or a hello. */
+int worker_take_line(struct worker *w, const char *line, size_t size, struct error *err);
 void worker_disconnected(struct worker *w, struct connection *c);
 /* Everything that was taken goes to the disk, unless a batch is on its way. */
 void worker_pump(struct worker *w);

@@ -277,7 +277,7 @@ static void scheduler_takes_the_first_that_may_run(void **state _unused_)
 
 /* ---- spool */
 
-static void torn_and_huge_lines_are_left_out(void **state _unused_)
+static void a_torn_line_is_left_out_and_a_huge_one_said(void **state _unused_)
 {
         char path[] = "/tmp/mulund-spool-XXXXXX";
         int fd = mkstemp(path);
@@ -297,6 +297,8 @@ static void torn_and_huge_lines_are_left_out(void **state _unused_)
         static const char *const expected[] = {"one", "", "two", "three"};
 
         for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+                if (i == 3)
+                        assert_int_equal(spool_next(s, &line, &n, NULL), -EMSGSIZE);
                 assert_int_equal(spool_next(s, &line, &n, NULL), 1);
                 assert_int_equal(n, strlen(expected[i]));
                 assert_memory_equal(line, expected[i], n);
@@ -305,6 +307,31 @@ static void torn_and_huge_lines_are_left_out(void **state _unused_)
         (void)spool_close(s);
         (void)unlink(path);
         assert_int_equal(spool_open(path, &s, NULL), -ENOENT);
+}
+
+/* What is appended later is in what was kept. */
+static void a_kept_spool_outlives_its_first_name(void **state _unused_)
+{
+        char folder[] = "/tmp/mulund-spool-XXXXXX", path[64], kept[64];
+        struct error err;
+        struct spool *s;
+        const char *line;
+        size_t n;
+        FILE *f;
+
+        assert_non_null(mkdtemp(folder));
+        (void)snprintf(path, sizeof path, "%s/a", folder);
+        (void)snprintf(kept, sizeof kept, "%s/b", folder);
+        assert_int_equal(spool_keep(path, kept, &err), -ENOENT);
+        f = fopen(path, "w");
+        assert_int_equal(spool_keep(path, kept, &err), 0);
+        assert_int_equal(spool_keep(path, kept, &err), 0);
+        assert_true(fputs("later\n", f) >= 0 && fclose(f) == 0 && unlink(path) == 0);
+        assert_int_equal(spool_open(kept, &s, NULL), 0);
+        assert_int_equal(spool_next(s, &line, &n, NULL), 1);
+        assert_true(n == 5 && !memcmp(line, "later", 5));
+        (void)spool_close(s);
+        assert_true(unlink(kept) == 0 && rmdir(folder) == 0);
 }
 
 /* ---- command line */
@@ -351,7 +378,8 @@ int main(void)
                 cmocka_unit_test(only_a_jobs_own_failures_end_it),
                 cmocka_unit_test(queue_is_by_id),
                 cmocka_unit_test(scheduler_takes_the_first_that_may_run),
-                cmocka_unit_test(torn_and_huge_lines_are_left_out),
+                cmocka_unit_test(a_torn_line_is_left_out_and_a_huge_one_said),
+                cmocka_unit_test(a_kept_spool_outlives_its_first_name),
                 cmocka_unit_test(command_line_defaults_and_values),
         };
 

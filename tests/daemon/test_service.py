@@ -496,6 +496,111 @@ def test_garbage_closes_the_connection_and_hurts_nothing(service, action):
     assert "connection is closed" in service.logged()
 
 
+STRANGE = [["event", {"type": "cosmic", "rays": 3}],
+           ["event", {"type": "artifact", "kind": "film", "step": 3, "name": "a.mp4", "bytes": 1, "xxh128": "0" * 32, "metric": None}]]
+
+
+def kept(service, job, suffix="kept"):
+    folder = f"{service.state}/jobs/{job}"
+    return [name for name in os.listdir(folder) if name.endswith("." + suffix)]
+
+
+def spooled(service, job, text):
+    """The path of a spool that has the text, or None."""
+    folder = f"{service.state}/jobs/{job}"
+    for name in kept(service, job, "events") if os.path.exists(folder) else []:
+        with open(f"{folder}/{name}") as f:
+            if text in f.read():
+                return f.name
+    return None
+
+
+@pytest.mark.parametrize("how", ["connection", "spool"])
+def test_events_that_are_not_understood_are_kept_and_hold_up_nothing(service, how):
+    """Of a newer worker: an unknown type, a bad value."""
+    hidden = [["mute"]] if how == "spool" else []
+    end = [["crash"]] if how == "spool" else []
+    service.script([[["start"], ["flush"], *hidden, ["scalars", 0, 10], *STRANGE, ["scalars", 10, 20], ["event", {"type": "done", "result": None}],
+                     *end, ["leave"]]])
+    service.start()
+    job = service.submit(20)
+    assert service.wait(job, "succeeded")["attempts"] == 1
+    assert service.curve(job)["step"] == list(range(20))
+    service.until(lambda: not kept(service, job, "events"))
+    assert kept(service, job) == ["attempt-1.kept"]
+    with open(f"{service.state}/jobs/{job}/attempt-1.kept") as f:
+        text = f.read()
+    assert "cosmic" in text and "film" in text and '"done"' in text, "the whole spool, also what came after"
+    assert service.logged().count("was not applied") == 1 and "attempt-1.kept" in service.logged()
+    assert "connection is closed" not in service.logged()
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+    service.until(lambda: not os.path.exists(f"{service.state}/jobs/{job}"))
+
+
+def test_what_was_kept_is_kept_over_a_restart(service):
+    service.script([[["start"], *STRANGE, ["train", 60, 0.02], ["done"]]])
+    service.start()
+    job = service.submit(60)
+    service.wait_step(job, 5)
+    service.kill()
+    service.start()
+    service.wait(job, "succeeded")
+    service.until(lambda: not kept(service, job, "events"))
+    assert kept(service, job) == ["attempt-1.kept"]
+
+
+@pytest.mark.parametrize("line", [["what is this\n"], ["x", 2 << 20, "\n"], ['{"type":"progress","seq":900}\n'],
+                                  ['{"type":"stopped","seq":90,"step":3}\n']])
+def test_a_spool_with_a_line_that_was_not_applied_is_kept(service, line):
+    service.script([[["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["spool", *line], ["crash"]], TRAIN])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "succeeded")
+    assert kept(service, job) == ["attempt-1.kept"]
+    assert service.logged().count("was not applied") == 1
+
+
+def test_a_spool_that_was_applied_is_removed(service):
+    hello = json.dumps({"type": "hello", "protocol": 1, "job": 1, "attempt": 1, "pid": 1}) + "\n"
+    service.script([[["spool", hello], ["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["spool", '{"type":"torn'], ["crash"]], TRAIN])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "succeeded")
+    assert kept(service, job) == kept(service, job, "events") == []
+
+
+def test_the_spool_of_another_attempt_is_not_applied(service):
+    hello = json.dumps({"type": "hello", "protocol": 1, "job": 1, "attempt": 7, "pid": 1}) + "\n"
+    service.script([[["spool", hello], ["mute"], ["start"], ["event", {"type": "done", "result": None}], ["crash"]], TRAIN])
+    service.start()
+    assert service.wait(service.submit(20), "succeeded")["attempts"] == 2
+    assert "another attempt" in service.logged() and kept(service, 1) == ["attempt-1.kept"]
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_spool_that_cannot_be_read_is_not_at_its_end(service, cancel):
+    service.script([[["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["event", {"type": "done", "result": None}], ["hang"]]])
+    service.start()
+    job = service.submit(20)
+    path = service.until(lambda: spooled(service, job, '"done"'))
+    os.rename(path, path + ".away")
+    os.mkdir(path)
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    service.until(lambda: "spool cannot be read" in service.logged())
+    time.sleep(1)
+    assert service.job(job)["state"] == "running" and service.logged().count("spool cannot be read") == 1
+    if cancel:
+        service.post(f"/v1/jobs/{job}/cancel", expect=200)
+        service.wait(job, "cancelled")
+        assert os.path.isdir(path), "what could not be read stays"
+        return
+    os.rmdir(path)
+    os.rename(path + ".away", path)
+    assert service.wait(job, "succeeded")["attempts"] == 1
+    assert service.curve(job)["step"] == list(range(20))
+
+
 def test_foreign_connections_are_refused(service):
     service.script([SLOW])
     service.start()
