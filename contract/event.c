@@ -22,15 +22,13 @@ static_assert(ARRAY_LEN(error_class_names) == ERROR_CLASS_N + 1, "a name for eac
 static_assert(ARRAY_LEN(job_kind_names) == JOB_KIND_N + 1, "a name for each");
 
 enum field_kind {
-        FIELD_INT,      /* int64_t */
-        FIELD_REAL,     /* double; NAN is null */
-        FIELD_NAME,     /* char *, a plain file name of at most max bytes */
-        FIELD_TEXT,     /* char *, min..max bytes without NUL */
-        FIELD_DIGEST,   /* char[33] */
-        FIELD_IDENTITY, /* char[33], or absent: "" */
-        FIELD_FLAG,     /* bool; absent: false */
-        FIELD_CHOICE,   /* an enum, stored as int */
-        FIELD_OBJECT,   /* json_t *; NULL is null */
+        FIELD_INT,    /* int64_t */
+        FIELD_REAL,   /* double; NAN is null */
+        FIELD_NAME,   /* char *, a plain file name of at most max bytes */
+        FIELD_TEXT,   /* char *, min..max bytes without NUL */
+        FIELD_DIGEST, /* char[33] */
+        FIELD_CHOICE, /* an enum, stored as int */
+        FIELD_OBJECT, /* json_t *; NULL is null */
 };
 
 struct field {
@@ -55,9 +53,11 @@ static_assert(sizeof(enum artifact_kind) == sizeof(int) && sizeof(enum error_cla
                       sizeof(enum job_kind) == sizeof(int),
               "choices are stored as int");
 
-static const struct field hello_fields[] = {INT(protocol, 1, 1000000),          INT(job, 1, INT_MAX_EXACT),
-                                            INT(attempt, 1, INT_MAX_EXACT),     INT(pid, 1, INT32_MAX),
-                                            F(event, IDENTITY, identity, 0, 0), {0}};
+static const struct field hello_fields[] = {INT(protocol, 1, 1000000),
+                                            INT(job, 1, INT_MAX_EXACT),
+                                            INT(attempt, 1, INT_MAX_EXACT),
+                                            INT(pid, 1, INT32_MAX),
+                                            {0}};
 static const struct field start_fields[] = {SEQ,
                                             STEP,
                                             STEPS,
@@ -146,7 +146,6 @@ static int read_string_field(const struct field *f, const char *pointer, const j
                         return wrong(pointer, f->key, err, "a plain file name: letters, digits, '.', '-', '_'");
                 return copy_string(s, m, err);
         case FIELD_DIGEST:
-        case FIELD_IDENTITY:
                 if (!s || !text_is_digest(s))
                         return wrong(pointer, f->key, err, "32 hexadecimal digits");
                 memcpy(m, s, 33);
@@ -183,8 +182,6 @@ static int read_field(const struct field *f, const char *pointer, const json_t *
         const json_t *v = json_object_get(o, f->key);
         double d = NAN;
 
-        if (!v && (f->kind == FIELD_IDENTITY || f->kind == FIELD_FLAG))
-                return 0;
         if (!v)
                 return wrong(pointer, f->key, err, "this member, which is absent");
         switch (f->kind) {
@@ -198,8 +195,6 @@ static int read_field(const struct field *f, const char *pointer, const json_t *
                         return wrong(pointer, f->key, err, "a number or null");
                 *(double *)m = d;
                 return 0;
-        case FIELD_FLAG:
-                return MIN(json_get_bool(o, pointer, f->key, m, err), 0);
         case FIELD_CHOICE:
                 return read_choice_field(f, pointer, v, m, err);
         case FIELD_OBJECT:
@@ -228,14 +223,11 @@ static json_t *field_value(const struct field *f, const void *m)
                 return json_integer(*(const int64_t *)m);
         case FIELD_REAL:
                 return isfinite(*(const double *)m) ? json_real(*(const double *)m) : json_null();
-        case FIELD_FLAG:
-                return json_boolean(*(const bool *)m);
         case FIELD_CHOICE:
                 return json_string(f->names[*(const int *)m]);
         case FIELD_OBJECT:
                 return *(json_t *const *)m ? json_incref(*(json_t *const *)m) : json_null();
         case FIELD_DIGEST:
-        case FIELD_IDENTITY:
                 return json_string(m);
         default:
                 return json_string(*(char *const *)m ? *(char *const *)m : "");
@@ -247,8 +239,6 @@ static int write_fields(const struct field *fields, const void *base, json_t *o,
         for (const struct field *f = fields; f->key; f++) {
                 const char *m = (const char *)base + f->offset;
 
-                if ((f->kind == FIELD_IDENTITY || f->kind == FIELD_FLAG) && !*m)
-                        continue;
                 if (json_object_set_new(o, f->key, field_value(f, m)) < 0)
                         return error_set(err, -EINVAL, f->key, "no memory, or not UTF-8");
         }
@@ -507,8 +497,6 @@ int command_encode(const struct command *c, struct buf *b, struct error *err)
 static const struct field assignment_fields[] = {
         F(assignment, INT, job, 1, INT_MAX_EXACT),
         F(assignment, INT, attempt, 1, INT_MAX_EXACT),
-        F(assignment, IDENTITY, identity, 0, 0),
-        F(assignment, FLAG, accept_changed_data, 0, 0),
         {.key = "kind", .kind = FIELD_CHOICE, .offset = offsetof(struct assignment, kind), .names = job_kind_names},
         F(assignment, OBJECT, config, 0, 0),
         F(assignment, TEXT, folder, 1, PATH_BYTES_MAX),
@@ -531,7 +519,6 @@ static const struct field checkpoint_fields[] = {
         F(assignment_checkpoint, TEXT, path, 1, PATH_BYTES_MAX),
         {.key = "xxh128", .kind = FIELD_DIGEST, .offset = offsetof(struct assignment_checkpoint, digest)},
         F(assignment_checkpoint, INT, step, 0, INT_MAX_EXACT),
-        F(assignment_checkpoint, IDENTITY, identity, 0, 0),
         {0}};
 
 static int read_checkpoints(const json_t *o, struct assignment *a, struct error *err)

@@ -3,14 +3,12 @@
  * sequence number that is committed, and sends commands. Every event is also in the spool, JOB/attempt-N.events (the
  * same lines), until the attempt is over: what a broken connection or a dead daemon missed is sent or read again.
  * An event whose seq is not above the attempt's last committed one is dropped: applying twice changes nothing.
- * The spool's first line is its hello, so that it says itself whose it is; line k + 1 is event k. identity is the job's
- * own random one, from the assignment: a folder, a socket or a database may have been copied or begun anew, and then
- * numbers alone prove nothing. Unknown members are ignored on both sides; an event that cannot be understood but has a
- * seq is kept aside by the daemon, said, and acknowledged like all others.
+ * The spool's first line is the hello, so that it says itself whose it is; line k + 1 is event k. Unknown members are
+ * ignored on both sides; an event that cannot be understood but has a seq is acknowledged like all others, and the
+ * daemon keeps the spool aside.
  *
  *   worker -> daemon
- *   {"type":"hello","protocol":1,"job":3,"attempt":7,"pid":123,"identity":".."}   answered by {"ack":N}: send from N +
- * 1
+ *   {"type":"hello","protocol":1,"job":3,"attempt":7,"pid":123}   answered by {"ack":N}: send from N + 1
  *   {"seq":1,"type":"start","step":0,"steps":3000,"memory_bytes":1,"parameters":1,"backend":"cpu","threads":2}
  *   {"seq":2,"type":"progress","step":10,"steps":3000,"images_per_second":11.5,"seconds_left":2000.0}
  *   {"seq":3,"type":"scalars","step":[1,2],"time_ms":[..],"columns":{"train/bpd":[9.1,"NaN"],...}}
@@ -58,7 +56,6 @@ struct event {
         enum event_type type;
         int64_t seq; /* from 1; 0 for hello */
         int64_t protocol, job, attempt, pid;
-        char identity[33];   /* hello; "": absent */
         int64_t step, steps; /* scalars: step of the first row */
         int64_t memory_bytes, parameters, threads;
         double images_per_second, seconds_left; /* NAN: unknown */
@@ -101,15 +98,12 @@ int command_decode(const char *line, size_t size, struct command *ret, struct er
 int command_encode(const struct command *c, struct buf *b, struct error *err);
 
 /* What the daemon gives a worker on its standard input, as one JSON document, when it starts it:
- *   {"job":3,"attempt":7,"identity":"..","accept_changed_data":true,"kind":"train","config":{..},"dataset":{"name":"photos32","path":"/..","digest":".."},
+ *   {"job":3,"attempt":7,"kind":"train","config":{..},"dataset":{"name":"photos32","path":"/..","digest":".."},
  *    "folder":"/state/jobs/3","socket":"/state/worker.sock",
- *    "checkpoints":[{"path":"/state/jobs/3/step-1000.safetensors","xxh128":"..","step":1000,"identity":".."},
- *    ..]}
- * identity: of the job; a checkpoint's: of the job that made it. accept_changed_data: present when the user said that
- * training may go on although the data set's digest is not the one that the checkpoint was trained on. checkpoints:
- * newest first; train resumes from the first that is whole (none: from the start), evaluate and sample read the first
- * (only one is given). The attempt is alive while it holds flock(FOLDER/attempt-N.lock), which it takes before anything
- * else. Its standard error is FOLDER/log, append. */
+ *    "checkpoints":[{"path":"/state/jobs/3/step-1000.safetensors","xxh128":"..","step":1000}, ..]}
+ * checkpoints: newest first; train resumes from the first that is whole (none: from the start), evaluate and sample
+ * read the first (only one is given). The attempt is alive while it holds flock(FOLDER/attempt-N.lock), which it takes
+ * before anything else. Its standard error is FOLDER/log, append. */
 enum job_kind { JOB_TRAIN, JOB_EVALUATE, JOB_SAMPLE, JOB_KIND_N };
 extern const char *const job_kind_names[]; /* train evaluate sample */
 
@@ -117,12 +111,9 @@ struct assignment_checkpoint {
         char *path;
         char digest[33];
         int64_t step;
-        char identity[33]; /* "": made before there were identities */
 };
 struct assignment {
         int64_t job, attempt;
-        char identity[33]; /* "": a job from before there were identities */
-        bool accept_changed_data;
         enum job_kind kind;
         json_t *config; /* whole; a worker reads it with config_from_json */
         char *dataset_name, *dataset_path, *dataset_digest;

@@ -5,9 +5,9 @@
  *   connected     says hello, waits for {"ack":N}
  *   welcome       sends the spool from where event N ends, byte by byte as the socket takes it
  *
- * and any failure, an end of file or anything that the protocol does not know goes back to closed: the next hello tells
- * again what the daemon has, whatever was lost on the way. A daemon may know less than it acknowledged once (it was
- * restored from a backup): hello's answer decides. Sockets never block and are written with MSG_NOSIGNAL.
+ * and any failure, an end of file or a line that is neither an answer nor a command goes back to closed: the next hello
+ * tells again what the daemon has, whatever was lost on the way. A daemon may know less than it acknowledged once (it
+ * was restored from a backup): hello's answer decides. Sockets never block and are written with MSG_NOSIGNAL.
  *
  * Spool: a hello, which says whose it is, then lines of JSON as sent, line k + 1 is event k; each appended by one
  * write(2) and cut back if that fails. A disk without room is waited for, a while: training stands still, nothing is
@@ -138,7 +138,6 @@ int channel_open(const struct assignment *a, struct channel **ret, struct error 
         ch->lock_fd = ch->spool_fd = ch->socket_fd = -1;
         ch->hello_event = (struct event){
                 .type = EVENT_HELLO, .protocol = EVENT_PROTOCOL, .job = a->job, .attempt = a->attempt, .pid = getpid()};
-        memcpy(ch->hello_event.identity, a->identity, sizeof ch->hello_event.identity);
         ch->line = BUF_INIT(EVENT_LINE_MAX);
         ch->hello = BUF_INIT(COMMAND_MAX);
         ch->in = BUF_INIT(COMMAND_MAX);
@@ -389,7 +388,7 @@ static int append(struct channel *ch, bool sync, struct error *err)
         return r < 0 ? error_set(err, r, ch->spool_path, "cannot be written: %s", strerror(-r)) : 0;
 }
 
-/* The line of an event that the daemon will take: one that it refuses would be sent for ever and hold up all others. */
+/* The line of an event that a daemon of this release understands: it would leave out any other. */
 static int encode(const struct event *e, struct buf *line, struct error *err)
 {
         _cleanup_(event_done) struct event decoded = {0};

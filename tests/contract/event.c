@@ -14,8 +14,6 @@
 /* Every line of the protocol, one a type and its corners. */
 static const char *const lines[] = {
         "{\"type\":\"hello\",\"protocol\":1,\"job\":3,\"attempt\":7,\"pid\":123}",
-        "{\"type\":\"hello\",\"protocol\":1,\"job\":3,\"attempt\":7,\"pid\":123,\"identity\":"
-        "\"0123456789abcdef0123456789abcdef\"}",
         "{\"type\":\"start\",\"seq\":1,\"step\":0,\"steps\":3000,\"memory_bytes\":1,\"parameters\":1,\"backend\":"
         "\"cpu\",\"threads\":2}",
         "{\"type\":\"progress\",\"seq\":2,\"step\":10,\"steps\":3000,\"images_per_second\":11.5,\"seconds_left\":2000."
@@ -61,7 +59,7 @@ static void members_are_where_they_belong(void **state _unused_)
 {
         _cleanup_(event_done) struct event e = {0};
 
-        assert_int_equal(event_decode(lines[5], strlen(lines[5]), &e, NULL), 0);
+        assert_int_equal(event_decode(lines[4], strlen(lines[4]), &e, NULL), 0);
         assert_int_equal(e.type, EVENT_SCALARS);
         assert_int_equal(e.seq, 3);
         assert_int_equal(e.step, 1);
@@ -70,11 +68,11 @@ static void members_are_where_they_belong(void **state _unused_)
         assert_string_equal(e.column_name[0], "train/bpd");
         assert_true(e.column[0][0] == 9.1 && isnan(e.column[0][1]) && e.column[1][0] == -INFINITY);
         event_done(&e);
-        assert_int_equal(event_decode(lines[4], strlen(lines[4]), &e, NULL), 0);
+        assert_int_equal(event_decode(lines[3], strlen(lines[3]), &e, NULL), 0);
         assert_true(isnan(e.images_per_second) && isnan(e.seconds_left));
 }
 
-/* Each member left out (but for an identity, which older workers do not say), and of the wrong type. */
+/* Each member left out, and of the wrong type. */
 static void a_member_too_few_or_of_another_type_is_refused(void **state _unused_)
 {
         for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
@@ -85,7 +83,7 @@ static void a_member_too_few_or_of_another_type_is_refused(void **state _unused_
                 assert_int_equal(json_parse(lines[i], strlen(lines[i]), &whole, NULL), 0);
                 json_object_foreach(whole, key, v)
                 {
-                        for (int how = strcmp(key, "identity") ? 0 : 1; how < 2; how++) {
+                        for (int how = 0; how < 2; how++) {
                                 _cleanup_json_ json_t *o = json_copy(whole);
                                 _cleanup_(freep) char *text = NULL;
                                 struct event e;
@@ -213,7 +211,7 @@ static void sizes_are_bounded(void **state _unused_)
         struct error err;
 
         memset(big, ' ', EVENT_LINE_MAX + 1);
-        memcpy(big, lines[10], strlen(lines[10]));
+        memcpy(big, lines[9], strlen(lines[9]));
         assert_int_equal(event_decode(big, EVENT_LINE_MAX + 1, &e, &err), -EINVAL);
         assert_int_equal(event_decode(big, EVENT_LINE_MAX, &e, &err), 0);
         event_done(&e);
@@ -282,9 +280,7 @@ static void commands_come_back_and_the_rest_is_refused(void **state _unused_)
 
 static void assignments_come_back_and_are_strict(void **state _unused_)
 {
-        static const char text[] = "{\"job\":3,\"attempt\":7,\"identity\":"
-                                   "\"0123456789abcdef0123456789abcdef\",\"accept_changed_data\":true,"
-                                   "\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{"
+        static const char text[] = "{\"job\":3,\"attempt\":7,\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{"
                                    "\"name\":\"photos32\",\"path\":\"/x\","
                                    "\"digest\":\"00\"},\"folder\":\"/state/jobs/3\",\"socket\":\"/state/"
                                    "worker.sock\",\"checkpoints\":[{\"path\":\"/y\","
