@@ -18,7 +18,7 @@ def test_a_job_is_answered_whole(server):
     assert j["kind"] == "train" and j["name"] == "first" and j["tags"] == ["try"] and j["state"] == "queued"
     assert j["started"] is None and j["ended"] is None and j["attempts"] == 0
     assert j["progress"] == {"step": 0, "steps": 3000, "images_per_second": None, "seconds_left": None}
-    assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None
+    assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None and j["waiting"] is None
     assert j["links"] == {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}
     assert j["config"]["optimizer"]["ema_rate"] == 0.99 and j["config"]["sampling"]["n_steps"] == 1000
     published = json.loads((PUBLISHED / "cifar10-conditioned.json").read_text())

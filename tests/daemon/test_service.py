@@ -77,17 +77,24 @@ def test_losses_are_never_charged_to_the_job_and_others_pass(service):
     service.start()
     lost = service.submit()
     other = service.submit(seed=2)
+    why = service.until(lambda: service.job(lost)["waiting"])
+    assert "exit code 3" in why and "no good" in why
     assert service.wait(other, "succeeded")["attempts"] == 1
     j = service.wait(lost, "succeeded", seconds=40)
-    assert j["attempts"] == 5 and j["error"] is None
+    assert j["attempts"] == 5 and j["error"] is None and j["waiting"] is None
     assert "exit code 3" in service.logged() and "no good" in service.logged() and "class lost" in service.logged()
 
 
 @pytest.mark.parametrize("kind", ["host", "device"])
 def test_errors_of_the_host_are_retried(service, kind):
     service.script([[["start"], ["error", kind, "no space left on device", 3]], TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "1000"
     service.start()
-    j = service.wait(service.submit(), "succeeded")
+    job = service.submit()
+    assert service.until(lambda: service.job(job)["waiting"]) == f"{kind}: no space left on device"
+    service.kill()
+    service.start()
+    j = service.wait(job, "succeeded")
     assert j["attempts"] == 2 and j["error"] is None
     assert f"class {kind}" in service.logged()
 
