@@ -222,6 +222,15 @@ def test_resume_is_strict(server, body, expected):
     assert pointers(r) == expected
 
 
+def test_a_job_says_why_it_waits_only_while_it_does(server):
+    job = server.submit()
+    server.run(job, state="queued", detail="host: no room")
+    assert server.get(f"/v1/jobs/{job}").json()["waiting"] == "host: no room"
+    assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == job)["waiting"] == "host: no room"
+    server.run(job, state="failed", detail="numeric: over")
+    assert server.get(f"/v1/jobs/{job}").json()["waiting"] is None
+
+
 def test_results_and_errors_are_shown(server):
     job = server.submit()
     server.run(job, state="failed", error={"class": "numeric", "detail": "loss is NaN", "step": 17})
