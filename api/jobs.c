@@ -19,6 +19,11 @@ static json_t *real_or_null(double v)
         return isnan(v) ? json_null() : json_from_real(v);
 }
 
+static json_t *text_or_null(const char *s)
+{
+        return s && *s ? json_string(s) : json_null();
+}
+
 static json_t *links_to_json(int64_t id)
 {
         static const char *const names[] = {"log", "series", "artifacts"};
@@ -60,9 +65,10 @@ static json_t *job_to_json(const struct job_row *j)
                 {"attempts", json_integer(j->attempts)},
                 {"progress", progress},
                 {"config", object_or_null(j->config)},
-                {"config_name", j->config_name && *j->config_name ? json_string(j->config_name) : json_null()},
+                {"config_name", text_or_null(j->config_name)},
                 {"checkpoint", checkpoint_to_json(j)},
                 {"cancel_requested", json_boolean(j->cancel_requested)},
+                {"waiting", text_or_null(j->waiting)},
                 {"result", object_or_null(j->result)},
                 {"error", object_or_null(j->error)},
                 {"links", links_to_json(j->id)},

@@ -18,6 +18,7 @@ struct request {
         struct server *server;
         struct MHD_Connection *connection;
         bool checked, handled;
+        bool must_close; /* where its body ends is in doubt */
 
         struct target target; /* undefined when target_error.code */
         struct error target_error;

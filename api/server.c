@@ -80,6 +80,39 @@ void server_release(struct server *s, size_t bytes)
 
 /* ---- checks before a handler, from the headers alone */
 
+/* What libmicrohttpd takes for one request and a proxy in front may take for two. */
+struct framing {
+        int lengths, encodings;
+        const char *wrong; /* or NULL */
+};
+
+static enum MHD_Result look_at_header(void *user, enum MHD_ValueKind kind _unused_, const char *key, size_t key_size,
+                                      const char *value, size_t value_size _unused_)
+{
+        static const char token[] = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        struct framing *f = user;
+
+        if (!key_size || strspn(key, token) != key_size)
+                f->wrong = "a header's name holds a space or another character that no name has";
+        f->lengths += !strcasecmp(key, "Content-Length");
+        if (!strcasecmp(key, "Transfer-Encoding") && (f->encodings++ || !value || strcasecmp(value, "chunked") != 0))
+                f->wrong = "the only transfer encoding that is taken is chunked, once";
+        return MHD_YES;
+}
+
+static bool check_framing(struct request *r)
+{
+        struct framing f = {0};
+
+        (void)MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, look_at_header, &f);
+        if (!f.wrong && f.lengths + f.encodings > 1)
+                f.wrong = "the length of the body is said twice";
+        r->must_close = f.wrong != NULL;
+        if (f.wrong)
+                problem(r, PROBLEM_BAD_HEADER, "%s", f.wrong);
+        return !r->response;
+}
+
 static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind _unused_, const char *key,
                                     const char *value _unused_)
 {
@@ -184,8 +217,8 @@ static bool check_body(struct request *r)
 
 static void check(struct request *r, const char *method)
 {
-        (void)(check_host(r) && check_origin(r) && check_target(r) && check_route(r, method) && check_params(r) &&
-               check_body(r));
+        (void)(check_framing(r) && check_host(r) && check_origin(r) && check_target(r) && check_route(r, method) &&
+               check_params(r) && check_body(r));
 }
 
 /* ---- the way of a request */
@@ -253,6 +286,10 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c,
                 r->checked = true;
                 connection_heard(r->server->connections, c);
                 check(r, method);
+                if (r->must_close) { /* what follows may be taken for another request: nothing more is read */
+                        response_header(r, "Connection", "close");
+                        return queue(r);
+                }
                 /* who waits for a 100, or announces more than we would drop, is answered at once */
                 if (r->response && (request_header(r, "Expect") || content_length(r) > BODY_DROP_MAX))
                         return queue(r);
@@ -326,6 +363,8 @@ static int copy_settings(const struct server_settings *from, struct server_setti
         to->web_folder = strdup(from->web_folder ? from->web_folder : "");
         to->configs_folder = strdup(from->configs_folder ? from->configs_folder : "");
         to->threads = MAX(1, MIN(from->threads, READERS_MAX));
+        if (!to->connections || to->connections > CONNECTIONS_MAX)
+                to->connections = CONNECTIONS_MAX;
         if (!to->max_body_bytes)
                 to->max_body_bytes = BODY_BYTES_DEFAULT;
         return to->state_folder && to->web_folder && to->configs_folder ? 0
@@ -340,13 +379,13 @@ static int start(struct server *s, int *fd, struct error *err)
                                   MHD_OPTION_LISTEN_SOCKET, *fd,       /* */
                                   MHD_OPTION_THREAD_POOL_SIZE,
                                   (unsigned)(s->settings.threads > 1 ? s->settings.threads : 0),
-                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,     /* */
-                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S, /* */
-                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,      /* */
-                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                            /* */
-                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,          /* */
-                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                   /* */
-                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,               /* */
+                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->settings.connections, /* */
+                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,     /* */
+                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,          /* */
+                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                                /* */
+                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,              /* */
+                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                       /* */
+                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,                   /* */
                                   MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections, MHD_OPTION_END);
         if (!s->mhd)
                 return error_set(err, -EIO, NULL, "libmicrohttpd does not start: %s", strerror(errno));
@@ -368,7 +407,7 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = listen_at(&settings->address, &fd, &s->port, err);
         if (r >= 0)
-                r = connections_new(CONNECTIONS_MAX, &s->connections, err);
+                r = connections_new(s->settings.connections, &s->connections, err);
         if (r >= 0)
                 r = start(s, &fd, err);
         if (r < 0) {

@@ -16,6 +16,7 @@ struct server_settings {
         struct store *store;
         struct control *control;
         int threads;           /* 2 to 4 */
+        size_t connections;    /* at most; 0, or more than 512: 512 */
         size_t max_body_bytes; /* a larger body is a 413 */
 };
 

@@ -60,7 +60,7 @@ static bool string_is(const json_t *v, const char *s)
 static bool is_printable(const json_t *v, size_t max)
 {
         return json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v) &&
-               text_is_printable(json_string_value(v), max);
+               text_is_printable(json_string_value(v), max) && !text_is_blank(json_string_value(v));
 }
 
 static bool kind_takes(enum job_kind kind, const char *key)
@@ -103,7 +103,8 @@ static void read_name(const json_t *body, struct submission *s, struct errors *e
         const json_t *v = json_object_get(body, "name");
 
         if (v && !string_is(v, "") && !is_printable(v, NAME_BYTES_MAX))
-                (void)errors_add(errs, -EINVAL, "/name", "expected printable text of at most %d bytes", NAME_BYTES_MAX);
+                (void)errors_add(errs, -EINVAL, "/name", "expected printable text of at most %d bytes, not blank",
+                                 NAME_BYTES_MAX);
         else
                 s->name = strdup(v ? json_string_value(v) : "");
 }

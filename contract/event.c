@@ -1,6 +1,6 @@
 /* Events, commands and assignments as JSON, by tables of fields: a row says a member's key, kind, place in the struct
- * and range, and both directions walk the same rows. What is not in the table of its type is refused, so that a worker
- * of another version is noticed at its first line and not by what is missing later. */
+ * and range, and both directions walk the same rows. Members that no row names are left out: what a newer worker or
+ * daemon says more must not cost what both understand. */
 #include "contract/event.h"
 
 #include "contract/text.h"
@@ -12,9 +12,9 @@
 #include <string.h>
 
 const char *const event_type_names[] = {"hello", "start",   "progress", "scalars", "artifact",
-                                        "done",  "stopped", "error",    NULL};
+                                        "done",  "stopped", "error",    "unknown", NULL};
 const char *const artifact_kind_names[] = {"checkpoint", "image", "table", NULL};
-const char *const error_class_names[] = {"configuration", "numeric", "memory", "host", NULL};
+const char *const error_class_names[] = {"configuration", "numeric", "memory", "device", "host", NULL};
 const char *const job_kind_names[] = {"train", "evaluate", "sample", NULL};
 static_assert(ARRAY_LEN(event_type_names) == EVENT_TYPE_N + 1, "a name for each");
 static_assert(ARRAY_LEN(artifact_kind_names) == ARTIFACT_KIND_N + 1, "a name for each");
@@ -89,10 +89,12 @@ static const struct field error_fields[] = {SEQ,
                                             STEP,
                                             {0}};
 
+static const struct field unknown_fields[] = {SEQ, {0}};
+
 static const struct field *const event_fields[] = {
         [EVENT_HELLO] = hello_fields,     [EVENT_START] = start_fields,       [EVENT_PROGRESS] = progress_fields,
         [EVENT_SCALARS] = scalars_fields, [EVENT_ARTIFACT] = artifact_fields, [EVENT_DONE] = done_fields,
-        [EVENT_STOPPED] = stopped_fields, [EVENT_ERROR] = error_fields,
+        [EVENT_STOPPED] = stopped_fields, [EVENT_ERROR] = error_fields,       [EVENT_UNKNOWN] = unknown_fields,
 };
 static_assert(ARRAY_LEN(event_fields) == EVENT_TYPE_N, "fields for each");
 
@@ -205,33 +207,9 @@ static int read_field(const struct field *f, const char *pointer, const json_t *
         }
 }
 
-/* Refuses members that neither the fields nor others (NULL-terminated) name. */
-static int only_fields(const json_t *o, const char *pointer, const struct field *fields, const char *const *others,
-                       struct error *err)
+static int read_fields(const json_t *o, const char *pointer, const struct field *fields, void *base, struct error *err)
 {
-        const char *key;
-        json_t *v;
-
-        json_object_foreach((json_t *)o, key, v)
-        {
-                const struct field *f = fields;
-
-                while (f->key && strcmp(f->key, key))
-                        f++;
-                if (!f->key && find_name(others, key) < 0) {
-                        char where[sizeof err->path];
-
-                        json_pointer_append(where, sizeof where, pointer, key);
-                        return error_set(err, -EINVAL, where, "there is no such member");
-                }
-        }
-        return 0;
-}
-
-static int read_fields(const json_t *o, const char *pointer, const struct field *fields, const char *const *others,
-                       void *base, struct error *err)
-{
-        int r = only_fields(o, pointer, fields, others, err);
+        int r = 0;
 
         for (const struct field *f = fields; r >= 0 && f->key; f++)
                 r = read_field(f, pointer, o, base, err);
@@ -258,9 +236,12 @@ static json_t *field_value(const struct field *f, const void *m)
 
 static int write_fields(const struct field *fields, const void *base, json_t *o, struct error *err)
 {
-        for (const struct field *f = fields; f->key; f++)
-                if (json_object_set_new(o, f->key, field_value(f, (const char *)base + f->offset)) < 0)
+        for (const struct field *f = fields; f->key; f++) {
+                const char *m = (const char *)base + f->offset;
+
+                if (json_object_set_new(o, f->key, field_value(f, m)) < 0)
                         return error_set(err, -EINVAL, f->key, "no memory, or not UTF-8");
+        }
         return 0;
 }
 
@@ -403,8 +384,6 @@ static int write_scalars(const struct event *e, json_t *o, struct error *err)
 
 int event_decode(const char *line, size_t size, struct event *ret, struct error *err)
 {
-        static const char *const others[] = {"type", NULL};
-        static const char *const scalars_others[] = {"type", "step", "time_ms", "columns", NULL};
         _cleanup_(event_done) struct event e = {.images_per_second = NAN, .seconds_left = NAN, .metric = NAN};
         _cleanup_json_ json_t *o = NULL;
         const char *type;
@@ -414,10 +393,10 @@ int event_decode(const char *line, size_t size, struct event *ret, struct error 
                 return r;
         type = plain_string(json_object_get(o, "type"));
         i = type ? find_name(event_type_names, type) : -1;
-        if (i < 0)
+        if (i < 0 || i == EVENT_UNKNOWN)
                 return error_set(err, -EINVAL, "/type", "expected the name of an event type");
         e.type = (enum event_type)i;
-        r = read_fields(o, "", event_fields[i], i == EVENT_SCALARS ? scalars_others : others, &e, err);
+        r = read_fields(o, "", event_fields[i], &e, err);
         if (r >= 0 && i == EVENT_SCALARS)
                 r = read_scalars(o, &e, err);
         if (r < 0)
@@ -425,6 +404,21 @@ int event_decode(const char *line, size_t size, struct event *ret, struct error 
         *ret = e;
         e = (struct event){0}; /* ret owns it now */
         return 0;
+}
+
+int event_decode_unknown(const char *line, size_t size, struct event *ret, struct error *err)
+{
+        struct event e = {.type = EVENT_UNKNOWN, .images_per_second = NAN, .seconds_left = NAN, .metric = NAN};
+        _cleanup_json_ json_t *o = NULL;
+        int r = parse_line(line, size, &o, err);
+
+        if (r >= 0 && !plain_string(json_object_get(o, "type")))
+                r = error_set(err, -EINVAL, "/type", "expected the name of an event type");
+        if (r >= 0)
+                r = read_fields(o, "", unknown_fields, &e, err);
+        if (r >= 0)
+                *ret = e;
+        return MIN(r, 0);
 }
 
 int event_encode(const struct event *e, struct buf *b, struct error *err)
@@ -459,34 +453,32 @@ void event_done(struct event *e)
 /* ---- commands */
 
 static const char *const command_names[] = {
-        [COMMAND_ACK] = "", [COMMAND_CHECKPOINT] = "checkpoint", [COMMAND_STOP] = "stop", NULL};
+        [COMMAND_ACK] = "", [COMMAND_CHECKPOINT] = "checkpoint", [COMMAND_STOP] = "stop", [COMMAND_UNKNOWN] = "", NULL};
 static_assert(ARRAY_LEN(command_names) == COMMAND_TYPE_N + 1, "a name for each");
 
 int command_decode(const char *line, size_t size, struct command *ret, struct error *err)
 {
-        static const char *const none[] = {NULL};
         static const struct field ack_fields[] = {F(command, INT, ack, 0, INT_MAX_EXACT), {0}};
-        static const struct field command_fields[] = {{.key = "command",
-                                                       .kind = FIELD_CHOICE,
-                                                       .offset = offsetof(struct command, type),
-                                                       .names = command_names},
-                                                      {0}};
         struct command c = {.type = COMMAND_ACK};
         _cleanup_json_ json_t *o = NULL;
+        const char *name;
         int r = parse_line(line, size, &o, err);
 
         if (r < 0)
                 return r;
         if (json_object_get(o, "ack")) {
-                r = read_fields(o, "", ack_fields, none, &c, err);
+                r = read_fields(o, "", ack_fields, &c, err);
         } else {
-                r = read_fields(o, "", command_fields, none, &c, err);
-                if (r >= 0 && c.type == COMMAND_ACK)
-                        r = error_set(err, -EINVAL, "/command", "expected checkpoint or stop");
+                name = plain_string(json_object_get(o, "command"));
+                if (!name || !*name)
+                        return wrong("", "command", err, "the name of a command");
+                r = find_name(command_names, name);
+                c.type = r < 0 ? COMMAND_UNKNOWN : (enum command_type)r;
+                r = 0;
         }
         if (r >= 0)
                 *ret = c;
-        return MIN(r, 0);
+        return r;
 }
 
 int command_encode(const struct command *c, struct buf *b, struct error *err)
@@ -528,7 +520,6 @@ static const struct field checkpoint_fields[] = {
         {.key = "xxh128", .kind = FIELD_DIGEST, .offset = offsetof(struct assignment_checkpoint, digest)},
         F(assignment_checkpoint, INT, step, 0, INT_MAX_EXACT),
         {0}};
-static const char *const no_others[] = {NULL};
 
 static int read_checkpoints(const json_t *o, struct assignment *a, struct error *err)
 {
@@ -548,7 +539,7 @@ static int read_checkpoints(const json_t *o, struct assignment *a, struct error 
                 char pointer[64];
 
                 (void)snprintf(pointer, sizeof pointer, "/checkpoints/%zu", i);
-                r = json_is_object(c) ? read_fields(c, pointer, checkpoint_fields, no_others, &a->checkpoints[i], err)
+                r = json_is_object(c) ? read_fields(c, pointer, checkpoint_fields, &a->checkpoints[i], err)
                                       : error_set(err, -EINVAL, pointer, "expected an object");
         }
         return r;
@@ -556,20 +547,19 @@ static int read_checkpoints(const json_t *o, struct assignment *a, struct error 
 
 int assignment_from_json(const json_t *document, struct assignment *ret, struct error *err)
 {
-        static const char *const others[] = {"dataset", "checkpoints", NULL};
         _cleanup_(assignment_done) struct assignment a = {0};
         const json_t *dataset = json_object_get(document, "dataset");
         int r;
 
         if (!json_is_object(document))
                 return error_set(err, -EINVAL, NULL, "expected an object");
-        r = read_fields(document, "", assignment_fields, others, &a, err);
+        r = read_fields(document, "", assignment_fields, &a, err);
         if (r >= 0 && !a.config)
                 r = error_set(err, -EINVAL, "/config", "expected an object");
         if (r >= 0 && !json_is_object(dataset))
                 r = error_set(err, -EINVAL, "/dataset", "expected an object");
         if (r >= 0)
-                r = read_fields(dataset, "/dataset", dataset_fields, no_others, &a, err);
+                r = read_fields(dataset, "/dataset", dataset_fields, &a, err);
         if (r >= 0)
                 r = read_checkpoints(document, &a, err);
         if (r < 0)

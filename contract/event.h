@@ -3,6 +3,9 @@
  * sequence number that is committed, and sends commands. Every event is also in the spool, JOB/attempt-N.events (the
  * same lines), until the attempt is over: what a broken connection or a dead daemon missed is sent or read again.
  * An event whose seq is not above the attempt's last committed one is dropped: applying twice changes nothing.
+ * The spool's first line is the hello, so that it says itself whose it is; line k + 1 is event k. Unknown members are
+ * ignored on both sides; an event that cannot be understood but has a seq is acknowledged like all others, and the
+ * daemon keeps the spool aside.
  *
  *   worker -> daemon
  *   {"type":"hello","protocol":1,"job":3,"attempt":7,"pid":123}   answered by {"ack":N}: send from N + 1
@@ -14,7 +17,8 @@
  * null
  *   {"seq":5,"type":"done","result":{..}}         result: as a job's, or null
  *   {"seq":6,"type":"stopped","step":1200}        after command stop, its checkpoint written
- *   {"seq":7,"type":"error","class":"numeric","detail":"..","step":17}   class: configuration|numeric|memory|host
+ *   {"seq":7,"type":"error","class":"numeric","detail":"..","step":17}   class: configuration|numeric|memory|
+ *    device|host (which of them are retried, and whom they are charged to: daemon/failure.def)
  *   daemon -> worker
  *   {"ack":6}   {"command":"checkpoint"}   {"command":"stop"}
  */
@@ -37,10 +41,11 @@ enum event_type {
         EVENT_DONE,
         EVENT_STOPPED,
         EVENT_ERROR,
+        EVENT_UNKNOWN, /* never on the wire: see event_decode_unknown */
         EVENT_TYPE_N
 };
 enum artifact_kind { ARTIFACT_CHECKPOINT, ARTIFACT_IMAGE, ARTIFACT_TABLE, ARTIFACT_KIND_N };
-enum error_class { ERROR_CONFIGURATION, ERROR_NUMERIC, ERROR_MEMORY, ERROR_HOST, ERROR_CLASS_N };
+enum error_class { ERROR_CONFIGURATION, ERROR_NUMERIC, ERROR_MEMORY, ERROR_DEVICE, ERROR_HOST, ERROR_CLASS_N };
 
 extern const char *const event_type_names[];
 extern const char *const artifact_kind_names[];
@@ -75,12 +80,16 @@ struct event {
 /* One line without its newline. -EINVAL with the pointer of what is wrong; nothing half-filled. */
 int event_decode(const char *line, size_t size, struct event *ret, struct error *err);
 
+/* A line that event_decode refused: when it is a JSON object with a type and a valid seq, an EVENT_UNKNOWN that has
+ * that seq and nothing else. */
+int event_decode_unknown(const char *line, size_t size, struct event *ret, struct error *err);
+
 /* Appends the line, newline included. */
 int event_encode(const struct event *e, struct buf *b, struct error *err);
 
 void event_done(struct event *e);
 
-enum command_type { COMMAND_ACK, COMMAND_CHECKPOINT, COMMAND_STOP, COMMAND_TYPE_N };
+enum command_type { COMMAND_ACK, COMMAND_CHECKPOINT, COMMAND_STOP, COMMAND_UNKNOWN, COMMAND_TYPE_N };
 struct command {
         enum command_type type;
         int64_t ack;

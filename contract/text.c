@@ -59,6 +59,36 @@ static bool is_invisible(uint32_t c)
         return false;
 }
 
+/* Spaces, and what takes no ink. */
+static bool is_blank(uint32_t c)
+{
+        static const struct {
+                uint32_t from, to;
+        } ranges[] = {
+                {0x20, 0x20},     {0xa0, 0xa0},     {0xad, 0xad},     {0x115f, 0x1160}, {0x1680, 0x1680},
+                {0x180e, 0x180e}, {0x2000, 0x200f}, {0x2028, 0x202f}, {0x205f, 0x206f}, {0x2800, 0x2800},
+                {0x3000, 0x3000}, {0x3164, 0x3164}, {0xfe00, 0xfe0f}, {0xfeff, 0xfeff}, {0xffa0, 0xffa0},
+        };
+
+        for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
+                if (c >= ranges[i].from && c <= ranges[i].to)
+                        return true;
+        return false;
+}
+
+bool text_is_blank(const char *s)
+{
+        size_t size = strlen(s), n;
+        uint32_t c;
+
+        for (size_t at = 0; at < size; at += n) {
+                n = decode((const unsigned char *)s + at, size - at, &c);
+                if (!n || !is_blank(c))
+                        return false;
+        }
+        return true;
+}
+
 bool text_is_printable(const char *s, size_t max_bytes)
 {
         size_t size = strlen(s), at = 0, n;

@@ -158,7 +158,8 @@ int command_list(struct call *c)
 
 static void print_job(const json_t *job)
 {
-        static const char *const texts[] = {"kind", "state", "name", "config_name", "created", "started", "ended"};
+        static const char *const texts[] = {"kind",        "state",   "waiting", "name",
+                                            "config_name", "created", "started", "ended"};
         const json_t *p = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *tag, *v;
         const char *key;
         char time[32];

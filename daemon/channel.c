@@ -13,13 +13,14 @@
 #include <sys/un.h>
 
 #define CONNECTIONS_MAX 64
+#define ACCEPT_REST_US US_PER_S
 #define HELLO_TIMEOUT_US (10 * US_PER_S)
 #define OUT_MAX ((size_t)1 << 16) /* acknowledgements and commands that a worker does not read */
 
 struct channel {
         struct daemon *daemon;
         int fd;
-        struct source *source;
+        struct source *source, *rest_timer;
         struct connection *connections;
         size_t n;
 };
@@ -110,20 +111,16 @@ static int take_hello(struct connection *c, struct event *e, struct error *err)
 static int take_line(struct connection *c, const char *line, size_t size, struct error *err)
 {
         struct event e;
-        int r = event_decode(line, size, &e, err);
+        int r;
 
+        if (c->worker)
+                return worker_take_line(c->worker, line, size, err);
+        r = event_decode(line, size, &e, err);
         if (r < 0)
                 return r;
-        if (!c->worker) {
-                r = take_hello(c, &e, err);
-                event_done(&e);
-                return r;
-        }
-        if (e.type == EVENT_HELLO) {
-                event_done(&e);
-                return error_set(err, -EPROTO, NULL, "a second hello");
-        }
-        return worker_take_event(c->worker, &e, size, err); /* takes e */
+        r = take_hello(c, &e, err);
+        event_done(&e);
+        return r;
 }
 
 /* Whole lines of what was read; stops where the worker has enough. */
@@ -335,12 +332,34 @@ static int add_connection(struct channel *ch, int fd, struct error *err)
         return r;
 }
 
+static void on_rested(void *user)
+{
+        struct channel *ch = user;
+
+        ch->rest_timer = NULL;
+        (void)loop_set_events(ch->daemon->loop, ch->source, EPOLLIN);
+}
+
+/* Whoever knocks stays in the queue: looking at it again at once would only spin. */
+static void rest(struct channel *ch, int code)
+{
+        struct error err;
+
+        if (loop_add_timer(ch->daemon->loop, clock_monotonic_us() + ACCEPT_REST_US, on_rested, ch, &ch->rest_timer,
+                           &err) < 0)
+                return;
+        log_warning("workers cannot connect for a moment: %s", strerror(code));
+        (void)loop_set_events(ch->daemon->loop, ch->source, 0);
+}
+
 static void on_accept(void *user, uint32_t events _unused_)
 {
         struct channel *ch = user;
         struct error err;
         int fd = accept4(ch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+                rest(ch, errno);
         if (fd >= 0 && add_connection(ch, fd, &err) < 0)
                 log_warning("a connection to the workers' socket is refused: %s", err.text);
 }
@@ -382,6 +401,7 @@ struct channel *channel_close(struct channel *ch)
         while (ch->connections)
                 (void)connection_close(ch->connections);
         (void)loop_remove(ch->daemon->loop, ch->source);
+        (void)loop_remove(ch->daemon->loop, ch->rest_timer);
         closep(&ch->fd);
         free(ch);
         return NULL;

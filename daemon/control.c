@@ -81,12 +81,13 @@ static void wait_for(struct job *j, struct op *op)
         *at = op;
 }
 
+/* Each is run again, and may wait again. */
 void control_job_settled(struct daemon *d _unused_, struct job *j)
 {
-        while (!j->pending && j->waiting) {
-                struct op *op = j->waiting;
+        struct op *op = TAKE_PTR(j->waiting), *next;
 
-                j->waiting = op->next_waiting;
+        for (; op; op = next) {
+                next = op->next_waiting;
                 op_run(op);
         }
 }
@@ -108,19 +109,20 @@ static void on_cancel_noted(struct daemon *d, const struct commit *c, void *user
         struct op *op = user;
         struct job *j = queue_find(&d->queue, op->job);
 
-        if (c->r == -EAGAIN) { /* it moved meanwhile */
-                op_run(op);
-                return;
-        }
-        if (c->r < 0) {
-                if (j)
-                        j->cancel_requested = false;
-                op_fail(op, JOB_RUNNING, &c->err);
-                return;
-        }
-        if (j && j->worker)
+        if (j)
+                j->noting_cancel = false;
+        if (c->r < 0 && c->r != -EAGAIN && j)
+                j->cancel_requested = false;
+        if (c->r >= 0 && j && j->worker)
                 worker_stop(j->worker);
-        op_answer(op, 0, op->job, JOB_RUNNING, NULL);
+        if (c->r == -EAGAIN) /* it moved meanwhile */
+                op_run(op);
+        else if (c->r < 0)
+                op_fail(op, JOB_RUNNING, &c->err);
+        else
+                op_answer(op, 0, op->job, JOB_RUNNING, NULL);
+        if (j)
+                control_job_settled(d, j);
 }
 
 static void op_cancel(struct op *op)
@@ -135,7 +137,7 @@ static void op_cancel(struct op *op)
                         return;
                 op_busy(op, row.state, "it is over");
                 job_row_done(&row);
-        } else if (j->pending) {
+        } else if (j->pending || j->noting_cancel) {
                 wait_for(j, op);
         } else if (j->state == JOB_QUEUED) {
                 if (job_transition(op->daemon, j, TRIGGER_CANCEL, NULL, on_cancelled, op, &err) < 0)
@@ -143,6 +145,7 @@ static void op_cancel(struct op *op)
         } else if (j->cancel_requested) {
                 op_answer(op, 0, j->id, JOB_RUNNING, NULL);
         } else {
+                j->noting_cancel = true;
                 j->cancel_requested = true; /* from now on, so that an end that comes first counts as cancelled */
                 w = write_new(WRITE_JOB_CANCEL);
                 if (w)

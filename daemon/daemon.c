@@ -39,6 +39,26 @@ void daemon_note_write(struct daemon *d, int r, const struct error *err)
                 d->disk_failing = failing;
 }
 
+void daemon_back_off(struct daemon *d, struct job *j, size_t device, enum failure f)
+{
+        struct device *x = &d->devices[device];
+        int64_t now_us = clock_monotonic_us(), wait_us = failure_wait_us(d->settings.retry_us, ++x->failures);
+
+        x->not_before_us = now_us + wait_us;
+        /* longer than the device, so that another job shows whether it was this one */
+        j->not_before_us = now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures);
+        log_warning(
+                "job %lld: a failure of class %s, which is %s: it stays in the queue; nothing starts on %s for %.1f s",
+                (long long)j->id, failure_rules[f].name, failure_rules[f].whose, x->name, (double)wait_us / 1e6);
+}
+
+void daemon_device_works(struct daemon *d, struct job *j, size_t device)
+{
+        d->devices[device].failures = 0;
+        if (j)
+                j->failures = 0;
+}
+
 static bool startable(const struct job *j, void *user)
 {
         struct daemon *d = user;
@@ -60,7 +80,7 @@ static void on_schedule_timer(void *user)
         daemon_schedule(d);
 }
 
-/* Wakes for the first job that may not begin yet. */
+/* Wakes for the first job, and the first device, that may not begin yet. */
 static void arm_schedule(struct daemon *d, int64_t now_us)
 {
         int64_t at_us = INT64_MAX;
@@ -69,6 +89,9 @@ static void arm_schedule(struct daemon *d, int64_t now_us)
         for (size_t i = 0; i < d->queue.n; i++)
                 if (d->queue.jobs[i]->state == JOB_QUEUED && d->queue.jobs[i]->not_before_us > now_us)
                         at_us = MIN(at_us, d->queue.jobs[i]->not_before_us);
+        for (size_t i = 0; d->queue.n && i < ARRAY_LEN(d->devices); i++)
+                if (d->devices[i].not_before_us > now_us)
+                        at_us = MIN(at_us, d->devices[i].not_before_us);
         if (at_us < INT64_MAX)
                 (void)loop_add_timer(d->loop, at_us, on_schedule_timer, d, &d->schedule_timer, NULL);
 }

@@ -5,6 +5,7 @@
 #include "api/server.h"
 #include "base/log.h"
 #include "daemon/commit.h"
+#include "daemon/failure.h"
 #include "daemon/job.h"
 #include "daemon/loop.h"
 #include "daemon/queue.h"
@@ -34,6 +35,7 @@ struct daemon {
         struct worker *workers;
         struct channel *channel;
         struct server *server;
+        size_t connections; /* that the server may have */
         struct dataset datasets[DATASETS_MAX];
         size_t n_datasets;
         struct removal *removals; /* checkpoints whose files are going */
@@ -54,6 +56,11 @@ struct daemon {
 
 /* Starts what can be started now. */
 void daemon_schedule(struct daemon *d);
+/* An attempt failed and it was not the job's fault: the device rests, twice as long each time, and the job makes way
+ * for others. */
+void daemon_back_off(struct daemon *d, struct job *j, size_t device, enum failure f);
+/* A checkpoint, or an outcome that is the job's own: the device works. j may be NULL. */
+void daemon_device_works(struct daemon *d, struct job *j, size_t device);
 /* A job's transition ended: operations that waited for it, room for another, its source's checkpoints. Frees a job that
  * is over. */
 void daemon_job_settled(struct daemon *d, struct job *j);

@@ -7,11 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-bool ending_counts(const struct worker *w)
-{
-        return w->assigned && !w->stop_requested && w->checkpoints == 0;
-}
-
 /* The last line of the job's log that is not empty, as printable UTF-8; "" when there is none. */
 static void last_log_line(const struct worker *w, char *ret, size_t size)
 {
@@ -65,28 +60,19 @@ static void describe(const struct worker *w, char *ret, size_t size)
 enum job_trigger ending_of(struct worker *w, struct write *write)
 {
         const struct job *j = w->job;
-        char text[800], whole[900];
-        enum job_trigger trigger;
+        enum job_trigger trigger = TRIGGER_LOST;
+        char text[800];
 
         describe(w, text, sizeof text);
         if (j->cancel_requested)
                 trigger = TRIGGER_CANCEL;
         else if (w->stop_requested)
                 trigger = TRIGGER_STOP;
-        else if (ending_counts(w) && j->losses + 1 >= LOSSES_MAX)
-                trigger = TRIGGER_GIVE_UP;
-        else
-                trigger = TRIGGER_LOST;
-        if (trigger == TRIGGER_GIVE_UP)
-                (void)snprintf(whole, sizeof whole, "%d attempts in a row brought no new checkpoint; at last %s",
-                               LOSSES_MAX, text);
-        else
-                (void)snprintf(whole, sizeof whole, "%s", text);
-        if (trigger == TRIGGER_GIVE_UP)
-                write->row.error = job_error("lost", whole, w->last_step);
+        else if (w->checkpoints == 0) /* one that had brought something goes on at once */
+                w->failure = w->last_seq > 0 ? FAILURE_LOST : FAILURE_HOST;
         if (!w->end_said)
-                log_warning("job %lld: %s", (long long)w->job_id, whole);
+                log_warning("job %lld: %s", (long long)w->job_id, text);
         w->end_said = true;
-        write->detail = strdup(whole);
+        write->detail = strdup(text);
         return trigger;
 }

@@ -10,7 +10,6 @@ enum job_trigger {
         TRIGGER_DONE,
         TRIGGER_ERROR,
         TRIGGER_LOST,
-        TRIGGER_GIVE_UP,
         TRIGGER_STOP,
         TRIGGER_RESUME,
         TRIGGER_N
@@ -26,11 +25,12 @@ struct job {
         enum job_state state; /* as committed */
         bool pending;         /* a transition is on its way to the disk: nothing else may begin */
         bool cancel_requested;
-        bool started; /* has a start time */
+        bool noting_cancel; /* the request is on its way to the disk: no answer says it yet */
+        bool started;       /* has a start time */
         char dataset[65];
         int64_t source_job, source_step;
-        int losses;            /* attempts in a row that ended without a word and without a new checkpoint */
-        int64_t not_before_us; /* monotonic; after a failed write */
+        int failures;          /* in a row, none of them its own: it makes way for others meanwhile */
+        int64_t not_before_us; /* monotonic; after these, or a failed write */
         struct worker *worker;
         struct op *waiting; /* control operations that came while it was pending */
 };

@@ -5,6 +5,7 @@
 #include "daemon/worker.h"
 
 #include "base/clock.h"
+#include "contract/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,11 +15,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
 #define CEPH_SUPER_MAGIC 0x00c36400 /* not in older headers */
-#define DRAIN_US (500 * US_PER_MS)  /* of a SIGTERM's second */
+#define DESCRIPTORS_MAX 65536
+#define DESCRIPTORS_RESERVED 256   /* workers, their pipes and sockets, the store, logs */
+#define DRAIN_US (500 * US_PER_MS) /* of a SIGTERM's second */
 
 static void on_term(void *user, int signal)
 {
@@ -27,6 +31,64 @@ static void on_term(void *user, int signal)
         log_info("%s: ends; workers go on", signal == SIGINT ? "SIGINT" : "SIGTERM");
         d->terminated = true;
         loop_quit(d->loop);
+}
+
+/* A terminal that closes, a log rotation, a mistaken kill: none of them is a reason to end. */
+static void on_ignored(void *user _unused_, int signal)
+{
+        log_info("%s: there is nothing to do on it", strsignal(signal));
+}
+
+static int handle_signals(struct daemon *d, struct error *err)
+{
+        static const struct {
+                int signal;
+                void (*handler)(void *user, int signal);
+        } signals[] = {{SIGTERM, on_term},
+                       {SIGINT, on_term},
+                       {SIGHUP, on_ignored},
+                       {SIGUSR1, on_ignored},
+                       {SIGUSR2, on_ignored}};
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < ARRAY_LEN(signals); i++)
+                r = loop_add_signal(d->loop, signals[i].signal, signals[i].handler, d, err);
+        return r;
+}
+
+/* As many descriptors as may be had; what clients may take of them (a socket and a file each) is what is left when
+ * workers, the store and the log have theirs. */
+static int claim_descriptors(size_t *ret_connections, struct error *err)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return error_set(err, -errno, NULL, "the limit of descriptors is unknown: %s", strerror(errno));
+        limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)DESCRIPTORS_MAX);
+        if (limit.rlim_cur < 2 * DESCRIPTORS_RESERVED)
+                return error_set(err, -EMFILE, NULL, "at most %llu descriptors are allowed: %d are needed (ulimit -n)",
+                                 (unsigned long long)limit.rlim_cur, 2 * DESCRIPTORS_RESERVED);
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return error_set(err, -errno, NULL, "descriptors cannot be had: %s", strerror(errno));
+        *ret_connections = ((size_t)limit.rlim_cur - DESCRIPTORS_RESERVED) / 2;
+        return 0;
+}
+
+/* Whoever can write here decides what this user runs and reads. */
+static int check_owner(const char *path, struct error *err)
+{
+        struct stat st;
+
+        if (stat(path, &st) < 0)
+                return error_set(err, -errno, path, "cannot be found: %s", strerror(errno));
+        if (st.st_uid != geteuid())
+                return error_set(err, -EPERM, path,
+                                 "belongs to user %u, this is user %u: give --state a folder of your own",
+                                 (unsigned)st.st_uid, (unsigned)geteuid());
+        if (st.st_mode & (S_IWGRP | S_IWOTH))
+                return error_set(err, -EPERM, path, "others may write there (mode %04o): chmod go-w %s",
+                                 (unsigned)st.st_mode & 07777, path);
+        return 0;
 }
 
 /* The lock's holder is its process, so it ends with it however that ends. Its pid is for people. */
@@ -89,13 +151,18 @@ static int open_state(struct daemon *d, int *ret_lock, struct error *err)
                                  strlen(s->state), sizeof d->socket - strlen("/worker.sock") - 1);
         if (access(s->state, R_OK | W_OK | X_OK) < 0)
                 return error_set(err, -errno, s->state, "the state folder cannot be used: %s", strerror(errno));
-        r = check_file_system(s->state, err);
+        if (text_valid_utf8(s->state, strlen(s->state)) != strlen(s->state))
+                return error_set(err, -EILSEQ, "--state", "the folder's path (its links resolved) is not UTF-8");
+        r = check_owner(s->state, err);
+        if (r >= 0)
+                r = check_file_system(s->state, err);
         if (r >= 0)
                 r = lock_state(s->state, ret_lock, err);
         if (r < 0)
                 return r;
         (void)snprintf(jobs, sizeof jobs, "%.*s/jobs", (int)sizeof jobs - 8, s->state);
-        return file_make_folder(jobs, err);
+        r = file_make_folder(jobs, err);
+        return r < 0 ? r : check_owner(jobs, err);
 }
 
 static int check_folder(const char *path, const char *option, bool given, struct error *err)
@@ -110,10 +177,14 @@ static int check_folder(const char *path, const char *option, bool given, struct
         return 0;
 }
 
-static int check_worker(const struct settings *s, struct error *err)
+/* Made absolute: programs begin in another folder. */
+static int check_worker(struct settings *s, struct error *err)
 {
+        char absolute[PATH_MAX];
         struct stat st;
 
+        if (realpath(s->worker, absolute))
+                (void)snprintf(s->worker, sizeof s->worker, "%s", absolute);
         if (stat(s->worker, &st) < 0)
                 return error_set(err, -errno, s->worker,
                                  "the worker's program cannot be found (%s): give --worker PATH", strerror(errno));
@@ -132,6 +203,7 @@ static int start_server(struct daemon *d, struct error *err)
                 .store = d->store,
                 .control = &d->control,
                 .threads = 2,
+                .connections = d->connections,
                 .max_body_bytes = (size_t)1 << 20,
         };
         int r = server_new(&s, &d->server, err);
@@ -151,9 +223,9 @@ static int start(struct daemon *d, int *ret_lock, struct error *err)
 
         /* blocked before any thread is made */
         if (r >= 0)
-                r = loop_add_signal(d->loop, SIGTERM, on_term, d, err);
+                r = handle_signals(d, err);
         if (r >= 0)
-                r = loop_add_signal(d->loop, SIGINT, on_term, d, err);
+                r = claim_descriptors(&d->connections, err);
         if (r >= 0)
                 r = open_state(d, ret_lock, err);
         if (r >= 0)

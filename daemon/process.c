@@ -15,9 +15,47 @@
 
 extern char **environ;
 
-static int spawn_with(const char *path, char *const argv[], const int fds[3], posix_spawnattr_t *attr,
-                      posix_spawn_file_actions_t *actions, pid_t *ret_pid)
+/* What a worker may need; a password or a token of the daemon's is not among it. */
+static const char passed_on[] =
+        "PATH HOME USER LOGNAME LANG LC_* TZ TMPDIR LD_LIBRARY_PATH OMP_* GOMP_* MULUN_* CUDA_* NVIDIA_* "
+        "ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS LSAN_OPTIONS";
+
+/* Whether a list of names holds that of an entry NAME=value. */
+static bool is_listed(const char *list, const char *entry)
 {
+        size_t n = strcspn(entry, "=");
+
+        for (const char *p = list + strspn(list, " "); *p; p += strspn(p, " ")) {
+                size_t m = strcspn(p, " ");
+                bool any = p[m - 1] == '*';
+
+                if (any ? n >= m - 1 && !memcmp(p, entry, m - 1) : n == m && !memcmp(p, entry, m))
+                        return true;
+                p += m;
+        }
+        return false;
+}
+
+/* The entries are environ's own. NULL without memory. */
+static char **allowed_environment(void)
+{
+        const char *more = getenv("MULUND_WORKER_ENVIRONMENT");
+        size_t n = 0, kept = 0;
+        char **list;
+
+        while (environ[n])
+                n++;
+        list = calloc(n + 1, sizeof *list);
+        for (size_t i = 0; list && i < n; i++)
+                if (is_listed(passed_on, environ[i]) || (more && is_listed(more, environ[i])))
+                        list[kept++] = environ[i];
+        return list;
+}
+
+static int spawn_with(const char *path, char *const argv[], const char *folder, const int fds[3],
+                      posix_spawnattr_t *attr, posix_spawn_file_actions_t *actions, pid_t *ret_pid)
+{
+        _cleanup_(freep) char **environment = allowed_environment();
         sigset_t none, all;
         int r;
 
@@ -32,11 +70,12 @@ static int spawn_with(const char *path, char *const argv[], const int fds[3], po
                 if (r)
                         return r;
         }
-        return posix_spawn(ret_pid, path, actions, attr, argv, environ);
+        r = environment ? posix_spawn_file_actions_addchdir_np(actions, folder) : ENOMEM;
+        return r ? r : posix_spawn(ret_pid, path, actions, attr, argv, environment);
 }
 
-int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t *ret_pid, int *ret_pidfd,
-                  struct error *err)
+int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3], pid_t *ret_pid,
+                  int *ret_pidfd, struct error *err)
 {
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attr;
@@ -49,7 +88,7 @@ int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t 
                 (void)posix_spawnattr_destroy(&attr);
                 return error_set(err, -ENOMEM, path, "no memory to start it");
         }
-        r = spawn_with(path, argv, fds, &attr, &actions, &pid);
+        r = spawn_with(path, argv, folder, fds, &attr, &actions, &pid);
         (void)posix_spawn_file_actions_destroy(&actions);
         (void)posix_spawnattr_destroy(&attr);
         if (r)
@@ -222,7 +261,7 @@ int helper_run(struct loop *l, const char *path, char *const argv[], const char 
                 fds[0] = in[0];
                 fds[1] = out[1];
                 fds[2] = STDERR_FILENO;
-                r = process_spawn(path, argv, fds, &h->pid, &h->pidfd, err);
+                r = process_spawn(path, argv, "/", fds, &h->pid, &h->pidfd, err);
         }
         h->in = in[1];
         h->out = out[0];

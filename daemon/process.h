@@ -7,9 +7,11 @@
 
 struct loop;
 
-/* fds: what becomes its 0, 1, 2; they stay the caller's. ret_pidfd is the caller's. */
-int process_spawn(const char *path, char *const argv[], const int fds[3], pid_t *ret_pid, int *ret_pidfd,
-                  struct error *err);
+/* Of the daemon's environment a program gets what the table in process.c names, and what $MULUND_WORKER_ENVIRONMENT
+ * does (names separated by spaces; a trailing * stands for anything). It begins in folder.
+ * fds: what becomes its 0, 1, 2; they stay the caller's. ret_pidfd is the caller's. */
+int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3], pid_t *ret_pid,
+                  int *ret_pidfd, struct error *err);
 
 /* Runs a program with input on its stdin until it ends, and hands over what it wrote to stdout (at most max_output
  * bytes). r: 0, or negative with err when it could not run, took too long, or wrote too much; status is waitid's

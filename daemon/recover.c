@@ -18,9 +18,7 @@ struct recovering {
         struct error *err;
         int64_t lowest;
         size_t n;
-        int64_t job_started_us;
         struct attempt_row last;
-        int losses;
 };
 
 static int on_job(const struct job_row *row, void *user)
@@ -57,13 +55,12 @@ static int load_jobs(struct daemon *d, enum job_state state, struct error *err)
         return 0;
 }
 
-/* Attempts since the job was submitted or resumed (its start): how many of the last ones brought nothing. */
+/* The last one stays. */
 static int on_attempt(const struct attempt_row *a, void *user)
 {
         struct recovering *x = user;
 
-        if (x->n++ > 0 && x->last.started_us >= x->job_started_us)
-                x->losses = x->last.checkpoints ? 0 : x->losses + (x->last.pid > 0);
+        x->n++;
         x->last = *a;
         return 0;
 }
@@ -103,47 +100,18 @@ static void end_orphan(const struct daemon *d, int64_t pid)
 static int recover_running(struct daemon *d, struct job *j, struct error *err)
 {
         struct recovering x = {.daemon = d, .err = err};
-        struct job_row row;
         bool alive;
-        int r = reader_job(d->reader, j->id, &row, err);
+        int r = reader_attempts(d->reader, j->id, on_attempt, &x, err);
 
-        if (r < 0)
-                return r;
-        x.job_started_us = row.started_us;
-        job_row_done(&row);
-        r = reader_attempts(d->reader, j->id, on_attempt, &x, err);
         if (r < 0)
                 return r;
         if (!x.n)
                 return error_set(err, -EIO, NULL, "job %lld is running without an attempt: the store is damaged",
                                  (long long)j->id);
-        j->losses = x.losses;
         alive = attempt_lock_is_held(d, j->id, x.last.id);
         if (!alive)
                 end_orphan(d, x.last.pid);
         return worker_adopt(d, j, &x.last, 0, alive, err);
-}
-
-/* A queued job's losses, so that a daemon that restarts does not forgive them. */
-static int recover_queued(struct daemon *d, struct job *j, struct error *err)
-{
-        struct recovering x = {.daemon = d, .err = err};
-        struct job_row row;
-        struct attempt_row end = {0};
-        int r;
-
-        if (!j->started)
-                return 0;
-        r = reader_job(d->reader, j->id, &row, err);
-        if (r < 0)
-                return r;
-        x.job_started_us = row.started_us;
-        job_row_done(&row);
-        r = reader_attempts(d->reader, j->id, on_attempt, &x, err);
-        if (r >= 0 && x.n)
-                (void)on_attempt(&end, &x);
-        j->losses = x.losses;
-        return r;
 }
 
 int recover(struct daemon *d, struct error *err)
@@ -155,7 +123,7 @@ int recover(struct daemon *d, struct error *err)
         if (r >= 0)
                 r = load_jobs(d, JOB_RUNNING, err);
         for (size_t i = 0; r >= 0 && i < d->queue.n; i++)
-                r = d->queue.jobs[i]->state == JOB_RUNNING ? recover_running(d, d->queue.jobs[i], err)
-                                                           : recover_queued(d, d->queue.jobs[i], err);
+                if (d->queue.jobs[i]->state == JOB_RUNNING)
+                        r = recover_running(d, d->queue.jobs[i], err);
         return r;
 }

@@ -14,7 +14,7 @@ size_t scheduler_decide(const struct queue *q, const struct device *devices, siz
         size_t n = 0, at = 0;
 
         for (size_t device = 0; device < n_devices && n < max; device++) {
-                if (devices[device].users)
+                if (devices[device].users || devices[device].not_before_us > now_us)
                         continue;
                 while (at < q->n && !eligible(q->jobs[at], now_us, startable, user))
                         at++;

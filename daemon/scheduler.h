@@ -6,7 +6,9 @@
 
 struct device {
         char name[32];
-        int users; /* jobs that hold it: started, or whose worker has not ended yet */
+        int users;             /* jobs that hold it: started, or whose worker has not ended yet */
+        int failures;          /* of attempts in a row that were not their jobs' */
+        int64_t not_before_us; /* monotonic: it rests until then */
 };
 
 struct decision {

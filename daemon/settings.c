@@ -32,6 +32,8 @@ static int copy_path(const char *value, char *ret, const char *option, struct er
 {
         if (!value[0])
                 return wrong(err, option, "expected a path");
+        if (text_valid_utf8(value, strlen(value)) != strlen(value))
+                return wrong(err, option, "the path is not UTF-8");
         return snprintf(ret, PATH_MAX, "%s", value) < PATH_MAX ? 0 : wrong(err, option, "the path is too long");
 }
 
@@ -81,6 +83,8 @@ static int parse_dataset(const char *value, struct settings *s, struct error *er
         } else if (stat(d->path, &st) == 0 && !S_ISDIR(st.st_mode)) {
                 return wrong(err, "--dataset", "DIR is not a folder");
         }
+        if (text_valid_utf8(d->path, strlen(d->path)) != strlen(d->path))
+                return wrong(err, "--dataset", "the folder's path (its links resolved) is not UTF-8");
         s->n_datasets++;
         return 0;
 }

@@ -4,7 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct spool {
         int fd;
@@ -53,7 +56,7 @@ int spool_next(struct spool *s, const char **ret, size_t *ret_size, struct error
                         s->scanned = s->used = (size_t)(end - s->in.data) + 1;
                         if (s->skipping) {
                                 s->skipping = false;
-                                continue;
+                                return error_set(err, -EMSGSIZE, NULL, "a line of more than %zu bytes", EVENT_LINE_MAX);
                         }
                         *ret = begin;
                         *ret_size = (size_t)(end - begin);
@@ -73,9 +76,23 @@ int spool_next(struct spool *s, const char **ret, size_t *ret_size, struct error
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
-                        return error_set(err, -errno, NULL, "the spool cannot be read: %s", strerror(errno));
+                        return error_set(err, -errno, NULL, "%s", strerror(errno));
                 if (n == 0)
                         return 0;
                 s->in.size += (size_t)n;
         }
+}
+
+int spool_keep(const char *path, const char *kept, struct error *err)
+{
+        char folder[PATH_MAX];
+        _cleanup_(closep) int fd = -1;
+
+        if (link(path, kept) < 0 && errno != EEXIST)
+                return error_set(err, -errno, kept, "a second name of the spool cannot be made: %s", strerror(errno));
+        (void)snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(kept, '/') - kept), kept);
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) < 0)
+                return error_set(err, -errno, folder, "cannot be synced: %s", strerror(errno));
+        return 0;
 }

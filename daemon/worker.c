@@ -39,6 +39,7 @@ static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attemp
                              .pidfd = -1,
                              .stdin_fd = -1,
                              .status = INT_MIN,
+                             .failure = FAILURE_NONE,
                              .last_step = -1};
         w->next = d->workers;
         d->workers = w;
@@ -270,7 +271,40 @@ static bool has_outcome(const struct worker *w)
                (w->n_events && is_outcome(w->events[w->n_events - 1].type));
 }
 
-int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
+/* Something in the spool was not applied: it is kept for a person, or for a daemon that understands it. Of what the
+ * connection brings, that is done before it is acknowledged. */
+static void keep_spool(struct worker *w, const struct error *why)
+{
+        char path[PATH_MAX], kept[PATH_MAX];
+        struct error err = {0};
+
+        if (w->spool_kept)
+                return;
+        w->spool_kept = true;
+        w->spool_stays = !attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path) ||
+                         !attempt_path(w->daemon, w->job_id, w->attempt, "kept", kept, sizeof kept) ||
+                         spool_keep(path, kept, &err) < 0;
+        log_warning("job %lld: something of its worker was not applied (%s%s%s): the spool is kept as attempt-%lld.%s",
+                    (long long)w->job_id, why->path, why->path[0] ? ": " : "", why->text, (long long)w->attempt,
+                    w->spool_stays ? "events" : "kept");
+        if (err.text[0])
+                log_warning("job %lld: %s: %s", (long long)w->job_id, err.path, err.text);
+}
+
+/* What is not understood but has its number is an event, too, so that those after it are applied. */
+static int decode_line(struct worker *w, const char *line, size_t size, struct event *ret, struct error *err)
+{
+        int r = event_decode(line, size, ret, err);
+
+        if (r != -EINVAL || event_decode_unknown(line, size, ret, NULL) < 0)
+                return r;
+        if (ret->seq > w->accepted_seq)
+                keep_spool(w, err);
+        return 0;
+}
+
+/* Takes e. */
+static int take_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
 {
         if (e->seq <= w->accepted_seq || has_outcome(w)) {
                 event_done(e);
@@ -304,6 +338,20 @@ int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct er
         return w->events_bytes > BATCH_BYTES ? 1 : 0;
 }
 
+int worker_take_line(struct worker *w, const char *line, size_t size, struct error *err)
+{
+        struct event e;
+        int r = decode_line(w, line, size, &e, err);
+
+        if (r < 0)
+                return r;
+        if (e.type == EVENT_HELLO) {
+                event_done(&e);
+                return error_set(err, -EPROTO, NULL, "a second hello");
+        }
+        return take_event(w, &e, size, err);
+}
+
 /* ---- batches */
 
 static void on_retry(void *user)
@@ -314,6 +362,13 @@ static void on_retry(void *user)
         if (w->connection && w->hello_waits)
                 answer_hello(w);
         worker_pump(w);
+}
+
+static void retry_later(struct worker *w)
+{
+        if (!w->retry_timer)
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w,
+                                     &w->retry_timer, NULL);
 }
 
 /* The disk said no. The events are dropped here and stay in the worker's spool, unacknowledged: it sends them again
@@ -327,9 +382,7 @@ static void batch_failed(struct worker *w)
         w->spool_read = false;
         if (w->connection)
                 (void)connection_close(w->connection);
-        if (!w->retry_timer)
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w,
-                                     &w->retry_timer, NULL);
+        retry_later(w);
 }
 
 static void batch_committed(struct worker *w, const struct commit *c)
@@ -341,8 +394,7 @@ static void batch_committed(struct worker *w, const struct commit *c)
         if (w->batch_has_checkpoint) {
                 w->batch_has_checkpoint = false;
                 w->checkpoints++;
-                if (w->job)
-                        w->job->losses = 0;
+                daemon_device_works(w->daemon, w->job, w->device);
                 retention_run(w->daemon, w->job_id);
         }
         if (!connection)
@@ -369,6 +421,17 @@ static void on_batch(struct daemon *d _unused_, const struct commit *c, void *us
         worker_pump(w);
 }
 
+/* After the transition of an end: whether the device rests. */
+static void settle_failure(struct worker *w, struct job *j, const struct commit *c)
+{
+        if (c->r < 0)
+                return;
+        if (w->failure != FAILURE_NONE && j->state == JOB_QUEUED)
+                daemon_back_off(w->daemon, j, w->device, w->failure);
+        else if (job_state_is_final(j->state))
+                daemon_device_works(w->daemon, j, w->device);
+}
+
 static void on_outcome(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
 {
         struct worker *w = user;
@@ -378,6 +441,7 @@ static void on_outcome(struct daemon *d _unused_, struct job *j, const struct co
                 batch_failed(w);
                 return;
         }
+        settle_failure(w, j, c);
         w->outcome_committed = true;
         w->job = NULL;
         j->worker = NULL;
@@ -385,6 +449,23 @@ static void on_outcome(struct daemon *d _unused_, struct job *j, const struct co
         if (c->r >= 0)
                 batch_committed(w, c);
         worker_pump(w);
+}
+
+/* An error of the job ends it; any other sends it back to the queue, with the reason in its event log. */
+static enum job_trigger error_trigger(struct worker *w, const struct event *e, struct write *write)
+{
+        enum failure f = failure_of_error(e->error_class);
+
+        if (w->job->cancel_requested)
+                return TRIGGER_CANCEL;
+        if (!failure_rules[f].retried) {
+                write->row.error = job_error(failure_rules[f].name, e->detail, e->step);
+                return TRIGGER_ERROR;
+        }
+        w->failure = f;
+        if (asprintf(&write->detail, "%s: %s", failure_rules[f].name, e->detail) < 0)
+                write->detail = NULL;
+        return TRIGGER_LOST;
 }
 
 /* The transition that an outcome means, with what it carries. */
@@ -395,8 +476,7 @@ static enum job_trigger outcome_trigger(struct worker *w, const struct event *e,
                 write->row.result = e->result ? json_incref(e->result) : NULL;
                 return TRIGGER_DONE;
         case EVENT_ERROR:
-                write->row.error = job_error(error_class_names[e->error_class], e->detail, e->step);
-                return TRIGGER_ERROR;
+                return error_trigger(w, e, write);
         default:
                 return w->job->cancel_requested ? TRIGGER_CANCEL : TRIGGER_STOP;
         }
@@ -441,7 +521,7 @@ static void finish(struct worker *w)
         struct daemon *d = w->daemon;
         char path[PATH_MAX];
 
-        if (attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
+        if (!w->spool_stays && attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
                 (void)unlink(path);
         if (attempt_path(d, w->job_id, w->attempt, "lock", path, sizeof path))
                 (void)unlink(path);
@@ -455,7 +535,7 @@ static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _un
 {
 }
 
-static void on_lost(struct daemon *d, struct job *j, const struct commit *c, void *user)
+static void on_lost(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
 {
         struct worker *w = user;
 
@@ -464,12 +544,7 @@ static void on_lost(struct daemon *d, struct job *j, const struct commit *c, voi
                 batch_failed(w);
                 return;
         }
-        if (c->r >= 0 && j->state == JOB_QUEUED) {
-                if (ending_counts(w))
-                        j->losses++;
-                else if (!w->assigned)
-                        j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
-        }
+        settle_failure(w, j, c);
         w->outcome_committed = true;
         w->job = NULL;
         j->worker = NULL;
@@ -498,54 +573,87 @@ static void lost(struct worker *w)
         }
 }
 
-/* Takes a batch from the spool; false at its end. */
-static bool take_spool(struct worker *w)
+/* An event of the spool, or its first line, which says whose it is. */
+static int take_spool_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
 {
-        char path[PATH_MAX];
-        struct error err;
+        if (e->type == EVENT_HELLO) {
+                if (e->job != w->job_id || e->attempt != w->attempt) {
+                        (void)error_set(err, -ESTALE, NULL, "it is the spool of another attempt");
+                        keep_spool(w, err);
+                        w->spool_read = true;
+                }
+                event_done(e);
+                return 0;
+        }
+        if (e->seq > w->accepted_seq + 1) {
+                (void)error_set(err, -EPROTO, NULL, "events %lld to %lld are missing", (long long)w->accepted_seq + 1,
+                                (long long)e->seq - 1);
+                keep_spool(w, err);
+                w->accepted_seq = e->seq - 1;
+        }
+        return take_event(w, e, bytes, err);
+}
+
+/* 0: a line is done; 1: enough for a batch. */
+static int take_spool_line(struct worker *w, struct error *err)
+{
+        struct event e;
         const char *line;
         size_t size;
+        int r = spool_next(w->spool, &line, &size, err);
+
+        if (r == 0)
+                w->spool_read = true;
+        if (r > 0) {
+                r = decode_line(w, line, size, &e, err);
+                if (r >= 0)
+                        return take_spool_event(w, &e, size, err);
+        }
+        if (r != -EMSGSIZE && r != -EINVAL)
+                return r;
+        keep_spool(w, err); /* without a number: those after it say that it is missing */
+        return 0;
+}
+
+/* 1: a batch was taken from the spool; 0: it is at its end, or there is none; negative: it cannot be read now. */
+static int take_spool(struct worker *w, struct error *err)
+{
+        char path[PATH_MAX];
         int r = 0;
 
-        if (w->spool_read)
-                return false;
-        if (!w->spool && (!attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path) ||
-                          (r = spool_open(path, &w->spool, &err)) < 0)) {
-                if (r < 0 && r != -ENOENT)
-                        log_error("job %lld: its spool: %s", (long long)w->job_id, err.text);
-                w->spool_read = true;
-                return false;
+        if (!w->spool_read && !w->spool) {
+                if (attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path))
+                        r = spool_open(path, &w->spool, err);
+                w->spool_read = !w->spool && (r == 0 || r == -ENOENT);
         }
-        while ((r = spool_next(w->spool, &line, &size, &err)) > 0) {
-                struct event e;
+        while (r == 0 && !w->spool_read)
+                r = take_spool_line(w, err);
+        if (r < 0 || w->spool_read)
+                w->spool = spool_close(w->spool); /* after an error it is read again from its beginning */
+        return w->n_events ? 1 : w->spool_read ? 0 : r;
+}
 
-                if (event_decode(line, size, &e, &err) < 0) {
-                        log_warning("job %lld: a line of its spool is skipped: %s: %s", (long long)w->job_id, err.path,
-                                    err.text);
-                        continue;
-                }
-                if (e.type == EVENT_HELLO) {
-                        event_done(&e);
-                        continue;
-                }
-                if (e.seq > w->accepted_seq + 1) {
-                        log_warning("job %lld: events %lld to %lld are missing in its spool", (long long)w->job_id,
-                                    (long long)w->accepted_seq + 1, (long long)e.seq - 1);
-                        w->accepted_seq = e.seq - 1;
-                }
-                r = worker_take_event(w, &e, size, &err);
-                if (r != 0)
-                        break;
+/* Not its end: what is in it may be the outcome. Only a user who cancels the job gives it up. */
+static void spool_failed(struct worker *w, const struct error *err)
+{
+        if (w->job->cancel_requested) {
+                keep_spool(w, err);
+                w->spool_read = true;
+                lost(w);
+                return;
         }
-        w->spool_read = r <= 0;
-        if (w->spool_read)
-                w->spool = spool_close(w->spool);
-        return w->n_events > 0;
+        if (!w->spool_failing)
+                log_error("job %lld: its worker ended, but its spool cannot be read, which is tried again: %s%s%s",
+                          (long long)w->job_id, err->path, err->path[0] ? ": " : "", err->text);
+        w->spool_failing = true;
+        retry_later(w);
 }
 
 static void after_end(struct worker *w)
 {
+        struct error err = {0};
         struct write *write;
+        int r;
 
         if (w->outcome_committed) {
                 write = write_new(WRITE_ATTEMPT_END);
@@ -555,11 +663,15 @@ static void after_end(struct worker *w)
                         commit_submit(w->daemon, write, on_attempt_end, NULL);
                 }
                 finish(w);
-        } else if (take_spool(w)) {
-                submit_batch(w);
-        } else {
-                lost(w);
+                return;
         }
+        r = take_spool(w, &err);
+        if (r < 0)
+                spool_failed(w, &err);
+        else if (r > 0)
+                submit_batch(w);
+        else
+                lost(w);
 }
 
 void worker_pump(struct worker *w)
@@ -603,7 +715,6 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
         if (c->r < 0) {
                 kill_group(w);
         } else if (!w->ended) {
-                w->assigned = true;
                 (void)fcntl(w->stdin_fd, F_SETFL, O_NONBLOCK);
                 on_stdin(w, 0); /* it fits into the pipe */
                 if (w->stdin_fd >= 0 &&
@@ -611,8 +722,6 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
                         log_error("job %lld: %s", (long long)w->job_id, err.text);
                         kill_group(w);
                 }
-        } else {
-                w->assigned = true; /* it ended by itself, at once */
         }
         worker_pump(w);
 }
@@ -630,17 +739,18 @@ static int open_log(struct worker *w, struct error *err)
 
 static int spawn(struct worker *w, struct error *err)
 {
-        char *argv[] = {w->daemon->settings.worker, NULL};
+        char *argv[] = {w->daemon->settings.worker, NULL}, folder[PATH_MAX];
         _cleanup_(closep) int log = open_log(w, err);
         int in[2], fds[3], r;
 
         if (log < 0)
                 return log;
+        (void)daemon_job_path(w->daemon, w->job_id, NULL, folder, sizeof folder); /* shorter than the log's */
         if (pipe2(in, O_CLOEXEC) < 0)
                 return error_set(err, -errno, NULL, "no pipe for a worker: %s", strerror(errno));
         fds[0] = in[0];
         fds[1] = fds[2] = log;
-        r = process_spawn(w->daemon->settings.worker, argv, fds, &w->pid, &w->pidfd, err);
+        r = process_spawn(w->daemon->settings.worker, argv, folder, fds, &w->pid, &w->pidfd, err);
         (void)close(in[0]);
         if (r < 0) {
                 (void)close(in[1]);
@@ -678,7 +788,6 @@ void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t devic
         if (r < 0) {
                 log_error("job %lld: its worker cannot start: %s: %s", (long long)j->id, err.path, err.text);
                 (void)write_free(write);
-                w->assigned = true; /* counts */
                 process_ended(w);
                 return;
         }
@@ -709,7 +818,6 @@ int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, s
                 return error_set(err, -ENOMEM, NULL, "no memory for a worker");
         w->last_seq = w->accepted_seq = a->last_seq;
         w->checkpoints = a->checkpoints;
-        w->assigned = a->pid > 0;
         d->devices[device].users++;
         if (!alive) {
                 process_ended(w);

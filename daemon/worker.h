@@ -3,6 +3,7 @@
  * committed a batch at a time and acknowledged after that; one batch is on its way at most. */
 #pragma once
 
+#include "daemon/failure.h"
 #include "daemon/job.h"
 
 #include <sys/types.h>
@@ -18,7 +19,6 @@ struct worker {
         pid_t pid; /* 0: unknown */
         int pidfd;
         bool child;
-        bool assigned; /* has had its assignment (or may have had) */
         struct source *pidfd_source, *lock_timer, *kill_timer, *retry_timer;
 
         int stdin_fd;
@@ -36,11 +36,15 @@ struct worker {
         bool committing, batch_has_outcome, batch_has_checkpoint;
         bool outcome_committed;
 
-        bool stop_requested, stop_sent, killed;
+        enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */
+        bool stop_requested, killed;
         bool ended, end_said;
         int status; /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
-        bool spool_read;
+        bool spool_read;    /* to its end */
+        bool spool_kept;    /* something in it was not applied: it has a second name, attempt-N.kept */
+        bool spool_stays;   /* that failed: it is not removed */
+        bool spool_failing; /* it cannot be read: said so in the log */
         struct worker *next;
 };
 
@@ -61,8 +65,10 @@ void worker_forget_all(struct daemon *d);
 
 /* From the connection: */
 int worker_hello(struct worker *w, struct connection *c, const struct event *hello, struct error *err);
-/* Takes the event. -EPROTO: there is a gap before it. 1: enough for now, read no more until resumed. */
-int worker_take_event(struct worker *w, struct event *e, size_t bytes, struct error *err);
+/* Takes the event of a line that came after hello. One that cannot be understood but has its number is taken, too: the
+ * spool is kept, and it is said once. 1: enough for now, read no more until resumed. -EINVAL: not an event;
+ * -EPROTO: a gap before it, or a hello. */
+int worker_take_line(struct worker *w, const char *line, size_t size, struct error *err);
 void worker_disconnected(struct worker *w, struct connection *c);
 /* Everything that was taken goes to the disk, unless a batch is on its way. */
 void worker_pump(struct worker *w);

@@ -204,8 +204,9 @@ static int apply_event(struct applying *a, const struct event *e, struct error *
         case EVENT_DONE:
         case EVENT_STOPPED:
         case EVENT_ERROR:
+        case EVENT_UNKNOWN:
         case EVENT_TYPE_N:
-                break; /* the outcome is the job's transition */
+                break; /* the outcome is the job's transition; what is unknown only counts */
         }
         return 0;
 }

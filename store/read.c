@@ -1,6 +1,7 @@
 /* Reading rows. Each function resets its statement when it leaves, so that no read transaction stays open. */
 #include "store/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,8 @@ static int column_json(sqlite3_stmt *st, int i, json_t **ret, struct error *err)
         return text ? json_parse(text, strlen(text), ret, err) : 0;
 }
 
+static_assert(JOB_QUEUED == 0, "JOB_COLUMNS says so");
+
 static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
 {
         int r;
@@ -47,7 +50,8 @@ static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
         };
         if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
             (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_json(st, 6, &j->config, err)) < 0 ||
-            (r = column_json(st, 7, &j->result, err)) < 0 || (r = column_json(st, 8, &j->error, err)) < 0)
+            (r = column_json(st, 7, &j->result, err)) < 0 || (r = column_json(st, 8, &j->error, err)) < 0 ||
+            (r = column_string(st, 20, &j->waiting, err)) < 0)
                 job_row_done(j);
         return r;
 }

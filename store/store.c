@@ -70,6 +70,7 @@ void job_row_done(struct job_row *j)
 {
         free(j->name);
         free(j->config_name);
+        free(j->waiting);
         json_decref(j->tags);
         json_decref(j->config);
         json_decref(j->result);

@@ -39,6 +39,7 @@ struct job_row {
         double images_per_second, seconds_left; /* NAN: unknown */
         int64_t source_job, source_step; /* evaluate, sample: whose checkpoint, at which step (frozen at submission) */
         bool cancel_requested;
+        char *waiting; /* why a queued job was sent back to the queue, as its event log says; "": it was not */
 };
 void job_row_done(struct job_row *j);
 

@@ -5,15 +5,17 @@
  *   connected     says hello, waits for {"ack":N}
  *   welcome       sends the spool from where event N ends, byte by byte as the socket takes it
  *
- * and any failure, an end of file or anything that the protocol does not know goes back to closed: the next hello tells
- * again what the daemon has, whatever was lost on the way. A daemon may know less than it acknowledged once (it was
- * restored from a backup): hello's answer decides. Sockets never block and are written with MSG_NOSIGNAL.
+ * and any failure, an end of file or a line that is neither an answer nor a command goes back to closed: the next hello
+ * tells again what the daemon has, whatever was lost on the way. A daemon may know less than it acknowledged once (it
+ * was restored from a backup): hello's answer decides. Sockets never block and are written with MSG_NOSIGNAL.
  *
- * Spool: lines of JSON as sent, line k is event k; each appended by one write(2) and cut back if that fails. Assumed:
- * SIGXFSZ is ignored where a file size limit is set; nobody else writes to the spool; one thread. */
+ * Spool: a hello, which says whose it is, then lines of JSON as sent, line k + 1 is event k; each appended by one
+ * write(2) and cut back if that fails. A disk without room is waited for, a while: training stands still, nothing is
+ * lost. Assumed: SIGXFSZ is ignored where a file size limit is set; nobody else writes to the spool; one thread. */
 #include "worker/channel.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -30,6 +32,10 @@
 #ifndef CHANNEL_RECONNECT_US /* tests are in more of a hurry */
 #define CHANNEL_RECONNECT_US (500 * US_PER_MS)
 #endif
+#ifndef CHANNEL_FULL_WAIT_US
+#define CHANNEL_FULL_WAIT_US (600 * US_PER_S)
+#endif
+#define FULL_RETRY_MS 100
 #define CHUNK_BYTES 65536
 #define CHUNKS_A_CALL 16           /* so that a long spool does not hold up the trainer */
 #define COMMAND_MAX ((size_t)4096) /* bytes of a line of the daemon */
@@ -37,11 +43,11 @@
 struct channel {
         int lock_fd, spool_fd;
         char spool_path[PATH_MAX];
-        int64_t job, attempt;
+        struct event hello_event;
         struct sockaddr_un address;
 
         int64_t n_events;
-        int64_t *end; /* [capacity]; end[k]: bytes of the first k lines, 0 <= k <= n_events */
+        int64_t *end; /* [capacity]; end[k]: where event k ends, 0 <= k <= n_events; end[0]: its hello */
         size_t capacity;
         bool half_line; /* bytes beyond end[n_events] may be in the spool */
         struct buf line;
@@ -108,6 +114,19 @@ static void disconnect(struct channel *ch)
 }
 
 static int service(struct channel *ch, struct error *err);
+static int append(struct channel *ch, bool sync, struct error *err);
+
+/* The spool says itself whose it is. */
+static int begin_spool(struct channel *ch, struct error *err)
+{
+        int r = event_encode(&ch->hello_event, &ch->line, err);
+
+        if (r >= 0)
+                r = append(ch, false, err);
+        if (r >= 0)
+                ch->end[0] = (int64_t)ch->line.size;
+        return r;
+}
 
 int channel_open(const struct assignment *a, struct channel **ret, struct error *err)
 {
@@ -117,8 +136,8 @@ int channel_open(const struct assignment *a, struct channel **ret, struct error 
         if (!ch)
                 return error_set(err, -ENOMEM, NULL, "no memory for a channel");
         ch->lock_fd = ch->spool_fd = ch->socket_fd = -1;
-        ch->job = a->job;
-        ch->attempt = a->attempt;
+        ch->hello_event = (struct event){
+                .type = EVENT_HELLO, .protocol = EVENT_PROTOCOL, .job = a->job, .attempt = a->attempt, .pid = getpid()};
         ch->line = BUF_INIT(EVENT_LINE_MAX);
         ch->hello = BUF_INIT(COMMAND_MAX);
         ch->in = BUF_INIT(COMMAND_MAX);
@@ -134,6 +153,8 @@ int channel_open(const struct assignment *a, struct channel **ret, struct error 
         r = take_lock(ch, a, err);
         if (r >= 0)
                 r = open_spool(ch, a, err);
+        if (r >= 0)
+                r = begin_spool(ch, err);
         if (r >= 0)
                 r = service(ch, err);
         if (r < 0)
@@ -170,7 +191,6 @@ struct channel *channel_close(struct channel *ch)
 
 static int try_connect(struct channel *ch, struct error *err)
 {
-        struct event hello = {.type = EVENT_HELLO, .protocol = EVENT_PROTOCOL, .job = ch->job, .attempt = ch->attempt};
         int64_t now = clock_monotonic_us();
         int r;
 
@@ -184,8 +204,7 @@ static int try_connect(struct channel *ch, struct error *err)
                 disconnect(ch); /* nobody there; EAGAIN: too many at its door */
                 return 0;
         }
-        hello.pid = getpid();
-        r = event_encode(&hello, &ch->hello, err);
+        r = event_encode(&ch->hello_event, &ch->hello, err);
         if (r < 0)
                 disconnect(ch);
         return r;
@@ -216,6 +235,8 @@ static bool take_line(struct channel *ch, const char *line, size_t size)
                         return false; /* what it has not been told */
                 }
                 ch->acked = MAX(ch->acked, c.ack);
+                return true;
+        case COMMAND_UNKNOWN: /* of a newer daemon */
                 return true;
         default:
                 return false;
@@ -322,7 +343,7 @@ static int wait_for_work(const struct channel *ch, int64_t deadline_us)
 /* ---- what the trainer calls */
 
 /* One write, or the spool as it was. */
-static int append(struct channel *ch, bool sync, struct error *err)
+static int append_once(struct channel *ch, bool sync)
 {
         size_t done = 0;
         int r = cut_half_line(ch);
@@ -342,15 +363,32 @@ static int append(struct channel *ch, bool sync, struct error *err)
         }
         if (r >= 0 && sync && fdatasync(ch->spool_fd) < 0)
                 r = -errno;
-        if (r < 0) {
+        if (r < 0)
                 (void)cut_half_line(ch); /* tried again before the next line */
-                return error_set(err, r, ch->spool_path, "cannot be written: %s", strerror(-r));
-        }
-        ch->half_line = false;
-        return 0;
+        else
+                ch->half_line = false;
+        return r;
 }
 
-/* The line of an event that the daemon will take: one that it refuses would be sent for ever and hold up all others. */
+/* A full disk is the host's trouble and passes: the daemon starts nothing new meanwhile. Whoever makes it wait longer
+ * than that gets the error. */
+static int append(struct channel *ch, bool sync, struct error *err)
+{
+        int64_t deadline_us = clock_monotonic_us() + CHANNEL_FULL_WAIT_US;
+        int r;
+
+        for (bool said = false; (r = append_once(ch, sync)) == -ENOSPC || r == -EDQUOT; said = true) {
+                if (!said)
+                        log_warning("%s: there is no room: waiting for it", ch->spool_path);
+                if (clock_monotonic_us() >= deadline_us)
+                        break;
+                (void)poll(NULL, 0, FULL_RETRY_MS);
+                (void)service(ch, NULL);
+        }
+        return r < 0 ? error_set(err, r, ch->spool_path, "cannot be written: %s", strerror(-r)) : 0;
+}
+
+/* The line of an event that a daemon of this release understands: it would leave out any other. */
 static int encode(const struct event *e, struct buf *line, struct error *err)
 {
         _cleanup_(event_done) struct event decoded = {0};

@@ -13,7 +13,8 @@ struct channel;
 int channel_open(const struct assignment *a, struct channel **ret, struct error *err);
 
 /* Numbers the event (e->seq is set) and takes nothing: e stays the caller's. sync: fdatasync the spool (checkpoints and
- * outcomes; scalars need not). -ENOSPC, -EIO: the event is not recorded, the spool holds no half line. */
+ * outcomes; scalars need not). -ENOSPC (after ten minutes of waiting for room),
+ * -EIO: the event is not recorded, the spool holds no half line. */
 int channel_send(struct channel *ch, struct event *e, bool sync, struct error *err);
 
 /* Sends and receives what can be without waiting longer than timeout_ms (0: not at all). Commands that arrived since

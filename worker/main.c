@@ -113,6 +113,7 @@ static enum error_class class_of(int code)
                 return ERROR_NUMERIC;
         case -ENOMEM:
                 return ERROR_MEMORY;
+        case -EBADMSG: /* data or checkpoints that are there and are not what they should be */
         case -EINVAL:
         case -ENOTSUP:
                 return ERROR_CONFIGURATION;

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
+#define LABEL_MAX 9
 #define RECORD_BYTES (1 + IMAGE_BYTES)
 #define FILES_MAX 256 /* each keeps a descriptor */
 #define TEST_NUMBER INT64_MAX
@@ -168,6 +169,13 @@ static int map_file(const struct cifar *c, struct cifar_file *f, struct error *e
         f->map = map;
         f->bytes = (size_t)st.st_size;
         f->n_images = st.st_size / RECORD_BYTES;
+        /* records of another size divide evenly now and then; their first bytes are no labels */
+        for (int64_t i = 0; i < f->n_images; i++)
+                if (f->map[i * RECORD_BYTES] > LABEL_MAX)
+                        return error_set(
+                                err, -EBADMSG, path,
+                                "image %lld has label %d; expected labels of 0 to %d: are its records of %d bytes?",
+                                (long long)i, f->map[i * RECORD_BYTES], LABEL_MAX, RECORD_BYTES);
         return 0;
 }
 

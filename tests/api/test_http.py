@@ -304,3 +304,22 @@ def test_who_drips_headers_makes_room_for_others(server):
     assert len(open_) <= 256 and time.monotonic() - began > 4
     for s in open_:
         s.close()
+
+
+SUBMIT = b"POST /v1/jobs/999/cancel HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+SECOND = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [
+    SUBMIT + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    SUBMIT + b"Content-Length: 2\r\nContent-Length: 40\r\n\r\n{}",
+    SUBMIT + b"Content-Length : 2\r\n\r\n{}",
+    SUBMIT + b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}",
+    SUBMIT + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"])
+def test_what_a_proxy_may_read_otherwise_is_refused_and_closed(server, head):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+        s.sendall(head + SECOND)
+        answer = b""
+        while chunk := s.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1 ") == 1, answer

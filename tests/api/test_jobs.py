@@ -18,7 +18,7 @@ def test_a_job_is_answered_whole(server):
     assert j["kind"] == "train" and j["name"] == "first" and j["tags"] == ["try"] and j["state"] == "queued"
     assert j["started"] is None and j["ended"] is None and j["attempts"] == 0
     assert j["progress"] == {"step": 0, "steps": 3000, "images_per_second": None, "seconds_left": None}
-    assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None
+    assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None and j["waiting"] is None
     assert j["links"] == {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}
     assert j["config"]["optimizer"]["ema_rate"] == 0.99 and j["config"]["sampling"]["n_steps"] == 1000
     published = json.loads((PUBLISHED / "cifar10-conditioned.json").read_text())
@@ -120,6 +120,13 @@ def test_a_configuration_that_is_not_valid_names_its_keys(server, body, expected
         assert b is None or a == b
 
 
+@pytest.mark.parametrize("blank", [" ", "\u200b", " \u00a0\u3000"])
+def test_a_blank_name_is_no_name(server, blank):
+    for body, pointer in (({"name": blank}, "/name"), ({"tags": [blank]}, "/tags/0")):
+        r = server.post("/v1/jobs", {"kind": "train", "config": {}, **body})
+        assert r.status_code == 422 and r.json()["errors"][0]["pointer"] == pointer, r.text
+
+
 def test_many_errors_are_counted(server):
     r = server.post("/v1/jobs", {"kind": "train", "config": {f"k{i}": i for i in range(100)}})
     d = problem(r, 422, "config-invalid")
@@ -213,6 +220,15 @@ def test_resume_is_strict(server, body, expected):
     r = server.request("POST", "/v1/jobs/1/resume", data=json.dumps(body), headers={"Content-Type": "application/json"})
     problem(r, 422, "request-invalid")
     assert pointers(r) == expected
+
+
+def test_a_job_says_why_it_waits_only_while_it_does(server):
+    job = server.submit()
+    server.run(job, state="queued", detail="host: no room")
+    assert server.get(f"/v1/jobs/{job}").json()["waiting"] == "host: no room"
+    assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == job)["waiting"] == "host: no room"
+    server.run(job, state="failed", detail="numeric: over")
+    assert server.get(f"/v1/jobs/{job}").json()["waiting"] is None
 
 
 def test_results_and_errors_are_shown(server):

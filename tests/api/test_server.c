@@ -8,7 +8,7 @@
  *   {"do": "dataset", "name": "..", "train": N, "test": N}
  *   {"do": "start", "job": N}                                   -> {"attempt": N}; the job runs
  *   {"do": "events", "attempt": N, "job": N, "lines": [{..}]}   the worker's events
- *   {"do": "end", "job": N, "state": "succeeded", "result": {..} or "error": {..}}
+ *   {"do": "end", "job": N, "state": "succeeded", "result": {..} or "error": {..} or "detail": ".."}
  *   {"do": "rss"}                                               -> {"kib": N, "max_kib": N}
  * End of input ends it. */
 #include "api/server.h"
@@ -379,6 +379,7 @@ static json_t *do_end(struct fake *f, const json_t *o)
         while (strcmp(job_state_names[w->to], text_of(o, "state")) != 0)
                 w->to++;
         w->trigger = "end";
+        w->detail = json_is_string(json_object_get(o, "detail")) ? strdup(text_of(o, "detail")) : NULL;
         w->row.result = json_deep_copy(json_object_get(o, "result")); /* nothing is shared with the writer */
         w->row.error = json_deep_copy(json_object_get(o, "error"));
         w->time_us = w->row.ended_us = clock_wall_us();

@@ -111,6 +111,8 @@ def test_list_and_show(server):
     assert re.search(r"^state +queued$", out, re.M) and re.search(r"^tag +shown$", out, re.M)
     assert json.loads(ctl(server, "show", job, "--json"))["id"] == job
     assert "Not found: there is no job 4711" in ctl(server, "show", 4711, code=1)
+    server.run(job, state="queued", detail="host: no room")
+    assert re.search(r"^waiting +host: no room$", ctl(server, "show", job), re.M)
 
 
 def test_actions(server):

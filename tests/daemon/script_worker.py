@@ -114,6 +114,15 @@ class Worker:
                 break
         self.steps = a["config"]["training"]["num_steps_train"]
 
+    def event(self, event):
+        """Any event, also one that no daemon knows."""
+        self.link.send(dict(event))
+
+    def spool(self, text, times=1, end=""):
+        """Into the spool only."""
+        with self.link.lock:
+            self.link.spool.write((text * times + end).encode())
+
     def start(self, step=None):
         self.step = self.step if step is None else step
         self.link.send({"type": "start", "step": self.step, "steps": self.steps, "memory_bytes": 1, "parameters": 2,

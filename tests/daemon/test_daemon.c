@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "daemon/failure.h"
 #include "daemon/loop.h"
 #include "daemon/scheduler.h"
 #include "daemon/settings.h"
@@ -177,14 +178,13 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
 {
         /* written out by hand, not from job.def: -1 where nothing fits */
         static const int expected[JOB_STATE_N][TRIGGER_N] = {
-                /*                start        cancel         refuse      done           error       lost        give_up
-                   stop        resume */
-                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1, -1, -1, -1, -1, -1},
-                [JOB_RUNNING] = {-1, JOB_CANCELLED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_FAILED, JOB_QUEUED,
-                                 -1},
-                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
-                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
-                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
+                /*                start        cancel         refuse      done           error       lost        stop
+                   resume */
+                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1, -1, -1, -1, -1},
+                [JOB_RUNNING] = {-1, JOB_CANCELLED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_QUEUED, -1},
+                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
+                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
+                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
         };
 
         for (int s = 0; s < JOB_STATE_N; s++)
@@ -194,6 +194,24 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
                         if (next != (expected[s][t] < 0 ? -EINVAL : expected[s][t]))
                                 fail_msg("%s, %s: %d", job_state_names[s], job_trigger_names[t], next);
                 }
+}
+
+/* ---- failures */
+
+static void only_a_jobs_own_failures_end_it(void **state _unused_)
+{
+        static const bool retried[FAILURE_N] = {[FAILURE_DEVICE] = true, [FAILURE_HOST] = true, [FAILURE_LOST] = true};
+
+        for (int f = 0; f < FAILURE_N; f++) {
+                assert_int_equal(failure_rules[f].retried, retried[f]);
+                assert_int_equal(failure_rules[f].rests, retried[f]);
+        }
+        for (int c = 0; c < ERROR_CLASS_N; c++)
+                assert_string_equal(failure_rules[failure_of_error((enum error_class)c)].name, error_class_names[c]);
+        assert_int_equal(failure_wait_us(3, 1), 3);
+        assert_int_equal(failure_wait_us(3, 3), 12);
+        assert_int_equal(failure_wait_us(3, 8), 300);
+        assert_int_equal(failure_wait_us(3, 1000000), 300);
 }
 
 /* ---- queue and scheduler */
@@ -247,6 +265,9 @@ static void scheduler_takes_the_first_that_may_run(void **state _unused_)
         assert_int_equal(d[0].job->id, 5);
         assert_int_equal(scheduler_decide(&q, devices, 2, 50, NULL, NULL, d, 2), 2);
         assert_true(d[0].job->id == 4 && d[0].device == 0 && d[1].job->id == 5 && d[1].device == 1);
+        devices[0].not_before_us = 60; /* it rests */
+        assert_int_equal(scheduler_decide(&q, devices, 1, 50, NULL, NULL, d, 2), 0);
+        assert_int_equal(scheduler_decide(&q, devices, 1, 60, NULL, NULL, d, 2), 1);
         devices[0].users = 1;
         assert_int_equal(scheduler_decide(&q, devices, 1, 50, NULL, NULL, d, 2), 0);
         assert_int_equal(scheduler_decide(&q, devices, 2, 50, NULL, NULL, d, 2), 1);
@@ -256,7 +277,7 @@ static void scheduler_takes_the_first_that_may_run(void **state _unused_)
 
 /* ---- spool */
 
-static void torn_and_huge_lines_are_left_out(void **state _unused_)
+static void a_torn_line_is_left_out_and_a_huge_one_said(void **state _unused_)
 {
         char path[] = "/tmp/mulund-spool-XXXXXX";
         int fd = mkstemp(path);
@@ -276,6 +297,8 @@ static void torn_and_huge_lines_are_left_out(void **state _unused_)
         static const char *const expected[] = {"one", "", "two", "three"};
 
         for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+                if (i == 3)
+                        assert_int_equal(spool_next(s, &line, &n, NULL), -EMSGSIZE);
                 assert_int_equal(spool_next(s, &line, &n, NULL), 1);
                 assert_int_equal(n, strlen(expected[i]));
                 assert_memory_equal(line, expected[i], n);
@@ -284,6 +307,31 @@ static void torn_and_huge_lines_are_left_out(void **state _unused_)
         (void)spool_close(s);
         (void)unlink(path);
         assert_int_equal(spool_open(path, &s, NULL), -ENOENT);
+}
+
+/* What is appended later is in what was kept. */
+static void a_kept_spool_outlives_its_first_name(void **state _unused_)
+{
+        char folder[] = "/tmp/mulund-spool-XXXXXX", path[64], kept[64];
+        struct error err;
+        struct spool *s;
+        const char *line;
+        size_t n;
+        FILE *f;
+
+        assert_non_null(mkdtemp(folder));
+        (void)snprintf(path, sizeof path, "%s/a", folder);
+        (void)snprintf(kept, sizeof kept, "%s/b", folder);
+        assert_int_equal(spool_keep(path, kept, &err), -ENOENT);
+        f = fopen(path, "w");
+        assert_int_equal(spool_keep(path, kept, &err), 0);
+        assert_int_equal(spool_keep(path, kept, &err), 0);
+        assert_true(fputs("later\n", f) >= 0 && fclose(f) == 0 && unlink(path) == 0);
+        assert_int_equal(spool_open(kept, &s, NULL), 0);
+        assert_int_equal(spool_next(s, &line, &n, NULL), 1);
+        assert_true(n == 5 && !memcmp(line, "later", 5));
+        (void)spool_close(s);
+        assert_true(unlink(kept) == 0 && rmdir(folder) == 0);
 }
 
 /* ---- command line */
@@ -327,9 +375,11 @@ int main(void)
                 cmocka_unit_test(signals_arrive_in_the_loop),
                 cmocka_unit_test(posts_of_other_threads_arrive_once_and_in_order),
                 cmocka_unit_test(every_pair_of_state_and_trigger),
+                cmocka_unit_test(only_a_jobs_own_failures_end_it),
                 cmocka_unit_test(queue_is_by_id),
                 cmocka_unit_test(scheduler_takes_the_first_that_may_run),
-                cmocka_unit_test(torn_and_huge_lines_are_left_out),
+                cmocka_unit_test(a_torn_line_is_left_out_and_a_huge_one_said),
+                cmocka_unit_test(a_kept_spool_outlives_its_first_name),
                 cmocka_unit_test(command_line_defaults_and_values),
         };
 

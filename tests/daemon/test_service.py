@@ -50,21 +50,61 @@ def test_killed_worker_goes_on_from_its_last_checkpoint(service):
     assert "signal 9" in service.logged()
 
 
-def test_three_losses_without_checkpoint_fail(service):
-    service.script([[["start"], ["log", "no good\n"], ["exit", 3]]])
+def test_a_worker_that_cannot_start_fails_no_job(service):
+    """The host's trouble: it was 40 of 40 jobs in 1.2 seconds."""
+    service.script([[["start"], ["done"]]])
+    broken = service.root + "/worker"
+    with open(broken, "w") as f:
+        f.write(f"#!/bin/sh\n[ -e {service.root}/broken ] && [ $# = 0 ] && exit 127\nexec {WORKER} \"$@\"\n")
+    os.chmod(broken, 0o755)
+    open(service.root + "/broken", "w").close()
+    service.start("--worker", broken)
+    jobs = [service.submit() for _ in range(10)]
+    service.until(lambda: sum(service.job(j)["attempts"] for j in jobs) >= 3)
+    assert {service.job(j)["state"] for j in jobs} <= {"queued", "running"}
+    assert "class host" in service.logged() and "exit code 127" in service.logged()
+    begin = sum(service.job(j)["attempts"] for j in jobs)
+    time.sleep(1)
+    assert sum(service.job(j)["attempts"] for j in jobs) <= begin + 1, "the pauses grow"
+    os.unlink(service.root + "/broken")
+    for j in jobs:
+        service.wait(j, "succeeded", seconds=30)
+
+
+def test_losses_are_never_charged_to_the_job_and_others_pass(service):
+    service.script([[["start"], ["log", "no good\n"], ["exit", 3]]] * 4 + [TRAIN])
+    service.script([TRAIN], seed=2)
     service.start()
-    j = service.wait(service.submit(), "failed")
-    assert j["attempts"] == 3
-    assert j["error"]["class"] == "lost"
-    assert "exit code 3" in j["error"]["detail"] and "no good" in j["error"]["detail"]
+    lost = service.submit()
+    other = service.submit(seed=2)
+    why = service.until(lambda: service.job(lost)["waiting"])
+    assert "exit code 3" in why and "no good" in why
+    assert service.wait(other, "succeeded")["attempts"] == 1
+    j = service.wait(lost, "succeeded", seconds=40)
+    assert j["attempts"] == 5 and j["error"] is None and j["waiting"] is None
+    assert "exit code 3" in service.logged() and "no good" in service.logged() and "class lost" in service.logged()
 
 
-def test_checkpoints_between_losses_start_the_count_again(service):
-    service.script([[["start"], ["exit", 1]], [["start"], ["exit", 1]], [["start"], ["checkpoint", 5], ["flush"], ["crash"]],
-                    [["start"], ["exit", 1]], [["start"], ["exit", 1]], TRAIN])
+@pytest.mark.parametrize("kind", ["host", "device"])
+def test_errors_of_the_host_are_retried(service, kind):
+    service.script([[["start"], ["error", kind, "no space left on device", 3]], TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "1000"
+    service.start()
+    job = service.submit()
+    assert service.until(lambda: service.job(job)["waiting"]) == f"{kind}: no space left on device"
+    service.kill()
+    service.start()
+    j = service.wait(job, "succeeded")
+    assert j["attempts"] == 2 and j["error"] is None
+    assert f"class {kind}" in service.logged()
+
+
+def test_checkpoints_let_a_lost_job_go_on_at_once(service):
+    service.script([[["start"], ["scalars", None, 10 * i], ["checkpoint", 10 * i], ["flush"], ["crash"]] for i in range(1, 8)] + [TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "10000"
     service.start()
     j = service.wait(service.submit(), "succeeded")
-    assert j["attempts"] == 6
+    assert j["attempts"] == 8
 
 
 def test_error_event_fails_at_once(service):
@@ -220,6 +260,35 @@ def test_cancel(service):
     service.post("/v1/jobs/999/cancel", expect=404)
 
 
+def test_a_second_cancel_is_answered_when_the_first_is_durable(service):
+    """Both while the disk is full: neither is told that the job will be cancelled."""
+    if os.geteuid() != 0:
+        pytest.skip("a small file system needs root")
+    os.mkdir(service.state)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=750", "tmpfs", service.state], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        import concurrent.futures
+        service.script([SLOW])
+        service.environment["MULUND_RETRY_MS"] = "20000"
+        service.start()
+        job = service.submit(100000)
+        service.wait_step(job, 5)
+        with open(service.state + "/ballast", "wb", buffering=0) as f:
+            try:
+                while f.write(b"x" * 4096):
+                    pass
+            except OSError:
+                pass
+        service.until(lambda: "the store cannot write" in service.logged())
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: service.post(f"/v1/jobs/{job}/cancel").status_code, range(8)))
+        assert 200 not in answers, answers
+    finally:
+        service.close()
+        subprocess.run(["umount", "-l", service.state], capture_output=True)
+
+
 def test_cancel_kills_a_worker_that_hangs(service):
     service.script([[["start"], ["flush"], ["hang"]]])
     service.start()
@@ -329,14 +398,14 @@ def test_resume(service):
     assert j["attempts"] == 2 and service.curve(job)["step"] == list(range(200))
 
 
-def test_resume_of_a_failed_job_counts_losses_anew(service):
-    service.script([[["start"], ["exit", 3]]] * 5 + [TRAIN])
+def test_a_failed_job_can_be_resumed(service):
+    service.script([[["start"], ["error", "numeric", "the loss is NaN", 3]], TRAIN])
     service.start()
     job = service.submit(100)
     service.wait(job, "failed")
     service.post(f"/v1/jobs/{job}/resume", {}, expect=200)
     j = service.wait(job, "succeeded")
-    assert j["attempts"] == 6
+    assert j["attempts"] == 2 and j["error"] is None
 
 
 def test_retention_keeps_two_and_the_best_and_what_is_read(service):
@@ -434,6 +503,111 @@ def test_garbage_closes_the_connection_and_hurts_nothing(service, action):
     assert "connection is closed" in service.logged()
 
 
+STRANGE = [["event", {"type": "cosmic", "rays": 3}],
+           ["event", {"type": "artifact", "kind": "film", "step": 3, "name": "a.mp4", "bytes": 1, "xxh128": "0" * 32, "metric": None}]]
+
+
+def kept(service, job, suffix="kept"):
+    folder = f"{service.state}/jobs/{job}"
+    return [name for name in os.listdir(folder) if name.endswith("." + suffix)]
+
+
+def spooled(service, job, text):
+    """The path of a spool that has the text, or None."""
+    folder = f"{service.state}/jobs/{job}"
+    for name in kept(service, job, "events") if os.path.exists(folder) else []:
+        with open(f"{folder}/{name}") as f:
+            if text in f.read():
+                return f.name
+    return None
+
+
+@pytest.mark.parametrize("how", ["connection", "spool"])
+def test_events_that_are_not_understood_are_kept_and_hold_up_nothing(service, how):
+    """Of a newer worker: an unknown type, a bad value."""
+    hidden = [["mute"]] if how == "spool" else []
+    end = [["crash"]] if how == "spool" else []
+    service.script([[["start"], ["flush"], *hidden, ["scalars", 0, 10], *STRANGE, ["scalars", 10, 20], ["event", {"type": "done", "result": None}],
+                     *end, ["leave"]]])
+    service.start()
+    job = service.submit(20)
+    assert service.wait(job, "succeeded")["attempts"] == 1
+    assert service.curve(job)["step"] == list(range(20))
+    service.until(lambda: not kept(service, job, "events"))
+    assert kept(service, job) == ["attempt-1.kept"]
+    with open(f"{service.state}/jobs/{job}/attempt-1.kept") as f:
+        text = f.read()
+    assert "cosmic" in text and "film" in text and '"done"' in text, "the whole spool, also what came after"
+    assert service.logged().count("was not applied") == 1 and "attempt-1.kept" in service.logged()
+    assert "connection is closed" not in service.logged()
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+    service.until(lambda: not os.path.exists(f"{service.state}/jobs/{job}"))
+
+
+def test_what_was_kept_is_kept_over_a_restart(service):
+    service.script([[["start"], *STRANGE, ["train", 60, 0.02], ["done"]]])
+    service.start()
+    job = service.submit(60)
+    service.wait_step(job, 5)
+    service.kill()
+    service.start()
+    service.wait(job, "succeeded")
+    service.until(lambda: not kept(service, job, "events"))
+    assert kept(service, job) == ["attempt-1.kept"]
+
+
+@pytest.mark.parametrize("line", [["what is this\n"], ["x", 2 << 20, "\n"], ['{"type":"progress","seq":900}\n'],
+                                  ['{"type":"stopped","seq":90,"step":3}\n']])
+def test_a_spool_with_a_line_that_was_not_applied_is_kept(service, line):
+    service.script([[["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["spool", *line], ["crash"]], TRAIN])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "succeeded")
+    assert kept(service, job) == ["attempt-1.kept"]
+    assert service.logged().count("was not applied") == 1
+
+
+def test_a_spool_that_was_applied_is_removed(service):
+    hello = json.dumps({"type": "hello", "protocol": 1, "job": 1, "attempt": 1, "pid": 1}) + "\n"
+    service.script([[["spool", hello], ["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["spool", '{"type":"torn'], ["crash"]], TRAIN])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "succeeded")
+    assert kept(service, job) == kept(service, job, "events") == []
+
+
+def test_the_spool_of_another_attempt_is_not_applied(service):
+    hello = json.dumps({"type": "hello", "protocol": 1, "job": 1, "attempt": 7, "pid": 1}) + "\n"
+    service.script([[["spool", hello], ["mute"], ["start"], ["event", {"type": "done", "result": None}], ["crash"]], TRAIN])
+    service.start()
+    assert service.wait(service.submit(20), "succeeded")["attempts"] == 2
+    assert "another attempt" in service.logged() and kept(service, 1) == ["attempt-1.kept"]
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_spool_that_cannot_be_read_is_not_at_its_end(service, cancel):
+    service.script([[["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["event", {"type": "done", "result": None}], ["hang"]]])
+    service.start()
+    job = service.submit(20)
+    path = service.until(lambda: spooled(service, job, '"done"'))
+    os.rename(path, path + ".away")
+    os.mkdir(path)
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    service.until(lambda: "spool cannot be read" in service.logged())
+    time.sleep(1)
+    assert service.job(job)["state"] == "running" and service.logged().count("spool cannot be read") == 1
+    if cancel:
+        service.post(f"/v1/jobs/{job}/cancel", expect=200)
+        service.wait(job, "cancelled")
+        assert os.path.isdir(path), "what could not be read stays"
+        return
+    os.rmdir(path)
+    os.rename(path + ".away", path)
+    assert service.wait(job, "succeeded")["attempts"] == 1
+    assert service.curve(job)["step"] == list(range(20))
+
+
 def test_foreign_connections_are_refused(service):
     service.script([SLOW])
     service.start()
@@ -524,6 +698,86 @@ def test_environment_at_fault(service):
     assert r.returncode == 1 and "in use" in r.stderr
 
 
+def test_a_state_that_others_can_write_is_refused(service):
+    os.mkdir(service.state)
+    os.chmod(service.state, 0o777)
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    assert r.returncode == 1 and "others may write" in r.stderr and os.listdir(service.state) == []
+    os.chmod(service.state, 0o750)
+    if os.geteuid() != 0:
+        return
+    os.chown(service.state, 12345, -1)
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    assert r.returncode == 1 and "belongs to user 12345" in r.stderr and os.listdir(service.state) == []
+
+
+def test_paths_that_are_not_utf8_are_refused(service):
+    def run(*more):
+        return subprocess.run([os.fsencode(x) for x in service.command()] + list(more), capture_output=True, timeout=10)
+
+    os.mkdir(os.fsencode(service.root) + b"/caf\xe9")
+    os.symlink(os.fsencode(service.root) + b"/caf\xe9", service.root + "/link")
+    for more, option in (([b"--state", os.fsencode(service.root) + b"/caf\xe9"], b"--state"),
+                         ([b"--state", os.fsencode(service.root) + b"/link"], b"--state"),
+                         ([b"--dataset", b"x=" + os.fsencode(service.root) + b"/caf\xe9"], b"--dataset"),
+                         ([b"--dataset", b"x=" + os.fsencode(service.root) + b"/link"], b"--dataset")):
+        r = run(*more)
+        assert r.returncode in (1, 2) and option in r.stderr and b"not UTF-8" in r.stderr, r.stderr
+
+
+def test_signals_that_mean_nothing_end_nothing(service):
+    service.start()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        service.process.send_signal(number)
+    service.until(lambda: service.logged().count("nothing to do") == 3)
+    assert service.get("/healthz")["status"] == "ok"
+
+
+def test_workers_inherit_no_secrets_and_no_folder(service):
+    service.script([SLOW])
+    service.environment.update(AWS_SECRET_ACCESS_KEY="secret", OMP_NUM_THREADS="1")
+    service.start()
+    job = service.submit(100000)
+    service.wait_step(job, 1)
+    pid, = service.worker_pids()
+    environment = open(f"/proc/{pid}/environ", "rb").read()
+    assert b"secret" not in environment and b"OMP_NUM_THREADS=1" in environment
+    assert os.readlink(f"/proc/{pid}/cwd") == f"{service.state}/jobs/{job}"
+
+
+def test_downloads_leave_descriptors_to_workers(service):
+    """512 slow downloads at 1,024 descriptors: every job failed, for want of one."""
+    import resource
+    service.script([[["start"], ["done"]]])
+    service.start(prefix=["prlimit", "--nofile=1024:1024"])
+    job = service.submit()
+    service.wait(job, "succeeded")
+    os.truncate(f"{service.state}/jobs/{job}/log", 64 << 20)  # more than a socket's buffers hold
+    session = requests.Session()
+    body = {"kind": "train", "config": service.job(job)["config"]}
+    assert session.get(service.url + "/healthz").status_code == 200
+    port = int(service.url.rsplit(":", 1)[1])
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 700:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (700, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    clients = []
+    try:
+        for _ in range(512):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.settimeout(5)
+            s.connect(("127.0.0.1", port))
+            s.sendall(b"GET /v1/jobs/%d/log HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % job)
+            clients.append(s)
+        service.until(lambda: len(os.listdir(f"/proc/{service.process.pid}/fd")) > 700)
+        time.sleep(0.5)
+        assert len(os.listdir(f"/proc/{service.process.pid}/fd")) < 1024 - 150
+        other = session.post(service.url + "/v1/jobs", json=body).json()["id"]
+        service.until(lambda: session.get(f"{service.url}/v1/jobs/{other}").json()["state"] == "succeeded")
+    finally:
+        for s in clients:
+            s.close()
+
+
 def test_damaged_database_is_refused_and_left(service):
     service.start()
     service.submit()
@@ -542,7 +796,7 @@ def test_full_disk_loses_nothing(service):
     if os.geteuid() != 0:
         pytest.skip("a small file system needs root")
     os.mkdir(service.state)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", service.state], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=750", "tmpfs", service.state], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         service.script([[["start"], ["scalars", 0, 100], ["flush"], ["wait_file", service.root + "/full"], ["scalars", 100, 4000], ["done"]]])
@@ -607,10 +861,7 @@ def test_killed_at_any_moment_nothing_is_lost(service, seed):
             service.kill()
             service.start()
     for job in jobs:
-        j = service.wait(job, "succeeded", "failed", seconds=60)
-        if j["state"] == "failed":
-            assert j["error"]["class"] == "lost"  # killed three times before its first checkpoint
-            continue
+        service.wait(job, "succeeded", seconds=60)
         assert service.curve(job)["step"] == list(range(400))
 
 

@@ -48,7 +48,7 @@ static void write_file(const char *name, int tag, int64_t n_images, int64_t byte
         uint8_t *data = calloc(1, (size_t)(n_images + 1) * RECORD);
 
         for (int64_t i = 0; i < n_images; i++) {
-                data[i * RECORD] = 255;
+                data[i * RECORD] = 9;
                 for (int k = 0; k < 3; k++)
                         for (int b = 0; b < 1024; b++)
                                 data[i * RECORD + 1 + k * 1024 + b] = value(tag, i, k, b);
@@ -68,6 +68,25 @@ static void assert_image(const struct dataset *d, enum split split, int64_t inde
                 for (int w = 0; w < 32; w++)
                         for (int c = 0; c < 3; c++)
                                 assert_int_equal(image[(32 * h + w) * 3 + c], value(tag, i, c, 32 * h + w));
+}
+
+/* 3,073 records of 3,074 bytes are as long as 3,074 images. */
+static void records_of_another_size_are_refused(void **state _unused_)
+{
+        enum { OTHER = RECORD + 1 };
+        uint8_t *data = malloc((size_t)RECORD * OTHER);
+        struct dataset *d = NULL;
+        struct error err;
+
+        memset(data, 200, (size_t)RECORD * OTHER);
+        for (int i = 0; i < RECORD; i++)
+                data[i * OTHER] = 9;
+        assert_int_equal(file_write_atomic(in_folder("data_batch_1.bin"), data, (size_t)RECORD * OTHER, NULL, NULL), 0);
+        free(data);
+        write_file("test_batch.bin", 1, 2, -1);
+        assert_int_equal(dataset_open(folder, &d, &err), -EBADMSG);
+        assert_string_equal(err.path, in_folder("data_batch_1.bin"));
+        assert_non_null(strstr(err.text, "label 200"));
 }
 
 static void images_come_in_numeric_order_of_the_files(void **state _unused_)
@@ -320,6 +339,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         const struct CMUnitTest tests[] = {
+                T(records_of_another_size_are_refused),
                 T(images_come_in_numeric_order_of_the_files),
                 T(digest_follows_names_sizes_and_contents),
                 T(digest_tells_that_a_file_shrank),

@@ -103,7 +103,7 @@ class World:
                 "ended": rfc3339(j["made"] + 900) if final else None, "attempts": 0 if state == "queued" else 1,
                 "progress": {"step": step, "steps": steps, "images_per_second": 11.5 if state == "running" else None,
                              "seconds_left": (2000 - step) / self.speed if state == "running" else None},
-                "config": CONFIG, "config_name": "photos32-tiny", "cancel_requested": False,
+                "config": CONFIG, "config_name": "photos32-tiny", "cancel_requested": False, "waiting": None,
                 "checkpoint": None if j["kind"] == "train" else {"job": 1, "step": 2000}, "result": result, "error": error,
                 "links": {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}}
 

@@ -36,7 +36,9 @@ def assignment(folder, attempt, checkpoints=(), kind="train", **config):
 
 def events(folder, attempt):
     with open(os.path.join(str(folder), f"attempt-{attempt}.events"), encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
+        hello, *rest = [json.loads(line) for line in f]
+    assert hello["type"] == "hello" and hello["attempt"] == attempt
+    return rest
 
 
 def checkpoints(folder, attempt):
@@ -89,7 +91,7 @@ def test_no_whole_checkpoint_is_an_error_not_a_new_start(tmp_path):
     r = work(tmp_path, 2, newest)
     assert r.returncode == 1
     last = events(tmp_path, 2)[-1]
-    assert last["type"] == "error" and last["class"] == "host" and "checkpoint" in last["detail"]
+    assert last["type"] == "error" and last["class"] == "configuration" and "checkpoint" in last["detail"]
 
 
 def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):

@@ -1,0 +1,28 @@
+#include "daemon/failure.h"
+
+#include <assert.h>
+
+const struct failure_rule failure_rules[] = {
+#define F(name, text, retried, rests, whose) [FAILURE_##name] = {text, retried, rests, whose},
+#include "daemon/failure.def"
+#undef F
+};
+
+enum failure failure_of_error(enum error_class c)
+{
+        static const enum failure classes[] = {
+                [ERROR_CONFIGURATION] = FAILURE_CONFIGURATION,
+                [ERROR_NUMERIC] = FAILURE_NUMERIC,
+                [ERROR_MEMORY] = FAILURE_MEMORY,
+                [ERROR_DEVICE] = FAILURE_DEVICE,
+                [ERROR_HOST] = FAILURE_HOST,
+        };
+        static_assert(ARRAY_LEN(classes) == ERROR_CLASS_N, "a failure for each");
+
+        return classes[c];
+}
+
+int64_t failure_wait_us(int64_t unit_us, int failures)
+{
+        return unit_us * MIN((int64_t)1 << MIN(failures - 1, 10), (int64_t)100);
+}

@@ -1,0 +1,24 @@
+/* Classes of failures: whether one is retried, whether its device rests meanwhile, whose it is. */
+#pragma once
+
+#include "contract/event.h"
+
+enum failure {
+#define F(name, text, retried, rests, whose) FAILURE_##name,
+#include "daemon/failure.def"
+#undef F
+        FAILURE_N,
+        FAILURE_NONE = FAILURE_N
+};
+
+struct failure_rule {
+        const char *name;
+        bool retried, rests;
+        const char *whose;
+};
+extern const struct failure_rule failure_rules[FAILURE_N];
+
+/* The class that a worker's error event names. */
+enum failure failure_of_error(enum error_class c);
+/* How long to wait after so many failures in a row (from 1): the unit, doubled each time, up to 100 units. */
+int64_t failure_wait_us(int64_t unit_us, int failures);
