@@ -23,29 +23,35 @@ def whole(file, cases):
     return [f"whole:{file}#{cases}"]
 
 
-STEP, KIND = ["engine:training"], whole("training", "published_kind")
+def engine(names):
+    return [f"engine:training#{names}"]
+
+
+KIND, PARTS = whole("training", "published_kind and 1"), whole("training", "published_kind and 2")
+RESUMED, FAILING, SPLIT = (engine(names) for names in ("resume*", "from_the_first_value*", "results_do_not_depend*"))
+EVALUATION, SAMPLES, IMAGES = (engine(names) for names in ("an_evaluation_does*", "samples*", "every_image*"))
 
 TRAINER = [
-    Fault("every part has the first part's rows", "engine/trainer.c", "p->rows = t->rows + part * p->m;", "p->rows = t->rows;", STEP),
-    Fault("the last part's gradients alone", "engine/trainer.c", "p->accumulate = part > 0;", "p->accumulate = false;", STEP),
+    Fault("every part has the first part's rows", "engine/trainer.c", "p->rows = t->rows + part * p->m;", "p->rows = t->rows;", PARTS),
+    Fault("the last part's gradients alone", "engine/trainer.c", "p->accumulate = part > 0;", "p->accumulate = false;", PARTS),
     Fault("parts' factors in the first part's rows", "engine/trainer.c", "t->factored.first_row = part * p->m;", "t->factored.first_row = 0;",
-          STEP),
+          PARTS),
     Fault("gradients times 3", "engine/trainer.c", "(float)(1 / ((double)t->batch", "(float)(3 / ((double)t->batch",
           whole("training", "epsilon and updates")),
     Fault("no dropout in training", "engine/trainer.c", "p->dropout = p->config->sm_pdrop > 0;", "p->dropout = false;",
           whole("training", "clip_out_of_reach")),
-    Fault("times spread over a part", "engine/trainer.c", "t->images, p->rows, t->batch, !p", "t->images, p->rows, p->m, !p", STEP),
+    Fault("times spread over a part", "engine/trainer.c", "t->images, p->rows, t->batch, !p", "t->images, p->rows, p->m, !p", PARTS),
     Fault("antithetic times swapped", "engine/trainer.c", "!p->config->antithetic_time_sampling);", "p->config->antithetic_time_sampling);",
           whole("training", "clipped")),
     Fault("a window's sums are not reset", "engine/trainer.c", "        memset(t->at.window_sums, 0, sizeof t->at.window_sums);\n", "",
           whole("training", "epsilon and updates")),
     Fault("a window's count is not reset", "engine/trainer.c", "        t->at.n_window = 0;\n", "", whole("training", "epsilon and updates")),
     Fault("the open window's count is not resumed", "engine/trainer.c", "t->at.n_window = n;", "t->at.n_window = 0;", KIND),
-    Fault("resumed one step late", "engine/trainer.c", "t->at.step = step;", "t->at.step = step + 1;", STEP),
+    Fault("resumed one step late", "engine/trainer.c", "t->at.step = step;", "t->at.step = step + 1;", RESUMED),
     Fault("another seed once resumed", "engine/trainer.c", "t->at.seed = (uint32_t)t->rt->config->seed;", "t->at.seed = 1;", KIND),
     Fault("the state is written to the device once", "engine/trainer.c", "if (t->changed)\n", "if (!t->step)\n",
           whole("training", "epsilon and updates")),
-    Fault("a failed step is no error", "engine/trainer.c", "return t->at.failure ? failure(t, err) : 0;", "return 0;", STEP),
+    Fault("a failed step is no error", "engine/trainer.c", "return t->at.failure ? failure(t, err) : 0;", "return 0;", FAILING),
     Fault("a checkpoint without the open window", "engine/trainer.c", '"window_steps", (json_int_t)t->at.n_window',
           '"window_steps", (json_int_t)0', KIND),
 ]
@@ -59,7 +65,7 @@ LIKELIHOOD = [
           whole("evaluation", "one_image")),
     Fault("the standard error's n - 1", "engine/likelihood.c", "squares / (double)(r->n_images - 1)", "squares / (double)r->n_images",
           whole("evaluation", "sparse")),
-    Fault("a batch moves on by one row", "engine/likelihood.c", ".position_by = v->m,", ".position_by = 1,", STEP),
+    Fault("a batch moves on by one row", "engine/likelihood.c", ".position_by = v->m,", ".position_by = 1,", EVALUATION),
     Fault("an evaluation with dropout", "engine/likelihood.c", "p->rows = v->rows;\n", "p->rows = v->rows;\n        p->dropout = true;\n",
           whole("evaluation", "sparse_weights")),
 ]
@@ -75,10 +81,10 @@ SAMPLER = [
           whole("sampling", "samples and epsilon and not velocity")),
     Fault("sampling swaps weights and average", "engine/sampler.c", "what->weights == WEIGHTS_EMA", "what->weights != WEIGHTS_EMA",
           whole("sampling", "vdm and not softmax")),
-    Fault("every chunk makes the first samples", "engine/sampler.c", ".position = first};", ".position = 0};", STEP),
+    Fault("every chunk makes the first samples", "engine/sampler.c", ".position = first};", ".position = 0};", SAMPLES),
     Fault("the sampler's noise from another stream", "engine/sampler.c", ".t = s->t, .s = s->s);\n        draw(s, STREAM_SAMPLE,",
           ".t = s->t, .s = s->s);\n        draw(s, STREAM_EPS,", whole("sampling", "vdm and not softmax")),
-    Fault("sampling's progress counts steps once", "engine/sampler.c", "first * n_steps + done * m", "first * n_steps + done", STEP),
+    Fault("sampling's progress counts steps once", "engine/sampler.c", "first * n_steps + done * m", "first + done * m", ["worker:worker#evaluate"]),
 ]
 
 OPTIMIZER = [
@@ -119,7 +125,7 @@ MODEL = [
 ]
 
 PASS = [
-    Fault("a factor of the first rows", "engine/pass.c", "*rows = y + f->first_row * n;", "*rows = y;", STEP),
+    Fault("a factor of the first rows", "engine/pass.c", "*rows = y + f->first_row * n;", "*rows = y;", PARTS),
     Fault("factored biases left out", "engine/pass.c",
           "        add_factored(p->factored, l->factored_bias, 1, l->out, keep_factor(p, NULL, 1), kept_dy);\n", "", ["engine:gradient"]),
     Fault("factors swapped", "engine/pass.c", "(struct outer_gradient){f->rows, k, n, x, dy}", "(struct outer_gradient){f->rows, n, k, dy, x}",
@@ -140,7 +146,7 @@ SCHEDULE = [
     Fault("the derivative's rows with a bias", "engine/schedule.c", "linear_of(p, p->m, w, derivative ? NULL : b)", "linear_of(p, p->m, w, b)",
           ["golden:schedules/vdm_learnable_nnet"]),
     Fault("parts of a batch zero the schedule's gradients", "engine/schedule.c", "if (q && p->grads && !p->accumulate)",
-          "if (q && p->grads)", STEP),
+          "if (q && p->grads)", engine("parts_of_a_batch*")),
     Fault("the low parts of the coefficients", "engine/schedule.c", "wide_linear(p, &l[2 + i], k->s_2, k->s_2 + n, k->coefficient[i]);",
           "wide_linear(p, &l[2 + i], k->s_2, NULL, k->coefficient[i]);", ["golden:losses/velocity", "golden:full/cifar10-conditioned"] + KIND),
     Fault("the monotone net's width", "engine/schedule.c", ".width = baseline ? BASELINE_WIDTH : IMAGE_BYTES};", ".width = BASELINE_WIDTH};",
@@ -181,7 +187,7 @@ OPERATIONS = [
     Fault("the addend's gradient left out", "engine/operations.c", ".daddend = dx[NORM_ADDEND],", ".daddend = NULL,", ["engine:tape"]),
     Fault("shared weights' gradients replaced", "engine/operations.c", "return p->accumulate || n->w_shared;", "return p->accumulate;",
           ["engine:tape"]),
-    Fault("parts' weights' gradients replaced", "engine/operations.c", "return p->accumulate || n->w_shared;", "return n->w_shared;", STEP),
+    Fault("parts' weights' gradients replaced", "engine/operations.c", "return p->accumulate || n->w_shared;", "return n->w_shared;", PARTS),
     Fault("the second input's weights' gradient", "engine/operations.c", "                l.dw += skip;\n", "                l.dw += 0;\n",
           ["golden:layers/resnet_block_up"]),
     Fault("the second input's bias once more", "engine/operations.c", "n->b == NO_PARAM || part == DENSE_X_B ? NULL", "n->b == NO_PARAM ? NULL",
@@ -213,11 +219,11 @@ RUNTIME = [
           whole("training", "from_the_seed")),
     Fault("every image read is the chunk's first", "engine/runtime.c", "dataset_image(d, split, first + i, host", "dataset_image(d, split, first, host",
           whole("evaluation", "one_image") + whole("evaluation", "sparse")),
-    Fault("chunks of images all alike", "engine/runtime.c", "dataset_image(d, split, first + i, host", "dataset_image(d, split, i, host", STEP),
+    Fault("chunks of images all alike", "engine/runtime.c", "dataset_image(d, split, first + i, host", "dataset_image(d, split, i, host", IMAGES),
     Fault("a checkpoint without the moments", "engine/runtime.c", "sections |= (unsigned)!!rt->section[i] << i;",
-          "sections |= (unsigned)(rt->section[i] && i < SECTION_M) << i;", STEP),
+          "sections |= (unsigned)(rt->section[i] && i < SECTION_M) << i;", RESUMED),
     Fault("a window longer than what is left", "engine/runtime.c", "MIN(left, MAX((int64_t)MIN(most, 1e9), (int64_t)1))",
-          "MAX((int64_t)MIN(most, 1e9), (int64_t)1)", STEP),
+          "MAX((int64_t)MIN(most, 1e9), (int64_t)1)", SPLIT),
     Fault("a grid's rows", "engine/grid.c", "i = row * e->columns;", "i = row * e->n;", ["engine:grid"]),
 ]
 
@@ -225,7 +231,7 @@ CHECKPOINT = [
     Fault("sections swapped in the file", "engine/checkpoint.c", "io->read(io->user, (enum section)s, q->offset",
           "io->read(io->user, (enum section)(SECTION_N - 1 - s), q->offset", ["engine:checkpoint"]),
     Fault("pieces of a tensor all alike", "engine/checkpoint.c", "q->offset + done, n, piece, err", "q->offset, n, piece, err",
-          ["engine:checkpoint"] + STEP),
+          ["engine:checkpoint"] + IMAGES),
     Fault("the digest is not checked", "engine/checkpoint.c", "if (r >= 0 && digest[0])", "if (r >= 0 && !digest[0])", ["engine:checkpoint"]),
     Fault("bytes behind the last tensor", "engine/checkpoint.c", "        if (at != data_bytes)\n", "        if (at > data_bytes)\n",
           ["engine:checkpoint"]),
@@ -261,9 +267,9 @@ ROWS = [
           whole("evaluation", "dense_vdm")),
     Fault("KL left out of an evaluation", "kernels/reference/rows.c", "((double)terms[1] + (double)a->kl[i])", "(double)terms[1]",
           whole("evaluation", "sparse_weights")),
-    Fault("rows behind the last count", "kernels/reference/rows.c", "i < MIN(a->m, left)", "i < a->m", STEP + whole("evaluation", "sparse")),
+    Fault("rows behind the last count", "kernels/reference/rows.c", "i < MIN(a->m, left)", "i < a->m", operation("image_add")),
     Fault("the last row's image", "kernels/reference/rows.c", "a->n_images * a->repeats - 1);", "a->n_images * a->repeats);",
-          STEP + whole("evaluation", "sparse")),
+          operation("list_rows")),
 ]
 
 STEPS = [
@@ -278,11 +284,11 @@ STEPS = [
     Fault("a step's sums are not reset", "kernels/reference/step.c", "s->step_sums[i] = 0;", "s->step_sums[i] *= 1;",
           whole("training", "clip_out_of_reach")),
     Fault("a gradient that is not finite", "kernels/reference/step.c",
-          "        if (!isfinite(norm))\n                s->failure = FAILURE_GRADIENT;\n", "", STEP),
-    Fault("a loss that is not finite", "kernels/reference/step.c", "s->failure = FAILURE_LOSS;", "s->failure = FAILURE_NONE;", STEP),
+          "        if (!isfinite(norm))\n                s->failure = FAILURE_GRADIENT;\n", "", FAILING),
+    Fault("a loss that is not finite", "kernels/reference/step.c", "s->failure = FAILURE_LOSS;", "s->failure = FAILURE_NONE;", FAILING),
     Fault("a step counts although it failed", "kernels/reference/step.c",
           "        if (s->failure != FAILURE_NONE)\n                return 0;\n        for (int i = 0; i < SUM_N; i++)\n                s->window_sums",
-          "        for (int i = 0; i < SUM_N; i++)\n                s->window_sums", STEP),
+          "        for (int i = 0; i < SUM_N; i++)\n                s->window_sums", FAILING),
     Fault("clipped to the norm times itself", "kernels/reference/step.c", "a->clip_norm / norm", "1 / norm", whole("training", "clipped")),
     Fault("small gradients are blown up", "kernels/reference/step.c", "norm >= a->clip_norm ?", "norm > 0 ?",
           whole("training", "clip_out_of_reach")),
@@ -379,9 +385,9 @@ CPU = [
           operation("adamw")),
     Fault("AdamW: the average of the old weights", "kernels/cpu/optimizer.c", "(w_ - ema[i])", "(w[i] - ema[i])", operation("adamw")),
     Fault("AdamW: a weight that is not finite", "kernels/cpu/optimizer.c", "a->state->failure = FAILURE_WEIGHT;",
-          "a->state->failure = FAILURE_NONE;", operation("adamw")),
+          "a->state->failure = FAILURE_NONE;", FAILING),
     Fault("AdamW: b1 and b2", "kernels/cpu/optimizer.c", ".rest2 = (float)(1 - a->b2),", ".rest2 = (float)(1 - a->b1),", operation("adamw")),
-    Fault("the factors' norm: pairs once", "kernels/cpu/optimizer.c", "(column < row ? 2 : 1)", "1.0", operation("squared_norm")),
+    Fault("the factors' norm: pairs once", "kernels/cpu/optimizer.c", "(column < row ? 2 : 1)", "1.0", operation("adamw")),
     Fault("wide dense: the fourth row", "kernels/cpu/wide.c", " + x[3] * s->w[3][j]", "", operation("wide_dense_forward")),
     Fault("dense: the bias's gradient replaced", "kernels/cpu/dense.c", "a->accumulate ? a->db[j] + sum : sum", "sum",
           operation("dense_backward_weights")),
