@@ -107,7 +107,7 @@ MODEL = [
           "        RUN(p, row_mean_backward, .m = p->m, .n = s->d, .dy = b->dg, .dx = b->d_gamma[2]);\n", "", ["golden:losses/velocity"]),
     Fault("z's gradient to gamma' instead of gamma", "engine/model.c", ".dz = b->d_z, .d_gamma = b->d_gamma[2]",
           ".dz = b->d_z, .d_gamma = b->d_gamma[3]", ["golden:losses/velocity"]),
-    Fault("KL without gradient", "engine/model.c", "latent_backward(model, b, b->de, grad_scale);", "latent_backward(model, b, b->de, 0);",
+    Fault("the sign of KL's gradient", "engine/model.c", "latent_backward(model, b, b->de, grad_scale);", "latent_backward(model, b, b->de, -grad_scale);",
           ["golden:losses/velocity"]),
     Fault("an unconditioned latent's gradient begins with what was there", "engine/model.c", "if (b->de && !networks_conditioned(p->config))",
           "if (b->de && p->accumulate)", ["golden:losses/velocity_no_z"]),
@@ -410,14 +410,14 @@ HOST = [
     Fault("memory in KiB", "kernels/host_info.c", "ret->memory_free = available * KIB;", "ret->memory_free = available;", ["kernels:stream"]),
 ]
 
-SPOOL, RESUME = ["worker:worker#spool"], ["e2e:resume"]
+SPOOL = ["worker:worker#spool"]
 WORKER = [
     Fault("evaluation one step late", "worker/train.c", "t->step % c->steps_per_eval == 0", "(t->step - 1) % c->steps_per_eval == 0", SPOOL),
     Fault("scalars one step late", "worker/train.c", "reporter_scalar(t->reporter, t->step - 1,", "reporter_scalar(t->reporter, t->step,", SPOOL),
     Fault("a step beyond what is due", "worker/train.c", "every[i] - x->task->step % every[i]", "every[i] - x->task->step % every[i] + 1", SPOOL),
     Fault("log point off by one", "worker/train.c", "t->step % c->steps_per_logging == 0 ?", "t->step % c->steps_per_logging == 1 ?", SPOOL),
     Fault("no checkpoint at the end", "worker/train.c", "(last || x->checkpoint_asked || t->step", "(x->checkpoint_asked || t->step",
-          SPOOL + ["worker:worker#resume", "e2e:road"]),
+          SPOOL),
     Fault("an old evaluation's number on a checkpoint", "worker/train.c", "x->evaluated == t->step ? x->evaluation.bpd : NAN", "x->evaluation.bpd",
           SPOOL),
     Fault("batches of the evaluation while training", "worker/train.c", "MIN(c->num_steps_eval * c->batch_size_eval,", "MIN(c->num_steps_eval,",
@@ -430,13 +430,13 @@ WORKER = [
     Fault("stopped without a checkpoint", "worker/train.c", "                r = save(x, err);\n                return r < 0", "                return r < 0 && r != -ECANCELED",
           ["worker:worker#sigterm"]),
     Fault("a resumed run does not say its evaluation again", "worker/train.c", "if (x->evaluated == t->step && x->evaluator)", "if (x->evaluated == t->step && x->evaluator && !t->step)",
-          ["worker:worker"] + RESUME),
+          ["worker:worker#goes_on"]),
     Fault("the rate in images a millisecond", "worker/train.c", "* 1e6 / (double)MAX(x->step_us, 1)", "* 1e3 / (double)MAX(x->step_us, 1)", SPOOL),
     Fault("the time left counts a step as an image", "worker/train.c", "(double)(steps_left(x) * c->batch_size_train) / rate", "(double)steps_left(x) / rate",
           SPOOL),
     Fault("the images of the result", "worker/train.c", "(json_int_t)(t->step * t->config.batch_size_train)", "(json_int_t)t->step", SPOOL),
     Fault("an evaluation of more images than there are", "worker/evaluate.c", "MIN(c->evaluation_n_images, all)", "c->evaluation_n_images",
-          ["worker:worker#evaluate"]),
+          whole("evaluation", "more_than_there_are")),
     Fault("the table's parts swapped", "worker/evaluate.c", "x->bpd, x->recon, x->latent,", "x->bpd, x->latent, x->recon,", whole("evaluation", "one_image")),
     Fault("the last progress is not told", "worker/reporter.c",
           "struct event e = {.type = EVENT_DONE, .result = (json_t *)result};\n        int x = send_progress(r, err);",
