@@ -1,7 +1,9 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <ftw.h>
 #include <libgen.h>
 #include <limits.h>
@@ -209,5 +211,26 @@ int file_remove_tree(const char *path, struct error *err)
 {
         if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT)
                 return error_set(err, -errno, path, "cannot be removed: %s", strerror(errno));
+        return 0;
+}
+
+int file_sweep(const char *folder, const char *const *extensions, struct error *err)
+{
+        DIR *d = opendir(folder);
+        const struct dirent *e;
+
+        if (!d)
+                return error_set(err, -errno, folder, "cannot be listed: %s", strerror(errno));
+        while ((e = readdir(d)))
+                for (size_t i = 0; extensions[i]; i++) {
+                        char pattern[128];
+
+                        (void)snprintf(pattern, sizeof pattern,
+                                       "*.%s.[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]",
+                                       extensions[i]);
+                        if (fnmatch(pattern, e->d_name, 0) == 0)
+                                (void)unlinkat(dirfd(d), e->d_name, 0);
+                }
+        (void)closedir(d);
         return 0;
 }

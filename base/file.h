@@ -19,6 +19,10 @@ int file_writer_append(struct file_writer *w, const void *data, size_t size, str
 int file_writer_commit(struct file_writer *w, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
 struct file_writer *file_writer_free(struct file_writer *w); /* without commit: the temporary file is removed */
 
+/* Removes what writers that were killed left in a folder: "NAME.EXTENSION.XXXXXX", six letters or digits, for each of
+ * the extensions (NULL-terminated). Nobody else may be writing there. */
+int file_sweep(const char *folder, const char *const *extensions, struct error *err);
+
 /* Digest and size of a file as it is on disk. */
 int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
 

@@ -43,7 +43,8 @@ bool json_to_real(const json_t *v, double *ret);
 /* RFC 3339, or null for 0. */
 json_t *json_from_time(int64_t wall_us);
 
-/* Compact text; NULL for NULL and without memory. The caller frees. Reals have as many digits as bring them back as they were. */
+/* Compact text; NULL for NULL and without memory. The caller frees. Reals have as many digits as bring them back as
+ * they were. */
 char *json_to_text(const json_t *v);
 
 static inline void json_decref_cleanup(json_t **p)

@@ -5,6 +5,9 @@
 #include <string.h>
 
 #define ALIGN ((size_t)64)
+/* Blocks at a time: the largest configuration has fewer than 8,000 nodes, each with a value, a gradient and something
+ * kept at most. */
+#define BLOCKS_MAX 65536
 
 struct block {
         size_t offset, size;
@@ -22,7 +25,7 @@ int arena_new(void *memory, size_t bytes, struct arena **ret, struct error *err)
         struct arena *a = calloc(1, sizeof *a);
 
         if (a) {
-                a->capacity = 4096;
+                a->capacity = BLOCKS_MAX;
                 a->used = malloc(a->capacity * sizeof *a->used);
         }
         if (!a || !a->used) {

@@ -1,4 +1,5 @@
-/* Images by index, from files that are mapped, never copied whole; and the order in which training meets them. */
+/* Images by index, from files that are mapped, never copied whole. The order in which training meets them is
+ * philox_permutation (kernels/philox.h). */
 #pragma once
 
 #include "base/json.h"
@@ -22,9 +23,5 @@ int dataset_digest(const struct dataset *d, char ret[DIGEST_SIZE], struct error 
 
 /* Image index of split as [32, 32, 3] values, row, column, channel (spec: value (32 h + w) 3 + c). */
 void dataset_image(const struct dataset *d, enum split split, int64_t index, uint8_t ret[IMAGE_BYTES]);
-
-/* The image that training meets at a position (step x batch + i): epoch = position / count, a keyed permutation of the
- * epoch (Feistel network over Philox, cycle walking; STREAM_DATA): no table, nothing to save for resumption. */
-int64_t dataset_training_index(int64_t count, uint32_t seed, int64_t position);
 
 DEFINE_CLEANUP(struct dataset *, dataset_free);

@@ -116,34 +116,24 @@ static void summarise(struct evaluation_result *r)
         r->standard_error = r->n_images > 1 ? sqrt(squares / (double)(r->n_images - 1) / (double)r->n_images) : NAN;
 }
 
-/* Windows of batches until all rows are done. */
-static int run_windows(struct evaluator *v, const struct graph *batch,
-                       int (*progress)(void *user, int64_t done, int64_t all), void *user, struct error *err)
+/* The caller's progress counts images, windows count batches. */
+struct images_done {
+        const struct evaluator *v;
+        struct between caller;
+};
+
+static int between_batches(void *user, int64_t done, int64_t all, struct error *err)
 {
-        struct runtime *rt = v->rt;
-        int64_t rows = v->what->n_images * v->repeats;
+        const struct images_done *x = user;
+        int64_t images = x->v->what->n_images;
 
-        for (int64_t done = 0; done < rows;) {
-                int64_t n = pace_begin(&v->pace, (rows - done + v->m - 1) / v->m);
-                int r;
-
-                for (int64_t i = 0; i < n; i++)
-                        rt->k->graph_launch(rt->stream, batch);
-                r = rt->k->stream_sync(rt->stream, err);
-                if (r < 0)
-                        return r;
-                pace_end(&v->pace);
-                done = MIN(done + n * v->m, rows);
-                r = progress ? progress(user, done / v->repeats, v->what->n_images) : 0;
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        (void)all;
+        return x->caller.f(x->caller.user, MIN(done * x->v->m / x->v->repeats, images), images, err);
 }
 
 /* Records a batch of the evaluation, runs it over all rows, reads the sums. */
-static int run(struct evaluator *v, const struct dataset *d, int (*progress)(void *user, int64_t done, int64_t all),
-               void *user, double *ret_sums, struct error *err)
+static int run(struct evaluator *v, const struct dataset *d, const struct between *progress, double *ret_sums,
+               struct error *err)
 {
         struct runtime *rt = v->rt;
         const struct kernels *k = rt->k;
@@ -162,7 +152,10 @@ static int run(struct evaluator *v, const struct dataset *d, int (*progress)(voi
                 r = k->graph_end(rt->stream, &batch, err);
         }
         if (r >= 0)
-                r = run_windows(v, batch, progress, user, err);
+                r = runtime_windows(
+                        rt, &v->pace, batch, (v->what->n_images * v->repeats + v->m - 1) / v->m,
+                        &(struct between){progress->f ? between_batches : NULL, &(struct images_done){v, *progress}},
+                        err);
         if (r >= 0) {
                 k->copy_out(rt->stream, ret_sums, v->sums, bytes);
                 r = k->stream_sync(rt->stream, err);
@@ -176,8 +169,7 @@ static int run(struct evaluator *v, const struct dataset *d, int (*progress)(voi
 }
 
 int evaluator_run(struct evaluator *v, const struct dataset *d, const struct evaluation *e,
-                  int (*progress)(void *user, int64_t done, int64_t all), void *user, struct evaluation_result *ret,
-                  struct error *err)
+                  const struct between *progress, struct evaluation_result *ret, struct error *err)
 {
         struct evaluation_result result = {.n_images = e->n_images};
         _cleanup_(freep) struct bound_parts *images = calloc((size_t)e->n_images, sizeof *images);
@@ -190,7 +182,7 @@ int evaluator_run(struct evaluator *v, const struct dataset *d, const struct eva
         v->repeats = e->method == BOUND_DENSE ? e->n_timesteps : 1;
         v->at = (struct step_state){.seed = e->seed};
         v->model->pass.params = v->rt->section[e->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
-        r = run(v, d, progress, user, sums, err);
+        r = run(v, d, progress, sums, err);
         if (r < 0)
                 return r;
         for (int64_t i = 0; i < e->n_images; i++)

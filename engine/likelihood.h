@@ -35,7 +35,6 @@ struct evaluator *evaluator_free(struct evaluator *v);
 /* progress is called between windows of batches with images done and all; a negative answer ends the evaluation and is
  * returned. A bound that is not finite is a result, not an error. */
 int evaluator_run(struct evaluator *v, const struct dataset *d, const struct evaluation *e,
-                  int (*progress)(void *user, int64_t done, int64_t all), void *user, struct evaluation_result *ret,
-                  struct error *err);
+                  const struct between *progress, struct evaluation_result *ret, struct error *err);
 
 DEFINE_CLEANUP(struct evaluator *, evaluator_free);

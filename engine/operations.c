@@ -37,42 +37,27 @@ static const struct plan *conv_plan(struct pass *p, const struct node *n)
 static void conv_forward(struct pass *p, struct node *n)
 {
         const struct plan *plan = conv_plan(p, n);
-        void *workspace;
 
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, conv_forward, .conv = plan->op, .x = n->in[CONV_X]->value, .w = value_of(p, n->w),
-            .b = value_of(p, n->b), .residual = n->in[CONV_RESIDUAL] ? n->in[CONV_RESIDUAL]->value : NULL,
-            .y = (void *)n->out->value, .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, conv_forward, .conv = plan->op, .x = n->in[CONV_X]->value, .w = value_of(p, n->w),
+                 .b = value_of(p, n->b), .residual = n->in[CONV_RESIDUAL] ? n->in[CONV_RESIDUAL]->value : NULL,
+                 .y = (void *)n->out->value);
 }
 
 static void conv_weights(struct pass *p, struct node *n)
 {
         const struct plan *plan = conv_plan(p, n);
-        void *workspace;
 
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, conv_backward_weights, .conv = plan->op, .x = n->in[CONV_X]->value, .dy = n->out->d,
-            .dw = gradient_of(p, n->w), .db = gradient_of(p, n->b), .accumulate = adds_weights(p, n),
-            .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, conv_backward_weights, .conv = plan->op, .x = n->in[CONV_X]->value, .dy = n->out->d,
+                 .dw = gradient_of(p, n->w), .db = gradient_of(p, n->b), .accumulate = adds_weights(p, n));
 }
 
 static void conv_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
 {
         const struct plan *plan = conv_plan(p, n);
-        void *workspace;
 
-        if (!plan || !dx[CONV_X])
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, conv_backward_data, .conv = plan->op, .dy = n->out->d, .w = value_of(p, n->w), .dx = dx[CONV_X],
-            .accumulate = add[CONV_X], .workspace = workspace);
-        arena_release(p->arena, workspace);
+        if (dx[CONV_X])
+                RUN_PLAN(p, plan, conv_backward_data, .conv = plan->op, .dy = n->out->d, .w = value_of(p, n->w),
+                         .dx = dx[CONV_X], .accumulate = add[CONV_X]);
 }
 
 static double conv_multiply_adds(const struct node *n, const struct params *layout)
@@ -192,33 +177,22 @@ static size_t norm_kept(struct pass *p, const struct node *n)
 static void norm_forward(struct pass *p, struct node *n)
 {
         const struct plan *plan = norm_plan(p, n);
-        void *workspace;
 
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, norm_forward, .norm = plan->op, .a = n->in[NORM_A]->value, .b = input_value(n, NORM_B),
-            .addend = input_value(n, NORM_ADDEND), .scale = value_of(p, n->w), .bias = value_of(p, n->b),
-            .swish = n->swish, .dropout = dropout_of(p, n), .y = (void *)n->out->value, .stats = n->kept,
-            .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, norm_forward, .norm = plan->op, .a = n->in[NORM_A]->value, .b = input_value(n, NORM_B),
+                 .addend = input_value(n, NORM_ADDEND), .scale = value_of(p, n->w), .bias = value_of(p, n->b),
+                 .swish = n->swish, .dropout = dropout_of(p, n), .y = (void *)n->out->value, .stats = n->kept);
 }
 
 static void norm_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
 {
         const struct plan *plan = norm_plan(p, n);
-        void *workspace;
 
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, norm_backward, .norm = plan->op, .dy = n->out->d, .a = n->in[NORM_A]->value, .b = input_value(n, NORM_B),
-            .addend = input_value(n, NORM_ADDEND), .scale = value_of(p, n->w), .bias = value_of(p, n->b),
-            .stats = n->kept, .swish = n->swish, .dropout = dropout_of(p, n), .da = dx[NORM_A], .db = dx[NORM_B],
-            .accumulate_a = add[NORM_A], .accumulate_b = add[NORM_B], .dscale = gradient_of(p, n->w),
-            .dbias = gradient_of(p, n->b), .accumulate_weights = adds_weights(p, n), .daddend = dx[NORM_ADDEND],
-            .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, norm_backward, .norm = plan->op, .dy = n->out->d, .a = n->in[NORM_A]->value,
+                 .b = input_value(n, NORM_B), .addend = input_value(n, NORM_ADDEND), .scale = value_of(p, n->w),
+                 .bias = value_of(p, n->b), .stats = n->kept, .swish = n->swish, .dropout = dropout_of(p, n),
+                 .da = dx[NORM_A], .db = dx[NORM_B], .accumulate_a = add[NORM_A], .accumulate_b = add[NORM_B],
+                 .dscale = gradient_of(p, n->w), .dbias = gradient_of(p, n->b),
+                 .accumulate_weights = adds_weights(p, n), .daddend = dx[NORM_ADDEND]);
 }
 
 const struct operation operation_norm = {.name = "norm",
@@ -250,29 +224,20 @@ static size_t attention_kept(struct pass *p, const struct node *n)
 static void attention_forward(struct pass *p, struct node *n)
 {
         const struct plan *plan = attention_plan(p, n);
-        void *workspace;
 
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, attention_forward, .attention = plan->op, .q = n->in[ATTENTION_Q]->value, .k = n->in[ATTENTION_K]->value,
-            .v = n->in[ATTENTION_V]->value, .o = (void *)n->out->value, .saved = n->kept, .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, attention_forward, .attention = plan->op, .q = n->in[ATTENTION_Q]->value,
+                 .k = n->in[ATTENTION_K]->value, .v = n->in[ATTENTION_V]->value, .o = (void *)n->out->value,
+                 .saved = n->kept);
 }
 
 static void attention_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
 {
         const struct plan *plan = attention_plan(p, n);
-        void *workspace;
 
         (void)add;
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, attention_backward, .attention = plan->op, .d_o = n->out->d, .q = n->in[ATTENTION_Q]->value,
-            .k = n->in[ATTENTION_K]->value, .v = n->in[ATTENTION_V]->value, .o = n->out->value, .saved = n->kept,
-            .dq = dx[ATTENTION_Q], .dk = dx[ATTENTION_K], .dv = dx[ATTENTION_V], .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, attention_backward, .attention = plan->op, .d_o = n->out->d, .q = n->in[ATTENTION_Q]->value,
+                 .k = n->in[ATTENTION_K]->value, .v = n->in[ATTENTION_V]->value, .o = n->out->value, .saved = n->kept,
+                 .dq = dx[ATTENTION_Q], .dk = dx[ATTENTION_K], .dv = dx[ATTENTION_V]);
 }
 
 static double attention_multiply_adds(const struct node *n, const struct params *layout)

@@ -171,14 +171,9 @@ static const struct plan *linear_plan(struct pass *p, const struct linear *l)
 void linear_forward(struct pass *p, const struct linear *l, const void *x, void *y, bool accumulate)
 {
         const struct plan *plan = linear_plan(p, l);
-        void *workspace;
 
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, dense_forward, .dense = plan->op, .x = x, .w = l->w, .b = l->b, .y = y, .accumulate = accumulate,
-            .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, dense_forward, .dense = plan->op, .x = x, .w = l->w, .b = l->b, .y = y,
+                 .accumulate = accumulate);
 }
 
 /* ---- factors */
@@ -234,31 +229,18 @@ static void keep_factors(struct pass *p, const struct linear *l, const float *x,
 void linear_backward_weights(struct pass *p, const struct linear *l, const void *x, const void *dy)
 {
         const struct plan *plan = linear_plan(p, l);
-        void *workspace;
 
-        if (!plan)
-                return;
-        if (l->factored && p->factored) {
+        if (l->factored && p->factored)
                 keep_factors(p, l, x, dy);
-                return;
-        }
-        if (!l->dw)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, dense_backward_weights, .dense = plan->op, .x = x, .dy = dy, .dw = l->dw, .db = l->db,
-            .accumulate = l->accumulate_weights, .workspace = workspace);
-        arena_release(p->arena, workspace);
+        else if (l->dw)
+                RUN_PLAN(p, plan, dense_backward_weights, .dense = plan->op, .x = x, .dy = dy, .dw = l->dw, .db = l->db,
+                         .accumulate = l->accumulate_weights);
 }
 
 void linear_backward_data(struct pass *p, const struct linear *l, const void *dy, void *dx, bool accumulate)
 {
         const struct plan *plan = linear_plan(p, l);
-        void *workspace;
 
-        if (!plan)
-                return;
-        workspace = arena_alloc(p->arena, plan->workspace);
-        RUN(p, dense_backward_data, .dense = plan->op, .dy = dy, .w = l->w, .dx = dx, .accumulate = accumulate,
-            .workspace = workspace);
-        arena_release(p->arena, workspace);
+        RUN_PLAN(p, plan, dense_backward_data, .dense = plan->op, .dy = dy, .w = l->w, .dx = dx,
+                 .accumulate = accumulate);
 }

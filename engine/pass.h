@@ -65,6 +65,16 @@ const struct plan *plan_dense(struct pass *p, struct dense_shape shape);
 const struct plan *plan_norm(struct pass *p, struct norm_shape shape);
 const struct plan *plan_attention(struct pass *p, struct attention_shape shape);
 
+/* RUN with the plan's workspace, taken from the arena for so long; nothing where there is no plan. */
+#define RUN_PLAN(p, plan, name, ...)                                                                                   \
+        do {                                                                                                           \
+                void *workspace_ = (plan) ? arena_alloc((p)->arena, (plan)->workspace) : NULL;                         \
+                                                                                                                       \
+                if (plan)                                                                                              \
+                        RUN(p, name, __VA_ARGS__, .workspace = workspace_);                                            \
+                arena_release((p)->arena, workspace_);                                                                 \
+        } while (0)
+
 /* ---- memory */
 float *pass_alloc(struct pass *p, int64_t n); /* n floats of the arena */
 void pass_release(struct pass *p, float **x); /* and NULL left behind; NULL does nothing */

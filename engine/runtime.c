@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -182,18 +183,33 @@ int runtime_images(struct runtime *rt, const struct dataset *d, enum split split
         return 0;
 }
 
-int64_t pace_begin(struct pace *p, int64_t left)
+int64_t runtime_window(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most, struct error *err)
 {
-        double most = p->us > 0 ? WINDOW_US / p->us : 1;
+        double fit = pace->us > 0 ? fmax(WINDOW_US / pace->us, 1) : 1;
+        int64_t n = (int64_t)fmin(fit, (double)most), start = clock_monotonic_us();
+        int r;
 
-        p->launches = MIN(left, MAX((int64_t)MIN(most, 1e9), (int64_t)1));
-        p->start_us = clock_monotonic_us();
-        return p->launches;
+        for (int64_t i = 0; i < n; i++)
+                rt->k->graph_launch(rt->stream, g);
+        r = rt->k->stream_sync(rt->stream, err);
+        pace->us = (double)MAX(clock_monotonic_us() - start, (int64_t)1) / (double)n;
+        return r < 0 ? r : n;
 }
 
-void pace_end(struct pace *p)
+int runtime_windows(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t n,
+                    const struct between *between, struct error *err)
 {
-        p->us = (double)MAX(clock_monotonic_us() - p->start_us, (int64_t)1) / (double)p->launches;
+        for (int64_t done = 0, r; done < n; done += r) {
+                r = runtime_window(rt, pace, g, n - done, err);
+                if (r >= 0 && between->f) {
+                        int stop = between->f(between->user, done + r, n, err);
+
+                        r = stop < 0 ? stop : r;
+                }
+                if (r < 0)
+                        return (int)r;
+        }
+        return 0;
 }
 
 int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err)

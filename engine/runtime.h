@@ -82,10 +82,16 @@ int runtime_images(struct runtime *rt, const struct dataset *d, enum split split
 /* How many launches make a window of about half a second, so that whoever waits between windows is prompt. What is
  * computed does not depend on it. */
 struct pace {
-        int64_t launches, start_us; /* of the window that runs */
-        double us;                  /* a launch, as last measured; 0: not yet */
+        double us; /* a launch, as last measured; 0: not yet */
 };
-int64_t pace_begin(struct pace *p, int64_t left); /* at most left, at least 1 */
-void pace_end(struct pace *p);
+/* A window: at most `most` launches and what they computed; how many there were, or a stream's failure. */
+int64_t runtime_window(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most, struct error *err);
+/* Between windows: done of all launches. A negative answer, with err set, ends them. */
+struct between {
+        int (*f)(void *user, int64_t done, int64_t all, struct error *err);
+        void *user;
+};
+int runtime_windows(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t n,
+                    const struct between *between, struct error *err);
 
 DEFINE_CLEANUP(struct runtime *, runtime_free);

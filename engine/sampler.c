@@ -172,33 +172,23 @@ struct sampler *sampler_free(struct sampler *s)
         return NULL;
 }
 
-/* The transitions of the chunk whose first sample is `first`, in windows. */
-static int run_windows(struct sampler *s, const struct graph *step, int64_t first,
-                       int (*progress)(void *user, int64_t done, int64_t all), void *user, struct error *err)
+/* The caller's progress counts transitions of all samples, windows those of the chunk from `first` on. */
+struct steps_done {
+        const struct sampler *s;
+        int64_t first;
+        struct between caller;
+};
+
+static int between_steps(void *user, int64_t done, int64_t all, struct error *err)
 {
-        struct runtime *rt = s->rt;
-        int64_t n_steps = s->what.n_steps, m = MIN(s->m, s->what.n_images - first);
+        const struct steps_done *x = user;
+        const struct sampling *what = &x->s->what;
+        int64_t m = MIN(x->s->m, what->n_images - x->first);
 
-        for (int64_t done = 0; done < n_steps;) {
-                int64_t n = pace_begin(&s->pace, n_steps - done);
-                int r;
-
-                for (int64_t i = 0; i < n; i++)
-                        rt->k->graph_launch(rt->stream, step);
-                r = rt->k->stream_sync(rt->stream, err);
-                if (r < 0)
-                        return r;
-                pace_end(&s->pace);
-                done += n;
-                r = progress ? progress(user, first * n_steps + done * m, s->what.n_images * n_steps) : 0;
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        return x->caller.f(x->caller.user, x->first * all + done * m, what->n_images * all, err);
 }
 
-static int run_chunk(struct sampler *s, int64_t first, int (*progress)(void *user, int64_t done, int64_t all),
-                     void *user, uint8_t *ret, struct error *err)
+static int run_chunk(struct sampler *s, int64_t first, const struct between *progress, uint8_t *ret, struct error *err)
 {
         struct runtime *rt = s->rt;
         const struct kernels *k = rt->k;
@@ -214,7 +204,10 @@ static int run_chunk(struct sampler *s, int64_t first, int (*progress)(void *use
                 r = k->graph_end(rt->stream, &step, err);
         }
         if (r >= 0)
-                r = run_windows(s, step, first, progress, user, err);
+                r = runtime_windows(rt, &s->pace, step, s->what.n_steps,
+                                    &(struct between){progress->f ? between_steps : NULL,
+                                                      &(struct steps_done){s, first, *progress}},
+                                    err);
         chunk_end(s); /* in any case: it gives the schedule's memory back */
         (void)k->graph_free(step);
         if (r < 0)
@@ -224,14 +217,14 @@ static int run_chunk(struct sampler *s, int64_t first, int (*progress)(void *use
         return k->stream_sync(rt->stream, err);
 }
 
-int sampler_run(struct sampler *s, const struct sampling *what, int (*progress)(void *user, int64_t done, int64_t all),
-                void *user, uint8_t *ret, struct error *err)
+int sampler_run(struct sampler *s, const struct sampling *what, const struct between *progress, uint8_t *ret,
+                struct error *err)
 {
         int r = 0;
 
         s->what = *what;
         s->model->pass.params = s->rt->section[what->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
         for (int64_t first = 0; first < what->n_images && r >= 0; first += s->m)
-                r = run_chunk(s, first, progress, user, ret, err);
+                r = run_chunk(s, first, progress, ret, err);
         return r;
 }

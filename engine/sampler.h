@@ -18,7 +18,7 @@ int sampler_bind(struct sampler *s, struct error *err);
 struct sampler *sampler_free(struct sampler *s);
 
 /* ret [n_images, 3072] values 0..255. progress as evaluator_run's, in sampling steps. */
-int sampler_run(struct sampler *s, const struct sampling *what, int (*progress)(void *user, int64_t done, int64_t all),
-                void *user, uint8_t *ret, struct error *err);
+int sampler_run(struct sampler *s, const struct sampling *what, const struct between *progress, uint8_t *ret,
+                struct error *err);
 
 DEFINE_CLEANUP(struct sampler *, sampler_free);

@@ -7,99 +7,75 @@
 /* h of the monotone nets is divided by its width (spec 4: 3072, or 1024 for the baseline). */
 #define BASELINE_WIDTH 1024
 
-/* The list of parameters that schedule_init goes through, in the published order. */
-struct declaration {
-        const char *name;
-        enum param_role role;
-        int n_dims;
-        int64_t shape[2];
-        float start;
-        const struct param **ret;
+/* Finding the parameters, in the published order; the first failure stays. */
+struct declarer {
+        struct params *layout;
+        struct error *err;
+        int r;
 };
 
-static int declare(const struct declaration *list, size_t n, struct params *layout, struct error *err)
+static const struct param *declare(struct declarer *d, const char *name, enum param_role role, int n_dims, int64_t in,
+                                   int64_t out, float start)
 {
-        for (size_t i = 0; i < n; i++) {
-                const struct declaration *d = &list[i];
-                struct param q = {.role = d->role,
-                                  .start = d->start,
-                                  .n_dims = d->n_dims,
-                                  .shape = {d->shape[0], d->n_dims > 1 ? d->shape[1] : 1, 1, 1},
-                                  .of_schedule = true};
-                size_t number;
-                int r;
+        struct param q = {
+                .role = role, .start = start, .n_dims = n_dims, .shape = {in, out, 1, 1}, .of_schedule = true};
+        size_t number = 0;
 
-                (void)snprintf(q.name, sizeof q.name, "gamma/%s", d->name);
-                r = params_declare(layout, &q, &number, err);
-                if (r < 0)
-                        return r;
-                *d->ret = &layout->items[number]; /* for good once the layout is laid out */
+        (void)snprintf(q.name, sizeof q.name, "gamma/%s", name);
+        if (d->r >= 0)
+                d->r = params_declare(d->layout, &q, &number, d->err);
+        return d->r < 0 ? NULL : &d->layout->items[number]; /* for good once the layout is laid out */
+}
+
+static void poly_init(struct schedule *s, struct declarer *d)
+{
+        static const char *const names[5][2] = {{"dense_1/kernel", "dense_1/bias"},
+                                                {"dense_2/kernel", "dense_2/bias"},
+                                                {"dense_out_a/kernel", "dense_out_a/bias"},
+                                                {"dense_out_b/kernel", "dense_out_b/bias"},
+                                                {"dense_out_c/kernel", "dense_out_c/bias"}};
+
+        for (int i = 0; i < 5; i++) {
+                s->dense[i] =
+                        declare(d, names[i][0], i == 2 ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 2, i ? s->d : s->k, s->d, 0);
+                s->dense_bias[i] = declare(d, names[i][1], PARAM_BIAS, 1, s->d, 1, 0);
         }
-        return 0;
 }
 
-static int declare_dense(const char *name, enum param_role role, int64_t in, int64_t out, const struct param **ret_w,
-                         const struct param **ret_b, struct params *layout, struct error *err)
+static void monotone_init(struct schedule *s, const struct config *c, struct declarer *d)
 {
-        char kernel[64], bias[64];
-        const struct declaration list[] = {{kernel, role, 2, {in, out}, 0, ret_w},
-                                           {bias, PARAM_BIAS, 1, {out, 1}, 0, ret_b}};
+        float span = (float)(c->gamma_max - c->gamma_min), first = (float)c->gamma_min;
 
-        (void)snprintf(kernel, sizeof kernel, "%s/kernel", name);
-        (void)snprintf(bias, sizeof bias, "%s/bias", name);
-        return declare(list, ret_b ? 2 : 1, layout, err);
-}
-
-static int poly_init(struct schedule *s, struct params *layout, struct error *err)
-{
-        static const char *const names[5] = {"dense_1", "dense_2", "dense_out_a", "dense_out_b", "dense_out_c"};
-        int r = 0;
-
-        for (int i = 0; i < 5 && r >= 0; i++)
-                r = declare_dense(names[i], i == 2 ? PARAM_ZERO_KERNEL : PARAM_KERNEL, i ? s->d : s->k, s->d,
-                                  &s->dense[i], &s->dense_bias[i], layout, err);
-        return r;
-}
-
-static int monotone_init(struct schedule *s, const struct config *c, struct params *layout, struct error *err)
-{
-        bool nnet = s->type == GAMMA_LEARNABLE_NNET;
-        const struct declaration line[] = {{nnet ? "l1/kernel" : "w",
-                                            PARAM_CONSTANT,
-                                            nnet ? 2 : 1,
-                                            {1, 1},
-                                            (float)(c->gamma_max - c->gamma_min),
-                                            &s->l1},
-                                           {nnet ? "l1/bias" : "b",
-                                            nnet ? PARAM_CONSTANT_BIAS : PARAM_CONSTANT,
-                                            1,
-                                            {1, 1},
-                                            (float)c->gamma_min,
-                                            &s->l1_bias}};
-        int r = declare(line, 2, layout, err);
-
-        if (!nnet)
-                return r;
-        if (r >= 0)
-                r = declare_dense("l2", PARAM_MONOTONE, s->k + 1, s->width, &s->l2, &s->l2_bias, layout, err);
-        if (r >= 0 && s->k)
-                r = declare_dense("l_int", PARAM_MONOTONE, s->width, s->width, &s->l_int, &s->l_int_bias, layout, err);
-        return r < 0 ? r : declare_dense("l3", PARAM_MONOTONE, s->width, s->d, &s->l3, NULL, layout, err);
+        if (s->type == GAMMA_LEARNABLE_SCALAR) {
+                s->l1 = declare(d, "w", PARAM_CONSTANT, 1, 1, 1, span);
+                s->l1_bias = declare(d, "b", PARAM_CONSTANT, 1, 1, 1, first);
+                return;
+        }
+        s->l1 = declare(d, "l1/kernel", PARAM_CONSTANT, 2, 1, 1, span);
+        s->l1_bias = declare(d, "l1/bias", PARAM_CONSTANT_BIAS, 1, 1, 1, first);
+        s->l2 = declare(d, "l2/kernel", PARAM_MONOTONE, 2, s->k + 1, s->width, 0);
+        s->l2_bias = declare(d, "l2/bias", PARAM_BIAS, 1, s->width, 1, 0);
+        if (s->k) {
+                s->l_int = declare(d, "l_int/kernel", PARAM_MONOTONE, 2, s->width, s->width, 0);
+                s->l_int_bias = declare(d, "l_int/bias", PARAM_BIAS, 1, s->width, 1, 0);
+        }
+        s->l3 = declare(d, "l3/kernel", PARAM_MONOTONE, 2, s->width, s->d, 0);
 }
 
 int schedule_init(struct schedule *s, const struct config *c, struct params *layout, struct error *err)
 {
         bool baseline = c->vdm_type == VDM_VDM;
+        struct declarer d = {.layout = layout, .err = err};
 
         *s = (struct schedule){.type = c->gamma_type,
                                .d = baseline ? 1 : IMAGE_BYTES,
                                .k = baseline ? 0 : c->latent_size,
                                .width = baseline ? BASELINE_WIDTH : IMAGE_BYTES};
         if (s->type == GAMMA_POLY_FIXEDEND)
-                return poly_init(s, layout, err);
-        if (s->type == GAMMA_LEARNABLE_NNET || (baseline && s->type == GAMMA_LEARNABLE_SCALAR))
-                return monotone_init(s, c, layout, err);
-        return 0;
+                poly_init(s, &d);
+        else if (s->type == GAMMA_LEARNABLE_NNET || (baseline && s->type == GAMMA_LEARNABLE_SCALAR))
+                monotone_init(s, c, &d);
+        return d.r;
 }
 
 /* dx (NULL: not wanted) = or += */

@@ -203,14 +203,13 @@ int trainer_window(struct trainer *t, int64_t most, int64_t *ret_n, struct error
                 if (r < 0)
                         return r;
         }
-        n = pace_begin(&t->pace, most);
-        for (int64_t i = 0; i < n; i++)
-                rt->k->graph_launch(rt->stream, t->step);
+        n = runtime_window(rt, &t->pace, t->step, most, err);
+        if (n < 0)
+                return (int)n;
         rt->k->copy_out(rt->stream, &t->at, t->optimizer.state, sizeof t->at);
         r = rt->k->stream_sync(rt->stream, err);
         if (r < 0)
                 return r;
-        pace_end(&t->pace);
         t->changed = false;
         *ret_n = t->at.step - before;
         return t->at.failure ? failure(t, err) : 0;

@@ -98,7 +98,7 @@ struct row {
 struct conv_shape {
         int64_t n_images, height, width, c_in, c_out;
         int64_t kernel_height, kernel_width, stride, groups; /* zero padding keeps height and width at stride 1 */
-        enum dtype x_type, y_type;                           /* of x and dx; of y, residual and dy */
+        enum dtype x_type, y_type; /* of x and dx (bf16: the weights are rounded); of y, residual and dy */
 };
 
 struct dense_shape {
@@ -489,7 +489,7 @@ struct adamw_args {
         struct step_state *state;
 };
 
-/* ---- a step's course, on the device */
+/* ---- a step's course, on the device. A state that has failed stays as it is (but for squared_norm's result). */
 
 /* Rate (spec 6: step / warmup of the peak, then constant or, with decay, falling to 0 at n_steps), corrections and tau
  * of state->step; step_sums 0. */
@@ -638,8 +638,9 @@ struct kernels {
         void (*event_record)(struct stream *s, struct event *e);
         void (*stream_wait)(struct stream *s, struct event *e);
 
-        /* From graph_begin to graph_end operations are recorded instead of run (copies, events and plans are not made
-         * there, -EINVAL at the end); graph_launch runs them in order, as often as it is called. */
+        /* From graph_begin to graph_end operations are recorded instead of run (copies, syncs, events, launches and
+         * plans are not made there, -EINVAL at the end; one stream of a device at a time); graph_launch runs them in
+         * order, as often as it is called. */
         int (*graph_begin)(struct stream *s, struct error *err);
         int (*graph_end)(struct stream *s, struct graph **ret, struct error *err);
         void (*graph_launch)(struct stream *s, const struct graph *g);

@@ -98,6 +98,7 @@ static int run_task(struct task *t, struct error *err)
                 r = dataset_open(a->dataset_path, &t->dataset, err);
         if (r < 0)
                 return r;
+        task_sweep(t);
         log_info("attempt %lld at job %lld: %s, %lld parameters, %d threads", (long long)a->attempt, (long long)a->job,
                  job_kind_names[a->kind], (long long)t->rt->layout->n_parameters, t->rt->info.threads);
         return a->kind == JOB_TRAIN      ? task_train(t, err)

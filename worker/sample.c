@@ -49,7 +49,9 @@ int task_sample(struct task *t, struct error *err)
         if (r >= 0)
                 r = sampler_bind(s, err);
         if (r >= 0)
-                r = sampler_run(s, &what, task_between, &(struct task_progress){t, clock_monotonic_us()}, images, err);
+                r = sampler_run(s, &what,
+                                &(struct between){task_between, &(struct task_progress){t, clock_monotonic_us()}},
+                                images, err);
         if (r == -ECANCELED)
                 return reporter_stopped(t->reporter, t->step, err);
         if (r >= 0)

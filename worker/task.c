@@ -1,6 +1,7 @@
 #include "worker/task.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <math.h>
@@ -28,14 +29,26 @@ int task_load(struct task *t, enum weights weights, const struct runtime_need *n
         return r;
 }
 
-int task_between(void *progress, int64_t done, int64_t all)
+int task_between(void *progress, int64_t done, int64_t all, struct error *err)
 {
         const struct task_progress *p = progress;
         double rate = (double)done / ((double)(clock_monotonic_us() - p->start_us) / 1e6);
-        struct error err;
+        int r;
 
         reporter_progress(p->task->reporter, done, all, done ? rate : NAN, done ? (double)(all - done) / rate : NAN);
-        if (reporter_poll(p->task->reporter, NULL, &err) < 0)
-                return err.code;
-        return reporter_stopping(p->task->reporter) ? -ECANCELED : 0;
+        r = reporter_poll(p->task->reporter, NULL, err);
+        if (r < 0)
+                return r;
+        return reporter_stopping(p->task->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+}
+
+/* What an attempt that was killed left half-written: files by their writer's pattern (base/file.h), up to a whole
+ * checkpoint each. */
+void task_sweep(const struct task *t)
+{
+        static const char *const written[] = {"safetensors", "png", "csv", NULL};
+        struct error err;
+
+        if (file_sweep(t->assignment->folder, written, &err) < 0)
+                log_warning("%s: %s", err.path, err.text);
 }

@@ -34,4 +34,7 @@ struct task_progress {
         struct task *task;
         int64_t start_us; /* monotonic */
 };
-int task_between(void *progress, int64_t done, int64_t all);
+int task_between(void *progress, int64_t done, int64_t all, struct error *err);
+
+/* Removes what an earlier attempt left half-written in the job's folder. */
+void task_sweep(const struct task *t);

@@ -66,10 +66,12 @@ static json_t *state_json(const struct training *x)
 
         if (state && x->evaluated >= 0)
                 (void)json_object_set_new(state, "evaluation",
-                                          json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)x->evaluated,
-                                                    "bpd", x->evaluation.bpd, "recon", x->evaluation.recon, "latent",
-                                                    x->evaluation.latent, "diff", x->evaluation.diff, "standard_error",
-                                                    x->standard_error));
+                                          json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "step", (json_int_t)x->evaluated,
+                                                    "bpd", json_from_real(x->evaluation.bpd), "recon",
+                                                    json_from_real(x->evaluation.recon), "latent",
+                                                    json_from_real(x->evaluation.latent), "diff",
+                                                    json_from_real(x->evaluation.diff), "standard_error",
+                                                    json_from_real(x->standard_error)));
         return state;
 }
 
@@ -191,16 +193,16 @@ static void say_progress(struct training *x)
 }
 
 /* -ECANCELED when a stop was asked for. */
-static int between(void *user, int64_t done, int64_t all)
+static int between(void *user, int64_t done, int64_t all, struct error *err)
 {
         struct training *x = user;
-        struct error err;
+        int r = reporter_poll(x->task->reporter, &x->checkpoint_asked, err);
 
         (void)done;
         (void)all;
-        if (reporter_poll(x->task->reporter, &x->checkpoint_asked, &err) < 0)
-                return err.code;
-        return reporter_stopping(x->task->reporter) ? -ECANCELED : 0;
+        if (r < 0)
+                return r;
+        return reporter_stopping(x->task->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
 }
 
 static int sample_grid(struct training *x, struct error *err)
@@ -220,7 +222,7 @@ static int sample_grid(struct training *x, struct error *err)
 
         if (!images)
                 return error_set(err, -ENOMEM, NULL, "no memory for the samples");
-        r = sampler_run(x->sampler, &what, between, x, images, err);
+        r = sampler_run(x->sampler, &what, &(struct between){between, x}, images, err);
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
@@ -240,7 +242,7 @@ static int evaluate(struct training *x, struct error *err)
                                .n_images = evaluation_images(c, t->dataset),
                                .seed = (uint32_t)c->evaluation_seed};
         struct evaluation_result result;
-        int r = evaluator_run(x->evaluator, t->dataset, &e, between, x, &result, err);
+        int r = evaluator_run(x->evaluator, t->dataset, &e, &(struct between){between, x}, &result, err);
 
         if (r < 0)
                 return r;
@@ -360,7 +362,7 @@ static int run(struct training *x, struct error *err)
                 r = boundary(x, err);
                 if (r < 0 || t->step == c->num_steps_train)
                         break;
-                r = between(x, 0, 0);
+                r = between(x, 0, 0, err);
                 if (r >= 0)
                         r = window(x, err);
         }

@@ -1,5 +1,6 @@
 /* Fourier features of pixels. Spec 1; the layout is reference/features.c's. */
 #include "kernels/cpu/vector.h"
+#include "kernels/reference/reference.h"
 
 /* Fraction of 2^k z turns; exact but for the low part, which is far below a turn. */
 _inline_ float fraction(float z, float z_low, float power)
@@ -14,6 +15,8 @@ int V(fourier_forward)(const struct fourier_forward_args *a)
         const float *restrict z = a->z, *restrict low = a->z_low;
         float *restrict y = a->y;
 
+        if (a->type == DTYPE_BF16) /* fifteen channels, once a step */
+                return reference_fourier_forward(a);
 #pragma omp parallel for simd schedule(static) if (a->n_pixels > 256)
         for (int64_t i = 0; i < a->n_pixels; i++)
 #pragma GCC unroll 3
@@ -34,6 +37,8 @@ int V(fourier_backward)(const struct fourier_backward_args *a)
         float *restrict dz = a->dz;
         bool accumulate = a->accumulate;
 
+        if (a->type == DTYPE_BF16)
+                return reference_fourier_backward(a);
 #pragma omp parallel for simd schedule(static) if (a->n_pixels > 256)
         for (int64_t i = 0; i < a->n_pixels; i++)
 #pragma GCC unroll 3

@@ -1,5 +1,5 @@
 /* AdamW with an average of the weights: five arrays, one pass. Spec 6. */
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/reference/reference.h"
 
 #include <math.h>
@@ -89,13 +89,16 @@ static struct update update_of(const struct adamw_args *a)
         };
 }
 
-/* No value is infinite or NaN, which have all bits of the exponent set. */
-_inline_ bool all_finite(float a, float b, float c, float d)
+/* All bits where all are finite, else none: x - x is 0 or NaN. */
+_inline_ uint32_t finite_mask(float a, float b, float c, float d)
 {
-        uint32_t infinity = 0x7f800000u;
+        return (a - a) + (b - b) + ((c - c) + (d - d)) == 0 ? ~0u : 0u;
+}
 
-        return ((bits_of_float(a) & infinity) != infinity) & ((bits_of_float(b) & infinity) != infinity) &
-               ((bits_of_float(c) & infinity) != infinity) & ((bits_of_float(d) & infinity) != infinity);
+/* By bits: of `ok ? x : old` the compiler makes a masked store, which costs ten times as much on some processors. */
+_inline_ float choose_float(uint32_t mask, float x, float old)
+{
+        return float_of_bits((bits_of_float(x) & mask) | (bits_of_float(old) & ~mask));
 }
 
 /* Value i of the arrays, with its gradient; where one would not be finite they keep theirs and bad is set. */
@@ -105,16 +108,41 @@ _inline_ bool all_finite(float a, float b, float c, float d)
                 float m_ = (u).b1 * m[i] + (u).rest1 * g_, v_ = (u).b2 * v[i] + (u).rest2 * (g_ * g_);                 \
                 float step_ = m_ * (u).m_correction / (__builtin_sqrtf(v_ * (u).v_correction) + (u).eps);              \
                 float w_ = w[i] - ((u).rate * step_ + (u).decay * w[i]), ema_ = ema[i] + (u).rest_ema * (w_ - ema[i]); \
-                bool ok_ = all_finite(m_, v_, w_, ema_);                                                               \
+                uint32_t ok_ = finite_mask(m_, v_, w_, ema_);                                                          \
                                                                                                                        \
-                m[i] = ok_ ? m_ : m[i];                                                                                \
-                v[i] = ok_ ? v_ : v[i];                                                                                \
-                ema[i] = ok_ ? ema_ : ema[i];                                                                          \
-                w[i] = ok_ ? w_ : w[i];                                                                                \
-                bad |= !ok_;                                                                                           \
+                m[i] = choose_float(ok_, m_, m[i]);                                                                    \
+                v[i] = choose_float(ok_, v_, v[i]);                                                                    \
+                ema[i] = choose_float(ok_, ema_, ema[i]);                                                              \
+                w[i] = choose_float(ok_, w_, w[i]);                                                                    \
+                bad |= (int)~ok_;                                                                                      \
         } while (0)
 
-#define STRIP 512 /* columns whose gradient is made at a time, from factors that stay in the first cache */
+#define STRIP 512         /* columns whose gradient is made at a time, from factors that stay in the first cache */
+#define GROUP (4 * LANES) /* of these, as many as are summed in registers at a time */
+
+/* g = columns first .. first + width of row i of x^T dy. */
+_inline_ void strip_gradient(const struct outer_gradient *o, int64_t i, int64_t first, int64_t width, float *restrict g)
+{
+        int64_t j = 0;
+
+        for (; j + GROUP <= width; j += GROUP) {
+                vec sum[GROUP / LANES] = {{0}};
+
+                for (int64_t row = 0; row < o->rows; row++) {
+                        const float *dy = o->dy + row * o->n + first + j;
+
+#pragma GCC unroll 4
+                        for (int q = 0; q < GROUP / LANES; q++)
+                                sum[q] += o->x[row * o->k + i] * vec_load_unaligned(dy + q * LANES);
+                }
+                memcpy(g + j, sum, sizeof(sum));
+        }
+        for (; j < width; j++) {
+                g[j] = 0;
+                for (int64_t row = 0; row < o->rows; row++)
+                        g[j] += o->x[row * o->k + i] * o->dy[row * o->n + first + j];
+        }
+}
 
 /* Columns first .. first + width of row i of the kernel; not 0 where one is not updated. */
 _inline_ int update_strip(const struct adamw_args *a, const struct update *u, int64_t i, int64_t first, int64_t width)
@@ -122,17 +150,10 @@ _inline_ int update_strip(const struct adamw_args *a, const struct update *u, in
         const struct outer_gradient *o = &a->outer;
         int64_t at = i * o->n + first;
         float *restrict w = a->w + at, *restrict m = a->m + at, *restrict v = a->v + at, *restrict ema = a->ema + at;
-        float g[STRIP] = {0};
+        float g[STRIP];
         int bad = 0;
 
-        for (int64_t row = 0; row < o->rows; row++) {
-                const float *restrict dy = o->dy + row * o->n + first;
-                float x = o->x[row * o->k + i];
-
-#pragma omp simd
-                for (int64_t j = 0; j < width; j++)
-                        g[j] += x * dy[j];
-        }
+        strip_gradient(o, i, first, width, g);
 #pragma omp simd reduction(| : bad)
         for (int64_t j = 0; j < width; j++)
                 UPDATE_ONE(*u, j, g[j], bad);

@@ -21,10 +21,16 @@
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef vec vec_in_memory __attribute__((may_alias));
+typedef vec vec_anywhere __attribute__((may_alias, aligned(sizeof(float))));
 
 _inline_ vec vec_load(const float *p) /* aligned to the vector */
 {
         return *(const vec_in_memory *)(const void *)p;
+}
+
+_inline_ vec vec_load_unaligned(const float *p)
+{
+        return *(const vec_anywhere *)(const void *)p;
 }
 
 _inline_ void vec_store(float *p, vec x)

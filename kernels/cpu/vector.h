@@ -2,6 +2,7 @@
  * once for each instruction set. Accuracy is measured by tests/kernels. */
 #pragma once
 
+#include "kernels/bf16.h"
 #include "kernels/cpu/cpu.h"
 
 #include <string.h>

@@ -16,7 +16,7 @@ int reference_attention_new(struct device *d, const struct attention_shape *shap
         struct attention *x;
         int r;
 
-        r = host_check_attention(d, shape, false, err);
+        r = host_check_attention(d, shape, true, err);
         if (r < 0)
                 return r;
         x = calloc(1, sizeof(*x));
@@ -44,32 +44,31 @@ size_t reference_attention_saved(const struct attention *a)
         return sizeof(float) * (size_t)(a->shape.n_images * a->shape.pixels * a->shape.pixels);
 }
 
-static double dot(const float *x, const float *y, int64_t n)
+/* Of rows i and j, counted over all images, of two maps. */
+static double dot(const struct attention_shape *s, const void *x, int64_t i, const void *y, int64_t j)
 {
         double sum = 0;
 
-        for (int64_t i = 0; i < n; i++)
-                sum += (double)x[i] * y[i];
+        for (int64_t e = 0; e < s->c; e++)
+                sum += value_at(s->type, x, i * s->c + e) * value_at(s->type, y, j * s->c + e);
         return sum;
 }
 
 int reference_attention_forward(const struct attention_forward_args *a)
 {
-        int64_t pixels = a->attention->shape.pixels, c = a->attention->shape.c;
+        const struct attention_shape *s = &a->attention->shape;
+        int64_t pixels = s->pixels, c = s->c;
 
 #pragma omp parallel for schedule(static)
-        for (int64_t image = 0; image < a->attention->shape.n_images; image++) {
-                const float *q = (const float *)a->q + image * pixels * c,
-                            *k = (const float *)a->k + image * pixels * c;
-                const float *v = (const float *)a->v + image * pixels * c;
-                float *o = (float *)a->o + image * pixels * c;
+        for (int64_t image = 0; image < s->n_images; image++) {
+                int64_t first = image * pixels;
                 double *row = (double *)a->workspace + image * pixels;
 
                 for (int64_t i = 0; i < pixels; i++) {
                         double max = -HUGE_VAL, sum = 0;
 
                         for (int64_t j = 0; j < pixels; j++) {
-                                row[j] = dot(q + i * c, k + j * c, c) / sqrt((double)c);
+                                row[j] = dot(s, a->q, first + i, a->k, first + j) / sqrt((double)c);
                                 max = fmax(max, row[j]);
                         }
                         for (int64_t j = 0; j < pixels; j++)
@@ -83,55 +82,56 @@ int reference_attention_forward(const struct attention_forward_args *a)
                                 double out = 0;
 
                                 for (int64_t j = 0; j < pixels; j++)
-                                        out += row[j] * v[j * c + e];
-                                o[i * c + e] = (float)out;
+                                        out += row[j] * value_at(s->type, a->v, (first + j) * c + e);
+                                value_set(s->type, a->o, (first + i) * c + e, out);
                         }
                 }
         }
         return 0;
 }
 
-/* ds of row i */
-static void backward_scores(int64_t pixels, int64_t c, const float *d_o, const float *v, const float *p, double *ds)
+/* ds of row i of an image whose first is `first` */
+static void backward_scores(const struct attention_backward_args *a, int64_t first, int64_t i, const float *p,
+                            double *ds)
 {
+        const struct attention_shape *s = &a->attention->shape;
         double sum = 0;
 
-        for (int64_t j = 0; j < pixels; j++) {
-                ds[j] = dot(d_o, v + j * c, c);
+        for (int64_t j = 0; j < s->pixels; j++) {
+                ds[j] = dot(s, a->d_o, first + i, a->v, first + j);
                 sum += ds[j] * p[j];
         }
-        for (int64_t j = 0; j < pixels; j++)
-                ds[j] = p[j] * (ds[j] - sum) / sqrt((double)c);
+        for (int64_t j = 0; j < s->pixels; j++)
+                ds[j] = p[j] * (ds[j] - sum) / sqrt((double)s->c);
 }
 
 int reference_attention_backward(const struct attention_backward_args *a)
 {
-        int64_t pixels = a->attention->shape.pixels, c = a->attention->shape.c;
+        const struct attention_shape *s = &a->attention->shape;
+        int64_t pixels = s->pixels, c = s->c;
         double *ds = a->workspace;
 
-        for (int64_t image = 0; image < a->attention->shape.n_images; image++) {
-                const float *q = (const float *)a->q + image * pixels * c,
-                            *k = (const float *)a->k + image * pixels * c;
-                const float *v = (const float *)a->v + image * pixels * c;
-                const float *d_o = (const float *)a->d_o + image * pixels * c;
+        for (int64_t image = 0; image < s->n_images; image++) {
                 const float *p = (const float *)a->saved + image * pixels * pixels;
 
 #pragma omp parallel for schedule(static)
                 for (int64_t i = 0; i < pixels; i++)
-                        backward_scores(pixels, c, d_o + i * c, v, p + i * pixels, ds + i * pixels);
+                        backward_scores(a, image * pixels, i, p + i * pixels, ds + i * pixels);
 #pragma omp parallel for schedule(static)
                 for (int64_t t = 0; t < pixels * c; t++) {
                         int64_t i = t / c, e = t % c, at = image * pixels * c + t;
                         double dq = 0, dk = 0, dv = 0;
 
                         for (int64_t j = 0; j < pixels; j++) {
-                                dq += ds[i * pixels + j] * k[j * c + e];
-                                dk += ds[j * pixels + i] * q[j * c + e];
-                                dv += (double)p[j * pixels + i] * d_o[j * c + e];
+                                int64_t other = (image * pixels + j) * c + e;
+
+                                dq += ds[i * pixels + j] * value_at(s->type, a->k, other);
+                                dk += ds[j * pixels + i] * value_at(s->type, a->q, other);
+                                dv += p[j * pixels + i] * value_at(s->type, a->d_o, other);
                         }
-                        ((float *)a->dq)[at] = (float)dq;
-                        ((float *)a->dk)[at] = (float)dk;
-                        ((float *)a->dv)[at] = (float)dv;
+                        value_set(s->type, a->dq, at, dq);
+                        value_set(s->type, a->dk, at, dk);
+                        value_set(s->type, a->dv, at, dv);
                 }
         }
         return 0;

@@ -14,7 +14,7 @@ int reference_dense_new(struct device *d, const struct dense_shape *shape, struc
         struct dense *x;
         int r;
 
-        r = host_check_dense(d, shape, false, err);
+        r = host_check_dense(d, shape, true, err);
         if (r < 0)
                 return r;
         x = calloc(1, sizeof(*x));
@@ -40,39 +40,41 @@ size_t reference_dense_workspace(const struct dense *x)
 int reference_dense_forward(const struct dense_forward_args *a)
 {
         int64_t m = a->dense->shape.m, k = a->dense->shape.k, n = a->dense->shape.n;
+        enum dtype type = a->dense->shape.type;
 
 #pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < m; i++) {
-                const float *x = (const float *)a->x + i * k;
-                float *y = (float *)a->y + i * n;
-
+        for (int64_t i = 0; i < m; i++)
                 for (int64_t o = 0; o < n; o += BLOCK) {
                         int64_t width = MIN(n - o, (int64_t)BLOCK);
                         double sum[BLOCK] = {0};
 
                         for (int64_t l = 0; l < k; l++)
                                 for (int64_t j = 0; j < width; j++)
-                                        sum[j] += (double)x[l] * a->w[l * n + o + j];
-                        for (int64_t j = 0; j < width; j++)
-                                y[o + j] = (float)(sum[j] + (a->b ? a->b[o + j] : 0) + (a->accumulate ? y[o + j] : 0));
+                                        sum[j] +=
+                                                value_at(type, a->x, i * k + l) * weight_at(type, a->w, l * n + o + j);
+                        for (int64_t j = 0; j < width; j++) {
+                                int64_t at = i * n + o + j;
+
+                                value_set(type, a->y, at,
+                                          sum[j] + (a->b ? a->b[o + j] : 0) +
+                                                  (a->accumulate ? value_at(type, a->y, at) : 0));
+                        }
                 }
-        }
         return 0;
 }
 
 int reference_dense_backward_data(const struct dense_backward_data_args *a)
 {
         int64_t m = a->dense->shape.m, k = a->dense->shape.k, n = a->dense->shape.n;
+        enum dtype type = a->dense->shape.type;
 
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < m * k; i++) {
-                const float *dy = (const float *)a->dy + i / k * n, *w = a->w + i % k * n;
-                float *dx = (float *)a->dx + i;
-                double sum = a->accumulate ? *dx : 0;
+                double sum = a->accumulate ? value_at(type, a->dx, i) : 0;
 
                 for (int64_t j = 0; j < n; j++)
-                        sum += (double)dy[j] * w[j];
-                *dx = (float)sum;
+                        sum += value_at(type, a->dy, i / k * n + j) * weight_at(type, a->w, i % k * n + j);
+                value_set(type, a->dx, i, sum);
         }
         return 0;
 }
@@ -80,7 +82,7 @@ int reference_dense_backward_data(const struct dense_backward_data_args *a)
 int reference_dense_backward_weights(const struct dense_backward_weights_args *a)
 {
         int64_t m = a->dense->shape.m, k = a->dense->shape.k, n = a->dense->shape.n;
-        const float *x = a->x, *dy = a->dy;
+        enum dtype type = a->dense->shape.type;
 
         /* row k of the loop is the bias: its "x" is one everywhere */
 #pragma omp parallel for schedule(static)
@@ -93,7 +95,8 @@ int reference_dense_backward_weights(const struct dense_backward_weights_args *a
 
                         for (int64_t i = 0; i < m; i++)
                                 for (int64_t j = 0; j < width; j++)
-                                        sum[j] += (l < k ? (double)x[i * k + l] : 1.0) * dy[i * n + o + j];
+                                        sum[j] += (l < k ? value_at(type, a->x, i * k + l) : 1.0) *
+                                                  value_at(type, a->dy, i * n + o + j);
                         for (int64_t j = 0; j < width; j++)
                                 row[o + j] = (float)(sum[j] + (a->accumulate ? row[o + j] : 0));
                 }

@@ -7,9 +7,11 @@ int reference_swish_forward(const struct swish_forward_args *a)
 {
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->n; i++) {
-                double x = pair(a->x, a->x_low, i);
+                double x = value_at(a->type, a->x, i) + (a->x_low ? a->x_low[i] : 0), y = x * sigmoid(x);
 
-                set_pair(a->y, a->y_low, i, x * sigmoid(x));
+                value_set(a->type, a->y, i, y);
+                if (a->y_low)
+                        a->y_low[i] = (float)(y - (double)((const float *)a->y)[i]);
         }
         return 0;
 }
@@ -17,9 +19,9 @@ int reference_swish_forward(const struct swish_forward_args *a)
 int reference_swish_backward(const struct swish_backward_args *a)
 {
         for (int64_t i = 0; i < a->n; i++) {
-                double x = ((const float *)a->x)[i], s = sigmoid(x);
+                double x = value_at(a->type, a->x, i), s = sigmoid(x);
 
-                ((float *)a->dx)[i] = (float)(((const float *)a->dy)[i] * (s + x * s * (1 - s)));
+                value_set(a->type, a->dx, i, value_at(a->type, a->dy, i) * (s + x * s * (1 - s)));
         }
         return 0;
 }
@@ -27,7 +29,7 @@ int reference_swish_backward(const struct swish_backward_args *a)
 int reference_add(const struct add_args *a)
 {
         for (int64_t i = 0; i < a->n; i++)
-                ((float *)a->y)[i] += ((const float *)a->x)[i];
+                value_set(a->type, a->y, i, value_at(a->type, a->y, i) + value_at(a->type, a->x, i));
         return 0;
 }
 
@@ -35,10 +37,10 @@ int reference_copy_2d(const struct copy_2d_args *a)
 {
         for (int64_t i = 0; i < a->rows; i++)
                 for (int64_t j = 0; j < a->columns; j++) {
-                        float *y = (float *)a->y + i * a->y_stride + j;
-                        double v = (double)((const float *)a->x)[i * a->x_stride + j] * a->scale + a->shift;
+                        double v = value_at(a->x_type, a->x, i * a->x_stride + j) * a->scale + a->shift;
+                        int64_t at = i * a->y_stride + j;
 
-                        *y = (float)(a->accumulate ? *y + v : v);
+                        value_set(a->y_type, a->y, at, a->accumulate ? value_at(a->y_type, a->y, at) + v : v);
                 }
         return 0;
 }

@@ -64,13 +64,14 @@ int reference_fourier_forward(const struct fourier_forward_args *a)
         for (int64_t i = 0; i < a->n_pixels; i++) {
                 const float *z = a->z + 3 * i;
                 const float *low = a->z_low ? a->z_low + 3 * i : zeros;
-                float *y = (float *)a->y + 15 * i;
 
                 for (int c = 0; c < 3; c++) {
-                        y[c] = z[c];
+                        value_set(a->type, a->y, 15 * i + c, z[c]);
                         for (int k = 0; k < 2; k++) {
-                                y[3 + 2 * c + k] = (float)sin(angle_of(z[c], low[c], 6 + k));
-                                y[9 + 2 * c + k] = (float)cos(angle_of(z[c], low[c], 6 + k));
+                                double angle = angle_of(z[c], low[c], 6 + k);
+
+                                value_set(a->type, a->y, 15 * i + 3 + 2 * c + k, sin(angle));
+                                value_set(a->type, a->y, 15 * i + 9 + 2 * c + k, cos(angle));
                         }
                 }
         }
@@ -80,21 +81,19 @@ int reference_fourier_forward(const struct fourier_forward_args *a)
 int reference_fourier_backward(const struct fourier_backward_args *a)
 {
 #pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < a->n_pixels; i++) {
-                const float *dy = (const float *)a->dy + 15 * i;
-
+        for (int64_t i = 0; i < a->n_pixels; i++)
                 for (int c = 0; c < 3; c++) {
                         float *dz = a->dz + 3 * i + c;
-                        double sum = dy[c];
+                        double sum = value_at(a->type, a->dy, 15 * i + c);
 
                         for (int k = 0; k < 2; k++) {
                                 double angle = angle_of(a->z[3 * i + c], a->z_low ? a->z_low[3 * i + c] : 0, 6 + k);
 
                                 sum += TWO_PI * (64 << k) *
-                                       (dy[3 + 2 * c + k] * cos(angle) - dy[9 + 2 * c + k] * sin(angle));
+                                       (value_at(a->type, a->dy, 15 * i + 3 + 2 * c + k) * cos(angle) -
+                                        value_at(a->type, a->dy, 15 * i + 9 + 2 * c + k) * sin(angle));
                         }
                         *dz = (float)(a->accumulate ? *dz + sum : sum);
                 }
-        }
         return 0;
 }

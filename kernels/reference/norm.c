@@ -18,7 +18,7 @@ int reference_norm_new(struct device *d, const struct norm_shape *shape, struct 
         struct norm *n;
         int r;
 
-        r = host_check_norm(d, shape, false, err);
+        r = host_check_norm(d, shape, true, err);
         if (r < 0)
                 return r;
         n = calloc(1, sizeof(*n));
@@ -43,25 +43,30 @@ size_t reference_norm_workspace(const struct norm *n)
 
 /* x of one image: [a | b] + addend */
 struct input {
-        const float *a, *b, *addend;
-        int64_t c_a, c_b;
+        const struct norm_shape *s;
+        const void *a, *b;
+        int64_t first; /* pixel of all images */
+        const float *addend;
 };
 
 static struct input input_of(const struct norm_shape *s, int64_t image, const void *a, const void *b,
                              const float *addend)
 {
         return (struct input){
-                .a = (const float *)a + image * s->pixels * s->c_a,
-                .b = s->c_b > 0 ? (const float *)b + image * s->pixels * s->c_b : NULL,
+                .s = s,
+                .a = a,
+                .b = b,
+                .first = image * s->pixels,
                 .addend = addend ? addend + image * (s->c_a + s->c_b) : NULL,
-                .c_a = s->c_a,
-                .c_b = s->c_b,
         };
 }
 
 static double input_at(const struct input *in, int64_t pixel, int64_t channel)
 {
-        double x = channel < in->c_a ? in->a[pixel * in->c_a + channel] : in->b[pixel * in->c_b + channel - in->c_a];
+        const struct norm_shape *s = in->s;
+        int64_t p = in->first + pixel;
+        double x = channel < s->c_a ? value_at(s->type, in->a, p * s->c_a + channel)
+                                    : value_at(s->type, in->b, p * s->c_b + channel - s->c_a);
 
         return in->addend ? x + in->addend[channel] : x;
 }
@@ -91,7 +96,6 @@ int reference_norm_forward(const struct norm_forward_args *a)
         for (int64_t t = 0; t < s->n_images * s->groups; t++) {
                 int64_t image = t / s->groups, c0 = t % s->groups * width, n = s->pixels * width;
                 struct input in = input_of(s, image, a->a, a->b, a->addend);
-                float *y = (float *)a->y + image * s->pixels * c;
                 double mean = 0, variance = 0, scale;
 
                 for (int64_t i = 0; i < n; i++)
@@ -110,8 +114,8 @@ int reference_norm_forward(const struct norm_forward_args *a)
                         double u = (input_at(&in, i / width, channel) - mean) * scale * a->scale[channel] +
                                    a->bias[channel];
 
-                        y[e] = (float)((a->swish ? u * sigmoid(u) : u) *
-                                       dropout_at(&a->dropout, image, e, s->pixels * c));
+                        value_set(s->type, a->y, image * s->pixels * c + e,
+                                  (a->swish ? u * sigmoid(u) : u) * dropout_at(&a->dropout, image, e, s->pixels * c));
                 }
         }
         return 0;
@@ -126,7 +130,7 @@ static double backward_at(const struct norm_backward_args *a, const struct input
         const float *stats = a->stats + 2 * (image * s->groups + channel / (c / s->groups));
         double xhat = (input_at(in, pixel, channel) - stats[0]) * stats[1];
         double u = xhat * a->scale[channel] + a->bias[channel], sig = sigmoid(u);
-        double dy = ((const float *)a->dy)[image * s->pixels * c + e];
+        double dy = value_at(s->type, a->dy, image * s->pixels * c + e);
 
         *ret_xhat = xhat;
         return dy * dropout_at(&a->dropout, image, e, s->pixels * c) * (a->swish ? sig + u * sig * (1 - sig) : 1);
@@ -135,16 +139,11 @@ static double backward_at(const struct norm_backward_args *a, const struct input
 static void backward_store(const struct norm_backward_args *a, int64_t image, int64_t pixel, int64_t channel, double dx)
 {
         const struct norm_shape *s = &a->norm->shape;
-        int64_t p = image * s->pixels + pixel;
-        float *to;
+        bool of_a = channel < s->c_a, accumulate = of_a ? a->accumulate_a : a->accumulate_b;
+        int64_t p = image * s->pixels + pixel, at = of_a ? p * s->c_a + channel : p * s->c_b + channel - s->c_a;
+        void *to = of_a ? a->da : a->db;
 
-        if (channel < s->c_a) {
-                to = (float *)a->da + p * s->c_a + channel;
-                *to = (float)(a->accumulate_a ? *to + dx : dx);
-        } else {
-                to = (float *)a->db + p * s->c_b + channel - s->c_a;
-                *to = (float)(a->accumulate_b ? *to + dx : dx);
-        }
+        value_set(s->type, to, at, accumulate ? value_at(s->type, to, at) + dx : dx);
 }
 
 /* One group of one image; adds to the channels' sums of du xhat and du. */

@@ -2,6 +2,7 @@
  * where its loops cost a training step nothing (the latent, the schedules), "cpu" runs them too. */
 #pragma once
 
+#include "kernels/bf16.h"
 #include "kernels/host.h"
 
 extern const struct kernels kernels_reference;

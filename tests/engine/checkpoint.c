@@ -32,8 +32,7 @@ static struct param large_items[] = {
         {.name = "b", .n_dims = 1, .shape = {1}, .size = 1, .offset = 2097168},
         {.name = "k", .n_dims = 1, .shape = {2097153}, .size = 2097153, .offset = 0, .decayed = true},
 };
-static const struct params large = {
-        .n = 2, .items = large_items, .n_values = 2097184, .n_parameters = 2097154};
+static const struct params large = {.n = 2, .items = large_items, .n_values = 2097184, .n_parameters = 2097154};
 
 static char folder[64], path[96];
 static struct config config;

@@ -230,7 +230,7 @@ static struct evaluation_result evaluate(const struct config *c, int64_t batch, 
 
         run_open(&x, c, batch);
         steps(&x, 2);
-        assert_int_equal(evaluator_run(x.evaluator, dataset, e, NULL, NULL, &r, &err), 0);
+        assert_int_equal(evaluator_run(x.evaluator, dataset, e, &(struct between){0}, &r, &err), 0);
         run_close(&x);
         return r;
 }
@@ -257,14 +257,14 @@ static void an_evaluation_does_not_depend_on_the_batch(void **state)
         }
 }
 
-static int stop_at_once(void *user, int64_t done, int64_t all)
+static int stop_at_once(void *user, int64_t done, int64_t all, struct error *err)
 {
         int *calls = user;
 
         (void)done;
         (void)all;
         ++*calls;
-        return -ECANCELED;
+        return error_set(err, -ECANCELED, NULL, "stopped by the test");
 }
 
 /* More images than are read at a time. */
@@ -307,7 +307,9 @@ static void an_evaluation_stops_when_asked(void **state)
 
         (void)state;
         run_open(&x, &c, 2);
-        assert_int_equal(evaluator_run(x.evaluator, dataset, &e, stop_at_once, &calls, &r, &err), -ECANCELED);
+        assert_int_equal(evaluator_run(x.evaluator, dataset, &e, &(struct between){stop_at_once, &calls}, &r, &err),
+                         -ECANCELED);
+        assert_string_equal(err.text, "stopped by the test");
         assert_int_equal(calls, 1);
         run_close(&x);
 }
@@ -329,7 +331,7 @@ static void samples_do_not_depend_on_how_many_are_made(void **state)
 
                         run_open(&x, &c, j ? 5 : 2);
                         steps(&x, 2);
-                        assert_int_equal(sampler_run(x.sampler, &what, NULL, NULL, images[j], &err), 0);
+                        assert_int_equal(sampler_run(x.sampler, &what, &(struct between){0}, images[j], &err), 0);
                         run_close(&x);
                 }
                 for (size_t k = 0; k < sizeof images[0]; k++)

@@ -128,6 +128,7 @@ void test_slope(struct test *t, struct tensor *x, struct tensor *grad, double st
 int perf_main(const struct kernels *k, int argc, char **argv);
 int philox_main(void);
 int table_main(const struct kernels *tested);
+int bf16_main(const struct kernels *k);
 int cost_main(const struct kernels *k);
 int stream_main(const struct kernels *tested, const char *name);
 int limited_main(const struct kernels *k);

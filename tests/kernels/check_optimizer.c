@@ -99,6 +99,49 @@ static void check_moments(struct test *t, const struct tensor *y, double mean, d
                 test_fail(t, "mean %g and variance %g instead of %g and %g", sum, squares, mean, variance);
 }
 
+/* Word i of an element's draw, by philox.h's table of bits and not by philox_draw. */
+static uint32_t word_of(struct tensor *state, uint64_t image, uint32_t block, enum philox_stream stream,
+                        int64_t element, uint32_t attempt, int64_t i)
+{
+        uint64_t step = (uint64_t)tensor_state(state)->step;
+
+        return philox_4x32_10((uint32_t)element, (uint32_t)(image & 0xFFFFFFFF), (uint32_t)(step & 0xFFFFFFFF),
+                              attempt * 0x1000000 + (uint32_t)(image / 0x100000000) * 0x10000 +
+                                      (uint32_t)(step / 0x100000000),
+                              tensor_state(state)->seed, (uint32_t)stream * 0x10000 + block)
+                .v[i];
+}
+
+static uint32_t row_word(struct tensor *state, struct tensor *rows, int64_t row, enum philox_stream stream,
+                         int64_t element, uint32_t attempt, int64_t i)
+{
+        const struct row *r = &tensor_rows(rows)[row];
+
+        return word_of(state, r->image, r->block, stream, element, attempt, i);
+}
+
+static double middle(uint32_t word)
+{
+        return ((double)word + 0.5) / 4294967296.0;
+}
+
+/* Marsaglia & Tsang 2000 as they write it: v = (1 + c x)^3, accepted where ln u < x^2 / 2 + d (1 - v + ln v). */
+static double gamma_of(struct tensor *state, struct tensor *rows, int64_t row, int64_t element, double k)
+{
+        double d = 1 + 1 / k - 1.0 / 3, c = 1 / sqrt(9 * d);
+
+        for (uint32_t attempt = 0;; attempt++) {
+                double u[4], x, v;
+
+                for (int i = 0; i < 4; i++)
+                        u[i] = middle(row_word(state, rows, row, STREAM_LATENT, element, attempt, i));
+                x = sqrt(-2 * log(u[0])) * cos(2 * M_PI * (u[1] - 0x1p-33));
+                v = pow(1 + c * x, 3);
+                if (1 + c * x > 0 && log(u[2]) < x * x / 2 + d * (1 - v + log(v)))
+                        return d * v * exp(k * log(u[3]));
+        }
+}
+
 void check_random_normal(struct test *t)
 {
         for (size_t i = 0; i < ARRAY_LEN(random_shapes); i++) {
@@ -131,6 +174,13 @@ void check_random_uniform(struct test *t)
                 RUN(t, random_uniform, .state = AT(state), .rows = AT(rows), .stream = STREAM_PIXEL, .m = s[0],
                     .d = s[1], .y = AT(y));
                 test_compare(t);
+                for (int64_t j = 0; j < s[0] * s[1]; j++) {
+                        int64_t e = j % s[1];
+                        uint32_t word = row_word(state, rows, j / s[1], STREAM_PIXEL, e / 4, 0, e % 4);
+
+                        test_expect_value(t, "y", ((const float *)tensor_result(y, TESTED))[j],
+                                          floor(word / 256.0) / 16777216, 0, 0);
+                }
                 if (s[1] > 1000)
                         check_moments(t, y, 0.5, 1.0 / 12);
                 test_end(t);
@@ -150,6 +200,11 @@ void check_random_gamma(struct test *t)
                 y = test_output(t, "y", (size_t)(10 * s[0] * s[1]), 2);
                 RUN(t, random_gamma, .state = AT(state), .rows = AT(rows), .m = s[0], .n = s[1], .k = k, .y = AT(y));
                 test_compare(t);
+                for (int64_t j = 0; j < 10 * s[0] * s[1]; j++)
+                        test_expect_value(
+                                t, "y", ((const float *)tensor_result(y, TESTED))[j],
+                                gamma_of(state, rows, j / s[1] % s[0], j / (s[0] * s[1]) * s[1] + j % s[1], (double)k),
+                                1e-30, 2);
                 if (s[1] > 1000)
                         check_moments(t, y, 1.0 / (double)k, 1.0 / (double)k);
                 test_end(t);
@@ -168,6 +223,12 @@ void check_random_gumbel(struct test *t)
                 y = test_output(t, "y", (size_t)(s[0] * s[1]), 2);
                 RUN(t, random_gumbel, .state = AT(state), .rows = AT(rows), .m = s[0], .n = s[1], .y = AT(y));
                 test_compare(t);
+                for (int64_t j = 0; j < s[0] * s[1]; j++) {
+                        int64_t e = j % s[1];
+                        double u = middle(row_word(state, rows, j / s[1], STREAM_LATENT, e / 4, 0, e % 4));
+
+                        test_expect_value(t, "y", ((const float *)tensor_result(y, TESTED))[j], -log(-log(u)), 1, 2);
+                }
                 if (s[1] > 1000)
                         check_moments(t, y, 0.5772156649, 1.6449340668);
                 test_end(t);
@@ -197,6 +258,21 @@ void check_random_times(struct test *t)
                 for (int j = 0; j < 16; j++) {
                         const float *v = (const float *)(const void *)(times->result[TESTED] + KERNELS_ALIGN);
                         double gap = fmod(v[(j + 1) % 16] - v[j] + 1, 1), steps = v[j] * 1000.0;
+                        const struct row *r = &tensor_rows(rows)[0];
+                        int64_t place = independent ? 16 + j : 0;
+                        double want = floor(word_of(state, r->time_image, r->time_block, STREAM_TIME, place / 4, 0,
+                                                    place % 4) /
+                                            256.0) /
+                                      16777216;
+
+                        if (!independent)
+                                want += (16 + j) / 64.0 - (want + (16 + j) / 64.0 >= 1);
+                        if (discrete)
+                                want = fmax(1, ceil(want * 1000)) / 1000;
+                        test_expect_value(t, "t", v[j], want, 0, 1);
+                        if (with_s && discrete)
+                                test_expect_value(t, "s", ((const float *)tensor_result(s, TESTED))[j], want - 0.001, 1,
+                                                  1);
 
                         if (v[j] < 0 || v[j] > 1 || (!discrete && v[j] == 1))
                                 test_fail(t, "t[%d] is %g", j, v[j]);

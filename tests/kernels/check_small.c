@@ -1,5 +1,6 @@
 /* Embeddings, elementwise operations, schedules, the latent, the bound, sampling. */
 #include "check.h"
+#include "twins.h"
 
 static const int64_t lengths[] = {1, 17, 64, 1000, 40001};
 
@@ -39,9 +40,17 @@ static void embedding_case(struct test *t, int64_t m, int64_t n, int64_t stride,
                 test_compare(t);
                 test_slope(t, c.g, dg, 1e-3, time_embedding_loss, &c); /* the angles reach 1000 */
         } else {
+                double *want = malloc((size_t)(m * stride) * sizeof(*want));
+
+                for (int64_t i = 0; i < m * stride; i++)
+                        want[i] = i % stride < n ? twin_sine_of(tensor_values(c.g)[i / stride], -13.3f, 1 / 18.3f,
+                                                                i % stride, n)
+                                                 : tensor_values(c.y)[i];
                 RUN(t, time_embedding_forward, .m = m, .n = n, .g = AT(c.g), .offset = -13.3f, .scale = 1 / 18.3f,
                     .y = AT(c.y), .y_stride = stride);
                 test_compare(t);
+                test_expect(t, c.y, want, 2);
+                free(want);
         }
         test_end(t);
 }
@@ -321,6 +330,19 @@ static void schedule_inputs(struct test *t, const int64_t *shape, struct schedul
         c->d_gamma_prime = test_input(t, "d_gamma_prime", n, 1, 0);
 }
 
+static void expect_poly(struct test *t, const struct schedule_case *c, const struct tensor *y,
+                        double (*twin)(double, double, double, double, double, double))
+{
+        double *want = malloc(c->a->n * sizeof(*want));
+
+        for (size_t i = 0; i < c->a->n; i++)
+                want[i] = twin(tensor_values(c->a)[i], tensor_values(c->b)[i], tensor_values(c->c_raw)[i],
+                               tensor_values(c->t)[(int64_t)i / c->d], -13.3f, 5);
+        if (y)
+                test_expect(t, y, want, 2);
+        free(want);
+}
+
 void check_poly_forward(struct test *t)
 {
         for (size_t i = 0; i < ARRAY_LEN(schedule_shapes); i++)
@@ -335,6 +357,8 @@ void check_poly_forward(struct test *t)
                             .t = AT(c.t), .gamma_min = -13.3f, .gamma_max = 5, .gamma = AT(c.gamma),
                             .gamma_prime = AT(c.gamma_prime));
                         test_compare(t);
+                        expect_poly(t, &c, c.gamma, twin_poly);
+                        expect_poly(t, &c, c.gamma_prime, twin_poly_prime);
                         test_end(t);
                 }
 }
@@ -409,9 +433,22 @@ void check_dual_squash_forward(struct test *t)
                         p_prime = in_place ? test_inout(t, "p_prime", n, 2) : test_input(t, "p_prime", n, 1, 0);
                         struct tensor *u = in_place ? p : test_output(t, "u", n, 2);
                         struct tensor *u_prime = in_place ? p_prime : test_output(t, "u_prime", n, 2);
+                        double *want = malloc(2 * n * sizeof(*want)), h = 1e-4;
+
+                        for (size_t j = 0; j < n; j++) { /* u' by differences in t: p moves by p' */
+                                double at = tensor_values(p)[j], by = tensor_values(p_prime)[j];
+
+                                want[j] = twin_squash(at);
+                                want[n + j] = (8 * (twin_squash(at + h * by) - twin_squash(at - h * by)) -
+                                               (twin_squash(at + 2 * h * by) - twin_squash(at - 2 * h * by))) /
+                                              (12 * h);
+                        }
                         RUN(t, dual_squash_forward, .n = lengths[i], .p = AT(p), .p_prime = AT(p_prime), .u = AT(u),
                             .u_prime = AT(u_prime));
                         test_compare(t);
+                        test_expect(t, u, want, 2);
+                        test_expect(t, u_prime, want + n, 4);
+                        free(want);
                         test_end(t);
                 }
 }
@@ -474,6 +511,27 @@ static void monotone_inputs(struct test *t, const int64_t *shape, bool with_h, s
         c->d_gamma_prime = test_input(t, "d_gamma_prime", n, 1, 0.5);
 }
 
+/* Spec 4: l1(t) + l3(u2) / divisor, l1 with the absolute value of its kernel. */
+static void expect_monotone(struct test *t, const struct monotone_case *c)
+{
+        size_t n = c->d_gamma->n;
+        double *want = malloc(2 * n * sizeof(*want)), kernel = fmax(tensor_values(c->w)[0], -tensor_values(c->w)[0]);
+
+        for (size_t i = 0; i < n; i++) {
+                want[i] = kernel * tensor_values(c->t)[(int64_t)i / c->d] + tensor_values(c->b)[0];
+                want[n + i] = kernel;
+                if (c->h)
+                        want[i] += tensor_values(c->h)[i] / 30.7f;
+                if (c->h_prime)
+                        want[n + i] += tensor_values(c->h_prime)[i] / 30.7f;
+        }
+        if (c->gamma)
+                test_expect(t, c->gamma, want, 2);
+        if (c->gamma_prime)
+                test_expect(t, c->gamma_prime, want + n, 2);
+        free(want);
+}
+
 void check_monotone_out_forward(struct test *t)
 {
         for (size_t i = 0; i < ARRAY_LEN(schedule_shapes); i++)
@@ -490,6 +548,7 @@ void check_monotone_out_forward(struct test *t)
                             .h = AT(c.h), .h_prime = AT(c.h_prime), .divisor = 30.7f, .gamma = AT(c.gamma),
                             .gamma_prime = AT(c.gamma_prime));
                         test_compare(t);
+                        expect_monotone(t, &c);
                         test_end(t);
                 }
 }
@@ -595,6 +654,31 @@ static void topk_outputs(struct test *t, struct topk_case *c, double limit)
         c->kl = test_output(t, "kl", (size_t)c->m, limit);
 }
 
+static void expect_topk(struct test *t, const struct topk_case *c)
+{
+        size_t n = (size_t)c->n, m = (size_t)c->m;
+        double *noise = malloc(n * sizeof(double)), *e = malloc(m * n * sizeof(double)),
+               *norm = malloc(2 * m * sizeof(double));
+
+        for (size_t row = 0; row < m; row++) {
+                for (size_t i = 0; c->noise && i < n; i++) {
+                        noise[i] =
+                                c->sum_of_gamma ? -10 * log(10) / (double)c->k : tensor_values(c->noise)[row * n + i];
+                        for (size_t j = 1; c->sum_of_gamma && j <= 10; j++) /* 10 (sum G_j j / k - ln 10) / k */
+                                noise[i] += 10.0 / (double)(c->k * c->k) * (double)j *
+                                            tensor_values(c->noise)[((j - 1) * m + row) * n + i];
+                }
+                twin_topk(tensor_values(c->logits) + row * n, c->noise ? noise : NULL, c->n, c->k, e + row * n,
+                          &norm[row], &norm[m + row]);
+        }
+        test_expect(t, c->e, e, 4);
+        test_expect(t, c->norm, norm, 4);
+        test_expect(t, c->kl, norm + m, 4);
+        free(noise);
+        free(e);
+        free(norm);
+}
+
 void check_topk_forward(struct test *t)
 {
         for (size_t i = 0; i < 3 * ARRAY_LEN(topk_shapes); i++) {
@@ -606,6 +690,7 @@ void check_topk_forward(struct test *t)
                     .sum_of_gamma = c.sum_of_gamma, .e = AT(c.e), .soft = AT(c.soft), .norm = AT(c.norm),
                     .kl = AT(c.kl));
                 test_compare(t);
+                expect_topk(t, &c);
                 for (int64_t row = 0; row < c.m; row++) { /* without ties k are hot, and the hot ones are the largest */
                         const float *e = (const float *)(const void *)(c.e->result[TESTED] + KERNELS_ALIGN) + row * c.n;
                         int64_t hot = 0;
@@ -807,10 +892,20 @@ void check_ancestral_step(struct test *t)
                         net = test_input(t, "net", n, 1, 0);
                         eps = test_input(t, "eps", n, 1, 0);
                         z = test_inout(t, "z", n, 4);
+                        double *want = malloc(n * sizeof(*want));
+                        for (size_t j = 0; j < n; j++) {
+                                size_t at = s[2] == 1 ? j / (size_t)s[1] : j;
+
+                                want[j] = twin_ancestral(p, tensor_values(gamma_t)[at], tensor_values(gamma_s)[at],
+                                                         tensor_values(z)[j], tensor_values(net)[j],
+                                                         tensor_values(eps)[j]);
+                        }
                         RUN(t, ancestral_step, .m = s[0], .d = s[1], .g = s[2],
                             .parameterisation = (enum parameterisation)p, .gamma_t = AT(gamma_t),
                             .gamma_s = AT(gamma_s), .net = AT(net), .eps = AT(eps), .z = AT(z));
                         test_compare(t);
+                        test_expect(t, z, want, 4);
+                        free(want);
                         test_end(t);
                 }
 }
@@ -833,6 +928,13 @@ void check_decode(struct test *t)
                 RUN(t, decode, .m = s[0], .d = s[1], .g = s[2], .z = AT(z), .gamma_0 = AT(gamma_0),
                     .uniform = i % 2 ? AT(uniform) : NULL, .x = AT(x));
                 test_compare(t);
+                for (size_t j = 0; j < n; j++) {
+                        int want = twin_decode(tensor_values(z)[j],
+                                               tensor_values(gamma_0)[s[2] == 1 ? j / (size_t)s[1] : j],
+                                               i % 2 ? &tensor_values(uniform)[j] : NULL);
+
+                        test_expect_value(t, "x", ((const unsigned char *)tensor_result(x, TESTED))[j], want, 1, 0);
+                }
                 test_end(t);
         }
 }

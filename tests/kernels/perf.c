@@ -271,9 +271,16 @@ static void perf_optimizer(struct perf *p)
         int64_t n = 40000000;
         struct step_state state = {.learning_rate = 1e-4f, .m_correction = 1, .v_correction = 1, .clip = 1};
         float *w = values(p, n), *m = values(p, n), *v = values(p, n), *ema = values(p, n), *g = values(p, n);
+        struct outer_gradient outer = {BATCH, 3072, 3072, g, g + BATCH * 3072};
         double ret[1];
 
+        for (int64_t i = 0; i < n; i++)
+                v[i] *= v[i]; /* a mean of squares: of less than 0 the update is not finite, and nothing more is done */
         TIME(p, adamw, "40 M", 0, 36.0 * (double)n, n, w, m, v, ema, g, {0}, 0.9, 0.99, 0.9999, 1e-8f, 0.01f, &state);
+        n = outer.k * outer.n;
+        TIME(p, adamw, "3072 x 3072 of 8 rows", 0, 32.0 * (double)n, n, w, m, v, ema, NULL, outer, 0.9, 0.99, 0.9999,
+             1e-8f, 0.01f, &state);
+        n = 40000000;
         TIME(p, squared_norm, "40 M", 0, 4.0 * (double)n, n, g, {0}, ret, false);
         values_free(p);
 }

@@ -29,16 +29,6 @@ static void refuses_with_a_reason(const struct kernels *k, struct device *d)
         expect(k->device_open(&(struct device_settings){.threads = 0}, &other, &err) == -EINVAL && !other, k->name,
                "no threads are -EINVAL");
         err = (struct error){0};
-        expect(k->conv_new(d, &(struct conv_shape){1, 4, 4, 32, 32, 3, 3, 1, 1, DTYPE_BF16, DTYPE_BF16}, &conv, &err) ==
-                               -ENOTSUP &&
-                       err.text[0],
-               k->name, "a type that is not there is -ENOTSUP");
-        expect(k->dense_new(d, &(struct dense_shape){4, 4, 4, DTYPE_BF16}, &dense, &err) == -ENOTSUP, k->name,
-               "dense refuses bf16");
-        expect(k->norm_new(d, &(struct norm_shape){1, 4, 32, 0, 32, DTYPE_BF16}, &norm, &err) == -ENOTSUP, k->name,
-               "norm refuses bf16");
-        expect(k->attention_new(d, &(struct attention_shape){1, 4, 32, 1, DTYPE_BF16}, &attention, &err) == -ENOTSUP,
-               k->name, "attention refuses bf16");
         expect(k->conv_new(d, &(struct conv_shape){1, 0, 4, 32, 32, 3, 3, 1, 1}, &conv, &err) == -EINVAL, k->name,
                "no rows are -EINVAL");
         expect(k->dense_new(d, &(struct dense_shape){INT64_MAX, INT64_MAX, 4, DTYPE_FLOAT32}, &dense, &err) == -EINVAL,
@@ -51,6 +41,35 @@ static void refuses_with_a_reason(const struct kernels *k, struct device *d)
         expect(!k->conv_free(NULL) && !k->dense_free(NULL) && !k->norm_free(NULL) && !k->attention_free(NULL) &&
                        !k->stream_free(NULL) && !k->device_close(NULL),
                k->name, "freeing nothing does nothing");
+}
+
+/* What these back ends lack is refused by its name. */
+static void lacks(const struct kernels *k, struct device *d)
+{
+        static const struct {
+                struct conv_shape shape;
+                const char *member;
+        } convs[] = {
+                {{1, 4, 4, 32, 32, 1, 3, 1, 1}, "kernel_height"},
+                {{1, 4, 4, 32, 32, 3, 5, 1, 1}, "kernel_width"},
+                {{1, 4, 4, 32, 32, 3, 3, 2, 1}, "stride"},
+                {{1, 4, 4, 32, 32, 3, 3, 1, 2}, "groups"},
+                {{1, 4, 4, 32, 32, 3, 3, 1, 1, DTYPE_N}, "x_type"},
+                {{1, 4, 4, 32, 32, 3, 3, 1, 1, DTYPE_FLOAT32, DTYPE_N}, "y_type"},
+        };
+        struct conv *conv = NULL;
+        struct attention *attention = NULL;
+        struct error err = {0};
+
+        for (size_t i = 0; i < ARRAY_LEN(convs); i++) {
+                err = (struct error){0};
+                expect(k->conv_new(d, &convs[i].shape, &conv, &err) == -ENOTSUP && !conv &&
+                               strstr(err.text, convs[i].member),
+                       k->name, convs[i].member);
+        }
+        expect(k->attention_new(d, &(struct attention_shape){1, 4, 32, 2}, &attention, &err) == -ENOTSUP &&
+                       !attention && strstr(err.text, "heads 2"),
+               k->name, "several heads");
 }
 
 static void memory_is_aligned_and_zero(const struct kernels *k, struct device *d, struct stream *s)
@@ -108,6 +127,8 @@ static void first_failure_stays(const struct kernels *k, struct stream *s)
 
 static void dry_does_nothing(const struct kernels *k, struct device *d, struct stream *s)
 {
+        struct event *event = (void *)s;
+        struct graph *graph = (void *)s;
         struct kernels dry;
         char byte = 1;
 
@@ -115,6 +136,12 @@ static void dry_does_nothing(const struct kernels *k, struct device *d, struct s
         expect(!dry.memory_new(d, 100), k->name, "a dry table takes no memory");
         dry.copy_in(s, NULL, &byte, 1);
         dry.copy_out(s, &byte, NULL, 1);
+        dry.event_record(s, NULL);
+        dry.stream_wait(s, NULL);
+        expect(dry.event_new(d, &event, NULL) == 0 && !event && dry.graph_begin(s, NULL) == 0 &&
+                       dry.graph_end(s, &graph, NULL) == 0 && !graph,
+               k->name, "a dry table's events and graphs are nothing");
+        dry.graph_launch(s, graph);
 #define KERNEL(op) dry.op(s, NULL);
 #include "kernels/kernels.def"
 #undef KERNEL
@@ -141,6 +168,7 @@ int table_main(const struct kernels *tested)
                     k[i]->stream_new(d, &s, &err) < 0)
                         return EXIT_FAILURE;
                 refuses_with_a_reason(k[i], d);
+                lacks(k[i], d);
                 memory_is_aligned_and_zero(k[i], d, s);
                 dry_does_nothing(k[i], d, s);
                 first_failure_stays(k[i], s);

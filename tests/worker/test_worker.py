@@ -183,6 +183,59 @@ def test_more_memory_than_there_is(tmp_path):
     assert r.returncode == 1 and last["class"] == "memory" and "MiB are available" in last["detail"]
 
 
+def test_what_a_killed_attempt_left_half_written_is_swept(tmp_path):
+    left = ["step-12.safetensors.PwpyiM", "samples-step-4.png.abc123", "bpd-per-image.csv.ZZZZZZ"]
+    kept = ["step-2.safetensors", "notes.txt.backup", "log.abcdef"]
+    for name in left + kept:
+        (tmp_path / name).write_bytes(b"x" * 1000)
+    assert work(tmp_path, 1).returncode == 0
+    there = os.listdir(tmp_path)
+    assert not set(left) & set(there) and set(kept) <= set(there)
+
+
+def test_a_result_names_the_data_that_were_read(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    assert work(tmp_path, 2, checkpoints(tmp_path, 1)[:1], kind="evaluate").returncode == 0
+    result = events(tmp_path, 2)[-1]["result"]
+    assert result["dataset_digest"] == json.loads(run("--describe", PHOTOS).stdout)["digest"] != "0" * 32
+
+
+def test_an_evaluation_without_standard_error_is_in_the_checkpoint(tmp_path):
+    """One test image: its standard error is not a number, the evaluation is said again all the same."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, n in (("data_batch_1.bin", 8), ("test_batch.bin", 1)):
+        with open(os.path.join(PHOTOS, name), "rb") as f:
+            (data / name).write_bytes(f.read(n * 3073))
+    a = assignment(tmp_path, 1, training__num_steps_train=4)
+    a["dataset"]["path"] = str(data)
+    assert run(text=json.dumps(a)).returncode == 0
+    said = [e for e in events(tmp_path, 1) if e["type"] == "scalars" and "eval/bpd" in e["columns"]]
+    b = assignment(tmp_path, 2, checkpoints(tmp_path, 1)[:1], training__num_steps_train=4)
+    b["dataset"]["path"] = str(data)
+    assert run(text=json.dumps(b)).returncode == 0
+    again = [e for e in events(tmp_path, 2) if e["type"] == "scalars" and "eval/bpd" in e["columns"]]
+    assert said and again and again[-1]["columns"]["eval/bpd"] == said[-1]["columns"]["eval/bpd"]
+
+
+def test_a_batch_in_parts_runs_and_a_number_that_does_not_divide_it_is_refused(tmp_path):
+    for attempt, parts in ((1, 2), (2, 0)):
+        assert work(tmp_path, attempt, training__n_micro_batches=parts).returncode == 0
+    r = work(tmp_path, 3, training__n_micro_batches=3)
+    last = events(tmp_path, 3)[-1]
+    assert r.returncode == 1 and last["class"] == "configuration" and "/training/n_micro_batches" in last["detail"]
+
+
+@pytest.mark.parametrize("model", [{"sm_n_layer": 256, "with_attention": True, "sm_n_embd": 32},
+                                   {"sm_n_layer": 256, "with_attention": True, "sm_n_embd": 2048}], ids=["deep", "largest"])
+def test_the_largest_configurations_are_estimated(model):
+    c = {"model": {**model, "forward_n_layer": 64}, "training": {"batch_size_train": 2048, "batch_size_eval": 2048}}
+    for kind in ("train", "evaluate", "sample"):
+        r = run("--estimate", kind, text=json.dumps(c))
+        assert r.returncode == 0, r.stderr
+        assert json.loads(r.stdout)["bytes"] > 1 << 30
+
+
 def test_the_same_attempt_twice_is_refused(tmp_path):
     assert work(tmp_path, 1).returncode == 0
     assert work(tmp_path, 1).returncode == 1

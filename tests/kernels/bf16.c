@@ -1,0 +1,351 @@
+/* Operations of type bf16: every input is widened, so they must agree with the reference's float32 operations on the
+ * same values (and on the weights rounded), but for one rounding of what comes out. In units of bf16's rounding, 2^-8
+ * of the value plus the root mean square. A plan that a back end refuses is passed over, and counted. */
+#include "check.h"
+
+#include "kernels/bf16.h"
+
+#include <errno.h>
+
+#define UNIT 0x1p-8
+#define MAX_BUFFERS 32
+
+struct side {
+        const struct kernels *k;
+        struct device *d;
+        struct stream *s;
+        void *buffers[MAX_BUFFERS];
+        int n;
+};
+
+static struct side tested, wanted; /* one thread */
+static uint64_t seed;
+static int n_bad, n_refused, n_cases;
+static double worst;
+
+static double normal(void)
+{
+        struct philox p = philox_draw(1, 0, 0, (uint32_t)seed++, 0, 0, 0);
+        float a, b;
+
+        philox_normal_pair(p.v[0], p.v[1], &a, &b);
+        return a;
+}
+
+static void *buffer(struct side *side, const void *from, size_t bytes)
+{
+        void *p = side->k->memory_new(side->d, bytes);
+
+        if (!p || side->n == MAX_BUFFERS)
+                abort();
+        side->k->copy_in(side->s, p, from, bytes);
+        (void)side->k->stream_sync(side->s, NULL);
+        side->buffers[side->n++] = p;
+        return p;
+}
+
+/* The same n normal values, which bf16 holds, for both; typed: bf16 for the tested side. */
+static void both(size_t n, double scale, bool typed, void **ret_tested, void **ret_wanted)
+{
+        uint16_t *small = malloc(n * sizeof(*small));
+        float *wide = malloc(n * sizeof(*wide));
+
+        for (size_t i = 0; i < n; i++) {
+                small[i] = bf16_round((float)(scale * normal()));
+                wide[i] = bf16_widen(small[i]);
+        }
+        *ret_tested = typed ? buffer(&tested, small, n * sizeof(*small)) : buffer(&tested, wide, n * sizeof(*wide));
+        *ret_wanted = buffer(&wanted, wide, n * sizeof(*wide));
+        free(small);
+        free(wide);
+}
+
+static double fetch(struct side *side, const void *p, size_t n, bool typed, double *ret)
+{
+        size_t bytes = n * (typed ? sizeof(uint16_t) : sizeof(float));
+        void *host = malloc(bytes);
+        double rms = 0;
+
+        side->k->copy_out(side->s, host, p, bytes);
+        if (side->k->stream_sync(side->s, NULL) < 0)
+                n_bad++;
+        for (size_t i = 0; i < n; i++) {
+                ret[i] = value_at(typed ? DTYPE_BF16 : DTYPE_FLOAT32, host, (int64_t)i);
+                rms += ret[i] * ret[i];
+        }
+        free(host);
+        return sqrt(rms / (double)n);
+}
+
+/* Half a unit of its rounding, and what the sums' own rounding adds. */
+static void expect_same(const char *what, const void *got, const void *want, size_t n, bool typed, double limit)
+{
+        double *x = malloc(n * sizeof(*x)), *y = malloc(n * sizeof(*y)), most = 0;
+        double rms = fetch(&wanted, want, n, false, y);
+
+        (void)fetch(&tested, got, n, typed, x);
+        for (size_t i = 0; i < n; i++) {
+                double error = fabs(x[i] - y[i]) / ((typed ? UNIT : 0x1p-24) * (fabs(y[i]) + rms));
+
+                most = x[i] == y[i] ? most : error <= most ? most : isnan(error) ? HUGE_VAL : error;
+        }
+        if (!(most <= limit))
+                printf("FAIL %s: %.3g units, at most %.3g\n", what, most, limit);
+        n_bad += !(most <= limit);
+        n_cases++;
+        worst = typed ? fmax(worst, most) : worst;
+        free(x);
+        free(y);
+}
+
+static void forget(void)
+{
+        struct side *sides[2] = {&tested, &wanted};
+
+        for (int i = 0; i < 2; i++)
+                while (sides[i]->n > 0)
+                        sides[i]->k->memory_free(sides[i]->d, sides[i]->buffers[--sides[i]->n]);
+}
+
+static void refused(const char *kind, const struct error *err)
+{
+        if (err->code != -ENOTSUP)
+                printf("FAIL %s: no plan: %s\n", kind, err->text);
+        n_refused += err->code == -ENOTSUP;
+        n_bad += err->code != -ENOTSUP;
+}
+
+/* op on both sides: arguments in terms of SIDE(x) and `typed`, whether this side's type is bf16. */
+#define SIDE(x) (typed ? x##_t : x##_w)
+#define BOTH(op, ...)                                                                                                  \
+        do {                                                                                                           \
+                for (int i_ = 0; i_ < 2; i_++) {                                                                       \
+                        struct side *side_ = i_ ? &wanted : &tested;                                                   \
+                        const bool typed = !i_;                                                                        \
+                        const enum dtype type = typed ? DTYPE_BF16 : DTYPE_FLOAT32;                                    \
+                        struct op##_args args_ = {__VA_ARGS__};                                                        \
+                        (void)type;                                                                                    \
+                        side_->k->op(side_->s, &args_);                                                                \
+                }                                                                                                      \
+        } while (0)
+#define TENSOR(x, n, scale, typed)                                                                                     \
+        void *x##_t, *x##_w;                                                                                           \
+        both((size_t)(n), scale, typed, &x##_t, &x##_w)
+#define PLAN(kind, shape_t, shape_w)                                                                                   \
+        struct kind *plan_t = NULL, *plan_w = NULL;                                                                    \
+        struct error err_ = {0};                                                                                       \
+        if (tested.k->kind##_new(tested.d, shape_t, &plan_t, &err_) < 0 ||                                             \
+            wanted.k->kind##_new(wanted.d, shape_w, &plan_w, &err_) < 0) {                                             \
+                refused(#kind, &err_);                                                                                 \
+                return;                                                                                                \
+        }                                                                                                              \
+        TENSOR(work, MAX(tested.k->kind##_workspace(plan_t), wanted.k->kind##_workspace(plan_w)) / 4 + 1, 1, false)
+#define PLAN_END(kind)                                                                                                 \
+        do {                                                                                                           \
+                (void)tested.k->kind##_free(plan_t);                                                                   \
+                (void)wanted.k->kind##_free(plan_w);                                                                   \
+                forget();                                                                                              \
+        } while (0)
+
+#define ROUNDED 1.1 /* one rounding, at most half a unit in the last place: 2^-8 of a value just above a power of 2 */
+#define SUMMED 64   /* float32 results of sums in float32 */
+
+static void elementwise(void)
+{
+        enum { M = 1000 };
+        TENSOR(x, M, 3, true);
+        TENSOR(dy, M, 1, true);
+        TENSOR(y, M, 1, true);
+        TENSOR(z, 3 * M, 1, false);
+        TENSOR(f, 15 * M, 1, true);
+        TENSOR(dz, 3 * M, 1, false);
+
+        BOTH(add, M, type, SIDE(x), SIDE(y));
+        expect_same("add", y_t, y_w, M, true, ROUNDED);
+        BOTH(fourier_backward, M, type, SIDE(z), NULL, SIDE(f), SIDE(dz), true);
+        expect_same("fourier_backward", dz_t, dz_w, 3 * M, false, SUMMED);
+        BOTH(fourier_forward, M, type, SIDE(z), NULL, SIDE(f));
+        expect_same("fourier_forward", f_t, f_w, 15 * M, true, ROUNDED);
+        BOTH(swish_forward, M, type, SIDE(x), NULL, SIDE(y), NULL);
+        expect_same("swish_forward", y_t, y_w, M, true, ROUNDED);
+        BOTH(swish_backward, M, type, SIDE(x), SIDE(dy), SIDE(y));
+        expect_same("swish_backward", y_t, y_w, M, true, ROUNDED);
+        forget();
+}
+
+static void copies(bool from, bool to, bool accumulate)
+{
+        enum { ROWS = 7, COLUMNS = 33 };
+        TENSOR(x, ROWS * 40, 1, from);
+        TENSOR(y, ROWS * 35, 1, to);
+
+        BOTH(copy_2d, ROWS, COLUMNS, from ? type : DTYPE_FLOAT32, to ? type : DTYPE_FLOAT32, SIDE(x), 40, SIDE(y), 35,
+             accumulate, 1.7f, -0.3f);
+        expect_same("copy_2d", y_t, y_w, ROWS * 35, to, to ? ROUNDED : 4);
+        forget();
+}
+
+static void conv(enum dtype x_type, enum dtype y_type)
+{
+        enum { NI = 2, S = 6, CI = 16, CO = 24, P = NI * S * S };
+        bool tx = x_type == DTYPE_BF16, ty = y_type == DTYPE_BF16;
+        PLAN(conv, (&(struct conv_shape){NI, S, S, CI, CO, 3, 3, 1, 1, x_type, y_type}),
+             (&(struct conv_shape){NI, S, S, CI, CO, 3, 3, 1, 1}));
+        TENSOR(x, P * CI, 1, tx);
+        TENSOR(w, 9 * CI * CO, 0.1, false);
+        TENSOR(b, CO, 1, false);
+        TENSOR(dy, P * CO, 1, ty);
+        TENSOR(y, P * CO, 1, ty);
+        TENSOR(dx, P * CI, 1, tx);
+
+        BOTH(conv_forward, SIDE(plan), SIDE(x), SIDE(w), SIDE(b), SIDE(dy), SIDE(y), SIDE(work));
+        expect_same("conv_forward", y_t, y_w, P * CO, ty, ty ? ROUNDED : SUMMED);
+        BOTH(conv_backward_data, SIDE(plan), SIDE(dy), SIDE(w), SIDE(dx), true, SIDE(work));
+        expect_same("conv_backward_data", dx_t, dx_w, P * CI, tx, tx ? ROUNDED : SUMMED);
+        BOTH(conv_backward_weights, SIDE(plan), SIDE(x), SIDE(dy), SIDE(w), SIDE(b), true, SIDE(work));
+        expect_same("conv_backward_weights", w_t, w_w, 9 * CI * CO, false, SUMMED);
+        expect_same("conv_backward_weights, db", b_t, b_w, CO, false, SUMMED);
+        PLAN_END(conv);
+}
+
+static void dense(void)
+{
+        enum { M = 37, K = 50, O = 21 };
+        PLAN(dense, (&(struct dense_shape){M, K, O, DTYPE_BF16}), (&(struct dense_shape){M, K, O}));
+        TENSOR(x, M * K, 1, true);
+        TENSOR(w, K * O, 0.2, false);
+        TENSOR(b, O, 1, false);
+        TENSOR(dy, M * O, 1, true);
+        TENSOR(y, M * O, 1, true);
+        TENSOR(dx, M * K, 1, true);
+
+        BOTH(dense_forward, SIDE(plan), SIDE(x), SIDE(w), SIDE(b), SIDE(y), true, SIDE(work));
+        expect_same("dense_forward", y_t, y_w, M * O, true, ROUNDED);
+        BOTH(dense_backward_data, SIDE(plan), SIDE(dy), SIDE(w), SIDE(dx), true, SIDE(work));
+        expect_same("dense_backward_data", dx_t, dx_w, M * K, true, ROUNDED);
+        BOTH(dense_backward_weights, SIDE(plan), SIDE(x), SIDE(dy), SIDE(w), SIDE(b), true, SIDE(work));
+        expect_same("dense_backward_weights", w_t, w_w, K * O, false, SUMMED);
+        expect_same("dense_backward_weights, db", b_t, b_w, O, false, SUMMED);
+        PLAN_END(dense);
+}
+
+static void norm(void)
+{
+        enum { NI = 2, P = 30, CA = 64, CB = 64, CN = CA + CB };
+        PLAN(norm, (&(struct norm_shape){NI, P, CA, CB, 32, DTYPE_BF16}), (&(struct norm_shape){NI, P, CA, CB, 32}));
+        TENSOR(a, NI * P * CA, 1, true);
+        TENSOR(b, NI * P * CB, 1, true);
+        TENSOR(addend, NI * CN, 1, false);
+        TENSOR(scale, CN, 1, false);
+        TENSOR(bias, CN, 1, false);
+        TENSOR(dscale, CN, 1, false);
+        TENSOR(dbias, CN, 1, false);
+        TENSOR(stats, NI * 64, 1, false);
+        TENSOR(y, NI * P * CN, 1, true);
+        TENSOR(da, NI * P * CA, 1, true);
+        TENSOR(db, NI * P * CB, 1, true);
+
+        BOTH(norm_forward, SIDE(plan), SIDE(a), SIDE(b), SIDE(addend), SIDE(scale), SIDE(bias), true, {0}, SIDE(y),
+             SIDE(stats), SIDE(work));
+        expect_same("norm_forward", y_t, y_w, NI * P * CN, true, ROUNDED);
+        expect_same("norm_forward, stats", stats_t, stats_w, NI * 64, false, SUMMED);
+        BOTH(norm_backward, .norm = SIDE(plan), .dy = SIDE(y), .a = SIDE(a), .b = SIDE(b), .addend = SIDE(addend),
+             .scale = SIDE(scale), .bias = SIDE(bias), .stats = SIDE(stats), .swish = true, .da = SIDE(da),
+             .db = SIDE(db), .accumulate_b = true, .dscale = SIDE(dscale), .dbias = SIDE(dbias),
+             .workspace = SIDE(work));
+        /* dy is the rounded y above, so as wrong as one rounding */
+        expect_same("norm_backward, da", da_t, da_w, NI * P * CA, true, 3);
+        expect_same("norm_backward, db", db_t, db_w, NI * P * CB, true, 3);
+        PLAN_END(norm);
+}
+
+static void attention(void)
+{
+        enum { NI = 2, P = 25, CH = 32, N = NI * P * CH };
+        PLAN(attention, (&(struct attention_shape){NI, P, CH, 1, DTYPE_BF16}),
+             (&(struct attention_shape){NI, P, CH, 1}));
+        TENSOR(q, N, 1, true);
+        TENSOR(k, N, 1, true);
+        TENSOR(v, N, 1, true);
+        TENSOR(d_o, N, 1, true);
+        TENSOR(o, N, 1, true);
+        TENSOR(dq, N, 1, true);
+        TENSOR(dk, N, 1, true);
+        TENSOR(dv, N, 1, true);
+        TENSOR(saved, MAX(tested.k->attention_saved(plan_t), wanted.k->attention_saved(plan_w)) / sizeof(float) + 1, 1,
+               false);
+
+        BOTH(attention_forward, SIDE(plan), SIDE(q), SIDE(k), SIDE(v), SIDE(o), SIDE(saved), SIDE(work));
+        expect_same("attention_forward", o_t, o_w, N, true, ROUNDED);
+        BOTH(attention_backward, SIDE(plan), SIDE(d_o), SIDE(q), SIDE(k), SIDE(v), SIDE(o), SIDE(saved), SIDE(dq),
+             SIDE(dk), SIDE(dv), SIDE(work));
+        expect_same("attention_backward, dq", dq_t, dq_w, N, true, ROUNDED);
+        expect_same("attention_backward, dk", dk_t, dk_w, N, true, ROUNDED);
+        expect_same("attention_backward, dv", dv_t, dv_w, N, true, ROUNDED);
+        PLAN_END(attention);
+}
+
+/* Ties go to the even neighbour, what lies a little beside them does not, and a double is rounded once. */
+static void rounding(void)
+{
+        static const struct {
+                double x, want;
+        } cases[] = {{1, 1},
+                     {1 + 0x1p-8, 1},
+                     {1 + 0x1p-8 + 0x1p-40, 1 + 0x1p-7},
+                     {1 + 0x1p-8 - 0x1p-40, 1},
+                     {1 + 0x3p-8, 1 + 0x1p-6},
+                     {1 + 0x3p-8 - 0x1p-50, 1 + 0x1p-7},
+                     {-1 - 0x1p-8 - 0x1p-50, -1 - 0x1p-7},
+                     {0x1.ffp127, HUGE_VAL},
+                     {0, 0},
+                     {HUGE_VAL, HUGE_VAL}};
+
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                double got = bf16_widen(bf16_round_double(cases[i].x));
+
+                if (got != cases[i].want)
+                        printf("FAIL %a is rounded to %a instead of %a\n", cases[i].x, got, cases[i].want);
+                n_bad += got != cases[i].want;
+        }
+        n_bad += !isnan(bf16_widen(bf16_round(NAN))) || !isnan(bf16_widen(bf16_round_double(NAN)));
+}
+
+static void open_side(struct side *side, const struct kernels *k)
+{
+        side->k = k;
+        if (k->device_open(&(struct device_settings){.threads = 2}, &side->d, NULL) < 0 ||
+            k->stream_new(side->d, &side->s, NULL) < 0)
+                abort();
+}
+
+static void close_side(struct side *side)
+{
+        (void)side->k->stream_free(side->s);
+        (void)side->k->device_close(side->d);
+}
+
+int bf16_main(const struct kernels *k)
+{
+        const struct kernels *reference;
+
+        if (kernels_find("reference", &reference, NULL) < 0)
+                return EXIT_FAILURE;
+        open_side(&wanted, reference);
+        open_side(&tested, k);
+        rounding();
+        elementwise();
+        for (int i = 1; i < 8; i++)
+                copies(i & 1, i & 2, i & 4);
+        for (int i = 1; i < 4; i++)
+                conv(i & 1 ? DTYPE_BF16 : DTYPE_FLOAT32, i & 2 ? DTYPE_BF16 : DTYPE_FLOAT32);
+        dense();
+        norm();
+        attention();
+        close_side(&tested);
+        close_side(&wanted);
+        if (k == reference && n_refused > 0)
+                n_bad++;
+        printf("bf16: %d results, worst %.3g units, %d plans refused, %d failed\n", n_cases, worst, n_refused, n_bad);
+        return n_bad ? EXIT_FAILURE : EXIT_SUCCESS;
+}
