@@ -84,7 +84,7 @@ SAMPLER = [
     Fault("every chunk makes the first samples", "engine/sampler.c", ".position = first};", ".position = 0};", SAMPLES),
     Fault("the sampler's noise from another stream", "engine/sampler.c", ".t = s->t, .s = s->s);\n        draw(s, STREAM_SAMPLE,",
           ".t = s->t, .s = s->s);\n        draw(s, STREAM_EPS,", whole("sampling", "vdm and not softmax")),
-    Fault("sampling's progress counts steps once", "engine/sampler.c", "first * n_steps + done * m", "first + done * m", ["worker:worker#evaluate"]),
+    Fault("sampling's progress counts steps once", "engine/sampler.c", "x->first * all + done * m", "x->first + done * m", ["worker:worker#evaluate"]),
 ]
 
 OPTIMIZER = [
@@ -184,7 +184,7 @@ TAPE = [
 ]
 
 OPERATIONS = [
-    Fault("the addend's gradient left out", "engine/operations.c", ".daddend = dx[NORM_ADDEND],", ".daddend = NULL,", ["engine:tape"]),
+    Fault("the addend's gradient left out", "engine/operations.c", ".daddend = dx[NORM_ADDEND]);", ".daddend = NULL);", ["engine:tape"]),
     Fault("shared weights' gradients replaced", "engine/operations.c", "return p->accumulate || n->w_shared;", "return p->accumulate;",
           ["engine:tape"]),
     Fault("parts' weights' gradients replaced", "engine/operations.c", "return p->accumulate || n->w_shared;", "return n->w_shared;", PARTS),
@@ -222,8 +222,8 @@ RUNTIME = [
     Fault("chunks of images all alike", "engine/runtime.c", "dataset_image(d, split, first + i, host", "dataset_image(d, split, i, host", IMAGES),
     Fault("a checkpoint without the moments", "engine/runtime.c", "sections |= (unsigned)!!rt->section[i] << i;",
           "sections |= (unsigned)(rt->section[i] && i < SECTION_M) << i;", RESUMED),
-    Fault("a window longer than what is left", "engine/runtime.c", "MIN(left, MAX((int64_t)MIN(most, 1e9), (int64_t)1))",
-          "MAX((int64_t)MIN(most, 1e9), (int64_t)1)", SPLIT),
+    Fault("a window longer than what is left", "engine/runtime.c", "(int64_t)fmin(fit, (double)most)", "(int64_t)fmin(fit, (double)most + 1)",
+          SPLIT),
     Fault("a grid's rows", "engine/grid.c", "i = row * e->columns;", "i = row * e->n;", ["engine:grid"]),
 ]
 
@@ -320,15 +320,15 @@ REFERENCE = [
           operation("decode") + whole("sampling", "vdm and not softmax")),
     Fault("the time embedding's frequencies", "kernels/reference/features.c", "(double)(half - 1))) : 1;", "(double)half)) : 1;",
           ["golden:layers/embeddings"]),
-    Fault("reference: a tap of backward data", "kernels/reference/conv.c", "p % pixels / s->width - k / 3 + 1,", "p % pixels / s->width + k / 3 - 1,",
+    Fault("reference: a tap of backward data", "kernels/reference/conv.c", "pixel_at(s, p, 1 - k / 3, 1 - k % 3);", "pixel_at(s, p, k / 3 - 1, 1 - k % 3);",
           operation("conv_backward_data")),
-    Fault("reference: attention's scale", "kernels/reference/attention.c", "dot(q + i * c, k + j * c, c) / sqrt((double)c)",
-          "dot(q + i * c, k + j * c, c) / (double)c", operation("attention_forward")),
+    Fault("reference: attention's scale", "kernels/reference/attention.c", "a->k, first + j) / sqrt((double)c);",
+          "a->k, first + j) / (double)c;", operation("attention_forward")),
     Fault("reference: the norm's variance", "kernels/reference/norm.c", "variance / (double)n + EPS", "variance / (double)(n - 1) + EPS",
           operation("norm_forward")),
     Fault("reference: discrete weights", "kernels/reference/bound.c", "steps * expm1(gamma - prime)", "steps * expm1(prime - gamma)",
           operation("bound")),
-    Fault("reference: a bias twice", "kernels/reference/dense.c", "(l < k ? (double)x[i * k + l] : 1.0)", "(l < k ? (double)x[i * k + l] : 2.0)",
+    Fault("reference: a bias twice", "kernels/reference/dense.c", "(l < k ? value_at(type, a->x, i * k + l) : 1.0)", "(l < k ? value_at(type, a->x, i * k + l) : 2.0)",
           operation("dense_backward_weights")),
     Fault("reference: the average of the old weights", "kernels/reference/optimizer.c", "(1 - a->ema_rate) * (w - a->ema[i])",
           "(1 - a->ema_rate) * (a->w[i] - a->ema[i])", operation("adamw")),
