@@ -127,9 +127,9 @@ MODEL = [
 PASS = [
     Fault("a factor of the first rows", "engine/pass.c", "*rows = y + f->first_row * n;", "*rows = y;", PARTS),
     Fault("factored biases left out", "engine/pass.c",
-          "        add_factored(p->factored, l->factored_bias, 1, l->out, keep_factor(p, NULL, 1), kept_dy);\n", "", ["engine:gradient"]),
+          "        add_factored(p->factored, l->factored_bias, 1, l->out, keep_factor(p, NULL, 1), kept_dy);\n", "", KIND),
     Fault("factors swapped", "engine/pass.c", "(struct outer_gradient){f->rows, k, n, x, dy}", "(struct outer_gradient){f->rows, n, k, dy, x}",
-          ["engine:gradient"]),
+          KIND),
 ]
 
 SCHEDULE = [
@@ -138,7 +138,7 @@ SCHEDULE = [
     Fault("the monotone net's derivative in t", "engine/schedule.c", ".scale = 0, .shift = 2);", ".scale = 0, .shift = 1);",
           ["golden:schedules/vdm_learnable_nnet"]),
     Fault("the monotone net's gradient to the latent", "engine/schedule.c", ".accumulate = true, .scale = 2);",
-          ".accumulate = true, .scale = 1);", ["golden:losses/epsilon_nnet"]),
+          ".accumulate = true, .scale = 1);", whole("training", "updates and nnet and not vdm")),
     Fault("the last coefficient's gradient alone", "engine/schedule.c", "k->d_coefficient[i], ds, i > 0);", "k->d_coefficient[i], ds, false);",
           ["golden:losses/velocity"]),
     Fault("the schedule's gradient to the latent replaces the network's", "engine/schedule.c", "k->e, dh, de, true);", "k->e, dh, de, false);",
