@@ -434,7 +434,7 @@ WORKER = [
           ["worker:worker#goes_on"]),
     Fault("the rate in images a millisecond", "worker/train.c", "* 1e6 / (double)MAX(x->step_us, 1)", "* 1e3 / (double)MAX(x->step_us, 1)", SPOOL),
     Fault("the time left counts a step as an image", "worker/train.c", "(double)(steps_left(x) * c->batch_size_train) / rate", "(double)steps_left(x) / rate",
-          SPOOL),
+          ["worker:worker#sigterm"]),
     Fault("the images of the result", "worker/train.c", "(json_int_t)(t->step * t->config.batch_size_train)", "(json_int_t)t->step", SPOOL),
     Fault("an evaluation of more images than there are", "worker/evaluate.c", "MIN(c->evaluation_n_images, all)", "c->evaluation_n_images",
           whole("evaluation", "more_than_there_are")),

@@ -49,16 +49,20 @@ def work(folder, *args, **kwargs):
     return run(text=json.dumps(assignment(folder, *args, **kwargs)))
 
 
-def check_progress(folder, attempt, seconds, images_a_step=1):
-    """What is left takes as long as the rate says; the rate is no slower than an image step in all of the run; the last is the end."""
+def check_rates(folder, attempt, seconds, images_a_step=1):
+    """What is left takes as long as the rate says; the rate is no slower than a step in all of the run."""
     seen = [e for e in events(folder, attempt) if e["type"] == "progress"]
-    for e in seen:
-        if e["images_per_second"]:
-            left = (e["steps"] - e["step"]) * images_a_step / e["images_per_second"]
-            assert e["seconds_left"] == pytest.approx(left, rel=1e-6)
-            assert e["images_per_second"] * seconds >= images_a_step
-        assert e["step"] <= e["steps"]
-    assert seen[-1]["step"] == seen[-1]["steps"] and seen[-1]["images_per_second"]
+    for e in (e for e in seen if e["images_per_second"]):
+        left = (e["steps"] - e["step"]) * images_a_step / e["images_per_second"]
+        assert e["step"] <= e["steps"] and e["seconds_left"] == pytest.approx(left, rel=1e-6)
+        assert e["images_per_second"] * seconds >= images_a_step
+    assert seen[-1]["images_per_second"]
+    return seen[-1]
+
+
+def check_progress(folder, attempt, seconds, images_a_step=1):
+    last = check_rates(folder, attempt, seconds, images_a_step)
+    assert last["step"] == last["steps"]
 
 
 def scalars(folder, attempt, name):
@@ -151,6 +155,7 @@ def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
 def test_sigterm_ends_in_a_checkpoint(tmp_path):
     text = json.dumps(assignment(tmp_path, 1, training__num_steps_train=100000, training__steps_per_save=100000,
                                  training__steps_per_eval=100000))
+    start = time.monotonic()
     with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
         p.stdin.write(text.encode())
         p.stdin.close()
@@ -161,6 +166,7 @@ def test_sigterm_ends_in_a_checkpoint(tmp_path):
         p.send_signal(signal.SIGTERM)
         assert p.wait(60) == 0
     last = events(tmp_path, 1)[-1]
+    check_rates(tmp_path, 1, time.monotonic() - start, 2)
     assert last["type"] == "stopped" and checkpoints(tmp_path, 1)[0]["step"] == last["step"]
 
 
