@@ -267,6 +267,35 @@ static int stop_at_once(void *user, int64_t done, int64_t all, struct error *err
         return error_set(err, -ECANCELED, NULL, "stopped by the test");
 }
 
+/* More images than are read at a time. */
+static void every_image_reaches_the_device(void **state)
+{
+        struct config c = tiny(VDM_VDM);
+        _cleanup_(dataset_freep) struct dataset *photographs = NULL;
+        _cleanup_(freep) uint8_t *host = NULL;
+        uint8_t *images, expected[IMAGE_BYTES];
+        struct error err;
+        struct run x;
+        int64_t n;
+
+        (void)state;
+        assert_int_equal(dataset_open(PHOTOGRAPHS, &photographs, &err), 0);
+        n = dataset_count(photographs, SPLIT_TRAIN);
+        assert_true(n > 2048);
+        host = malloc((size_t)n * IMAGE_BYTES);
+        assert_non_null(host);
+        run_open(&x, &c, 2);
+        assert_int_equal(runtime_images(x.rt, photographs, SPLIT_TRAIN, n, &images, &err), 0);
+        x.rt->k->copy_out(x.rt->stream, host, images, (size_t)n * IMAGE_BYTES);
+        assert_int_equal(x.rt->k->stream_sync(x.rt->stream, &err), 0);
+        for (int64_t i = 0; i < n; i++) {
+                dataset_image(photographs, SPLIT_TRAIN, i, expected);
+                assert_memory_equal(host + i * IMAGE_BYTES, expected, IMAGE_BYTES);
+        }
+        x.rt->k->memory_free(x.rt->device, images);
+        run_close(&x);
+}
+
 static void an_evaluation_stops_when_asked(void **state)
 {
         struct evaluation e = {.split = SPLIT_TEST, .n_images = 8, .seed = 4};
@@ -582,7 +611,8 @@ static int remove_images(void **state)
         return file_remove_tree(folder, NULL);
 }
 
-int main(void)
+/* With an argument: the tests whose names it fits, which may have * and ? in it. */
+int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(resume_is_bit_identical),
@@ -590,6 +620,7 @@ int main(void)
                 cmocka_unit_test(the_schedule_learns),
                 cmocka_unit_test(training_lowers_the_bound),
                 cmocka_unit_test(an_evaluation_does_not_depend_on_the_batch),
+                cmocka_unit_test(every_image_reaches_the_device),
                 cmocka_unit_test(an_evaluation_stops_when_asked),
                 cmocka_unit_test(samples_do_not_depend_on_how_many_are_made),
                 cmocka_unit_test(from_the_first_value_that_is_not_finite_no_update_is_applied),
@@ -601,5 +632,7 @@ int main(void)
                 cmocka_unit_test(too_little_memory_is_refused_with_the_figures),
         };
 
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]);
         return cmocka_run_group_tests(tests, make_images, remove_images);
 }

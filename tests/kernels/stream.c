@@ -307,6 +307,48 @@ static void teams_agree(const struct kernels *k)
         small_close(&first);
 }
 
+static int fails(const void *args)
+{
+        (void)args;
+        return -EIO;
+}
+
+static int counts(const void *args)
+{
+        ++**(int *const *)args;
+        return 0;
+}
+
+/* Run at once and in a recording. The failure stays the first one, and nothing is computed from what it left. */
+static void what_comes_after_a_failure_does_not_run(const struct kernels *k)
+{
+        for (int recorded = 0; recorded < 2; recorded++) {
+                struct graph *graph = NULL;
+                struct error err = {0};
+                struct device *d;
+                struct stream *s;
+                int n = 0, *place = &n;
+
+                if (k->device_open(&(struct device_settings){.threads = 1}, &d, NULL) < 0 ||
+                    k->stream_new(d, &s, NULL) < 0 || (recorded && k->graph_begin(s, NULL) < 0))
+                        abort();
+                host_run(s, "first", counts, &place, sizeof place);
+                host_run(s, "second", fails, &place, sizeof place);
+                host_run(s, "third", counts, &place, sizeof place);
+                if (recorded) {
+                        if (k->graph_end(s, &graph, NULL) < 0)
+                                abort();
+                        k->graph_launch(s, graph);
+                }
+                expect(n == 1, k->name, "what comes after a failure does not run");
+                expect(k->stream_sync(s, &err) == -EIO && strcmp(err.path, "second") == 0, k->name,
+                       "the failure is told with its operation");
+                (void)k->graph_free(graph);
+                (void)k->stream_free(s);
+                (void)k->device_close(d);
+        }
+}
+
 /* With OMP_THREAD_LIMIT=1 and two threads asked for: oneDNN waited for the second for ever. The limit is read when a
  * program starts, so a step runs in another one: this program, called `limited`. */
 static void fewer_threads_than_asked(const char *table)
@@ -459,6 +501,7 @@ int stream_main(const struct kernels *tested, const char *name)
                 only_operations_are_recorded(k[i]);
                 plan_only_runs_nothing(k[i]);
                 teams_agree(k[i]);
+                what_comes_after_a_failure_does_not_run(k[i]);
                 info_of_this_machine(k[i]);
         }
         fewer_threads_than_asked(name);

@@ -19,6 +19,7 @@ CASES = {
     "sparse_weights": {"evaluation__weights": "params", "model__antithetic_time_sampling": False, "model__sm_pdrop": 0.5},
     "sparse_train_poly": {"vdm_type": "mulan_velocity", "model__gamma_type": "poly_fixedend", "evaluation__split": "train",
                           "evaluation__n_images": 3, "evaluation__weights": "params"},
+    "more_than_there_are": {"evaluation__n_images": N_TEST + 1, "vdm_type": "vdm", "model__gamma_type": "fixed"},
     "dense": {"evaluation__method": "dense", "evaluation__n_images": 3, "evaluation__n_timesteps": 3},
     "dense_discrete_gumbel": {"evaluation__method": "dense", "evaluation__n_images": 2, "evaluation__n_timesteps": 5, "model__sm_n_timesteps": 9,
                               "model__topk_noise_type": "gumbel", "evaluation__weights": "params"},
@@ -48,7 +49,7 @@ def test_evaluation(data, folder, name):
     c = program.config(**CASES[name])
     given = program.trained(folder / "given.safetensors", c, 1, 9)
     split, all_images = c["evaluation.split"], {"train": N_TRAIN, "test": N_TEST}
-    images = program.photographs(c["evaluation.n_images"] or all_images[split], split)
+    images = program.photographs(min(c["evaluation.n_images"] or all_images[split], all_images[split]), split)
     expected = expected_table(c, files.Checkpoint(given).section(c["evaluation.weights"]), images)
     for attempt, batch in enumerate((4, 3), 1):
         run = program.Run(folder / str(batch), "evaluate", program.config(**{**c, "training.batch_size_eval": batch}), data, given, attempt)

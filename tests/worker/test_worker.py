@@ -51,17 +51,55 @@ def work(folder, *args, **kwargs):
     return run(text=json.dumps(assignment(folder, *args, **kwargs)))
 
 
+def check_rates(folder, attempt, seconds, images_a_step=1):
+    """What is left takes as long as the rate says; the rate is no slower than a step in all of the run."""
+    seen = [e for e in events(folder, attempt) if e["type"] == "progress"]
+    for e in (e for e in seen if e["images_per_second"]):
+        left = (e["steps"] - e["step"]) * images_a_step / e["images_per_second"]
+        assert e["step"] <= e["steps"] and e["seconds_left"] == pytest.approx(left, rel=1e-6)
+        assert e["images_per_second"] * seconds >= images_a_step
+    assert seen[-1]["images_per_second"]
+    return seen[-1]
+
+
+def check_progress(folder, attempt, seconds, images_a_step=1):
+    last = check_rates(folder, attempt, seconds, images_a_step)
+    assert last["step"] == last["steps"]
+
+
+def scalars(folder, attempt, name):
+    """[(step, value)]"""
+    return [pair for e in events(folder, attempt) if e["type"] == "scalars" and name in e["columns"]
+            for pair in zip(e["step"], e["columns"][name])]
+
+
 def test_a_run_is_in_its_spool(tmp_path):
-    r = work(tmp_path, 1)
+    """Its last step is due for nothing but being the last."""
+    start = time.monotonic()
+    r = work(tmp_path, 1, training__num_steps_train=7)
     assert r.returncode == 0, r.stderr
+    check_progress(tmp_path, 1, time.monotonic() - start, 2)
     seen = events(tmp_path, 1)
     assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1))
-    assert seen[0]["type"] == "start" and seen[0]["steps"] == 6 and seen[0]["parameters"] > 0
-    assert seen[-1]["type"] == "done" and seen[-1]["result"]["step"] == 6 and seen[-1]["result"]["bpd"] > 0
-    assert [c["step"] for c in checkpoints(tmp_path, 1)] == [6, 4, 2]
-    steps = [s for e in seen if e["type"] == "scalars" and "train/bpd" in e["columns"] for s in e["step"]]
-    assert steps == [1, 3, 5]
-    assert [e["step"] for e in seen if e["type"] == "artifact" and e["kind"] == "image"] == [4, 6]
+    assert seen[0]["type"] == "start" and seen[0]["steps"] == 7 and seen[0]["parameters"] > 0
+    result = seen[-1]["result"]
+    assert seen[-1]["type"] == "done" and result["step"] == 7 and result["images"] == 14 and result["bpd"] > 0
+    evaluations = scalars(tmp_path, 1, "eval/bpd")
+    assert [s for s, _ in evaluations] == [4, 7] and evaluations[1][1] == result["bpd"]
+    assert [(e["step"], e["metric"]) for e in seen if e["type"] == "artifact" and e["kind"] == "checkpoint"] == \
+        [(2, None), evaluations[0], (6, None), evaluations[1]]
+    assert [s for s, _ in scalars(tmp_path, 1, "train/bpd")] == [1, 3, 5]
+    assert [e["step"] for e in seen if e["type"] == "artifact" and e["kind"] == "image"] == [4, 7]
+
+
+def test_a_run_that_goes_on_says_its_last_evaluation_again(tmp_path):
+    """Its points from the checkpoint's step on replace those of the attempt before it."""
+    assert work(tmp_path, 1).returncode == 0
+    r = work(tmp_path, 2, checkpoints(tmp_path, 1), training__num_steps_train=7)
+    assert r.returncode == 0, r.stderr
+    again = scalars(tmp_path, 2, "eval/bpd")
+    assert again[0] == scalars(tmp_path, 1, "eval/bpd")[-1] and [s for s, _ in again] == [6, 7]
+    assert [c["step"] for c in checkpoints(tmp_path, 2)] == [7]
 
 
 @pytest.mark.parametrize("damage", ["torn", "altered", "gone"])
@@ -96,9 +134,10 @@ def test_no_whole_checkpoint_is_an_error_not_a_new_start(tmp_path):
 
 def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
     assert work(tmp_path, 1).returncode == 0
-    newest = checkpoints(tmp_path, 1)[:1]
+    newest, start = checkpoints(tmp_path, 1)[:1], time.monotonic()
     r = work(tmp_path, 2, newest, kind="evaluate", training__batch_size_eval=5)
     assert r.returncode == 0, r.stderr
+    check_progress(tmp_path, 2, time.monotonic() - start)
     result = events(tmp_path, 2)[-1]["result"]
     assert result["step"] == 6 and result["images"] == 50 and result["standard_error"] > 0
     assert abs(sum(result["parts"].values()) - result["bpd"]) < 1e-6
@@ -107,8 +146,10 @@ def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
     assert rows[0] == "image,bpd,recon,latent,diff" and len(rows) == 51
     mean = sum(float(row.split(",")[1]) for row in rows[1:]) / 50
     assert abs(mean - result["bpd"]) < 1e-5
-    r = work(tmp_path, 3, newest, kind="sample")
+    start = time.monotonic()
+    r = work(tmp_path, 3, newest, kind="sample", sampling__n_images=3)
     assert r.returncode == 0, r.stderr
+    check_progress(tmp_path, 3, time.monotonic() - start)
     with open(os.path.join(str(tmp_path), "samples-step-6.png"), "rb") as f:
         assert f.read(8) == b"\x89PNG\r\n\x1a\n"
 
@@ -116,6 +157,7 @@ def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
 def test_sigterm_ends_in_a_checkpoint(tmp_path):
     text = json.dumps(assignment(tmp_path, 1, training__num_steps_train=100000, training__steps_per_save=100000,
                                  training__steps_per_eval=100000))
+    start = time.monotonic()
     with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
         p.stdin.write(text.encode())
         p.stdin.close()
@@ -126,6 +168,7 @@ def test_sigterm_ends_in_a_checkpoint(tmp_path):
         p.send_signal(signal.SIGTERM)
         assert p.wait(60) == 0
     last = events(tmp_path, 1)[-1]
+    check_rates(tmp_path, 1, time.monotonic() - start, 2)
     assert last["type"] == "stopped" and checkpoints(tmp_path, 1)[0]["step"] == last["step"]
 
 
