@@ -30,6 +30,7 @@ struct fixture {
         int n_dropouts;
         struct pass pass;
         struct arena *arena;
+        void *memory;                                                       /* the arena's */
         float *params, *grads, *x_value, *v_value, *y_value, *dy, *dx, *dv; /* "device" memory of the CPU */
         int64_t n_x, n_v, n_y;
 };
@@ -106,7 +107,7 @@ static void set_up(struct fixture *f, bool again)
                                 .m = M,
                                 .keep = true};
         assert_int_equal(plans_new(&f->pass.plans, &err), 0);
-        assert_int_equal(arena_new(f->k->memory_new(f->device, ARENA), ARENA, &f->arena, &err), 0);
+        assert_int_equal(arena_new(f->memory = f->k->memory_new(f->device, ARENA), ARENA, &f->arena, &err), 0);
         f->pass.arena = f->arena;
         f->n_x = (int64_t)M * SIDE * SIDE * 6;
         f->n_v = M * 7;
@@ -131,7 +132,8 @@ static void tear_down(struct fixture *f)
         tape_done(&f->tape);
         free(f->layout.items);
         (void)plans_free(f->pass.plans, f->k);
-        (void)arena_free(f->arena); /* the block itself goes with the process: the fixture does not keep it */
+        (void)arena_free(f->arena);
+        f->k->memory_free(f->device, f->memory);
         f->k->memory_free(f->device, f->params);
         f->k->memory_free(f->device, f->grads);
         for (size_t i = 0; i < ARRAY_LEN(host); i++)
