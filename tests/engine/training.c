@@ -466,7 +466,7 @@ static void a_window_runs_without_the_host(void **state)
 #include "kernels/kernels.def"
 #undef KERNEL
         x.rt->k = &counting;
-        steps(&x, 3); /* recorded, and its speed known */
+        steps(&x, 3);                                       /* recorded, and its speed known */
         for (int i = 0; i < 50 && (i < 5 || n == 1); i++) { /* on a busy machine a step may fill a window */
                 memset(&calls.copies_in, 0, sizeof calls - offsetof(typeof(calls), copies_in));
                 assert_int_equal(trainer_window(x.trainer, 4, &n, &err), 0);
@@ -595,7 +595,7 @@ static int make_images(void **state)
         if (!mkdtemp(folder))
                 return -1;
         for (size_t i = 0; i < sizeof file; i++)
-                file[i] = (uint8_t)(128 + 60 * sin((double)i / 40) + (double)(i % 7));
+                file[i] = i % (IMAGE_BYTES + 1) ? (uint8_t)(128 + 60 * sin((double)i / 40) + (double)(i % 7)) : 7;
         for (size_t i = 0; i < ARRAY_LEN(names); i++) {
                 (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
                 if (file_write_atomic(path, file, sizeof file, NULL, &err) < 0)
