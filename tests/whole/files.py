@@ -69,9 +69,9 @@ def write_checkpoint(path, step, config, state, sections):
 
 
 def write_cifar(path, images):
-    """images [n, 3072] in the order row, column, channel; the file has planes, and a label that is not read."""
+    """images [n, 3072] in the order row, column, channel; the file has planes, and a label of 0 to 9."""
     planes = images.reshape(-1, 1024, 3).transpose(0, 2, 1).reshape(-1, 3072)
-    labels = np.arange(len(images), dtype=np.uint8)[:, None]
+    labels = (np.arange(len(images)) % 10).astype(np.uint8)[:, None]
     np.concatenate([labels, planes.astype(np.uint8)], axis=1).tofile(path)
 
 
