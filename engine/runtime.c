@@ -24,18 +24,10 @@ static int threads_of(const struct config *c)
         return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
 }
 
-const char *runtime_plans_folder(void)
-{
-        const char *folder = getenv("MULUND_PLANS");
-
-        return folder && folder[0] ? folder : NULL;
-}
-
 int runtime_new(const struct config *c, bool plan_only, struct runtime **ret, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = calloc(1, sizeof *rt);
-        struct device_settings settings = {
-                .threads = threads_of(c), .plan_only = plan_only, .plans_folder = runtime_plans_folder()};
+        struct device_settings settings = {.threads = threads_of(c), .plan_only = plan_only};
         int r;
 
         if (!rt)

@@ -26,9 +26,6 @@ struct runtime_need {
         size_t buffer_bytes; /* the sum of the buffers */
 };
 
-/* Where the measured choices of plans are kept: $MULUND_PLANS, or NULL: a fixed rule. */
-const char *runtime_plans_folder(void);
-
 /* Opens the configuration's back end. plan_only: for estimates, nothing will run. config is borrowed and must outlive
  * it. Nothing large is allocated yet. */
 int runtime_new(const struct config *c, bool plan_only, struct runtime **ret, struct error *err);

@@ -43,10 +43,9 @@ struct norm;      /* group norm, swish, dropout */
 struct attention; /* over all pixels */
 
 struct device_settings {
-        int index;                /* which device; 0 on the CPU */
-        int threads;              /* CPU: threads of our loops and of oneDNN's, at least 1 */
-        bool plan_only;           /* no device is touched: plans know their workspace, operations do not run */
-        const char *plans_folder; /* where measured choices of plans are kept, or NULL: not measured, a fixed rule */
+        int index;      /* which device; 0 on the CPU */
+        int threads;    /* CPU: threads of our loops and of oneDNN's, at least 1 */
+        bool plan_only; /* no device is touched: plans know their workspace, operations do not run */
 };
 
 /* What a back end says of its device. */
