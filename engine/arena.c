@@ -10,14 +10,14 @@
 #define BLOCKS_MAX 65536
 
 struct block {
-        size_t offset, size;
+        size_t offset, size, number; /* number: in the order of taking */
 };
 
 struct arena {
         char *base;
         size_t bytes, peak;
         struct block *used; /* by offset */
-        size_t n, capacity;
+        size_t n, capacity, next_number;
 };
 
 int arena_new(void *memory, size_t bytes, struct arena **ret, struct error *err)
@@ -56,7 +56,7 @@ void *arena_alloc(struct arena *a, size_t bytes)
                 offset = a->used[i].offset + a->used[i].size;
         assert(offset + size <= a->bytes && a->n < a->capacity);
         memmove(a->used + i + 1, a->used + i, (a->n - i) * sizeof *a->used);
-        a->used[i] = (struct block){offset, size};
+        a->used[i] = (struct block){offset, size, a->next_number++};
         a->n++;
         a->peak = MAX(a->peak, offset + size);
         return a->base + offset;
@@ -80,6 +80,21 @@ void arena_release(struct arena *a, void *p)
         assert(low < a->n && a->used[low].offset == offset);
         memmove(a->used + low, a->used + low + 1, (a->n - low - 1) * sizeof *a->used);
         a->n--;
+}
+
+size_t arena_mark(const struct arena *a)
+{
+        return a->next_number;
+}
+
+void arena_release_since(struct arena *a, size_t mark)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < a->n; i++)
+                if (a->used[i].number < mark)
+                        a->used[n++] = a->used[i];
+        a->n = n;
 }
 
 size_t arena_peak(const struct arena *a)

@@ -14,6 +14,9 @@ struct arena *arena_free(struct arena *a);
 /* 64-byte aligned, never NULL: running out after a dry run of the same calls is a bug (assert). */
 void *arena_alloc(struct arena *a, size_t bytes);
 void arena_release(struct arena *a, void *p); /* NULL does nothing */
+/* What was taken since a mark and not released is released together. */
+size_t arena_mark(const struct arena *a);
+void arena_release_since(struct arena *a, size_t mark);
 size_t arena_peak(const struct arena *a);
 size_t arena_used(const struct arena *a); /* 0 after a step that released all */
 

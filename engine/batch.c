@@ -1,22 +1,19 @@
 #include "engine/batch.h"
 
-#include <string.h>
-
-void batch_buffers(struct batch_memory *b, int64_t m, const struct config *c, struct runtime_buffer ret[BATCH_BUFFERS])
+void batch_buffers(struct batch_memory *b, int64_t m, struct program *x)
 {
-        struct batch *x = &b->batch;
+        struct batch *in = &b->batch;
         size_t f = (size_t)m * sizeof(float);
-        const struct runtime_buffer list[BATCH_BUFFERS] = {{(void **)&x->x, (size_t)m * IMAGE_BYTES},
-                                                           {(void **)&x->t, f},
-                                                           {(void **)&x->s, f},
-                                                           {(void **)&x->eps_0, f * DIMENSIONS},
-                                                           {(void **)&x->eps, f * DIMENSIONS},
-                                                           {(void **)&x->latent, 10 * f * (size_t)c->latent_size},
-                                                           {(void **)&b->ret.terms, 3 * f},
-                                                           {(void **)&b->ret.kl, f},
-                                                           {(void **)&b->ret.vars, 2 * f}};
 
-        memcpy(ret, list, sizeof list);
+        program_buffer(x, &in->x, (size_t)m * IMAGE_BYTES);
+        program_buffer(x, &in->t, f);
+        program_buffer(x, &in->s, f);
+        program_buffer(x, &in->eps_0, f * DIMENSIONS);
+        program_buffer(x, &in->eps, f * DIMENSIONS);
+        program_buffer(x, &in->latent, 10 * f * (size_t)x->rt->config->latent_size);
+        program_buffer(x, &b->ret.terms, 3 * f);
+        program_buffer(x, &b->ret.kl, f);
+        program_buffer(x, &b->ret.vars, 2 * f);
 }
 
 void batch_make(struct pass *p, const struct batch_memory *b, const uint8_t *images, const struct row *rows,

@@ -2,16 +2,16 @@
  */
 #pragma once
 
-#include "engine/runtime.h"
+#include "engine/program.h"
 
 /* Device memory of m images: inputs of the bound, and its results. */
 struct batch_memory {
         struct batch batch;
         struct bound_results ret; /* terms, kl, vars */
 };
-#define BATCH_BUFFERS 9
 
-void batch_buffers(struct batch_memory *b, int64_t m, const struct config *c, struct runtime_buffer ret[BATCH_BUFFERS]);
+/* Adds its buffers to the program's. */
+void batch_buffers(struct batch_memory *b, int64_t m, struct program *x);
 
 /* Gathers the images that rows [m] name and draws their times (place of `total`; independent: each its own), eps_0, eps
  * and the latent's noise; all keyed by p->state and the rows. */

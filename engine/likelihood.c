@@ -2,17 +2,9 @@
 
 #include <errno.h>
 #include <math.h>
-#include <string.h>
 
 struct evaluator {
-        struct runtime *rt;
-        struct model *model;
-        int64_t m;
-        struct pace pace;
-        struct step_state at; /* what the device has; or to be written there */
-        /* device memory of a batch */
-        struct step_state *state;
-        struct row *rows;
+        struct program program;
         struct batch_memory memory;
 
         /* the evaluation that runs */
@@ -22,53 +14,39 @@ struct evaluator {
         double *sums;    /* and its results, [n_images, 3] bits per dimension */
 };
 
-#define N_BUFFERS (2 + BATCH_BUFFERS)
-
-static void buffers_of(struct evaluator *v, struct runtime_buffer ret[N_BUFFERS])
-{
-        ret[0] = (struct runtime_buffer){(void **)&v->state, sizeof *v->state};
-        ret[1] = (struct runtime_buffer){(void **)&v->rows, (size_t)v->m * sizeof *v->rows};
-        batch_buffers(&v->memory, v->m, v->rt->config, ret + 2);
-}
-
 /* m rows of the list (image, repeat) from the state's position on; then the position behind them. */
 static void batch_once(struct model *model, void *user)
 {
         struct evaluator *v = user;
+        struct program *x = &v->program;
         struct pass *p = &model->pass;
         bool dense = v->repeats > 1;
 
-        v->model = model;
-        p->state = v->state;
-        p->rows = v->rows;
-        RUN(p, list_rows, .state = v->state, .m = v->m, .n_images = v->what->n_images, .repeats = v->repeats,
-            .rows = v->rows);
+        RUN(p, list_rows, .state = x->state, .m = p->m, .n_images = v->what->n_images, .repeats = v->repeats,
+            .rows = x->rows);
         /* times antithetic over an image's repeats, or over the split */
-        batch_make(p, &v->memory, v->images, v->rows, dense ? v->repeats : v->what->n_images,
+        batch_make(p, &v->memory, v->images, x->rows, dense ? v->repeats : v->what->n_images,
                    !dense && !p->config->antithetic_time_sampling);
         model_bound(model, &v->memory.batch, 0, &v->memory.ret);
-        RUN(p, image_add, .m = v->m, .n_images = v->what->n_images, .repeats = v->repeats,
+        RUN(p, image_add, .m = p->m, .n_images = v->what->n_images, .repeats = v->repeats,
             .scale = 1 / ((double)v->repeats * DIMENSIONS * M_LN2), .terms = v->memory.ret.terms,
-            .kl = v->memory.ret.kl, .state = v->state, .sums = v->sums);
-        RUN(p, advance, .position_by = v->m, .state = v->state);
+            .kl = v->memory.ret.kl, .state = x->state, .sums = v->sums);
+        RUN(p, advance, .position_by = p->m, .state = x->state);
 }
 
 int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct runtime_need *need, struct error *err)
 {
         static const struct evaluation any = {.n_images = 1}; /* of the dry run */
         _cleanup_(evaluator_freep) struct evaluator *v = calloc(1, sizeof *v);
-        struct runtime_buffer buffers[N_BUFFERS];
         int r;
 
         if (!v)
                 return error_set(err, -ENOMEM, NULL, "no memory for the evaluation");
-        v->rt = rt;
-        v->m = m;
         v->what = &any;
         v->repeats = 1;
-        buffers_of(v, buffers);
-        runtime_buffers_count(buffers, N_BUFFERS, need);
-        r = runtime_model(rt, m, false, batch_once, v, &v->model, need, err);
+        program_init(&v->program, rt, m);
+        batch_buffers(&v->memory, m, &v->program);
+        r = program_plan(&v->program, m, false, batch_once, v, need, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(v);
@@ -77,22 +55,14 @@ int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct 
 
 int evaluator_bind(struct evaluator *v, struct error *err)
 {
-        struct runtime_buffer buffers[N_BUFFERS];
-        int r = runtime_bind(v->rt, v->model, err);
-
-        buffers_of(v, buffers);
-        return r < 0 ? r : runtime_buffers_new(v->rt, buffers, N_BUFFERS, err);
+        return program_bind(&v->program, err);
 }
 
 struct evaluator *evaluator_free(struct evaluator *v)
 {
-        struct runtime_buffer buffers[N_BUFFERS];
-
         if (!v)
                 return NULL;
-        buffers_of(v, buffers);
-        runtime_buffers_free(v->rt, buffers, N_BUFFERS);
-        (void)runtime_model_free(v->model);
+        program_done(&v->program);
         free(v);
         return NULL;
 }
@@ -116,46 +86,27 @@ static void summarise(struct evaluation_result *r)
         r->standard_error = r->n_images > 1 ? sqrt(squares / (double)(r->n_images - 1) / (double)r->n_images) : NAN;
 }
 
-/* The caller's progress counts images, windows count batches. */
-struct images_done {
-        const struct evaluator *v;
-        struct between caller;
-};
-
-static int between_batches(void *user, int64_t done, int64_t all, struct error *err)
-{
-        const struct images_done *x = user;
-        int64_t images = x->v->what->n_images;
-
-        (void)all;
-        return x->caller.f(x->caller.user, MIN(done * x->v->m / x->v->repeats, images), images, err);
-}
-
 /* Records a batch of the evaluation, runs it over all rows, reads the sums. */
-static int run(struct evaluator *v, const struct dataset *d, const struct between *progress, double *ret_sums,
+static int run(struct evaluator *v, const struct dataset *d, const struct between *between, double *ret_sums,
                struct error *err)
 {
-        struct runtime *rt = v->rt;
+        struct program *x = &v->program;
+        struct runtime *rt = x->rt;
         const struct kernels *k = rt->k;
         struct graph *batch = NULL;
-        size_t bytes = (size_t)v->what->n_images * 3 * sizeof(double);
-        int r = runtime_images(rt, d, v->what->split, v->what->n_images, &v->images, err);
+        int64_t n = v->what->n_images, m = x->model->pass.m;
+        size_t bytes = (size_t)n * 3 * sizeof(double);
+        int r = runtime_images(rt, d, v->what->split, n, &v->images, err);
 
         if (r >= 0 && !(v->sums = runtime_memory(rt, bytes, err)))
                 r = -ENOMEM;
         if (r >= 0) {
-                k->copy_in(rt->stream, v->state, &v->at, sizeof v->at);
-                r = k->graph_begin(rt->stream, err);
-        }
-        if (r >= 0) {
-                batch_once(v->model, v);
-                r = k->graph_end(rt->stream, &batch, err);
+                k->copy_in(rt->stream, x->state, &x->at, sizeof x->at);
+                r = program_record(x, batch_once, v, &batch, err);
         }
         if (r >= 0)
-                r = runtime_windows(
-                        rt, &v->pace, batch, (v->what->n_images * v->repeats + v->m - 1) / v->m,
-                        &(struct between){progress->f ? between_batches : NULL, &(struct images_done){v, *progress}},
-                        err);
+                r = program_windows(x, batch, (n * v->repeats + m - 1) / m, (struct progress){0, m, v->repeats, n},
+                                    between, err);
         if (r >= 0) {
                 k->copy_out(rt->stream, ret_sums, v->sums, bytes);
                 r = k->stream_sync(rt->stream, err);
@@ -169,7 +120,7 @@ static int run(struct evaluator *v, const struct dataset *d, const struct betwee
 }
 
 int evaluator_run(struct evaluator *v, const struct dataset *d, const struct evaluation *e,
-                  const struct between *progress, struct evaluation_result *ret, struct error *err)
+                  const struct between *between, struct evaluation_result *ret, struct error *err)
 {
         struct evaluation_result result = {.n_images = e->n_images};
         _cleanup_(freep) struct bound_parts *images = calloc((size_t)e->n_images, sizeof *images);
@@ -180,9 +131,10 @@ int evaluator_run(struct evaluator *v, const struct dataset *d, const struct eva
                 return error_set(err, -ENOMEM, NULL, "no memory for %lld results", (long long)e->n_images);
         v->what = e;
         v->repeats = e->method == BOUND_DENSE ? e->n_timesteps : 1;
-        v->at = (struct step_state){.seed = e->seed};
-        v->model->pass.params = v->rt->section[e->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
-        r = run(v, d, progress, sums, err);
+        v->program.at = (struct step_state){.seed = e->seed};
+        v->program.model->pass.params =
+                v->program.rt->section[e->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
+        r = run(v, d, between, sums, err);
         if (r < 0)
                 return r;
         for (int64_t i = 0; i < e->n_images; i++)

@@ -32,9 +32,9 @@ int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct 
 int evaluator_bind(struct evaluator *v, struct error *err); /* after runtime_allocate */
 struct evaluator *evaluator_free(struct evaluator *v);
 
-/* progress is called between windows of batches with images done and all; a negative answer ends the evaluation and is
+/* between is called between windows of batches with images done and all; a negative answer ends the evaluation and is
  * returned. A bound that is not finite is a result, not an error. */
 int evaluator_run(struct evaluator *v, const struct dataset *d, const struct evaluation *e,
-                  const struct between *progress, struct evaluation_result *ret, struct error *err);
+                  const struct between *between, struct evaluation_result *ret, struct error *err);
 
 DEFINE_CLEANUP(struct evaluator *, evaluator_free);

@@ -228,10 +228,7 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
 {
         struct pass *p = &model->pass;
         struct bound_pass b = {0};
-        float **const all[] = {&b.f,   &b.e,          &b.logits,     &b.soft,       &b.norm,      &b.kl,  &b.zero,
-                               &b.one, &b.z,          &b.g,          &b.net,        &b.d_net,     &b.d_z, &b.dg,
-                               &b.de,  &b.d_gamma[0], &b.d_gamma[1], &b.d_gamma[2], &b.d_gamma[3]};
-        struct schedule_at *const times[] = {&b.at_0, &b.at_1, &b.at_t, &b.at_s};
+        size_t mark = arena_mark(p->arena);
 
         bound_forward(model, &b, batch);
         bound_terms(model, &b, batch, grad_scale, ret);
@@ -241,11 +238,7 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
         copy_result(p, b.e, p->m * p->config->latent_size, ret->embedding);
         if (p->keep)
                 bound_backward(model, &b, batch, grad_scale);
-        schedule_end(p, &model->schedule);
-        for (size_t i = 0; i < ARRAY_LEN(times); i++)
-                schedule_release(p, times[i]);
-        for (size_t i = 0; i < ARRAY_LEN(all); i++)
-                pass_release(p, all[i]);
+        arena_release_since(p->arena, mark);
 }
 
 void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net)

@@ -134,6 +134,14 @@ float *pass_alloc(struct pass *p, int64_t n)
         return arena_alloc(p->arena, (size_t)n * sizeof(float));
 }
 
+float *pass_zeros(struct pass *p, int64_t n)
+{
+        float *x = pass_alloc(p, n);
+
+        RUN(p, fill, .n = n, .value = 0, .y = x);
+        return x;
+}
+
 void pass_release(struct pass *p, float **x)
 {
         arena_release(p->arena, *x);

@@ -77,6 +77,7 @@ const struct plan *plan_attention(struct pass *p, struct attention_shape shape);
 
 /* ---- memory */
 float *pass_alloc(struct pass *p, int64_t n); /* n floats of the arena */
+float *pass_zeros(struct pass *p, int64_t n);
 void pass_release(struct pass *p, float **x); /* and NULL left behind; NULL does nothing */
 
 /* A parameter's values and gradient; the gradient is NULL when p->grads is. */

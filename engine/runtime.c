@@ -1,18 +1,12 @@
 #include "engine/runtime.h"
 
-#include "base/clock.h"
-
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-#define WINDOW_US 500000
 #define IMAGES_AT_ONCE 1024
-/* What a dry run has for memory: it only asks whether there is any. */
-#define NOWHERE ((void *)KERNELS_ALIGN)
 
 /* The threads that the configuration asks for, or one for every processor that the process may use. */
 static int threads_of(const struct config *c)
@@ -123,33 +117,6 @@ int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, cons
         return rt->memory ? 0 : -ENOMEM;
 }
 
-void runtime_buffers_count(const struct runtime_buffer *list, size_t n, struct runtime_need *need)
-{
-        for (size_t i = 0; i < n; i++) {
-                need->buffer_bytes += list[i].bytes;
-                *list[i].place = NOWHERE;
-        }
-}
-
-int runtime_buffers_new(struct runtime *rt, const struct runtime_buffer *list, size_t n, struct error *err)
-{
-        for (size_t i = 0; i < n; i++) /* all are NULL or allocated, so that they can be freed */
-                *list[i].place = NULL;
-        for (size_t i = 0; i < n; i++)
-                if (!(*list[i].place = runtime_memory(rt, list[i].bytes, err)))
-                        return -ENOMEM;
-        return 0;
-}
-
-void runtime_buffers_free(struct runtime *rt, const struct runtime_buffer *list, size_t n)
-{
-        for (size_t i = 0; i < n; i++) {
-                if (*list[i].place != NOWHERE)
-                        rt->k->memory_free(rt->device, *list[i].place);
-                *list[i].place = NULL;
-        }
-}
-
 int runtime_images(struct runtime *rt, const struct dataset *d, enum split split, int64_t n, uint8_t **ret,
                    struct error *err)
 {
@@ -173,39 +140,6 @@ int runtime_images(struct runtime *rt, const struct dataset *d, enum split split
         }
         *ret = images;
         return 0;
-}
-
-int64_t runtime_launch(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most)
-{
-        double fit = pace->us > 0 ? fmax(WINDOW_US / pace->us, 1) : 1;
-
-        pace->n = (int64_t)fmin(fit, (double)most);
-        pace->start_us = clock_monotonic_us();
-        for (int64_t i = 0; i < pace->n; i++)
-                rt->k->graph_launch(rt->stream, g);
-        return pace->n;
-}
-
-int runtime_wait(struct runtime *rt, struct pace *pace, struct error *err)
-{
-        int r = rt->k->stream_sync(rt->stream, err);
-
-        pace->us = (double)MAX(clock_monotonic_us() - pace->start_us, (int64_t)1) / (double)pace->n;
-        return r;
-}
-
-int runtime_windows(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t n,
-                    const struct between *between, struct error *err)
-{
-        int r = 0;
-
-        for (int64_t done = 0; done < n && r >= 0;) {
-                done += runtime_launch(rt, pace, g, n - done);
-                r = runtime_wait(rt, pace, err);
-                if (r >= 0 && between->f)
-                        r = between->f(between->user, done, n, err);
-        }
-        return r < 0 ? r : 0;
 }
 
 int runtime_initialise(struct runtime *rt, uint32_t seed, struct error *err)
@@ -264,37 +198,4 @@ int runtime_load(struct runtime *rt, const char *path, const char *digest, int64
         for (unsigned i = 0; i < SECTION_N; i++)
                 sections |= (unsigned)!!rt->section[i] << i;
         return checkpoint_read(path, digest, rt->layout, sections, &io, ret_step, ret_state, err);
-}
-
-int runtime_model(struct runtime *rt, int64_t m, bool keep, void (*f)(struct model *, void *), void *user,
-                  struct model **ret, struct runtime_need *need, struct error *err)
-{
-        _cleanup_(model_freep) struct model *model = NULL;
-        size_t bytes;
-        int r = model_new(rt->k, rt->device, rt->stream, rt->layout, rt->config, m, &model, err);
-
-        if (r < 0)
-                return r;
-        model->pass.keep = keep;
-        model->pass.params = NOWHERE;
-        model->pass.grads = keep ? NOWHERE : NULL;
-        r = model_dry_run(model, f, user, &bytes, err);
-        if (r < 0)
-                return r;
-        need->pass_bytes = MAX(need->pass_bytes, bytes);
-        *ret = TAKE_PTR(model);
-        return 0;
-}
-
-int runtime_bind(struct runtime *rt, struct model *model, struct error *err)
-{
-        model->pass.grads = model->pass.keep ? rt->grads : NULL;
-        return arena_new(rt->memory, rt->memory_bytes, &model->pass.arena, err);
-}
-
-struct model *runtime_model_free(struct model *model)
-{
-        if (model)
-                model->pass.arena = arena_free(model->pass.arena);
-        return model_free(model);
 }

@@ -52,46 +52,11 @@ int runtime_save(struct runtime *rt, const char *path, int64_t step, const char 
 int runtime_load(struct runtime *rt, const char *path, const char *digest, int64_t *ret_step, char **ret_state,
                  struct error *err);
 
-/* A model for batches of m images whose passes run in rt's memory: made, dry-run (f on user) and need raised, then
- * bound to the memory once that is allocated. */
-int runtime_model(struct runtime *rt, int64_t m, bool keep, void (*f)(struct model *, void *), void *user,
-                  struct model **ret, struct runtime_need *need, struct error *err);
-int runtime_bind(struct runtime *rt, struct model *model, struct error *err);
-struct model *runtime_model_free(struct model *model); /* and its arena */
-
 /* Device memory for n bytes, zeroed. */
 void *runtime_memory(struct runtime *rt, size_t bytes, struct error *err);
-
-/* An object's device memory as a list, so that it is counted, allocated and freed by the same lines. Counted, the
- * places hold an address that nobody reads, for the dry run; it is not freed. */
-struct runtime_buffer {
-        void **place;
-        size_t bytes;
-};
-void runtime_buffers_count(const struct runtime_buffer *list, size_t n, struct runtime_need *need);
-int runtime_buffers_new(struct runtime *rt, const struct runtime_buffer *list, size_t n, struct error *err);
-void runtime_buffers_free(struct runtime *rt, const struct runtime_buffer *list, size_t n);
 
 /* The first n images of a split as bytes on the device, [n, 3072]; the caller's to free (memory_free). */
 int runtime_images(struct runtime *rt, const struct dataset *d, enum split split, int64_t n, uint8_t **ret,
                    struct error *err);
-
-/* How many launches make a window of about half a second, so that whoever waits between windows is prompt. What is
- * computed does not depend on it. */
-struct pace {
-        double us; /* a launch, as last measured; 0: not yet */
-        int64_t n, start_us;
-};
-/* Enqueues a window, at most `most` launches, and says how many; what follows on the stream reads what they computed.
- * Then waits for it all, or for a stream's failure. */
-int64_t runtime_launch(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t most);
-int runtime_wait(struct runtime *rt, struct pace *pace, struct error *err);
-/* Between windows: done of all launches. A negative answer, with err set, ends them. */
-struct between {
-        int (*f)(void *user, int64_t done, int64_t all, struct error *err);
-        void *user;
-};
-int runtime_windows(struct runtime *rt, struct pace *pace, const struct graph *g, int64_t n,
-                    const struct between *between, struct error *err);
 
 DEFINE_CLEANUP(struct runtime *, runtime_free);

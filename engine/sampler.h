@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/dataset.h"
-#include "engine/runtime.h"
+#include "engine/program.h"
 
 struct sampling {
         int64_t n_images, n_steps;
@@ -17,8 +17,8 @@ int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, struct runt
 int sampler_bind(struct sampler *s, struct error *err);
 struct sampler *sampler_free(struct sampler *s);
 
-/* ret [n_images, 3072] values 0..255. progress as evaluator_run's, in sampling steps. */
-int sampler_run(struct sampler *s, const struct sampling *what, const struct between *progress, uint8_t *ret,
+/* ret [n_images, 3072] values 0..255. between as evaluator_run's, in sampling steps. */
+int sampler_run(struct sampler *s, const struct sampling *what, const struct between *between, uint8_t *ret,
                 struct error *err);
 
 DEFINE_CLEANUP(struct sampler *, sampler_free);

@@ -388,6 +388,7 @@ static void schedule_pass(struct model *model, void *user)
         struct schedule_case *c = user;
         struct pass *p = &model->pass;
         struct schedule_at at;
+        size_t mark = arena_mark(p->arena);
 
         schedule_begin(p, &model->schedule, c->e);
         schedule_evaluate(p, &model->schedule, c->t, &at);
@@ -395,8 +396,7 @@ static void schedule_pass(struct model *model, void *user)
         RUN(p, copy_2d, .rows = 1, .columns = c->n, .x = at.gamma_prime, .y = c->gamma_prime, .scale = 1);
         schedule_evaluate_backward(p, &model->schedule, &at, c->d_gamma, c->d_gamma_prime, c->de);
         schedule_begin_backward(p, &model->schedule, c->de);
-        schedule_release(p, &at);
-        schedule_end(p, &model->schedule);
+        arena_release_since(p->arena, mark);
 }
 
 static int run_schedule(struct golden *g)
@@ -779,6 +779,7 @@ static void sampling_pass(struct model *model, void *user)
         struct schedule *s = &model->schedule;
         struct schedule_at from, to;
         int64_t n = c->m * DIMENSIONS;
+        size_t mark = arena_mark(p->arena);
 
         schedule_begin(p, s, c->e);
         for (int64_t i = 0; i < c->n_steps; i++) {
@@ -793,10 +794,8 @@ static void sampling_pass(struct model *model, void *user)
                 if (i == c->n_steps - 1)
                         RUN(p, decode, .m = c->m, .d = DIMENSIONS, .g = s->d, .z = c->z, .gamma_0 = to.gamma,
                             .x = c->x);
-                schedule_release(p, &from);
-                schedule_release(p, &to);
         }
-        schedule_end(p, s);
+        arena_release_since(p->arena, mark);
 }
 
 static int run_sampling(struct golden *g)
