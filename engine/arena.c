@@ -64,21 +64,14 @@ void *arena_alloc(struct arena *a, size_t bytes)
 
 void arena_release(struct arena *a, void *p)
 {
-        size_t offset, low = 0, high = a->n;
+        size_t i = a->n;
 
         if (!p)
                 return;
-        offset = (size_t)((char *)p - a->base);
-        while (low < high) {
-                size_t middle = (low + high) / 2;
-
-                if (a->used[middle].offset < offset)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        assert(low < a->n && a->used[low].offset == offset);
-        memmove(a->used + low, a->used + low + 1, (a->n - low - 1) * sizeof *a->used);
+        while (i > 0 && a->base + a->used[i - 1].offset != (char *)p)
+                i--;
+        assert(i > 0);
+        memmove(a->used + i - 1, a->used + i, (a->n - i) * sizeof *a->used);
         a->n--;
 }
 

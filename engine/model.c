@@ -87,29 +87,20 @@ struct bound_pass {
         float *d_net, *d_z, *dg, *de, *d_gamma[4]; /* gammas: 0, 1, t, prime (of s when discrete) */
 };
 
-/* The encoder's inputs and output: its time and its context are zero. */
-static void encode(struct model *model, const struct bound_pass *b, float *d_logits)
-{
-        struct encoder_network *n = &model->networks.encoder;
-
-        tape_bind(n->f, b->f, NULL, NULL, false);
-        tape_bind(n->time, b->zero, NULL, NULL, false);
-        tape_bind(n->context, b->zero, NULL, NULL, false);
-        tape_bind(n->logits, b->logits, NULL, d_logits, true);
-}
-
 static void latent_forward(struct model *model, struct bound_pass *b, const struct batch *batch)
 {
         struct pass *p = &model->pass;
         const struct config *c = p->config;
+        struct encoder_network *encoder = &model->networks.encoder;
         int64_t n = p->m * c->latent_size;
 
-        b->logits = pass_alloc(p, n);
-        b->e = pass_alloc(p, n);
         b->soft = pass_alloc(p, n);
         b->norm = pass_alloc(p, p->m);
-        encode(model, b, NULL);
-        tape_forward(p, &model->networks.encoder.tape);
+        tape_bind(encoder->f, b->f, NULL, NULL, false);
+        tape_bind(encoder->time, b->zero, NULL, NULL, false);
+        tape_bind(encoder->context, b->zero, NULL, NULL, false);
+        tape_bind(encoder->logits, b->logits, NULL, NULL, true);
+        tape_forward(p, &encoder->tape);
         RUN(p, topk_forward, .m = p->m, .n = c->latent_size, .k = c->latent_k, .logits = b->logits,
             .noise = batch->latent, .sum_of_gamma = bound_noise_is_sum(c), .e = b->e, .soft = b->soft, .norm = b->norm,
             .kl = b->kl);
@@ -123,7 +114,7 @@ static void latent_backward(struct model *model, struct bound_pass *b, float *de
 
         RUN(p, topk_backward, .m = p->m, .n = c->latent_size, .logits = b->logits, .soft = b->soft, .norm = b->norm,
             .de = de, .d_kl = d_kl, .d_logits = d_logits);
-        encode(model, b, d_logits);
+        model->networks.encoder.logits->d = d_logits;
         tape_backward(p, &model->networks.encoder.tape);
         pass_release(p, &d_logits);
 }
@@ -138,12 +129,10 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
 
         b->f = pass_alloc(p, n);
         RUN(p, encode_image, .n = n, .x = batch->x, .f = b->f);
-        b->kl = pass_alloc(p, p->m);
-        b->zero = pass_alloc(p, p->m);
+        b->zero = pass_zeros(p, p->m);
         b->one = pass_alloc(p, p->m);
-        RUN(p, fill, .n = p->m, .value = 0, .y = b->kl);
-        RUN(p, fill, .n = p->m, .value = 0, .y = b->zero);
         RUN(p, fill, .n = p->m, .value = 1, .y = b->one);
+        RUN(p, fill, .n = p->m, .value = 0, .y = b->kl);
         if (!model->baseline)
                 latent_forward(model, b, batch);
 
@@ -160,7 +149,6 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         b->g = pass_alloc(p, 2 * p->m);
         RUN(p, row_mean_forward, .m = p->m, .n = d, .x = b->at_t.gamma, .x_low = b->at_t.gamma_low, .y = b->g,
             .y_low = b->g + p->m);
-        b->net = pass_alloc(p, n);
         if (p->keep) {
                 b->d_z = pass_alloc(p, n);
                 b->dg = pass_alloc(p, p->m);
@@ -218,24 +206,26 @@ static void bound_backward(struct model *model, struct bound_pass *b, const stru
                 latent_backward(model, b, b->de, grad_scale);
 }
 
-static void copy_result(struct pass *p, const float *x, int64_t n, float *y)
+/* Where the caller wants it, else in the arena. */
+static float *place(struct pass *p, float *wanted, int64_t n)
 {
-        if (x && y)
-                RUN(p, copy_2d, .rows = 1, .columns = n, .x = x, .x_stride = n, .y = y, .y_stride = n, .scale = 1);
+        return wanted ? wanted : pass_alloc(p, n);
 }
 
 void model_bound(struct model *model, const struct batch *batch, float grad_scale, const struct bound_results *ret)
 {
         struct pass *p = &model->pass;
-        struct bound_pass b = {0};
         size_t mark = arena_mark(p->arena);
+        int64_t n = p->m * p->config->latent_size;
+        struct bound_pass b = {.kl = place(p, ret->kl, p->m), .net = place(p, ret->net, p->m * DIMENSIONS)};
+
+        if (!model->baseline) {
+                b.logits = place(p, ret->logits, n);
+                b.e = place(p, ret->embedding, n);
+        }
 
         bound_forward(model, &b, batch);
         bound_terms(model, &b, batch, grad_scale, ret);
-        copy_result(p, b.kl, p->m, ret->kl);
-        copy_result(p, b.net, p->m * DIMENSIONS, ret->net);
-        copy_result(p, b.logits, p->m * p->config->latent_size, ret->logits);
-        copy_result(p, b.e, p->m * p->config->latent_size, ret->embedding);
         if (p->keep)
                 bound_backward(model, &b, batch, grad_scale);
         arena_release_since(p->arena, mark);
@@ -246,11 +236,10 @@ void model_denoise(struct model *model, const float *z, const float *e, const st
         struct pass *p = &model->pass;
         struct score_network *score = &model->networks.score;
         bool conditioned = networks_conditioned(p->config);
-        float *g = pass_alloc(p, 2 * p->m), *zero = pass_alloc(p, p->m);
+        float *g = pass_alloc(p, 2 * p->m), *zero = pass_zeros(p, p->m);
 
         RUN(p, row_mean_forward, .m = p->m, .n = model->schedule.d, .x = at->gamma, .x_low = at->gamma_low, .y = g,
             .y_low = g + p->m);
-        RUN(p, fill, .n = p->m, .value = 0, .y = zero);
         tape_bind(score->z, z, NULL, NULL, false);
         tape_bind(score->g, g, g + p->m, NULL, false);
         tape_bind(score->e, conditioned ? e : zero, NULL, NULL, false);

@@ -6,46 +6,49 @@
 
 /* Spec 1. The norms' outputs are made again for backward: a norm costs a twentieth of the convolution behind it, and
  * its output as much memory as any. */
-struct tensor *resnet_block(struct tape *t, struct tensor *x, struct tensor *x_b, struct tensor *cond, int64_t c)
+struct tensor *resnet_block(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, struct tensor *cond,
+                            int64_t c)
 {
-        struct tensor *h = net_norm(t, "GroupNorm_0", x, x_b, .swish = true, .again = true), *shortcut = x;
+        struct tensor *h, *shortcut = x;
 
+        net_enter(t, "%s", name);
+        h = net_norm(t, "GroupNorm_0", x, x_b, .swish = true, .again = true);
         h = net_conv(t, "conv1", h, c);
         h = net_norm(t, "GroupNorm_1", h, NULL, .swish = true, .dropout = true, .again = true,
                      .addend = net_dense(t, "cond_proj", cond, NULL, c, .zero = true, .no_bias = true));
         h = net_conv(t, "conv2", h, c, .zero = true);
-        if (x && (x_b || x->c != c))
+        if (x_b || x->c != c)
                 shortcut = net_dense(t, "nin_shortcut", x, x_b, c);
-        return net_add(t, h, shortcut);
-}
-
-struct tensor *attention_block(struct tape *t, struct tensor *x)
-{
-        int64_t c = x ? x->c : 0;
-        struct tensor *h = net_norm(t, "GroupNorm_0", x, NULL, .again = true);
-        struct tensor *q = net_dense(t, "q", h, NULL, c);
-        struct tensor *k = net_dense(t, "k", h, NULL, c);
-        struct tensor *v = net_dense(t, "v", h, NULL, c);
-
-        h = net_attention(t, q, k, v);
-        return net_add(t, net_dense(t, "proj_out", h, NULL, c, .zero = true), x);
-}
-
-static struct tensor *named_resnet_block(struct tape *t, const char *way, int64_t i, struct tensor *x,
-                                         struct tensor *x_b, struct tensor *cond, int64_t c)
-{
-        net_enter(t, "%s.block_%lld", way, (long long)i);
-        x = resnet_block(t, x, x_b, cond, c);
+        h = net_add(t, h, shortcut);
         net_leave(t);
-        return x;
+        return h;
 }
 
-static struct tensor *named_attention_block(struct tape *t, const char *way, int64_t i, struct tensor *x)
+struct tensor *attention_block(struct tape *t, const char *name, struct tensor *x)
 {
-        net_enter(t, "%s.attn_%lld", way, (long long)i);
-        x = attention_block(t, x);
+        struct tensor *h, *q, *k, *v;
+
+        net_enter(t, "%s", name);
+        h = net_norm(t, "GroupNorm_0", x, NULL, .again = true);
+        q = net_dense(t, "q", h, NULL, x->c);
+        k = net_dense(t, "k", h, NULL, x->c);
+        v = net_dense(t, "v", h, NULL, x->c);
+        h = net_dense(t, "proj_out", net_attention(t, q, k, v), NULL, x->c, .zero = true);
+        h = net_add(t, h, x);
         net_leave(t);
-        return x;
+        return h;
+}
+
+struct name {
+        char text[32];
+};
+
+static struct name numbered(const char *part, int64_t i)
+{
+        struct name n;
+
+        (void)snprintf(n.text, sizeof n.text, "%s_%lld", part, (long long)i);
+        return n;
 }
 
 /* What score network and encoder share: the condition from time and context, conv_in, the blocks down, whose outputs
@@ -66,14 +69,14 @@ static void trunk(struct tape *t, const struct config *c, struct tensor *z, stru
         h = net_conv(t, "conv_in", c->with_fourier_features ? net_fourier(t, z) : z, n);
         ret->skips[0] = h;
         for (int64_t i = 0; i < n_layer; i++) {
-                h = named_resnet_block(t, "down", i, h, NULL, cond, n);
+                h = resnet_block(t, numbered("down.block", i).text, h, NULL, cond, n);
                 if (c->with_attention)
-                        h = named_attention_block(t, "down", i, h);
+                        h = attention_block(t, numbered("down.attn", i).text, h);
                 ret->skips[i + 1] = h;
         }
-        h = named_resnet_block(t, "mid", 1, h, NULL, cond, n);
-        h = named_attention_block(t, "mid", 1, h);
-        ret->h = named_resnet_block(t, "mid", 2, h, NULL, cond, n);
+        h = resnet_block(t, "mid.block_1", h, NULL, cond, n);
+        h = attention_block(t, "mid.attn_1", h);
+        ret->h = resnet_block(t, "mid.block_2", h, NULL, cond, n);
         ret->cond = cond;
 }
 
@@ -95,9 +98,9 @@ static void score_network(struct score_network *s, const struct config *c)
         trunk(t, c, s->z, s->g, s->e, c->gamma_min, 1.0 / (c->gamma_max - c->gamma_min), c->sm_n_layer, &k);
         h = k.h;
         for (int64_t i = 0; i <= c->sm_n_layer; i++) {
-                h = named_resnet_block(t, "up", i, h, k.skips[c->sm_n_layer - i], k.cond, c->sm_n_embd);
+                h = resnet_block(t, numbered("up.block", i).text, h, k.skips[c->sm_n_layer - i], k.cond, c->sm_n_embd);
                 if (c->with_attention)
-                        h = named_attention_block(t, "up", i, h);
+                        h = attention_block(t, numbered("up.attn", i).text, h);
         }
         h = net_norm(t, "GroupNorm_0", h, NULL, .swish = true);
         s->net = net_add(t, net_conv(t, "conv_out", h, COLOURS, .zero = true, .float32 = true), s->z);

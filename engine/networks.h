@@ -34,6 +34,7 @@ void networks_done(struct networks *n);
 /* Whether the score network sees the latent; else its context is one zero. */
 bool networks_conditioned(const struct config *c);
 
-/* The parts, for networks of other shapes. x and x_b (or NULL) side by side -> c channels; cond a vector. */
-struct tensor *resnet_block(struct tape *t, struct tensor *x, struct tensor *x_b, struct tensor *cond, int64_t c);
-struct tensor *attention_block(struct tape *t, struct tensor *x);
+/* The parts, for networks of other shapes, too. x and x_b (or NULL) side by side -> c channels; cond a vector. */
+struct tensor *resnet_block(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, struct tensor *cond,
+                            int64_t c);
+struct tensor *attention_block(struct tape *t, const char *name, struct tensor *x);

@@ -2,18 +2,18 @@
 
 static const float *value_of(const struct pass *p, size_t number)
 {
-        return number == NO_PARAM ? NULL : pass_value(p, node_param(p, number));
+        return number == NO_PARAM ? NULL : pass_value(p, tensor_param(p, number));
 }
 
 static float *gradient_of(const struct pass *p, size_t number)
 {
-        return number == NO_PARAM ? NULL : pass_gradient(p, node_param(p, number));
+        return number == NO_PARAM ? NULL : pass_gradient(p, tensor_param(p, number));
 }
 
 /* Whether the gradients of its parameters add to what is there. */
-static bool adds_weights(const struct pass *p, const struct node *n)
+static bool adds_weights(const struct pass *p, const struct tensor *y)
 {
-        return p->accumulate || n->w_shared;
+        return p->accumulate || y->w_shared;
 }
 
 static void copy_tensor(struct pass *p, const struct tensor *x, const struct tensor *y)
@@ -26,53 +26,43 @@ static void copy_tensor(struct pass *p, const struct tensor *x, const struct ten
 
 enum { CONV_X, CONV_RESIDUAL };
 
-static const struct plan *conv_plan(struct pass *p, const struct node *n)
+static const struct plan *conv_plan(struct pass *p, const struct tensor *y)
 {
-        const struct tensor *x = n->in[CONV_X], *y = n->out;
+        const struct tensor *x = y->in[CONV_X];
 
-        return plan_conv(p, (struct conv_shape){p->m, x->height, x->width, x->c, y->c, n->kernel, n->kernel, n->stride,
+        return plan_conv(p, (struct conv_shape){p->m, x->height, x->width, x->c, y->c, y->kernel, y->kernel, y->stride,
                                                 1, x->type, y->type});
 }
 
-static void conv_forward(struct pass *p, struct node *n)
+static void conv_forward(struct pass *p, struct tensor *y)
 {
-        const struct plan *plan = conv_plan(p, n);
-
-        RUN_PLAN(p, plan, conv_forward, .conv = plan->op, .x = n->in[CONV_X]->value, .w = value_of(p, n->w),
-                 .b = value_of(p, n->b), .residual = n->in[CONV_RESIDUAL] ? n->in[CONV_RESIDUAL]->value : NULL,
-                 .y = (void *)n->out->value);
+        RUN_PLAN(p, y->plan, conv_forward, .conv = y->plan->op, .x = y->in[CONV_X]->value, .w = value_of(p, y->w),
+                 .b = value_of(p, y->b), .residual = y->in[CONV_RESIDUAL] ? y->in[CONV_RESIDUAL]->value : NULL,
+                 .y = (void *)y->value);
 }
 
-static void conv_weights(struct pass *p, struct node *n)
+static void conv_weights(struct pass *p, struct tensor *y)
 {
-        const struct plan *plan = conv_plan(p, n);
-
-        RUN_PLAN(p, plan, conv_backward_weights, .conv = plan->op, .x = n->in[CONV_X]->value, .dy = n->out->d,
-                 .dw = gradient_of(p, n->w), .db = gradient_of(p, n->b), .accumulate = adds_weights(p, n));
+        RUN_PLAN(p, y->plan, conv_backward_weights, .conv = y->plan->op, .x = y->in[CONV_X]->value, .dy = y->d,
+                 .dw = gradient_of(p, y->w), .db = gradient_of(p, y->b), .accumulate = adds_weights(p, y));
 }
 
-static void conv_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
+static void conv_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                          const bool add[TENSOR_INPUTS])
 {
-        const struct plan *plan = conv_plan(p, n);
-
         if (dx[CONV_X])
-                RUN_PLAN(p, plan, conv_backward_data, .conv = plan->op, .dy = n->out->d, .w = value_of(p, n->w),
+                RUN_PLAN(p, y->plan, conv_backward_data, .conv = y->plan->op, .dy = y->d, .w = value_of(p, y->w),
                          .dx = dx[CONV_X], .accumulate = add[CONV_X]);
 }
 
-static double conv_multiply_adds(const struct node *n, const struct params *layout)
-{
-        return (double)tensor_pixels(n->out) * (double)layout->items[n->w].size;
-}
-
 const struct operation operation_conv = {.name = "conv",
+                                         .plan = conv_plan,
                                          .reads_weights = 1u << CONV_X,
                                          .adds = 1u << CONV_X,
                                          .residual = CONV_RESIDUAL,
                                          .forward = conv_forward,
                                          .weights = conv_weights,
-                                         .backward = conv_backward,
-                                         .multiply_adds = conv_multiply_adds};
+                                         .backward = conv_backward};
 
 /* ---- dense: rows of pixels, or of whole images where it flattens; [x | x_b] as two products, so that the
  * concatenation is never made */
@@ -80,57 +70,53 @@ const struct operation operation_conv = {.name = "conv",
 enum { DENSE_X, DENSE_X_B, DENSE_RESIDUAL };
 
 /* Rows [0, c) of the kernel for x, with the bias; the rest for x_b. */
-static struct linear dense_part(const struct pass *p, const struct node *n, int part)
+static struct linear dense_part(const struct pass *p, const struct tensor *y, int part)
 {
-        const struct tensor *x = n->in[part];
-        struct linear l = linear_of(p, n->flatten ? p->m : p->m * tensor_pixels(x), node_param(p, n->w),
-                                    n->b == NO_PARAM || part == DENSE_X_B ? NULL : node_param(p, n->b));
-        int64_t skip = part == DENSE_X_B ? n->in[DENSE_X]->c * l.out : 0;
+        const struct tensor *x = y->in[part];
+        struct linear l = linear_of(p, y->flatten ? p->m : p->m * tensor_pixels(x), tensor_param(p, y->w),
+                                    y->b == NO_PARAM || part == DENSE_X_B ? NULL : tensor_param(p, y->b));
+        int64_t skip = part == DENSE_X_B ? y->in[DENSE_X]->c * l.out : 0;
 
-        l.in = n->flatten ? tensor_pixels(x) * x->c : x->c;
+        l.in = y->flatten ? tensor_pixels(x) * x->c : x->c;
         l.type = x->type;
         l.w += skip;
         if (l.dw)
                 l.dw += skip;
-        l.accumulate_weights = adds_weights(p, n);
+        l.accumulate_weights = adds_weights(p, y);
         return l;
 }
 
-static void dense_forward(struct pass *p, struct node *n)
+static void dense_forward(struct pass *p, struct tensor *y)
 {
-        const struct tensor *residual = n->in[DENSE_RESIDUAL];
+        const struct tensor *residual = y->in[DENSE_RESIDUAL];
 
         if (residual)
-                copy_tensor(p, residual, n->out);
-        for (int part = DENSE_X; part <= DENSE_X_B && n->in[part]; part++) {
-                struct linear l = dense_part(p, n, part);
+                copy_tensor(p, residual, y);
+        for (int part = DENSE_X; part <= DENSE_X_B && y->in[part]; part++) {
+                struct linear l = dense_part(p, y, part);
 
-                linear_forward(p, &l, n->in[part]->value, (void *)n->out->value, residual || part == DENSE_X_B);
+                linear_forward(p, &l, y->in[part]->value, (void *)y->value, residual || part == DENSE_X_B);
         }
 }
 
-static void dense_weights(struct pass *p, struct node *n)
+static void dense_weights(struct pass *p, struct tensor *y)
 {
-        for (int part = DENSE_X; part <= DENSE_X_B && n->in[part]; part++) {
-                struct linear l = dense_part(p, n, part);
+        for (int part = DENSE_X; part <= DENSE_X_B && y->in[part]; part++) {
+                struct linear l = dense_part(p, y, part);
 
-                linear_backward_weights(p, &l, n->in[part]->value, n->out->d);
+                linear_backward_weights(p, &l, y->in[part]->value, y->d);
         }
 }
 
-static void dense_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
+static void dense_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                           const bool add[TENSOR_INPUTS])
 {
-        for (int part = DENSE_X; part <= DENSE_X_B && n->in[part]; part++) {
-                struct linear l = dense_part(p, n, part);
+        for (int part = DENSE_X; part <= DENSE_X_B && y->in[part]; part++) {
+                struct linear l = dense_part(p, y, part);
 
                 if (dx[part])
-                        linear_backward_data(p, &l, n->out->d, dx[part], add[part]);
+                        linear_backward_data(p, &l, y->d, dx[part], add[part]);
         }
-}
-
-static double dense_multiply_adds(const struct node *n, const struct params *layout)
-{
-        return (double)(n->flatten ? 1 : tensor_pixels(n->out)) * (double)layout->items[n->w].size;
 }
 
 const struct operation operation_dense = {.name = "dense",
@@ -139,63 +125,60 @@ const struct operation operation_dense = {.name = "dense",
                                           .residual = DENSE_RESIDUAL,
                                           .forward = dense_forward,
                                           .weights = dense_weights,
-                                          .backward = dense_backward,
-                                          .multiply_adds = dense_multiply_adds};
+                                          .backward = dense_backward};
 
 /* ---- group norm, with addend, swish and dropout; its parameters' gradients come with its inputs' */
 
 enum { NORM_A, NORM_B, NORM_ADDEND };
 
-static const struct plan *norm_plan(struct pass *p, const struct node *n)
+static const struct plan *norm_plan(struct pass *p, const struct tensor *y)
 {
-        const struct tensor *a = n->in[NORM_A], *b = n->in[NORM_B];
+        const struct tensor *a = y->in[NORM_A], *b = y->in[NORM_B];
 
-        return plan_norm(p, (struct norm_shape){p->m, tensor_pixels(a), a->c, b ? b->c : 0, n->groups, a->type});
+        return plan_norm(p, (struct norm_shape){p->m, tensor_pixels(a), a->c, b ? b->c : 0, y->groups, a->type});
 }
 
-static struct dropout dropout_of(const struct pass *p, const struct node *n)
+static struct dropout dropout_of(const struct pass *p, const struct tensor *y)
 {
-        if (n->dropout < 0 || !p->dropout)
+        if (y->dropout < 0 || !p->dropout)
                 return (struct dropout){0};
         return (struct dropout){.rate = (float)p->config->sm_pdrop,
-                                .block = (uint32_t)n->dropout,
+                                .block = (uint32_t)y->dropout,
                                 .state = p->state,
                                 .rows = p->rows,
-                                .mask = p->dropout_masks ? p->dropout_masks[n->dropout] : NULL};
+                                .mask = p->dropout_masks ? p->dropout_masks[y->dropout] : NULL};
 }
 
-static const void *input_value(const struct node *n, int i)
+static const void *input_value(const struct tensor *y, int i)
 {
-        return n->in[i] ? n->in[i]->value : NULL;
+        return y->in[i] ? y->in[i]->value : NULL;
 }
 
-static size_t norm_kept(struct pass *p, const struct node *n)
+static size_t norm_kept(struct pass *p, const struct tensor *y)
 {
-        return (size_t)(p->m * n->groups * 2) * sizeof(float);
+        return (size_t)(p->m * y->groups * 2) * sizeof(float);
 }
 
-static void norm_forward(struct pass *p, struct node *n)
+static void norm_forward(struct pass *p, struct tensor *y)
 {
-        const struct plan *plan = norm_plan(p, n);
-
-        RUN_PLAN(p, plan, norm_forward, .norm = plan->op, .a = n->in[NORM_A]->value, .b = input_value(n, NORM_B),
-                 .addend = input_value(n, NORM_ADDEND), .scale = value_of(p, n->w), .bias = value_of(p, n->b),
-                 .swish = n->swish, .dropout = dropout_of(p, n), .y = (void *)n->out->value, .stats = n->kept);
+        RUN_PLAN(p, y->plan, norm_forward, .norm = y->plan->op, .a = y->in[NORM_A]->value, .b = input_value(y, NORM_B),
+                 .addend = input_value(y, NORM_ADDEND), .scale = value_of(p, y->w), .bias = value_of(p, y->b),
+                 .swish = y->swish, .dropout = dropout_of(p, y), .y = (void *)y->value, .stats = y->kept);
 }
 
-static void norm_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
+static void norm_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                          const bool add[TENSOR_INPUTS])
 {
-        const struct plan *plan = norm_plan(p, n);
-
-        RUN_PLAN(p, plan, norm_backward, .norm = plan->op, .dy = n->out->d, .a = n->in[NORM_A]->value,
-                 .b = input_value(n, NORM_B), .addend = input_value(n, NORM_ADDEND), .scale = value_of(p, n->w),
-                 .bias = value_of(p, n->b), .stats = n->kept, .swish = n->swish, .dropout = dropout_of(p, n),
+        RUN_PLAN(p, y->plan, norm_backward, .norm = y->plan->op, .dy = y->d, .a = y->in[NORM_A]->value,
+                 .b = input_value(y, NORM_B), .addend = input_value(y, NORM_ADDEND), .scale = value_of(p, y->w),
+                 .bias = value_of(p, y->b), .stats = y->kept, .swish = y->swish, .dropout = dropout_of(p, y),
                  .da = dx[NORM_A], .db = dx[NORM_B], .accumulate_a = add[NORM_A], .accumulate_b = add[NORM_B],
-                 .dscale = gradient_of(p, n->w), .dbias = gradient_of(p, n->b),
-                 .accumulate_weights = adds_weights(p, n), .daddend = dx[NORM_ADDEND]);
+                 .dscale = gradient_of(p, y->w), .dbias = gradient_of(p, y->b),
+                 .accumulate_weights = adds_weights(p, y), .daddend = dx[NORM_ADDEND]);
 }
 
 const struct operation operation_norm = {.name = "norm",
+                                         .plan = norm_plan,
                                          .reads = 1u << NORM_A | 1u << NORM_B | 1u << NORM_ADDEND,
                                          .adds = 1u << NORM_A | 1u << NORM_B,
                                          .residual = -1,
@@ -207,69 +190,55 @@ const struct operation operation_norm = {.name = "norm",
 
 enum { ATTENTION_Q, ATTENTION_K, ATTENTION_V };
 
-static const struct plan *attention_plan(struct pass *p, const struct node *n)
+static const struct plan *attention_plan(struct pass *p, const struct tensor *y)
 {
-        const struct tensor *q = n->in[ATTENTION_Q];
+        const struct tensor *q = y->in[ATTENTION_Q];
 
-        return plan_attention(p, (struct attention_shape){p->m, tensor_pixels(q), q->c, n->heads, q->type});
+        return plan_attention(p, (struct attention_shape){p->m, tensor_pixels(q), q->c, y->heads, q->type});
 }
 
-static size_t attention_kept(struct pass *p, const struct node *n)
+static size_t attention_kept(struct pass *p, const struct tensor *y)
 {
-        const struct plan *plan = p->keep ? attention_plan(p, n) : NULL;
-
-        return plan ? plan->saved : 0;
+        return p->keep && y->plan ? y->plan->saved : 0;
 }
 
-static void attention_forward(struct pass *p, struct node *n)
+static void attention_forward(struct pass *p, struct tensor *y)
 {
-        const struct plan *plan = attention_plan(p, n);
-
-        RUN_PLAN(p, plan, attention_forward, .attention = plan->op, .q = n->in[ATTENTION_Q]->value,
-                 .k = n->in[ATTENTION_K]->value, .v = n->in[ATTENTION_V]->value, .o = (void *)n->out->value,
-                 .saved = n->kept);
+        RUN_PLAN(p, y->plan, attention_forward, .attention = y->plan->op, .q = y->in[ATTENTION_Q]->value,
+                 .k = y->in[ATTENTION_K]->value, .v = y->in[ATTENTION_V]->value, .o = (void *)y->value,
+                 .saved = y->kept);
 }
 
-static void attention_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
+static void attention_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                               const bool add[TENSOR_INPUTS])
 {
-        const struct plan *plan = attention_plan(p, n);
-
         (void)add;
-        RUN_PLAN(p, plan, attention_backward, .attention = plan->op, .d_o = n->out->d, .q = n->in[ATTENTION_Q]->value,
-                 .k = n->in[ATTENTION_K]->value, .v = n->in[ATTENTION_V]->value, .o = n->out->value, .saved = n->kept,
+        RUN_PLAN(p, y->plan, attention_backward, .attention = y->plan->op, .d_o = y->d, .q = y->in[ATTENTION_Q]->value,
+                 .k = y->in[ATTENTION_K]->value, .v = y->in[ATTENTION_V]->value, .o = y->value, .saved = y->kept,
                  .dq = dx[ATTENTION_Q], .dk = dx[ATTENTION_K], .dv = dx[ATTENTION_V]);
 }
 
-static double attention_multiply_adds(const struct node *n, const struct params *layout)
-{
-        double pixels = (double)tensor_pixels(n->out);
-
-        (void)layout;
-        return 2 * pixels * pixels * (double)n->out->c;
-}
-
 const struct operation operation_attention = {.name = "attention",
+                                              .plan = attention_plan,
                                               .reads = 1u << ATTENTION_Q | 1u << ATTENTION_K | 1u << ATTENTION_V,
                                               .reads_output = true,
                                               .residual = -1,
                                               .kept = attention_kept,
                                               .forward = attention_forward,
-                                              .backward = attention_backward,
-                                              .multiply_adds = attention_multiply_adds};
+                                              .backward = attention_backward};
 
 /* ---- without parameters */
 
-static void swish_forward(struct pass *p, struct node *n)
+static void swish_forward(struct pass *p, struct tensor *y)
 {
-        RUN(p, swish_forward, .n = tensor_size(p, n->out), .type = n->out->type, .x = n->in[0]->value,
-            .y = (void *)n->out->value);
+        RUN(p, swish_forward, .n = tensor_size(p, y), .type = y->type, .x = y->in[0]->value, .y = (void *)y->value);
 }
 
-static void swish_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
+static void swish_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                           const bool add[TENSOR_INPUTS])
 {
         (void)add;
-        RUN(p, swish_backward, .n = tensor_size(p, n->out), .type = n->out->type, .x = n->in[0]->value, .dy = n->out->d,
-            .dx = dx[0]);
+        RUN(p, swish_backward, .n = tensor_size(p, y), .type = y->type, .x = y->in[0]->value, .dy = y->d, .dx = dx[0]);
 }
 
 const struct operation operation_swish = {.name = "swish",
@@ -279,16 +248,17 @@ const struct operation operation_swish = {.name = "swish",
                                           .forward = swish_forward,
                                           .backward = swish_backward};
 
-static void fourier_forward(struct pass *p, struct node *n)
+static void fourier_forward(struct pass *p, struct tensor *y)
 {
-        RUN(p, fourier_forward, .n_pixels = p->m * tensor_pixels(n->out), .type = n->out->type, .z = n->in[0]->value,
-            .z_low = n->in[0]->low, .y = (void *)n->out->value);
+        RUN(p, fourier_forward, .n_pixels = p->m * tensor_pixels(y), .type = y->type, .z = y->in[0]->value,
+            .z_low = y->in[0]->low, .y = (void *)y->value);
 }
 
-static void fourier_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
+static void fourier_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                             const bool add[TENSOR_INPUTS])
 {
-        RUN(p, fourier_backward, .n_pixels = p->m * tensor_pixels(n->out), .type = n->out->type, .z = n->in[0]->value,
-            .z_low = n->in[0]->low, .dy = n->out->d, .dz = dx[0], .accumulate = add[0]);
+        RUN(p, fourier_backward, .n_pixels = p->m * tensor_pixels(y), .type = y->type, .z = y->in[0]->value,
+            .z_low = y->in[0]->low, .dy = y->d, .dz = dx[0], .accumulate = add[0]);
 }
 
 const struct operation operation_fourier = {.name = "fourier",
@@ -300,27 +270,28 @@ const struct operation operation_fourier = {.name = "fourier",
 
 enum { TIME_G, TIME_E };
 
-static void time_forward(struct pass *p, struct node *n)
+static void time_forward(struct pass *p, struct tensor *y)
 {
-        const struct tensor *g = n->in[TIME_G], *e = n->in[TIME_E];
-        int64_t width = n->out->c, embedded = width - e->c;
-        float *y = (float *)n->out->value;
+        const struct tensor *g = y->in[TIME_G], *e = y->in[TIME_E];
+        int64_t width = y->c, embedded = width - e->c;
+        float *to = (float *)y->value;
 
-        RUN(p, time_embedding_forward, .m = p->m, .n = embedded, .g = g->value, .g_low = g->low, .offset = n->offset,
-            .scale = n->scale, .y = y, .y_stride = width);
-        RUN(p, copy_2d, .rows = p->m, .columns = e->c, .x = e->value, .x_stride = e->c, .y = y + embedded,
+        RUN(p, time_embedding_forward, .m = p->m, .n = embedded, .g = g->value, .g_low = g->low, .offset = y->offset,
+            .scale = y->scale, .y = to, .y_stride = width);
+        RUN(p, copy_2d, .rows = p->m, .columns = e->c, .x = e->value, .x_stride = e->c, .y = to + embedded,
             .y_stride = width, .scale = 1);
 }
 
-static void time_backward(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS])
+static void time_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                          const bool add[TENSOR_INPUTS])
 {
-        const struct tensor *g = n->in[TIME_G], *e = n->in[TIME_E];
-        int64_t width = n->out->c, embedded = width - e->c;
-        const float *dy = n->out->d;
+        const struct tensor *g = y->in[TIME_G], *e = y->in[TIME_E];
+        int64_t width = y->c, embedded = width - e->c;
+        const float *dy = y->d;
 
         if (dx[TIME_G])
                 RUN(p, time_embedding_backward, .m = p->m, .n = embedded, .g = g->value, .g_low = g->low,
-                    .offset = n->offset, .scale = n->scale, .dy = dy, .dy_stride = width, .dg = dx[TIME_G]);
+                    .offset = y->offset, .scale = y->scale, .dy = dy, .dy_stride = width, .dg = dx[TIME_G]);
         if (dx[TIME_E])
                 RUN(p, copy_2d, .rows = p->m, .columns = e->c, .x = dy + embedded, .x_stride = width, .y = dx[TIME_E],
                     .y_stride = e->c, .accumulate = add[TIME_E], .scale = 1);

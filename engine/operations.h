@@ -12,12 +12,14 @@ struct operation {
         int residual;  /* input that is added to the output, or -1: its gradient is the output's */
         bool in_place; /* the input's gradient may be written over the output's */
 
-        size_t (*kept)(struct pass *p, const struct node *n); /* bytes of node.kept, or NULL: none */
-        void (*forward)(struct pass *p, struct node *n);
-        void (*weights)(struct pass *p, struct node *n); /* gradients of the parameters, or NULL: in backward or none */
+        const struct plan *(*plan)(struct pass *p, const struct tensor *y); /* tensor.plan, or NULL: none of its own */
+        size_t (*kept)(struct pass *p, const struct tensor *y);             /* bytes of tensor.kept, or NULL: none */
+        void (*forward)(struct pass *p, struct tensor *y);
+        void (*weights)(struct pass *p,
+                        struct tensor *y); /* gradients of the parameters, or NULL: in backward or none */
         /* dx[i]: where in[i]'s gradient goes, NULL where it is not wanted; a residual's is not among them */
-        void (*backward)(struct pass *p, struct node *n, void *const dx[NODE_INPUTS], const bool add[NODE_INPUTS]);
-        double (*multiply_adds)(const struct node *n, const struct params *layout); /* of an image, or NULL: none */
+        void (*backward)(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                         const bool add[TENSOR_INPUTS]);
 };
 
 extern const struct operation operation_conv, operation_dense, operation_norm, operation_attention, operation_swish,

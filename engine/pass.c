@@ -5,18 +5,21 @@
 #include <stddef.h>
 #include <string.h>
 
-enum plan_kind { PLAN_CONV, PLAN_DENSE, PLAN_NORM, PLAN_ATTENTION };
+#define PLAN_KINDS(X) X(conv) X(dense) X(norm) X(attention)
 
-union shape {
-        struct conv_shape conv;
-        struct dense_shape dense;
-        struct norm_shape norm;
-        struct attention_shape attention;
+enum plan_kind {
+#define X(kind) PLAN_##kind,
+        PLAN_KINDS(X)
+#undef X
 };
 
 struct plan_entry {
         enum plan_kind kind;
-        union shape shape;
+        union {
+#define X(kind) struct kind##_shape kind;
+                PLAN_KINDS(X)
+#undef X
+        } shape;
         struct plan plan;
 };
 
@@ -33,20 +36,16 @@ int plans_new(struct plans **ret, struct error *err)
 
 struct plans *plans_free(struct plans *p, const struct kernels *k)
 {
-        if (!p)
-                return NULL;
-        for (size_t i = 0; i < p->n; i++) {
-                struct plan_entry *x = p->items[i];
-
-                if (x->kind == PLAN_CONV)
-                        (void)k->conv_free(x->plan.op);
-                else if (x->kind == PLAN_DENSE)
-                        (void)k->dense_free(x->plan.op);
-                else if (x->kind == PLAN_NORM)
-                        (void)k->norm_free(x->plan.op);
-                else
-                        (void)k->attention_free(x->plan.op);
-                free(x);
+        for (size_t i = 0; p && i < p->n; i++) {
+                switch (p->items[i]->kind) {
+#define X(kind)                                                                                                        \
+        case PLAN_##kind:                                                                                              \
+                (void)k->kind##_free(p->items[i]->plan.op);                                                            \
+                break;
+                        PLAN_KINDS(X)
+#undef X
+                }
+                free(p->items[i]);
         }
         free(p);
         return NULL;
@@ -54,29 +53,20 @@ struct plans *plans_free(struct plans *p, const struct kernels *k)
 
 static int plan_make(struct pass *p, struct plan_entry *x)
 {
-        const struct kernels *k = p->k;
-        int r;
+        int r = -EINVAL;
 
         switch (x->kind) {
-        case PLAN_CONV:
-                r = k->conv_new(p->device, &x->shape.conv, (struct conv **)&x->plan.op, &p->error);
-                x->plan.workspace = r < 0 ? 0 : k->conv_workspace(x->plan.op);
-                return r;
-        case PLAN_DENSE:
-                r = k->dense_new(p->device, &x->shape.dense, (struct dense **)&x->plan.op, &p->error);
-                x->plan.workspace = r < 0 ? 0 : k->dense_workspace(x->plan.op);
-                return r;
-        case PLAN_NORM:
-                r = k->norm_new(p->device, &x->shape.norm, (struct norm **)&x->plan.op, &p->error);
-                x->plan.workspace = r < 0 ? 0 : k->norm_workspace(x->plan.op);
-                return r;
-        case PLAN_ATTENTION:
-                r = k->attention_new(p->device, &x->shape.attention, (struct attention **)&x->plan.op, &p->error);
-                x->plan.workspace = r < 0 ? 0 : k->attention_workspace(x->plan.op);
-                x->plan.saved = r < 0 ? 0 : k->attention_saved(x->plan.op);
-                return r;
+#define X(kind)                                                                                                        \
+        case PLAN_##kind:                                                                                              \
+                r = p->k->kind##_new(p->device, &x->shape.kind, (struct kind **)&x->plan.op, &p->error);               \
+                x->plan.workspace = r < 0 ? 0 : p->k->kind##_workspace(x->plan.op);                                    \
+                break;
+                PLAN_KINDS(X)
+#undef X
         }
-        return -EINVAL;
+        if (r >= 0 && x->kind == PLAN_attention)
+                x->plan.saved = p->k->attention_saved(x->plan.op);
+        return r;
 }
 
 /* size: of the shape without the padding behind its last member. */
@@ -107,27 +97,15 @@ static const struct plan *plan_get(struct pass *p, enum plan_kind kind, const vo
         return &x->plan;
 }
 
-#define SIZE_UP_TO(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
-
-const struct plan *plan_conv(struct pass *p, struct conv_shape shape)
-{
-        return plan_get(p, PLAN_CONV, &shape, SIZE_UP_TO(struct conv_shape, y_type));
-}
-
-const struct plan *plan_dense(struct pass *p, struct dense_shape shape)
-{
-        return plan_get(p, PLAN_DENSE, &shape, SIZE_UP_TO(struct dense_shape, type));
-}
-
-const struct plan *plan_norm(struct pass *p, struct norm_shape shape)
-{
-        return plan_get(p, PLAN_NORM, &shape, SIZE_UP_TO(struct norm_shape, type));
-}
-
-const struct plan *plan_attention(struct pass *p, struct attention_shape shape)
-{
-        return plan_get(p, PLAN_ATTENTION, &shape, SIZE_UP_TO(struct attention_shape, type));
-}
+#define PLAN(kind, last)                                                                                               \
+        const struct plan *plan_##kind(struct pass *p, struct kind##_shape shape)                                      \
+        {                                                                                                              \
+                return plan_get(p, PLAN_##kind, &shape, offsetof(struct kind##_shape, last) + sizeof(shape.last));     \
+        }
+PLAN(conv, y_type)
+PLAN(dense, type)
+PLAN(norm, type)
+PLAN(attention, type)
 
 float *pass_alloc(struct pass *p, int64_t n)
 {

@@ -72,15 +72,10 @@ static size_t gradient_bytes(const struct runtime *rt)
         return (size_t)n * sizeof(float);
 }
 
-size_t runtime_state_bytes(const struct runtime *rt, unsigned sections, bool gradients)
-{
-        return (size_t)__builtin_popcount(sections) * (size_t)rt->layout->n_values * sizeof(float) +
-               (gradients ? gradient_bytes(rt) : 0);
-}
-
 size_t runtime_total_bytes(const struct runtime *rt, unsigned sections, bool gradients, const struct runtime_need *need)
 {
-        return runtime_state_bytes(rt, sections, gradients) + need->pass_bytes + need->buffer_bytes;
+        return (size_t)__builtin_popcount(sections) * (size_t)rt->layout->n_values * sizeof(float) +
+               (gradients ? gradient_bytes(rt) : 0) + need->pass_bytes + need->buffer_bytes;
 }
 
 void *runtime_memory(struct runtime *rt, size_t bytes, struct error *err)

@@ -33,9 +33,7 @@ struct runtime *runtime_free(struct runtime *rt);
 
 /* Whether a step of training keeps the schedule's gradients as factors. */
 bool runtime_factors(const struct config *c);
-/* Bytes of the sections and, with gradients, of those. */
-size_t runtime_state_bytes(const struct runtime *rt, unsigned sections, bool gradients);
-/* State and need together. */
+/* Bytes of the sections and, with gradients, of those; and the need. */
 size_t runtime_total_bytes(const struct runtime *rt, unsigned sections, bool gradients,
                            const struct runtime_need *need);
 

@@ -95,49 +95,42 @@ static void layer_backward(struct pass *p, const struct linear *l, const float *
 
 /* ---- poly_fixedend: forward in pairs (kernels.h), values first, low parts behind them */
 
-static void wide_linear(struct pass *p, const struct linear *l, const float *x, const float *x_low, float *y)
+static void wide_linear(struct pass *p, struct schedule_layer layer, const float *x, const float *x_low, float *y)
 {
-        RUN(p, wide_dense_forward, .m = l->rows, .k = l->in, .n = l->out, .x = x, .x_low = x_low, .w = l->w, .b = l->b,
-            .y = y, .y_low = y + l->rows * l->out);
-}
+        struct linear l = linear_of(p, p->m, layer.w, layer.b);
 
-static void wide_swish(struct pass *p, int64_t n, const float *x, float *y)
-{
-        RUN(p, swish_forward, .n = n, .x = x, .x_low = x + n, .y = y, .y_low = y + n);
-}
-
-/* The layers hold most of the model's parameters and see few rows: their gradients may stay factors. */
-static struct linear poly_layer(const struct pass *p, const struct schedule *s, int i)
-{
-        struct linear l = linear_of(p, p->m, s->layers[i].w, s->layers[i].b);
-
-        l.factored = s->layers[i].w;
-        l.factored_bias = s->layers[i].b;
-        return l;
+        RUN(p, wide_dense_forward, .m = l.rows, .k = l.in, .n = l.out, .x = x, .x_low = x_low, .w = l.w, .b = l.b,
+            .y = y, .y_low = y + l.rows * l.out);
 }
 
 static void poly_begin(struct pass *p, struct schedule *s, const float *e)
 {
         struct schedule_kept *k = &s->kept;
         int64_t n = p->m * s->d;
-        struct linear l[5];
 
-        for (int i = 0; i < 5; i++)
-                l[i] = poly_layer(p, s, i);
-        k->h_1 = pass_alloc(p, 2 * n);
-        k->s_1 = pass_alloc(p, 2 * n);
-        k->h_2 = pass_alloc(p, 2 * n);
-        k->s_2 = pass_alloc(p, 2 * n);
-        wide_linear(p, &l[0], e, NULL, k->h_1);
-        wide_swish(p, n, k->h_1, k->s_1);
-        wide_linear(p, &l[1], k->s_1, k->s_1 + n, k->h_2);
-        wide_swish(p, n, k->h_2, k->s_2);
+        for (int i = 0; i < 2; i++) {
+                k->h[i] = pass_alloc(p, 2 * n);
+                k->s[i] = pass_alloc(p, 2 * n);
+                wide_linear(p, s->layers[i], i ? k->s[0] : e, i ? k->s[0] + n : NULL, k->h[i]);
+                RUN(p, swish_forward, .n = n, .x = k->h[i], .x_low = k->h[i] + n, .y = k->s[i], .y_low = k->s[i] + n);
+        }
         for (int i = 0; i < 3; i++) {
                 k->coefficient[i] = pass_alloc(p, 2 * n);
-                wide_linear(p, &l[2 + i], k->s_2, k->s_2 + n, k->coefficient[i]);
+                wide_linear(p, s->layers[2 + i], k->s[1], k->s[1] + n, k->coefficient[i]);
                 if (p->keep)
                         k->d_coefficient[i] = pass_zeros(p, n);
         }
+}
+
+/* The layers hold most of the model's parameters and see few rows: their gradients may stay factors. */
+static void poly_layer_backward(struct pass *p, struct schedule_layer layer, const float *x, const float *dy, float *dx,
+                                bool accumulate)
+{
+        struct linear l = linear_of(p, p->m, layer.w, layer.b);
+
+        l.factored = layer.w;
+        l.factored_bias = layer.b;
+        layer_backward(p, &l, x, dy, dx, accumulate);
 }
 
 static void poly_begin_backward(struct pass *p, struct schedule *s, float *de)
@@ -145,16 +138,13 @@ static void poly_begin_backward(struct pass *p, struct schedule *s, float *de)
         struct schedule_kept *k = &s->kept;
         int64_t n = p->m * s->d;
         float *ds = pass_alloc(p, n), *dh = pass_alloc(p, n);
-        struct linear l[5];
 
-        for (int i = 0; i < 5; i++)
-                l[i] = poly_layer(p, s, i);
         for (int i = 0; i < 3; i++)
-                layer_backward(p, &l[2 + i], k->s_2, k->d_coefficient[i], ds, i > 0);
-        RUN(p, swish_backward, .n = n, .x = k->h_2, .dy = ds, .dx = ds);
-        layer_backward(p, &l[1], k->s_1, ds, dh, false);
-        RUN(p, swish_backward, .n = n, .x = k->h_1, .dy = dh, .dx = dh);
-        layer_backward(p, &l[0], k->e, dh, de, true);
+                poly_layer_backward(p, s->layers[2 + i], k->s[1], k->d_coefficient[i], ds, i > 0);
+        RUN(p, swish_backward, .n = n, .x = k->h[1], .dy = ds, .dx = ds);
+        poly_layer_backward(p, s->layers[1], k->s[0], ds, dh, false);
+        RUN(p, swish_backward, .n = n, .x = k->h[0], .dy = dh, .dx = dh);
+        poly_layer_backward(p, s->layers[0], k->e, dh, de, true);
         pass_release(p, &ds);
         pass_release(p, &dh);
 }

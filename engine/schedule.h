@@ -19,7 +19,7 @@ struct schedule {
         const struct param *slope, *start; /* learnable_nnet, learnable_scalar: gamma = start + |slope| t + .. */
         struct schedule_kept {
                 const float *e;
-                float *h_1, *s_1, *h_2, *s_2, *coefficient[3]; /* poly; [m, d] and behind it the low parts */
+                float *h[2], *s[2], *coefficient[3]; /* poly; [m, d] and behind it the low parts */
                 float *d_coefficient[3];
                 float *end[2];                                        /* linear, fixed: slope and start */
                 float *abs[SCHEDULE_LAYERS], *d_abs[SCHEDULE_LAYERS]; /* monotone: |w| and gradients of it */

@@ -19,20 +19,19 @@ void tape_init(struct tape *t, struct params *layout, enum dtype type, int *n_dr
 
 void tape_done(struct tape *t)
 {
-        for (size_t i = 0; i < t->n_nodes; i++)
-                free(t->nodes[i]);
-        for (size_t i = 0; i < t->n_tensors; i++)
+        for (size_t i = 0; i < t->n; i++)
                 free(t->tensors[i]);
-        free(t->nodes);
         free(t->tensors);
         *t = (struct tape){0};
 }
 
-static void *fail(struct tape *t, int code, const char *text)
+/* The first failure stays; what the builder returns from then on may be handed on, and means nothing. */
+static struct tensor *fail(struct tape *t, int code, const char *text)
 {
         if (t->error.code == 0)
                 (void)error_set(&t->error, code, t->path, "%s", text);
-        return NULL;
+        t->nothing = (struct tensor){.height = 1, .width = 1, .c = 1};
+        return &t->nothing;
 }
 
 void net_enter(struct tape *t, const char *format, ...)
@@ -59,61 +58,45 @@ void net_leave(struct tape *t)
         *(slash ? slash : t->path) = '\0';
 }
 
-/* Room for one more pointer. */
-static bool grow(void ***items, size_t n, size_t *capacity)
+/* Made by `op` (NULL: an input) from a, b and c. */
+static struct tensor *add_tensor(struct tape *t, const struct operation *op, const char *name, int64_t height,
+                                 int64_t width, int64_t channels, enum dtype type, struct tensor *a, struct tensor *b,
+                                 struct tensor *c)
 {
-        size_t wanted = *capacity ? 2 * *capacity : 64;
-        void **p;
-
-        if (n < *capacity)
-                return true;
-        p = realloc(*items, wanted * sizeof *p);
-        if (!p)
-                return false;
-        *items = p;
-        *capacity = wanted;
-        return true;
-}
-
-static struct tensor *add_tensor(struct tape *t, int64_t height, int64_t width, int64_t c, enum dtype type)
-{
-        struct tensor *x;
+        struct tensor *y;
 
         if (t->error.code)
-                return NULL;
-        if (height < 1 || width < 1 || c < 1)
+                return &t->nothing;
+        if (height < 1 || width < 1 || channels < 1)
                 return fail(t, -EINVAL, "a tensor needs at least one value");
-        x = calloc(1, sizeof *x);
-        if (!x || !grow((void ***)&t->tensors, t->n_tensors, &t->capacity_tensors)) {
-                free(x);
-                return fail(t, -ENOMEM, "no memory for the tape");
+        if (t->n == t->capacity) {
+                size_t capacity = t->capacity ? 2 * t->capacity : 64;
+                struct tensor **p = realloc(t->tensors, capacity * sizeof *p);
+
+                if (!p)
+                        return fail(t, -ENOMEM, "no memory for the tape");
+                t->tensors = p;
+                t->capacity = capacity;
         }
-        *x = (struct tensor){.height = height, .width = width, .c = c, .type = type};
-        return t->tensors[t->n_tensors++] = x;
+        y = calloc(1, sizeof *y);
+        if (!y)
+                return fail(t, -ENOMEM, "no memory for the tape");
+        *y = (struct tensor){.height = height,
+                             .width = width,
+                             .c = channels,
+                             .type = type,
+                             .op = op,
+                             .in = {a, b, c},
+                             .w = NO_PARAM,
+                             .b = NO_PARAM,
+                             .dropout = -1};
+        (void)snprintf(y->name, sizeof y->name, "%s", name);
+        return t->tensors[t->n++] = y;
 }
 
 struct tensor *net_input(struct tape *t, int64_t height, int64_t width, int64_t c)
 {
-        return add_tensor(t, height, width, c, DTYPE_FLOAT32);
-}
-
-/* A node that makes `out` (NULL after a failure) from its inputs. */
-static struct node *add_node(struct tape *t, const struct operation *op, const char *name, struct tensor *out,
-                             struct tensor *a, struct tensor *b, struct tensor *c)
-{
-        struct node *n;
-
-        if (!out)
-                return NULL;
-        n = calloc(1, sizeof *n);
-        if (!n || !grow((void ***)&t->nodes, t->n_nodes, &t->capacity_nodes)) {
-                free(n);
-                return fail(t, -ENOMEM, "no memory for the tape");
-        }
-        *n = (struct node){.op = op, .in = {a, b, c}, .out = out, .w = NO_PARAM, .b = NO_PARAM, .dropout = -1};
-        (void)snprintf(n->name, sizeof n->name, "%s", name);
-        out->producer = n;
-        return t->nodes[t->n_nodes++] = n;
+        return add_tensor(t, NULL, "input", height, width, c, DTYPE_FLOAT32, NULL, NULL, NULL);
 }
 
 static size_t declare(struct tape *t, const char *name, const char *leaf, enum param_role role, int n_dims,
@@ -136,118 +119,105 @@ static size_t declare(struct tape *t, const char *name, const char *leaf, enum p
 struct tensor *net_conv_(struct tape *t, const char *name, struct tensor *x, int64_t c, struct net_options o)
 {
         int64_t side = o.kernel ? o.kernel : 3, stride = o.stride ? o.stride : 1;
-        struct tensor *y = x ? add_tensor(t, (x->height + stride - 1) / stride, (x->width + stride - 1) / stride, c,
-                                          o.float32 ? DTYPE_FLOAT32 : t->type)
-                             : NULL;
-        struct node *n = add_node(t, &operation_conv, name, y, x, NULL, NULL);
+        struct tensor *y =
+                add_tensor(t, &operation_conv, name, (x->height + stride - 1) / stride,
+                           (x->width + stride - 1) / stride, c, o.float32 ? DTYPE_FLOAT32 : t->type, x, NULL, NULL);
 
-        if (!n)
-                return NULL;
-        n->kernel = side;
-        n->stride = stride;
-        n->w = declare(t, name, "kernel", o.zero ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 4,
+        y->kernel = side;
+        y->stride = stride;
+        y->w = declare(t, name, "kernel", o.zero ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 4,
                        (int64_t[4]){side, side, x->c, c});
-        n->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
-        return t->error.code ? NULL : y;
+        y->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
+        return y;
+}
+
+static bool side_by_side(const struct tensor *x, const struct tensor *x_b)
+{
+        return !x_b || (x != x_b && x_b->height == x->height && x_b->width == x->width);
 }
 
 struct tensor *net_dense_(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, int64_t c,
                           struct net_options o)
 {
-        struct tensor *y = !x          ? NULL
-                           : o.flatten ? add_tensor(t, 1, 1, c, DTYPE_FLOAT32)
-                                       : add_tensor(t, x->height, x->width, c, x->type);
-        struct node *n = add_node(t, &operation_dense, name, y, x, x_b, NULL);
+        int64_t in = o.flatten ? tensor_pixels(x) * x->c : x->c + (x_b ? x_b->c : 0);
+        struct tensor *y = add_tensor(t, &operation_dense, name, o.flatten ? 1 : x->height, o.flatten ? 1 : x->width, c,
+                                      o.flatten ? DTYPE_FLOAT32 : x->type, x, x_b, NULL);
 
-        if (!n)
-                return NULL;
-        if (x_b && (x == x_b || o.flatten || x_b->height != x->height || x_b->width != x->width))
+        if (!side_by_side(x, x_b) || (x_b && o.flatten))
                 return fail(t, -EINVAL, "two inputs side by side need the same pixels");
-        n->flatten = o.flatten;
-        n->w = declare(t, name, "kernel", o.zero ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 2,
-                       (int64_t[4]){o.flatten ? tensor_pixels(x) * x->c : x->c + (x_b ? x_b->c : 0), c, 1, 1});
+        y->flatten = o.flatten;
+        y->w = declare(t, name, "kernel", o.zero ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 2, (int64_t[4]){in, c, 1, 1});
         if (!o.no_bias)
-                n->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
-        return t->error.code ? NULL : y;
+                y->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
+        return y;
 }
 
 struct tensor *net_norm_(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, struct net_options o)
 {
-        int64_t c = x ? x->c + (x_b ? x_b->c : 0) : 0;
-        struct tensor *y = x ? add_tensor(t, x->height, x->width, c, x->type) : NULL;
-        struct node *n = add_node(t, &operation_norm, name, y, x, x_b, o.addend);
+        int64_t c = x->c + (x_b ? x_b->c : 0);
+        struct tensor *y = add_tensor(t, &operation_norm, name, x->height, x->width, c, x->type, x, x_b, o.addend);
 
-        if (!n)
-                return NULL;
-        if (x_b && (x == x_b || x_b->height != x->height || x_b->width != x->width))
+        if (!side_by_side(x, x_b))
                 return fail(t, -EINVAL, "two inputs side by side need the same pixels");
         if (o.addend && (o.addend->c != c || tensor_pixels(o.addend) != 1))
                 return fail(t, -EINVAL, "a norm's addend is a vector of its channels");
-        n->groups = o.groups ? o.groups : 32;
-        n->swish = o.swish;
+        y->groups = o.groups ? o.groups : 32;
+        y->swish = o.swish;
         if (o.dropout)
-                n->dropout = (*t->n_dropouts)++;
-        n->w = declare(t, name, "scale", PARAM_SCALE, 1, (int64_t[4]){c, 1, 1, 1});
-        n->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
+                y->dropout = (*t->n_dropouts)++;
+        y->w = declare(t, name, "scale", PARAM_SCALE, 1, (int64_t[4]){c, 1, 1, 1});
+        y->b = declare(t, name, "bias", PARAM_BIAS, 1, (int64_t[4]){c, 1, 1, 1});
         y->again = o.again;
-        return t->error.code ? NULL : y;
+        return y;
 }
 
 struct tensor *net_add(struct tape *t, struct tensor *y, struct tensor *x)
 {
-        struct node *n = y && x ? y->producer : NULL;
         size_t i = 0;
 
-        if (!n || t->error.code)
-                return NULL;
-        if (n->op->residual < 0 || n->in[n->op->residual] || tensor_pixels(x) != tensor_pixels(y) || x->c != y->c ||
-            x->type != y->type)
+        if (t->error.code)
+                return &t->nothing;
+        if (!y->op || y->op->residual < 0 || y->in[y->op->residual] || tensor_pixels(x) != tensor_pixels(y) ||
+            x->c != y->c || x->type != y->type)
                 return fail(t, -EINVAL, "only to what comes out of a convolution or dense layer its like can be added");
-        n->in[n->op->residual] = x;
+        y->in[y->op->residual] = x;
         /* x may have been made after y: the sum is made now. Nothing has read y yet. */
-        while (t->nodes[i] != n)
+        while (t->tensors[i] != y)
                 i++;
-        memmove(t->nodes + i, t->nodes + i + 1, (t->n_nodes - i - 1) * sizeof(*t->nodes));
-        t->nodes[t->n_nodes - 1] = n;
+        memmove(t->tensors + i, t->tensors + i + 1, (t->n - i - 1) * sizeof(*t->tensors));
+        t->tensors[t->n - 1] = y;
         return y;
 }
 
 struct tensor *net_attention_(struct tape *t, struct tensor *q, struct tensor *k, struct tensor *v,
                               struct net_options o)
 {
-        struct tensor *y = q && k && v ? add_tensor(t, q->height, q->width, q->c, q->type) : NULL;
-        struct node *n = add_node(t, &operation_attention, "attention", y, q, k, v);
+        struct tensor *y =
+                add_tensor(t, &operation_attention, "attention", q->height, q->width, q->c, q->type, q, k, v);
 
-        if (n)
-                n->heads = o.heads ? o.heads : 1;
-        return n ? y : NULL;
+        y->heads = o.heads ? o.heads : 1;
+        return y;
 }
 
 struct tensor *net_swish(struct tape *t, struct tensor *x)
 {
-        struct tensor *y = x ? add_tensor(t, x->height, x->width, x->c, x->type) : NULL;
-
-        return add_node(t, &operation_swish, "swish", y, x, NULL, NULL) ? y : NULL;
+        return add_tensor(t, &operation_swish, "swish", x->height, x->width, x->c, x->type, x, NULL, NULL);
 }
 
 struct tensor *net_fourier(struct tape *t, struct tensor *z)
 {
-        struct tensor *y = z ? add_tensor(t, z->height, z->width, FOURIER_CHANNELS, t->type) : NULL;
-
-        if (z && z->c != 3)
+        if (z->c != 3)
                 return fail(t, -ENOTSUP, "Fourier features are computed of 3 channels");
-        return add_node(t, &operation_fourier, "fourier", y, z, NULL, NULL) ? y : NULL;
+        return add_tensor(t, &operation_fourier, "fourier", z->height, z->width, FOURIER_CHANNELS, t->type, z, NULL,
+                          NULL);
 }
 
 struct tensor *net_time(struct tape *t, struct tensor *g, struct tensor *e, int64_t n, double offset, double scale)
 {
-        struct tensor *y = g && e ? add_tensor(t, 1, 1, n + e->c, DTYPE_FLOAT32) : NULL;
-        struct node *node = add_node(t, &operation_time, "time", y, g, e, NULL);
+        struct tensor *y = add_tensor(t, &operation_time, "time", 1, 1, n + e->c, DTYPE_FLOAT32, g, e, NULL);
 
-        if (!node)
-                return NULL;
-        node->offset = (float)offset;
-        node->scale = (float)scale;
+        y->offset = (float)offset;
+        y->scale = (float)scale;
         return y;
 }
 
@@ -263,7 +233,7 @@ int64_t tensor_size(const struct pass *p, const struct tensor *x)
         return p->m * tensor_pixels(x) * x->c;
 }
 
-const struct param *node_param(const struct pass *p, size_t number)
+const struct param *tensor_param(const struct pass *p, size_t number)
 {
         return &p->layout->items[number];
 }
@@ -290,61 +260,47 @@ static void release_value(struct pass *p, struct tensor *x)
         x->value = NULL;
 }
 
-static bool is_residual(const struct node *n, int i)
-{
-        return i == n->op->residual;
-}
-
-/* The bits of the inputs that the node's backward reads in this pass. */
-static unsigned backward_reads(const struct pass *p, const struct node *n)
-{
-        return n->op->reads | (p->grads ? n->op->reads_weights : 0);
-}
-
 /* Who reads what, and whose gradients are wanted. */
 static void count_readers(struct pass *p, struct tape *t)
 {
-        for (size_t i = 0; i < t->n_tensors; i++) {
-                struct tensor *x = t->tensors[i];
+        for (size_t i = 0; i < t->n; i++) {
+                struct tensor *y = t->tensors[i];
+                unsigned reads_back = y->op ? y->op->reads | (p->grads ? y->op->reads_weights : 0) : 0;
 
-                x->readers = x->readers_back = 0;
-                x->wanted = p->keep && !x->producer && x->d;
-        }
-        for (size_t i = 0; i < t->n_nodes; i++) {
-                struct node *n = t->nodes[i];
-
-                n->out->wanted = p->keep && p->grads && n->w != NO_PARAM;
-                n->w_shared = false;
-                for (int j = 0; j < NODE_INPUTS; j++)
-                        n->out->wanted |= n->in[j] && n->in[j]->wanted;
-                for (int j = 0; j < NODE_INPUTS; j++) {
-                        if (!n->in[j])
+                y->readers = y->readers_back = 0;
+                y->w_shared = false;
+                y->wanted = p->keep && (y->op ? p->grads && y->w != NO_PARAM : y->d != NULL);
+                for (int j = 0; j < TENSOR_INPUTS; j++)
+                        y->wanted |= y->in[j] && y->in[j]->wanted;
+                for (int j = 0; j < TENSOR_INPUTS; j++) {
+                        if (!y->in[j])
                                 continue;
-                        n->in[j]->readers++;
-                        n->in[j]->readers_back += n->out->wanted && backward_reads(p, n) >> j & 1;
+                        y->in[j]->readers++;
+                        y->in[j]->readers_back += y->wanted && reads_back >> j & 1;
                 }
-                n->out->readers_back += n->out->wanted && n->op->reads_output;
-                for (size_t j = 0; j < i && n->w != NO_PARAM; j++)
-                        if (t->nodes[j]->w == n->w)
-                                t->nodes[j]->w_shared = true;
+                y->readers_back += y->wanted && y->op && y->op->reads_output;
+                for (size_t j = 0; j < i && y->w != NO_PARAM; j++)
+                        t->tensors[j]->w_shared |= t->tensors[j]->w == y->w;
         }
 }
 
-static void run_forward(struct pass *p, struct node *n)
+static void run_forward(struct pass *p, struct tensor *y)
 {
-        size_t kept = n->op->kept && !n->kept ? n->op->kept(p, n) : 0;
+        size_t kept;
 
-        if (!n->out->borrowed)
-                n->out->value = allocate(p, n->out);
+        y->plan = y->op->plan ? y->op->plan(p, y) : NULL;
+        kept = y->op->kept && !y->kept ? y->op->kept(p, y) : 0;
+        if (!y->borrowed)
+                y->value = allocate(p, y);
         if (kept)
-                n->kept = arena_alloc(p->arena, kept);
-        n->op->forward(p, n);
+                y->kept = arena_alloc(p->arena, kept);
+        y->op->forward(p, y);
 }
 
-static void release_kept(struct pass *p, struct node *n)
+static void release_kept(struct pass *p, struct tensor *y)
 {
-        arena_release(p->arena, n->kept);
-        n->kept = NULL;
+        arena_release(p->arena, y->kept);
+        y->kept = NULL;
 }
 
 /* After a forward reader: the value goes unless backward reads it as it is. */
@@ -357,18 +313,20 @@ static void read_once(struct pass *p, struct tensor *x)
 void tape_forward(struct pass *p, struct tape *t)
 {
         count_readers(p, t);
-        for (size_t i = 0; i < t->n_nodes; i++) {
-                struct node *n = t->nodes[i];
+        for (size_t i = 0; i < t->n; i++) {
+                struct tensor *y = t->tensors[i];
 
-                run_forward(p, n);
-                for (int j = 0; j < NODE_INPUTS; j++)
-                        if (n->in[j])
-                                n->in[j]->readers--;
-                for (int j = 0; j < NODE_INPUTS; j++)
-                        read_once(p, n->in[j]);
-                read_once(p, n->out);
-                if (!n->out->wanted)
-                        release_kept(p, n);
+                if (!y->op)
+                        continue;
+                run_forward(p, y);
+                for (int j = 0; j < TENSOR_INPUTS; j++)
+                        if (y->in[j])
+                                y->in[j]->readers--;
+                for (int j = 0; j < TENSOR_INPUTS; j++)
+                        read_once(p, y->in[j]);
+                read_once(p, y);
+                if (!y->wanted)
+                        release_kept(p, y);
         }
 }
 
@@ -378,28 +336,28 @@ static void make_again(struct pass *p, struct tensor *x)
         if (x->value)
                 return;
         assert(x->again);
-        for (int j = 0; j < NODE_INPUTS; j++)
-                if (x->producer->in[j])
-                        make_again(p, x->producer->in[j]);
-        run_forward(p, x->producer);
-        for (int j = 0; j < NODE_INPUTS; j++)
-                if (x->producer->in[j] && x->producer->in[j]->readers_back == 0)
-                        release_value(p, x->producer->in[j]);
+        for (int j = 0; j < TENSOR_INPUTS; j++)
+                if (x->in[j])
+                        make_again(p, x->in[j]);
+        run_forward(p, x);
+        for (int j = 0; j < TENSOR_INPUTS; j++)
+                if (x->in[j] && x->in[j]->readers_back == 0)
+                        release_value(p, x->in[j]);
 }
 
 /* After a backward reader. */
-static void read_back(struct pass *p, const struct node *n, unsigned bits)
+static void read_back(struct pass *p, const struct tensor *y, unsigned bits)
 {
-        for (int j = 0; j < NODE_INPUTS; j++)
-                if (bits >> j & 1 && n->in[j] && --n->in[j]->readers_back == 0)
-                        release_value(p, n->in[j]);
+        for (int j = 0; j < TENSOR_INPUTS; j++)
+                if (bits >> j & 1 && y->in[j] && --y->in[j]->readers_back == 0)
+                        release_value(p, y->in[j]);
 }
 
-static void make_inputs(struct pass *p, const struct node *n, unsigned bits)
+static void make_inputs(struct pass *p, const struct tensor *y, unsigned bits)
 {
-        for (int j = 0; j < NODE_INPUTS; j++)
-                if (bits >> j & 1 && n->in[j])
-                        make_again(p, n->in[j]);
+        for (int j = 0; j < TENSOR_INPUTS; j++)
+                if (bits >> j & 1 && y->in[j])
+                        make_again(p, y->in[j]);
 }
 
 static void add_gradient(struct pass *p, const struct tensor *x, const void *from)
@@ -408,9 +366,9 @@ static void add_gradient(struct pass *p, const struct tensor *x, const void *fro
 }
 
 /* The residual's gradient is the sum's: handed on where it can be, else added. */
-static void residual_backward(struct pass *p, struct node *n)
+static void residual_backward(struct pass *p, struct tensor *y)
 {
-        struct tensor *x = n->op->residual < 0 ? NULL : n->in[n->op->residual], *y = n->out;
+        struct tensor *x = y->op->residual < 0 ? NULL : y->in[y->op->residual];
 
         if (!x || !x->wanted)
                 return;
@@ -430,73 +388,59 @@ static void residual_backward(struct pass *p, struct node *n)
 
 /* Where the gradients of the inputs go: the tensor's own memory or, where the operation cannot add to what is there, a
  * place beside it. */
-static void inputs_backward(struct pass *p, struct node *n)
+static void inputs_backward(struct pass *p, struct tensor *y)
 {
-        void *dx[NODE_INPUTS] = {0}, *aside[NODE_INPUTS] = {0};
-        bool add[NODE_INPUTS] = {0};
+        void *dx[TENSOR_INPUTS] = {0}, *aside[TENSOR_INPUTS] = {0};
+        bool add[TENSOR_INPUTS] = {0};
 
-        for (int j = 0; j < NODE_INPUTS; j++) {
-                struct tensor *x = n->in[j];
+        for (int j = 0; j < TENSOR_INPUTS; j++) {
+                struct tensor *x = y->in[j];
 
-                if (!x || !x->wanted || is_residual(n, j))
+                if (!x || !x->wanted || j == y->op->residual)
                         continue;
-                if (x->d_written && !(n->op->adds >> j & 1)) {
+                if (x->d_written && !(y->op->adds >> j & 1)) {
                         dx[j] = aside[j] = allocate(p, x);
                         continue;
                 }
                 add[j] = x->d_written;
-                if (!x->d && n->op->in_place && !n->out->borrowed) {
-                        x->d = n->out->d;
-                } else if (!x->d) {
-                        x->d = allocate(p, x);
-                }
+                if (!x->d)
+                        x->d = y->op->in_place && !y->borrowed ? y->d : allocate(p, x);
                 dx[j] = x->d;
                 x->d_written = true;
         }
-        n->op->backward(p, n, dx, add);
-        for (int j = 0; j < NODE_INPUTS; j++) {
+        y->op->backward(p, y, dx, add);
+        for (int j = 0; j < TENSOR_INPUTS; j++) {
                 if (aside[j])
-                        add_gradient(p, n->in[j], aside[j]);
+                        add_gradient(p, y->in[j], aside[j]);
                 arena_release(p->arena, aside[j]);
-                if (n->in[j] && n->in[j]->d == n->out->d)
-                        n->out->d = NULL; /* in place: it is the input's now */
+                if (y->in[j] && y->in[j]->d == y->d)
+                        y->d = NULL; /* in place: it is the input's now */
         }
 }
 
 void tape_backward(struct pass *p, struct tape *t)
 {
-        for (size_t i = t->n_nodes; i-- > 0;) {
-                struct node *n = t->nodes[i];
-                struct tensor *y = n->out;
+        for (size_t i = t->n; i-- > 0;) {
+                struct tensor *y = t->tensors[i];
 
-                if (!y->wanted)
+                if (!y->op || !y->wanted)
                         continue;
-                if (p->grads && n->op->weights) {
-                        make_inputs(p, n, n->op->reads_weights);
-                        n->op->weights(p, n);
-                        read_back(p, n, n->op->reads_weights);
+                if (p->grads && y->op->weights) {
+                        make_inputs(p, y, y->op->reads_weights);
+                        y->op->weights(p, y);
+                        read_back(p, y, y->op->reads_weights);
                 }
-                make_inputs(p, n, n->op->reads);
-                inputs_backward(p, n);
-                residual_backward(p, n);
-                read_back(p, n, n->op->reads);
-                if (n->op->reads_output && --y->readers_back == 0)
+                make_inputs(p, y, y->op->reads);
+                inputs_backward(p, y);
+                residual_backward(p, y);
+                read_back(p, y, y->op->reads);
+                if (y->op->reads_output && --y->readers_back == 0)
                         release_value(p, y);
-                release_kept(p, n);
+                release_kept(p, y);
                 if (!y->borrowed) {
                         arena_release(p->arena, y->d);
                         y->d = NULL;
                         y->d_written = false;
                 }
         }
-}
-
-double tape_multiply_adds(const struct tape *t)
-{
-        double sum = 0;
-
-        for (size_t i = 0; i < t->n_nodes; i++)
-                if (t->nodes[i]->op->multiply_adds)
-                        sum += t->nodes[i]->op->multiply_adds(t->nodes[i], t->layout);
-        return sum;
 }

@@ -1,12 +1,12 @@
 /* A network said once. A description (networks.c) calls the builder below, a line a layer, and from the tape that it
  * leaves come: the parameters' names, shapes and initial values; the numbers of dropout masks; the order of a forward
  * pass and, in reverse, of a backward pass; when a value or a gradient is allocated, added to and released; what is
- * made again instead of being kept; the multiply-adds.
+ * made again instead of being kept.
  *
- * A value is released after the last node that reads it, in the forward pass or, where a backward pass follows, in that
- * one. What is marked `again` is released after the forward pass and made again when backward asks for it, from inputs
- * that are kept or made again themselves. A tensor's gradient is written by the first consumer that backward meets and
- * added to by the others; a residual's is its sum's, handed on without a copy.
+ * A value is released after the last operation that reads it, in the forward pass or, where a backward pass follows, in
+ * that one. What is marked `again` is released after the forward pass and made again when backward asks for it, from
+ * inputs that are kept or made again themselves. A tensor's gradient is written by the first consumer that backward
+ * meets and added to by the others; a residual's is its sum's, handed on without a copy.
  *
  * A tape is in one pass at a time. The arena's addresses are the same in every pass of the same kind, so that a pass
  * can be recorded. */
@@ -14,17 +14,24 @@
 
 #include "engine/pass.h"
 
-#define NODE_INPUTS 3
+#define TENSOR_INPUTS 3
 
 struct operation; /* a row of the table in operations.c */
-struct node;
 
-/* Values of an image, [height, width, c]; a vector is [1, 1, c]. */
+/* Values of an image, [height, width, c]; a vector is [1, 1, c]. And what makes them: an operation on other tensors. */
 struct tensor {
         int64_t height, width, c;
         enum dtype type;
-        struct node *producer; /* NULL: an input of the tape */
-        bool again;
+        const struct operation *op; /* NULL: an input of the tape */
+        char name[PARAM_NAME_MAX];  /* of the layer */
+        struct tensor *in[TENSOR_INPUTS];
+        size_t w, b;   /* numbers of its parameters; NO_PARAM */
+        bool w_shared; /* a later tensor has the same parameters: their gradient is there already when backward comes */
+        int64_t kernel, groups, heads, stride;
+        bool swish, flatten;
+        int dropout;         /* number of its mask, or -1 */
+        float offset, scale; /* of the time: (g - offset) scale */
+        bool again;          /* made again for backward instead of being kept */
 
         /* of the pass that runs; for inputs and the output set by the caller, who owns them (tape_bind) */
         bool borrowed;
@@ -33,20 +40,9 @@ struct tensor {
         void *d;                   /* gradient; NULL: not there yet, or of an input: not wanted */
         bool d_written;            /* d holds something: the next one adds */
         bool wanted;               /* this pass needs its gradient */
-        int readers, readers_back; /* nodes that have not read the value yet, forward and backward */
-};
-
-struct node {
-        const struct operation *op;
-        char name[PARAM_NAME_MAX]; /* path of the layer */
-        struct tensor *in[NODE_INPUTS], *out;
-        size_t w, b;   /* numbers of its parameters; NO_PARAM */
-        bool w_shared; /* a later node has the same parameters: their gradient is there already when backward comes */
-        int64_t kernel, groups, heads, stride;
-        bool swish, flatten;
-        int dropout;         /* number of its mask, or -1 */
-        float offset, scale; /* of the time: (g - offset) scale */
-        void *kept;          /* what forward leaves for backward beside values: statistics, attention's rows */
+        int readers, readers_back; /* tensors that have not read the value yet, forward and backward */
+        const struct plan *plan;   /* the operation's */
+        void *kept;                /* what forward leaves for backward beside values: statistics, attention's rows */
 };
 #define NO_PARAM SIZE_MAX
 
@@ -55,10 +51,10 @@ struct tape {
         enum dtype type; /* of maps; vectors are float32 */
         int *n_dropouts; /* counts the masks of all networks of a model */
         char path[PARAM_NAME_MAX];
-        struct node **nodes;
-        struct tensor **tensors;
-        size_t n_nodes, n_tensors, capacity_nodes, capacity_tensors;
-        struct error error; /* the builder's first failure; later calls do nothing and return NULL */
+        struct tensor **tensors; /* in the order in which they are made */
+        size_t n, capacity;
+        struct error error;    /* the builder's first failure; later calls do nothing and return */
+        struct tensor nothing; /* this */
 };
 
 /* ---- builder. Names are the published leaves below the path; a name that was used before shares its parameters. What
@@ -121,11 +117,8 @@ void tape_bind(struct tensor *x, const void *value, const float *low, void *d, b
 void tape_forward(struct pass *p, struct tape *t);
 void tape_backward(struct pass *p, struct tape *t);
 
-/* Multiply-adds of an image's forward pass: convolutions, products, attention. */
-double tape_multiply_adds(const struct tape *t);
-
 /* ---- for operations.c */
 
 int64_t tensor_pixels(const struct tensor *x);                     /* of an image */
 int64_t tensor_size(const struct pass *p, const struct tensor *x); /* values of a batch */
-const struct param *node_param(const struct pass *p, size_t number);
+const struct param *tensor_param(const struct pass *p, size_t number);

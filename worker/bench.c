@@ -45,22 +45,6 @@ static int parse(int argc, char **argv, struct options *o)
         return 0;
 }
 
-/* Multiply-adds of one image's forward pass (shared research, engine.md): the networks' tapes, the schedule's kernels.
- */
-static double multiply_adds(const struct runtime *rt, struct error *err)
-{
-        struct networks n;
-        double sum = 0;
-
-        if (networks_init(&n, rt->config, rt->layout, DTYPE_FLOAT32, err) >= 0)
-                sum = tape_multiply_adds(&n.score.tape) + tape_multiply_adds(&n.encoder.tape);
-        networks_done(&n);
-        for (size_t i = 0; i < rt->layout->n; i++)
-                if (rt->layout->items[i].of_schedule && rt->layout->items[i].n_dims == 2)
-                        sum += (double)rt->layout->items[i].size;
-        return sum;
-}
-
 static int compare(const void *a, const void *b)
 {
         int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -193,8 +177,8 @@ static void print_table(const struct timing_row *rows, size_t n, const struct ce
         }
 }
 
-/* One step more, an operation at a time. */
-static int time_operations(struct runtime *rt, const struct dataset *d, struct error *err)
+/* One step more, an operation at a time. *ret_flop: floating-point operations of a step, as kernels/cost.h counts. */
+static int time_operations(struct runtime *rt, const struct dataset *d, double *ret_flop, struct error *err)
 {
         const struct kernels *real = rt->k;
         _cleanup_(freep) struct timing_row *rows = NULL;
@@ -222,6 +206,9 @@ static int time_operations(struct runtime *rt, const struct dataset *d, struct e
         end = kernels_timed_end(&rows, &n_rows, err);
         if (r >= 0 && end >= 0)
                 print_table(rows, n_rows, &top);
+        *ret_flop = 0;
+        for (size_t i = 0; i < n_rows; i++)
+                *ret_flop += rows[i].flop;
         return r < 0 ? r : end;
 }
 
@@ -231,7 +218,7 @@ static int run(const struct options *o, const struct config *c, const struct dat
         struct trainer *t = NULL;
         struct rusage usage;
         struct runtime_need need = {0};
-        double seconds = 0;
+        double seconds = 0, flop = 0;
         int r = runtime_new(c, false, &rt, err);
 
         if (r >= 0)
@@ -247,7 +234,7 @@ static int run(const struct options *o, const struct config *c, const struct dat
         (void)getrusage(RUSAGE_SELF, &usage);
         t = trainer_free(t);
         if (r >= 0)
-                r = time_operations(rt, d, err);
+                r = time_operations(rt, d, &flop, err);
         if (r >= 0) {
                 double images = (double)o->batch / seconds;
 
@@ -256,7 +243,7 @@ static int run(const struct options *o, const struct config *c, const struct dat
                              "\"pass_bytes\": %zu, \"gflops\": %.2f}\n",
                              (long long)o->embd, (long long)o->layers, (long long)o->encoder_layers,
                              (long long)o->batch, rt->info.threads, seconds, images, (long long)usage.ru_maxrss * 1024,
-                             need.pass_bytes, 3 * 2 * multiply_adds(rt, err) * images / 1e9);
+                             need.pass_bytes, flop / seconds / 1e9);
         }
         return r;
 }

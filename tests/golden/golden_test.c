@@ -107,11 +107,9 @@ static void layer_describe(struct layer *l, const char *op, const char *name, co
                 l->y = net_norm(t, name, l->x, NULL, .swish = true);
         else if (!strcmp(op, "dense_swish"))
                 l->y = net_swish(t, net_dense(t, name, l->x, NULL, c_out));
-        if (l->y)
-                return;
-        net_enter(t, "%s", name);
-        l->y = !strcmp(op, "attention") ? attention_block(t, l->x) : resnet_block(t, l->x, NULL, l->cond, c_out);
-        net_leave(t);
+        else
+                l->y = !strcmp(op, "attention") ? attention_block(t, name, l->x)
+                                                : resnet_block(t, name, l->x, NULL, l->cond, c_out);
 }
 
 static void layer_run(struct layer *l)
@@ -539,10 +537,10 @@ static void block_name(const struct networks *n, int number, char ret[PARAM_NAME
         const struct tape *const tapes[] = {&n->score.tape, &n->encoder.tape};
 
         for (size_t i = 0; i < ARRAY_LEN(tapes); i++)
-                for (size_t j = 0; j < tapes[i]->n_nodes; j++)
-                        if (tapes[i]->nodes[j]->dropout == number) {
+                for (size_t j = 0; j < tapes[i]->n; j++)
+                        if (tapes[i]->tensors[j]->dropout == number) {
                                 (void)snprintf(ret, PARAM_NAME_MAX, "%s",
-                                               tapes[i]->layout->items[tapes[i]->nodes[j]->w].name);
+                                               tapes[i]->layout->items[tapes[i]->tensors[j]->w].name);
                                 *strrchr(ret, '/') = '\0';
                                 *strrchr(ret, '/') = '\0';
                         }
