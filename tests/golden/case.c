@@ -39,7 +39,7 @@ static int read_config(const json_t *flat, struct config *ret, struct error *err
         return 0; /* -ENOTSUP: what this release leaves to a later one */
 }
 
-int golden_open(const char *folder, const char *backend, struct golden *ret, struct error *err)
+int golden_open(const char *folder, const char *backend, int threads, struct golden *ret, struct error *err)
 {
         char path[1024];
         json_t *config;
@@ -61,7 +61,7 @@ int golden_open(const char *folder, const char *backend, struct golden *ret, str
         }
         r = kernels_find(backend, &ret->k, err);
         if (r >= 0)
-                r = ret->k->device_open(&(struct device_settings){.threads = 2}, &ret->device, err);
+                r = ret->k->device_open(&(struct device_settings){.threads = threads}, &ret->device, err);
         if (r >= 0)
                 r = ret->k->stream_new(ret->device, &ret->stream, err);
         return r;

@@ -18,7 +18,7 @@ struct golden {
         bool verbose; /* print every comparison's share of what is allowed */
 };
 
-int golden_open(const char *folder, const char *backend, struct golden *ret, struct error *err);
+int golden_open(const char *folder, const char *backend, int threads, struct golden *ret, struct error *err);
 void golden_close(struct golden *g);
 
 /* Inputs, host memory of the caller's caller: every function returns malloc'ed values. */

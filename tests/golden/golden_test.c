@@ -1,12 +1,13 @@
-/* golden-test DIR [BACKEND [verbose]]: runs the golden case in DIR (its case.json says what to do) and compares.
- * 0: everything within 4 times the reference's own float32 error; 1: not; 77: an operation or configuration that this
- * release leaves to a later one, with its reason. */
+/* golden-test [--backend NAME] [--threads N] [--verbose] DIR: runs the golden case in DIR (its case.json says what to
+ * do) and compares. 0: everything within 4 times the reference's own float32 error; 1: not; 77: an operation or
+ * configuration that this release leaves to a later one, with its reason. */
 #include "tests/golden/case.h"
 
 #include "engine/dataset.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -865,30 +866,46 @@ static int run(struct golden *g)
 
 int main(int argc, char **argv)
 {
+        static const struct option options[] = {{"backend", required_argument, NULL, 'b'},
+                                                {"threads", required_argument, NULL, 't'},
+                                                {"verbose", no_argument, NULL, 'v'},
+                                                {0}};
+        const char *backend = "cpu";
+        int threads = 2, c, r;
+        bool verbose = false;
         struct golden g;
         struct error err;
-        int r;
 
-        if (argc < 2 || argc > 4) {
-                (void)fprintf(stderr, "usage: golden-test DIR [BACKEND [verbose]]\n");
+        while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+                if (c == 'b')
+                        backend = optarg;
+                else if (c == 't')
+                        threads = atoi(optarg);
+                else if (c == 'v')
+                        verbose = true;
+                else
+                        argc = 0;
+        }
+        if (argc != optind + 1 || threads < 1) {
+                (void)fprintf(stderr, "usage: golden-test [--backend NAME] [--threads N] [--verbose] DIR\n");
                 return 2;
         }
-        r = golden_open(argv[1], argc > 2 ? argv[2] : "cpu", &g, &err);
+        r = golden_open(argv[optind], backend, threads, &g, &err);
         if (r == -ENOTSUP) {
-                (void)printf("SKIPPED %s: %s: %s\n", argv[1], err.path, err.text);
+                (void)printf("SKIPPED %s: %s: %s\n", argv[optind], err.path, err.text);
                 return SKIPPED;
         }
         if (r < 0) {
-                (void)printf("FAILED %s: %s: %s\n", argv[1], err.path, err.text);
+                (void)printf("FAILED %s: %s: %s\n", argv[optind], err.path, err.text);
                 return 1;
         }
-        g.verbose = argc > 3;
+        g.verbose = verbose;
         r = run(&g);
         if (r)
                 return r;
         g.n_failed += golden_unasked(&g);
-        (void)printf("%s %s: %d of %d comparisons failed\n", g.n_failed || !g.n_compared ? "FAILED" : "passed", argv[1],
-                     g.n_failed, g.n_compared);
+        (void)printf("%s %s: %d of %d comparisons failed\n", g.n_failed || !g.n_compared ? "FAILED" : "passed",
+                     g.folder, g.n_failed, g.n_compared);
         r = g.n_failed || !g.n_compared;
         golden_close(&g);
         return r;
