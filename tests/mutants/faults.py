@@ -58,7 +58,7 @@ TRAINER = [
 
 LIKELIHOOD = [
     Fault("evaluation's times spread over a batch", "engine/likelihood.c", "dense ? v->repeats : v->what->n_images",
-          "dense ? v->repeats : v->m", whole("evaluation", "sparse")),
+          "dense ? v->repeats : p->m", whole("evaluation", "sparse")),
     Fault("a dense evaluation's times are independent", "engine/likelihood.c", "!dense && !p->config", "!p->config",
           whole("evaluation", "dense_vdm")),
     Fault("evaluation swaps weights and average", "engine/likelihood.c", "e->weights == WEIGHTS_EMA", "e->weights != WEIGHTS_EMA",
@@ -144,7 +144,7 @@ SCHEDULE = [
     Fault("the schedule's gradient to the latent replaces the network's", "engine/schedule.c", "k->e, dh, de, true);", "k->e, dh, de, false);",
           ["golden:losses/velocity"]),
     Fault("the derivative's rows with a bias", "engine/schedule.c", "s->layers[i].w, derivative ? NULL : s->layers[i].b)", "s->layers[i].w, s->layers[i].b)",
-          ["golden:schedules/vdm_learnable_nnet"]),
+          ["golden:schedules/learnable_nnet"]),
     Fault("parts of a batch zero the schedule's gradients", "engine/schedule.c", "if (q && p->grads && !p->accumulate)",
           "if (q && p->grads)", engine("parts_of_a_batch*")),
     Fault("the low parts of the coefficients", "engine/schedule.c", "k->s[1], k->s[1] + n, k->coefficient[i]);",
