@@ -218,6 +218,28 @@ struct cost cost_swish_backward(const struct swish_backward_args *a)
         return (struct cost){0, 3 * (double)a->n * (double)dtype_bytes(a->type)};
 }
 
+struct cost cost_relu_forward(const struct relu_forward_args *a)
+{
+        return (struct cost){0, 2 * (double)a->n * (double)dtype_bytes(a->type)};
+}
+
+struct cost cost_relu_backward(const struct relu_backward_args *a)
+{
+        return (struct cost){0, 3 * (double)a->n * (double)dtype_bytes(a->type)};
+}
+
+struct cost cost_repeat_forward(const struct repeat_forward_args *a)
+{
+        return (struct cost){0, floats((double)(a->m * a->c) * (1 + (double)a->pixels))};
+}
+
+struct cost cost_repeat_backward(const struct repeat_backward_args *a)
+{
+        double n = (double)(a->m * a->c);
+
+        return (struct cost){0, floats(n * (double)a->pixels) + output(floats(n), a->accumulate)};
+}
+
 struct cost cost_add(const struct add_args *a)
 {
         return (struct cost){0, 3 * (double)a->n * (double)dtype_bytes(a->type)};
@@ -322,6 +344,30 @@ struct cost cost_topk_forward(const struct topk_forward_args *a)
 struct cost cost_topk_backward(const struct topk_backward_args *a)
 {
         return (struct cost){0, floats(4 * (double)a->m * (double)a->n + (double)a->m)};
+}
+
+struct cost cost_gumbel_forward(const struct gumbel_forward_args *a)
+{
+        return (struct cost){0, floats(4 * (double)a->m * (double)a->n + (double)a->m)};
+}
+
+struct cost cost_gumbel_backward(const struct gumbel_backward_args *a)
+{
+        return (struct cost){0, floats(4 * (double)a->m * (double)a->n)};
+}
+
+struct cost cost_gaussian_forward(const struct gaussian_forward_args *a)
+{
+        double n = floats((double)a->m * (double)a->n);
+
+        return (struct cost){0, 3 * n + present(a->noise, n) + floats((double)a->m)};
+}
+
+struct cost cost_gaussian_backward(const struct gaussian_backward_args *a)
+{
+        double n = floats((double)a->m * (double)a->n);
+
+        return (struct cost){0, 5 * n + present(a->noise, n)};
 }
 
 struct cost cost_diffuse_forward(const struct diffuse_forward_args *a)

@@ -289,11 +289,37 @@ struct swish_backward_args {
         const void *x, *dy;
         void *dx;
 };
+struct relu_forward_args {
+        int64_t n;
+        enum dtype type;
+        const void *x;
+        void *y; /* max(0, x); may be x */
+};
+struct relu_backward_args {
+        int64_t n;
+        enum dtype type;
+        const void *x, *dy; /* dx = dy where x > 0, else 0 */
+        void *dx;
+};
 struct add_args {
         int64_t n;
         enum dtype type;
         const void *x;
         void *y; /* y += x */
+};
+/* An image's vector at every pixel: y[i, p, 0 .. c) = x[i, 0 .. c); backward sums over the pixels, in double. */
+struct repeat_forward_args {
+        int64_t m, pixels, c;
+        const float *x; /* [m, c] */
+        float *y;       /* [m, pixels] rows of y_stride values */
+        int64_t y_stride;
+};
+struct repeat_backward_args {
+        int64_t m, pixels, c;
+        const float *dy;
+        int64_t dy_stride;
+        float *dx; /* [m, c] */
+        bool accumulate;
 };
 struct copy_2d_args {
         int64_t rows, columns;
@@ -385,9 +411,9 @@ struct monotone_out_backward_args {
         bool accumulate;      /* dw, db */
 };
 
-/* ---- the latent. Spec 3. topk: y = logits + noise, centred; soft = y / |y|; hard = y >= its k-th largest (ties
- * count); e = (hard - soft) + soft, straight through. KL of softmax(logits) to the uniform. noise: raw gamma variates
- * [10, m, n] (sum_of_gamma), else additive noise [m, n]; NULL: none. */
+/* ---- the latent. Spec 3. e = (hard - soft) + soft, straight through: hard forward, soft backward. topk: y = logits +
+ * noise, centred; soft = y / |y|; hard = y >= its k-th largest (ties count). KL of softmax(logits) to the uniform.
+ * noise: raw gamma variates [10, m, n] (sum_of_gamma), else additive noise [m, n]; NULL: none. */
 
 struct topk_forward_args {
         int64_t m, n;
@@ -405,6 +431,40 @@ struct topk_backward_args {
         const float *de; /* [m, n] */
         float d_kl;      /* gradient of each image's KL */
         float *d_logits; /* [m, n] */
+};
+
+/* gumbel: y = (logits + noise) / tau of the state, soft = softmax(y), hard is 1 at the first of y's largest. KL as
+ * topk's. */
+struct gumbel_forward_args {
+        int64_t m, n;
+        const float *logits, *noise;    /* [m, n] */
+        const struct step_state *state; /* tau */
+        float *e;                       /* [m, n] */
+        float *soft;                    /* [m, n], kept */
+        float *kl;                      /* [m] */
+};
+struct gumbel_backward_args {
+        int64_t m, n;
+        const float *logits, *soft;
+        const struct step_state *state;
+        const float *de; /* [m, n] */
+        float d_kl;
+        float *d_logits; /* [m, n] */
+};
+
+/* gaussian: e = mu + sqrt(var) noise, var = softplus(raw); KL to the standard normal. noise NULL: the mean. */
+struct gaussian_forward_args {
+        int64_t m, n;
+        const float *mu, *raw, *noise; /* [m, n] */
+        float *e;                      /* [m, n] */
+        float *kl;                     /* [m] */
+};
+struct gaussian_backward_args {
+        int64_t m, n;
+        const float *mu, *raw, *noise;
+        const float *de; /* [m, n] */
+        float d_kl;
+        float *d_mu, *d_raw; /* [m, n] */
 };
 
 /* ---- the bound. Spec 5. d = 3072; gamma arguments are [m, g] with g = d, or g = 1 (VDM: one value an image). */
