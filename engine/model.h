@@ -29,10 +29,12 @@ struct batch {
         uint8_t *x;         /* [m, 3072] */
         float *t, *s;       /* [m]; s for discrete time, or NULL */
         float *eps_0, *eps; /* [m, 3072] */
-        float *latent; /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
+        float *latent; /* NOISE_SUM_OF_GAMMA: gamma variates [10, m, latent_size]; else [m, latent_size]; NULL for vdm
+                        */
 };
-/* Whether the latent's noise is the sum of gamma variates. */
-bool bound_noise_is_sum(const struct config *c);
+/* What the latent's noise is. */
+enum latent_noise { NOISE_SUM_OF_GAMMA, NOISE_GUMBEL, NOISE_NORMAL };
+enum latent_noise bound_noise(const struct config *c);
 
 /* Where the results go, device memory of the caller; NULL members are not wanted. */
 struct bound_results {

@@ -310,27 +310,28 @@ static float *upload_latent(struct golden *g, int64_t rows, int64_t k)
 static int run_score_network(struct golden *g)
 {
         int64_t m = g->batch, n = m * DIMENSIONS, k = g->config.latent_size;
-        _cleanup_(freep) double *u = golden_uniform("input/g", m);
-        _cleanup_(freep) float *times = golden_zeros(m);
+        int64_t n_times = g->config.unet_type == UNET_LDM ? n : m;
+        _cleanup_(freep) double *u = golden_uniform("input/g", n_times);
+        _cleanup_(freep) float *times = golden_zeros(n_times);
         struct score s = {.z = upload_normal(g, "input/z", n),
                           .e = upload_latent(g, m, k),
                           .dy = upload_normal(g, "input/dy", n),
                           .y = golden_device(g, n),
                           .dz = golden_device(g, n),
-                          .dg = golden_device(g, m),
+                          .dg = golden_device(g, n_times),
                           .de = golden_device(g, m * k)};
         struct network net;
         int r;
 
-        for (int64_t i = 0; i < m; i++)
+        for (int64_t i = 0; i < n_times; i++)
                 times[i] = (float)(-13.3 + 18.3 * u[i]);
-        s.g = golden_upload(g, times, (size_t)m * sizeof *times);
+        s.g = golden_upload(g, times, (size_t)n_times * sizeof *times);
         r = network_open(g, m, true, score_pass, &s, &net);
         if (r)
                 return r;
         golden_device_tensor(g, "y", s.y, n);
         golden_device_tensor(g, "d_z", s.dz, n);
-        golden_device_tensor(g, "d_g", s.dg, m);
+        golden_device_tensor(g, "d_g", s.dg, n_times);
         golden_device_tensor(g, "d_e", s.de, m * k);
         network_gradients(&net, "gradients", net.grads);
         network_close(&net);
@@ -338,8 +339,24 @@ static int run_score_network(struct golden *g)
 }
 
 struct encoding {
+        struct golden *g;
         float *f, *zero, *logits, *d_logits;
+        float *spread, *d_var; /* gaussian: var before its softplus; the gradient of var */
 };
+
+/* The gradient of what a softplus is taken of. */
+static void spread_gradient(const struct encoding *s, float *ret)
+{
+        int64_t n = s->g->batch * s->g->config.latent_size;
+        _cleanup_(freep) float *raw = golden_zeros(n), *d_var = golden_zeros(n);
+
+        golden_download(s->g, s->spread, raw, (size_t)n * sizeof *raw);
+        golden_download(s->g, s->d_var, d_var, (size_t)n * sizeof *d_var);
+        for (int64_t i = 0; i < n; i++)
+                raw[i] = (float)((double)d_var[i] / (1 + exp(-(double)raw[i])));
+        s->g->k->copy_in(s->g->stream, ret, raw, (size_t)n * sizeof *raw);
+        (void)s->g->k->stream_sync(s->g->stream, NULL);
+}
 
 static void encoder_pass(struct model *model, void *user)
 {
@@ -350,17 +367,41 @@ static void encoder_pass(struct model *model, void *user)
         tape_bind(n->time, s->zero, NULL, NULL, false);
         tape_bind(n->context, s->zero, NULL, NULL, false);
         tape_bind(n->logits, s->logits, NULL, s->d_logits, true);
+        if (n->spread)
+                tape_bind(n->spread, s->spread, NULL, golden_device(s->g, s->g->batch * s->g->config.latent_size),
+                          true);
         tape_forward(&model->pass, &n->tape);
+        if (n->spread)
+                spread_gradient(s, n->spread->d);
         tape_backward(&model->pass, &n->tape);
+}
+
+static void encoder_outputs(struct golden *g, const struct encoding *s, int64_t n)
+{
+        _cleanup_(freep) float *var = golden_zeros(n);
+
+        if (g->config.latent_type != LATENT_GAUSSIAN) {
+                golden_device_tensor(g, "logits", s->logits, n);
+                return;
+        }
+        golden_device_tensor(g, "mu", s->logits, n);
+        golden_download(g, s->spread, var, (size_t)n * sizeof *var);
+        for (int64_t i = 0; i < n; i++)
+                var[i] = (float)log1p(exp((double)var[i]));
+        golden_tensor(g, "var", var, n);
 }
 
 static int run_encoder(struct golden *g)
 {
         int64_t m = g->batch, n = m * DIMENSIONS, k = g->config.latent_size;
-        struct encoding s = {.f = golden_device(g, n),
+        bool gaussian = g->config.latent_type == LATENT_GAUSSIAN;
+        struct encoding s = {.g = g,
+                             .f = golden_device(g, n),
                              .zero = golden_device(g, m),
                              .logits = golden_device(g, m * k),
-                             .d_logits = upload_normal(g, "input/d_logits", m * k)};
+                             .spread = golden_device(g, m * k),
+                             .d_logits = upload_normal(g, gaussian ? "input/d_mu" : "input/d_logits", m * k),
+                             .d_var = upload_normal(g, "input/d_var", m * k)};
         struct pass p = {.k = g->k, .stream = g->stream};
         struct network net;
         int r;
@@ -369,7 +410,7 @@ static int run_encoder(struct golden *g)
         r = network_open(g, m, true, encoder_pass, &s, &net);
         if (r)
                 return r;
-        golden_device_tensor(g, "logits", s.logits, m * k);
+        encoder_outputs(g, &s, m * k);
         network_gradients(&net, "gradients", net.grads);
         network_close(&net);
         return 0;
@@ -439,12 +480,23 @@ struct loss {
         struct batch batch;
         struct bound_results ret;
         float grad_scale;
+        struct step_state *state; /* gumbel: with its temperature */
 };
+
+static struct step_state *gumbel_state(struct golden *g)
+{
+        double step = json_number_value(json_object_get(g->json, "step"));
+        struct step_state state = {.tau = (float)fmax(0.5, exp(-1e-5 * step))};
+
+        return golden_upload(g, &state, sizeof state);
+}
 
 static void loss_pass(struct model *model, void *user)
 {
         struct loss *l = user;
 
+        if (l->state)
+                model->pass.state = l->state;
         model_bound(model, &l->batch, l->grad_scale, &l->ret);
 }
 
@@ -472,7 +524,7 @@ static void upload_noise(struct golden *g, const char *prefix, double t0, int64_
         (void)snprintf(name, sizeof name, "%s/eps", prefix);
         ret->eps = upload_normal(g, name, m * DIMENSIONS);
         (void)snprintf(name, sizeof name, "%s/latent", prefix);
-        if (c->latent_type == LATENT_TOPK && bound_noise_is_sum(c)) {
+        if (bound_noise(c) == NOISE_SUM_OF_GAMMA) {
                 _cleanup_(freep) double *u = golden_uniform(name, 10 * n);
                 _cleanup_(freep) float *raw = golden_zeros(10 * n);
 
@@ -587,6 +639,8 @@ static int run_loss(struct golden *g)
         double bpd, sums[2] = {0};
         int r;
 
+        if (g->config.latent_type == LATENT_GUMBEL)
+                l.state = gumbel_state(g);
         r = network_open(g, m, true, no_pass, NULL, &masked);
         if (r)
                 return r;
