@@ -277,18 +277,46 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
         arena_release_since(p->arena, mark);
 }
 
-void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net)
+/* The score network at z with the schedule's evaluation; z_low, dz (+=) may be NULL. */
+static void score_forward(struct model *model, const float *z, const float *z_low, const float *e,
+                          const struct schedule_at *at, float *net, float *dz)
 {
         struct pass *p = &model->pass;
         struct score_network *score = &model->networks.score;
-        bool conditioned = networks_conditioned(p->config);
-        size_t mark = arena_mark(p->arena);
-        float *zero = pass_zeros(p, p->m);
 
-        tape_bind(score->z, z, NULL, NULL, false);
+        tape_bind(score->z, z, z_low, dz, true);
         bind_time(model, at, NULL);
-        tape_bind(score->e, conditioned ? e : zero, NULL, NULL, false);
-        tape_bind(score->net, net, NULL, NULL, false);
+        tape_bind(score->e, networks_conditioned(p->config) ? e : pass_zeros(p, p->m), NULL, NULL, false);
+        tape_bind(score->net, net, NULL, NULL, true);
         tape_forward(p, &score->tape);
+}
+
+void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net)
+{
+        size_t mark = arena_mark(model->pass.arena);
+
+        score_forward(model, z, NULL, e, at, net, NULL);
+        arena_release_since(model->pass.arena, mark);
+}
+
+void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e,
+                const float *probe, float *k, float *dx)
+{
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+        int64_t n = p->m * DIMENSIONS;
+        float *net = pass_alloc(p, n), *d_net = pass_alloc(p, n);
+        struct schedule_at at;
+
+        p->keep = probe;
+        schedule_evaluate(p, &model->schedule, t, &at);
+        score_forward(model, x, x_low, e, &at, net, probe ? dx : NULL);
+        RUN(p, drift, .m = p->m, .d = DIMENSIONS, .g = model->schedule.d, .parameterisation = model->parameterisation,
+            .x = x, .x_low = x_low, .net = net, .gamma = at.gamma, .gamma_prime = at.gamma_prime, .probe = probe,
+            .k = k, .d_net = d_net, .d_x = dx);
+        if (probe) {
+                model->networks.score.net->d = d_net;
+                tape_backward(p, &model->networks.score.tape);
+        }
         arena_release_since(p->arena, mark);
 }

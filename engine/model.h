@@ -53,4 +53,9 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
  * vdm) and the schedule's evaluation at this time. */
 void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net);
 
+/* The probability flow (spec 7) at x [m, 3072] (and its low part) and times t [m], after schedule_begin with the latent
+ * e: k = dx/dt, and where probe is not NULL dx = J^T probe, J the flow's derivative by x; all [m, 3072]. */
+void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e,
+                const float *probe, float *k, float *dx);
+
 DEFINE_CLEANUP(struct model *, model_free);

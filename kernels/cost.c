@@ -332,6 +332,32 @@ struct cost cost_monotone_out_backward(const struct monotone_out_backward_args *
                                         output(present(a->dw, F) + present(a->db, F), a->accumulate)};
 }
 
+/* ---- the probability flow */
+
+struct cost cost_drift(const struct drift_args *a)
+{
+        double n = floats((double)a->m * (double)a->d), g = floats((double)a->m * (double)a->g);
+
+        return (struct cost){0, 3 * n + present(a->x_low, n) + 2 * g + present(a->probe, 3 * n)};
+}
+
+struct cost cost_divergence(const struct divergence_args *a)
+{
+        return (struct cost){0, floats(2 * (double)a->m * (double)a->d) + (double)a->m * sizeof(double)};
+}
+
+struct cost cost_flow_stage(const struct flow_stage_args *a)
+{
+        double n = floats((double)a->m * (double)a->d);
+
+        return (struct cost){0, (4 + a->stage) * n + floats((double)a->m)};
+}
+
+struct cost cost_flow_step(const struct flow_step_args *a)
+{
+        return (struct cost){0, (FLOW_STAGES + 8) * floats((double)a->m * (double)a->d)};
+}
+
 /* ---- latent, bound, sampling */
 
 struct cost cost_topk_forward(const struct topk_forward_args *a)

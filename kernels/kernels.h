@@ -520,6 +520,67 @@ struct decode_args {
         uint8_t *x;
 };
 
+/* ---- the probability flow. Spec 7. A trajectory is a slot of a batch: a state of d values as pairs (x, x_low), the
+ * integral l of the divergence, time and step size of its own. Dormand & Prince 1980, 5(4), FSAL: stage 0 is the last
+ * step's stage 6. */
+
+#define FLOW_STAGES 7
+struct trajectory {
+        int64_t place;             /* of the list: what it integrates; -1: nothing */
+        double t, h;               /* where it is; the step that is being tried */
+        double l;                  /* integral of the divergence so far */
+        double slope[FLOW_STAGES]; /* of l, by stage */
+        double error;              /* of the step that was tried: mean square of error over tolerance */
+        int64_t n_evaluations, n_accepted, n_rejected;
+        uint32_t done; /* t = 1, or the step size has collapsed: */
+        uint32_t failed;
+        uint32_t rejected; /* the last try was */
+        uint32_t padding;
+};
+
+/* k = dx/dt of the flow; spec 7: 0.5 sigma gamma' (net - sigma x) for the noise parameterisations, 0.5 alpha sigma
+ * gamma' v_hat for the velocity's. With a probe also the gradient of probe . k by net and, directly, by x. */
+struct drift_args {
+        int64_t m, d, g;
+        enum parameterisation parameterisation;
+        const float *x, *x_low, *net, *gamma, *gamma_prime;
+        const float *probe; /* or NULL */
+        float *k;           /* [m, d] */
+        float *d_net, *d_x; /* [m, d]; with a probe */
+};
+/* slope[stage] of each trajectory = sum of dx probe over its d values, in double: with dx = J^T probe, Hutchinson's
+ * estimate of the divergence. */
+struct divergence_args {
+        int64_t m, d;
+        int stage;
+        const float *dx, *probe;
+        struct trajectory *trajectories; /* [m] */
+};
+/* Where stage 1 .. 6 is evaluated: y = x + h sum over j < stage of a[stage][j] k[j], t = t + c[stage] h; stage 0: x and
+ * t themselves. */
+struct flow_stage_args {
+        int64_t m, d;
+        int stage;
+        const float *x, *x_low;
+        const float *k; /* [FLOW_STAGES, m, d] */
+        const struct trajectory *trajectories;
+        float *y, *y_low; /* [m, d] */
+        float *t;         /* [m] */
+};
+/* Ends a step: error norm (root of the mean of (h e / (atol + rtol max(|y|, |y_new|)))^2 over the d values and l;
+ * shared: over all trajectories'), then x, l, t move on where it is at most 1 and the step size is scaled by 0.9
+ * norm^(-1/5), within 0.2 and 10, at most 1 after a rejection; k[0] = k[6] where it moved. y is stage 6's, the new x.
+ */
+struct flow_step_args {
+        int64_t m, d;
+        double rtol, atol;
+        bool shared;
+        float *x, *x_low;
+        const float *y, *y_low;
+        float *k; /* [FLOW_STAGES, m, d] */
+        struct trajectory *trajectories;
+};
+
 /* ---- optimizer. Spec 6: AdamW and EMA in one pass. Called once for what is decayed and once for what is not. */
 
 /* The gradient x^T dy [k, n] of a dense kernel by its factors, x [rows, k] and dy [rows, n]: with a few rows it is

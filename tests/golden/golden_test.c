@@ -751,7 +751,7 @@ static int run_training(struct golden *g)
         return 0;
 }
 
-/* ---- dense bound, sampling */
+/* ---- dense bound, the probability flow, sampling */
 
 static int run_dense_bound(struct golden *g)
 {
@@ -814,6 +814,95 @@ static float *upload_hard_latent(struct golden *g, int64_t m, int64_t size, int6
                         e[i * size + a] = larger < k;
                 }
         return golden_upload(g, e, (size_t)(m * size) * sizeof *e);
+}
+
+/* The drift of the probability flow and the estimate of its divergence. */
+struct flow {
+        float *x, *e, *t, *probe, *k, *dx;
+};
+
+static void flow_pass(struct model *model, void *user)
+{
+        struct flow *f = user;
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+
+        p->grads = NULL;
+        schedule_begin(p, &model->schedule, f->e);
+        model_flow(model, f->x, NULL, f->t, f->e, f->probe, f->k, f->dx);
+        arena_release_since(p->arena, mark);
+}
+
+/* The hard top k of uniforms. */
+static float *upload_hot(struct golden *g, int64_t rows)
+{
+        int64_t n = g->config.latent_size, k = g->config.latent_k;
+        _cleanup_(freep) double *u = golden_uniform("input/e", rows * n);
+        _cleanup_(freep) float *e = golden_zeros(rows * n);
+
+        for (int64_t i = 0; i < rows * n; i++) {
+                int64_t larger = 0;
+
+                for (int64_t j = 0; j < n; j++)
+                        larger += u[i / n * n + j] > u[i];
+                e[i] = larger < k;
+        }
+        return golden_upload(g, e, (size_t)(rows * n) * sizeof *e);
+}
+
+/* -1 where the uniform is below 1/2, else 1 */
+static float *upload_probe(struct golden *g, const char *name, int64_t n)
+{
+        _cleanup_(freep) double *u = golden_uniform(name, n);
+        _cleanup_(freep) float *probe = golden_zeros(n);
+
+        for (int64_t i = 0; i < n; i++)
+                probe[i] = u[i] < 0.5 ? -1 : 1;
+        return golden_upload(g, probe, (size_t)n * sizeof *probe);
+}
+
+static int run_flow(struct golden *g)
+{
+        static const char *const times[] = {"0.0", "0.1", "0.5", "0.9", "1.0"};
+        int64_t m = g->batch, n = m * DIMENSIONS;
+        _cleanup_(freep) float *t = golden_zeros(m), *dx = golden_zeros(n), *probe = golden_zeros(n),
+                               *divergence = golden_zeros(m);
+        struct flow f = {.x = upload_normal(g, "input/z", n),
+                         .e = g->config.vdm_type == VDM_VDM ? NULL : upload_hot(g, m),
+                         .t = golden_device(g, m),
+                         .probe = upload_probe(g, "input/probe", n),
+                         .k = golden_device(g, n),
+                         .dx = golden_device(g, n)};
+        char name[32];
+
+        golden_download(g, f.probe, probe, (size_t)n * sizeof *probe);
+        for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+                struct network net;
+                int r;
+
+                for (int64_t j = 0; j < m; j++) {
+                        t[j] = strtof(times[i], NULL);
+                        divergence[j] = 0;
+                }
+                g->k->copy_in(g->stream, f.t, t, (size_t)m * sizeof *t);
+                r = network_open(g, m, true, flow_pass, &f, &net);
+                if (r)
+                        return r;
+                (void)snprintf(name, sizeof name, "drift_%s", times[i]);
+                golden_device_tensor(g, name, f.k, n);
+                golden_download(g, f.dx, dx, (size_t)n * sizeof *dx);
+                for (int64_t j = 0; j < m; j++) {
+                        double sum = 0;
+
+                        for (int64_t d = j * DIMENSIONS; d < (j + 1) * DIMENSIONS; d++)
+                                sum += (double)dx[d] * probe[d];
+                        divergence[j] = (float)sum;
+                }
+                (void)snprintf(name, sizeof name, "divergence_%s", times[i]);
+                golden_tensor(g, name, divergence, m);
+                network_close(&net);
+        }
+        return 0;
 }
 
 struct sampling {
@@ -904,6 +993,7 @@ static int run(struct golden *g)
                      {"loss", run_loss},
                      {"training", run_training},
                      {"dense_bound", run_dense_bound},
+                     {"ode", run_flow},
                      {"sampling", run_sampling}};
         static const char *const layers[] = {"conv3x3", "group_norm_swish", "dense_swish", "attention", "resnet_block"};
         const char *op = json_string_value(json_object_get(g->json, "op"));
