@@ -346,6 +346,25 @@ struct cost cost_divergence(const struct divergence_args *a)
         return (struct cost){0, floats(2 * (double)a->m * (double)a->d) + (double)a->m * sizeof(double)};
 }
 
+struct cost cost_flow_slots(const struct flow_slots_args *a)
+{
+        double m = (double)a->m;
+
+        return (struct cost){
+                0, 2 * floats(m * (double)a->d) +
+                           m * (double)(sizeof(struct trajectory) + sizeof(struct row) + sizeof(struct flow_result))};
+}
+
+struct cost cost_dequantise(const struct dequantise_args *a)
+{
+        return (struct cost){0, floats(3 * (double)a->m * (double)a->d)};
+}
+
+struct cost cost_flow_start(const struct flow_start_args *a)
+{
+        return (struct cost){0, floats((2 + a->phase) * (double)a->m * (double)a->d)};
+}
+
 struct cost cost_flow_stage(const struct flow_stage_args *a)
 {
         double n = floats((double)a->m * (double)a->d);
@@ -520,6 +539,11 @@ struct cost cost_random_normal(const struct random_normal_args *a)
 struct cost cost_random_uniform(const struct random_uniform_args *a)
 {
         return (struct cost){0, rows_bytes(a->m) + floats((double)a->m * (double)a->d)};
+}
+
+struct cost cost_random_sign(const struct random_sign_args *a)
+{
+        return (struct cost){0, floats((double)a->m * (double)a->d)};
 }
 
 struct cost cost_random_gamma(const struct random_gamma_args *a)

@@ -527,15 +527,59 @@ struct decode_args {
 #define FLOW_STAGES 7
 struct trajectory {
         int64_t place;             /* of the list: what it integrates; -1: nothing */
-        double t, h;               /* where it is; the step that is being tried */
+        double t, h;               /* where it is; the step that is tried next */
         double l;                  /* integral of the divergence so far */
         double slope[FLOW_STAGES]; /* of l, by stage */
-        double error;              /* of the step that was tried: mean square of error over tolerance */
-        int64_t n_evaluations, n_accepted, n_rejected;
-        uint32_t done; /* t = 1, or the step size has collapsed: */
-        uint32_t failed;
+        double error;              /* of the step that was tried: sum of squares of error over tolerance */
+        double log_q;              /* of the dequantising noise, without what is the same for all */
+        int64_t n_evaluations, n_rejected;
+        uint32_t fresh;    /* begins: has no step size yet */
         uint32_t rejected; /* the last try was */
-        uint32_t padding;
+        uint32_t done;     /* t = 1, or the step size has collapsed: */
+        uint32_t failed;
+};
+
+/* What a trajectory has left, by its place in the list. */
+struct flow_result {
+        double log_p; /* -(d ln 2 pi + |x(1)|^2) / 2 + l(1) */
+        double log_q, kl;
+        int64_t n_evaluations, n_rejected;
+        int64_t failed; /* not 0: the step size collapsed, log_p means nothing */
+};
+
+/* Slots that are done leave their results and take the next rows of the list (list_rows with one image and `repeats`
+ * rows each, from state->position on, which moves), as fresh trajectories at t = 0; where it has ended place becomes -1
+ * and the slot stays done. */
+struct flow_slots_args {
+        int64_t m, d, n_images, repeats;
+        const float *x, *x_low, *kl; /* [m, d], [m]: of those that are done */
+        struct step_state *state;
+        struct row *rows;                /* [m] */
+        struct trajectory *trajectories; /* [m]; before the first time: place -1, done */
+        struct flow_result *results;     /* [n_images repeats] */
+};
+
+enum dequantisation { DEQUANTISE_TRUNCATED, DEQUANTISE_UNIFORM };
+/* x of fresh slots. Truncated: f + std u, u a standard normal cut to [-3, 3] by rejection (the pair of words 0, 1 of
+ * element i; attempt counts), log_q = -|u|^2 / 2. Uniform: f + (2 u - 1) / 256, u of words 0 .. 3 of quad i / 4 in
+ * (0, 1), log_q = 0. */
+struct dequantise_args {
+        int64_t m, d;
+        enum dequantisation kind;
+        double std;
+        const float *f;
+        const struct step_state *state;
+        const struct row *rows;
+        float *x, *x_low;
+        struct trajectory *trajectories;
+};
+/* Rademacher probes: -1 where bit 31 of word i mod 4 of quad i / 4 is 0, else 1. Gaussian ones are random_normal's. */
+struct random_sign_args {
+        const struct step_state *state;
+        const struct row *rows;
+        enum philox_stream stream;
+        int64_t m, d;
+        float *y;
 };
 
 /* k = dx/dt of the flow; spec 7: 0.5 sigma gamma' (net - sigma x) for the noise parameterisations, 0.5 alpha sigma
@@ -567,9 +611,21 @@ struct flow_stage_args {
         float *y, *y_low; /* [m, d] */
         float *t;         /* [m] */
 };
+/* The step size of fresh slots (Hairer, Norsett & Wanner, II.4, as scipy has it), from two evaluations. Phase 0, once
+ * k[0] is there: a size to look ahead by, set so that stage 1 is evaluated there; phase 1, once k[1] is: the step size.
+ */
+struct flow_start_args {
+        int64_t m, d;
+        int phase;
+        double rtol, atol;
+        bool shared;
+        const float *x, *k;
+        struct trajectory *trajectories;
+};
 /* Ends a step: error norm (root of the mean of (h e / (atol + rtol max(|y|, |y_new|)))^2 over the d values and l;
- * shared: over all trajectories'), then x, l, t move on where it is at most 1 and the step size is scaled by 0.9
- * norm^(-1/5), within 0.2 and 10, at most 1 after a rejection; k[0] = k[6] where it moved. y is stage 6's, the new x.
+ * shared: over all trajectories'), then x, l, t move on where it is below 1 and the step size is scaled by 0.9
+ * norm^(-1/5), within 0.2 and 10, at most 1 after a rejection; k[0] = k[6] where it moved. Slots that are done stay as
+ * they are. y is stage 6's, the new x.
  */
 struct flow_step_args {
         int64_t m, d;

@@ -117,6 +117,57 @@ static double l_after(const struct trajectory *t)
         return t->l + t->h * sum;
 }
 
+/* Root mean square over the row (and l) of a and, from phase 1 on, differences, over the tolerance at x. */
+static double scaled_norm(const struct flow_start_args *a, int64_t first, int64_t n, int what)
+{
+        double sum = 0;
+
+        for (int64_t row = first; row < first + n; row++) {
+                const struct trajectory *t = &a->trajectories[row];
+                const double l[3] = {t->l, t->slope[0], t->slope[1] - t->slope[0]};
+                double ratio = l[what] / (a->atol + a->rtol * fabs(t->l));
+
+                sum += ratio * ratio;
+                for (int64_t i = row * a->d; i < (row + 1) * a->d; i++) {
+                        double k_0 = a->k[i], value = what == 0 ? (double)a->x[i] : k_0;
+
+                        if (what == 2)
+                                value = a->k[a->m * a->d + i] - k_0;
+                        ratio = value / (a->atol + a->rtol * fabs((double)a->x[i]));
+                        sum += ratio * ratio;
+                }
+        }
+        return sqrt(sum / (double)(n * (a->d + 1)));
+}
+
+int reference_flow_start(const struct flow_start_args *a)
+{
+#pragma omp parallel for schedule(static)
+        for (int64_t row = 0; row < a->m; row++) {
+                struct trajectory *t = &a->trajectories[row];
+                int64_t first = a->shared ? 0 : row, n = a->shared ? a->m : 1;
+                double d_0, d_1, ahead, h;
+
+                if (!t->fresh)
+                        continue;
+                d_0 = scaled_norm(a, first, n, 0);
+                d_1 = scaled_norm(a, first, n, 1);
+                ahead = d_0 < 1e-5 || d_1 < 1e-5 ? 1e-6 : 0.01 * d_0 / d_1;
+                if (a->phase == 0) {
+                        t->h = ahead / nodes[1];
+                        continue;
+                }
+                h = fmax(d_1, scaled_norm(a, first, n, 2) / ahead);
+                h = h <= 1e-15 ? fmax(1e-6, ahead * 1e-3) : pow(0.01 / h, 0.2);
+                t->h = fmin(fmin(100 * ahead, h), 1);
+                t->n_evaluations = 2;
+        }
+        /* all of them read by their neighbours before: */
+        for (int64_t row = 0; a->phase == 1 && row < a->m; row++)
+                a->trajectories[row].fresh = 0;
+        return 0;
+}
+
 /* A step size below this is a function that cannot be integrated (or is not finite). */
 #define H_MIN 1e-9
 
@@ -164,14 +215,13 @@ int reference_flow_step(const struct flow_step_args *a)
                 double squares = a->shared ? all / (double)running : t->error,
                        norm = sqrt(squares / (double)(a->d + 1));
                 double h = t->h;
-                bool accepted = norm <= 1;
+                bool accepted = norm < 1;
 
                 if (t->done)
                         continue;
                 t->n_evaluations += FLOW_STAGES - 1;
                 if (accepted) {
                         move(a, row);
-                        t->n_accepted++;
                         t->t = t->t + h >= 1 ? 1 : t->t + h;
                         t->done = t->t >= 1;
                 } else {
@@ -181,6 +231,96 @@ int reference_flow_step(const struct flow_step_args *a)
                         continue;
                 control(t, norm, accepted);
                 t->h = fmin(t->h, 1 - t->t);
+        }
+        return 0;
+}
+
+static void finish(const struct flow_slots_args *a, int64_t row)
+{
+        const struct trajectory *t = &a->trajectories[row];
+        double squares = 0;
+
+        for (int64_t i = row * a->d; i < (row + 1) * a->d; i++) {
+                double x = pair(a->x, a->x_low, i);
+
+                squares += x * x;
+        }
+        a->results[t->place] =
+                (struct flow_result){.log_p = -0.5 * ((double)a->d * 1.8378770664093454836 + squares) + t->l,
+                                     .log_q = t->log_q,
+                                     .kl = a->kl[row],
+                                     .n_evaluations = t->n_evaluations,
+                                     .n_rejected = t->n_rejected,
+                                     .failed = t->failed};
+}
+
+int reference_flow_slots(const struct flow_slots_args *a)
+{
+        for (int64_t row = 0; row < a->m; row++) {
+                struct trajectory *t = &a->trajectories[row];
+                int64_t at = a->state->position;
+
+                if (!t->done)
+                        continue;
+                if (t->place >= 0)
+                        finish(a, row);
+                *t = (struct trajectory){.place = -1, .done = 1};
+                if (at == a->n_images * a->repeats)
+                        continue;
+                a->state->position++;
+                *t = (struct trajectory){.place = at, .fresh = 1};
+                a->rows[row] = (struct row){.index = at / a->repeats,
+                                            .image = (uint64_t)(at / a->repeats),
+                                            .block = (uint32_t)(at % a->repeats)};
+        }
+        return 0;
+}
+
+/* A standard normal cut to [-3, 3]. */
+static double truncated_normal(const struct dequantise_args *a, const struct row *row, int64_t element)
+{
+        for (uint32_t attempt = 0;; attempt++) {
+                struct philox p = philox_draw(a->state->seed, STREAM_DEQUANTISE, row->block, (uint32_t)element,
+                                              row->image, 0, attempt);
+                float u, unused;
+
+                philox_normal_pair(p.v[0], p.v[1], &u, &unused);
+                /* 1 in 370 is rejected: 255 in a row are impossible but for a fault, and then any end is as good */
+                if (fabsf(u) <= 3 || attempt == 255)
+                        return fmin(fmax(u, -3), 3);
+        }
+}
+
+static double uniform_noise(const struct dequantise_args *a, const struct row *row, int64_t element)
+{
+        struct philox p =
+                philox_draw(a->state->seed, STREAM_DEQUANTISE, row->block, (uint32_t)(element / 4), row->image, 0, 0);
+
+        return ((double)p.v[element % 4] + 0.5) * 0x1p-32;
+}
+
+int reference_dequantise(const struct dequantise_args *a)
+{
+#pragma omp parallel for schedule(static)
+        for (int64_t row = 0; row < a->m; row++) {
+                double squares = 0;
+
+                if (!a->trajectories[row].fresh)
+                        continue;
+                for (int64_t i = 0; i < a->d; i++) {
+                        int64_t at = row * a->d + i;
+                        double u;
+
+                        if (a->kind == DEQUANTISE_UNIFORM) {
+                                u = uniform_noise(a, &a->rows[row], i);
+                                set_pair(a->x, a->x_low, at, a->f[at] + (2 * u - 1) / 256);
+                                continue;
+                        }
+                        u = truncated_normal(a, &a->rows[row], i);
+                        set_pair(a->x, a->x_low, at, a->f[at] + a->std * u);
+                        squares += u * u;
+                }
+                a->trajectories[row].log_q = -0.5 * squares;
         }
         return 0;
 }
