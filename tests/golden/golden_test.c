@@ -4,6 +4,7 @@
 #include "tests/golden/case.h"
 
 #include "engine/dataset.h"
+#include "engine/flow.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -981,6 +982,204 @@ static int run_sampling(struct golden *g)
         return 0;
 }
 
+/* ---- the exact likelihood: the golden file's own noise and probes, one importance sample after another */
+
+struct exact {
+        struct golden *g;
+        struct flow_memory memory;
+        struct flow_solver solver;
+        float *f, *zero, *logits, *e, *soft, *norm, *kl;
+        int64_t n_evaluations;
+};
+
+/* The hard top k of the logits, without noise. */
+static void exact_latent(struct model *model, struct exact *x)
+{
+        struct pass *p = &model->pass;
+        struct encoder_network *n = &model->networks.encoder;
+
+        p->keep = false;
+        tape_bind(n->f, x->f, NULL, NULL, false);
+        tape_bind(n->time, x->zero, NULL, NULL, false);
+        tape_bind(n->context, x->zero, NULL, NULL, false);
+        tape_bind(n->logits, x->logits, NULL, NULL, false);
+        tape_forward(p, &n->tape);
+        RUN(p, topk_forward, .m = p->m, .n = p->config->latent_size, .k = p->config->latent_k, .logits = x->logits,
+            .e = x->e, .soft = x->soft, .norm = x->norm, .kl = x->kl);
+}
+
+static bool exact_done(struct exact *x)
+{
+        struct trajectory at[64];
+        bool done = true;
+
+        golden_download(x->g, x->memory.trajectories, at, (size_t)x->g->batch * sizeof *at);
+        for (int64_t i = 0; i < x->g->batch; i++)
+                done &= at[i].done;
+        x->n_evaluations = at[0].n_evaluations;
+        return done;
+}
+
+static void exact_pass(struct model *model, void *user)
+{
+        struct exact *x = user;
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+
+        p->grads = NULL;
+        exact_latent(model, x);
+        schedule_begin(p, &model->schedule, x->e);
+        flow_start(model, &x->memory, x->e, &x->solver);
+        do
+                flow_step(model, &x->memory, x->e, &x->solver);
+        while (p->k == x->g->k && !exact_done(x)); /* a dry run has no end */
+        arena_release_since(p->arena, mark);
+}
+
+static struct flow_memory exact_memory(struct golden *g, int64_t m)
+{
+        int64_t n = m * DIMENSIONS;
+
+        return (struct flow_memory){.x = golden_device(g, n),
+                                    .x_low = golden_device(g, n),
+                                    .y = golden_device(g, n),
+                                    .y_low = golden_device(g, n),
+                                    .k = golden_device(g, FLOW_STAGES * n),
+                                    .dx = golden_device(g, n),
+                                    .probe = golden_device(g, n),
+                                    .t = golden_device(g, m),
+                                    .trajectories = golden_upload(g, NULL, (size_t)m * sizeof(struct trajectory))};
+}
+
+/* Spec 7, 1: f + exp(-13.3 / 2) u, u normal and clamped to [-3, 3] here. Returns log q of each image. */
+static void exact_dequantise(struct exact *x, int k, const float *f, double *ret_log_q)
+{
+        int64_t m = x->g->batch, n = m * DIMENSIONS;
+        _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n), *u = NULL;
+        char name[64];
+
+        (void)snprintf(name, sizeof name, "noise/dequantise%d", k);
+        u = golden_normal(name, n);
+        for (int64_t i = 0; i < m; i++)
+                ret_log_q[i] = -DIMENSIONS * (0.5 * log(2 * M_PI) + log(0.9974613)); /* as published */
+        for (int64_t i = 0; i < n; i++) {
+                double clamped = fmin(fmax(u[i], -3), 3), value = f[i] + exp(-13.3 / 2) * clamped;
+
+                high[i] = (float)value;
+                low[i] = (float)(value - high[i]);
+                ret_log_q[i / DIMENSIONS] -= 0.5 * clamped * clamped;
+        }
+        x->g->k->copy_in(x->g->stream, x->memory.x, high, (size_t)n * sizeof *high);
+        x->g->k->copy_in(x->g->stream, x->memory.x_low, low, (size_t)n * sizeof *low);
+        (void)x->g->k->stream_sync(x->g->stream, NULL);
+}
+
+static void exact_log_p(struct exact *x, double *ret)
+{
+        int64_t m = x->g->batch, n = m * DIMENSIONS;
+        _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n);
+        struct trajectory at[64];
+
+        golden_download(x->g, x->memory.x, high, (size_t)n * sizeof *high);
+        golden_download(x->g, x->memory.x_low, low, (size_t)n * sizeof *low);
+        golden_download(x->g, x->memory.trajectories, at, (size_t)m * sizeof *at);
+        for (int64_t i = 0; i < m; i++)
+                ret[i] = at[i].l - DIMENSIONS * 0.5 * log(2 * M_PI);
+        for (int64_t i = 0; i < n; i++)
+                ret[i / DIMENSIONS] -= 0.5 * pow((double)high[i] + low[i], 2);
+}
+
+/* Spec 7, 5, with the published constants. */
+static double exact_bpd(const double *log_p, const double *log_q, int64_t n, int64_t stride, double kl)
+{
+        double sigma = 0.5 * (-13.3 - log1p(exp(-13.3))), extra = 0.5 * (1 + log(2 * M_PI)) - 0.01522, max = -HUGE_VAL;
+        double w = log_p[0];
+
+        for (int64_t i = 0; i < n; i++)
+                max = fmax(max, log_p[i * stride] - log_q[i * stride]);
+        if (n > 1) {
+                w = 0;
+                for (int64_t i = 0; i < n; i++)
+                        w += exp(log_p[i * stride] - log_q[i * stride] - max);
+                w = max + log(w / (double)n);
+                extra = 0;
+        }
+        return (kl - w) / (DIMENSIONS * M_LN2) - (extra + sigma) / M_LN2;
+}
+
+static void exact_results(struct golden *g, const double *log_p, const double *log_q, const float *kl, int64_t K)
+{
+        int64_t m = g->batch;
+        _cleanup_(freep) float *p = golden_zeros(K * m), *q = golden_zeros(K * m), *bpd = golden_zeros(m);
+        char name[32];
+
+        for (int64_t i = 0; i < K * m; i++) {
+                p[i] = (float)log_p[i];
+                q[i] = (float)log_q[i];
+        }
+        golden_tensor(g, "log_p", p, K * m);
+        golden_tensor(g, "log_q", q, K * m);
+        golden_tensor(g, "kl", kl, m);
+        for (int64_t n = 1; n <= K; n += MAX(K - 1, (int64_t)1)) {
+                for (int64_t i = 0; i < m; i++)
+                        bpd[i] = (float)exact_bpd(log_p + i, log_q + i, n, m, kl[i]);
+                (void)snprintf(name, sizeof name, "bpd_k%lld", (long long)n);
+                golden_tensor(g, name, bpd, m);
+        }
+}
+
+static int run_exact(struct golden *g)
+{
+        int64_t m = g->batch, n = m * DIMENSIONS, c = g->config.latent_size;
+        int64_t K = json_integer_value(json_object_get(g->json, "K"));
+        _cleanup_(freep) float *f = golden_zeros(n), *kl = golden_zeros(m);
+        double log_p[64], log_q[64];
+        struct exact x = {.g = g,
+                          .memory = exact_memory(g, m),
+                          .solver = {json_number_value(json_object_get(g->json, "rtol")),
+                                     json_number_value(json_object_get(g->json, "atol")), true},
+                          .f = golden_device(g, n),
+                          .zero = golden_device(g, m),
+                          .logits = golden_device(g, m * c),
+                          .e = golden_device(g, m * c),
+                          .soft = golden_device(g, m * c),
+                          .norm = golden_device(g, m),
+                          .kl = golden_device(g, m)};
+        struct pass p = {.k = g->k, .stream = g->stream};
+
+        RUN(&p, encode_image, .n = n, .x = upload_images(g, m), .f = x.f);
+        golden_download(g, x.f, f, (size_t)n * sizeof *f);
+        for (int k = 0; k < K; k++) {
+                struct trajectory fresh[64] = {{0}};
+                struct network net;
+                char name[64];
+                int r;
+
+                for (int64_t i = 0; i < m; i++)
+                        fresh[i].fresh = 1;
+                g->k->copy_in(g->stream, x.memory.trajectories, fresh, (size_t)m * sizeof *fresh);
+                exact_dequantise(&x, k, f, log_q + k * m);
+                (void)snprintf(name, sizeof name, "noise/probe%d", k);
+                x.memory.probe = upload_probe(g, name, n);
+                r = network_open(g, m, true, exact_pass, &x, &net);
+                if (r)
+                        return r;
+                if (k == 0) {
+                        golden_download(g, x.kl, kl, (size_t)m * sizeof *kl);
+                        golden_device_tensor(g, "z_1", x.memory.x, n);
+                }
+                exact_log_p(&x, log_p + k * m);
+                if (x.n_evaluations !=
+                    json_integer_value(json_array_get(json_object_get(g->json, "evaluations"), (size_t)k))) {
+                        (void)printf("FAILED %s: %lld evaluations\n", g->folder, (long long)x.n_evaluations);
+                        g->n_failed++;
+                }
+                network_close(&net);
+        }
+        exact_results(g, log_p, log_q, kl, K);
+        return 0;
+}
+
 static int run(struct golden *g)
 {
         static const struct {
@@ -994,6 +1193,7 @@ static int run(struct golden *g)
                      {"training", run_training},
                      {"dense_bound", run_dense_bound},
                      {"ode", run_flow},
+                     {"likelihood", run_exact},
                      {"sampling", run_sampling}};
         static const char *const layers[] = {"conv3x3", "group_norm_swish", "dense_swish", "attention", "resnet_block"};
         const char *op = json_string_value(json_object_get(g->json, "op"));
