@@ -244,7 +244,7 @@ PHILOX = [
     Fault("the block is ignored", "kernels/philox.h", "stream << 16 | (block & 0xFFFFu));", "stream << 16);", ["kernels:philox"]),
     Fault("the key's schedule", "kernels/philox.h", "k1 += 0xBB67AE85u;", "k1 += 0xBB67AE58u;", ["kernels:philox"]),
     Fault("the angle half a step on", "kernels/philox.h", "((double)word1 * 0x1p-32);", "(((double)word1 + 0.5) * 0x1p-32);",
-          operation("random_normal")),
+          ["kernels:philox"]),
     Fault("the lanes' step", "kernels/cpu/philox_lanes.h", ".c2 = (uint32_t)step,", ".c2 = 0,", operation("random_normal")),
     Fault("every chunk draws the first's", "kernels/cpu/random.c", "counters[i] = (uint32_t)(first + i);", "counters[i] = (uint32_t)i;",
           operation("random_normal")),
