@@ -3,14 +3,6 @@
 
 #include "api/request.h"
 
-/* The descriptor, and -1 left behind. */
-#define TAKE_FD(fd)                                                                                                    \
-        ({                                                                                                             \
-                int _take_fd = (fd);                                                                                   \
-                (fd) = -1;                                                                                             \
-                _take_fd;                                                                                              \
-        })
-
 void response_json(struct request *r, unsigned status, json_t *document); /* takes document; NULL: no memory, a 500 */
 void response_problem(struct request *r, unsigned status, json_t *document);
 void response_text(struct request *r, const char *type, struct buf *b); /* takes b's memory */

@@ -100,9 +100,9 @@ static int take_hello(struct connection *c, struct event *e, struct error *err)
                 return error_set(err, -EPROTO, NULL, "it speaks protocol %lld, not %d", (long long)e->protocol,
                                  EVENT_PROTOCOL);
         w = worker_find(c->channel->daemon, e->attempt);
-        if (!w || w->job_id != e->job || w->ended)
-                return error_set(err, -EPROTO, NULL, "job %lld has no running attempt %lld", (long long)e->job,
-                                 (long long)e->attempt);
+        if (!w || w->job_id != e->job || w->ended || strcmp(w->identity, e->identity) != 0)
+                return error_set(err, -EPROTO, NULL, "job %lld of this state has no running attempt %lld",
+                                 (long long)e->job, (long long)e->attempt);
         c->timer = loop_remove(c->channel->daemon->loop, c->timer);
         c->worker = w;
         return worker_hello(w, c, e, err);

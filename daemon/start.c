@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "daemon/daemon.h"
+#include "daemon/folder.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 struct collecting {
         const struct daemon *daemon;
         const struct job *job;
+        const char *identity; /* of the job whose they are */
         struct assignment *a;
         size_t room;
 };
@@ -38,6 +40,7 @@ static int collect(const struct artifact_row *row, void *user)
         c = &x->a->checkpoints[x->a->n_checkpoints];
         *c = (struct assignment_checkpoint){.path = strdup(path), .step = row->step};
         (void)snprintf(c->digest, sizeof c->digest, "%s", row->digest);
+        (void)snprintf(c->identity, sizeof c->identity, "%s", x->identity);
         if (!c->path)
                 return -ENOMEM;
         x->a->n_checkpoints++;
@@ -46,10 +49,20 @@ static int collect(const struct artifact_row *row, void *user)
 
 static int collect_checkpoints(struct daemon *d, const struct job *j, struct assignment *a, struct error *err)
 {
-        struct collecting x = {d, j, a, 0};
-        int r = reader_artifacts(d->reader, j->kind == JOB_TRAIN ? j->id : j->source_job, ARTIFACT_CHECKPOINT, collect,
-                                 &x, err);
+        struct job_row source = {0};
+        struct collecting x = {d, j, j->identity, a, 0};
+        int r = 0;
 
+        if (j->kind != JOB_TRAIN) {
+                r = reader_job(d->reader, j->source_job, &source, err);
+                if (r == -ENOENT)
+                        return 0; /* it is gone, and its checkpoints with it */
+                x.identity = source.identity;
+        }
+        if (r >= 0)
+                r = reader_artifacts(d->reader, j->kind == JOB_TRAIN ? j->id : j->source_job, ARTIFACT_CHECKPOINT,
+                                     collect, &x, err);
+        job_row_done(&source);
         if (r == -ENOMEM || r == -ENAMETOOLONG)
                 return error_set(err, r, NULL, "its checkpoints cannot be listed: %s", strerror(-r));
         return r;
@@ -74,6 +87,8 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
         a->job = j->id;
         a->attempt = attempt;
         a->kind = j->kind;
+        a->accept_changed_data = j->accept_changed_data;
+        (void)snprintf(a->identity, sizeof a->identity, "%s", j->identity);
         a->dataset_name = strdup(dataset->row.name);
         a->dataset_path = strdup(dataset->row.path);
         a->dataset_digest = strdup(dataset->row.digest);
@@ -81,7 +96,9 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
         a->socket = strdup(d->socket);
         if (!a->dataset_name || !a->dataset_path || !a->dataset_digest || !a->folder || !a->socket)
                 return error_set(err, -ENOMEM, NULL, "no memory for an assignment");
-        r = file_make_folder(folder, err);
+        r = folder_claim(d, j, err);
+        if (r >= 0)
+                r = folder_clear_attempt(d, j, attempt, err);
         return r < 0 ? r : collect_checkpoints(d, j, a, err);
 }
 

@@ -15,6 +15,7 @@ struct worker {
         struct daemon *daemon;
         struct job *job; /* NULL: its outcome is committed, the job has moved on */
         int64_t job_id, attempt;
+        char identity[33]; /* the job's */
         size_t device;
         pid_t pid; /* 0: unknown */
         int pidfd;
@@ -41,6 +42,7 @@ struct worker {
         bool ended, end_said;
         int status; /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
+        bool spool_known;   /* its first line said whose it is */
         bool spool_read;    /* to its end */
         bool spool_kept;    /* something in it was not applied: it has a second name, attempt-N.kept */
         bool spool_stays;   /* that failed: it is not removed */
@@ -53,8 +55,9 @@ struct worker {
 void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a);
 /* The same without a process: the daemon stops, the job goes back. */
 void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device);
-/* One of the daemon before: alive (its lock is held), or ended (its spool says how). */
-int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive,
+/* One of the daemon before: alive (its lock is held), or ended (its spool says how). pidfd: taken, of the process that
+ * is provably this attempt's, or -1: then it is watched by its lock until its hello. */
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, int pidfd,
                  struct error *err);
 
 /* Command stop, and an end by force after the time-out. Again is nothing. */

@@ -96,6 +96,8 @@ static int run_task(struct task *t, struct error *err)
                 r = runtime_new(&t->config, false, &t->rt, err);
         if (r >= 0 && a->kind != JOB_SAMPLE)
                 r = dataset_open(a->dataset_path, &t->dataset, err);
+        if (r >= 0 && t->dataset)
+                r = dataset_digest(t->dataset, t->data, err);
         if (r < 0)
                 return r;
         task_sweep(t);
@@ -113,6 +115,8 @@ static enum error_class class_of(int code)
                 return ERROR_NUMERIC;
         case -ENOMEM:
                 return ERROR_MEMORY;
+        case -ESTALE:
+                return ERROR_DATA;
         case -EBADMSG: /* data or checkpoints that are there and are not what they should be */
         case -EINVAL:
         case -ENOTSUP:

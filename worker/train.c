@@ -28,6 +28,7 @@ struct training {
         bool checkpoint_asked;
         int64_t step_us, n_timed; /* time spent in steps, and how many, since the window of rates began */
         double images_per_second; /* NAN until known */
+        bool data_changed;        /* it goes on from a checkpoint that was trained on other data */
 };
 
 static int64_t evaluation_images(const struct config *c, const struct dataset *d)
@@ -79,13 +80,15 @@ static int save(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         _cleanup_json_ json_t *state = state_json(x);
-        _cleanup_(freep) char *text = state ? json_to_text(state) : NULL;
+        _cleanup_(freep) char *text = NULL;
         char name[64], path[1200], digest[DIGEST_SIZE];
         int64_t bytes;
         int r;
 
         if (x->saved == t->step)
                 return 0;
+        r = state ? task_add_origin(t, state, err) : -ENOMEM;
+        text = r < 0 ? NULL : json_to_text(state);
         if (!text)
                 return error_set(err, -ENOMEM, NULL, "no memory for the trainer's state");
         (void)snprintf(name, sizeof name, "step-%lld.safetensors", (long long)t->step);
@@ -129,7 +132,43 @@ static int take_state(struct training *x, int64_t step, const char *text, struct
         return r < 0 ? r : 0;
 }
 
-/* From the newest whole checkpoint, else from the seed. A torn or altered one is named in the log and passed over. */
+/* Weights that other images than these have made go on only if the user says so. */
+static int check_data(struct training *x, const struct assignment_checkpoint *c, const char *trained_on,
+                      struct error *err)
+{
+        const struct task *t = x->task;
+
+        if (!trained_on[0])
+                log_warning("%s does not say on which data it was trained", c->path);
+        x->data_changed = trained_on[0] && strcmp(trained_on, t->data) != 0;
+        if (!x->data_changed)
+                return 0;
+        log_warning("%s was trained on data with digest %s; these have %s", c->path, trained_on, t->data);
+        if (t->assignment->accept_changed_data)
+                return 0;
+        return error_set(err, -ESTALE, "/data/dataset",
+                         "the checkpoint at step %lld was trained on other data (digest %s) than %s holds now (%s): "
+                         "bring those back, or retry with \"accept_changed_data\": true",
+                         (long long)c->step, trained_on, t->assignment->dataset_name, t->data);
+}
+
+/* What the file says of itself, then its values. */
+static int take_checkpoint(struct training *x, const struct assignment_checkpoint *c, struct error *err)
+{
+        struct task *t = x->task;
+        _cleanup_(freep) char *state = NULL;
+        char trained_on[DIGEST_SIZE];
+        int r = task_check_origin(t, c, trained_on, err);
+
+        if (r >= 0)
+                r = check_data(x, c, trained_on, err);
+        if (r >= 0)
+                r = runtime_load(t->rt, c->path, c->digest, &t->step, &state, err);
+        return r < 0 ? r : take_state(x, t->step, state, err);
+}
+
+/* From the newest whole checkpoint, else from the seed. A torn, altered or foreign one is named in the log and passed
+ * over. */
 static int resume(struct training *x, struct error *err)
 {
         struct task *t = x->task;
@@ -137,12 +176,9 @@ static int resume(struct training *x, struct error *err)
 
         for (size_t i = 0; i < a->n_checkpoints; i++) {
                 const struct assignment_checkpoint *c = &a->checkpoints[i];
-                _cleanup_(freep) char *state = NULL;
                 struct error inner = {0};
-                int r = runtime_load(t->rt, c->path, c->digest, &t->step, &state, &inner);
+                int r = take_checkpoint(x, c, &inner);
 
-                if (r >= 0)
-                        r = take_state(x, t->step, state, &inner);
                 if (r >= 0) {
                         log_info("resuming from %s at step %lld", c->path, (long long)t->step);
                         x->saved = t->step;
@@ -180,7 +216,7 @@ static int say_evaluation(struct training *x, struct error *err)
 
 static int64_t steps_left(const struct training *x)
 {
-        return x->task->config.num_steps_train - x->task->step;
+        return MAX(x->task->config.num_steps_train - x->task->step, 0);
 }
 
 static void say_progress(struct training *x)
@@ -260,7 +296,7 @@ static int boundary(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         const struct config *c = &t->config;
-        bool last = t->step == c->num_steps_train, due = t->step > 0 && (last || t->step % c->steps_per_eval == 0);
+        bool last = t->step >= c->num_steps_train, due = t->step > 0 && (last || t->step % c->steps_per_eval == 0);
         int r = 0;
 
         if (due && x->evaluated != t->step) {
@@ -335,8 +371,8 @@ static int window(struct training *x, struct error *err)
 static json_t *training_result(const struct training *x)
 {
         const struct task *t = x->task;
-        json_t *result = json_pack("{s:I, s:I}", "step", (json_int_t)t->step, "images",
-                                   (json_int_t)(t->step * t->config.batch_size_train));
+        json_t *result = json_pack("{s:I, s:I, s:s}", "step", (json_int_t)t->step, "images",
+                                   (json_int_t)(t->step * t->config.batch_size_train), "dataset_digest", t->data);
 
         if (result && x->evaluator && x->evaluated == t->step) {
                 (void)json_object_set_new(result, "bpd", json_from_real(x->evaluation.bpd));
@@ -356,11 +392,13 @@ static int run(struct training *x, struct error *err)
         int r = 0;
 
         say_progress(x);
-        if (x->evaluated == t->step && x->evaluator)
+        if (x->data_changed) /* for whoever looks at the curve */
+                r = reporter_scalar(t->reporter, t->step, "train/data_changed", 1, err);
+        if (r >= 0 && x->evaluated == t->step && x->evaluator)
                 r = say_evaluation(x, err);
         while (r >= 0) {
                 r = boundary(x, err);
-                if (r < 0 || t->step == c->num_steps_train)
+                if (r < 0 || t->step >= c->num_steps_train)
                         break;
                 r = between(x, 0, 0, err);
                 if (r >= 0)

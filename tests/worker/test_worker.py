@@ -24,13 +24,16 @@ def run(*args, text="", seconds=120):
     return subprocess.run([WORKER, *args], input=data, capture_output=True, timeout=seconds, check=False)
 
 
-def assignment(folder, attempt, checkpoints=(), kind="train", **config):
+IDENTITY = "0123456789abcdef" * 2
+
+
+def assignment(folder, attempt, checkpoints=(), kind="train", identity=IDENTITY, accept=False, data=PHOTOS, **config):
     c = json.loads(json.dumps(CONFIG))
     for path, value in config.items():
         group, key = path.split("__")
         c[group][key] = value
     return {"job": 1, "attempt": attempt, "kind": kind, "config": c,
-            "dataset": {"name": "photos32", "path": PHOTOS, "digest": "0" * 32},
+            "dataset": {"name": "photos32", "path": str(data), "digest": "0" * 32}, "identity": identity, "accept_changed_data": accept,
             "folder": str(folder), "socket": os.path.join(str(folder), "nobody.sock"), "checkpoints": list(checkpoints)}
 
 
@@ -43,7 +46,7 @@ def events(folder, attempt):
 
 def checkpoints(folder, attempt):
     """Newest first, as a daemon hands them on."""
-    return [{"path": os.path.join(str(folder), e["name"]), "xxh128": e["xxh128"], "step": e["step"]}
+    return [{"path": os.path.join(str(folder), e["name"]), "xxh128": e["xxh128"], "step": e["step"], "identity": IDENTITY}
             for e in reversed(events(folder, attempt)) if e["type"] == "artifact" and e["kind"] == "checkpoint"]
 
 
@@ -132,6 +135,63 @@ def test_no_whole_checkpoint_is_an_error_not_a_new_start(tmp_path):
     assert last["type"] == "error" and last["class"] == "configuration" and "checkpoint" in last["detail"]
 
 
+def test_a_checkpoint_of_another_run_is_set_aside_and_never_read(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    old = checkpoints(tmp_path, 1)
+    other = "f" * 32
+    mine = [{**c, "identity": other} for c in old]
+    r = work(tmp_path, 2, mine[:1], identity=other)
+    last = events(tmp_path, 2)[-1]
+    assert r.returncode == 1 and last["type"] == "error" and last["class"] == "configuration"
+    assert b"another run" in r.stderr and os.path.exists(old[0]["path"] + ".aside") and not os.path.exists(old[0]["path"])
+    r = work(tmp_path, 3, mine[1:2], kind="evaluate")  # of another job: it is refused, and left where it is
+    assert r.returncode == 1 and "another run" in events(tmp_path, 3)[-1]["detail"] and os.path.exists(old[1]["path"])
+    r = work(tmp_path, 4, mine[1:2], kind="sample")
+    assert r.returncode == 1 and "another run" in events(tmp_path, 4)[-1]["detail"]
+    r = work(tmp_path, 5, [{**mine[1], "identity": IDENTITY}], identity=other)  # of the job that it starts from
+    assert r.returncode == 0, r.stderr
+    assert events(tmp_path, 5)[0]["step"] == 4
+
+
+def test_a_run_with_fewer_steps_than_its_checkpoint_ends(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    r = run(text=json.dumps(assignment(tmp_path, 2, checkpoints(tmp_path, 1), training__num_steps_train=3)), seconds=60)
+    assert r.returncode == 0, r.stderr
+    last = events(tmp_path, 2)[-1]
+    assert last["type"] == "done" and last["result"]["step"] == 6
+
+
+def few_images(folder, n_train=8, n_test=2, skip=0):
+    folder.mkdir()
+    for name, n in (("data_batch_1.bin", n_train), ("test_batch.bin", n_test)):
+        with open(os.path.join(PHOTOS, name), "rb") as f:
+            f.seek(skip * 3073)
+            (folder / name).write_bytes(f.read(n * 3073))
+    return folder
+
+
+@pytest.mark.parametrize("which", ["data_batch_1.bin", "test_batch.bin"])
+def test_other_data_under_a_run_are_refused_by_name_or_mark_the_curve(tmp_path, which):
+    data, other = few_images(tmp_path / "data"), few_images(tmp_path / "other", skip=1)
+    assert run(text=json.dumps(assignment(tmp_path, 1, data=data))).returncode == 0
+    digest = json.loads(run("--describe", str(data)).stdout)["digest"]
+    assert events(tmp_path, 1)[-1]["result"]["dataset_digest"] == digest
+    os.rename(other / which, data / which)
+    changed = json.loads(run("--describe", str(data)).stdout)["digest"]
+    again = [checkpoints(tmp_path, 1), {"data": data, "training__num_steps_train": 10}]
+    r = run(text=json.dumps(assignment(tmp_path, 2, again[0], **again[1])))
+    last = events(tmp_path, 2)[-1]
+    assert r.returncode == 1 and last["type"] == "error" and last["class"] == "data"
+    assert all(text in last["detail"] for text in (digest, changed, "photos32", "accept_changed_data", "step 6"))
+    assert [e["type"] for e in events(tmp_path, 2)] == ["error"], "nothing was trained"
+    r = run(text=json.dumps(assignment(tmp_path, 3, again[0], accept=True, **again[1])))
+    assert r.returncode == 0, r.stderr
+    assert scalars(tmp_path, 3, "train/data_changed") == [(6, 1)]
+    assert events(tmp_path, 3)[-1]["result"]["dataset_digest"] == changed
+    r = run(text=json.dumps(assignment(tmp_path, 4, checkpoints(tmp_path, 3), **{**again[1], "training__num_steps_train": 12})))
+    assert r.returncode == 0 and not scalars(tmp_path, 4, "train/data_changed"), "its checkpoints are of the new data"
+
+
 def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
     assert work(tmp_path, 1).returncode == 0
     newest, start = checkpoints(tmp_path, 1)[:1], time.monotonic()
@@ -210,17 +270,11 @@ def test_a_result_names_the_data_that_were_read(tmp_path):
 
 def test_an_evaluation_without_standard_error_is_in_the_checkpoint(tmp_path):
     """One test image: its standard error is not a number, the evaluation is said again all the same."""
-    data = tmp_path / "data"
-    data.mkdir()
-    for name, n in (("data_batch_1.bin", 8), ("test_batch.bin", 1)):
-        with open(os.path.join(PHOTOS, name), "rb") as f:
-            (data / name).write_bytes(f.read(n * 3073))
-    a = assignment(tmp_path, 1, training__num_steps_train=4)
-    a["dataset"]["path"] = str(data)
+    data = few_images(tmp_path / "data", n_test=1)
+    a = assignment(tmp_path, 1, data=data, training__num_steps_train=4)
     assert run(text=json.dumps(a)).returncode == 0
     said = [e for e in events(tmp_path, 1) if e["type"] == "scalars" and "eval/bpd" in e["columns"]]
-    b = assignment(tmp_path, 2, checkpoints(tmp_path, 1)[:1], training__num_steps_train=4)
-    b["dataset"]["path"] = str(data)
+    b = assignment(tmp_path, 2, checkpoints(tmp_path, 1)[:1], data=data, training__num_steps_train=4)
     assert run(text=json.dumps(b)).returncode == 0
     again = [e for e in events(tmp_path, 2) if e["type"] == "scalars" and "eval/bpd" in e["columns"]]
     assert said and again and again[-1]["columns"]["eval/bpd"] == said[-1]["columns"]["eval/bpd"]
