@@ -39,7 +39,7 @@ static json_t *links_to_json(int64_t id)
 
 static json_t *checkpoint_to_json(const struct job_row *j)
 {
-        return j->kind == JOB_TRAIN
+        return !j->source_job
                        ? json_null()
                        : json_pack("{s:I, s:I}", "job", (json_int_t)j->source_job, "step", (json_int_t)j->source_step);
 }
@@ -67,6 +67,7 @@ static json_t *job_to_json(const struct job_row *j)
                 {"config", object_or_null(j->config)},
                 {"config_name", text_or_null(j->config_name)},
                 {"checkpoint", checkpoint_to_json(j)},
+                {"accept_changed_data", json_boolean(j->accept_changed_data)},
                 {"cancel_requested", json_boolean(j->cancel_requested)},
                 {"waiting", text_or_null(j->waiting)},
                 {"result", object_or_null(j->result)},
@@ -239,7 +240,7 @@ void jobs_cancel(struct request *r)
 #define STEPS_MAX 1000000000 /* config.def's */
 
 /* {"steps": N} or {"overrides": {"training.num_steps_train": N}}; 0 where neither is given. */
-static int resume_steps(const json_t *body, int64_t *ret, struct errors *errs)
+static void resume_steps(const json_t *body, int64_t *ret, struct errors *errs)
 {
         json_t *overrides = json_object_get(body, "overrides");
         int64_t steps = 0, changed = 0;
@@ -265,27 +266,43 @@ static int resume_steps(const json_t *body, int64_t *ret, struct errors *errs)
         if (steps && changed && steps != changed)
                 (void)errors_add(errs, -EINVAL, "/steps", "differs from the overrides' " STEPS_PATH);
         *ret = steps ? steps : changed;
-        return errs->n ? -EINVAL : 0;
 }
 
-void jobs_resume(struct request *r)
+static void reopen(struct request *r, const char *const *keys, bool retry)
 {
-        static const char *const keys[] = {"steps", "overrides", NULL};
         struct control *control = request_settings(r)->control;
+        struct reopening how = {.retry = retry};
         _cleanup_json_ json_t *body = NULL;
         struct errors errs = {0};
         struct pending *pending;
-        int64_t steps;
+        struct error err;
 
         if (!request_body(r, keys, true, &body))
                 return;
-        if (resume_steps(body, &steps, &errs) < 0) {
+        resume_steps(body, &how.steps, &errs);
+        if (json_get_bool(body, "", "accept_changed_data", &how.accept_changed_data, &err) < 0)
+                (void)errors_add(&errs, -EINVAL, err.path, "%s", err.text);
+        if (errs.n) {
                 problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
                 return;
         }
         pending = request_ask(r, acted);
         if (pending)
-                control->resume(control, r->id, steps, request_done, pending);
+                control->reopen(control, r->id, &how, request_done, pending);
+}
+
+void jobs_resume(struct request *r)
+{
+        static const char *const keys[] = {"steps", "overrides", "accept_changed_data", NULL};
+
+        reopen(r, keys, false);
+}
+
+void jobs_retry(struct request *r)
+{
+        static const char *const keys[] = {"accept_changed_data", NULL};
+
+        reopen(r, keys, true);
 }
 
 void jobs_remove(struct request *r)

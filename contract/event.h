@@ -143,5 +143,6 @@ json_t *assignment_to_json(const struct assignment *a);
 void assignment_done(struct assignment *a);
 
 /* `mulun-worker --describe DIR` prints, as one JSON object:
- *   {"format":"cifar10","train":7415,"test":1228,"digest":".."}  or  {"error":{"path":"..","detail":".."}} with exit 1
+ *   {"format":"cifar10","train":7415,"test":1228,"digest":"..","remark":".."}  or {"error":{"path":"..","detail":".."}}
+ * with exit 1 remark, where there is one: what is odd in it though it can be used, such as a gap in its files' numbers.
  */

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const job_trigger_names[] = {"start", "cancel", "refuse", "done", "error", "lost", "stop", "resume", NULL};
+const char *const job_trigger_names[] = {"start", "cancel", "refuse", "done",  "error",
+                                         "lost",  "stop",   "resume", "retry", NULL};
 static_assert(ARRAY_LEN(job_trigger_names) == TRIGGER_N + 1, "a name a trigger");
 
 int job_next(enum job_state state, enum job_trigger trigger)

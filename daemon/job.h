@@ -12,6 +12,7 @@ enum job_trigger {
         TRIGGER_LOST,
         TRIGGER_STOP,
         TRIGGER_RESUME,
+        TRIGGER_RETRY,
         TRIGGER_N
 };
 extern const char *const job_trigger_names[];

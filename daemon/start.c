@@ -13,6 +13,7 @@
 struct collecting {
         const struct daemon *daemon;
         const struct job *job;
+        bool own;             /* checkpoints of this job, all of them; else the one that it was submitted with */
         const char *identity; /* of the job whose they are */
         struct assignment *a;
         size_t room;
@@ -24,7 +25,7 @@ static int collect(const struct artifact_row *row, void *user)
         struct assignment_checkpoint *c;
         char path[PATH_MAX];
 
-        if (x->job->kind != JOB_TRAIN && (row->step != x->job->source_step || x->a->n_checkpoints))
+        if (!x->own && (row->step != x->job->source_step || x->a->n_checkpoints))
                 return 0;
         if (!daemon_job_path(x->daemon, row->job, row->name, path, sizeof path))
                 return -ENAMETOOLONG;
@@ -50,19 +51,21 @@ static int collect(const struct artifact_row *row, void *user)
 static int collect_checkpoints(struct daemon *d, const struct job *j, struct assignment *a, struct error *err)
 {
         struct job_row source = {0};
-        struct collecting x = {d, j, j->identity, a, 0};
+        struct collecting x = {d, j, true, j->identity, a, 0};
         int r = 0;
 
-        if (j->kind != JOB_TRAIN) {
+        if (j->kind == JOB_TRAIN)
+                r = reader_artifacts(d->reader, j->id, ARTIFACT_CHECKPOINT, collect, &x, err);
+        if (r >= 0 && j->source_job && !a->n_checkpoints) {
                 r = reader_job(d->reader, j->source_job, &source, err);
                 if (r == -ENOENT)
                         return 0; /* it is gone, and its checkpoints with it */
+                x.own = false;
                 x.identity = source.identity;
+                if (r >= 0)
+                        r = reader_artifacts(d->reader, j->source_job, ARTIFACT_CHECKPOINT, collect, &x, err);
+                job_row_done(&source);
         }
-        if (r >= 0)
-                r = reader_artifacts(d->reader, j->kind == JOB_TRAIN ? j->id : j->source_job, ARTIFACT_CHECKPOINT,
-                                     collect, &x, err);
-        job_row_done(&source);
         if (r == -ENOMEM || r == -ENAMETOOLONG)
                 return error_set(err, r, NULL, "its checkpoints cannot be listed: %s", strerror(-r));
         return r;
@@ -152,7 +155,7 @@ void start_job(struct daemon *d, struct job *j, size_t device)
                 j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
                 return;
         }
-        if (j->kind != JOB_TRAIN && !a.n_checkpoints) {
+        if (j->source_job && !a.n_checkpoints) {
                 refuse(d, j);
                 return;
         }

@@ -144,6 +144,7 @@ static int apply_job_reopen(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":id", w->job);
         bind_int(st, ":to", JOB_QUEUED);
         bind_int(st, ":steps", w->row.steps);
+        bind_int(st, ":accept_changed_data", w->row.accept_changed_data);
         r = bind_json(st, ":config", w->row.config, err);
         if (r >= 0)
                 r = db_run(db, st, err);

@@ -37,7 +37,7 @@ struct job_row {
         int64_t attempts;
         int64_t step, steps;
         double images_per_second, seconds_left; /* NAN: unknown */
-        int64_t source_job, source_step; /* evaluate, sample: whose checkpoint, at which step (frozen at submission) */
+        int64_t source_job, source_step;        /* whose checkpoint, at which step (frozen at submission); 0: none */
         bool cancel_requested;
         char identity[33]; /* of what is its own: 32 hexadecimal digits; "" of a job from before there were any */
         bool accept_changed_data; /* goes on from a checkpoint that was trained on other data */
@@ -142,7 +142,7 @@ enum write_kind {
         WRITE_JOB_IDS_ABOVE,  /* job id: no new job has this id or one below */
         WRITE_JOB_TRANSITION, /* job id, from, to, trigger, detail; with started/ended/error/result as given */
         WRITE_JOB_CANCEL,     /* job id: cancel_requested of a running job */
-        WRITE_JOB_REOPEN,     /* job id, steps, config: a finished or cancelled job is queued again (resume) */
+        WRITE_JOB_REOPEN,     /* job id, steps, config, accept_changed_data: a job that is over is queued again */
         WRITE_JOB_MARK,       /* job id: readers do not see it any more; files and rows follow. -EBUSY when not final */
         WRITE_JOB_REMOVE,     /* job id and all its rows (files are gone before) */
         WRITE_ATTEMPT_NEW,    /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */

@@ -167,6 +167,13 @@ static int take_checkpoint(struct training *x, const struct assignment_checkpoin
         return r < 0 ? r : take_state(x, t->step, state, err);
 }
 
+/* The weights were another job's: what that one logged, evaluated and saved is not this one's. */
+static void begin_own_run(struct training *x)
+{
+        (void)trainer_take_window(x->trainer);
+        x->evaluated = -1;
+}
+
 /* From the newest whole checkpoint, else from the seed. A torn, altered or foreign one is named in the log and passed
  * over. */
 static int resume(struct training *x, struct error *err)
@@ -181,7 +188,10 @@ static int resume(struct training *x, struct error *err)
 
                 if (r >= 0) {
                         log_info("resuming from %s at step %lld", c->path, (long long)t->step);
-                        x->saved = t->step;
+                        if (strcmp(c->identity, a->identity) != 0)
+                                begin_own_run(x);
+                        else
+                                x->saved = t->step;
                         return 0;
                 }
                 log_warning("checkpoint refused: %s: %s", inner.path, inner.text);
@@ -211,6 +221,21 @@ static int say_evaluation(struct training *x, struct error *err)
 
         for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
                 r = reporter_scalar(x->task->reporter, x->evaluated, rows[i].name, rows[i].value, err);
+        return r;
+}
+
+/* What a run that goes on says at its first step. */
+static int say_beginning(struct training *x, struct error *err)
+{
+        const struct task *t = x->task;
+        int r = 0;
+
+        if (x->data_changed) /* for whoever looks at the curve */
+                r = reporter_scalar(t->reporter, t->step, "train/data_changed", 1, err);
+        if (r < 0)
+                return r;
+        if (x->evaluated == t->step && x->evaluator)
+                r = say_evaluation(x, err);
         return r;
 }
 
@@ -392,10 +417,7 @@ static int run(struct training *x, struct error *err)
         int r = 0;
 
         say_progress(x);
-        if (x->data_changed) /* for whoever looks at the curve */
-                r = reporter_scalar(t->reporter, t->step, "train/data_changed", 1, err);
-        if (r >= 0 && x->evaluated == t->step && x->evaluator)
-                r = say_evaluation(x, err);
+        r = say_beginning(x, err);
         while (r >= 0) {
                 r = boundary(x, err);
                 if (r < 0 || t->step >= c->num_steps_train)

@@ -104,7 +104,7 @@ def test_a_foreign_origin_is_refused_on_every_route(server, method, path):
 @pytest.mark.parametrize("type_", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
                                    "application/jsonx", "application/json; charset=latin1", "text/json", ""])
 def test_post_takes_json_only(server, type_):
-    for path in ("/v1/jobs", "/v1/jobs/1/cancel", "/v1/jobs/1/resume", "/v1/stop"):
+    for path in ("/v1/jobs", "/v1/jobs/1/cancel", "/v1/jobs/1/resume", "/v1/jobs/1/retry", "/v1/stop"):
         problem(server.request("POST", path, data=b"{}", headers={"Content-Type": type_}), 415, "not-json-type")
 
 

@@ -125,9 +125,10 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                 (void)submission_free(s);
                 return;
         }
-        if (s->kind != JOB_TRAIN && read_job(f, s->source_job, &source) < 0) {
+        if (s->source_job && read_job(f, s->source_job, &source) < 0) {
+                answer(done, user, -ENOENT, 0, JOB_QUEUED, s->kind == JOB_TRAIN ? "/start_from/job" : "/checkpoint/job",
+                       "there is no such job");
                 (void)submission_free(s);
-                answer(done, user, -ENOENT, 0, JOB_QUEUED, "/checkpoint/job", "there is no such job");
                 return;
         }
         w = write_new(WRITE_JOB_NEW);
@@ -135,7 +136,8 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                                   .name = TAKE_PTR(s->name),
                                   .config_name = TAKE_PTR(s->config_name),
                                   .tags = TAKE_PTR(s->tags),
-                                  .config = s->kind == JOB_TRAIN ? TAKE_PTR(s->config) : json_deep_copy(source.config),
+                                  .config = s->source_job ? json_deep_copy(source.config) : TAKE_PTR(s->config),
+                                  .accept_changed_data = s->accept_changed_data,
                                   .source_job = s->source_job,
                                   .source_step = MAX(s->source_step, 0),
                                   .created_us = clock_wall_us(),
@@ -197,8 +199,10 @@ static void fake_cancel(struct control *control, int64_t job, control_done *done
         submit_write(f, w, job, done, user);
 }
 
-static void fake_resume(struct control *control, int64_t job, int64_t steps, control_done *done, void *user)
+static void fake_reopen(struct control *control, int64_t job, const struct reopening *how, control_done *done,
+                        void *user)
 {
+        int64_t steps = how->steps;
         struct fake *f = (struct fake *)control;
         enum job_state state;
         enum job_kind kind;
@@ -207,7 +211,8 @@ static void fake_resume(struct control *control, int64_t job, int64_t steps, con
 
         if (!find(f, job, &state, &kind, done, user))
                 return;
-        if (!job_state_is_final(state) || kind != JOB_TRAIN) {
+        if (how->retry ? state != JOB_FAILED && state != JOB_CANCELLED
+                       : !job_state_is_final(state) || kind != JOB_TRAIN) {
                 answer(done, user, -EBUSY, 0, state, "", "only a training job that is over goes on");
                 return;
         }
@@ -220,6 +225,7 @@ static void fake_resume(struct control *control, int64_t job, int64_t steps, con
         }
         w = write_new(WRITE_JOB_REOPEN);
         w->from = state;
+        w->row.accept_changed_data = how->accept_changed_data;
         w->row.steps = steps ? steps : row.steps;
         w->row.config = json_deep_copy(row.config);
         (void)json_object_set_new(json_object_get(w->row.config, "training"), "num_steps_train",
@@ -436,7 +442,7 @@ int main(int argc, char **argv)
 {
         struct fake f = {.control = {.submit = fake_submit,
                                      .cancel = fake_cancel,
-                                     .resume = fake_resume,
+                                     .reopen = fake_reopen,
                                      .remove = fake_remove,
                                      .stop = fake_stop}};
         struct server_settings settings = {

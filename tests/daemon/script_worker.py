@@ -118,6 +118,10 @@ class Worker:
                 break
         self.steps = a["config"]["training"]["num_steps_train"]
 
+    def assert_accepts(self, expected):
+        if self.a["accept_changed_data"] is not expected:
+            self.error("numeric", "accept_changed_data is not what it should be")
+
     def event(self, event):
         """Any event, also one that no daemon knows."""
         self.link.send(dict(event))

@@ -179,12 +179,12 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
         /* written out by hand, not from job.def: -1 where nothing fits */
         static const int expected[JOB_STATE_N][TRIGGER_N] = {
                 /*                start        cancel         refuse      done           error       lost        stop
-                   resume */
-                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1, -1, -1, -1, -1},
-                [JOB_RUNNING] = {-1, JOB_CANCELLED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_QUEUED, -1},
-                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
-                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
-                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
+                   resume  retry */
+                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1, -1, -1, -1, -1, -1},
+                [JOB_RUNNING] = {-1, JOB_CANCELLED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_QUEUED, -1, -1},
+                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
+                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
         };
 
         for (int s = 0; s < JOB_STATE_N; s++)

@@ -410,6 +410,89 @@ def test_a_failed_job_can_be_resumed(service):
     assert j["attempts"] == 2 and j["error"] is None
 
 
+def test_retry_runs_a_failed_or_cancelled_job_of_any_kind_again(service):
+    service.script([[["start"], ["scalars", None, 10], ["checkpoint", 10], ["flush"], ["error", "numeric", "the loss is NaN", 12]],
+                    [["start"], ["scalars", None, 20], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "failed")
+    j = service.post(f"/v1/jobs/{job}/retry", {}, expect=200).json()
+    assert j["state"] in ("queued", "running") and j["error"] is None
+    assert service.wait(job, "succeeded")["attempts"] == 2
+    assert service.curve(job)["step"] == list(range(20)), "from its last checkpoint"
+    assert service.post(f"/v1/jobs/{job}/retry", {}, expect=409).json()["detail"].startswith("the job is succeeded")
+    service.post("/v1/jobs/999/retry", {}, expect=404)
+    assert "/steps" in service.post(f"/v1/jobs/{job}/retry", {"steps": 5}, expect=422).text
+    service.script([[["start"], ["error", "memory", "too much", 0]], [["start"], ["done", {"bpd": 1.0}]]])
+    for kind in ("evaluate", "sample"):
+        job2 = service.post("/v1/jobs", {"kind": kind, "checkpoint": {"job": job}}, expect=201).json()["id"]
+        service.wait(job2, "failed")
+        service.post(f"/v1/jobs/{job2}/retry", expect=200)
+        assert service.wait(job2, "succeeded")["attempts"] == 2
+
+
+def test_a_cancelled_evaluation_is_run_again_while_its_checkpoint_is_there(service):
+    service.script([[["start"], ["checkpoint", 10], ["done"]]])
+    service.start()
+    job = service.submit(10)
+    service.wait(job, "succeeded")
+    service.script([[["start"], ["flush"], ["hang"]], [["start"], ["done", {"bpd": 1.0}]]])
+    evaluation = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job}}, expect=201).json()["id"]
+    service.wait(evaluation, "running")
+    service.post(f"/v1/jobs/{evaluation}/cancel", expect=200)
+    service.wait(evaluation, "cancelled")
+    service.post(f"/v1/jobs/{evaluation}/retry", {}, expect=200)
+    assert service.wait(evaluation, "succeeded")["result"] == {"bpd": 1.0}
+    second = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job}}, expect=201).json()["id"]
+    service.post(f"/v1/jobs/{second}/cancel")
+    service.until(lambda: service.job(second)["state"] in ("cancelled", "succeeded"))
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+    if service.job(second)["state"] == "cancelled":
+        assert "gone" in service.post(f"/v1/jobs/{second}/retry", {}, expect=422).text
+
+
+def test_a_job_starts_from_anothers_checkpoint_with_another_rate(service):
+    service.script([[["start"], ["scalars", 0, 20], ["checkpoint", 10, 2.0], ["checkpoint", 20, 3.0], ["flush"], ["error", "numeric", "NaN", 25]]])
+    service.start()
+    job = service.submit(50, name="first")
+    service.wait(job, "failed")
+    service.script([[["start"], ["scalars", None, 30], ["checkpoint", 30], ["flush"], ["crash"]], [["start"], ["scalars", None, 50], ["done"]]])
+    j = service.post("/v1/jobs", {"kind": "train", "start_from": {"job": job, "checkpoint": "best"}, "name": "lower",
+                                  "overrides": {"optimizer.learning_rate": 1e-5, "model.sm_pdrop": 0.2, "model.sm_n_embd": 128}}, expect=201).json()
+    assert j["checkpoint"] == {"job": job, "step": 10} and j["config"]["optimizer"]["learning_rate"] == 1e-5
+    assert j["config"]["training"] == service.job(job)["config"]["training"]
+    other = service.wait(j["id"], "succeeded")
+    assert other["attempts"] == 2 and service.curve(j["id"])["step"] == list(range(10, 50)), "its own checkpoint when it has one"
+    for body, pointer in (({"overrides": {"model.sm_n_embd": 64}}, "/model/sm_n_embd"), ({"overrides": {"vdm_type": "vdm"}}, "/vdm_type"),
+                          ({"overrides": {"model.latent_size": 51, "model.gamma_min": -12.0}}, "/model/gamma_min"),
+                          ({"overrides": {"training.num_steps_train": 20}}, "/training/num_steps_train"),
+                          ({"overrides": {"data.dataset": "other"}}, "/data/dataset"), ({"overrides": {"optimizer.learning_rate": 7}}, "/optimizer/learning_rate"),
+                          ({"overrides": {"model.rate": 7}}, "/model/rate"), ({"config": {}}, "/config"),
+                          ({"start_from": {"job": 999}}, "/start_from/job"), ({"start_from": {"job": job, "checkpoint": 15}}, "/start_from/checkpoint"),
+                          ({"start_from": {"job": job, "checkpoint": "newest"}}, "/start_from/checkpoint"), ({"start_from": {}}, "/start_from/job"),
+                          ({"start_from": {"job": job, "step": 1}}, "/start_from/step"), ({"start_from": 1}, "/start_from")):
+        r = service.post("/v1/jobs", {"kind": "train", "start_from": {"job": job}, **body}, expect=422)
+        assert pointer in [e["pointer"] for e in r.json()["errors"]], r.text
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+
+
+def test_changed_data_are_accepted_for_one_run_of_the_job(service):
+    service.script([[["assert_accepts", False], ["start"], ["error", "data", "other images", 3]], [["assert_accepts", True], ["start"], ["done"]],
+                    [["assert_accepts", False], ["start"], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    j = service.wait(job, "failed")
+    assert j["error"]["class"] == "data" and j["attempts"] == 1 and not j["accept_changed_data"]
+    assert service.post(f"/v1/jobs/{job}/retry", {"accept_changed_data": True}, expect=200).json()["accept_changed_data"]
+    service.wait(job, "succeeded")
+    service.post(f"/v1/jobs/{job}/resume", {"steps": 30}, expect=200)
+    assert service.wait(job, "succeeded")["accept_changed_data"] is False
+    job = service.submit(20, accept_changed_data=True)
+    assert service.job(job)["accept_changed_data"]
+    r = service.post("/v1/jobs", {"kind": "sample", "checkpoint": {"job": job}, "accept_changed_data": True}, expect=422)
+    assert "/accept_changed_data" in r.text
+
+
 def test_retention_keeps_two_and_the_best_and_what_is_read(service):
     script = [["start"]]
     for step, metric in ((10, 5.0), (20, 3.0), (30, 4.0), (40, 4.5), (50, 4.4)):
@@ -751,6 +834,14 @@ def test_data_set_that_is_broken_is_said_and_unavailable(service):
         f.write('{"error": {"path": "batch_1.bin", "detail": "3072 bytes are missing"}}')
     service.start("--dataset", f"broken={service.root}/broken")
     assert "broken" in service.logged() and "3072 bytes are missing" in service.logged()
+    assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
+
+
+def test_what_is_odd_in_a_data_set_is_said(service):
+    with open(service.data + "/describe.json", "w") as f:
+        json.dump({"format": "cifar10", "train": 1, "test": 1, "digest": "0" * 32, "remark": "data_batch_2.bin is missing"}, f)
+    service.start()
+    assert "scripted" in service.logged() and "data_batch_2.bin is missing" in service.logged()
     assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
 
 

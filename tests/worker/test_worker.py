@@ -311,6 +311,19 @@ def test_describe():
         assert r.returncode == 1 and json.loads(r.stdout)["error"]["detail"]
 
 
+@pytest.mark.parametrize("numbers, remark", [
+    (["1", "2"], None), (["0", "1"], None), (["1", "3"], "data_batch_2.bin is missing"), (["2"], "data_batch_1.bin is missing"),
+    (["1", "4", "6"], "data_batch_2.bin to data_batch_3.bin are missing; data_batch_5.bin is missing"), (["1", "01"], "batch 1 is there twice")])
+def test_gaps_in_the_numbers_of_its_files_are_said(tmp_path, numbers, remark):
+    data = few_images(tmp_path / "data")
+    whole = (data / "data_batch_1.bin").read_bytes()
+    os.unlink(data / "data_batch_1.bin")
+    for n in numbers:
+        (data / f"data_batch_{n}.bin").write_bytes(whole)
+    d = json.loads(run("--describe", str(data)).stdout)
+    assert d["train"] == 8 * len(numbers) and d.get("remark") == remark
+
+
 def test_estimate():
     need = {kind: json.loads(run("--estimate", kind, text=json.dumps(CONFIG)).stdout)["bytes"] for kind in ("train", "evaluate", "sample")}
     assert need["train"] > need["evaluate"] > 0 and need["sample"] > 0
