@@ -28,6 +28,8 @@ struct training {
         bool checkpoint_asked;
         int64_t step_us, n_timed; /* time spent in steps, and how many, since the window of rates began */
         double images_per_second; /* NAN until known */
+        double best;              /* bits per dimension of the best evaluation; INFINITY: none */
+        int64_t best_step;        /* its step, if it was in this attempt */
         bool data_changed;        /* it goes on from a checkpoint that was trained on other data */
 };
 
@@ -65,6 +67,8 @@ static json_t *state_json(const struct training *x)
 {
         json_t *state = json_pack("{s:o*}", "trainer", trainer_state(x->trainer));
 
+        if (state && isfinite(x->best))
+                (void)json_object_set_new(state, "best", json_from_real(x->best));
         if (state && x->evaluated >= 0)
                 (void)json_object_set_new(state, "evaluation",
                                           json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "step", (json_int_t)x->evaluated,
@@ -114,6 +118,8 @@ static int take_state(struct training *x, int64_t step, const char *text, struct
                 return error_set(err, -EBADMSG, "/trainer", "expected an object");
         if (r >= 0)
                 r = trainer_restore(x->trainer, step, trainer, err);
+        if (r >= 0)
+                r = json_get_real(state, "", "best", false, &x->best, err);
         if (r >= 0)
                 r = json_get_container(state, "", "evaluation", JSON_OBJECT, &evaluation, err);
         if (r <= 0)
@@ -172,6 +178,7 @@ static void begin_own_run(struct training *x)
 {
         (void)trainer_take_window(x->trainer);
         x->evaluated = -1;
+        x->best = INFINITY;
 }
 
 /* From the newest whole checkpoint, else from the seed. A torn, altered or foreign one is named in the log and passed
@@ -311,6 +318,10 @@ static int evaluate(struct training *x, struct error *err)
         x->evaluation = result.mean;
         x->standard_error = result.standard_error;
         x->evaluated = t->step;
+        if (result.mean.bpd < x->best) {
+                x->best = result.mean.bpd;
+                x->best_step = t->step;
+        }
         log_info("step %lld: %.4f bits per dimension on %lld test images", (long long)t->step, result.mean.bpd,
                  (long long)e.n_images);
         return say_evaluation(x, err);
@@ -331,33 +342,48 @@ static int boundary(struct training *x, struct error *err)
                 else if (r >= 0)
                         x->evaluation = (struct bound_parts){NAN, NAN, NAN, NAN}, x->evaluated = t->step;
         }
-        if (r >= 0 && t->step > 0 && (last || x->checkpoint_asked || t->step % c->steps_per_save == 0))
+        if (r >= 0 && t->step > 0 &&
+            (last || x->checkpoint_asked || t->step % c->steps_per_save == 0 || x->best_step == t->step))
                 r = save(x, err);
         if (r >= 0)
                 x->checkpoint_asked = false;
         return r;
 }
 
-static int log_window(struct training *x, struct error *err)
+static int log_scalars(struct training *x, const struct training_scalars *s, int64_t step, struct error *err)
 {
-        struct task *t = x->task;
-        struct training_scalars s = trainer_take_window(x->trainer);
         const struct {
                 const char *name;
                 double value;
-        } rows[] = {{"train/bpd", s.bpd},
-                    {"train/bpd_recon", s.recon},
-                    {"train/bpd_latent", s.latent},
-                    {"train/bpd_diff", s.diff},
-                    {"train/var0", s.var_0},
-                    {"train/var1", s.var_1},
+        } rows[] = {{"train/bpd", s->bpd},
+                    {"train/bpd_recon", s->recon},
+                    {"train/bpd_latent", s->latent},
+                    {"train/bpd_diff", s->diff},
+                    {"train/var0", s->var_0},
+                    {"train/var1", s->var_1},
                     {"train/learning_rate", trainer_learning_rate(x->trainer)},
                     {"train/images_per_second", x->images_per_second}};
         int r = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
-                r = reporter_scalar(t->reporter, t->step - 1, rows[i].name, rows[i].value, err);
+                r = reporter_scalar(x->task->reporter, step, rows[i].name, rows[i].value, err);
         return r;
+}
+
+static int log_window(struct training *x, struct error *err)
+{
+        struct training_scalars s = trainer_take_window(x->trainer);
+
+        return log_scalars(x, &s, x->task->step - 1, err);
+}
+
+/* However it ends, nothing that was trained is without a point. It stands one step behind that of a whole window, so
+ * that an attempt that goes on from there, and whose window goes on, replaces it. */
+static int log_open_window(struct training *x, struct error *err)
+{
+        struct training_scalars s = trainer_take_window(x->trainer);
+
+        return isnan(s.var_0) ? 0 : log_scalars(x, &s, x->task->step, err);
 }
 
 /* Steps until something is due between two of them: a log point, an evaluation, a checkpoint, the end. */
@@ -409,11 +435,19 @@ static json_t *training_result(const struct training *x)
         return result;
 }
 
+static int end_stopped(struct training *x, struct error *err)
+{
+        int r = log_open_window(x, err);
+
+        return r < 0 ? r : reporter_stopped(x->task->reporter, x->task->step, err);
+}
+
 static int run(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         const struct config *c = &t->config;
         _cleanup_json_ json_t *result = NULL;
+        struct error second;
         int r = 0;
 
         say_progress(x);
@@ -428,8 +462,13 @@ static int run(struct training *x, struct error *err)
         }
         if (r == -ECANCELED) {
                 r = save(x, err);
-                return r < 0 ? r : reporter_stopped(t->reporter, t->step, err);
+                return r < 0 ? r : end_stopped(x, err);
         }
+        if (r < 0) {
+                (void)log_open_window(x, &second); /* the first error is the one to tell */
+                return r;
+        }
+        r = log_open_window(x, err);
         if (r < 0)
                 return r;
         result = training_result(x);
@@ -438,7 +477,7 @@ static int run(struct training *x, struct error *err)
 
 int task_train(struct task *t, struct error *err)
 {
-        struct training x = {.task = t, .saved = -1, .evaluated = -1, .images_per_second = NAN};
+        struct training x = {.task = t, .saved = -1, .evaluated = -1, .best = INFINITY, .best_step = -1, .images_per_second = NAN};
         struct runtime_need need = {0};
         int r = make_models(&x, t->rt, &need, err);
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORKER = os.environ["MULUN_WORKER"]
+sys.path.insert(0, os.path.join(ROOT, "tests", "whole"))
+import files  # noqa: E402
 PHOTOS = os.path.join(ROOT, "data", "photos32")
 CONFIG = {"vdm_type": "vdm", "data": {"dataset": "photos32"},
           "model": {"gamma_type": "fixed", "sm_n_embd": 32, "sm_n_layer": 1, "sm_pdrop": 0.1},
@@ -31,7 +34,7 @@ def assignment(folder, attempt, checkpoints=(), kind="train", identity=IDENTITY,
     c = json.loads(json.dumps(CONFIG))
     for path, value in config.items():
         group, key = path.split("__")
-        c[group][key] = value
+        c.setdefault(group, {})[key] = value
     return {"job": 1, "attempt": attempt, "kind": kind, "config": c,
             "dataset": {"name": "photos32", "path": str(data), "digest": "0" * 32}, "identity": identity, "accept_changed_data": accept,
             "folder": str(folder), "socket": os.path.join(str(folder), "nobody.sock"), "checkpoints": list(checkpoints)}
@@ -91,7 +94,7 @@ def test_a_run_is_in_its_spool(tmp_path):
     assert [s for s, _ in evaluations] == [4, 7] and evaluations[1][1] == result["bpd"]
     assert [(e["step"], e["metric"]) for e in seen if e["type"] == "artifact" and e["kind"] == "checkpoint"] == \
         [(2, None), evaluations[0], (6, None), evaluations[1]]
-    assert [s for s, _ in scalars(tmp_path, 1, "train/bpd")] == [1, 3, 5]
+    assert [s for s, _ in scalars(tmp_path, 1, "train/bpd")] == [1, 3, 5, 7], "the open window, too"
     assert [e["step"] for e in seen if e["type"] == "artifact" and e["kind"] == "image"] == [4, 7]
 
 
@@ -103,6 +106,55 @@ def test_a_run_that_goes_on_says_its_last_evaluation_again(tmp_path):
     again = scalars(tmp_path, 2, "eval/bpd")
     assert again[0] == scalars(tmp_path, 1, "eval/bpd")[-1] and [s for s, _ in again] == [6, 7]
     assert [c["step"] for c in checkpoints(tmp_path, 2)] == [7]
+
+
+def test_the_open_window_is_a_point_at_every_end(tmp_path):
+    """Also when nothing else was due; a run that goes on from there replaces it."""
+    lazy = {"training__steps_per_logging": 1000, "training__steps_per_eval": 1000, "training__steps_per_save": 2}
+    assert run(text=json.dumps(assignment(tmp_path, 1, training__num_steps_train=3, **lazy))).returncode == 0
+    (step, first), = scalars(tmp_path, 1, "train/bpd")
+    assert step == 3 and first > 0 and events(tmp_path, 1)[-1]["type"] == "done"
+    r = run(text=json.dumps(assignment(tmp_path, 2, checkpoints(tmp_path, 1), training__num_steps_train=5, **lazy)))
+    assert r.returncode == 0, r.stderr
+    assert events(tmp_path, 2)[0]["step"] == 3, "so that the point at step 3 is superseded"
+    (step, longer), = scalars(tmp_path, 2, "train/bpd")
+    assert step == 5 and longer != first
+    r = run(text=json.dumps(assignment(tmp_path, 3, training__num_steps_train=5, **lazy)))
+    assert scalars(tmp_path, 3, "train/bpd") == [(5, longer)], "the same mean as of a run that nobody stopped"
+
+
+def test_a_run_that_diverges_has_its_last_points_and_is_told_how_to_go_on(tmp_path):
+    """A second moment below 0: the next weights are no numbers."""
+    lazy = {"training__steps_per_logging": 1000, "training__steps_per_eval": 1000, "training__num_steps_train": 4}
+    assert work(tmp_path, 1, **lazy).returncode == 0
+    newest = [c for c in checkpoints(tmp_path, 1) if c["step"] == 2]
+    with open(newest[0]["path"], "r+b") as f:
+        size = int.from_bytes(f.read(8), "little")
+        tensors = json.loads(f.read(size))
+        f.seek(8 + size + next(t["data_offsets"][0] for name, t in tensors.items() if name.startswith("v/")))
+        f.write(struct.pack("<f", -1.0))
+    newest[0]["xxh128"] = files.xxh128(newest[0]["path"])
+    r = work(tmp_path, 2, newest, **lazy)
+    last = events(tmp_path, 2)[-1]
+    assert r.returncode == 1 and last["type"] == "error" and last["class"] == "numeric", last
+    (step, value), = scalars(tmp_path, 2, "train/bpd")
+    assert step == last["step"] == 2 and value > 0
+    assert '"start_from": {"job": 1}' in last["detail"] and "learning_rate" in last["detail"]
+
+
+def test_a_better_evaluation_is_saved(tmp_path):
+    """best always has a checkpoint, whatever steps_per_save is."""
+    assert work(tmp_path, 1, training__num_steps_train=12, training__steps_per_eval=3, training__steps_per_save=100).returncode == 0
+    best = {}
+    for step, value in scalars(tmp_path, 1, "eval/bpd"):
+        if value < min(best.values(), default=1e9):
+            best[step] = value
+    saved = {e["step"]: e["metric"] for e in events(tmp_path, 1) if e["type"] == "artifact" and e["kind"] == "checkpoint"}
+    assert {**best, 12: dict(scalars(tmp_path, 1, "eval/bpd"))[12]} == saved
+    again = [c for c in checkpoints(tmp_path, 1) if c["step"] == max(best)]
+    assert work(tmp_path, 2, again, training__num_steps_train=12, training__steps_per_eval=3, training__steps_per_save=100).returncode == 0
+    later = {e["step"] for e in events(tmp_path, 2) if e["type"] == "artifact" and e["kind"] == "checkpoint"}
+    assert later == {s for s in saved if s > max(best)}, "it remembers the best of the attempts before"
 
 
 @pytest.mark.parametrize("damage", ["torn", "altered", "gone"])
