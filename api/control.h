@@ -37,6 +37,13 @@ struct reopening {
         bool accept_changed_data;
 };
 
+/* How the daemon is. */
+struct control_status {
+        bool disk_low; /* nothing new starts */
+        int64_t disk_free_bytes, disk_reserve_bytes;
+        char waiting[160]; /* why no queued job starts, "" while they may */
+};
+
 struct control {
         void *daemon;
         /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory. */
@@ -48,4 +55,6 @@ struct control {
         void (*remove)(struct control *c, int64_t job, control_done *done, void *user);
         /* mulunctl stop: checkpoint and end the workers (jobs go back to queued), then end the daemon. */
         void (*stop)(struct control *c, control_done *done, void *user);
+        /* At once, from any thread. */
+        void (*status)(struct control *c, struct control_status *ret);
 };

@@ -44,8 +44,14 @@ static json_t *checkpoint_to_json(const struct job_row *j)
                        : json_pack("{s:I, s:I}", "job", (json_int_t)j->source_job, "step", (json_int_t)j->source_step);
 }
 
+/* A queued job waits for what holds up all of them, or for what its event log says. */
+static json_t *waiting_to_json(const struct job_row *j, const struct control_status *status)
+{
+        return text_or_null(j->state == JOB_QUEUED && status->waiting[0] ? status->waiting : j->waiting);
+}
+
 /* New reference, NULL without memory. */
-static json_t *job_to_json(const struct job_row *j)
+static json_t *job_to_json(const struct job_row *j, const struct control_status *status)
 {
         json_t *progress = json_pack("{s:I, s:I, s:o, s:o}", "step", (json_int_t)j->step, "steps", (json_int_t)j->steps,
                                      "images_per_second", real_or_null(j->images_per_second), "seconds_left",
@@ -69,7 +75,7 @@ static json_t *job_to_json(const struct job_row *j)
                 {"checkpoint", checkpoint_to_json(j)},
                 {"accept_changed_data", json_boolean(j->accept_changed_data)},
                 {"cancel_requested", json_boolean(j->cancel_requested)},
-                {"waiting", text_or_null(j->waiting)},
+                {"waiting", waiting_to_json(j, status)},
                 {"result", object_or_null(j->result)},
                 {"error", object_or_null(j->error)},
                 {"links", links_to_json(j->id)},
@@ -85,18 +91,21 @@ static json_t *job_to_json(const struct job_row *j)
 static void answer_job(struct request *r, int64_t id, unsigned status)
 {
         struct reader *reader = request_reader(r);
+        struct control *control = request_settings(r)->control;
+        struct control_status now;
         struct job_row j = {0};
         struct error err;
         int code = reader ? reader_job(reader, id, &j, &err) : 0;
 
         if (!reader)
                 return;
+        control->status(control, &now);
         if (code == -ENOENT)
                 problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)id);
         else if (code < 0)
                 problem(r, PROBLEM_INTERNAL, "%s", err.text);
         else
-                response_json(r, status, job_to_json(&j));
+                response_json(r, status, job_to_json(&j, &now));
         if (code >= 0)
                 job_row_done(&j);
 }
@@ -110,6 +119,7 @@ void jobs_read(struct request *r)
 
 struct page {
         json_t *jobs;
+        struct control_status status;
         int64_t limit, last_id;
         bool more;
 };
@@ -123,7 +133,7 @@ static int add_job(const struct job_row *j, void *user)
                 return 0;
         }
         p->last_id = j->id;
-        return json_array_append_new(p->jobs, job_to_json(j)) < 0 ? -ENOMEM : 0;
+        return json_array_append_new(p->jobs, job_to_json(j, &p->status)) < 0 ? -ENOMEM : 0;
 }
 
 void jobs_list(struct request *r)
@@ -150,6 +160,7 @@ void jobs_list(struct request *r)
                 return;
         f.limit = p.limit + 1; /* one more, to know whether there is a next page */
         p.jobs = json_array();
+        request_settings(r)->control->status(request_settings(r)->control, &p.status);
         code = reader_jobs(reader, &f, add_job, &p, &err);
         if (code < 0) {
                 json_decref(p.jobs);

@@ -470,10 +470,25 @@ static void call_stop(struct control *c, control_done *done, void *user)
         enter(c, &(struct op){.kind = OP_STOP}, done, user);
 }
 
+/* On an HTTP thread. The disk is looked at anew: while nothing happens nobody else does. */
+static void call_status(struct control *c, struct control_status *ret)
+{
+        struct daemon *d = c->daemon;
+        struct disk disk;
+
+        (void)pthread_mutex_lock(&d->control_lock);
+        disk = d->disk;
+        (void)pthread_mutex_unlock(&d->control_lock);
+        disk = disk_read(d->settings.state, d->settings.disk_reserve_bytes, disk.low);
+        *ret = (struct control_status){
+                .disk_low = disk.low, .disk_free_bytes = disk.free_bytes, .disk_reserve_bytes = disk.reserve_bytes};
+        disk_describe(&disk, ret->waiting, sizeof ret->waiting);
+}
+
 void control_init(struct daemon *d)
 {
         (void)pthread_mutex_init(&d->control_lock, NULL);
-        d->control = (struct control){d, call_submit, call_cancel, call_reopen, call_remove, call_stop};
+        d->control = (struct control){d, call_submit, call_cancel, call_reopen, call_remove, call_stop, call_status};
 }
 
 /* The list has no one but the loop's thread from here on. */

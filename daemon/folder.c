@@ -37,6 +37,14 @@ static bool is_ours(const char *marker, const struct job *j)
         return file_read(marker, &b, NULL) >= 0 && b.size == n + 1 && !memcmp(b.data, j->identity, n);
 }
 
+bool folder_is_ours(const struct daemon *d, const struct job *j)
+{
+        char path[PATH_MAX], marker[PATH_MAX];
+
+        return daemon_job_path(d, j->id, NULL, path, sizeof path) &&
+               daemon_job_path(d, j->id, "identity", marker, sizeof marker) && exists(path) && is_ours(marker, j);
+}
+
 int folder_claim(const struct daemon *d, const struct job *j, struct error *err)
 {
         char path[PATH_MAX], marker[PATH_MAX], text[64];

@@ -10,6 +10,8 @@ struct job;
 
 /* Makes the folder, or finds it as the job's; a foreign one is set aside before. */
 int folder_claim(const struct daemon *d, const struct job *j, struct error *err);
+/* Whether there is one, and it is the job's. Nothing changes. */
+bool folder_is_ours(const struct daemon *d, const struct job *j);
 /* Spools that have the name of an attempt's that has not begun yet are set aside. */
 int folder_clear_attempt(const struct daemon *d, const struct job *j, int64_t attempt, struct error *err);
 /* The highest id that a folder has; 0: there is none. */

@@ -1,6 +1,7 @@
 /* At start: the queue from the store, and the workers of the daemon before. A job that is running there has an attempt
  * (they are committed together). Its worker holds the attempt's lock: it is adopted; else its spool tells how it ended.
  */
+#include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/folder.h"
 #include "daemon/process.h"
@@ -108,6 +109,66 @@ static int recover_running(struct daemon *d, struct job *j, struct error *err)
         return worker_adopt(d, j, &x.last, 0, alive, alive ? TAKE_FD(pidfd) : -1, err);
 }
 
+struct attempts {
+        struct attempt_row *items;
+        size_t n, room;
+};
+
+static int keep_attempt(const struct attempt_row *a, void *user)
+{
+        struct attempts *l = user;
+
+        if (l->n == l->room) {
+                size_t room = l->room ? 2 * l->room : 64;
+                struct attempt_row *more = realloc(l->items, room * sizeof *more);
+
+                if (!more)
+                        return -ENOMEM;
+                l->items = more;
+                l->room = room;
+        }
+        l->items[l->n++] = *a;
+        return 0;
+}
+
+/* The daemon before was killed between an outcome's commit and what follows from it. */
+static int recover_outcome(struct daemon *d, const struct attempt_row *a, struct error *err)
+{
+        struct job_row row = {0};
+        struct job j = {.id = a->job};
+        struct write *w;
+        bool alive;
+        int r = reader_job(d->reader, a->job, &row, err);
+
+        (void)snprintf(j.identity, sizeof j.identity, "%s", row.identity);
+        job_row_done(&row);
+        if (r >= 0 && folder_is_ours(d, &j)) {
+                alive = attempt_lock_is_held(d, a->job, a->id);
+                return worker_adopt_outcome(d, a, j.identity, 0, alive, alive ? attempt_process(d, a) : -1, err);
+        }
+        w = write_new(WRITE_ATTEMPT_END); /* there is nothing of it to tidy */
+        if (w) {
+                w->attempt = a->id;
+                w->attempt_row.ended_us = clock_wall_us();
+                (void)store_write(d->store, w, NULL, NULL);
+        }
+        return 0;
+}
+
+static int recover_outcomes(struct daemon *d, struct error *err)
+{
+        struct attempts l = {0};
+        int r = reader_attempts_open(d->reader, keep_attempt, &l, err);
+
+        if (r == -ENOMEM)
+                (void)error_set(err, r, NULL, "no memory for the attempts of the daemon before");
+        for (size_t i = 0; r >= 0 && i < l.n; i++)
+                if (!worker_find(d, l.items[i].id))
+                        r = recover_outcome(d, &l.items[i], err);
+        free(l.items);
+        return r;
+}
+
 /* The database may be another than the one that made what is in the folders of jobs. When this fails (a full disk), a
  * folder that is in the way is still set aside when its number is used. */
 static void reserve_ids(struct daemon *d)
@@ -139,5 +200,5 @@ int recover(struct daemon *d, struct error *err)
         for (size_t i = 0; r >= 0 && i < d->queue.n; i++)
                 if (d->queue.jobs[i]->state == JOB_RUNNING)
                         r = recover_running(d, d->queue.jobs[i], err);
-        return r;
+        return r < 0 ? r : recover_outcomes(d, err);
 }

@@ -4,6 +4,7 @@
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
+#include "daemon/memory.h"
 #include "daemon/process.h"
 #include "daemon/retention.h"
 #include "daemon/spool.h"
@@ -26,7 +27,9 @@
 
 static void on_lock_timer(void *user);
 
-static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attempt, size_t device)
+/* j: NULL when the job has moved on. */
+static struct worker *worker_new(struct daemon *d, struct job *j, int64_t job, const char *identity, int64_t attempt,
+                                 size_t device)
 {
         struct worker *w = calloc(1, sizeof *w);
 
@@ -34,18 +37,20 @@ static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attemp
                 return NULL;
         *w = (struct worker){.daemon = d,
                              .job = j,
-                             .job_id = j->id,
+                             .job_id = job,
                              .attempt = attempt,
                              .device = device,
                              .pidfd = -1,
                              .stdin_fd = -1,
                              .status = INT_MIN,
                              .failure = FAILURE_NONE,
+                             .oom_kills = memory_oom_kills(""),
                              .last_step = -1};
-        (void)snprintf(w->identity, sizeof w->identity, "%s", j->identity);
+        (void)snprintf(w->identity, sizeof w->identity, "%s", identity);
         w->next = d->workers;
         d->workers = w;
-        j->worker = w;
+        if (j)
+                j->worker = w;
         return w;
 }
 
@@ -521,23 +526,31 @@ static void submit_batch(struct worker *w)
 
 /* ---- after the process */
 
+static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _unused_, void *user _unused_)
+{
+}
+
+/* Its files, and only then its end in the store: whoever is killed in between leaves an attempt without an end, which
+ * the next daemon tidies. */
 static void finish(struct worker *w)
 {
         struct daemon *d = w->daemon;
+        struct write *write = write_new(WRITE_ATTEMPT_END);
         char path[PATH_MAX];
 
         if (!w->spool_stays && attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
                 (void)unlink(path);
         if (attempt_path(d, w->job_id, w->attempt, "lock", path, sizeof path))
                 (void)unlink(path);
+        if (write) {
+                write->attempt = w->attempt;
+                write->attempt_row.ended_us = clock_wall_us();
+        }
+        commit_submit(d, write, on_attempt_end, NULL);
         d->devices[w->device].users--;
         worker_free(w);
         daemon_schedule(d);
         daemon_check_stopped(d);
-}
-
-static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _unused_, void *user _unused_)
-{
 }
 
 static void on_lost(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
@@ -559,7 +572,7 @@ static void on_lost(struct daemon *d _unused_, struct job *j, const struct commi
 /* It ended without a word. */
 static void lost(struct worker *w)
 {
-        struct write *write = write_new(WRITE_ATTEMPT_END);
+        struct write *write = write_new(WRITE_JOB_TRANSITION);
         enum job_trigger trigger;
         struct error err;
 
@@ -567,8 +580,6 @@ static void lost(struct worker *w)
                 batch_failed(w);
                 return;
         }
-        write->attempt = w->attempt;
-        write->attempt_row.ended_us = clock_wall_us();
         trigger = ending_of(w, write);
         w->committing = true;
         if (job_transition(w->daemon, w->job, trigger, write, on_lost, w, &err) < 0) {
@@ -664,16 +675,9 @@ static void spool_failed(struct worker *w, const struct error *err)
 static void after_end(struct worker *w)
 {
         struct error err = {0};
-        struct write *write;
         int r;
 
         if (w->outcome_committed) {
-                write = write_new(WRITE_ATTEMPT_END);
-                if (write) {
-                        write->attempt = w->attempt;
-                        write->attempt_row.ended_us = clock_wall_us();
-                        commit_submit(w->daemon, write, on_attempt_end, NULL);
-                }
                 finish(w);
                 return;
         }
@@ -780,7 +784,7 @@ static int spawn(struct worker *w, struct error *err)
 
 void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a)
 {
-        struct worker *w = worker_new(d, j, attempt, device);
+        struct worker *w = worker_new(d, j, j->id, j->identity, attempt, device);
         _cleanup_json_ json_t *document = assignment_to_json(a);
         struct write *write = write_new(WRITE_ATTEMPT_PID);
         struct process_mark mark = {0};
@@ -819,7 +823,7 @@ void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t devic
 
 void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device)
 {
-        struct worker *w = worker_new(d, j, attempt, device);
+        struct worker *w = worker_new(d, j, j->id, j->identity, attempt, device);
 
         if (!w)
                 return;
@@ -830,7 +834,7 @@ void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t dev
 int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, int pidfd,
                  struct error *err)
 {
-        struct worker *w = worker_new(d, j, a->id, device);
+        struct worker *w = worker_new(d, j, j->id, j->identity, a->id, device);
 
         if (!w)
                 closep(&pidfd);
@@ -847,5 +851,26 @@ int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, s
         watch_process(w, (pid_t)a->pid, pidfd);
         if (j->cancel_requested)
                 worker_stop(w);
+        return 0;
+}
+
+int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, size_t device, bool alive,
+                         int pidfd, struct error *err)
+{
+        struct worker *w = worker_new(d, NULL, a->job, identity, a->id, device);
+
+        if (!w) {
+                closep(&pidfd);
+                return error_set(err, -ENOMEM, NULL, "no memory for a worker");
+        }
+        w->last_seq = w->accepted_seq = a->last_seq;
+        w->outcome_committed = true;
+        d->devices[device].users++;
+        if (!alive) {
+                process_ended(w);
+                return 0;
+        }
+        watch_process(w, (pid_t)a->pid, pidfd);
+        arm_kill(w, GRACE_US);
         return 0;
 }

@@ -40,7 +40,8 @@ struct worker {
         enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */
         bool stop_requested, killed;
         bool ended, end_said;
-        int status; /* exit code; negative: signal; INT_MIN: unknown */
+        int64_t oom_kills; /* by the kernel, before it began or was found */
+        int status;        /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
         bool spool_known;   /* its first line said whose it is */
         bool spool_read;    /* to its end */
@@ -59,6 +60,11 @@ void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t dev
  * is provably this attempt's, or -1: then it is watched by its lock until its hello. */
 int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, int pidfd,
                  struct error *err);
+
+/* One whose outcome is committed, but whose process, spool and lock are not tidied away: the daemon before was killed
+ * in between. identity: its job's. The others as above. */
+int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, size_t device, bool alive,
+                         int pidfd, struct error *err);
 
 /* Command stop, and an end by force after the time-out. Again is nothing. */
 void worker_stop(struct worker *w);

@@ -301,10 +301,7 @@ int apply_write(struct db *db, struct write *w, struct error *err)
         case WRITE_ATTEMPT_PID:
                 return apply_attempt_pid(db, w, err);
         case WRITE_ATTEMPT_END:
-                return and_transition(
-                        db, w,
-                        apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err),
-                        err);
+                return apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err);
         case WRITE_EVENTS:
                 return and_transition(db, w, apply_events(db, w, err), err);
         case WRITE_ARTIFACT_MARK:

@@ -134,7 +134,7 @@ void curve_done(struct curve *c);
 
 /* ---- writing */
 
-/* ATTEMPT_NEW, ATTEMPT_END and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same
+/* ATTEMPT_NEW and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same
  * transaction: a job that is running has an attempt, an outcome that is committed has moved its job. */
 enum write_kind {
         WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued; its

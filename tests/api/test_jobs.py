@@ -245,6 +245,21 @@ def test_a_job_says_why_it_waits_only_while_it_does(server):
     assert server.get(f"/v1/jobs/{job}").json()["waiting"] is None
 
 
+def test_low_disk_is_why_queued_jobs_wait(server):
+    queued, running = server.submit(), server.submit()
+    server.run(running)
+    try:
+        server.tell(do="disk", low="disk low: no room")
+        assert server.get("/healthz").json()["disk"] == {"state": "low", "free_bytes": 5, "reserve_bytes": 7}
+        assert server.get(f"/v1/jobs/{queued}").json()["waiting"] == "disk low: no room"
+        assert server.get(f"/v1/jobs/{running}").json()["waiting"] is None
+        assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == queued)["waiting"] == "disk low: no room"
+    finally:
+        server.tell(do="disk", low="")
+    assert server.get(f"/v1/jobs/{queued}").json()["waiting"] is None
+    assert server.get("/healthz").json()["disk"]["state"] == "ok"
+
+
 def test_results_and_errors_are_shown(server):
     job = server.submit()
     server.run(job, state="failed", error={"class": "numeric", "detail": "loss is NaN", "step": 17})

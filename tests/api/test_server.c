@@ -9,6 +9,7 @@
  *   {"do": "start", "job": N}                                   -> {"attempt": N}; the job runs
  *   {"do": "events", "attempt": N, "job": N, "lines": [{..}]}   the worker's events
  *   {"do": "end", "job": N, "state": "succeeded", "result": {..} or "error": {..} or "detail": ".."}
+ *   {"do": "disk", "low": "why" or ""}                          what the daemon says of its disk
  *   {"do": "rss"}                                               -> {"kib": N, "max_kib": N}
  * End of input ends it. */
 #include "api/server.h"
@@ -36,6 +37,7 @@ struct fake {
         int fail_code;
         char fail_text[200], fail_pointer[160];
         bool hold, stopped;
+        struct control_status status;
         struct held *held;
 };
 
@@ -259,6 +261,15 @@ static void fake_stop(struct control *control, control_done *done, void *user)
         answer(done, user, 0, 0, JOB_QUEUED, "", NULL);
 }
 
+static void fake_status(struct control *control, struct control_status *ret)
+{
+        struct fake *f = (struct fake *)control;
+
+        (void)pthread_mutex_lock(&f->lock);
+        *ret = f->status;
+        (void)pthread_mutex_unlock(&f->lock);
+}
+
 /* ---- commands */
 
 static int64_t int_of(const json_t *o, const char *key)
@@ -284,6 +295,16 @@ static json_t *do_fail(struct fake *f, const json_t *o)
         f->fail_code = (int)int_of(o, "code");
         (void)snprintf(f->fail_text, sizeof f->fail_text, "%s", text_of(o, "text"));
         (void)snprintf(f->fail_pointer, sizeof f->fail_pointer, "%s", text_of(o, "pointer"));
+        (void)pthread_mutex_unlock(&f->lock);
+        return json_pack("{s:b}", "ok", 1);
+}
+
+static json_t *do_disk(struct fake *f, const json_t *o)
+{
+        (void)pthread_mutex_lock(&f->lock);
+        f->status =
+                (struct control_status){.disk_low = *text_of(o, "low"), .disk_free_bytes = 5, .disk_reserve_bytes = 7};
+        (void)snprintf(f->status.waiting, sizeof f->status.waiting, "%s", text_of(o, "low"));
         (void)pthread_mutex_unlock(&f->lock);
         return json_pack("{s:b}", "ok", 1);
 }
@@ -412,8 +433,8 @@ static const struct {
         const char *name;
         json_t *(*run)(struct fake *f, const json_t *o);
 } commands[] = {
-        {"fail", do_fail},   {"hold", do_hold},     {"release", do_release}, {"dataset", do_dataset},
-        {"start", do_start}, {"events", do_events}, {"end", do_end},         {"rss", do_rss},
+        {"fail", do_fail},     {"hold", do_hold}, {"release", do_release}, {"dataset", do_dataset}, {"start", do_start},
+        {"events", do_events}, {"end", do_end},   {"rss", do_rss},         {"disk", do_disk},
 };
 
 static void serve(struct fake *f)
@@ -444,7 +465,8 @@ int main(int argc, char **argv)
                                      .cancel = fake_cancel,
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
-                                     .stop = fake_stop}};
+                                     .stop = fake_stop,
+                                     .status = fake_status}};
         struct server_settings settings = {
                 .address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, .control = &f.control};
         struct server *server;

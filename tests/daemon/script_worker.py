@@ -197,6 +197,10 @@ class Worker:
     def crash(self, number=9):
         os.kill(os.getpid(), number)
 
+    def eat(self, mebibytes):
+        held = [b"x" * (1 << 20) for _ in range(mebibytes)]
+        self.error("memory", f"{len(held)} MiB and still alive")
+
     def hang(self):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:

@@ -241,6 +241,139 @@ def test_stop_kills_a_worker_that_hangs(service):
     assert service.wait(job, "succeeded")["attempts"] == 2
 
 
+def rows(service, sql):
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        return db.execute(sql).fetchall()
+
+
+def test_an_ended_attempt_that_was_not_tidied_is_at_the_next_start(service):
+    """Killed between an outcome's commit and what follows from it."""
+    service.script([[["start"], ["log", "x"], ["crash"]], TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "50"
+    service.start()
+    done = service.submit()
+    service.wait(done, "succeeded")
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+    service.kill()
+    folder = f"{service.state}/jobs/{done}"
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("UPDATE attempt SET ended_us = 0")
+    for name in ("attempt-1.events", "attempt-1.lock", "attempt-2.events", "attempt-2.lock"):
+        open(f"{folder}/{name}", "w").close()
+    service.start()
+    service.until(lambda: not kept(service, done, "events") and not kept(service, done, "lock"))
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+    assert service.job(done)["state"] == "succeeded" and service.job(done)["attempts"] == 2
+
+
+def test_a_worker_that_lingers_after_its_outcome_is_watched_by_the_next_daemon(service):
+    service.script([[["start"], ["event", {"type": "done", "result": None}], ["flush"], ["hang"]], [["start"], ["done"]]])
+    service.script([[["start"], ["done"]]], seed=2)
+    service.start()
+    first, second = service.submit(), service.submit(seed=2)
+    service.wait(first, "succeeded")
+    pid, = service.worker_pids()
+    service.kill()
+    service.start()
+    time.sleep(0.5)
+    assert service.worker_pids() == [pid] and service.job(second)["state"] == "queued", "the device is free when the process is gone"
+    os.kill(pid, signal.SIGKILL)
+    service.wait(second, "succeeded")
+    service.until(lambda: not kept(service, first, "events") and not kept(service, first, "lock"))
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+
+
+def test_nothing_of_a_foreign_folder_is_tidied(service):
+    service.script([TRAIN])
+    service.start()
+    job = service.submit()
+    service.wait(job, "succeeded")
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+    service.kill()
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("UPDATE attempt SET ended_us = 0")
+    folder = f"{service.state}/jobs/{job}"
+    with open(folder + "/identity", "w") as f:
+        f.write("0" * 32 + "\n")
+    open(folder + "/attempt-1.events", "w").close()
+    service.start()
+    assert os.path.exists(folder + "/attempt-1.events")
+    assert rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)]
+
+
+def small_state(service, size):
+    if os.geteuid() != 0:
+        pytest.skip("a small file system needs root")
+    os.mkdir(service.state)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=750", "tmpfs", service.state], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+
+
+def test_low_disk_starts_nothing_says_so_and_ends_by_itself(service):
+    small_state(service, "24m")
+    try:
+        service.script([TRAIN])
+        service.environment["MULUND_DISK_RESERVE_MIB"] = "8"
+        service.start()
+        first = service.submit()
+        service.wait(first, "succeeded")
+        assert service.get("/healthz")["disk"]["state"] == "ok"
+        with open(service.state + "/ballast", "wb") as f:
+            f.write(b"x" * (18 << 20))
+        assert service.get("/healthz")["disk"]["state"] == "low", "also while nothing happens"
+        job = service.submit()
+        time.sleep(1)
+        j = service.job(job)
+        assert j["state"] == "queued" and j["attempts"] == 0 and j["waiting"].startswith("disk low: ")
+        assert [x["waiting"] for x in service.get("/v1/jobs", state="queued")["jobs"]] == [j["waiting"]]
+        assert service.job(first)["waiting"] is None
+        assert service.logged().count("disk low") == 1
+        os.truncate(service.state + "/ballast", 14 << 20)  # above the reserve, but not by much
+        time.sleep(3)
+        assert service.job(job)["state"] == "queued"
+        os.unlink(service.state + "/ballast")
+        service.wait(job, "succeeded")
+        assert "room again" in service.logged() and service.get("/healthz")["disk"]["state"] == "ok"
+    finally:
+        service.close()
+        subprocess.run(["umount", "-l", service.state], capture_output=True)
+
+
+def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_said(service):
+    group = "/sys/fs/cgroup/memory/mulund-test-%d" % os.getpid()
+    try:
+        os.mkdir(group)
+        with open(group + "/memory.limit_in_bytes", "w") as f:
+            f.write(str(96 << 20))
+    except OSError:
+        pytest.skip("no control group can be made here")
+    try:
+        service.script([[["start"], ["flush"], ["eat", 512]], TRAIN])
+        service.environment["MULUND_RETRY_MS"] = "2000"
+        service.start(prefix=["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group])
+        job = service.submit()
+        why = service.until(lambda: service.job(job)["waiting"])
+        assert "signal 9" in why and "memory was short" in why
+        service.wait(job, "succeeded")
+    finally:
+        service.close()
+        for _ in range(50):
+            try:
+                os.rmdir(group)
+                break
+            except OSError:
+                time.sleep(0.1)
+
+
+def test_a_killed_worker_is_not_said_to_have_lacked_memory(service):
+    service.script([[["start"], ["flush"], ["crash"]], TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "1000"
+    service.start()
+    job = service.submit()
+    why = service.until(lambda: service.job(job)["waiting"])
+    assert "signal 9" in why and "memory" not in why
+
+
 def test_stop_without_work(service):
     service.start()
     service.post("/v1/stop", expect=202)
@@ -463,7 +596,7 @@ def test_a_job_starts_from_anothers_checkpoint_with_another_rate(service):
     assert j["config"]["training"] == service.job(job)["config"]["training"]
     other = service.wait(j["id"], "succeeded")
     assert other["attempts"] == 2 and service.curve(j["id"])["step"] == list(range(10, 50)), "its own checkpoint when it has one"
-    for body, pointer in (({"overrides": {"model.sm_n_embd": 64}}, "/model/sm_n_embd"), ({"overrides": {"vdm_type": "vdm"}}, "/vdm_type"),
+    for body, pointer in (({"overrides": {"model.sm_n_embd": 64}}, "/model/sm_n_embd"), ({"overrides": {"vdm_type": "mulan_epsilon"}}, "/vdm_type"),
                           ({"overrides": {"model.latent_size": 51, "model.gamma_min": -12.0}}, "/model/gamma_min"),
                           ({"overrides": {"training.num_steps_train": 20}}, "/training/num_steps_train"),
                           ({"overrides": {"data.dataset": "other"}}, "/data/dataset"), ({"overrides": {"optimizer.learning_rate": 7}}, "/optimizer/learning_rate"),
