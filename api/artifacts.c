@@ -32,7 +32,7 @@ static int add_artifact(const struct artifact_row *a, void *user)
         return json_array_append_new(user, artifact_to_json(a)) < 0 ? -ENOMEM : 0;
 }
 
-void artifacts_list(struct request *r)
+static void list_artifacts(struct request *r)
 {
         struct reader *reader = request_reader(r);
         _cleanup_json_ json_t *list = json_array();
@@ -57,6 +57,11 @@ void artifacts_list(struct request *r)
                 problem(r, PROBLEM_INTERNAL, "the artifacts cannot be read");
         else
                 response_json(r, 200, json_pack("{s:O}", "artifacts", list));
+}
+
+void artifacts_list(struct request *r)
+{
+        request_apart(r, list_artifacts, false);
 }
 
 static size_t find_type(const struct artifact_row *a)

@@ -136,7 +136,7 @@ static int add_job(const struct job_row *j, void *user)
         return json_array_append_new(p->jobs, job_to_json(j, &p->status)) < 0 ? -ENOMEM : 0;
 }
 
-void jobs_list(struct request *r)
+static void list_jobs(struct request *r)
 {
         struct job_filter f = {.state = -1, .kind = -1};
         struct page p = {.limit = LIMIT_DEFAULT};
@@ -170,6 +170,11 @@ void jobs_list(struct request *r)
         (void)snprintf(next, sizeof next, "%lld", (long long)p.last_id);
         response_json(r, 200,
                       json_pack("{s:o, s:o}", "jobs", p.jobs, "next", p.more ? json_string(next) : json_null()));
+}
+
+void jobs_list(struct request *r)
+{
+        request_apart(r, list_jobs, target_param(&r->target, "text")); /* which walks all of them */
 }
 
 /* ---- submit */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define LONG_BYTES ((int64_t)256 << 10)  /* a socket takes less at once */
 #define PROBLEM_BYTES ((size_t)16 << 10) /* no problem document is longer */
 #define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
@@ -61,6 +62,7 @@ static void set_buffer(struct request *r, unsigned status, const char *type, str
                 return;
         }
         r->held_bytes += counted ? size : 0;
+        r->long_answer = (int64_t)size > LONG_BYTES;
         set(r, status, MHD_create_response_from_buffer(size, TAKE_PTR(b->data), MHD_RESPMEM_MUST_FREE), type, NULL);
         response_header(r, "Cache-Control", "no-store");
 }
@@ -148,6 +150,7 @@ void response_file(struct request *r, struct file_answer *f)
                 file_headers(r, f);
                 return;
         }
+        r->long_answer = size > LONG_BYTES;
         /* If-Range takes a strong tag only; a date never matches here */
         if (range && (!if_range || (f->etag && !strcmp(if_range, f->etag))))
                 found = range_parse(range, size, &first, &last);

@@ -265,6 +265,19 @@ int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, 
         return 0;
 }
 
+int reader_points(struct reader *r, int64_t job, const char *name, int64_t *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_SERIES_BY_NAME);
+        int n;
+
+        bind_int(st, ":job", job);
+        bind_text(st, ":name", name);
+        n = db_step(&r->db, st, err);
+        if (n >= 0)
+                *ret = n ? sqlite3_column_int64(st, 1) : 0;
+        return MIN(n, 0);
+}
+
 int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,
                   struct error *err)
 {

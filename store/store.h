@@ -82,6 +82,10 @@ struct dataset_row {
 int reader_open(struct store *s, struct reader **ret, struct error *err);
 struct reader *reader_close(struct reader *r);
 
+/* While it reads, asks every few thousand steps of SQLite whether to go on: true ends the statement with -ECANCELED.
+ * NULL: no longer. */
+void reader_watch(struct reader *r, bool (*cancelled)(void *user), void *user);
+
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err);
 
 struct job_filter {
@@ -128,6 +132,8 @@ struct curve {
         double *min, *max, *mean; /* of the finite points; NAN when there is none */
         double *last;             /* whatever it is */
 };
+/* How many points a series shows, by its summary: what reading it costs. 0 where there is none. */
+int reader_points(struct reader *r, int64_t job, const char *name, int64_t *ret, struct error *err);
 int reader_curve(struct reader *r, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets,
                  struct curve *ret, struct error *err);
 void curve_done(struct curve *c);

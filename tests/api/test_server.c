@@ -1,6 +1,6 @@
 /* The API over a real store, with a control that writes jobs straight into it and fails or waits when told.
  *
- *   test_server STATE WEB CONFIGS [THREADS [PORT]]
+ *   test_server STATE WEB CONFIGS [THREADS [PORT [IDLE_MS]]]
  *
  * prints {"port": N}, then takes commands, a JSON object a line, on stdin and answers each with one:
  *   {"do": "fail", "code": 28, "text": "..", "pointer": ".."}   the next control call fails with -code
@@ -473,7 +473,7 @@ int main(int argc, char **argv)
         struct error err;
 
         if (argc < 4) {
-                (void)fprintf(stderr, "usage: test_server STATE WEB CONFIGS [THREADS [PORT]]\n");
+                (void)fprintf(stderr, "usage: test_server STATE WEB CONFIGS [THREADS [PORT [IDLE_MS]]]\n");
                 return 2;
         }
         (void)pthread_mutex_init(&f.lock, NULL);
@@ -482,6 +482,7 @@ int main(int argc, char **argv)
         settings.configs_folder = argv[3];
         settings.threads = argc > 4 ? atoi(argv[4]) : 2;
         settings.address.sin_port = htons(argc > 5 ? (uint16_t)atoi(argv[5]) : 0);
+        settings.idle_us = argc > 6 ? atoi(argv[6]) * US_PER_MS : 0;
         if (store_open(argv[1], &f.store, &err) < 0 || reader_open(f.store, &f.reader, &err) < 0) {
                 (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
                 return 1;
