@@ -13,7 +13,7 @@
 
 #define THREADS 3
 #define LONG_MAX_RUNNING (THREADS - 1)
-#define WAITING_MAX 64                /* more are told to come again */
+#define WAITING_MAX 256               /* more are told to come again */
 #define PATIENCE_US (250 * US_PER_MS) /* a client that has closed its half may still read a quick answer */
 #define NICE 10                       /* whoever asks for little goes first, also where processors are few */
 #define LOOK_US (20 * US_PER_MS)
@@ -29,7 +29,8 @@ struct apart {
         size_t n_threads;
         struct lane quick, slow; /* under lock, as are these */
         size_t n_waiting, n_slow_running;
-        atomic_bool stopping; /* set under lock, read anywhere */
+        bool closed;
+        atomic_bool cancelled; /* the same, for those that run, without the lock */
 };
 
 static void push(struct lane *l, struct request *r)
@@ -56,7 +57,7 @@ static struct request *next(struct apart *a)
 {
         struct request *r = pop(&a->quick);
 
-        if (!r && (a->n_slow_running < LONG_MAX_RUNNING || a->stopping)) {
+        if (!r && (a->n_slow_running < LONG_MAX_RUNNING || a->closed)) {
                 r = pop(&a->slow);
                 a->n_slow_running += r != NULL;
         }
@@ -70,7 +71,7 @@ bool apart_cancelled(void *user)
         struct pollfd p = {.fd = r->fd, .events = POLLRDHUP};
         int64_t now_us;
 
-        if (r->server->apart->stopping)
+        if (r->server->apart->cancelled)
                 return true;
         now_us = clock_monotonic_us();
         if (now_us - r->began_us < PATIENCE_US || now_us - r->looked_us < LOOK_US)
@@ -82,7 +83,7 @@ bool apart_cancelled(void *user)
 static void work(struct apart *a, struct request *r)
 {
         r->began_us = clock_monotonic_us();
-        if (a->stopping)
+        if (a->cancelled)
                 problem(r, PROBLEM_UNAVAILABLE, "ask again when it has started again");
         else
                 r->apart(r);
@@ -104,7 +105,7 @@ static void *serve(void *user)
                 bool is_long;
 
                 r = next(a);
-                if (!r && a->stopping)
+                if (!r && a->closed)
                         break;
                 if (!r) {
                         (void)pthread_cond_wait(&a->wake, &a->lock);
@@ -148,7 +149,7 @@ int apart_new(struct apart **ret, struct error *err)
 bool apart_submit(struct apart *a, struct request *r)
 {
         (void)pthread_mutex_lock(&a->lock);
-        if (a->n_waiting == WAITING_MAX || a->stopping) {
+        if (a->n_waiting == WAITING_MAX || a->closed) {
                 (void)pthread_mutex_unlock(&a->lock);
                 return false;
         }
@@ -165,7 +166,8 @@ void apart_stop(struct apart *a)
         if (!a)
                 return;
         (void)pthread_mutex_lock(&a->lock);
-        a->stopping = true;
+        a->closed = true;
+        a->cancelled = true;
         (void)pthread_cond_broadcast(&a->wake);
         (void)pthread_mutex_unlock(&a->lock);
         for (; a->n_threads; a->n_threads--)
