@@ -4,6 +4,8 @@
 
 #include "base/buf.h"
 
+#include <dirent.h>
+
 #define DIGEST_SIZE 33 /* 32 hexadecimal digits of XXH128 and a NUL */
 
 /* Appends the whole file to buf; -E2BIG when it would pass buf's ceiling. err->path is path. */
@@ -35,5 +37,11 @@ int file_make_folder(const char *path, struct error *err);
 
 /* Removes a folder and everything below it; a missing one is success. Does not follow links. */
 int file_remove_tree(const char *path, struct error *err);
+
+static inline void closedirp(DIR **d)
+{
+        if (*d)
+                (void)closedir(*d);
+}
 
 DEFINE_CLEANUP(struct file_writer *, file_writer_free);

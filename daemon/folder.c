@@ -83,12 +83,6 @@ int folder_clear_attempt(const struct daemon *d, const struct job *j, int64_t at
         return r;
 }
 
-static void closedirp(DIR **d)
-{
-        if (*d)
-                (void)closedir(*d);
-}
-
 int folder_highest_job(const struct daemon *d, int64_t *ret, struct error *err)
 {
         char path[PATH_MAX];

@@ -67,12 +67,6 @@ static int parse_name(const char *name, int64_t *ret_number)
         return 1;
 }
 
-static void closedirp(DIR **d)
-{
-        if (*d)
-                (void)closedir(*d);
-}
-
 int cifar_recognise(const char *folder, struct error *err)
 {
         _cleanup_(closedirp) DIR *d = opendir(folder);

@@ -368,7 +368,9 @@ def test_bodies_have_a_budget_and_submissions_pass(server):
             s.sendall(head % (1 << 20) + b" " * 600_000)
             slow.append(s)
         time.sleep(0.5)
-        assert server.tell(do="rss")["kib"] - before < 80 << 10
+        with open(os.environ["TEST_SERVER"], "rb") as f:
+            sanitized = b"__asan_init" in f.read()  # it keeps what was freed for a while
+        assert server.tell(do="rss")["kib"] - before < (400 if sanitized else 80) << 10
         began = time.monotonic()
         server.submit()
         assert time.monotonic() - began < 1

@@ -851,6 +851,23 @@ def test_a_new_database_beside_old_folders_takes_nothing_of_them(service):
     assert service.submit(20) == 43
 
 
+def test_a_worker_of_another_database_is_refused_said_once_and_left(service):
+    service.script([SLOW])
+    service.start()
+    service.wait_step(service.submit(100000), 5)
+    first, = service.worker_pids()
+    service.kill()
+    for name in ("mulund.db", "mulund.db-wal", "mulund.db-shm"):
+        if os.path.exists(f"{service.state}/{name}"):
+            os.unlink(f"{service.state}/{name}")
+    service.script([[["start"], ["scalars", 0, 20, 3.0], ["train", 60, 0.03], ["done"]]])
+    service.start()
+    job = service.submit(60)
+    assert job == 2 and service.wait(job, "succeeded")["attempts"] == 1
+    assert set(service.curve(job)["last"][:20]) == {3.0}
+    assert first in service.worker_pids() and service.logged().count(f"(pid {first}) is closed") == 1
+
+
 def test_a_folder_of_another_run_is_set_aside(service):
     """It came while the daemon ran, of a backup perhaps: nothing of it is read, nothing of it is lost."""
     service.script([[["start"], ["scalars", None, 20], ["done"]]])
