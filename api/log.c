@@ -72,9 +72,7 @@ static void read_log(struct request *r)
 {
         struct reader *reader = request_reader(r);
         int64_t tail = -1, offset = -1;
-        char folder[4096], job[24];
-        const char *segments[] = {job, "log"};
-        struct job_row j;
+        _cleanup_(job_row_done) struct job_row j = {0};
         struct error err;
         int fd, code;
 
@@ -96,10 +94,7 @@ static void read_log(struct request *r)
                         problem(r, PROBLEM_INTERNAL, "%s", err.text);
                 return;
         }
-        job_row_done(&j);
-        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
-        (void)snprintf(job, sizeof job, "%lld", (long long)r->id);
-        if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, &err) < 0)
+        if (open_job_file(r, &j, "log", &fd, &err) < 0)
                 empty_log(r); /* a job that has not run yet */
         else
                 send_log(r, fd, tail, offset);

@@ -23,6 +23,9 @@ struct file_answer {
 /* The file with Range, If-Range, If-None-Match. */
 void response_file(struct request *r, struct file_answer *f);
 
+/* Opens a file of a job's folder. -ENOENT also when the folder says that it is of another run (daemon/folder.h). */
+int open_job_file(const struct request *r, const struct job_row *j, const char *name, int *ret_fd, struct error *err);
+
 /* Opens folder/a/b.. for reading without following links below folder; regular files only. n segments, each a plain
  * name. -ENOENT for whatever is not such a file. */
 int open_beneath(const char *folder, const char *const *segments, size_t n, int *ret_fd, struct error *err);

@@ -173,10 +173,16 @@ static int take_checkpoint(struct training *x, const struct assignment_checkpoin
         return r < 0 ? r : take_state(x, t->step, state, err);
 }
 
-/* The weights were another job's: what that one logged, evaluated and saved is not this one's. */
-static void begin_own_run(struct training *x)
+/* What another job logged, evaluated and saved is not this one's; what was measured on other data is measured again
+ * where it is due. */
+static void begin_from(struct training *x, bool other_run)
 {
-        (void)trainer_take_window(x->trainer);
+        if (other_run)
+                (void)trainer_take_window(x->trainer);
+        else
+                x->saved = x->task->step;
+        if (!other_run && !x->data_changed)
+                return;
         x->evaluated = -1;
         x->best = INFINITY;
 }
@@ -195,10 +201,7 @@ static int resume(struct training *x, struct error *err)
 
                 if (r >= 0) {
                         log_info("resuming from %s at step %lld", c->path, (long long)t->step);
-                        if (strcmp(c->identity, a->identity) != 0)
-                                begin_own_run(x);
-                        else
-                                x->saved = t->step;
+                        begin_from(x, strcmp(c->identity, a->identity) != 0);
                         return 0;
                 }
                 log_warning("checkpoint refused: %s: %s", inner.path, inner.text);
@@ -477,7 +480,8 @@ static int run(struct training *x, struct error *err)
 
 int task_train(struct task *t, struct error *err)
 {
-        struct training x = {.task = t, .saved = -1, .evaluated = -1, .best = INFINITY, .best_step = -1, .images_per_second = NAN};
+        struct training x = {
+                .task = t, .saved = -1, .evaluated = -1, .best = INFINITY, .best_step = -1, .images_per_second = NAN};
         struct runtime_need need = {0};
         int r = make_models(&x, t->rt, &need, err);
 

@@ -2,6 +2,7 @@
 import os
 import re
 import socket
+import sqlite3
 import time
 
 import pytest
@@ -255,3 +256,19 @@ def test_a_download_that_makes_progress_is_not_cut_and_one_that_makes_none_is(tm
         assert silent.recv(10) == b"", "silence is none, too"
     finally:
         s.close()
+
+
+def test_nothing_of_another_runs_folder_is_served(server):
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    server.run(job, [{**checkpoint(1), "name": "step-1.safetensors"}], state="succeeded")
+    artifact = server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["id"]
+    (folder / "step-1.safetensors").write_bytes(b"weights")
+    (folder / "log").write_text("words")
+    with sqlite3.connect(server.state / "mulund.db") as db:
+        (identity,), = db.execute("SELECT identity FROM job WHERE id = ?", (job,)).fetchall()
+    for text, is_ours in ((identity + "\n", True), ("0" * 32 + "\n", False), ("", False)):
+        (folder / "identity").write_text(text)
+        assert server.get(f"/v1/artifacts/{artifact}").status_code == (200 if is_ours else 404)
+        assert server.get(f"/v1/jobs/{job}/log").text == ("words" if is_ours else "")

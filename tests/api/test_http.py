@@ -357,6 +357,13 @@ def test_odd_but_whole_requests_are_taken(server):
             assert s.recv(100).startswith(b"HTTP/1.1 200"), more[:20]
 
 
+def sanitized():
+    """A sanitizer is slow, and keeps what was freed for a while."""
+    with open(os.environ["TEST_SERVER"], "rb") as f:
+        binary = f.read()
+    return b"__asan_init" in binary or b"__tsan_init" in binary
+
+
 def test_bodies_have_a_budget_and_submissions_pass(server):
     """550 MB were held."""
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -368,12 +375,10 @@ def test_bodies_have_a_budget_and_submissions_pass(server):
             s.sendall(head % (1 << 20) + b" " * 600_000)
             slow.append(s)
         time.sleep(0.5)
-        with open(os.environ["TEST_SERVER"], "rb") as f:
-            sanitized = b"__asan_init" in f.read()  # it keeps what was freed for a while
-        assert server.tell(do="rss")["kib"] - before < (400 if sanitized else 80) << 10
+        assert server.tell(do="rss")["kib"] - before < (400 if sanitized() else 80) << 10
         began = time.monotonic()
         server.submit()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < (10 if sanitized() else 1)
         r = server.request("POST", "/v1/jobs", data=b'{"kind": "x"}' + b" " * 900_000, headers=JSON)
         problem(r, 503, "busy")
         assert r.headers["Retry-After"]
@@ -398,8 +403,8 @@ def test_a_newcomer_finds_room_among_slow_bodies(server):
             slow.append(s)
         for _ in range(5):
             began = time.monotonic()
-            assert requests.get(server.url + "/healthz", timeout=5).status_code == 200
-            assert time.monotonic() - began < 1
+            assert requests.get(server.url + "/healthz", timeout=20).status_code == 200
+            assert time.monotonic() - began < (10 if sanitized() else 1)
     finally:
         for s in slow:
             s.close()

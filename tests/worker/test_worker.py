@@ -239,6 +239,11 @@ def test_other_data_under_a_run_are_refused_by_name_or_mark_the_curve(tmp_path, 
     r = run(text=json.dumps(assignment(tmp_path, 3, again[0], accept=True, **again[1])))
     assert r.returncode == 0, r.stderr
     assert scalars(tmp_path, 3, "train/data_changed") == [(6, 1)]
+    r = run(text=json.dumps(assignment(tmp_path, 5, again[0], accept=True, data=data)))  # nothing is left to train, but to evaluate
+    assert r.returncode == 0, r.stderr
+    result, (evaluation,) = events(tmp_path, 5)[-1]["result"], scalars(tmp_path, 5, "eval/bpd")
+    assert result["dataset_digest"] == changed and evaluation == (6, result["bpd"])
+    assert which != "test_batch.bin" or evaluation != scalars(tmp_path, 1, "eval/bpd")[-1], "on what is there now"
     assert events(tmp_path, 3)[-1]["result"]["dataset_digest"] == changed
     r = run(text=json.dumps(assignment(tmp_path, 4, checkpoints(tmp_path, 3), **{**again[1], "training__num_steps_train": 12})))
     assert r.returncode == 0 and not scalars(tmp_path, 4, "train/data_changed"), "its checkpoints are of the new data"
