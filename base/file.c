@@ -1,6 +1,5 @@
 #include "base/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -179,6 +178,21 @@ int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_byt
         }
         (void)XXH3_freeState(state);
         return n == 0 ? 0 : error_set(err, -errno, path, "cannot be read: %s", strerror(errno));
+}
+
+int file_set_aside(const char *path, char *ret, size_t size, struct error *err)
+{
+        char suffix[16] = "";
+
+        for (int n = 2;; n++) {
+                if (snprintf(ret, size, "%s.aside%s", path, suffix) >= (int)size)
+                        return error_set(err, -ENAMETOOLONG, path, "the path is too long");
+                if (renameat2(AT_FDCWD, path, AT_FDCWD, ret, RENAME_NOREPLACE) == 0)
+                        return 0;
+                if (errno != EEXIST || n > 1000)
+                        return error_set(err, -errno, path, "cannot be set aside: %s", strerror(errno));
+                (void)snprintf(suffix, sizeof suffix, "-%d", n);
+        }
 }
 
 int file_make_folder(const char *path, struct error *err)

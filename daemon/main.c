@@ -264,6 +264,7 @@ static void drain(struct daemon *d)
         d->quit_timer = loop_remove(d->loop, d->quit_timer);
         d->stop_timer = loop_remove(d->loop, d->stop_timer);
         d->schedule_timer = loop_remove(d->loop, d->schedule_timer);
+        d->disk_timer = loop_remove(d->loop, d->disk_timer);
         if (!d->commits || loop_add_timer(d->loop, clock_monotonic_us() + DRAIN_US, on_drained, d, &timer, &err) < 0)
                 return;
         d->draining = true;

@@ -38,6 +38,8 @@ static int code_of(sqlite3 *h)
                 return sqlite3_system_errno(h) == ENOSPC ? -ENOSPC : -EIO;
         case SQLITE_NOMEM:
                 return -ENOMEM;
+        case SQLITE_INTERRUPT:
+                return -ECANCELED;
         case SQLITE_CONSTRAINT:
                 return -EINVAL;
         default:

@@ -62,6 +62,8 @@ static inline void statement_reset(sqlite3_stmt **st)
 
 struct reader {
         struct db db;
+        bool (*cancelled)(void *user);
+        void *user;
 };
 
 /* From which step on an attempt's points are superseded, ascending by attempt id. */

@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -239,6 +241,139 @@ def test_stop_kills_a_worker_that_hangs(service):
     assert service.wait(job, "succeeded")["attempts"] == 2
 
 
+def rows(service, sql):
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        return db.execute(sql).fetchall()
+
+
+def test_an_ended_attempt_that_was_not_tidied_is_at_the_next_start(service):
+    """Killed between an outcome's commit and what follows from it."""
+    service.script([[["start"], ["log", "x"], ["crash"]], TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "50"
+    service.start()
+    done = service.submit()
+    service.wait(done, "succeeded")
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+    service.kill()
+    folder = f"{service.state}/jobs/{done}"
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("UPDATE attempt SET ended_us = 0")
+    for name in ("attempt-1.events", "attempt-1.lock", "attempt-2.events", "attempt-2.lock"):
+        open(f"{folder}/{name}", "w").close()
+    service.start()
+    service.until(lambda: not kept(service, done, "events") and not kept(service, done, "lock"))
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+    assert service.job(done)["state"] == "succeeded" and service.job(done)["attempts"] == 2
+
+
+def test_a_worker_that_lingers_after_its_outcome_is_watched_by_the_next_daemon(service):
+    service.script([[["start"], ["event", {"type": "done", "result": None}], ["flush"], ["hang"]], [["start"], ["done"]]])
+    service.script([[["start"], ["done"]]], seed=2)
+    service.start()
+    first, second = service.submit(), service.submit(seed=2)
+    service.wait(first, "succeeded")
+    pid, = service.worker_pids()
+    service.kill()
+    service.start()
+    time.sleep(0.5)
+    assert service.worker_pids() == [pid] and service.job(second)["state"] == "queued", "the device is free when the process is gone"
+    os.kill(pid, signal.SIGKILL)
+    service.wait(second, "succeeded")
+    service.until(lambda: not kept(service, first, "events") and not kept(service, first, "lock"))
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+
+
+def test_nothing_of_a_foreign_folder_is_tidied(service):
+    service.script([TRAIN])
+    service.start()
+    job = service.submit()
+    service.wait(job, "succeeded")
+    service.until(lambda: rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)])
+    service.kill()
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("UPDATE attempt SET ended_us = 0")
+    folder = f"{service.state}/jobs/{job}"
+    with open(folder + "/identity", "w") as f:
+        f.write("0" * 32 + "\n")
+    open(folder + "/attempt-1.events", "w").close()
+    service.start()
+    assert os.path.exists(folder + "/attempt-1.events")
+    assert rows(service, "SELECT count(*) FROM attempt WHERE ended_us = 0") == [(0,)]
+
+
+def small_state(service, size):
+    if os.geteuid() != 0:
+        pytest.skip("a small file system needs root")
+    os.mkdir(service.state)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=750", "tmpfs", service.state], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+
+
+def test_low_disk_starts_nothing_says_so_and_ends_by_itself(service):
+    small_state(service, "24m")
+    try:
+        service.script([TRAIN])
+        service.environment["MULUND_DISK_RESERVE_MIB"] = "8"
+        service.start()
+        first = service.submit()
+        service.wait(first, "succeeded")
+        assert service.get("/healthz")["disk"]["state"] == "ok"
+        with open(service.state + "/ballast", "wb") as f:
+            f.write(b"x" * (18 << 20))
+        assert service.get("/healthz")["disk"]["state"] == "low", "also while nothing happens"
+        job = service.submit()
+        time.sleep(1)
+        j = service.job(job)
+        assert j["state"] == "queued" and j["attempts"] == 0 and j["waiting"].startswith("disk low: ")
+        assert [x["waiting"] for x in service.get("/v1/jobs", state="queued")["jobs"]] == [j["waiting"]]
+        assert service.job(first)["waiting"] is None
+        assert service.logged().count("disk low") == 1
+        os.truncate(service.state + "/ballast", 14 << 20)  # above the reserve, but not by much
+        time.sleep(3)
+        assert service.job(job)["state"] == "queued"
+        os.unlink(service.state + "/ballast")
+        service.wait(job, "succeeded")
+        assert "room again" in service.logged() and service.get("/healthz")["disk"]["state"] == "ok"
+    finally:
+        service.close()
+        subprocess.run(["umount", "-l", service.state], capture_output=True)
+
+
+def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_said(service):
+    group = "/sys/fs/cgroup/memory/mulund-test-%d" % os.getpid()
+    try:
+        os.mkdir(group)
+        with open(group + "/memory.limit_in_bytes", "w") as f:
+            f.write(str(96 << 20))
+    except OSError:
+        pytest.skip("no control group can be made here")
+    try:
+        service.script([[["start"], ["flush"], ["eat", 512]], TRAIN])
+        service.environment["MULUND_RETRY_MS"] = "2000"
+        service.start(prefix=["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group])
+        job = service.submit()
+        why = service.until(lambda: service.job(job)["waiting"])
+        assert "signal 9" in why and "memory was short" in why
+        service.wait(job, "succeeded")
+    finally:
+        service.close()
+        for _ in range(50):
+            try:
+                os.rmdir(group)
+                break
+            except OSError:
+                time.sleep(0.1)
+
+
+def test_a_killed_worker_is_not_said_to_have_lacked_memory(service):
+    service.script([[["start"], ["flush"], ["crash"]], TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "1000"
+    service.start()
+    job = service.submit()
+    why = service.until(lambda: service.job(job)["waiting"])
+    assert "signal 9" in why and "memory" not in why
+
+
 def test_stop_without_work(service):
     service.start()
     service.post("/v1/stop", expect=202)
@@ -408,6 +543,89 @@ def test_a_failed_job_can_be_resumed(service):
     assert j["attempts"] == 2 and j["error"] is None
 
 
+def test_retry_runs_a_failed_or_cancelled_job_of_any_kind_again(service):
+    service.script([[["start"], ["scalars", None, 10], ["checkpoint", 10], ["flush"], ["error", "numeric", "the loss is NaN", 12]],
+                    [["start"], ["scalars", None, 20], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "failed")
+    j = service.post(f"/v1/jobs/{job}/retry", {}, expect=200).json()
+    assert j["state"] in ("queued", "running") and j["error"] is None
+    assert service.wait(job, "succeeded")["attempts"] == 2
+    assert service.curve(job)["step"] == list(range(20)), "from its last checkpoint"
+    assert service.post(f"/v1/jobs/{job}/retry", {}, expect=409).json()["detail"].startswith("the job is succeeded")
+    service.post("/v1/jobs/999/retry", {}, expect=404)
+    assert "/steps" in service.post(f"/v1/jobs/{job}/retry", {"steps": 5}, expect=422).text
+    service.script([[["start"], ["error", "memory", "too much", 0]], [["start"], ["done", {"bpd": 1.0}]]])
+    for kind in ("evaluate", "sample"):
+        job2 = service.post("/v1/jobs", {"kind": kind, "checkpoint": {"job": job}}, expect=201).json()["id"]
+        service.wait(job2, "failed")
+        service.post(f"/v1/jobs/{job2}/retry", expect=200)
+        assert service.wait(job2, "succeeded")["attempts"] == 2
+
+
+def test_a_cancelled_evaluation_is_run_again_while_its_checkpoint_is_there(service):
+    service.script([[["start"], ["checkpoint", 10], ["done"]]])
+    service.start()
+    job = service.submit(10)
+    service.wait(job, "succeeded")
+    service.script([[["start"], ["flush"], ["hang"]], [["start"], ["done", {"bpd": 1.0}]]])
+    evaluation = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job}}, expect=201).json()["id"]
+    service.wait(evaluation, "running")
+    service.post(f"/v1/jobs/{evaluation}/cancel", expect=200)
+    service.wait(evaluation, "cancelled")
+    service.post(f"/v1/jobs/{evaluation}/retry", {}, expect=200)
+    assert service.wait(evaluation, "succeeded")["result"] == {"bpd": 1.0}
+    second = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job}}, expect=201).json()["id"]
+    service.post(f"/v1/jobs/{second}/cancel")
+    service.until(lambda: service.job(second)["state"] in ("cancelled", "succeeded"))
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+    if service.job(second)["state"] == "cancelled":
+        assert "gone" in service.post(f"/v1/jobs/{second}/retry", {}, expect=422).text
+
+
+def test_a_job_starts_from_anothers_checkpoint_with_another_rate(service):
+    service.script([[["start"], ["scalars", 0, 20], ["checkpoint", 10, 2.0], ["checkpoint", 20, 3.0], ["flush"], ["error", "numeric", "NaN", 25]]])
+    service.start()
+    job = service.submit(50, name="first")
+    service.wait(job, "failed")
+    service.script([[["start"], ["scalars", None, 30], ["checkpoint", 30], ["flush"], ["crash"]], [["start"], ["scalars", None, 50], ["done"]]])
+    j = service.post("/v1/jobs", {"kind": "train", "start_from": {"job": job, "checkpoint": "best"}, "name": "lower",
+                                  "overrides": {"optimizer.learning_rate": 1e-5, "model.sm_pdrop": 0.2, "model.sm_n_embd": 128}}, expect=201).json()
+    assert j["checkpoint"] == {"job": job, "step": 10} and j["config"]["optimizer"]["learning_rate"] == 1e-5
+    assert j["config"]["training"] == service.job(job)["config"]["training"]
+    other = service.wait(j["id"], "succeeded")
+    assert other["attempts"] == 2 and service.curve(j["id"])["step"] == list(range(10, 50)), "its own checkpoint when it has one"
+    for body, pointer in (({"overrides": {"model.sm_n_embd": 64}}, "/model/sm_n_embd"), ({"overrides": {"vdm_type": "mulan_epsilon"}}, "/vdm_type"),
+                          ({"overrides": {"model.latent_size": 51, "model.gamma_min": -12.0}}, "/model/gamma_min"),
+                          ({"overrides": {"training.num_steps_train": 20}}, "/training/num_steps_train"),
+                          ({"overrides": {"data.dataset": "other"}}, "/data/dataset"), ({"overrides": {"optimizer.learning_rate": 7}}, "/optimizer/learning_rate"),
+                          ({"overrides": {"model.rate": 7}}, "/model/rate"), ({"config": {}}, "/config"),
+                          ({"start_from": {"job": 999}}, "/start_from/job"), ({"start_from": {"job": job, "checkpoint": 15}}, "/start_from/checkpoint"),
+                          ({"start_from": {"job": job, "checkpoint": "newest"}}, "/start_from/checkpoint"), ({"start_from": {}}, "/start_from/job"),
+                          ({"start_from": {"job": job, "step": 1}}, "/start_from/step"), ({"start_from": 1}, "/start_from")):
+        r = service.post("/v1/jobs", {"kind": "train", "start_from": {"job": job}, **body}, expect=422)
+        assert pointer in [e["pointer"] for e in r.json()["errors"]], r.text
+    assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
+
+
+def test_changed_data_are_accepted_for_one_run_of_the_job(service):
+    service.script([[["assert_accepts", False], ["start"], ["error", "data", "other images", 3]], [["assert_accepts", True], ["start"], ["done"]],
+                    [["assert_accepts", False], ["start"], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    j = service.wait(job, "failed")
+    assert j["error"]["class"] == "data" and j["attempts"] == 1 and not j["accept_changed_data"]
+    assert service.post(f"/v1/jobs/{job}/retry", {"accept_changed_data": True}, expect=200).json()["accept_changed_data"]
+    service.wait(job, "succeeded")
+    service.post(f"/v1/jobs/{job}/resume", {"steps": 30}, expect=200)
+    assert service.wait(job, "succeeded")["accept_changed_data"] is False
+    job = service.submit(20, accept_changed_data=True)
+    assert service.job(job)["accept_changed_data"]
+    r = service.post("/v1/jobs", {"kind": "sample", "checkpoint": {"job": job}, "accept_changed_data": True}, expect=422)
+    assert "/accept_changed_data" in r.text
+
+
 def test_retention_keeps_two_and_the_best_and_what_is_read(service):
     script = [["start"]]
     for step, metric in ((10, 5.0), (20, 3.0), (30, 4.0), (40, 4.5), (50, 4.4)):
@@ -568,19 +786,21 @@ def test_a_spool_with_a_line_that_was_not_applied_is_kept(service, line):
 
 
 def test_a_spool_that_was_applied_is_removed(service):
-    hello = json.dumps({"type": "hello", "protocol": 1, "job": 1, "attempt": 1, "pid": 1}) + "\n"
-    service.script([[["spool", hello], ["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["spool", '{"type":"torn'], ["crash"]], TRAIN])
+    service.script([[["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["spool", '{"type":"torn'], ["crash"]], TRAIN])
     service.start()
     job = service.submit(20)
     service.wait(job, "succeeded")
     assert kept(service, job) == kept(service, job, "events") == []
 
 
-def test_the_spool_of_another_attempt_is_not_applied(service):
-    hello = json.dumps({"type": "hello", "protocol": 1, "job": 1, "attempt": 7, "pid": 1}) + "\n"
-    service.script([[["spool", hello], ["mute"], ["start"], ["event", {"type": "done", "result": None}], ["crash"]], TRAIN])
+@pytest.mark.parametrize("whose", [{"attempt": 7}, {"job": 7}, {"identity": "0" * 32}, {}])
+def test_the_spool_of_another_attempt_is_not_applied(service, whose):
+    service.script([[["mute"], ["start"], ["scalars", 0, 5, 7.0], ["event", {"type": "done", "result": None}], ["spool_is_of", whose], ["crash"]],
+                    TRAIN])
     service.start()
-    assert service.wait(service.submit(20), "succeeded")["attempts"] == 2
+    job = service.submit(20)
+    assert service.wait(job, "succeeded")["attempts"] == 2
+    assert 7.0 not in service.curve(job)["last"]
     assert "another attempt" in service.logged() and kept(service, 1) == ["attempt-1.kept"]
 
 
@@ -608,13 +828,135 @@ def test_a_spool_that_cannot_be_read_is_not_at_its_end(service, cancel):
     assert service.curve(job)["step"] == list(range(20))
 
 
+def test_a_new_database_beside_old_folders_takes_nothing_of_them(service):
+    """As the daemon's own advice for a damaged database says: move it away."""
+    service.script([[["start"], ["scalars", 0, 10, 7.0], ["checkpoint", 10], ["flush"], ["crash"]]])
+    service.environment["MULUND_RETRY_MS"] = "20000"
+    service.start()
+    old = service.submit(20)
+    service.until(lambda: service.artifacts(old))
+    service.kill()
+    for name in ("mulund.db", "mulund.db-wal", "mulund.db-shm"):
+        if os.path.exists(f"{service.state}/{name}"):
+            os.rename(f"{service.state}/{name}", f"{service.root}/{name}")
+    os.mkdir(f"{service.state}/jobs/41")
+    service.script([[["start"], ["scalars", None, 20], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    assert job == 42 and os.path.exists(f"{service.state}/jobs/{old}/step-10.safetensors")
+    service.wait(job, "succeeded")
+    assert 7.0 not in service.curve(job)["last"] and service.curve(job)["step"] == list(range(20))
+    service.kill()
+    service.start()
+    assert service.submit(20) == 43
+
+
+def test_a_worker_of_another_database_is_refused_said_once_and_left(service):
+    service.script([SLOW])
+    service.start()
+    service.wait_step(service.submit(100000), 5)
+    first, = service.worker_pids()
+    service.kill()
+    for name in ("mulund.db", "mulund.db-wal", "mulund.db-shm"):
+        if os.path.exists(f"{service.state}/{name}"):
+            os.unlink(f"{service.state}/{name}")
+    service.script([[["start"], ["scalars", 0, 20, 3.0], ["train", 60, 0.03], ["done"]]])
+    service.start()
+    job = service.submit(60)
+    assert job == 2 and service.wait(job, "succeeded")["attempts"] == 1
+    assert set(service.curve(job)["last"][:20]) == {3.0}
+    assert first in service.worker_pids() and service.logged().count(f"(pid {first}) is closed") == 1
+
+
+def test_a_folder_of_another_run_is_set_aside(service):
+    """It came while the daemon ran, of a backup perhaps: nothing of it is read, nothing of it is lost."""
+    service.script([[["start"], ["scalars", None, 20], ["done"]]])
+    service.start()
+    os.makedirs(f"{service.state}/jobs/1")
+    for name, text in (("attempt-1.events", '{"type":"start"}\n'), ("log", "old"), ("identity", "0" * 32 + "\n")):
+        with open(f"{service.state}/jobs/1/{name}", "w") as f:
+            f.write(text)
+    job = service.submit(20)
+    assert job == 1 and service.wait(job, "succeeded")["attempts"] == 1
+    assert open(f"{service.state}/jobs/1.aside/log").read() == "old"
+    assert os.path.exists(f"{service.state}/jobs/1.aside/attempt-1.events")
+    assert "is not of this run" in service.logged()
+    assert len(open(f"{service.state}/jobs/1/identity").read()) == 33
+
+
+def test_a_spool_that_has_the_name_of_a_new_attempt_is_set_aside(service):
+    service.script([[["start"], ["flush"], ["wait_file", service.root + "/go"], ["crash"]], TRAIN])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "running")
+    service.until(service.worker_pids)
+    spool = f"{service.state}/jobs/{job}/attempt-2.events"
+    with open(spool, "w") as f:
+        f.write("of another future\n")
+    open(service.root + "/go", "w").close()
+    assert service.wait(job, "succeeded")["attempts"] == 2
+    assert open(spool + ".aside").read() == "of another future\n"
+
+
+def copy_of(service):
+    """A second daemon's service on a copy of the first one's state."""
+    other = Service()
+    subprocess.run(["cp", "-a", service.state, other.state], check=True)
+    shutil.rmtree(other.data)
+    os.symlink(service.data, other.data)
+    return other
+
+
+@pytest.mark.parametrize("lock_delay", ["0", "30"])
+def test_a_daemon_on_a_copy_of_the_state_leaves_the_first_ones_worker(service, lock_delay):
+    service.script([SLOW])
+    service.environment["SCRIPT_LOCK_DELAY"] = lock_delay
+    service.start()
+    job = service.submit(100000)
+    service.wait(job, "running")
+    pids = service.until(service.worker_pids)
+    if lock_delay == "0":
+        service.wait_step(job, 5)
+    time.sleep(0.3)
+    other = copy_of(service)
+    try:
+        other.start()
+        other.until(other.worker_pids)
+        assert service.worker_pids() == pids and "without its lock" not in other.logged()
+        other.post(f"/v1/jobs/{job}/cancel", expect=200)
+        other.wait(job, "cancelled")
+        assert service.worker_pids() == pids and service.job(job)["state"] == "running"
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("lie", ["boot = 'another boot'", "start_ticks = start_ticks - 1", "start_ticks = 0"])
+def test_a_process_that_is_not_provably_the_attempts_is_left(service, lie):
+    """After a reboot anybody may have its number."""
+    service.script([SLOW, TRAIN])
+    service.environment["SCRIPT_LOCK_DELAY"] = "30"
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "running")
+    first = service.until(service.worker_pids)
+    time.sleep(0.3)
+    service.kill()
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("UPDATE attempt SET " + lie)
+    service.environment["SCRIPT_LOCK_DELAY"] = "0"
+    service.start()
+    service.until(lambda: service.job(job)["attempts"] == 2)
+    assert first[0] in service.worker_pids() and "without its lock" not in service.logged()
+
+
 def test_foreign_connections_are_refused(service):
     service.script([SLOW])
     service.start()
     job = service.submit(100000)
     service.wait_step(job, 2)
     for hello in ({"type": "hello", "protocol": 1, "job": job, "attempt": 77, "pid": 1}, {"type": "hello", "protocol": 2, "job": job, "attempt": 1, "pid": 1},
-                  {"type": "hello", "protocol": 1, "job": 5, "attempt": 1, "pid": 1}, {"type": "stopped", "seq": 1, "step": 1}):
+                  {"type": "hello", "protocol": 1, "job": 5, "attempt": 1, "pid": 1}, {"type": "hello", "protocol": 1, "job": job, "attempt": 1, "pid": 1},
+                  {"type": "hello", "protocol": 1, "job": job, "attempt": 1, "pid": 1, "identity": "0" * 32}, {"type": "stopped", "seq": 1, "step": 1}):
         s = socket.socket(socket.AF_UNIX)
         s.settimeout(5)
         s.connect(service.state + "/worker.sock")
@@ -642,6 +984,14 @@ def test_data_set_that_is_broken_is_said_and_unavailable(service):
         f.write('{"error": {"path": "batch_1.bin", "detail": "3072 bytes are missing"}}')
     service.start("--dataset", f"broken={service.root}/broken")
     assert "broken" in service.logged() and "3072 bytes are missing" in service.logged()
+    assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
+
+
+def test_what_is_odd_in_a_data_set_is_said(service):
+    with open(service.data + "/describe.json", "w") as f:
+        json.dump({"format": "cifar10", "train": 1, "test": 1, "digest": "0" * 32, "remark": "data_batch_2.bin is missing"}, f)
+    service.start()
+    assert "scripted" in service.logged() and "data_batch_2.bin is missing" in service.logged()
     assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
 
 

@@ -62,7 +62,8 @@ static void as_submission(const char *s, size_t size)
                 return;
         }
         require(errs.n == 0 && submission->name && submission->config_name && json_is_array(submission->tags));
-        require((submission->kind == JOB_TRAIN) == (submission->config != NULL));
+        require((submission->source_job == 0) == (submission->config != NULL));
+        require(submission->kind == JOB_TRAIN || submission->config == NULL);
         (void)submission_free(submission);
 }
 

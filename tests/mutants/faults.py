@@ -414,7 +414,7 @@ HOST = [
 SPOOL = ["worker:worker#spool"]
 WORKER = [
     Fault("evaluation one step late", "worker/train.c", "t->step % c->steps_per_eval == 0", "(t->step - 1) % c->steps_per_eval == 0", SPOOL),
-    Fault("scalars one step late", "worker/train.c", "reporter_scalar(t->reporter, t->step - 1,", "reporter_scalar(t->reporter, t->step,", SPOOL),
+    Fault("scalars one step late", "worker/train.c", "&s, x->task->step - 1, err", "&s, x->task->step, err", SPOOL),
     Fault("a step beyond what is due", "worker/train.c", "every[i] - x->task->step % every[i]", "every[i] - x->task->step % every[i] + 1", SPOOL),
     Fault("log point off by one", "worker/train.c", "t->step % c->steps_per_logging == 0 ?", "t->step % c->steps_per_logging == 1 ?", SPOOL),
     Fault("no checkpoint at the end", "worker/train.c", "(last || x->checkpoint_asked || t->step", "(x->checkpoint_asked || t->step",
