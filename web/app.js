@@ -1,12 +1,12 @@
 // The frame: which page the address names, the state of the link to mulund, the banner when there is none.
-import {h, setText} from './lib/dom.js';
+import {draw, h} from './lib/dom.js';
 import {onLink, pokeAll} from './lib/events.js';
-import * as runs from './pages/runs.js';
-import * as job from './pages/job.js';
+import * as runs from './pages/runs/index.js';
+import * as job from './pages/job/index.js';
 
 const ROUTES = [
-        [/^#?\/?$/, () => runs.mount],
-        [/^#\/jobs\/(\d{1,15})$/, (m) => (root) => job.mount(root, Number(m[1]))],
+        [/^#?\/?$/, () => runs.mount(main, crumbs)],
+        [/^#\/jobs\/(\d{1,15})$/, (m) => job.mount(main, crumbs, Number(m[1]))],
 ];
 
 const main = document.getElementById('main');
@@ -16,40 +16,57 @@ let leave = null;
 function show() {
         leave?.();
         leave = null;
-        main.replaceChildren();
-        crumbs.replaceChildren();
+        draw(null, main);
+        draw(null, crumbs);
         document.title = 'mulund';
-        for (const [pattern, route] of ROUTES) {
+        for (const [pattern, mount] of ROUTES) {
                 const m = pattern.exec(location.hash);
                 if (m) {
-                        leave = route(m)({main, crumbs});
-                        window.scrollTo(0, 0);
+                        leave = mount(m);
                         return;
                 }
         }
-        main.append(h('div.empty', null, h('h2', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))));
+        draw(h('div.card.empty', null, h('h2', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))), main);
 }
+
+window.addEventListener('hashchange', () => {
+        show();
+        window.scrollTo(0, 0);
+        main.focus({preventScroll: true}); // else the focus falls to the body, and a screen reader says nothing
+});
+
+// Not by its address: that belongs to the pages.
+document.querySelector('.skip').addEventListener('click', (e) => {
+        e.preventDefault();
+        main.focus();
+        main.scrollIntoView();
+});
 
 const linkState = document.getElementById('link-state');
 const banner = document.getElementById('banner');
-const bannerText = h('span');
-banner.append(bannerText, h('button.button.small', {type: 'button', onclick: pokeAll}, 'Try now'));
 let countdown = 0;
 
-onLink((s) => {
-        linkState.dataset.state = s.reachable === null ? 'wait' : s.reachable ? 'good' : 'bad';
-        setText(linkState, s.reachable === null ? 'connecting' : s.reachable ? 'connected' : 'not connected');
-        banner.hidden = s.reachable !== false;
+// What is announced stays the same while the seconds are counted, which is for the eye.
+function tell(retryAt) {
+        const left = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+        draw([
+                h('span', {role: 'alert'}, `mulund does not answer at ${location.host}. What you see may be old.`),
+                h('span', {'aria-hidden': 'true'}, `Trying again in ${left} s.`),
+                h('button.button.small', {type: 'button', onclick: pokeAll}, 'Try now'),
+        ], banner);
+}
+
+onLink(({reachable, retryAt}) => {
+        linkState.dataset.state = reachable === null ? 'wait' : reachable ? 'good' : 'bad';
+        draw(reachable === null ? 'connecting' : reachable ? 'connected' : 'not connected', linkState);
         clearInterval(countdown);
-        if (s.reachable === false) {
-                const tell = () => {
-                        const left = Math.max(0, Math.ceil((s.retryAt - Date.now()) / 1000));
-                        setText(bannerText, `mulund does not answer at ${location.host}. What you see may be old. Trying again in ${left} s.`);
-                };
-                tell();
-                countdown = setInterval(tell, 500);
+        banner.hidden = reachable !== false;
+        if (reachable !== false) {
+                draw(null, banner);
+                return;
         }
+        tell(retryAt);
+        countdown = setInterval(() => tell(retryAt), 500);
 });
 
-window.addEventListener('hashchange', show);
 show();

@@ -19,6 +19,25 @@ export function real(v, digits = 4) {
         return s.replace('-', '−');
 }
 
+// A number and what it counts: "1 key", "2 keys".
+export function count(n, noun) {
+        return `${integer(n)} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+// A step on an axis, where room is short.
+export function steps(v) {
+        if (v >= 1e6)
+                return `${Number((v / 1e6).toPrecision(4))}M`;
+        if (v >= 1e4)
+                return `${Number((v / 1e3).toPrecision(4))}k`;
+        return Number(v.toPrecision(6)).toLocaleString('en');
+}
+
+// "± 0.024"; nothing where the error is not known: one image has none.
+export function error(v, digits) {
+        return v !== null && v !== undefined && Number.isFinite(v) ? `± ${fixed(v, digits)}` : '';
+}
+
 export function fixed(v, digits) {
         return v === null || v === undefined || !Number.isFinite(v) ? real(v ?? null) : v.toFixed(digits).replace('-', '−');
 }
