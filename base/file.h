@@ -26,6 +26,9 @@ int file_sweep(const char *folder, const char *const *extensions, struct error *
 /* Digest and size of a file as it is on disk. */
 int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
 
+/* The same of an open file from where it stands to its end, where it is left; path is for the error. */
+int file_digest_fd(int fd, const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
+
 /* Makes the folder and its parents, mode 0750; an existing one is success. */
 int file_make_folder(const char *path, struct error *err);
 
