@@ -16,8 +16,13 @@ function bucketAt(s, step) {
         return b;
 }
 
-// The values under the cursor, or the last ones. `at` is a step or null.
+// The values under the cursor, or the last ones. properties: series; hold(legend): once, its owner moves the cursor with
+// setState({at: a step or null, typed: by a key}).
 class Legend extends Component {
+        componentDidMount() {
+                this.props.hold(this);
+        }
+
         text(s, at) {
                 const b = at === null ? s.step.length - 1 : bucketAt(s, at);
                 if (b < 0)
@@ -58,7 +63,7 @@ export class Chart extends Component {
         #lines = [];
 
         componentDidMount() {
-                this.plot = new Plot(this.body, (view) => this.props.onView(view), (at, typed) => this.legend?.setState({at, typed}));
+                this.plot = new Plot(this.body, (view) => this.props.onView(view), (at, typed) => this.legend.setState({at, typed}));
                 this.componentDidUpdate();
         }
 
@@ -79,15 +84,15 @@ export class Chart extends Component {
         }
 
         render(properties) {
-                const {title, unit, series, options, wide} = properties;
+                const {title, unit, series, options, view, wide} = properties;
                 this.#prepare(properties);
                 const about = series.map((s) => `${s.name}: ${format.count(s.points, 'point')}, last ${format.real(s.last.at(-1) ?? null)} at step ${s.lastStep}`);
                 const left = notes(series, this.#lines, options);
                 return h(`section.card.chart${wide ? '.wide' : ''}`, {'aria-label': title},
                         h('div.chart-head', null, h('h3', null, title), unit ? h('span.unit', null, unit) : null),
-                        h(Legend, {series, ref: (l) => { this.legend = l; }}),
+                        h(Legend, {series, hold: (legend) => { this.legend = legend; }}),
                         h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
-                                'aria-label': `${title}. ${about.join('; ')}. ${KEYS}`}),
+                                'aria-label': `${title}. Steps ${Math.round(view.from)} to ${Math.round(view.to)}. ${about.join('; ')}. ${KEYS}`}),
                         left ? h('p.chart-note', null, left) : null);
         }
 }
