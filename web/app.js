@@ -26,7 +26,7 @@ function show() {
                         return;
                 }
         }
-        draw(h('div.card.empty', null, h('h2', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))), main);
+        draw(h('div.card.empty', null, h('h1', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))), main);
 }
 
 window.addEventListener('hashchange', () => {

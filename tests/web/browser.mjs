@@ -5,6 +5,7 @@ import {existsSync, mkdtempSync, rmSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
+import {fileURLToPath} from 'node:url';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -54,7 +55,7 @@ export async function newPage(context, options = {}) {
 // fake_server.py with one of its scenes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
 export function serve(site, scene) {
         return new Promise((resolve, reject) => {
-                const child = spawn('/usr/bin/python3', [path.join(import.meta.dirname, 'fake_server.py'), site, '--speed', '60', '--scene', scene], {stdio: ['ignore', 'pipe', 'inherit']});
+                const child = spawn('/usr/bin/python3', [path.join(path.dirname(fileURLToPath(import.meta.url)), 'fake_server.py'), site, '--speed', '60', '--scene', scene], {stdio: ['ignore', 'pipe', 'inherit']});
                 child.once('error', reject);
                 child.once('exit', (code) => reject(new Error(`fake_server.py ended with ${code}`)));
                 child.stdout.once('data', (d) => {

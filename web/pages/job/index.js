@@ -74,7 +74,7 @@ class Page {
                 if (this.left)
                         return;
                 if (!job && error?.status === 404) {
-                        draw(h('div.card.empty', null, h('h2', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs'))), this.main);
+                        draw(h('div.card.empty', null, h('h1', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs'))), this.main);
                         return;
                 }
                 draw([
