@@ -90,6 +90,12 @@ const failed = await run({
                 assert.ok(to - from < 1000 && from < SPIKE && to > SPIKE, `${from} to ${to}`);
                 await page.mouse.move(box.x + (SPIKE - from) / (to - from) * box.width, box.y + 20);
                 await page.waitForFunction(() => document.querySelector('.legend-item b').textContent === '50 at 654,321');
+                await page.locator('.chart canvas').first().evaluate((c) => { c.said = []; });
+                await drag(page, 0.2, 0.9);
+                const said = await page.locator('.chart canvas').first().evaluate((c) => c.said.filter((t) => t.startsWith('654,')));
+                said.splice(0, said.lastIndexOf(said[0])); // of the last drawing
+                assert.ok(said.length >= 2 && new Set(said).size === said.length, `${said}`);
+                await page.locator('.chart-note').getByText('No points in this part.').waitFor(); // of the learning rate
                 await page.screenshot({path: path.join(out, 'chart-spike.png')});
                 await done();
         },
@@ -137,7 +143,8 @@ const failed = await run({
         async missing_points_are_marked_and_no_line_bridges_them() {
                 const {page, done} = await chartsOf(odd, RESUMED);
                 assert.equal(await page.locator('.chart-note').first().textContent(), 'No points between steps 400 and 700.');
-                assert.equal(await inked(page, 0, CURVE, 0.45, 0.67), 0);
+                for (const colour of [CURVE, '#e5484d'])
+                        assert.equal(await inked(page, 0, colour, 0.45, 0.67), 0);
                 assert.ok(await inked(page, 0, CURVE, 0.1, 0.35) > 100);
                 await page.screenshot({path: path.join(out, 'chart-gap.png')});
                 await done();

@@ -151,7 +151,7 @@ const failed = await run({
                 const {page, done} = await listOf(odd);
                 assert.equal(await cell(page, 'one image', 'Test BPD'), '6.500');
                 assert.match(await cell(page, 'sixteen images', 'Progress'), /^16 \/ 16/);
-                assert.match(await cell(page, 'for a device', 'State'), /its worker was lost on gpu-1; tried again in 40 s <b>$/);
+                assert.match(await cell(page, 'for a device', 'Run'), /Waiting: its worker was lost on gpu-1; tried again in 40 s <b>$/);
                 await page.screenshot({path: path.join(out, 'list-odd.png')});
                 await page.getByText('sixteen images').click();
                 await page.locator('.stat').first().waitFor();

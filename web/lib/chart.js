@@ -40,7 +40,7 @@ class Legend extends Component {
 }
 
 // What a drawing does not show, in words.
-function notes(series, lines, {logX, logY}) {
+function notes(series, lines, {logX, logY}, view) {
         const hidden = lines.reduce((n, l) => n + l.hidden, 0), missing = new Map(lines.flatMap((l) => l.gaps).map((g) => [g.join(), g]));
         const bad = lines.reduce((n, l) => n + l.bad.length, 0), total = series.reduce((n, s) => n + s.step.length, 0);
         const axes = [logX ? 'steps' : '', logY ? 'values' : ''].filter(Boolean).join(' or ');
@@ -48,6 +48,8 @@ function notes(series, lines, {logX, logY}) {
         if (hidden)
                 said.push(hidden === total ? `Nothing to show: all ${axes} are 0 or less, which a log axis has no place for.`
                         : `${format.count(hidden, 'point')} not shown: ${axes} at or below 0 have no place on a log axis.`);
+        else if (!series.some((s) => s.step.some((x) => x >= view.from && x <= view.to)))
+                said.push('No points in this part.');
         for (const [from, to] of [...missing.values()].slice(0, 3))
                 said.push(`No points between steps ${format.integer(from)} and ${format.integer(to)}.`);
         if (missing.size > 3)
@@ -87,7 +89,7 @@ export class Chart extends Component {
                 const {title, unit, series, options, view, wide} = properties;
                 this.#prepare(properties);
                 const about = series.map((s) => `${s.name}: ${format.count(s.points, 'point')}, last ${format.real(s.last.at(-1) ?? null)} at step ${s.lastStep}`);
-                const left = notes(series, this.#lines, options);
+                const left = notes(series, this.#lines, options, view);
                 return h(`section.card.chart${wide ? '.wide' : ''}`, {'aria-label': title},
                         h('div.chart-head', null, h('h3', null, title), unit ? h('span.unit', null, unit) : null),
                         h(Legend, {series, hold: (legend) => { this.legend = legend; }}),

@@ -24,13 +24,10 @@ export function count(n, noun) {
         return `${integer(n)} ${noun}${n === 1 ? '' : 's'}`;
 }
 
-// A step on an axis, where room is short.
-export function steps(v) {
-        if (v >= 1e6)
-                return `${Number((v / 1e6).toPrecision(4))}M`;
-        if (v >= 1e4)
-                return `${Number((v / 1e3).toPrecision(4))}k`;
-        return Number(v.toPrecision(6)).toLocaleString('en');
+// Steps on an axis: short, where that still tells them apart.
+export function steps(all) {
+        const short = all.map((v) => (v >= 1e6 ? `${Number((v / 1e6).toPrecision(4))}M` : v >= 1e4 ? `${Number((v / 1e3).toPrecision(4))}k` : integer(v)));
+        return new Set(short).size === all.length ? short : all.map(integer);
 }
 
 // "± 0.024"; nothing where the error is not known: one image has none.

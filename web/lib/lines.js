@@ -2,7 +2,7 @@
 import {finite} from './curves.js';
 
 const NOISY_SHARE = 0.25, NOISY_POINTS = 8; // turning points of white noise are two thirds of all
-const GAP = 3;
+const GAP = 2.5; // times as far as usual; a bucket that holds two points where its neighbours hold one makes 2
 
 // Whether smoothing says anything: a training batch's values jump from one to the next; a schedule does not, and an
 // evaluation is of many images already.

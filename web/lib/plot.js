@@ -9,6 +9,7 @@ import {logTicks, part} from './view.js';
 const HEIGHT = 260, COLUMNS = 4; // max, min, mean, smoothed
 const POINT_SPACE = 14;          // pixels a point has for itself where there are few
 const NARROWEST_DRAG = 4;        // pixels; less is a click
+const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
 const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
@@ -110,7 +111,7 @@ export class Plot {
                 const axis = {stroke: colour('--text-soft'), grid: {stroke: colour('--grid'), width: 1}, ticks: {show: false}, font: '11px system-ui, sans-serif'};
                 const ticks = (space) => ({splits: (u, i, lo, hi) => logTicks(lo, hi, (i ? u.height : u.width) / space), filter: (u, splits) => splits});
                 return [
-                        {...axis, ...(logX ? ticks(70) : {}), size: 28, values: (u, splits) => splits.map(format.steps)},
+                        {...axis, ...(logX ? ticks(70) : {incrs: WHOLE, space: 60}), size: 28, values: (u, splits) => format.steps(splits)},
                         {...axis, ...(logY ? ticks(36) : {}), size: 54, values: (u, splits) => splits.map((v) => format.real(v))},
                 ];
         }

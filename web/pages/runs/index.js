@@ -146,8 +146,9 @@ function row(j, index, curves) {
         const number = (label, text, ...more) => h(text === '–' ? 'td.none' : 'td', {'data-label': label}, h('span.num', null, text), ...more);
         return h('tr', {key: j.id, 'aria-rowindex': index + 2},
                 cell('Run', h('a.run-name', {href: `#/jobs/${j.id}`, title: title(j)}, title(j)),
-                        h('span.run-sub', null, `#${j.id} · ${j.kind}`, j.config_name ? ` · ${j.config_name}` : '', h(Tags, {job: j}))),
-                cell('State', h(Pill, {state: j.state}), why ? h('span.run-sub', {title: why}, why) : null),
+                        h('span.run-sub', null, `#${j.id} · ${j.kind}`, j.config_name ? ` · ${j.config_name}` : '', h(Tags, {job: j})),
+                        why ? h('span.run-sub.why', {title: why}, `Waiting: ${why}`) : null),
+                cell('State', h(Pill, {state: j.state})),
                 cell('Progress', h(ProgressBar, {job: j}),
                         h('span.under', null, h('span.num', null, `${format.integer(p.done)} / ${format.integer(p.of)}`),
                                 running && p.left !== null ? h('span.num', null, `${format.duration(p.left)} left`) : null)),
