@@ -7,9 +7,18 @@ const {context, close} = await open(playwright);
 let failed = false;
 try {
         const {page, complaints} = await newPage(context);
-        const seen = {legends: [], complaints};
-        await page.goto(`${address}/`);
-        await page.locator('.run-name').first().waitFor();
+        const seen = {legends: [], complaints, loads: []};
+        const cdp = await context.newCDPSession(page), files = new Map();
+        await cdp.send('Network.enable');
+        cdp.on('Network.responseReceived', ({requestId, response: r}) => files.set(requestId, {path: new URL(r.url).pathname, bytes: 0}));
+        cdp.on('Network.loadingFinished', ({requestId, encodedDataLength}) => Object.assign(files.get(requestId) ?? {}, {bytes: encodedDataLength}));
+        for (const go of [() => page.goto(`${address}/`), () => page.goto('about:blank').then(() => page.goto(`${address}/`))]) { // cold, warm
+                files.clear();
+                seen.policy = (await go()).headers()['content-security-policy'];
+                await page.locator('.run-name').first().waitFor();
+                await page.waitForTimeout(300);
+                seen.loads.push([...files.values()].filter((f) => !f.path.startsWith('/v1/')));
+        }
         seen.runs = await page.locator('.run-name').allTextContents();
         await page.screenshot({path: path.join(out, 'runs.png'), fullPage: true});
         await page.goto(`${address}/#/jobs/${job}`);

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import BUILD, config
+from harness import BUILD, ROOT, config
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -33,5 +33,13 @@ def test_a_submitted_run_is_seen_in_chromium_as_it_trains(daemon):
     assert seen["sample"] == [66, 66]  # two by two, 2 pixels between them
     assert seen["log"] > 0 and seen["files"] >= 2
     assert seen["complaints"] == []
+    # one script and one sheet, compressed; the second time only the page itself is asked about
+    cold, warm = seen["loads"]
+    assert {f["path"].rsplit("-", 1)[0] for f in cold} <= {"/", "/assets/app", "/assets/style", "/icon.svg"}, cold
+    assert sum(f["bytes"] for f in cold) < 60 * 1024, cold
+    assert {f["path"] for f in warm if f["bytes"]} <= {"/", "/icon.svg"}, warm
+    assert sum(f["bytes"] for f in warm) < 2000, warm
+    with open(os.path.join(ROOT, "web", "README.md"), encoding="utf-8") as f:
+        assert f"`{seen['policy']}`" in f.read()
     for name in ("runs.png", "job-running.png", "job-done.png"):
         assert os.path.getsize(os.path.join(out, name)) > 10000
