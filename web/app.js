@@ -4,13 +4,17 @@ import {onLink, pokeAll} from './lib/events.js';
 import * as runs from './pages/runs/index.js';
 import * as job from './pages/job/index.js';
 
+/** @param {string} id */
+const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkState = part('link-state'), banner = part('banner');
+
+/** @type {{address: RegExp, mount: (m: RegExpExecArray) => () => void}[]} */
 const ROUTES = [
-        [/^#?\/?$/, () => runs.mount(main, crumbs)],
-        [/^#\/jobs\/(\d{1,15})$/, (m) => job.mount(main, crumbs, Number(m[1]))],
+        {address: /^#?\/?$/, mount: () => runs.mount(main, crumbs)},
+        {address: /^#\/jobs\/(\d{1,15})$/, mount: (m) => job.mount(main, crumbs, Number(m[1]))},
 ];
 
-const main = document.getElementById('main');
-const crumbs = document.getElementById('crumbs');
+/** @type {(() => void) | null} */
 let leave = null;
 
 function show() {
@@ -19,8 +23,8 @@ function show() {
         draw(null, main);
         draw(null, crumbs);
         document.title = 'mulund';
-        for (const [pattern, mount] of ROUTES) {
-                const m = pattern.exec(location.hash);
+        for (const {address, mount} of ROUTES) {
+                const m = address.exec(location.hash);
                 if (m) {
                         leave = mount(m);
                         return;
@@ -36,15 +40,14 @@ window.addEventListener('hashchange', () => {
 });
 
 // Not by its address: that belongs to the pages.
-document.querySelector('.skip').addEventListener('click', (e) => {
+skip.addEventListener('click', (e) => {
         e.preventDefault();
         main.focus();
         main.scrollIntoView();
 });
 
-const linkState = document.getElementById('link-state');
-const banner = document.getElementById('banner');
-let countdown = 0;
+/** @type {ReturnType<typeof setInterval> | undefined} */
+let countdown;
 
 // What is announced stays the same while the seconds are counted, which is for the eye.
 function tell(retryAt) {

@@ -40,6 +40,11 @@ async function alive() {
 }
 
 // What read() makes of the answer to one request.
+/** @template T
+ * @param {string} path
+ * @param {RequestInit} options
+ * @param {(r: Response) => T | Promise<T>} read
+ * @returns {Promise<T>} */
 async function request(path, {signal, ...options}, read) {
         const control = new AbortController();
         const drop = () => control.abort();
@@ -65,6 +70,7 @@ async function request(path, {signal, ...options}, read) {
         }
 }
 
+/** @param {string} path @param {AbortSignal | undefined} signal @param {RequestInit} options */
 function json(path, signal, options = {}) {
         return request(path, {...options, signal, headers: {Accept: 'application/json', ...options.headers}}, (r) => r.json());
 }
@@ -96,6 +102,7 @@ export const resume = (n, steps) => post(`v1/jobs/${id(n)}/resume`, steps ? {ste
 export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'}, () => null);
 export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/series`, signal)).series;
 // Buckets of many series; from, to: steps.
+/** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number}} what @param {AbortSignal} [signal] */
 export const series = async ({jobs, names, points, from, to}, signal) =>
         (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), points, from, to})}`, signal)).series;
 export const artifacts = async (n, signal) => (await json(`v1/jobs/${id(n)}/artifacts`, signal)).artifacts;
@@ -112,6 +119,7 @@ export const log = (n, from, lines, signal) =>
         });
 
 // Numbers that JSON cannot say come as texts; null means unknown.
+/** @param {unknown} v @returns {number | null} */
 export function number(v) {
         if (typeof v === 'number')
                 return v;

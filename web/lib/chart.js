@@ -64,17 +64,20 @@ export class Chart extends Component {
         #content = '';
         #lines = [];
 
+        /** @type {Plot | undefined} */
+        plot;
+
         componentDidMount() {
                 this.plot = new Plot(this.body, (view) => this.props.onView(view), (at, typed) => this.legend.setState({at, typed}));
                 this.componentDidUpdate();
         }
 
         componentDidUpdate() {
-                this.plot.draw(this.#lines, this.#content, this.props.options, this.props.view);
+                this.plot?.draw(this.#lines, this.#content, this.props.options, this.props.view);
         }
 
         componentWillUnmount() {
-                this.plot.free();
+                this.plot?.free();
         }
 
         #prepare({series, options}) {

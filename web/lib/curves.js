@@ -5,12 +5,16 @@
 // folded into these.
 import * as api from './api.js';
 
+/** @typedef {{name: string, points: number, lastStep: number, version: number | string, noisy?: boolean, width: number, step: number[], count: number[],
+ *             min: (number | null)[], max: (number | null)[], mean: (number | null)[], last: (number | null)[]}} Series */
+
 const POINTS = 1000;         // buckets asked for
 const TOO_MANY = 2 * POINTS; // above: read again, coarser
 const NAMES_A_REQUEST = 24;
 let versions = 0; // of all series' contents; tells a drawing whether it is still true
 const COLUMNS = ['step', 'count', 'min', 'max', 'mean', 'last'];
 
+/** @param {unknown} v @returns {v is number} */
 export const finite = (v) => typeof v === 'number' && Number.isFinite(v);
 
 export class Curves {
@@ -19,6 +23,7 @@ export class Curves {
                 this.job = job;
                 this.from = from;
                 this.to = to;
+                /** @type {Map<string, Series>} */
                 this.series = new Map();
         }
 
@@ -42,13 +47,14 @@ export class Curves {
         }
 
         // Where to read on: a step, or null: nothing is new.
+        /** @param {{name: string, points: number, last_step: number}} row */
         #missing(row) {
                 const s = this.series.get(row.name);
                 if (s && (s.lastStep > this.to ? row.last_step >= s.lastStep : row.points === s.points && row.last_step === s.lastStep))
                         return null;
                 if (!s || row.points < s.points || row.last_step < s.lastStep || s.step.length >= TOO_MANY)
                         return this.from;
-                return s.step.length && s.width > 0 ? Math.max(this.from, Math.floor(s.step.at(-1) / s.width) * s.width) : this.from;
+                return s.step.length && s.width > 0 ? Math.max(this.from, Math.floor(s.step[s.step.length - 1] / s.width) * s.width) : this.from;
         }
 
         async #read(from, rows, signal) {
@@ -58,8 +64,9 @@ export class Curves {
                         const row = rows.find((r) => r.name === a.name);
                         if (!row)
                                 continue;
+                        /** @type {Series} */
                         const s = (from > this.from && this.series.get(a.name)) ||
-                                {name: a.name, width: a.bucket_width, step: [], count: [], min: [], max: [], mean: [], last: []};
+                                {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], count: [], min: [], max: [], mean: [], last: []};
                         s.points = row.points;
                         s.lastStep = row.last_step;
                         s.version = ++versions;
@@ -70,6 +77,7 @@ export class Curves {
 }
 
 // Puts answer a, which begins at step `from`, in place of what s has from there on.
+/** @param {Series} s */
 export function fold(s, a, from) {
         let n = s.step.length;
         while (n > 0 && s.step[n - 1] >= from)
@@ -92,8 +100,9 @@ export function fold(s, a, from) {
                 }
                 s.min[j] = chosen(s.min[j], min, Math.min);
                 s.max[j] = chosen(s.max[j], max, Math.max);
-                if (finite(mean) && finite(s.mean[j]))
-                        s.mean[j] = (s.mean[j] * s.count[j] + mean * count) / (s.count[j] + count);
+                const known = s.mean[j];
+                if (finite(mean) && finite(known))
+                        s.mean[j] = (known * s.count[j] + mean * count) / (s.count[j] + count);
                 else if (finite(mean))
                         s.mean[j] = mean;
                 s.step[j] = step;
@@ -107,6 +116,7 @@ function chosen(a, b, choose) {
 }
 
 // The series with `detail` in place of its own buckets between the steps from and to.
+/** @param {Series} s @param {Series} detail @param {number} from @param {number} to */
 export function combine(s, detail, from, to) {
         let first = 0, end = s.step.length;
         while (first < end && s.step[first] < from)

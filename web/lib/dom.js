@@ -24,9 +24,11 @@ export function draw(view, root) {
 }
 
 // A question in a modal dialog; answers null or what the form's fields hold.
+/** @param {{title: string, text: string, fields?: unknown, action: string, danger?: boolean}} question @returns {Promise<any>} */
 export function ask({title, text, fields = null, action, danger = false}) {
         return new Promise((resolve) => {
                 const dialog = document.createElement('dialog');
+                /** @type {Record<string, FormDataEntryValue> | null} */
                 let answer = null;
                 dialog.setAttribute('aria-label', title);
                 render(h('form', {method: 'dialog', onsubmit: (e) => { answer = Object.fromEntries(new FormData(e.target)); }},

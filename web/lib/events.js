@@ -3,6 +3,7 @@
 import {Dropped, Problem, Unreachable} from './api.js';
 
 const listeners = new Set();
+/** @type {{reachable: boolean | null, retryAt: number}} */
 let state = {reachable: null, retryAt: 0};
 
 export function onLink(listener) {
@@ -22,7 +23,9 @@ const polls = new Set();
 class Poll {
         #run;
         #failed;
-        #timer = 0;
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        #timer;
+        /** @type {AbortController | null} */
         #control = null; // of the question under way
         #again = false;
         #resting = false;

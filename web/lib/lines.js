@@ -6,13 +6,15 @@ const GAP = 2.5; // times as far as usual; a bucket that holds two points where 
 
 // Whether smoothing says anything: a training batch's values jump from one to the next; a schedule does not, and an
 // evaluation is of many images already.
+/** @param {import('./curves.js').Series} s */
 export function isNoisy(s) {
         if (s.name.startsWith('eval/'))
                 return false;
         const v = s.mean.filter(finite);
         let turns = 0;
         for (let i = 2; i < v.length; i++)
-                turns += (v[i] - v[i - 1]) * (v[i - 1] - v[i - 2]) < 0;
+                if ((v[i] - v[i - 1]) * (v[i - 1] - v[i - 2]) < 0)
+                        turns++;
         return v.length >= NOISY_POINTS && turns > NOISY_SHARE * (v.length - 2);
 }
 
@@ -42,9 +44,13 @@ export function gaps(step) {
 
 // The columns to draw of a series: {table: [x, max, min, mean, smoothed], gaps, bad, hidden}. A gap is a row of nulls at
 // its middle; bad: steps with a value that is not finite; hidden: buckets that a logarithmic axis has no place for.
+/** @param {import('./curves.js').Series} s @param {{logX: boolean, logY: boolean, smoothing: number}} how */
 export function columns(s, {logX, logY, smoothing}) {
         const shown = (v) => (finite(v) && (!logY || v > 0) ? v : null);
-        const table = [[], [], [], []], bad = [];
+        /** @type {(number | null)[][]} */
+        const table = [[], [], [], []];
+        /** @type {number[]} */
+        const bad = [];
         const keep = s.step.map((x, b) => b).filter((b) => !logX || s.step[b] > 0);
         const missing = gaps(keep.map((b) => s.step[b]));
         let hidden = s.step.length - keep.length, next = 0;

@@ -25,12 +25,13 @@ function fade(hex, alpha) {
 }
 
 export class Plot {
+        /** @type {uPlot | null} */
         #plot = null;
         #shape = '';   // what a drawing is built for
         #content = ''; // the data it shows
         #lines = [];
         #options = {};
-        #view = null;
+        #view = {from: 0, to: 1};
 
         // onView(view or null: all); onCursor(step or null, whether by a key).
         constructor(body, onView, onCursor) {
@@ -47,14 +48,14 @@ export class Plot {
         // lines: [{name, noisy, table, gaps, bad}]; content: changes when they do; view: {from, to}.
         draw(lines, content, options, view) {
                 const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy]), options.logX, options.logY, options.band, options.smoothing > 0]);
-                const moved = view.from !== this.#view?.from || view.to !== this.#view?.to;
-                const rebuild = !this.#plot || shape !== this.#shape, renew = content !== this.#content;
+                const moved = view.from !== this.#view.from || view.to !== this.#view.to;
+                const reshape = shape !== this.#shape, renew = content !== this.#content;
                 this.#lines = lines;
                 this.#options = options;
                 this.#view = view;
                 this.#shape = shape;
                 this.#content = content;
-                if (rebuild)
+                if (!this.#plot || reshape)
                         this.#build();
                 else if (renew)
                         this.#plot.setData(this.#data());
@@ -68,6 +69,7 @@ export class Plot {
                 this.#plot?.destroy();
         }
 
+        /** @returns {any} */
         #data() {
                 return this.#lines.length ? uPlot.join(this.#lines.map((l) => l.table)) : [[]];
         }
@@ -98,6 +100,7 @@ export class Plot {
                 this.#watchFingers(this.#plot.over);
         }
 
+        /** @returns {uPlot.Scales} */
         #scales() {
                 const {logX, logY} = this.#options;
                 return {
@@ -139,7 +142,8 @@ export class Plot {
                 const most = u.over.clientWidth / POINT_SPACE;
                 let n = 0;
                 for (let i = first; i <= last && n <= most; i++)
-                        n += typeof u.data[k][i] === 'number';
+                        if (typeof u.data[k][i] === 'number')
+                                n++;
                 return n <= most;
         }
 
@@ -186,7 +190,8 @@ export class Plot {
         // One finger, or the mouse with shift, moves the view; two fingers zoom: the steps below them stay below them.
         #watchFingers(over) {
                 const held = new Map();
-                let start = null;
+                /** @type {{view: import('./view.js').View, at: number[]}} */
+                let start;
                 const share = (e) => (e.clientX - over.getBoundingClientRect().left) / over.clientWidth;
                 const grab = () => { start = {view: this.#view, at: [...held.values()].sort((a, b) => a - b)}; };
                 const release = (e) => {
@@ -235,15 +240,16 @@ export class Plot {
 
         // So many times as much as now around the cursor, or around the middle.
         zoom(times) {
-                const u = this.#plot, middle = u && u.cursor.idx !== null && u.cursor.left >= 0 ? u.cursor.left / u.over.clientWidth : 0.5;
+                const u = this.#plot, left = u?.cursor.left ?? -1;
+                const middle = u && left >= 0 ? left / u.over.clientWidth : 0.5;
                 this.onView(part(this.#view, middle * (1 - times), middle + (1 - middle) * times, this.#options.logX));
         }
 
         // The cursor goes to a point in view, the nearest to index i.
         #point(i) {
-                const u = this.#plot, [first, last] = u.series[0].idxs;
-                const x = u.data[0][Math.min(last, Math.max(first, i))];
-                if (x === undefined)
+                const u = this.#plot, [first, last] = u?.series[0].idxs ?? [0, -1];
+                const x = u?.data[0][Math.min(last, Math.max(first, i))];
+                if (!u || x === undefined)
                         return;
                 u.setCursor({left: u.valToPos(x, 'x'), top: 0});
                 this.onCursor(x, true);
@@ -251,7 +257,7 @@ export class Plot {
 
         #resize() {
                 const width = this.body.clientWidth;
-                if (!width || !this.#view)
+                if (!width || !this.#shape)
                         return;
                 if (!this.#plot)
                         this.#build();

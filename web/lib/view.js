@@ -1,5 +1,7 @@
 // The part of the x axis that is seen: {from, to} in steps; how it is zoomed and moved, on either axis; its ticks.
 
+/** @typedef {{from: number, to: number}} View */
+
 const place = (v, log) => (log ? Math.log(v) : v);
 const value = (p, log) => (log ? Math.exp(p) : p);
 const NARROWEST = 2; // steps
@@ -53,7 +55,7 @@ export function logTicks(lo, hi, n = 8) {
         if (ticks.length >= 3 || decades > 1)
                 return ticks;
         const rough = (hi - lo) / 5, power = 10 ** Math.floor(Math.log10(rough));
-        const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+        const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough) ?? power;
         const round = [];
         for (let k = Math.ceil(lo / step); k * step <= hi; k++)
                 round.push(Number((k * step).toPrecision(12)));

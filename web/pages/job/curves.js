@@ -14,14 +14,17 @@ const SETTLE_MS = 120;   // a view that still moves is not read
 // The whole of every series in about a thousand buckets, and the seen part of them in as many.
 export class JobCurves {
         #id;
+        /** @type {AbortController | null} */
         #control = null; // of the detail's request
-        #timer = 0;
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        #timer;
         #combined = new Map(); // name -> {version, series}
 
         constructor(id) {
                 this.#id = id;
                 this.rows = [];
                 this.whole = new Curves(id);
+                /** @type {Curves | null} */
                 this.detail = null;
                 this.loaded = false;
         }
@@ -37,7 +40,7 @@ export class JobCurves {
 
         // Of these a part can be read more finely.
         #coarse() {
-                return this.rows.filter((r) => this.whole.series.get(r.name)?.width > 1);
+                return this.rows.filter((r) => (this.whole.series.get(r.name)?.width ?? 1) > 1);
         }
 
         // Reads the part that is seen more finely, where it is not known to the last point yet. changed(error or null).
@@ -71,14 +74,15 @@ export class JobCurves {
 
         // As they are drawn now.
         series() {
+                const part = this.detail;
                 return [...this.whole.series.values()].map((s) => {
-                        const detail = this.detail?.series.get(s.name);
-                        if (!detail || detail.width >= s.width)
+                        const detail = part?.series.get(s.name);
+                        if (!part || !detail || detail.width >= s.width)
                                 return s;
                         const version = `${s.version} ${detail.version}`, known = this.#combined.get(s.name);
                         if (known?.version === version)
                                 return known;
-                        const made = combine(s, detail, this.detail.from, this.detail.to);
+                        const made = combine(s, detail, part.from, part.to);
                         this.#combined.set(s.name, made);
                         return made;
                 });

@@ -57,7 +57,7 @@ export function Result({job}) {
         if (!r || typeof r !== 'object')
                 return null;
         const bpd = api.number(r.bpd ?? null), error = format.error(api.number(r.standard_error ?? null), 3);
-        const parts = Object.entries(r.parts && typeof r.parts === 'object' ? r.parts : {}).map(([k, v]) => [k, api.number(v)]);
+        const parts = Object.entries(r.parts && typeof r.parts === 'object' ? r.parts : {}).map(([k, v]) => /** @type {const} */ ([k, api.number(v)]));
         const known = new Set(['bpd', 'standard_error', 'parts']);
         const rest = Object.entries(r).filter(([k, v]) => !known.has(k) && (v === null || typeof v !== 'object'));
         const most = Math.max(...parts.map(([, v]) => v ?? 0), 1e-9);
