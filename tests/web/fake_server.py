@@ -137,6 +137,7 @@ def odd_jobs():
         ("evaluate", "one image", "succeeded", 0, {"progress": (1, 1), "result": {"bpd": 6.5, "standard_error": "NaN", "images": 1}}),
         ("train", "for a device", "queued", 0, {"waiting": "its worker was lost on gpu-1; tried again in 40 s <b>"}),
         train("seventy-eight files", {"train/bpd": Points(enumerate(noise(3, 40)))}, files=78),
+        ("train", "a long way", "running", 0, {"progress": (1234567, 12000000), "left": 8.3e5}),
         train("evaluations", {"eval/bpd": Points((100 * i, v) for i, v in enumerate(noise(4, 40)))}),
     ]
 
@@ -191,7 +192,7 @@ class World:
                 "created": rfc3339(j["made"]), "started": None if state == "queued" else rfc3339(j["made"] + 5),
                 "ended": rfc3339(j["made"] + 900) if final else None, "attempts": 0 if state == "queued" else 1,
                 "progress": {"step": step, "steps": steps, "images_per_second": 11.5 if state == "running" else None,
-                             "seconds_left": (2000 - step) / self.speed if state == "running" else None},
+                             "seconds_left": j.get("left", (2000 - step) / self.speed) if state == "running" else None},
                 "config": CONFIG | j.get("config", {}), "config_name": "photos32-tiny", "cancel_requested": False, "waiting": j.get("waiting"),
                 "checkpoint": None if j["kind"] == "train" else {"job": 1, "step": 2000}, "result": result, "error": error,
                 "links": {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}}

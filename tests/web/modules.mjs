@@ -119,6 +119,7 @@ const failed = await run({
                 assert.deepEqual(domain([{step: [0, 5]}, {step: [2, 9]}, {step: []}], false), {from: 0, to: 9});
                 assert.deepEqual(domain([{step: [0, 5]}, {step: [2, 9]}], true), {from: 2, to: 9});
                 assert.deepEqual(domain([{step: [7]}], false), {from: 6, to: 8});
+                assert.deepEqual(domain([{step: [7, 15], width: 8}], false), {from: 0, to: 15});
         },
         ticks_of_a_log_axis_are_round() {
                 for (const [lo, hi] of [[1, 1023], [1023, 10020], [3, 4], [0.0123, 0.0124], [1e-9, 1e9], [5.1, 12], [1, 10], [99, 101]]) {

@@ -26,14 +26,14 @@ export function bounded(view, whole, log) {
         return from <= whole.from * (1 + 1e-9) && to >= whole.to * (1 - 1e-9) ? null : {from, to};
 }
 
-// The x range that all series share; a single step has room on both sides.
+// The x range that all series share, from where the first bucket begins; a single step has room on both sides.
 export function domain(series, log) {
         let from = Infinity, to = -Infinity;
         for (const s of series) {
                 const first = log ? s.step.find((x) => x > 0) : s.step[0];
                 if (first === undefined)
                         continue;
-                from = Math.min(from, first);
+                from = Math.min(from, log || !(s.width > 1) ? first : Math.floor(first / s.width) * s.width);
                 to = Math.max(to, s.step.at(-1));
         }
         if (from > to)
