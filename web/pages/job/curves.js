@@ -9,7 +9,7 @@ import {bounded, domain, part} from '../../lib/view.js';
 
 const SETTINGS = 'mulund.chart';
 const MARGIN = 0.25;     // of a view, read on both sides of it
-const SETTLE_MS = 120;   // a view that still moves is not read
+const SETTLE_MS = 120;   // a view that moves on and on is read when it rests
 
 // The whole of every series in about a thousand buckets, and the seen part of them in as many.
 export class JobCurves {
@@ -18,6 +18,7 @@ export class JobCurves {
         #control = null; // of the detail's request
         /** @type {ReturnType<typeof setTimeout> | undefined} */
         #timer;
+        #looked = -Infinity; // when, in milliseconds
         #combined = new Map(); // name -> {version, series}
 
         constructor(id) {
@@ -51,6 +52,8 @@ export class JobCurves {
                         this.detail = null;
                         return;
                 }
+                const now = performance.now(), wait = now - this.#looked < SETTLE_MS ? SETTLE_MS : 0;
+                this.#looked = now;
                 this.#timer = setTimeout(async () => {
                         const size = view.to - view.from;
                         const detail = new Curves(this.#id, Math.max(0, Math.floor(view.from - MARGIN * size)), Math.ceil(view.to + MARGIN * size));
@@ -64,7 +67,7 @@ export class JobCurves {
                         }
                         this.detail = detail;
                         changed(null);
-                }, SETTLE_MS);
+                }, wait);
         }
 
         stop() {
