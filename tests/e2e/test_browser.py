@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -33,6 +34,13 @@ def test_a_submitted_run_is_seen_in_chromium_as_it_trains(daemon):
     assert seen["sample"] == [66, 66]  # two by two, 2 pixels between them
     assert seen["log"] > 0 and seen["files"] >= 2
     assert seen["complaints"] == []
+    first, *later = seen["views"]
+    assert first[1] - first[0] > 0 and later[0] == later[1] and later[0][1] - later[0][0] < 0.6 * (first[1] - first[0]), seen["views"]
+    assert seen["focus"] == "Cancel"
+    assert seen["stats"] == ["Images3 of 3, of 5 steps each", "Images1 of 1"]
+    assert re.fullmatch(r"\d+\.\d{3}", seen["result"])
+    # test and training apart: the evaluation, the samples, the training with both
+    assert [bool(re.fullmatch(r"\d+\.\d{3}( ± .*)?", x)) for x in seen["bpd"]] == [True, False, False, False, True, True], seen["bpd"]
     # one script and one sheet, compressed; the second time only the page itself is asked about
     cold, warm = seen["loads"]
     assert {f["path"].rsplit("-", 1)[0] for f in cold} <= {"/", "/assets/app", "/assets/style", "/icon.svg"}, cold
