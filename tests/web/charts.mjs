@@ -102,12 +102,28 @@ const failed = await run({
         async a_view_moves_with_the_mouse_and_reads_on() {
                 const {page, done} = await chartsOf(odd, MILLION);
                 await drag(page, 0.4, 0.5);
-                const [from, to] = await shown(page);
+                const [from, to] = await shown(page), asked = [];
+                page.on('request', (r) => asked.push(Number(new URL(r.url()).searchParams.get('to'))));
                 await page.keyboard.down('Shift');
                 await drag(page, 0.8, 0.2);
                 await page.keyboard.up('Shift');
                 const [from2, to2] = await shown(page);
                 assert.ok(Math.abs((from2 - from) / (to - from) - 0.6) < 0.02 && Math.abs((to2 - from2) - (to - from)) < 2, `${from} to ${to}, ${from2} to ${to2}`);
+                await page.waitForTimeout(500);
+                assert.ok(asked.some((step) => step >= to2), `${asked}`);
+                await done();
+        },
+        async detail_that_comes_too_late_is_dropped() {
+                const {page, done} = await chartsOf(odd, MILLION);
+                const before = await picture(page);
+                await odd.tell('slow?path=from=&seconds=1.5');
+                await drag(page, 0.3, 0.4);
+                await page.waitForTimeout(300);
+                await page.getByRole('button', {name: 'All steps'}).click();
+                await page.mouse.move(0, 0);
+                await page.waitForTimeout(2500);
+                assert.equal(await picture(page), before);
+                await odd.tell('slow?path=from=&seconds=0');
                 await done();
         },
         async points_are_seen_where_there_are_few() {

@@ -127,6 +127,22 @@ const failed = await run({
                 await many.tell('slow?path=cursor&seconds=0');
                 await done();
         },
+        async older_runs_are_not_asked_for_again_and_again_while_nobody_answers() {
+                const {page} = await newPage(context);
+                await page.goto(many.at());
+                await rows(page).first().waitFor();
+                await many.tell('down?seconds=5');
+                let asked = 0;
+                page.on('request', (r) => { asked += r.url().includes('cursor='); });
+                for (let i = 0; i < 10; i++) {
+                        await page.mouse.wheel(0, 3000);
+                        await page.waitForTimeout(300);
+                }
+                assert.ok(asked >= 1 && asked <= 3, `${asked} requests`);
+                await page.locator('#banner').waitFor({state: 'hidden', timeout: 20000});
+                await all(page, 507);
+                await page.close();
+        },
         async rows_stay_the_same_elements_while_a_run_is_live() {
                 const live = await serve(site, 'world');
                 const {page, done} = await listOf(live);

@@ -92,6 +92,7 @@ const failed = await run({
                 assert.deepEqual(gaps([0, 1, 2, 3, 50, 51, 52]), [[3, 50]]);
                 assert.deepEqual(gaps([0, 1, 2, 3, 53, 103, 153]), []); // written less often from there on
                 assert.deepEqual(gaps([0, 10, 12, 22, 32]), []);
+                assert.deepEqual(gaps([1, 1, 2, 2, 3, 3]), []);
                 for (const few of [[], [5], [5, 500], [0, 1, 500]])
                         assert.deepEqual(gaps(few), []);
         },

@@ -36,9 +36,11 @@ export function smooth(values, weight) {
 // that is merely written less often from some step on has none.
 export function gaps(step) {
         const found = [];
-        for (let i = 2; i + 1 < step.length; i++)
-                if (step[i] - step[i - 1] > GAP * Math.max(step[i - 1] - step[i - 2], step[i + 1] - step[i]))
+        for (let i = 2; i + 1 < step.length; i++) {
+                const usual = Math.max(step[i - 1] - step[i - 2], step[i + 1] - step[i]);
+                if (usual > 0 && step[i] - step[i - 1] > GAP * usual)
                         found.push([step[i - 1], step[i]]);
+        }
         return found;
 }
 

@@ -10,6 +10,7 @@ const HEIGHT = 260, COLUMNS = 4; // max, min, mean, smoothed
 const POINT_SPACE = 14;          // pixels a point has for itself where there are few
 const NARROWEST_DRAG = 4;        // pixels; less is a click
 const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
+const NEAR = '200px'; // outside of the window, and still kept up to date
 const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
@@ -30,6 +31,9 @@ export class Plot {
         #shape = '';   // what a drawing is built for
         #content = ''; // the data it shows
         #lines = [];
+        #inSight = true;
+        /** @type {(() => void) | null} */
+        #later = null; // what is drawn when it comes into sight
         #options = {};
         #view = {from: 0, to: 1};
 
@@ -38,8 +42,10 @@ export class Plot {
                 this.body = body;
                 this.onView = onView;
                 this.onCursor = onCursor;
-                this.observer = new ResizeObserver(() => this.#resize());
-                this.observer.observe(body);
+                this.sized = new ResizeObserver(() => this.#resize());
+                this.sized.observe(body);
+                this.sighted = new IntersectionObserver((seen) => this.#sight(seen[seen.length - 1].isIntersecting), {rootMargin: NEAR});
+                this.sighted.observe(body);
                 this.recolour = () => this.#build();
                 dark.addEventListener('change', this.recolour);
                 body.addEventListener('keydown', (e) => this.#key(e));
@@ -47,6 +53,22 @@ export class Plot {
 
         // lines: [{name, noisy, table, gaps, bad}]; content: changes when they do; view: {from, to}.
         draw(lines, content, options, view) {
+                if (this.#plot && !this.#inSight)
+                        this.#later = () => this.#draw(lines, content, options, view);
+                else
+                        this.#draw(lines, content, options, view);
+        }
+
+        #sight(inSight) {
+                const later = this.#later;
+                this.#inSight = inSight;
+                if (!inSight || !later)
+                        return;
+                this.#later = null;
+                later();
+        }
+
+        #draw(lines, content, options, view) {
                 const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy]), options.logX, options.logY, options.band, options.smoothing > 0]);
                 const moved = view.from !== this.#view.from || view.to !== this.#view.to;
                 const reshape = shape !== this.#shape, renew = content !== this.#content;
@@ -65,7 +87,8 @@ export class Plot {
 
         free() {
                 dark.removeEventListener('change', this.recolour);
-                this.observer.disconnect();
+                this.sized.disconnect();
+                this.sighted.disconnect();
                 this.#plot?.destroy();
         }
 

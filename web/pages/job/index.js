@@ -80,7 +80,7 @@ class Page {
                 draw([
                         job ? h(Head, {job, act: (question, call) => this.act(question, call), gone: () => { location.hash = '#/'; }}) : null,
                         error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'That did not work'), h('p', null, error.message)) : null,
-                        job ? h(Failure, {job}) : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
+                        job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),
                                 job.kind === 'train' ? h(CurvesPanel, {job, curves: this.curves}) : null,

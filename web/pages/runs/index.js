@@ -26,6 +26,7 @@ class Page {
                 this.seen = [0, 0];
                 this.glances = new Map(); // job -> {key, at, series}
                 this.more = null;         // the AbortController of the next page's request
+                this.stuck = false;       // it failed: not again before the newest page was read
                 this.typing = 0;
                 this.draw();
                 this.rows = poll((signal) => this.readRows(signal), (e) => this.fail(e));
@@ -61,6 +62,7 @@ class Page {
                         gap = await read(gap, list.starts.find((s) => s.cursor === gap).before, LIMIT_MAX);
                 this.list = list;
                 this.error = null;
+                this.stuck = false;
                 this.draw();
                 const [first, end] = this.seen;
                 for (const start of new Set([list.start(first), list.start(end - 1)]))
@@ -73,14 +75,15 @@ class Page {
 
         async readMore() {
                 const list = this.list;
-                if (this.more || list !== this.asked || list.next === null)
+                if (this.more || this.stuck || list !== this.asked || list.next === null)
                         return;
                 const control = this.more = new AbortController();
                 try {
                         list.merge(await api.jobs({...list.question, limit: LIMIT, cursor: list.next}, control.signal), list.end());
                         this.draw();
                 } catch (e) {
-                        if (!(e instanceof api.Dropped))
+                        this.stuck = !(e instanceof api.Dropped);
+                        if (e instanceof api.Problem)
                                 this.fail(e);
                 }
                 if (this.more === control)
@@ -124,7 +127,7 @@ class Page {
                                 h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', autocomplete: 'off', spellcheck: false,
                                         oninput: (e) => this.type(e.target.value)})),
                         this.error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'The list could not be read'), h('p', null, this.error.message)) : null,
-                        loaded ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
+                        loaded || this.error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         loaded && !jobs.length ? (text || state ? h(NothingFound) : h(NothingYet)) : null,
                         jobs.length ? h('div.card.table-card', null, h('table.runs', {'aria-rowcount': next === null ? jobs.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
                                 h('thead', null, h('tr', {'aria-rowindex': 1}, COLUMNS.map((c) => h('th', {scope: 'col'}, c)))),
