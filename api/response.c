@@ -122,9 +122,11 @@ static struct MHD_Response *file_response(int fd, int64_t offset, int64_t size)
 
 static void file_headers(struct request *r, const struct file_answer *f)
 {
-        response_header(r, "Cache-Control", f->etag ? "no-cache" : "no-store");
+        response_header(r, "Cache-Control", f->cache ? f->cache : f->etag ? "no-cache" : "no-store");
         if (f->etag)
                 response_header(r, "ETag", f->etag);
+        if (f->varies)
+                response_header(r, "Vary", "Accept-Encoding");
         response_header(r, "Accept-Ranges", "bytes");
 }
 
@@ -167,6 +169,8 @@ void response_file(struct request *r, struct file_answer *f)
                                (long long)size);
                 response_header(r, "Content-Range", text);
         }
+        if (f->encoding)
+                response_header(r, "Content-Encoding", f->encoding);
         file_headers(r, f);
 }
 

@@ -17,6 +17,9 @@ struct file_answer {
         const char *type;
         const char *etag;     /* with its quotes, or NULL: no validation, no caching */
         const char *policy;   /* Content-Security-Policy; NULL: that of answers which are no page */
+        const char *cache;    /* Cache-Control; NULL: to be validated, or nothing where there is no ETag */
+        const char *encoding; /* Content-Encoding; NULL: none */
+        bool varies;          /* by Accept-Encoding */
         int64_t offset, size; /* what is served of the file; size -1: all behind offset */
 };
 

@@ -148,14 +148,20 @@ int file_write_atomic(const char *path, const void *data, size_t size, char ret_
 int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err)
 {
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
+        return file_digest_fd(fd, path, ret_digest, ret_bytes, err);
+}
+
+int file_digest_fd(int fd, const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err)
+{
         _cleanup_(freep) char *chunk = NULL;
         const size_t chunk_bytes = 1 << 20;
         XXH3_state_t *state;
         int64_t bytes = 0;
         ssize_t n;
 
-        if (fd < 0)
-                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
         chunk = malloc(chunk_bytes);
         state = XXH3_createState();
         if (!chunk || !state) {

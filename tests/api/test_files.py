@@ -1,4 +1,5 @@
 """Artifacts, logs, the dashboard's files: ranges, validators, and nothing outside."""
+import gzip
 import os
 import re
 import socket
@@ -163,6 +164,43 @@ def test_static_files(server):
     assert again.status_code == 304 and not again.content and "default-src 'self'" in again.headers["Content-Security-Policy"]
     (server.web / "lib" / "api.js").write_text("export const x = 2;")
     assert server.get("/lib/api.js", headers={"If-None-Match": js.headers["ETag"]}).status_code == 200
+
+
+def test_static_files_are_compressed_for_who_takes_it(server):
+    plain = b"a { color: red }" * 100
+    assets = server.web / "assets"
+    assets.mkdir()
+    (assets / "a-1.css").write_bytes(plain)
+    (assets / "a-1.css.gz").write_bytes(gzip.compress(plain))
+    (assets / "a-1.css.br").write_bytes(b"made by brotli")
+    (assets / "b-1.css").write_bytes(plain)
+
+    def get(accept, path="/assets/a-1.css", **headers):
+        r = server.raw("\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close"] +
+                                  ([f"Accept-Encoding: {accept}"] if accept is not None else []) +
+                                  [f"{k.replace('_', '-')}: {v}" for k, v in headers.items()] + ["", ""]).encode())
+        head, body = r.split(b"\r\n\r\n", 1)
+        lines = head.decode().split("\r\n")
+        return lines[0].split()[1], {k.lower(): v for k, v in (x.split(": ", 1) for x in lines[1:])}, body
+
+    tags = set()
+    for accept, coding, body in ((None, None, plain), ("", None, plain), ("gzip", "gzip", gzip.compress(plain)), ("gzip, deflate, br", "br", b"made by brotli"),
+                                 ("br;q=0, GZIP;q=0.5", "gzip", None), ("br; q=0.0,gzip;q=0", None, plain), ("br;q=0;x=1", None, plain), ("br;q=0.05;x=1", "br", b"made by brotli"), ("xgzip, brx, gz", None, plain),
+                                 ("br;q=0.001", "br", b"made by brotli"), ("deflate", None, plain)):
+        status, headers, got = get(accept)
+        assert status == "200" and headers.get("content-encoding") == coding and headers["vary"] == "Accept-Encoding", accept
+        assert headers["content-type"] == "text/css; charset=utf-8" and (got == body if coding != "gzip" else gzip.decompress(got) == plain), accept
+        assert headers["cache-control"] == "max-age=31536000, immutable"
+        tags.add(headers["etag"])
+        status, headers, got = get(accept, If_None_Match=headers["etag"])
+        assert status == "304" and not got and headers["vary"] == "Accept-Encoding" and "content-encoding" not in headers
+    assert len(tags) == 3
+    assert get("br, gzip", "/assets/b-1.css")[2] == plain
+    for path in ("/assets/a-1.css.gz", "/assets/a-1.css.br"):
+        assert get("gzip", path)[0] == "404"
+    os.utime(assets / "a-1.css", (1, 1))
+    assert get(None)[1]["etag"] in tags  # the same content
+    assert get(None, "/")[1]["cache-control"] == "no-cache"
 
 
 @pytest.mark.parametrize("path", ["/secret.key", "/link.txt", "/lib", "/lib/", "/lib/none.js", "/index.html/", "/index.html/x", "/."])

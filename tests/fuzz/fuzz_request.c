@@ -95,6 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         break;
                 case 4:
                         (void)etag_listed(line, "\"0123\"");
+                        (void)coding_accepted(line, "gzip");
                         break;
                 default:
                         (void)media_type_is_json(line);
