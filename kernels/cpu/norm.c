@@ -50,7 +50,7 @@ int V(norm_new)(struct device *d, const struct norm_shape *shape, struct norm **
         struct norm *n;
         int r;
 
-        r = host_check_norm(d, shape, false, err);
+        r = host_check_norm(d, shape, true, err);
         if (r < 0)
                 return r;
         n = calloc(1, sizeof(*n) + sizeof(struct block) * (size_t)blocks_fill(shape, NULL));
@@ -100,12 +100,24 @@ static size_t scratch_layout(const struct norm *n, char *base, struct scratch *r
         return at;
 }
 
-size_t V(norm_workspace)(const struct norm *n)
+static struct scratch scratch_of(const struct norm *n, int64_t part, void *workspace)
+{
+        struct scratch s;
+
+        (void)scratch_layout(n, (char *)workspace + scratch_layout(n, NULL, &s) * (size_t)part, &s);
+        return s;
+}
+
+static size_t shares_offset(const struct norm *n)
 {
         struct scratch unused;
 
-        return scratch_layout(n, NULL, &unused) * (size_t)n->threads +
-               sizeof(double) * 2 * (size_t)(n->shape.n_images * n->c);
+        return scratch_layout(n, NULL, &unused) * (size_t)n->threads;
+}
+
+size_t V(norm_workspace)(const struct norm *n)
+{
+        return shares_offset(n) + sizeof(double) * 2 * (size_t)(n->shape.n_images * n->c);
 }
 
 /* ---- dropout */
@@ -177,18 +189,19 @@ static const float *drop_row(const struct drop *d, const struct scratch *s, cons
 
 /* ---- forward */
 
-/* Rows of the block's input: row p begins at x + p * stride. */
-static const float *input_rows(const struct norm *n, const struct block *b, const void *in_a, const void *in_b,
-                               int64_t image, int64_t *ret_stride)
+/* Rows of the block's input: row p begins p * stride values behind the address. */
+_inline_ const void *input_rows(enum dtype type, const struct norm *n, const struct block *b, const void *in_a,
+                                const void *in_b, int64_t image, int64_t *ret_stride)
 {
         int64_t stride = b->of_b ? n->shape.c_b : n->shape.c_a;
 
         *ret_stride = stride;
-        return (const float *)(b->of_b ? in_b : in_a) + image * n->shape.pixels * stride + b->first -
-               (b->of_b ? n->shape.c_a : 0);
+        return value_address(type, b->of_b ? in_b : in_a,
+                             image * n->shape.pixels * stride + b->first - (b->of_b ? n->shape.c_a : 0));
 }
 
-_inline_ void sum_rows(const struct scratch *s, const float *x, int64_t stride, int64_t pixels, int64_t n)
+_inline_ void sum_rows(enum dtype type, const struct scratch *s, const void *x, int64_t stride, int64_t pixels,
+                       int64_t n)
 {
         double *restrict sum = s->sum_x, *restrict squares = s->sum;
 
@@ -197,7 +210,7 @@ _inline_ void sum_rows(const struct scratch *s, const float *x, int64_t stride, 
         for (int64_t p = 0; p < pixels; p++)
 #pragma omp simd
                 for (int64_t j = 0; j < n; j++) {
-                        double v = x[p * stride + j];
+                        double v = value_load(type, x, p * stride + j);
 
                         sum[j] += v;
                         squares[j] += v * v;
@@ -234,72 +247,77 @@ static void forward_groups(const struct norm_forward_args *a, const struct block
         }
 }
 
-_inline_ void forward_row(const struct scratch *s, const float *restrict x, const float *restrict multipliers,
-                          float *restrict y, int64_t n, bool swish)
+_inline_ void forward_row(enum dtype type, const struct scratch *s, const void *restrict x,
+                          const float *restrict multipliers, void *restrict y, int64_t n, bool swish)
 {
         const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float u = (x[j] - mean[j]) * scale[j] + bias[j];
+                float u = (value_load(type, x, j) - mean[j]) * scale[j] + bias[j];
 
                 if (swish)
                         u = fast_swishf(u);
-                y[j] = multipliers ? u * multipliers[j] : u;
+                value_store(type, y, j, multipliers ? u * multipliers[j] : u);
         }
 }
 
-_inline_ void forward_block(const struct norm_forward_args *a, const struct block *b, int64_t image,
+_inline_ void forward_block(enum dtype type, const struct norm_forward_args *a, const struct block *b, int64_t image,
                             const struct scratch *s, int64_t n)
 {
         int64_t c = a->norm->c, pixels = a->norm->shape.pixels, stride;
-        const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
-        float *y = (float *)a->y + image * pixels * c + b->first;
+        const void *in = input_rows(type, a->norm, b, a->a, a->b, image, &stride);
         struct drop d = drop_of(&a->dropout, image, pixels * c);
 
-        sum_rows(s, x, stride, pixels, n);
+        sum_rows(type, s, in, stride, pixels, n);
         forward_groups(a, b, image, s);
         for (int64_t p = 0; p < pixels; p++) {
                 const float *multipliers = drop_row(&d, s, b, c, p, pixels);
+                const void *x = value_address(type, in, p * stride);
+                void *y = (void *)value_address(type, a->y, (image * pixels + p) * c + b->first);
 
                 if (!a->swish)
-                        forward_row(s, x + p * stride, multipliers, y + p * c, n, false);
+                        forward_row(type, s, x, multipliers, y, n, false);
                 else if (multipliers)
-                        forward_row(s, x + p * stride, multipliers, y + p * c, n, true);
+                        forward_row(type, s, x, multipliers, y, n, true);
                 else
-                        forward_row(s, x + p * stride, NULL, y + p * c, n, true);
+                        forward_row(type, s, x, NULL, y, n, true);
+        }
+}
+
+_inline_ void forward_part(enum dtype type, const struct norm_forward_args *a, int64_t part)
+{
+        const struct norm *n = a->norm;
+        int64_t tasks = n->shape.n_images * n->n_blocks;
+        struct scratch s = scratch_of(n, part, a->workspace);
+
+        for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
+                const struct block *b = &n->blocks[t % n->n_blocks];
+
+                if (b->n == BLOCK_MAX) /* the width that matters, as a constant */
+                        forward_block(type, a, b, t / n->n_blocks, &s, BLOCK_MAX);
+                else
+                        forward_block(type, a, b, t / n->n_blocks, &s, b->n);
         }
 }
 
 int V(norm_forward)(const struct norm_forward_args *a)
 {
-        const struct norm *n = a->norm;
-        struct scratch unused;
-        size_t one = scratch_layout(n, NULL, &unused);
-
 #pragma omp parallel for schedule(static)
-        for (int64_t part = 0; part < n->threads; part++) {
-                int64_t tasks = n->shape.n_images * n->n_blocks;
-                struct scratch s;
-
-                (void)scratch_layout(n, (char *)a->workspace + one * (size_t)part, &s);
-                for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
-                        const struct block *b = &n->blocks[t % n->n_blocks];
-
-                        if (b->n == BLOCK_MAX) /* the width that matters, as a constant */
-                                forward_block(a, b, t / n->n_blocks, &s, BLOCK_MAX);
-                        else
-                                forward_block(a, b, t / n->n_blocks, &s, b->n);
-                }
-        }
+        for (int64_t part = 0; part < a->norm->threads; part++)
+                if (a->norm->shape.type == DTYPE_BF16)
+                        forward_part(DTYPE_BF16, a, part);
+                else
+                        forward_part(DTYPE_FLOAT32, a, part);
         return 0;
 }
 
 /* ---- backward */
 
 /* du of a row, and the channels' sums of du, du xhat and xhat */
-_inline_ void backward_row_sums(const struct scratch *s, const float *restrict x, const float *restrict dy,
-                                const float *restrict multipliers, float *restrict du, int64_t n, bool swish)
+_inline_ void backward_row_sums(enum dtype type, const struct scratch *s, const void *restrict x,
+                                const void *restrict dy, const float *restrict multipliers, float *restrict du,
+                                int64_t n, bool swish)
 {
         const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
         const float *restrict rstd = s->rstd;
@@ -307,7 +325,7 @@ _inline_ void backward_row_sums(const struct scratch *s, const float *restrict x
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float xhat = (x[j] - mean[j]) * rstd[j], d = dy[j];
+                float xhat = (value_load(type, x, j) - mean[j]) * rstd[j], d = value_load(type, dy, j);
 
                 if (multipliers)
                         d *= multipliers[j];
@@ -351,16 +369,16 @@ static void backward_groups(const struct norm_backward_args *a, const struct blo
         }
 }
 
-_inline_ void backward_row(const struct scratch *s, const float *restrict x, const float *restrict du,
-                           float *restrict dx, int64_t n, bool accumulate)
+_inline_ void backward_row(enum dtype type, const struct scratch *s, const void *restrict x, const float *restrict du,
+                           void *restrict dx, int64_t n, bool accumulate)
 {
         const float *restrict mean = s->mean, *restrict k1 = s->k1, *restrict k2 = s->k2, *restrict k3 = s->k3;
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float d = du[j] * k1[j] + ((x[j] - mean[j]) * k3[j] + k2[j]);
+                float d = du[j] * k1[j] + ((value_load(type, x, j) - mean[j]) * k3[j] + k2[j]);
 
-                dx[j] = accumulate ? dx[j] + d : d;
+                value_store(type, dx, j, accumulate ? value_load(type, dx, j) + d : d);
         }
 }
 
@@ -379,58 +397,68 @@ static void backward_prepare(const struct norm_backward_args *a, const struct bl
         }
 }
 
-_inline_ void backward_block(const struct norm_backward_args *a, const struct block *b, int64_t image,
+_inline_ void backward_block(enum dtype type, const struct norm_backward_args *a, const struct block *b, int64_t image,
                              const struct scratch *s, double *shares, int64_t n)
 {
         int64_t c = a->norm->c, pixels = a->norm->shape.pixels, stride;
-        const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
-        const float *dy = (const float *)a->dy + image * pixels * c + b->first;
-        float *dx = (float *)input_rows(a->norm, b, a->da, a->db, image, &stride);
+        const void *in = input_rows(type, a->norm, b, a->a, a->b, image, &stride);
+        void *out = (void *)input_rows(type, a->norm, b, a->da, a->db, image, &stride);
         struct drop d = drop_of(&a->dropout, image, pixels * c);
         bool accumulate = b->of_b ? a->accumulate_b : a->accumulate_a;
 
         backward_prepare(a, b, image, s);
         for (int64_t p = 0; p < pixels; p++) {
                 const float *multipliers = drop_row(&d, s, b, c, p, pixels);
+                const void *x = value_address(type, in, p * stride);
+                const void *dy = value_address(type, a->dy, (image * pixels + p) * c + b->first);
 
                 if (!a->swish)
-                        backward_row_sums(s, x + p * stride, dy + p * c, multipliers, s->du + p * n, n, false);
+                        backward_row_sums(type, s, x, dy, multipliers, s->du + p * n, n, false);
                 else if (multipliers)
-                        backward_row_sums(s, x + p * stride, dy + p * c, multipliers, s->du + p * n, n, true);
+                        backward_row_sums(type, s, x, dy, multipliers, s->du + p * n, n, true);
                 else
-                        backward_row_sums(s, x + p * stride, dy + p * c, NULL, s->du + p * n, n, true);
+                        backward_row_sums(type, s, x, dy, NULL, s->du + p * n, n, true);
         }
         backward_groups(a, b, image, s, shares);
-        for (int64_t p = 0; p < pixels; p++)
+        for (int64_t p = 0; p < pixels; p++) {
+                const void *x = value_address(type, in, p * stride);
+                void *dx = (void *)value_address(type, out, p * stride);
+
                 if (accumulate)
-                        backward_row(s, x + p * stride, s->du + p * n, dx + p * stride, n, true);
+                        backward_row(type, s, x, s->du + p * n, dx, n, true);
                 else
-                        backward_row(s, x + p * stride, s->du + p * n, dx + p * stride, n, false);
+                        backward_row(type, s, x, s->du + p * n, dx, n, false);
+        }
+}
+
+_inline_ void backward_part(enum dtype type, const struct norm_backward_args *a, int64_t part, double *shares)
+{
+        const struct norm *n = a->norm;
+        int64_t tasks = n->shape.n_images * n->n_blocks;
+        struct scratch s = scratch_of(n, part, a->workspace);
+
+        for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
+                const struct block *b = &n->blocks[t % n->n_blocks];
+                int64_t image = t / n->n_blocks;
+
+                if (b->n == BLOCK_MAX)
+                        backward_block(type, a, b, image, &s, shares + 2 * image * n->c, BLOCK_MAX);
+                else
+                        backward_block(type, a, b, image, &s, shares + 2 * image * n->c, b->n);
+        }
 }
 
 int V(norm_backward)(const struct norm_backward_args *a)
 {
         const struct norm *n = a->norm;
-        struct scratch unused;
-        size_t one = scratch_layout(n, NULL, &unused);
-        double *shares = (double *)((char *)a->workspace + one * (size_t)n->threads);
+        double *shares = (double *)((char *)a->workspace + shares_offset(n));
 
 #pragma omp parallel for schedule(static)
-        for (int64_t part = 0; part < n->threads; part++) {
-                int64_t tasks = n->shape.n_images * n->n_blocks;
-                struct scratch s;
-
-                (void)scratch_layout(n, (char *)a->workspace + one * (size_t)part, &s);
-                for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
-                        const struct block *b = &n->blocks[t % n->n_blocks];
-                        int64_t image = t / n->n_blocks;
-
-                        if (b->n == BLOCK_MAX)
-                                backward_block(a, b, image, &s, shares + 2 * image * n->c, BLOCK_MAX);
-                        else
-                                backward_block(a, b, image, &s, shares + 2 * image * n->c, b->n);
-                }
-        }
+        for (int64_t part = 0; part < n->threads; part++)
+                if (n->shape.type == DTYPE_BF16)
+                        backward_part(DTYPE_BF16, a, part, shares);
+                else
+                        backward_part(DTYPE_FLOAT32, a, part, shares);
         for (int64_t j = 0; j < n->c && a->dscale; j++) {
                 double sum[2] = {0};
 

@@ -13,7 +13,7 @@ struct winograd {
 };
 
 #ifdef CPU_ISA
-/* Whether the shape's channels fill whole vectors; any height and width will do. */
+/* Whether the shape's channels fill whole vectors and its types are one; any height and width will do. */
 bool V(winograd_fits)(const struct conv_shape *s);
 void V(winograd_init)(struct winograd *g, const struct conv_shape *s, int threads);
 /* Bytes, enough for each direction. */
@@ -21,10 +21,10 @@ size_t V(winograd_workspace)(const struct winograd *g);
 
 /* The three operations as kernels.h has them; operands and workspace 64-byte aligned. forward: residual NULL or y
  * itself or another tensor. */
-void V(winograd_forward)(const struct winograd *g, const float *x, const float *w, const float *b,
-                         const float *residual, float *y, void *workspace);
-void V(winograd_backward_data)(const struct winograd *g, const float *dy, const float *w, bool accumulate, float *dx,
+void V(winograd_forward)(const struct winograd *g, const void *x, const float *w, const float *b, const void *residual,
+                         void *y, void *workspace);
+void V(winograd_backward_data)(const struct winograd *g, const void *dy, const float *w, bool accumulate, void *dx,
                                void *workspace);
-void V(winograd_backward_weights)(const struct winograd *g, const float *x, const float *dy, bool accumulate, float *dw,
+void V(winograd_backward_weights)(const struct winograd *g, const void *x, const void *dy, bool accumulate, float *dw,
                                   float *db, void *workspace);
 #endif
