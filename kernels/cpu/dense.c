@@ -1,5 +1,5 @@
-/* y = x w + b over many rows, and its gradients, by products of our own: of float32 and bf16. What has few rows, where
- * the weights' traffic is the cost, is left to oneDNN (of float32).
+/* y = x w + b over many rows, and its gradients, by products of our own: of float32 and bf16. Of float32,
+ * what has few rows or weights that no cache holds is left to oneDNN.
  *
  * Forward and backward data are one product: the right-hand side (w, or its transpose) is packed once, then each thread
  * takes its share of the rows in tiles, whose sums are float32, and writes them with bias and what is there. Backward
@@ -12,6 +12,7 @@
 #define TILE_ROWS (48 / BLOCK_ROWS * BLOCK_ROWS) /* whose operands and sums stay in the first two caches */
 #define STRIP_ROWS 256                           /* summed over at a time by backward weights; even */
 #define MANY_ROWS 64
+#define RIGHT_BYTES (512 * 1024) /* of packed weights, which each tile reads: half of a small second-level cache */
 
 struct dense {
         struct dense_shape shape;
@@ -19,6 +20,11 @@ struct dense {
         bool by_onednn;
         struct matmul matmul;
 };
+
+static size_t words_bytes(int64_t rows, int64_t columns)
+{
+        return (size_t)(rows * columns) * sizeof(word);
+}
 
 int V(dense_new)(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err)
 {
@@ -34,7 +40,8 @@ int V(dense_new)(struct device *d, const struct dense_shape *shape, struct dense
                 return error_set(err, -ENOMEM, "", "out of memory");
         x->shape = *shape;
         x->n_parts = d->threads;
-        x->by_onednn = shape->type == DTYPE_FLOAT32 && shape->m < MANY_ROWS;
+        x->by_onednn =
+                shape->type == DTYPE_FLOAT32 && (shape->m < MANY_ROWS || words_bytes(shape->k, shape->n) > RIGHT_BYTES);
         if (x->by_onednn)
                 r = matmul_init(&x->matmul, shape, err);
         if (r < 0) {
@@ -62,11 +69,6 @@ struct scratch {
         float *sums; /* the part's: a tile; of backward weights [part][k, n up to whole blocks] */
         double *db;  /* [part][n] */
 };
-
-static size_t words_bytes(int64_t rows, int64_t columns)
-{
-        return (size_t)(rows * columns) * sizeof(word);
-}
 
 /* Of [m, depth] times [depth, width]. */
 static size_t rows_layout(const struct dense *x, int64_t depth, int64_t width, int64_t part, char *base,

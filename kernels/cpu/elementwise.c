@@ -1,5 +1,5 @@
 /* What is done value by value, bound by memory, and the mean over a row. */
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/reference/reference.h"
 
 _inline_ void swish_values(enum dtype type, const struct swish_forward_args *a)
@@ -36,11 +36,22 @@ int V(swish_backward)(const struct swish_backward_args *a)
         return 0;
 }
 
+_inline_ void add_piece(enum dtype type, const void *x, void *y, int64_t n)
+{
+        int64_t i = 0;
+
+        for (; i + LANES <= n; i += LANES)
+                values_store(type, y, i, values_load(type, y, i) + values_load(type, x, i));
+        for (; i < n; i++)
+                value_store(type, y, i, value_load(type, y, i) + value_load(type, x, i));
+}
+
 _inline_ void add_values(enum dtype type, const struct add_args *a)
 {
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                value_store(type, a->y, i, value_load(type, a->y, i) + value_load(type, a->x, i));
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                add_piece(type, value_address(type, a->x, i), (void *)value_address(type, a->y, i),
+                          MIN(a->n - i, (int64_t)PIECE));
 }
 
 int V(add)(const struct add_args *a)

@@ -7,6 +7,7 @@
  * the same bits. Dropout's random numbers are made again in the backward direction: a mask in memory would cost more.
  */
 #include "kernels/cpu/philox_lanes.h"
+#include "kernels/cpu/simd.h"
 
 #include <errno.h>
 #include <math.h>
@@ -80,13 +81,15 @@ struct scratch {
         double *sum, *sum_xhat, *sum_x;
         uint32_t *quads, *words;
         float *multipliers; /* of a tile */
+        float *x, *y, *dx;  /* rows of bf16 widened, or to be rounded */
         float *du;
 };
 
 static size_t scratch_layout(const struct norm *n, char *base, struct scratch *ret)
 {
         size_t channels = (size_t)n->block_max, n_quads = (channels / 8 + 2) * TILE, at = 0;
-        float **floats[] = {&ret->mean, &ret->scale, &ret->bias, &ret->rstd, &ret->k1, &ret->k2, &ret->k3};
+        float **floats[] = {&ret->mean, &ret->scale, &ret->bias, &ret->rstd, &ret->k1,
+                            &ret->k2,   &ret->k3,    &ret->x,    &ret->y,    &ret->dx};
         double **sums[] = {&ret->sum, &ret->sum_xhat, &ret->sum_x};
 
         for (size_t i = 0; i < ARRAY_LEN(floats); i++)
@@ -200,6 +203,27 @@ _inline_ const void *input_rows(enum dtype type, const struct norm *n, const str
                              image * n->shape.pixels * stride + b->first - (b->of_b ? n->shape.c_a : 0));
 }
 
+/* A row as float32: itself, or widened into room. Loops over rows of floats are what the compiler vectorises well. */
+_inline_ const float *row_of(enum dtype type, const void *x, int64_t n, float *room)
+{
+        if (type == DTYPE_FLOAT32)
+                return x;
+        values_copy(type, x, DTYPE_FLOAT32, room, n);
+        return room;
+}
+
+/* Where a row of results goes: to itself, or by way of room with row_end. */
+_inline_ float *row_begin(enum dtype type, void *y, float *room)
+{
+        return type == DTYPE_FLOAT32 ? y : room;
+}
+
+_inline_ void row_end(enum dtype type, const float *room, void *y, int64_t n)
+{
+        if (type != DTYPE_FLOAT32)
+                values_copy(DTYPE_FLOAT32, room, type, y, n);
+}
+
 _inline_ void sum_rows(enum dtype type, const struct scratch *s, const void *x, int64_t stride, int64_t pixels,
                        int64_t n)
 {
@@ -207,14 +231,17 @@ _inline_ void sum_rows(enum dtype type, const struct scratch *s, const void *x, 
 
         for (int64_t j = 0; j < n; j++)
                 sum[j] = squares[j] = 0;
-        for (int64_t p = 0; p < pixels; p++)
+        for (int64_t p = 0; p < pixels; p++) {
+                const float *restrict row = row_of(type, value_address(type, x, p * stride), n, s->x);
+
 #pragma omp simd
                 for (int64_t j = 0; j < n; j++) {
-                        double v = value_load(type, x, p * stride + j);
+                        double v = row[j];
 
                         sum[j] += v;
                         squares[j] += v * v;
                 }
+        }
 }
 
 /* From the channels' sums, per group: mean and 1/std to stats, and what a value is to be shifted and scaled by. */
@@ -247,18 +274,18 @@ static void forward_groups(const struct norm_forward_args *a, const struct block
         }
 }
 
-_inline_ void forward_row(enum dtype type, const struct scratch *s, const void *restrict x,
-                          const float *restrict multipliers, void *restrict y, int64_t n, bool swish)
+_inline_ void forward_row(const struct scratch *s, const float *restrict x, const float *restrict multipliers,
+                          float *restrict y, int64_t n, bool swish)
 {
         const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float u = (value_load(type, x, j) - mean[j]) * scale[j] + bias[j];
+                float u = (x[j] - mean[j]) * scale[j] + bias[j];
 
                 if (swish)
                         u = fast_swishf(u);
-                value_store(type, y, j, multipliers ? u * multipliers[j] : u);
+                y[j] = multipliers ? u * multipliers[j] : u;
         }
 }
 
@@ -273,15 +300,17 @@ _inline_ void forward_block(enum dtype type, const struct norm_forward_args *a, 
         forward_groups(a, b, image, s);
         for (int64_t p = 0; p < pixels; p++) {
                 const float *multipliers = drop_row(&d, s, b, c, p, pixels);
-                const void *x = value_address(type, in, p * stride);
-                void *y = (void *)value_address(type, a->y, (image * pixels + p) * c + b->first);
+                const float *x = row_of(type, value_address(type, in, p * stride), n, s->x);
+                void *out = (void *)value_address(type, a->y, (image * pixels + p) * c + b->first);
+                float *y = row_begin(type, out, s->y);
 
                 if (!a->swish)
-                        forward_row(type, s, x, multipliers, y, n, false);
+                        forward_row(s, x, multipliers, y, n, false);
                 else if (multipliers)
-                        forward_row(type, s, x, multipliers, y, n, true);
+                        forward_row(s, x, multipliers, y, n, true);
                 else
-                        forward_row(type, s, x, NULL, y, n, true);
+                        forward_row(s, x, NULL, y, n, true);
+                row_end(type, y, out, n);
         }
 }
 
@@ -315,9 +344,8 @@ int V(norm_forward)(const struct norm_forward_args *a)
 /* ---- backward */
 
 /* du of a row, and the channels' sums of du, du xhat and xhat */
-_inline_ void backward_row_sums(enum dtype type, const struct scratch *s, const void *restrict x,
-                                const void *restrict dy, const float *restrict multipliers, float *restrict du,
-                                int64_t n, bool swish)
+_inline_ void backward_row_sums(const struct scratch *s, const float *restrict x, const float *restrict dy,
+                                const float *restrict multipliers, float *restrict du, int64_t n, bool swish)
 {
         const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
         const float *restrict rstd = s->rstd;
@@ -325,7 +353,7 @@ _inline_ void backward_row_sums(enum dtype type, const struct scratch *s, const 
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float xhat = (value_load(type, x, j) - mean[j]) * rstd[j], d = value_load(type, dy, j);
+                float xhat = (x[j] - mean[j]) * rstd[j], d = dy[j];
 
                 if (multipliers)
                         d *= multipliers[j];
@@ -369,16 +397,16 @@ static void backward_groups(const struct norm_backward_args *a, const struct blo
         }
 }
 
-_inline_ void backward_row(enum dtype type, const struct scratch *s, const void *restrict x, const float *restrict du,
-                           void *restrict dx, int64_t n, bool accumulate)
+_inline_ void backward_row(const struct scratch *s, const float *restrict x, const float *restrict du,
+                           float *restrict dx, int64_t n, bool accumulate)
 {
         const float *restrict mean = s->mean, *restrict k1 = s->k1, *restrict k2 = s->k2, *restrict k3 = s->k3;
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float d = du[j] * k1[j] + ((value_load(type, x, j) - mean[j]) * k3[j] + k2[j]);
+                float d = du[j] * k1[j] + ((x[j] - mean[j]) * k3[j] + k2[j]);
 
-                value_store(type, dx, j, accumulate ? value_load(type, dx, j) + d : d);
+                dx[j] = accumulate ? dx[j] + d : d;
         }
 }
 
@@ -409,25 +437,30 @@ _inline_ void backward_block(enum dtype type, const struct norm_backward_args *a
         backward_prepare(a, b, image, s);
         for (int64_t p = 0; p < pixels; p++) {
                 const float *multipliers = drop_row(&d, s, b, c, p, pixels);
-                const void *x = value_address(type, in, p * stride);
-                const void *dy = value_address(type, a->dy, (image * pixels + p) * c + b->first);
+                const float *x = row_of(type, value_address(type, in, p * stride), n, s->x);
+                const float *dy =
+                        row_of(type, value_address(type, a->dy, (image * pixels + p) * c + b->first), n, s->y);
 
                 if (!a->swish)
-                        backward_row_sums(type, s, x, dy, multipliers, s->du + p * n, n, false);
+                        backward_row_sums(s, x, dy, multipliers, s->du + p * n, n, false);
                 else if (multipliers)
-                        backward_row_sums(type, s, x, dy, multipliers, s->du + p * n, n, true);
+                        backward_row_sums(s, x, dy, multipliers, s->du + p * n, n, true);
                 else
-                        backward_row_sums(type, s, x, dy, NULL, s->du + p * n, n, true);
+                        backward_row_sums(s, x, dy, NULL, s->du + p * n, n, true);
         }
         backward_groups(a, b, image, s, shares);
         for (int64_t p = 0; p < pixels; p++) {
-                const void *x = value_address(type, in, p * stride);
-                void *dx = (void *)value_address(type, out, p * stride);
+                const float *x = row_of(type, value_address(type, in, p * stride), n, s->x);
+                void *to = (void *)value_address(type, out, p * stride);
+                float *dx = row_begin(type, to, s->dx);
 
-                if (accumulate)
-                        backward_row(type, s, x, s->du + p * n, dx, n, true);
-                else
-                        backward_row(type, s, x, s->du + p * n, dx, n, false);
+                if (accumulate) {
+                        (void)row_of(type, to, n, dx);
+                        backward_row(s, x, s->du + p * n, dx, n, true);
+                } else {
+                        backward_row(s, x, s->du + p * n, dx, n, false);
+                }
+                row_end(type, dx, to, n);
         }
 }
 

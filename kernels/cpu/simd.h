@@ -106,11 +106,25 @@ _inline_ vec words_of(enum dtype type, vec first, vec second)
 }
 
 /* to[i] = from[i], rounded where `to` is bf16. */
+_inline_ void values_copy(enum dtype from_type, const void *from, enum dtype to_type, void *to, int64_t n)
+{
+        int64_t i = 0;
+
+        for (; i + LANES <= n; i += LANES)
+                values_store(to_type, to, i, values_load(from_type, from, i));
+        for (; i < n; i++)
+                value_store(to_type, to, i, value_load(from_type, from, i));
+}
+
+#define PIECE 4096 /* values that a thread takes at a time */
+
+/* The same on all threads. */
 _inline_ void values_convert(enum dtype from_type, const void *from, enum dtype to_type, void *to, int64_t n)
 {
-#pragma omp parallel for simd schedule(static) if (n > PARALLEL_MIN)
-        for (int64_t i = 0; i < n; i++)
-                value_store(to_type, to, i, value_load(from_type, from, i));
+#pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
+        for (int64_t i = 0; i < n; i += PIECE)
+                values_copy(from_type, value_address(from_type, from, i), to_type,
+                            (void *)value_address(to_type, to, i), MIN(n - i, (int64_t)PIECE));
 }
 
 /* ---- products */
