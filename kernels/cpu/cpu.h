@@ -9,6 +9,9 @@
 #define CPU_PASTE(isa, name) CPU_PASTE_(isa, name)
 #ifdef CPU_ISA
 #define V(name) CPU_PASTE(CPU_ISA, name)
+#define CPU_STRING_(isa) #isa
+#define CPU_STRING(isa) CPU_STRING_(isa)
+#define CPU_ISA_NAME CPU_STRING(CPU_ISA)
 extern const struct kernels V(kernels);
 #define KERNEL(op) int V(op)(const struct op##_args *a);
 #include "kernels/kernels.def"

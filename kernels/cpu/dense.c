@@ -6,59 +6,45 @@
  * weights sums over rows: a thread its share, in strips, the shares added up in order. */
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/host_plans.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 
 #define TILE_ROWS (48 / BLOCK_ROWS * BLOCK_ROWS) /* whose operands and sums stay in the first two caches */
 #define STRIP_ROWS 256                           /* summed over at a time by backward weights; even */
 #define MANY_ROWS 64
 #define RIGHT_BYTES (512 * 1024) /* of packed weights, which each tile reads: half of a small second-level cache */
 
+enum { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS };
+enum way { OWN, BY_ONEDNN, N_WAYS };
+static const char *const way_names[] = {[OWN] = "own", [BY_ONEDNN] = "onednn"};
+static_assert(ARRAY_LEN(way_names) == N_WAYS && N_WAYS <= PLANS_WAYS, "a name for each way");
+
 struct dense {
         struct dense_shape shape;
         int64_t n_parts; /* threads */
-        bool by_onednn;
+        int ways[PLANS_DIRECTIONS];
         struct matmul matmul;
 };
+
+static int dense_init(struct dense *x, const struct dense_shape *shape, const int ways[PLANS_DIRECTIONS], int threads,
+                      struct error *err)
+{
+        bool by_onednn = false;
+
+        *x = (struct dense){.shape = *shape, .n_parts = threads};
+        for (int i = 0; i < PLANS_DIRECTIONS; i++) {
+                x->ways[i] = ways[i];
+                by_onednn |= ways[i] == BY_ONEDNN;
+        }
+        return by_onednn ? matmul_init(&x->matmul, shape, err) : 0;
+}
 
 static size_t words_bytes(int64_t rows, int64_t columns)
 {
         return (size_t)(rows * columns) * sizeof(word);
-}
-
-int V(dense_new)(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err)
-{
-        struct dense *x;
-        int r;
-
-        host_enter(d);
-        r = host_check_dense(d, shape, true, err);
-        if (r < 0)
-                return r;
-        x = calloc(1, sizeof(*x));
-        if (!x)
-                return error_set(err, -ENOMEM, "", "out of memory");
-        x->shape = *shape;
-        x->n_parts = d->threads;
-        x->by_onednn =
-                shape->type == DTYPE_FLOAT32 && (shape->m < MANY_ROWS || words_bytes(shape->k, shape->n) > RIGHT_BYTES);
-        if (x->by_onednn)
-                r = matmul_init(&x->matmul, shape, err);
-        if (r < 0) {
-                (void)V(dense_free)(x);
-                return r;
-        }
-        *ret = x;
-        return 0;
-}
-
-struct dense *V(dense_free)(struct dense *x)
-{
-        if (!x)
-                return NULL;
-        matmul_done(&x->matmul);
-        free(x);
-        return NULL;
 }
 
 /* ---- workspace */
@@ -106,7 +92,8 @@ size_t V(dense_workspace)(const struct dense *x)
         size_t forward = rows_layout(x, k, n, last, NULL, &unused), data = rows_layout(x, n, k, last, NULL, &unused);
         size_t weights = weights_layout(x, last, NULL, &unused);
 
-        return x->by_onednn ? MAX(matmul_workspace(&x->matmul), weights) : MAX(MAX(forward, data), weights);
+        return MAX(MAX(x->ways[FORWARD] == OWN ? forward : 0, x->ways[BACKWARD_DATA] == OWN ? data : 0),
+                   MAX(weights, matmul_workspace(&x->matmul)));
 }
 
 /* ---- y = x w + b, dx = dy w^T */
@@ -182,7 +169,7 @@ int V(dense_forward)(const struct dense_forward_args *a)
 {
         const struct dense *d = a->dense;
 
-        if (d->by_onednn)
+        if (d->ways[FORWARD] == BY_ONEDNN)
                 return matmul_forward(&d->matmul, a);
         if (d->shape.type == DTYPE_BF16)
                 multiply(DTYPE_BF16, d, false, a->x, a->w, a->b, a->accumulate, a->y, a->workspace);
@@ -195,7 +182,7 @@ int V(dense_backward_data)(const struct dense_backward_data_args *a)
 {
         const struct dense *d = a->dense;
 
-        if (d->by_onednn)
+        if (d->ways[BACKWARD_DATA] == BY_ONEDNN)
                 return matmul_backward_data(&d->matmul, a);
         if (d->shape.type == DTYPE_BF16)
                 multiply(DTYPE_BF16, d, true, a->dy, a->w, NULL, a->accumulate, a->dx, a->workspace);
@@ -269,7 +256,7 @@ _inline_ void backward_weights(enum dtype type, const struct dense_backward_weig
         (void)weights_layout(d, 0, a->workspace, &s);
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < d->n_parts; part++) {
-                if (!d->by_onednn)
+                if (d->ways[BACKWARD_WEIGHTS] == OWN)
                         correlate(type, d, part, a->x, a->dy, a->workspace);
                 if (a->db)
                         sum_columns(type, d, part, a->dy, s.db + part * n);
@@ -281,7 +268,7 @@ _inline_ void backward_weights(enum dtype type, const struct dense_backward_weig
                         sum += s.db[part * n + j];
                 a->db[j] = (float)(a->accumulate ? a->db[j] + sum : sum);
         }
-        if (!d->by_onednn)
+        if (d->ways[BACKWARD_WEIGHTS] == OWN)
                 add_parts(d, s.sums, a->accumulate, a->dw);
 }
 
@@ -293,5 +280,112 @@ int V(dense_backward_weights)(const struct dense_backward_weights_args *a)
                 backward_weights(DTYPE_BF16, a);
         else
                 backward_weights(DTYPE_FLOAT32, a);
-        return d->by_onednn ? matmul_backward_weights(&d->matmul, a) : 0;
+        return d->ways[BACKWARD_WEIGHTS] == BY_ONEDNN ? matmul_backward_weights(&d->matmul, a) : 0;
+}
+
+/* ---- which way */
+
+/* A shape's operands, for timing. */
+struct trial {
+        struct device *device;
+        struct dense_shape shape;
+        struct dense dense;
+        void *x, *y, *w, *workspace;
+};
+
+static int run_forward(void *user)
+{
+        const struct trial *t = user;
+
+        return V(dense_forward)(&(struct dense_forward_args){
+                .dense = (struct dense *)&t->dense, .x = t->x, .w = t->w, .y = t->y, .workspace = t->workspace});
+}
+
+static int run_backward_data(void *user)
+{
+        const struct trial *t = user;
+
+        return V(dense_backward_data)(&(struct dense_backward_data_args){
+                .dense = (struct dense *)&t->dense, .dy = t->y, .w = t->w, .dx = t->x, .workspace = t->workspace});
+}
+
+static int run_backward_weights(void *user)
+{
+        const struct trial *t = user;
+
+        return V(dense_backward_weights)(&(struct dense_backward_weights_args){
+                .dense = (struct dense *)&t->dense, .x = t->x, .dy = t->y, .dw = t->w, .workspace = t->workspace});
+}
+
+static void time_way(void *user, int way, double ret_seconds[PLANS_DIRECTIONS])
+{
+        struct trial *t = user;
+        const struct dense_shape *s = &t->shape;
+        int ways[PLANS_DIRECTIONS] = {way, way, way};
+        int r = dense_init(&t->dense, s, ways, t->device->threads, NULL);
+
+        t->x = host_memory_new(t->device, words_bytes(s->m, s->k));
+        t->y = host_memory_new(t->device, words_bytes(s->m, s->n));
+        t->w = host_memory_new(t->device, words_bytes(s->k, s->n));
+        t->workspace = r < 0 ? NULL : host_memory_new(t->device, V(dense_workspace)(&t->dense));
+        if (t->x && t->y && t->w && t->workspace) {
+                ret_seconds[FORWARD] = plans_time(run_forward, t);
+                ret_seconds[BACKWARD_DATA] = plans_time(run_backward_data, t);
+                ret_seconds[BACKWARD_WEIGHTS] = plans_time(run_backward_weights, t);
+        }
+        host_memory_free(t->device, t->x);
+        host_memory_free(t->device, t->y);
+        host_memory_free(t->device, t->w);
+        host_memory_free(t->device, t->workspace);
+        matmul_done(&t->dense.matmul);
+}
+
+static void choose(struct device *d, const struct dense_shape *s, int ways[PLANS_DIRECTIONS])
+{
+        bool float32 = s->type == DTYPE_FLOAT32, few = s->m < MANY_ROWS || words_bytes(s->k, s->n) > RIGHT_BYTES;
+        struct trial t = {.device = d, .shape = *s};
+        struct plans_ways all = {.isa = CPU_ISA_NAME,
+                                 .names = way_names,
+                                 .possible = (const bool[N_WAYS]){[OWN] = true, [BY_ONEDNN] = float32},
+                                 .n = N_WAYS,
+                                 .time = time_way,
+                                 .user = &t};
+
+        for (int i = 0; i < PLANS_DIRECTIONS; i++)
+                ways[i] = float32 && few ? BY_ONEDNN : OWN;
+        (void)snprintf(all.shape, sizeof all.shape, "dense %lld x %lld x %lld, %s", (long long)s->m, (long long)s->k,
+                       (long long)s->n, plans_type_names[s->type]);
+        plans_choose(d, &all, ways);
+}
+
+int V(dense_new)(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err)
+{
+        int ways[PLANS_DIRECTIONS];
+        struct dense *x;
+        int r;
+
+        host_enter(d);
+        r = host_check_dense(d, shape, true, err);
+        if (r < 0)
+                return r;
+        x = calloc(1, sizeof(*x));
+        if (!x)
+                return error_set(err, -ENOMEM, "", "out of memory");
+        choose(d, shape, ways);
+        r = dense_init(x, shape, ways, d->threads, err);
+        if (r < 0) {
+                (void)V(dense_free)(x);
+                return r;
+        }
+        *ret = x;
+        return 0;
+}
+
+struct dense *V(dense_free)(struct dense *x)
+{
+        if (!x)
+                return NULL;
+        matmul_done(&x->matmul);
+        free(x);
+        return NULL;
 }
