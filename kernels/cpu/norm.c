@@ -3,8 +3,9 @@
  *
  * Work is cut into (image, block of channels): whole groups of one of the two inputs, about 64 channels, so that a
  * block of 1024 pixels stays in the second-level cache between the pass that sums and the pass that writes. Sums are
- * per channel, in double; a thread makes all of a block, and images are added up in order: any number of threads gives
- * the same bits. Dropout's random numbers are made again in the backward direction: a mask in memory would cost more.
+ * per channel, in float32 over a tile of pixels and in double over the tiles; a thread makes all of a block, and images
+ * are added up in order: any number of threads gives the same bits. Dropout's random numbers are made again in the
+ * backward direction: a mask in memory would cost more.
  */
 #include "kernels/cpu/philox_lanes.h"
 #include "kernels/cpu/simd.h"
@@ -14,7 +15,7 @@
 
 #define EPS 1e-6
 #define BLOCK_MAX 64 /* channels, unless one group has more */
-#define TILE 8       /* pixels whose random numbers are made at once */
+#define TILE 8       /* pixels whose random numbers are made at once, and whose sums are float32 */
 
 /* Channels [first, first + n) of one input; from the input's own channel 0 at `at` of the whole. */
 struct block {
@@ -224,24 +225,53 @@ _inline_ void row_end(enum dtype type, const float *room, void *y, int64_t n)
                 values_copy(DTYPE_FLOAT32, room, type, y, n);
 }
 
+typedef double wide_vec __attribute__((vector_size(8 * LANES)));
+typedef wide_vec wide_vec_anywhere __attribute__((may_alias, aligned(sizeof(double))));
+
+_inline_ void add_wide(double *sum, vec x)
+{
+        *(wide_vec_anywhere *)(void *)sum += __builtin_convertvector(x, wide_vec);
+}
+
+/* s->sum_x, s->sum += the sums of n_pixels <= TILE rows and of their squares. */
+_inline_ void sum_tile(enum dtype type, const struct scratch *s, const void *x, int64_t stride, int64_t n_pixels,
+                       int64_t n)
+{
+        int64_t j = 0;
+
+        for (; j + LANES <= n; j += LANES) {
+                vec sum = {0}, squares = {0};
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        vec v = values_load(type, x, p * stride + j);
+
+                        sum += v;
+                        squares += v * v;
+                }
+                add_wide(s->sum_x + j, sum);
+                add_wide(s->sum + j, squares);
+        }
+        for (; j < n; j++) {
+                float sum = 0, squares = 0;
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        float v = value_load(type, x, p * stride + j);
+
+                        sum += v;
+                        squares += v * v;
+                }
+                s->sum_x[j] += (double)sum;
+                s->sum[j] += (double)squares;
+        }
+}
+
 _inline_ void sum_rows(enum dtype type, const struct scratch *s, const void *x, int64_t stride, int64_t pixels,
                        int64_t n)
 {
-        double *restrict sum = s->sum_x, *restrict squares = s->sum;
-
         for (int64_t j = 0; j < n; j++)
-                sum[j] = squares[j] = 0;
-        for (int64_t p = 0; p < pixels; p++) {
-                const float *restrict row = row_of(type, value_address(type, x, p * stride), n, s->x);
-
-#pragma omp simd
-                for (int64_t j = 0; j < n; j++) {
-                        double v = row[j];
-
-                        sum[j] += v;
-                        squares[j] += v * v;
-                }
-        }
+                s->sum_x[j] = s->sum[j] = 0;
+        for (int64_t p = 0; p < pixels; p += TILE)
+                sum_tile(type, s, value_address(type, x, p * stride), stride, MIN((int64_t)TILE, pixels - p), n);
 }
 
 /* From the channels' sums, per group: mean and 1/std to stats, and what a value is to be shifted and scaled by. */
@@ -343,26 +373,58 @@ int V(norm_forward)(const struct norm_forward_args *a)
 
 /* ---- backward */
 
-/* du of a row, and the channels' sums of du, du xhat and xhat */
-_inline_ void backward_row_sums(const struct scratch *s, const float *restrict x, const float *restrict dy,
-                                const float *restrict multipliers, float *restrict du, int64_t n, bool swish)
+/* du of a row */
+_inline_ void backward_row_du(const struct scratch *s, const float *restrict x, const float *restrict dy,
+                              const float *restrict multipliers, float *restrict du, int64_t n, bool swish)
 {
         const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
         const float *restrict rstd = s->rstd;
-        double *restrict sum = s->sum, *restrict sum_xhat = s->sum_xhat, *restrict sum_x = s->sum_x;
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float xhat = (x[j] - mean[j]) * rstd[j], d = dy[j];
+                float d = dy[j];
 
                 if (multipliers)
                         d *= multipliers[j];
                 if (swish)
-                        d *= fast_swish_slopef(xhat * scale[j] + bias[j]);
+                        d *= fast_swish_slopef((x[j] - mean[j]) * rstd[j] * scale[j] + bias[j]);
                 du[j] = d;
-                sum[j] += d;
-                sum_xhat[j] += (double)d * xhat;
-                sum_x[j] += xhat;
+        }
+}
+
+/* The channels' sums of du, du (x - mean) and x - mean, += those of n_pixels <= TILE rows. */
+_inline_ void backward_sum_tile(enum dtype type, const struct scratch *s, const void *x, int64_t stride,
+                                const float *du, int64_t n_pixels, int64_t n)
+{
+        int64_t j = 0;
+
+        for (; j + LANES <= n; j += LANES) {
+                vec sum = {0}, sum_product = {0}, sum_x = {0}, mean = vec_load(s->mean + j);
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        vec v = values_load(type, x, p * stride + j) - mean, d = vec_load_unaligned(du + p * n + j);
+
+                        sum += d;
+                        sum_product += d * v;
+                        sum_x += v;
+                }
+                add_wide(s->sum + j, sum);
+                add_wide(s->sum_xhat + j, sum_product);
+                add_wide(s->sum_x + j, sum_x);
+        }
+        for (; j < n; j++) {
+                float sum = 0, sum_product = 0, sum_x = 0;
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        float v = value_load(type, x, p * stride + j) - s->mean[j], d = du[p * n + j];
+
+                        sum += d;
+                        sum_product += d * v;
+                        sum_x += v;
+                }
+                s->sum[j] += (double)sum;
+                s->sum_xhat[j] += (double)sum_product;
+                s->sum_x[j] += (double)sum_x;
         }
 }
 
@@ -442,11 +504,18 @@ _inline_ void backward_block(enum dtype type, const struct norm_backward_args *a
                         row_of(type, value_address(type, a->dy, (image * pixels + p) * c + b->first), n, s->y);
 
                 if (!a->swish)
-                        backward_row_sums(s, x, dy, multipliers, s->du + p * n, n, false);
+                        backward_row_du(s, x, dy, multipliers, s->du + p * n, n, false);
                 else if (multipliers)
-                        backward_row_sums(s, x, dy, multipliers, s->du + p * n, n, true);
+                        backward_row_du(s, x, dy, multipliers, s->du + p * n, n, true);
                 else
-                        backward_row_sums(s, x, dy, NULL, s->du + p * n, n, true);
+                        backward_row_du(s, x, dy, NULL, s->du + p * n, n, true);
+        }
+        for (int64_t p = 0; p < pixels; p += TILE)
+                backward_sum_tile(type, s, value_address(type, in, p * stride), stride, s->du + p * n,
+                                  MIN((int64_t)TILE, pixels - p), n);
+        for (int64_t j = 0; j < n; j++) { /* of x - mean to xhat */
+                s->sum_xhat[j] *= (double)s->rstd[j];
+                s->sum_x[j] *= (double)s->rstd[j];
         }
         backward_groups(a, b, image, s, shares);
         for (int64_t p = 0; p < pixels; p++) {
