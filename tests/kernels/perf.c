@@ -233,6 +233,7 @@ static void perf_dimensions(struct perf *p)
         float *f = values(p, N), *eps = values(p, N), *z = values(p, N), *net = values(p, N), *terms = values(p, 100);
         float *gamma[4], *d_gamma[4], *wide = values(p, 5 * N), *wide2 = values(p, 5 * N), *d_net = values(p, N);
         uint8_t *x = values(p, N);
+        float *square = values(p, (int64_t)D * D);
         struct row *rows = values(p, BATCH * (int64_t)(sizeof(struct row) / sizeof(float)));
 
         for (int i = 0; i < 4; i++) {
@@ -247,6 +248,8 @@ static void perf_dimensions(struct perf *p)
         TIME(p, fourier_forward, "", 0, 72.0 * BATCH * PIXELS, BATCH * PIXELS, p->type, z, NULL, wide);
         TIME(p, fourier_backward, "", 0, 84.0 * BATCH * PIXELS, BATCH * PIXELS, p->type, z, NULL, wide, d_net, false);
         TIME(p, encode_image, "", 0, 5.0 * N, N, x, f);
+        TIME(p, wide_dense_forward, "3072 x 3072", 2.0 * BATCH * D * D, 4.0 * D * D, BATCH, D, D, f, NULL, square, NULL,
+             z, NULL);
         TIME(p, row_mean_forward, "", 0, 4.0 * N, BATCH, D, z, NULL, terms, NULL);
         TIME(p, row_mean_backward, "", 0, 8.0 * N, BATCH, D, terms, d_net);
         TIME(p, poly_forward, "", 0, 0, BATCH, D, f, eps, z, NULL, NULL, NULL, net, -13.3f, 5, gamma[2], NULL,
