@@ -15,6 +15,7 @@
 
 #define ELEMENTS 16              /* of a transformed tile, 4 x 4 */
 #define STRIP_BYTES (512 * 1024) /* of transformed inputs and outputs: half of a small second-level cache */
+#define SUM_STRIPS 2             /* strips together where products are summed over them */
 #define PLANE_GAP (KERNELS_ALIGN / (int64_t)sizeof(float))
 
 bool V(winograd_fits)(const struct conv_shape *s)
@@ -32,6 +33,7 @@ void V(winograd_init)(struct winograd *g, const struct conv_shape *s, int thread
         tiles = s->n_images * g->tiles_y * g->tiles_x;
         g->n_blocks = (tiles + BLOCK_ROWS - 1) / BLOCK_ROWS;
         g->strip_blocks = MAX(STRIP_BYTES / (tile_bytes * BLOCK_ROWS), (int64_t)1);
+        g->sum_blocks = SUM_STRIPS * g->strip_blocks;
         g->n_parts = MIN((int64_t)threads, g->n_blocks);
 }
 
@@ -49,7 +51,7 @@ struct scratch {
 
 static size_t scratch_layout(const struct winograd *g, int64_t part, char *base, struct scratch *ret)
 {
-        int64_t tiles = g->strip_blocks * BLOCK_ROWS, c_in = g->shape.c_in, c_out = g->shape.c_out;
+        int64_t tiles = g->sum_blocks * BLOCK_ROWS, c_in = g->shape.c_in, c_out = g->shape.c_out;
         size_t at = 0;
 
         ret->weights_plane = c_in * c_out + PLANE_GAP;
@@ -384,13 +386,13 @@ _inline_ void scatter_outputs(enum dtype type, const struct winograd *g, const f
 
 /* ---- the operations */
 
-/* Runs body for each strip of the part: tiles [first, first + n). */
-#define FOR_STRIPS(g, part, first, n)                                                                                  \
+/* Runs body for each strip of so many blocks of the part: tiles [first, first + n). */
+#define FOR_STRIPS(g, blocks, part, first, n)                                                                          \
         for (int64_t block_ = (g)->n_blocks * (part) / (g)->n_parts,                                                   \
                      end_ = (g)->n_blocks * ((part) + 1) / (g)->n_parts, first, n;                                     \
-             block_ < end_ && (first = block_ * BLOCK_ROWS,                                                            \
-                              n = MIN(MIN((g)->strip_blocks, end_ - block_) * BLOCK_ROWS, n_tiles(g) - first));        \
-             block_ += (g)->strip_blocks)
+             block_ < end_ &&                                                                                          \
+             (first = block_ * BLOCK_ROWS, n = MIN(MIN((blocks), end_ - block_) * BLOCK_ROWS, n_tiles(g) - first));    \
+             block_ += (blocks))
 
 static int64_t n_tiles(const struct winograd *g)
 {
@@ -408,7 +410,7 @@ _inline_ void convolve(enum dtype type, const struct winograd *g, int64_t part, 
         int64_t in_plane = turned ? s.y_plane : s.x_plane, out_plane = turned ? s.x_plane : s.y_plane;
         struct product p = {.k = depth, .a_row = depth, .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = right};
 
-        FOR_STRIPS(g, part, first, n)
+        FOR_STRIPS(g, g->strip_blocks, part, first, n)
         {
                 gather_inputs(type, g, x, left, first, n, &s, in, in_plane);
                 for (int e = 0; e < ELEMENTS; e++)
@@ -466,7 +468,7 @@ _inline_ void correlate(enum dtype type, const struct winograd *g, int64_t part,
         struct product p = {.a_row = 1, .a_k = c_in, .b_k = c_out, .c_row = c_out};
 
         memset(db, 0, (size_t)c_out * sizeof(double));
-        FOR_STRIPS(g, part, first, n)
+        FOR_STRIPS(g, g->sum_blocks, part, first, n)
         {
                 memset(s.db_strip, 0, (size_t)c_out * sizeof(float));
                 gather_words(type, true, g, x, first, n, &s);

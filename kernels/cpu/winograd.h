@@ -9,6 +9,7 @@ struct winograd {
         int64_t tiles_y, tiles_x; /* of an image, 2x2 outputs each */
         int64_t n_blocks;         /* of all tiles, as many a block as the micro-kernel has rows */
         int64_t strip_blocks;     /* worked on at a time, so that their transforms stay in the second-level cache */
+        int64_t sum_blocks;       /* the same of backward weights, where each strip also reads and writes all sums */
         int64_t n_parts;          /* contiguous shares of the blocks, one a thread */
 };
 
