@@ -1,134 +1,103 @@
 /* What is done value by value, bound by memory, and the mean over a row. */
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/reference/reference.h"
 
-static int swish_forward_bf16(const struct swish_forward_args *a)
+_inline_ void swish_values(enum dtype type, const struct swish_forward_args *a)
 {
-        const uint16_t *x = a->x;
-        uint16_t *y = a->y;
-
 #pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
         for (int64_t i = 0; i < a->n; i++)
-                y[i] = bf16_round(fast_swishf(bf16_widen(x[i])));
-        return 0;
+                value_store(type, a->y, i, fast_swishf(value_load(type, a->x, i)));
 }
 
 int V(swish_forward)(const struct swish_forward_args *a)
 {
-        const float *x = a->x;
-        float *y = a->y;
-
         if (a->x_low || a->y_low)
                 return reference_swish_forward(a);
         if (a->type == DTYPE_BF16)
-                return swish_forward_bf16(a);
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                y[i] = fast_swishf(x[i]);
+                swish_values(DTYPE_BF16, a);
+        else
+                swish_values(DTYPE_FLOAT32, a);
         return 0;
 }
 
-static int swish_backward_bf16(const struct swish_backward_args *a)
+_inline_ void swish_slopes(enum dtype type, const struct swish_backward_args *a)
 {
-        const uint16_t *x = a->x, *dy = a->dy;
-        uint16_t *dx = a->dx;
-
 #pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
         for (int64_t i = 0; i < a->n; i++)
-                dx[i] = bf16_round(bf16_widen(dy[i]) * fast_swish_slopef(bf16_widen(x[i])));
-        return 0;
+                value_store(type, a->dx, i, value_load(type, a->dy, i) * fast_swish_slopef(value_load(type, a->x, i)));
 }
 
 int V(swish_backward)(const struct swish_backward_args *a)
 {
-        const float *x = a->x, *dy = a->dy;
-        float *dx = a->dx;
-
         if (a->type == DTYPE_BF16)
-                return swish_backward_bf16(a);
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                dx[i] = dy[i] * fast_swish_slopef(x[i]);
+                swish_slopes(DTYPE_BF16, a);
+        else
+                swish_slopes(DTYPE_FLOAT32, a);
         return 0;
 }
 
-static int add_bf16(const struct add_args *a)
+_inline_ void add_piece(enum dtype type, const void *x, void *y, int64_t n)
 {
-        const uint16_t *x = a->x;
-        uint16_t *y = a->y;
+        int64_t i = 0;
 
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                y[i] = bf16_round(bf16_widen(y[i]) + bf16_widen(x[i]));
-        return 0;
+        for (; i + LANES <= n; i += LANES)
+                values_store(type, y, i, values_load(type, y, i) + values_load(type, x, i));
+        for (; i < n; i++)
+                value_store(type, y, i, value_load(type, y, i) + value_load(type, x, i));
+}
+
+_inline_ void add_values(enum dtype type, const struct add_args *a)
+{
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                add_piece(type, value_address(type, a->x, i), (void *)value_address(type, a->y, i),
+                          MIN(a->n - i, (int64_t)PIECE));
 }
 
 int V(add)(const struct add_args *a)
 {
-        const float *x = a->x;
-        float *y = a->y;
-
         if (a->type == DTYPE_BF16)
-                return add_bf16(a);
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                y[i] += x[i];
-        return 0;
-}
-
-_inline_ float load(enum dtype type, const void *x, int64_t i)
-{
-        return type == DTYPE_BF16 ? bf16_widen(((const uint16_t *)x)[i]) : ((const float *)x)[i];
-}
-
-_inline_ void store(enum dtype type, void *y, int64_t i, float v)
-{
-        if (type == DTYPE_BF16)
-                ((uint16_t *)y)[i] = bf16_round(v);
+                add_values(DTYPE_BF16, a);
         else
-                ((float *)y)[i] = v;
+                add_values(DTYPE_FLOAT32, a);
+        return 0;
 }
 
-/* Rows of types that are known when it is compiled. */
-_inline_ int copy_rows(const struct copy_2d_args *a, enum dtype x_type, enum dtype y_type)
+_inline_ void copy_row(enum dtype x_type, enum dtype y_type, const void *restrict x, void *restrict y, int64_t n,
+                       float scale, float shift, bool accumulate)
 {
-        float scale = a->scale, shift = a->shift;
-        bool accumulate = a->accumulate;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+                float v = value_load(x_type, x, j) * scale + shift;
 
+                value_store(y_type, y, j, accumulate ? value_load(y_type, y, j) + v : v);
+        }
+}
+
+_inline_ void copy_rows(enum dtype x_type, enum dtype y_type, const struct copy_2d_args *a)
+{
 #pragma omp parallel for schedule(static) if (a->rows * a->columns > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->rows; i++)
-                for (int64_t j = 0; j < a->columns; j++) {
-                        int64_t at = i * a->y_stride + j;
-                        float v = load(x_type, a->x, i * a->x_stride + j) * scale + shift;
+        for (int64_t i = 0; i < a->rows; i++) {
+                const void *x = value_address(x_type, a->x, i * a->x_stride);
+                void *y = (void *)value_address(y_type, a->y, i * a->y_stride);
 
-                        store(y_type, a->y, at, accumulate ? load(y_type, a->y, at) + v : v);
-                }
-        return 0;
+                if (a->accumulate)
+                        copy_row(x_type, y_type, x, y, a->columns, a->scale, a->shift, true);
+                else
+                        copy_row(x_type, y_type, x, y, a->columns, a->scale, a->shift, false);
+        }
 }
 
 int V(copy_2d)(const struct copy_2d_args *a)
 {
-        float scale = a->scale, shift = a->shift;
-
-        if (a->x_type == DTYPE_BF16)
-                return a->y_type == DTYPE_BF16 ? copy_rows(a, DTYPE_BF16, DTYPE_BF16)
-                                               : copy_rows(a, DTYPE_BF16, DTYPE_FLOAT32);
-        if (a->y_type == DTYPE_BF16)
-                return copy_rows(a, DTYPE_FLOAT32, DTYPE_BF16);
-#pragma omp parallel for schedule(static) if (a->rows * a->columns > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->rows; i++) {
-                const float *x = (const float *)a->x + i * a->x_stride;
-                float *y = (float *)a->y + i * a->y_stride;
-
-                if (a->accumulate)
-#pragma omp simd
-                        for (int64_t j = 0; j < a->columns; j++)
-                                y[j] += x[j] * scale + shift;
-                else
-#pragma omp simd
-                        for (int64_t j = 0; j < a->columns; j++)
-                                y[j] = x[j] * scale + shift;
-        }
+        if (a->x_type == DTYPE_BF16 && a->y_type == DTYPE_BF16)
+                copy_rows(DTYPE_BF16, DTYPE_BF16, a);
+        else if (a->x_type == DTYPE_BF16)
+                copy_rows(DTYPE_BF16, DTYPE_FLOAT32, a);
+        else if (a->y_type == DTYPE_BF16)
+                copy_rows(DTYPE_FLOAT32, DTYPE_BF16, a);
+        else
+                copy_rows(DTYPE_FLOAT32, DTYPE_FLOAT32, a);
         return 0;
 }
 
