@@ -38,7 +38,7 @@ struct field {
         size_t offset;
         int64_t min, max;
         const char *const *names; /* CHOICE */
-        bool optional;            /* absent: as it was, empty; an empty DIGEST is not written */
+        bool optional;            /* absent: as it was, empty; an empty DIGEST or TEXT is not written */
 };
 
 #define INT_MAX_EXACT ((INT64_C(1) << 53) - 1) /* the largest that JavaScript reads exactly */
@@ -253,7 +253,7 @@ static int write_fields(const struct field *fields, const void *base, json_t *o,
         for (const struct field *f = fields; f->key; f++) {
                 const char *m = (const char *)base + f->offset;
 
-                if (f->optional && f->kind == FIELD_DIGEST && !*m)
+                if (f->optional && (f->kind == FIELD_DIGEST ? !*m : f->kind == FIELD_TEXT && !*(char *const *)m))
                         continue;
                 if (json_object_set_new(o, f->key, field_value(f, m)) < 0)
                         return error_set(err, -EINVAL, f->key, "no memory, or not UTF-8");
@@ -522,6 +522,11 @@ static const struct field assignment_fields[] = {
          .optional = true},
         F(assignment, TEXT, folder, 1, PATH_BYTES_MAX),
         F(assignment, TEXT, socket, 0, PATH_BYTES_MAX),
+        {.key = "plans",
+         .kind = FIELD_TEXT,
+         .offset = offsetof(struct assignment, plans),
+         .max = PATH_BYTES_MAX,
+         .optional = true},
         {0}};
 static const struct field dataset_fields[] = {
         {.key = "name", .kind = FIELD_TEXT, .offset = offsetof(struct assignment, dataset_name), .min = 1, .max = 64},
@@ -618,6 +623,7 @@ void assignment_done(struct assignment *a)
         free(a->dataset_digest);
         free(a->folder);
         free(a->socket);
+        free(a->plans);
         for (size_t i = 0; i < a->n_checkpoints; i++)
                 free(a->checkpoints[i].path);
         free(a->checkpoints);

@@ -135,6 +135,7 @@ struct assignment {
         json_t *config; /* whole; a worker reads it with config_from_json */
         char *dataset_name, *dataset_path, *dataset_digest;
         char *folder, *socket;
+        char *plans; /* folder where measured plans are kept (kernels.h, plans_folder); "" or NULL: by the rule */
         size_t n_checkpoints;
         struct assignment_checkpoint *checkpoints;
 };

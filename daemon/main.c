@@ -160,6 +160,10 @@ static int open_state(struct daemon *d, int *ret_lock, struct error *err)
                 r = lock_state(s->state, ret_lock, err);
         if (r < 0)
                 return r;
+        (void)snprintf(jobs, sizeof jobs, "%.*s/plans", (int)sizeof jobs - 8, s->state);
+        r = file_make_folder(jobs, err);
+        if (r < 0)
+                return r;
         (void)snprintf(jobs, sizeof jobs, "%.*s/jobs", (int)sizeof jobs - 8, s->state);
         r = file_make_folder(jobs, err);
         return r < 0 ? r : check_owner(jobs, err);

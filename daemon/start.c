@@ -75,7 +75,7 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
                            struct error *err)
 {
         const struct dataset *dataset = daemon_dataset(d, j->dataset);
-        char folder[PATH_MAX];
+        char folder[PATH_MAX], plans[PATH_MAX + 8];
         struct job_row row;
         int r = reader_job(d->reader, j->id, &row, err);
 
@@ -87,6 +87,7 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
                 return error_set(err, -ENOENT, NULL, "its data set is not available");
         if (!daemon_job_path(d, j->id, NULL, folder, sizeof folder))
                 return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
+        (void)snprintf(plans, sizeof plans, "%s/plans", d->settings.state);
         a->job = j->id;
         a->attempt = attempt;
         a->kind = j->kind;
@@ -97,7 +98,8 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
         a->dataset_digest = strdup(dataset->row.digest);
         a->folder = strdup(folder);
         a->socket = strdup(d->socket);
-        if (!a->dataset_name || !a->dataset_path || !a->dataset_digest || !a->folder || !a->socket)
+        a->plans = strdup(plans);
+        if (!a->dataset_name || !a->dataset_path || !a->dataset_digest || !a->folder || !a->socket || !a->plans)
                 return error_set(err, -ENOMEM, NULL, "no memory for an assignment");
         r = folder_claim(d, j, err);
         if (r >= 0)

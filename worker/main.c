@@ -94,8 +94,14 @@ static int run_task(struct task *t, struct error *err)
         const struct assignment *a = t->assignment;
         int r = read_config(a->config, &t->config, err);
 
-        if (r >= 0)
-                r = runtime_new(&t->config, false, &t->rt, err);
+        if (r >= 0) {
+                const char *plans = t->config.plans == PLANS_MEASURED && a->plans && *a->plans ? a->plans : NULL;
+
+                *err = (struct error){0};
+                r = runtime_new(&t->config, false, plans, &t->rt, err);
+                if (r >= 0 && err->code < 0)
+                        log_warning("%s: %s; plans are chosen by the rule", err->path, err->text);
+        }
         if (r >= 0 && a->kind != JOB_SAMPLE)
                 r = dataset_open(a->dataset_path, &t->dataset, err);
         if (r >= 0 && t->dataset)

@@ -511,7 +511,7 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
         struct training x = {0};
         struct runtime_need need = {0};
         bool train = kind == JOB_TRAIN;
-        int r = runtime_new(c, true, &rt, err);
+        int r = runtime_new(c, true, NULL, &rt, err);
 
         if (r >= 0 && train)
                 r = make_models(&x, rt, &need, err);

@@ -25,7 +25,7 @@ static int train(const struct config *c, const struct dataset *d, const char *pa
         struct runtime_need need = {0};
         char digest[DIGEST_SIZE];
         int64_t bytes;
-        int r = runtime_new(c, false, &rt, err);
+        int r = runtime_new(c, false, NULL, &rt, err);
 
         r = r < 0 ? r : trainer_new(rt, SECTIONS, &t, &need, err);
         r = r < 0 ? r : runtime_allocate(rt, SECTIONS, true, &need, err);
@@ -67,7 +67,7 @@ static int evaluate(const struct config *c, const struct dataset *d, const char 
         struct runtime_need need = {0};
         char *state = NULL;
         int64_t step;
-        int r = runtime_new(c, false, &rt, err);
+        int r = runtime_new(c, false, NULL, &rt, err);
 
         r = r < 0 ? r : evaluator_new(rt, BATCH_EVAL, &v, &need, err);
         r = r < 0 ? r : runtime_allocate(rt, 1U << SECTION_EMA, false, &need, err);

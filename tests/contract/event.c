@@ -288,7 +288,7 @@ static void assignments_come_back_and_are_strict(void **state _unused_)
                                    "\"name\":\"photos32\",\"path\":\"/x\","
                                    "\"digest\":\"00\"},\"identity\":\"00112233445566778899aabbccddeeff\","
                                    "\"accept_changed_data\":true,\"folder\":\"/state/jobs/3\",\"socket\":\"/state/"
-                                   "worker.sock\",\"checkpoints\":[{\"path\":\"/y\","
+                                   "worker.sock\",\"plans\":\"/state/plans\",\"checkpoints\":[{\"path\":\"/y\","
                                    "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":1000,"
                                    "\"identity\":\"ffeeddccbbaa99887766554433221100\"},{\"path\":\"/z\","
                                    "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":0}]}";
@@ -307,6 +307,7 @@ static void assignments_come_back_and_are_strict(void **state _unused_)
         assert_string_equal(a.identity, "00112233445566778899aabbccddeeff");
         assert_string_equal(a.checkpoints[0].identity, "ffeeddccbbaa99887766554433221100");
         assert_string_equal(a.checkpoints[1].identity, "");
+        assert_string_equal(a.plans, "/state/plans");
         out = assignment_to_json(&a);
         assignment_done(&a);
         assert_true(json_equal(in, out));

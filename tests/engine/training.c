@@ -55,7 +55,7 @@ static void run_open(struct run *x, const struct config *c, int64_t eval_batch)
 
         memset(x, 0, sizeof *x);
         x->config = *c;
-        assert_int_equal(runtime_new(&x->config, false, &x->rt, &err), 0);
+        assert_int_equal(runtime_new(&x->config, false, NULL, &x->rt, &err), 0);
         assert_int_equal(evaluator_new(x->rt, eval_batch, &x->evaluator, &need, &err), 0);
         assert_int_equal(sampler_new(x->rt, eval_batch, &x->sampler, &need, &err), 0);
         assert_int_equal(trainer_new(x->rt, ALL_SECTIONS, &x->trainer, &need, &err), 0);
@@ -535,7 +535,7 @@ static void parts_are_as_few_as_fit(void **state)
 
         (void)state;
         c.batch_size_train = 8;
-        assert_int_equal(runtime_new(&c, false, &rt, &err), 0);
+        assert_int_equal(runtime_new(&c, false, NULL, &rt, &err), 0);
         assert_int_equal(trainer_new(rt, ALL_SECTIONS, &t, &whole, &err), 0);
         t = trainer_free(t);
         c.n_micro_batches = 0;
@@ -577,7 +577,7 @@ static void too_little_memory_is_refused_with_the_figures(void **state)
         struct error err;
 
         (void)state;
-        assert_int_equal(runtime_new(&c, false, &rt, &err), 0);
+        assert_int_equal(runtime_new(&c, false, NULL, &rt, &err), 0);
         assert_int_equal(runtime_allocate(rt, ALL_SECTIONS, true, &need, &err), -ENOMEM);
         assert_non_null(strstr(err.text, "1073741"));
         assert_non_null(strstr(err.text, "available"));
