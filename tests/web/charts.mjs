@@ -7,7 +7,7 @@ const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
 const world = await serve(site, 'world'), odd = await serve(site, 'odd');
 const CURVE = '#5b5bd6';
-const MILLION = 1, ONE_POINT = 2, HOLES = 3, RESUMED = 4, WAVE = 5, EVALUATIONS = 11, LIVE = 7, OVER = 1;
+const MILLION = 1, ONE_POINT = 2, HOLES = 3, RESUMED = 4, WAVE = 5, EVALUATIONS = 12, LIVE = 7, OVER = 1;
 const SPIKE = 654321;
 
 async function chartsOf(server, job, options) {

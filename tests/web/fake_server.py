@@ -138,6 +138,7 @@ def odd_jobs():
         ("train", "for a device", "queued", 0, {"waiting": "its worker was lost on gpu-1; tried again in 40 s <b>"}),
         train("seventy-eight files", {"train/bpd": Points(enumerate(noise(3, 40)))}, files=78),
         ("train", "a long way", "running", 0, {"progress": (1234567, 12000000), "left": 8.3e5}),
+        ("evaluate", "of training images", "succeeded", 0, {"progress": (8, 8), "result": {"bpd": 6.25, "standard_error": 0.1, "split": "train"}}),
         train("evaluations", {"eval/bpd": Points((100 * i, v) for i, v in enumerate(noise(4, 40)))}),
     ]
 

@@ -166,6 +166,7 @@ const failed = await run({
         async what_is_odd_is_said_in_peoples_words() {
                 const {page, done} = await listOf(odd);
                 assert.equal(await cell(page, 'one image', 'Test BPD'), '6.500');
+                assert.deepEqual([await cell(page, 'of training images', 'Test BPD'), await cell(page, 'of training images', 'Training BPD')], ['–', '6.250 ± 0.100']);
                 assert.match(await cell(page, 'sixteen images', 'Progress'), /^16 \/ 16/);
                 assert.match(await cell(page, 'for a device', 'Run'), /Waiting: its worker was lost on gpu-1; tried again in 40 s <b>$/);
                 await page.screenshot({path: path.join(out, 'list-odd.png')});
@@ -191,13 +192,13 @@ const failed = await run({
                                         continue;
                                 }
                                 await page.locator('tbody tr').first().waitFor();
-                                for (const width of [320, 375, 600, 761, 800, 900, 960, 1024, 1100, 1240, 1400]) {
+                                for (const width of [320, 375, 600, 761, 821, 900, 960, 1024, 1100, 1240, 1400]) {
                                         await page.setViewportSize({width, height: 900});
                                         await page.waitForTimeout(120);
                                         const wrong = await page.evaluate(() => [...document.querySelectorAll('.table-card')].filter((c) => c.scrollWidth > c.clientWidth).map((c) => `${c.textContent.slice(0, 30)}: ${c.scrollWidth} in ${c.clientWidth}`)
                                                 .concat(document.documentElement.scrollWidth > innerWidth ? [`page: ${document.documentElement.scrollWidth}`] : [])
-                                                .concat([...document.querySelectorAll('th, .runs td:not([data-label=Run]) .num')].filter((e) => e.offsetParent && (innerWidth > 760 || e.tagName !== 'TH') && e.getBoundingClientRect().right > e.closest('.table-card').getBoundingClientRect().right).map((e) => `outside: ${e.textContent}`))
-                                                .concat([...document.querySelectorAll('thead th, td:not([data-label=File]):not([data-label=Run]):not([data-label=State])')].filter((e) => e.offsetParent && (innerWidth > 760 || e.tagName !== 'TH') && e.scrollWidth > e.clientWidth).map((e) => `cut: ${e.textContent}`)));
+                                                .concat([...document.querySelectorAll('th, .runs td:not([data-label=Run]) .num')].filter((e) => e.offsetParent && (innerWidth > 820 || e.tagName !== 'TH') && e.getBoundingClientRect().right > e.closest('.table-card').getBoundingClientRect().right).map((e) => `outside: ${e.textContent}`))
+                                                .concat([...document.querySelectorAll('thead th, td:not([data-label=File]):not([data-label=Run]):not([data-label=State])')].filter((e) => e.offsetParent && (innerWidth > 820 || e.tagName !== 'TH') && (e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight + 1)).map((e) => `cut: ${e.textContent}`)));
                                         assert.deepEqual(wrong, [], `${hash} at ${width}`);
                                 }
                                 await done();

@@ -43,8 +43,8 @@ export function ProgressBar({job}) {
         h(`div.bar-fill.${job.state === 'running' ? 'live' : job.state === 'failed' ? 'bad' : 'calm'}`, {style: {width: `${percent.toFixed(2)}%`}}));
 }
 
-// The result on test images that a job ended with: {bpd, error}, or null.
-export function testResult(job) {
+// The result that a job ended with: {bpd, error, images: test or training}, or null. A training evaluates test images.
+export function result(job) {
         const bpd = api.number(job.result?.bpd ?? null);
-        return bpd === null ? null : {bpd, error: api.number(job.result.standard_error ?? null)};
+        return bpd === null ? null : {bpd, error: api.number(job.result.standard_error ?? null), images: job.result.split === 'train' ? 'training' : 'test'};
 }

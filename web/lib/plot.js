@@ -10,7 +10,7 @@ const HEIGHT = 260, COLUMNS = 4; // max, min, mean, smoothed
 const POINT_SPACE = 14;          // pixels a point has for itself where there are few
 const NARROWEST_DRAG = 4;        // pixels; less is a click
 const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
-const NEAR = '200px'; // outside of the window, and still kept up to date
+const NEAR = '200px', REST_MS = 400; // a chart further outside of the window is drawn when no other part is asked for any more
 const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
@@ -33,7 +33,9 @@ export class Plot {
         #lines = [];
         #inSight = true;
         /** @type {(() => void) | null} */
-        #later = null; // what is drawn when it comes into sight
+        #later = null; // what is drawn when it comes into sight, or when all is at rest
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        #timer;
         #options = {};
         #view = {from: 0, to: 1};
 
@@ -53,19 +55,18 @@ export class Plot {
 
         // lines: [{name, noisy, table, gaps, bad}]; content: changes when they do; view: {from, to}.
         draw(lines, content, options, view) {
-                if (this.#plot && !this.#inSight)
-                        this.#later = () => this.#draw(lines, content, options, view);
+                clearTimeout(this.#timer);
+                this.#later = () => this.#draw(lines, content, options, view);
+                if (!this.#plot || this.#inSight)
+                        this.#catchUp();
                 else
-                        this.#draw(lines, content, options, view);
+                        this.#timer = setTimeout(() => this.#catchUp(), REST_MS);
         }
 
-        #sight(inSight) {
+        #catchUp() {
                 const later = this.#later;
-                this.#inSight = inSight;
-                if (!inSight || !later)
-                        return;
                 this.#later = null;
-                later();
+                later?.();
         }
 
         #draw(lines, content, options, view) {
@@ -85,7 +86,14 @@ export class Plot {
                         this.#plot.setScale('x', {min: view.from, max: view.to});
         }
 
+        #sight(inSight) {
+                this.#inSight = inSight;
+                if (inSight)
+                        this.#catchUp();
+        }
+
         free() {
+                clearTimeout(this.#timer);
                 dark.removeEventListener('change', this.recolour);
                 this.sized.disconnect();
                 this.sighted.disconnect();

@@ -2,7 +2,7 @@
 import * as api from '../../lib/api.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
-import {isFinal, Pill, progress, ProgressBar, Tags, title, waiting} from '../../lib/parts.js';
+import {isFinal, Pill, progress, ProgressBar, result, Tags, title, waiting} from '../../lib/parts.js';
 
 // act(question, call): asks, then calls with the answer. gone(): the job is no more.
 function actions(job, act, gone) {
@@ -56,16 +56,16 @@ export function Result({job}) {
         const r = job.result;
         if (!r || typeof r !== 'object')
                 return null;
-        const bpd = api.number(r.bpd ?? null), error = format.error(api.number(r.standard_error ?? null), 3);
+        const ended = result(job), error = ended && format.error(ended.error, 3);
         const parts = Object.entries(r.parts && typeof r.parts === 'object' ? r.parts : {}).map(([k, v]) => /** @type {const} */ ([k, api.number(v)]));
         const known = new Set(['bpd', 'standard_error', 'parts']);
         const rest = Object.entries(r).filter(([k, v]) => !known.has(k) && (v === null || typeof v !== 'object'));
         const most = Math.max(...parts.map(([, v]) => v ?? 0), 1e-9);
         const width = (v) => `${Math.max(0, Math.min(100, 100 * (v ?? 0) / most)).toFixed(1)}%`;
         return h('section.card.result', {'aria-label': 'Result'},
-                bpd === null ? h('h2', null, 'Result') : h('div.result-main', null,
-                        h('h2', null, 'Bits per dimension on test images'),
-                        h('p.result-number', null, format.fixed(bpd, 3), error ? h('small', null, ` ${error} standard error`) : null),
+                !ended ? h('h2', null, 'Result') : h('div.result-main', null,
+                        h('h2', null, `Bits per dimension on ${ended.images} images`),
+                        h('p.result-number', null, format.fixed(ended.bpd, 3), error ? h('small', null, ` ${error} standard error`) : null),
                         h('p.soft', null, 'Fewer is better. An image of random bytes has 8.')),
                 parts.length ? h('div.parts', null, parts.map(([k, v]) => h('div.part', {key: k}, h('span', null, k),
                         h('div.bar', null, h('div.bar-fill.calm', {style: {width: width(v)}})), h('span.num', null, format.fixed(v, 3))))) : null,

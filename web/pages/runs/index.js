@@ -5,7 +5,7 @@ import {glance} from '../../lib/curves.js';
 import {CopyButton, draw, h} from '../../lib/dom.js';
 import {poll} from '../../lib/events.js';
 import * as format from '../../lib/format.js';
-import {isFinal, Pill, progress, ProgressBar, STATES, Tags, testResult, title, waiting} from '../../lib/parts.js';
+import {isFinal, Pill, progress, ProgressBar, result, STATES, Tags, title, waiting} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
 import {JobList} from './list.js';
 
@@ -143,8 +143,13 @@ class Page {
 }
 
 function row(j, index, curves) {
-        const p = progress(j), running = j.state === 'running', why = waiting(j), test = testResult(j);
-        const train = curves?.get(TRAIN), tested = test?.bpd ?? curves?.get(TEST)?.last ?? null;
+        const p = progress(j), running = j.state === 'running', why = waiting(j), ended = result(j);
+        const train = curves?.get(TRAIN);
+        // what the job ended with, or else its last point
+        const bpd = (label, images, last, ...more) => {
+                const own = ended && ended.images === images ? ended : {bpd: last, error: null}, error = format.error(own.error, 3);
+                return number(label, format.fixed(own.bpd, 3), error ? h('span.num.soft', null, ` ${error}`) : null, ...more);
+        };
         const cell = (label, ...children) => h('td', {'data-label': label}, ...children);
         const number = (label, text, ...more) => h(text === '–' ? 'td.none' : 'td', {'data-label': label}, h('span.num', null, text), ...more);
         return h('tr', {key: j.id, 'aria-rowindex': index + 2},
@@ -156,8 +161,8 @@ function row(j, index, curves) {
                         h('span.under', null, h('span.num', null, `${format.integer(p.done)} / ${format.integer(p.of)}`),
                                 running && p.left !== null ? h('span.num', null, `${format.duration(p.left)} left`) : null)),
                 number('Speed', running && p.rate !== null ? `${format.real(p.rate, 3)}/s` : '–'),
-                number('Test BPD', tested === null ? '–' : format.fixed(tested, 3), test?.error ? h('span.num.soft', null, ` ${format.error(test.error, 3)}`) : null),
-                number('Training BPD', train ? format.fixed(train.last, 3) : '–', train ? h(Sparkline, {values: train.mean}) : null),
+                bpd('Test BPD', 'test', curves?.get(TEST)?.last ?? null),
+                bpd('Training BPD', 'training', train?.last ?? null, train ? h(Sparkline, {values: train.mean}) : null),
                 cell('Created', h('time.num', {datetime: j.created, title: format.exactly(j.created)}, format.when(j.created))));
 }
 
