@@ -13,13 +13,15 @@
 
 #define THREADS 3
 #define LONG_MAX_RUNNING (THREADS - 1)
-#define WAITING_MAX 256               /* more are told to come again */
+#define QUICK_MAX 256 /* that wait; more are told to come again */
+#define LONG_MAX 64
 #define PATIENCE_US (250 * US_PER_MS) /* a client that has closed its half may still read a quick answer */
 #define NICE 10                       /* whoever asks for little goes first, also where processors are few */
 #define LOOK_US (20 * US_PER_MS)
 
 struct lane {
         struct request *first, **last;
+        size_t n, most;
 };
 
 struct apart {
@@ -28,7 +30,7 @@ struct apart {
         pthread_t threads[THREADS];
         size_t n_threads;
         struct lane quick, slow; /* under lock, as are these */
-        size_t n_waiting, n_slow_running;
+        size_t n_slow_running;
         bool closed;
         atomic_bool cancelled; /* the same, for those that run, without the lock */
 };
@@ -36,6 +38,7 @@ struct apart {
 static void push(struct lane *l, struct request *r)
 {
         r->next_apart = NULL;
+        l->n++;
         *l->last = r;
         l->last = &r->next_apart;
 }
@@ -45,6 +48,7 @@ static struct request *pop(struct lane *l)
         struct request *r = l->first;
 
         if (r) {
+                l->n--;
                 l->first = r->next_apart;
                 if (!l->first)
                         l->last = &l->first;
@@ -61,7 +65,6 @@ static struct request *next(struct apart *a)
                 r = pop(&a->slow);
                 a->n_slow_running += r != NULL;
         }
-        a->n_waiting -= r != NULL;
         return r;
 }
 
@@ -73,6 +76,8 @@ bool apart_cancelled(void *user)
 
         if (r->server->apart->cancelled)
                 return true;
+        if (!r->is_long)
+                return false; /* it is done before anybody could tell */
         now_us = clock_monotonic_us();
         if (now_us - r->began_us < PATIENCE_US || now_us - r->looked_us < LOOK_US)
                 return false;
@@ -82,7 +87,6 @@ bool apart_cancelled(void *user)
 
 static void work(struct apart *a, struct request *r)
 {
-        r->began_us = clock_monotonic_us();
         if (a->cancelled)
                 problem(r, PROBLEM_UNAVAILABLE, "ask again when it has started again");
         else
@@ -131,8 +135,8 @@ int apart_new(struct apart **ret, struct error *err)
                 return error_set(err, -ENOMEM, NULL, "no memory for threads");
         (void)pthread_mutex_init(&a->lock, NULL);
         (void)pthread_cond_init(&a->wake, NULL);
-        a->quick.last = &a->quick.first;
-        a->slow.last = &a->slow.first;
+        a->quick = (struct lane){.last = &a->quick.first, .most = QUICK_MAX};
+        a->slow = (struct lane){.last = &a->slow.first, .most = LONG_MAX};
         while (a->n_threads < THREADS) {
                 int r = pthread_create(&a->threads[a->n_threads], NULL, serve, a);
 
@@ -148,14 +152,16 @@ int apart_new(struct apart **ret, struct error *err)
 
 bool apart_submit(struct apart *a, struct request *r)
 {
+        struct lane *l = r->is_long ? &a->slow : &a->quick;
+
         (void)pthread_mutex_lock(&a->lock);
-        if (a->n_waiting == WAITING_MAX || a->closed) {
+        if (l->n == l->most || a->closed) {
                 (void)pthread_mutex_unlock(&a->lock);
                 return false;
         }
+        r->began_us = clock_monotonic_us();
         MHD_suspend_connection(r->connection);
-        push(r->is_long ? &a->slow : &a->quick, r);
-        a->n_waiting++;
+        push(l, r);
         (void)pthread_cond_signal(&a->wake);
         (void)pthread_mutex_unlock(&a->lock);
         return true;

@@ -135,7 +135,7 @@ def test_heavy_reads_end_with_their_client_and_leave_quick_ones_alone(server):
     began = time.monotonic()
     assert [s["points_total"] for s in server.get(path, timeout=60).json()["series"]] == [300000] * 6
     alone = time.monotonic() - began
-    gone = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+    gone = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
     for s in gone:
         s.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     time.sleep(0.3)
@@ -147,4 +147,4 @@ def test_heavy_reads_end_with_their_client_and_leave_quick_ones_alone(server):
         s.close()
     began = time.monotonic()
     assert server.get(path, timeout=60).status_code == 200
-    assert time.monotonic() - began < 3 * alone + 3, "20 times the work would take longer"
+    assert time.monotonic() - began < 3 * alone + 3, "what nobody waits for is not read"
