@@ -88,12 +88,15 @@ static bool is_there(const char *name)
 struct made_up {
         double seconds[3][PLANS_DIRECTIONS];
         int n_timed;
+        void (*meanwhile)(void); /* what others do while this one measures, or NULL */
 };
 
 static void made_up_time(void *user, int way, double ret_seconds[PLANS_DIRECTIONS])
 {
         struct made_up *m = user;
 
+        if (m->meanwhile && m->n_timed == 0)
+                m->meanwhile();
         m->n_timed++;
         memcpy(ret_seconds, m->seconds[way], sizeof m->seconds[way]);
 }
@@ -207,6 +210,26 @@ static void a_folder_that_is_only_read_is_not_used(void)
         expect(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0,
                "a folder that is only read: the rule, with a warning");
         (void)chmod(folder, 0700);
+}
+
+static void another_keeps(void)
+{
+        struct made_up other = {{{1, 1, 1}, {1, 1, 1}, {0.1, 1, 1}}, 0};
+        struct error err;
+        int ways[3];
+
+        expect(choose(folder, false, "x", &other, all, ways, &err) == 3 && same(ways, 2, 0, 0), "another is first");
+}
+
+static void what_is_kept_meanwhile_wins(void)
+{
+        struct made_up m = {{{1, 1, 1}, {0.1, 0.1, 0.1}, {1, 1, 1}}, 0, another_keeps};
+        struct error err;
+        int ways[3];
+
+        folder_clear();
+        expect(choose(folder, false, "x", &m, all, ways, &err) == 3 && same(ways, 2, 0, 0) && n_lines() == 2,
+               "what another kept while this one measured");
 }
 
 /* Processes with opposite times, at once: all get what the first wrote. */
@@ -352,6 +375,7 @@ int plans_main(const struct kernels *k)
         the_first_writer_wins();
         a_folder_that_is_only_read_is_not_used();
         is_measured_once_and_kept();
+        what_is_kept_meanwhile_wins();
         what_is_damaged_is_set_aside();
         what_cannot_be_kept_is_not_used();
         each_way_computes_the_same(k, DTYPE_FLOAT32);
