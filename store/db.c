@@ -111,7 +111,7 @@ static int open_handle(struct db *db, const char *path, int flags, struct error 
                 db_close(db);
                 return r;
         }
-        (void)sqlite3_busy_timeout(db->handle, 10000);
+        (void)sqlite3_busy_timeout(db->handle, DB_BUSY_MS);
         return 0;
 }
 
