@@ -81,14 +81,14 @@ static size_t widened_layout(const struct conv *c, char *base, struct widened *r
 static const void *widen(const void *values, float *room, int64_t n)
 {
         if (room)
-                values_convert(DTYPE_BF16, values, DTYPE_FLOAT32, room, n);
+                values_convert(DTYPE_BF16, values, room, n);
         return room ? room : values;
 }
 
 static void narrow(const float *room, void *ret, int64_t n)
 {
         if (room)
-                values_convert(DTYPE_FLOAT32, room, DTYPE_BF16, ret, n);
+                values_convert(DTYPE_FLOAT32, room, ret, n);
 }
 
 static const float *round_weights(const float *w, float *room, int64_t n)
