@@ -275,7 +275,8 @@ static void choose(struct device *d, const struct conv_shape *s, const int rule[
                                  .time = time_way,
                                  .user = &t};
 
-        t.shape.n_images = MIN(s->n_images, (int64_t)d->threads); /* more take longer in proportion */
+        /* more take longer in proportion; of fewer what is done to the weights, once a run, would weigh too much */
+        t.shape.n_images = MIN(s->n_images, 4 * (int64_t)d->threads);
         (void)snprintf(all.shape, sizeof all.shape, "conv %lld x %lld x %lld, %lld to %lld, %s to %s",
                        (long long)s->n_images, (long long)s->height, (long long)s->width, (long long)s->c_in,
                        (long long)s->c_out, plans_type_names[s->x_type], plans_type_names[s->y_type]);
