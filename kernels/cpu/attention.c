@@ -216,10 +216,7 @@ int V(attention_forward)(const struct attention_forward_args *args)
 {
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < args->attention->n_parts; part++)
-                if (args->attention->shape.type == DTYPE_BF16)
-                        forward_part(DTYPE_BF16, args, part);
-                else
-                        forward_part(DTYPE_FLOAT32, args, part);
+                OF_TYPE(args->attention->shape.type, forward_part, args, part);
         return 0;
 }
 
@@ -332,10 +329,7 @@ int V(attention_backward)(const struct attention_backward_args *args)
 
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < a->n_parts; part++)
-                if (a->shape.type == DTYPE_BF16)
-                        backward_part(DTYPE_BF16, args, part);
-                else
-                        backward_part(DTYPE_FLOAT32, args, part);
+                OF_TYPE(a->shape.type, backward_part, args, part);
         if (a->n_pieces > 1) {
 #pragma omp parallel for schedule(static) collapse(2)
                 for (int64_t image = 0; image < a->shape.n_images; image++)

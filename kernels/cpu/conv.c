@@ -81,14 +81,14 @@ static size_t widened_layout(const struct conv *c, char *base, struct widened *r
 static const void *widen(const void *values, float *room, int64_t n)
 {
         if (room)
-                values_convert(DTYPE_BF16, values, DTYPE_FLOAT32, room, n);
+                values_convert(DTYPE_BF16, values, room, n);
         return room ? room : values;
 }
 
 static void narrow(const float *room, void *ret, int64_t n)
 {
         if (room)
-                values_convert(DTYPE_FLOAT32, room, DTYPE_BF16, ret, n);
+                values_convert(DTYPE_FLOAT32, room, ret, n);
 }
 
 static const float *round_weights(const float *w, float *room, int64_t n)
@@ -275,7 +275,8 @@ static void choose(struct device *d, const struct conv_shape *s, const int rule[
                                  .time = time_way,
                                  .user = &t};
 
-        t.shape.n_images = MIN(s->n_images, (int64_t)d->threads); /* more take longer in proportion */
+        /* more take longer in proportion; of fewer what is done to the weights, once a run, would weigh too much */
+        t.shape.n_images = MIN(s->n_images, 4 * (int64_t)d->threads);
         (void)snprintf(all.shape, sizeof all.shape, "conv %lld x %lld x %lld, %lld to %lld, %s to %s",
                        (long long)s->n_images, (long long)s->height, (long long)s->width, (long long)s->c_in,
                        (long long)s->c_out, plans_type_names[s->x_type], plans_type_names[s->y_type]);

@@ -1,5 +1,5 @@
-/* y = x w + b over many rows, and its gradients, by products of our own: of float32 and bf16. Of float32,
- * what has few rows or weights that no cache holds is left to oneDNN.
+/* y = x w + b and its gradients: of bf16 by products of our own, of float32 by oneDNN's, or by ours where they are
+ * measured to be faster (host_plans.h).
  *
  * Forward and backward data are one product: the right-hand side (w, or its transpose) is packed once, then each thread
  * takes its share of the rows in tiles, whose sums are float32, and writes them with bias and what is there. Backward
@@ -14,8 +14,6 @@
 
 #define TILE_ROWS (48 / BLOCK_ROWS * BLOCK_ROWS) /* whose operands and sums stay in the first two caches */
 #define STRIP_ROWS 256                           /* summed over at a time by backward weights; even */
-#define MANY_ROWS 64
-#define RIGHT_BYTES (512 * 1024) /* of packed weights, which each tile reads: half of a small second-level cache */
 
 enum { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS };
 enum way { OWN, BY_ONEDNN, N_WAYS };
@@ -98,19 +96,16 @@ size_t V(dense_workspace)(const struct dense *x)
 
 /* ---- y = x w + b, dx = dy w^T */
 
-/* Panels of w [k, n] for a product with its rows, or of its transpose. */
-_inline_ void pack_weights(enum dtype type, const struct dense *x, const float *w, bool transposed, word *ret)
+/* The panel from column j of w [k, n] on, for a product with its rows, or of its transpose. */
+_inline_ void pack_weights(enum dtype type, const struct dense *x, const float *w, bool transposed, int64_t j,
+                           word *ret)
 {
-        int64_t k = x->shape.k, n = x->shape.n, words = n_words(type, transposed ? n : k);
+        int64_t k = x->shape.k, n = x->shape.n, width = MIN((transposed ? k : n) - j, (int64_t)BLOCK_WIDTH);
 
-#pragma omp parallel for schedule(static)
-        for (int64_t j = 0; j < (transposed ? k : n); j += BLOCK_WIDTH)
-                if (transposed)
-                        pack_transposed(DTYPE_FLOAT32, type, w + j * n, n, MIN(k - j, (int64_t)BLOCK_WIDTH), n,
-                                        ret + j * words);
-                else
-                        pack_panels(DTYPE_FLOAT32, type, w + j, n, k, MIN(n - j, (int64_t)BLOCK_WIDTH),
-                                    ret + j * words);
+        if (transposed)
+                pack_transposed(DTYPE_FLOAT32, type, w + j * n, n, width, n, ret + j * n_words(type, n));
+        else
+                pack_panels(DTYPE_FLOAT32, type, w + j, n, k, width, ret + j * n_words(type, k));
 }
 
 /* y[0 .. n) = sums (+ b) (+ y) */
@@ -152,17 +147,19 @@ _inline_ void multiply_rows(enum dtype type, const struct dense *d, int64_t part
         }
 }
 
-_inline_ void multiply(enum dtype type, const struct dense *d, bool transposed, const void *x, const float *w,
-                       const float *b, bool accumulate, void *y, void *workspace)
+static void multiply(const struct dense *d, bool transposed, const void *x, const float *w, const float *b,
+                     bool accumulate, void *y, void *workspace)
 {
         int64_t depth = transposed ? d->shape.n : d->shape.k, width = transposed ? d->shape.k : d->shape.n;
         struct scratch s = {0};
 
         (void)rows_layout(d, depth, width, 0, workspace, &s);
-        pack_weights(type, d, w, transposed, s.right);
+#pragma omp parallel for schedule(static)
+        for (int64_t j = 0; j < width; j += BLOCK_WIDTH)
+                OF_TYPE(d->shape.type, pack_weights, d, w, transposed, j, s.right);
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < d->n_parts; part++)
-                multiply_rows(type, d, part, depth, width, x, b, accumulate, y, workspace);
+                OF_TYPE(d->shape.type, multiply_rows, d, part, depth, width, x, b, accumulate, y, workspace);
 }
 
 int V(dense_forward)(const struct dense_forward_args *a)
@@ -171,10 +168,7 @@ int V(dense_forward)(const struct dense_forward_args *a)
 
         if (d->ways[FORWARD] == BY_ONEDNN)
                 return matmul_forward(&d->matmul, a);
-        if (d->shape.type == DTYPE_BF16)
-                multiply(DTYPE_BF16, d, false, a->x, a->w, a->b, a->accumulate, a->y, a->workspace);
-        else
-                multiply(DTYPE_FLOAT32, d, false, a->x, a->w, a->b, a->accumulate, a->y, a->workspace);
+        multiply(d, false, a->x, a->w, a->b, a->accumulate, a->y, a->workspace);
         return 0;
 }
 
@@ -184,10 +178,7 @@ int V(dense_backward_data)(const struct dense_backward_data_args *a)
 
         if (d->ways[BACKWARD_DATA] == BY_ONEDNN)
                 return matmul_backward_data(&d->matmul, a);
-        if (d->shape.type == DTYPE_BF16)
-                multiply(DTYPE_BF16, d, true, a->dy, a->w, NULL, a->accumulate, a->dx, a->workspace);
-        else
-                multiply(DTYPE_FLOAT32, d, true, a->dy, a->w, NULL, a->accumulate, a->dx, a->workspace);
+        multiply(d, true, a->dy, a->w, NULL, a->accumulate, a->dx, a->workspace);
         return 0;
 }
 
@@ -247,19 +238,20 @@ static void add_parts(const struct dense *d, const float *sums, bool accumulate,
                 }
 }
 
-_inline_ void backward_weights(enum dtype type, const struct dense_backward_weights_args *a)
+int V(dense_backward_weights)(const struct dense_backward_weights_args *a)
 {
         const struct dense *d = a->dense;
+        bool own = d->ways[BACKWARD_WEIGHTS] == OWN;
         int64_t n = d->shape.n;
         struct scratch s = {0};
 
         (void)weights_layout(d, 0, a->workspace, &s);
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < d->n_parts; part++) {
-                if (d->ways[BACKWARD_WEIGHTS] == OWN)
-                        correlate(type, d, part, a->x, a->dy, a->workspace);
+                if (own)
+                        OF_TYPE(d->shape.type, correlate, d, part, a->x, a->dy, a->workspace);
                 if (a->db)
-                        sum_columns(type, d, part, a->dy, s.db + part * n);
+                        OF_TYPE(d->shape.type, sum_columns, d, part, a->dy, s.db + part * n);
         }
         for (int64_t j = 0; a->db && j < n; j++) {
                 double sum = 0;
@@ -268,19 +260,10 @@ _inline_ void backward_weights(enum dtype type, const struct dense_backward_weig
                         sum += s.db[part * n + j];
                 a->db[j] = (float)(a->accumulate ? a->db[j] + sum : sum);
         }
-        if (d->ways[BACKWARD_WEIGHTS] == OWN)
-                add_parts(d, s.sums, a->accumulate, a->dw);
-}
-
-int V(dense_backward_weights)(const struct dense_backward_weights_args *a)
-{
-        const struct dense *d = a->dense;
-
-        if (d->shape.type == DTYPE_BF16)
-                backward_weights(DTYPE_BF16, a);
-        else
-                backward_weights(DTYPE_FLOAT32, a);
-        return d->ways[BACKWARD_WEIGHTS] == BY_ONEDNN ? matmul_backward_weights(&d->matmul, a) : 0;
+        if (!own)
+                return matmul_backward_weights(&d->matmul, a);
+        add_parts(d, s.sums, a->accumulate, a->dw);
+        return 0;
 }
 
 /* ---- which way */
@@ -342,7 +325,7 @@ static void time_way(void *user, int way, double ret_seconds[PLANS_DIRECTIONS])
 
 static void choose(struct device *d, const struct dense_shape *s, int ways[PLANS_DIRECTIONS])
 {
-        bool float32 = s->type == DTYPE_FLOAT32, few = s->m < MANY_ROWS || words_bytes(s->k, s->n) > RIGHT_BYTES;
+        bool float32 = s->type == DTYPE_FLOAT32;
         struct trial t = {.device = d, .shape = *s};
         struct plans_ways all = {.isa = CPU_ISA_NAME,
                                  .names = way_names,
@@ -352,7 +335,7 @@ static void choose(struct device *d, const struct dense_shape *s, int ways[PLANS
                                  .user = &t};
 
         for (int i = 0; i < PLANS_DIRECTIONS; i++)
-                ways[i] = float32 && few ? BY_ONEDNN : OWN;
+                ways[i] = float32 ? BY_ONEDNN : OWN;
         (void)snprintf(all.shape, sizeof all.shape, "dense %lld x %lld x %lld, %s", (long long)s->m, (long long)s->k,
                        (long long)s->n, plans_type_names[s->type]);
         plans_choose(d, &all, ways);

@@ -2,69 +2,64 @@
 #include "kernels/cpu/simd.h"
 #include "kernels/reference/reference.h"
 
-_inline_ void swish_values(enum dtype type, const struct swish_forward_args *a)
+_inline_ void swish_piece(enum dtype type, const struct swish_forward_args *a, int64_t first, int64_t end)
 {
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                value_store(type, a->y, i, fast_swishf(value_load(type, a->x, i)));
+        const void *x = a->x;
+        void *y = a->y;
+
+#pragma omp simd
+        for (int64_t i = first; i < end; i++)
+                value_store(type, y, i, fast_swishf(value_load(type, x, i)));
 }
 
 int V(swish_forward)(const struct swish_forward_args *a)
 {
         if (a->x_low || a->y_low)
                 return reference_swish_forward(a);
-        if (a->type == DTYPE_BF16)
-                swish_values(DTYPE_BF16, a);
-        else
-                swish_values(DTYPE_FLOAT32, a);
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                OF_TYPE(a->type, swish_piece, a, i, MIN(a->n, i + PIECE));
         return 0;
 }
 
-_inline_ void swish_slopes(enum dtype type, const struct swish_backward_args *a)
+_inline_ void swish_slope_piece(enum dtype type, const struct swish_backward_args *a, int64_t first, int64_t end)
 {
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                value_store(type, a->dx, i, value_load(type, a->dy, i) * fast_swish_slopef(value_load(type, a->x, i)));
+        const void *x = a->x, *dy = a->dy;
+        void *dx = a->dx;
+
+#pragma omp simd
+        for (int64_t i = first; i < end; i++)
+                value_store(type, dx, i, value_load(type, dy, i) * fast_swish_slopef(value_load(type, x, i)));
 }
 
 int V(swish_backward)(const struct swish_backward_args *a)
 {
-        if (a->type == DTYPE_BF16)
-                swish_slopes(DTYPE_BF16, a);
-        else
-                swish_slopes(DTYPE_FLOAT32, a);
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                OF_TYPE(a->type, swish_slope_piece, a, i, MIN(a->n, i + PIECE));
         return 0;
 }
 
-_inline_ void add_piece(enum dtype type, const void *x, void *y, int64_t n)
+_inline_ void add_piece(enum dtype type, const struct add_args *a, int64_t first, int64_t end)
 {
-        int64_t i = 0;
+        int64_t i = first;
 
-        for (; i + LANES <= n; i += LANES)
-                values_store(type, y, i, values_load(type, y, i) + values_load(type, x, i));
-        for (; i < n; i++)
-                value_store(type, y, i, value_load(type, y, i) + value_load(type, x, i));
-}
-
-_inline_ void add_values(enum dtype type, const struct add_args *a)
-{
-#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i += PIECE)
-                add_piece(type, value_address(type, a->x, i), (void *)value_address(type, a->y, i),
-                          MIN(a->n - i, (int64_t)PIECE));
+        for (; i + LANES <= end; i += LANES)
+                values_store(type, a->y, i, values_load(type, a->y, i) + values_load(type, a->x, i));
+        for (; i < end; i++)
+                value_store(type, a->y, i, value_load(type, a->y, i) + value_load(type, a->x, i));
 }
 
 int V(add)(const struct add_args *a)
 {
-        if (a->type == DTYPE_BF16)
-                add_values(DTYPE_BF16, a);
-        else
-                add_values(DTYPE_FLOAT32, a);
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                OF_TYPE(a->type, add_piece, a, i, MIN(a->n, i + PIECE));
         return 0;
 }
 
-_inline_ void copy_row(enum dtype x_type, enum dtype y_type, const void *restrict x, void *restrict y, int64_t n,
-                       float scale, float shift, bool accumulate)
+_inline_ void copy_values(enum dtype x_type, enum dtype y_type, const void *restrict x, void *restrict y, int64_t n,
+                          float scale, float shift, bool accumulate)
 {
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
@@ -74,30 +69,30 @@ _inline_ void copy_row(enum dtype x_type, enum dtype y_type, const void *restric
         }
 }
 
-_inline_ void copy_rows(enum dtype x_type, enum dtype y_type, const struct copy_2d_args *a)
+_inline_ void copy_row(enum dtype x_type, enum dtype y_type, const struct copy_2d_args *a, int64_t i, int64_t first,
+                       int64_t n)
 {
-#pragma omp parallel for schedule(static) if (a->rows * a->columns > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->rows; i++) {
-                const void *x = value_address(x_type, a->x, i * a->x_stride);
-                void *y = (void *)value_address(y_type, a->y, i * a->y_stride);
+        const void *x = value_address(x_type, a->x, i * a->x_stride + first);
+        void *y = (void *)value_address(y_type, a->y, i * a->y_stride + first);
 
-                if (a->accumulate)
-                        copy_row(x_type, y_type, x, y, a->columns, a->scale, a->shift, true);
-                else
-                        copy_row(x_type, y_type, x, y, a->columns, a->scale, a->shift, false);
-        }
+        if (a->accumulate)
+                copy_values(x_type, y_type, x, y, n, a->scale, a->shift, true);
+        else
+                copy_values(x_type, y_type, x, y, n, a->scale, a->shift, false);
 }
+
+#define COPY_FROM_BF16(y_type, ...) copy_row(DTYPE_BF16, y_type, __VA_ARGS__)
+#define COPY_FROM_FLOAT32(y_type, ...) copy_row(DTYPE_FLOAT32, y_type, __VA_ARGS__)
 
 int V(copy_2d)(const struct copy_2d_args *a)
 {
-        if (a->x_type == DTYPE_BF16 && a->y_type == DTYPE_BF16)
-                copy_rows(DTYPE_BF16, DTYPE_BF16, a);
-        else if (a->x_type == DTYPE_BF16)
-                copy_rows(DTYPE_BF16, DTYPE_FLOAT32, a);
-        else if (a->y_type == DTYPE_BF16)
-                copy_rows(DTYPE_FLOAT32, DTYPE_BF16, a);
-        else
-                copy_rows(DTYPE_FLOAT32, DTYPE_FLOAT32, a);
+#pragma omp parallel for schedule(static) collapse(2) if (a->rows * a->columns > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->rows; i++)
+                for (int64_t j = 0; j < a->columns; j += PIECE)
+                        if (a->x_type == DTYPE_BF16)
+                                OF_TYPE(a->y_type, COPY_FROM_BF16, a, i, j, MIN(a->columns - j, (int64_t)PIECE));
+                        else
+                                OF_TYPE(a->y_type, COPY_FROM_FLOAT32, a, i, j, MIN(a->columns - j, (int64_t)PIECE));
         return 0;
 }
 

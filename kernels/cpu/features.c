@@ -1,6 +1,8 @@
 /* Fourier features of pixels. Spec 1; the layout is reference/features.c's. */
 #include "kernels/cpu/vector.h"
 
+#define PIXELS 256 /* that a thread takes at a time */
+
 /* Fraction of 2^k z turns; exact but for the low part, which is far below a turn. */
 _inline_ float fraction(float z, float z_low, float power)
 {
@@ -9,13 +11,13 @@ _inline_ float fraction(float z, float z_low, float power)
         return turns - __builtin_rintf(turns) + z_low * power;
 }
 
-_inline_ void forward(enum dtype type, const struct fourier_forward_args *a)
+_inline_ void forward(enum dtype type, const struct fourier_forward_args *a, int64_t first, int64_t end)
 {
         const float *restrict z = a->z, *restrict low = a->z_low;
         void *restrict y = a->y;
 
-#pragma omp parallel for simd schedule(static) if (a->n_pixels > 256)
-        for (int64_t i = 0; i < a->n_pixels; i++)
+#pragma omp simd
+        for (int64_t i = first; i < end; i++)
 #pragma GCC unroll 3
                 for (int c = 0; c < 3; c++) {
                         float low_part = low ? low[3 * i + c] : 0, s6, c6, s7, c7;
@@ -32,14 +34,13 @@ _inline_ void forward(enum dtype type, const struct fourier_forward_args *a)
 
 int V(fourier_forward)(const struct fourier_forward_args *a)
 {
-        if (a->type == DTYPE_BF16)
-                forward(DTYPE_BF16, a);
-        else
-                forward(DTYPE_FLOAT32, a);
+#pragma omp parallel for schedule(static) if (a->n_pixels > PIXELS)
+        for (int64_t i = 0; i < a->n_pixels; i += PIXELS)
+                OF_TYPE(a->type, forward, a, i, MIN(a->n_pixels, i + PIXELS));
         return 0;
 }
 
-_inline_ void backward(enum dtype type, const struct fourier_backward_args *a)
+_inline_ void backward(enum dtype type, const struct fourier_backward_args *a, int64_t first, int64_t end)
 {
         const float two_pi = 6.2831853071795865f;
         const float *restrict z = a->z, *restrict low = a->z_low;
@@ -47,8 +48,8 @@ _inline_ void backward(enum dtype type, const struct fourier_backward_args *a)
         float *restrict dz = a->dz;
         bool accumulate = a->accumulate;
 
-#pragma omp parallel for simd schedule(static) if (a->n_pixels > 256)
-        for (int64_t i = 0; i < a->n_pixels; i++)
+#pragma omp simd
+        for (int64_t i = first; i < end; i++)
 #pragma GCC unroll 3
                 for (int c = 0; c < 3; c++) {
                         float low_part = low ? low[3 * i + c] : 0, s6, c6, s7, c7;
@@ -66,9 +67,8 @@ _inline_ void backward(enum dtype type, const struct fourier_backward_args *a)
 
 int V(fourier_backward)(const struct fourier_backward_args *a)
 {
-        if (a->type == DTYPE_BF16)
-                backward(DTYPE_BF16, a);
-        else
-                backward(DTYPE_FLOAT32, a);
+#pragma omp parallel for schedule(static) if (a->n_pixels > PIXELS)
+        for (int64_t i = 0; i < a->n_pixels; i += PIXELS)
+                OF_TYPE(a->type, backward, a, i, MIN(a->n_pixels, i + PIXELS));
         return 0;
 }

@@ -364,10 +364,7 @@ int V(norm_forward)(const struct norm_forward_args *a)
 {
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < a->norm->threads; part++)
-                if (a->norm->shape.type == DTYPE_BF16)
-                        forward_part(DTYPE_BF16, a, part);
-                else
-                        forward_part(DTYPE_FLOAT32, a, part);
+                OF_TYPE(a->norm->shape.type, forward_part, a, part);
         return 0;
 }
 
@@ -557,10 +554,7 @@ int V(norm_backward)(const struct norm_backward_args *a)
 
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < n->threads; part++)
-                if (n->shape.type == DTYPE_BF16)
-                        backward_part(DTYPE_BF16, a, part, shares);
-                else
-                        backward_part(DTYPE_FLOAT32, a, part, shares);
+                OF_TYPE(n->shape.type, backward_part, a, part, shares);
         for (int64_t j = 0; j < n->c && a->dscale; j++) {
                 double sum[2] = {0};
 

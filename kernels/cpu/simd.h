@@ -116,15 +116,17 @@ _inline_ void values_copy(enum dtype from_type, const void *from, enum dtype to_
                 value_store(to_type, to, i, value_load(from_type, from, i));
 }
 
-#define PIECE 4096 /* values that a thread takes at a time */
-
-/* The same on all threads. */
-_inline_ void values_convert(enum dtype from_type, const void *from, enum dtype to_type, void *to, int64_t n)
+/* The same on all threads, of two types that differ. */
+static inline void values_convert(enum dtype from_type, const void *from, void *to, int64_t n)
 {
 #pragma omp parallel for schedule(static) if (n > PARALLEL_MIN)
         for (int64_t i = 0; i < n; i += PIECE)
-                values_copy(from_type, value_address(from_type, from, i), to_type,
-                            (void *)value_address(to_type, to, i), MIN(n - i, (int64_t)PIECE));
+                if (from_type == DTYPE_BF16)
+                        values_copy(DTYPE_BF16, value_address(DTYPE_BF16, from, i), DTYPE_FLOAT32, (float *)to + i,
+                                    MIN(n - i, (int64_t)PIECE));
+                else
+                        values_copy(DTYPE_FLOAT32, (const float *)from + i, DTYPE_BF16,
+                                    (void *)value_address(DTYPE_BF16, to, i), MIN(n - i, (int64_t)PIECE));
 }
 
 /* ---- products */

@@ -46,6 +46,12 @@ _inline_ uint64_t bits_of_double(double x)
 
 /* ---- values of either type; `type` is a constant where these are called: the compiler leaves the other type out */
 
+/* A call of fn, inline, with its first argument, the type, as a constant. It stands inside of a parallel loop: what is
+ * around the loop becomes a function of its own before anything is inlined, and constants do not reach into it. */
+#define OF_TYPE(type, fn, ...) ((type) == DTYPE_BF16 ? fn(DTYPE_BF16, __VA_ARGS__) : fn(DTYPE_FLOAT32, __VA_ARGS__))
+
+#define PIECE 4096 /* values that a thread takes at a time */
+
 /* Where value i of a tensor lies. */
 _inline_ const void *value_address(enum dtype type, const void *x, int64_t i)
 {

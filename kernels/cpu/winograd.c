@@ -216,32 +216,38 @@ _inline_ void load_taps(const struct conv_shape *s, const float *w, bool turned,
         }
 }
 
-/* Planes of [panel of BLOCK_WIDTH right channels][word of left channels][BLOCK_WIDTH], as product_block reads them. Of
- * bf16, transformed first and rounded then: rounding the taps too would double the error. */
-_inline_ void make_weights(enum dtype type, const struct winograd *g, const float *w, bool turned,
-                           const struct scratch *s)
+/* The words of LANES left channels from k and LANES right ones from j. Of bf16, transformed first and rounded then:
+ * rounding the taps too would double the error. */
+_inline_ void make_block(enum dtype type, const struct winograd *g, const float *w, bool turned, int64_t k, int64_t j,
+                         const struct scratch *s)
+{
+        int64_t step = word_values(type), depth = (turned ? g->shape.c_out : g->shape.c_in) / step;
+        float *to = s->weights + j / BLOCK_WIDTH * depth * BLOCK_WIDTH + j % BLOCK_WIDTH;
+        vec taps[LANES][9];
+
+        load_taps(&g->shape, w, turned, k, j, taps);
+        for (int64_t i = 0; i < LANES; i += step) {
+                vec u[2][ELEMENTS];
+
+                transform_weights(taps[i], u[0]);
+                if (step == 2)
+                        transform_weights(taps[i + 1], u[1]);
+#pragma GCC unroll 16
+                for (int e = 0; e < ELEMENTS; e++)
+                        vec_store(to + e * s->weights_plane + (k + i) / step * BLOCK_WIDTH,
+                                  words_of(type, u[0][e], u[step - 1][e]));
+        }
+}
+
+/* Planes of [panel of BLOCK_WIDTH right channels][word of left channels][BLOCK_WIDTH], as product_block reads them. */
+static void make_weights(const struct winograd *g, const float *w, bool turned, const struct scratch *s)
 {
         int64_t left = turned ? g->shape.c_out : g->shape.c_in, right = turned ? g->shape.c_in : g->shape.c_out;
-        int64_t step = word_values(type), depth = left / step;
 
 #pragma omp parallel for schedule(static) collapse(2)
         for (int64_t k = 0; k < left; k += LANES)
-                for (int64_t j = 0; j < right; j += LANES) {
-                        float *to = s->weights + j / BLOCK_WIDTH * depth * BLOCK_WIDTH + j % BLOCK_WIDTH;
-                        vec taps[LANES][9];
-
-                        load_taps(&g->shape, w, turned, k, j, taps);
-                        for (int64_t i = 0; i < LANES; i += step) {
-                                vec u[2][ELEMENTS];
-
-                                transform_weights(taps[i], u[0]);
-                                if (step == 2)
-                                        transform_weights(taps[i + 1], u[1]);
-                                for (int e = 0; e < ELEMENTS; e++)
-                                        vec_store(to + e * s->weights_plane + (k + i) / step * BLOCK_WIDTH,
-                                                  words_of(type, u[0][e], u[step - 1][e]));
-                        }
-                }
+                for (int64_t j = 0; j < right; j += LANES)
+                        OF_TYPE(g->shape.x_type, make_block, g, w, turned, k, j, s);
 }
 
 /* ---- tiles */
@@ -420,41 +426,28 @@ _inline_ void convolve(enum dtype type, const struct winograd *g, int64_t part, 
         }
 }
 
-_inline_ void run(enum dtype type, const struct winograd *g, bool turned, const void *x, const float *w, const float *b,
-                  const void *residual, void *y, void *workspace)
+static void run(const struct winograd *g, bool turned, const void *x, const float *w, const float *b,
+                const void *residual, void *y, void *workspace)
 {
         struct scratch s = scratch_of(g, 0, workspace);
 
         memset(s.zeros, 0, zeros_bytes(g));
-        make_weights(type, g, w, turned, &s);
+        make_weights(g, w, turned, &s);
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < g->n_parts; part++)
-                convolve(type, g, part, turned, x, b, residual, y, workspace);
-}
-
-static void run_float32(const struct winograd *g, bool turned, const void *x, const float *w, const float *b,
-                        const void *residual, void *y, void *workspace)
-{
-        run(DTYPE_FLOAT32, g, turned, x, w, b, residual, y, workspace);
-}
-
-static void run_bf16(const struct winograd *g, bool turned, const void *x, const float *w, const float *b,
-                     const void *residual, void *y, void *workspace)
-{
-        run(DTYPE_BF16, g, turned, x, w, b, residual, y, workspace);
+                OF_TYPE(g->shape.x_type, convolve, g, part, turned, x, b, residual, y, workspace);
 }
 
 void V(winograd_forward)(const struct winograd *g, const void *x, const float *w, const float *b, const void *residual,
                          void *y, void *workspace)
 {
-        (g->shape.x_type == DTYPE_BF16 ? run_bf16 : run_float32)(g, false, x, w, b, residual, y, workspace);
+        run(g, false, x, w, b, residual, y, workspace);
 }
 
 void V(winograd_backward_data)(const struct winograd *g, const void *dy, const float *w, bool accumulate, void *dx,
                                void *workspace)
 {
-        (g->shape.x_type == DTYPE_BF16 ? run_bf16 : run_float32)(g, true, dy, w, NULL, accumulate ? dx : NULL, dx,
-                                                                 workspace);
+        run(g, true, dy, w, NULL, accumulate ? dx : NULL, dx, workspace);
 }
 
 /* The part's sums of products, and of dy. */
@@ -519,9 +512,6 @@ void V(winograd_backward_weights)(const struct winograd *g, const void *x, const
         memset(s.zeros, 0, zeros_bytes(g));
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < g->n_parts; part++)
-                if (g->shape.x_type == DTYPE_BF16)
-                        correlate(DTYPE_BF16, g, part, x, dy, workspace);
-                else
-                        correlate(DTYPE_FLOAT32, g, part, x, dy, workspace);
+                OF_TYPE(g->shape.x_type, correlate, g, part, x, dy, workspace);
         add_parts(g, &s, accumulate, dw, db);
 }
