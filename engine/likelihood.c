@@ -46,7 +46,7 @@ int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct 
         v->repeats = 1;
         program_init(&v->program, rt, m);
         batch_buffers(&v->memory, m, &v->program);
-        r = program_plan(&v->program, m, false, batch_once, v, need, err);
+        r = program_plan(&v->program, m, rt->config->evaluation_precision, false, batch_once, v, need, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(v);

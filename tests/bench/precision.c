@@ -89,7 +89,7 @@ static int compare(struct config *c, const struct dataset *d, enum precision tra
         for (int p = PRECISION_FLOAT32; r >= 0 && p <= PRECISION_BF16; p++) {
                 struct evaluation_result result = {0};
 
-                c->precision = p;
+                c->evaluation_precision = p;
                 r = evaluate(c, d, path, &result, err);
                 if (r >= 0)
                         (void)printf(

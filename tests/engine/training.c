@@ -222,17 +222,48 @@ static void training_lowers_the_bound(void **state)
         assert_true(last.bpd < 0.9 * first.bpd);
 }
 
-static struct evaluation_result evaluate(const struct config *c, int64_t batch, const struct evaluation *e)
+static struct evaluation_result evaluate_after(int64_t n_steps, const struct config *c, int64_t batch,
+                                               const struct evaluation *e)
 {
         struct evaluation_result r;
         struct error err;
         struct run x;
 
         run_open(&x, c, batch);
-        steps(&x, 2);
+        steps(&x, n_steps);
         assert_int_equal(evaluator_run(x.evaluator, dataset, e, &(struct between){0}, &r, &err), 0);
         run_close(&x);
         return r;
+}
+
+static struct evaluation_result evaluate(const struct config *c, int64_t batch, const struct evaluation *e)
+{
+        return evaluate_after(2, c, batch, e);
+}
+
+/* Of the same weights: training in bf16 leaves an evaluation exact; one in bf16 is near it. And bf16 trains. */
+static void training_and_evaluation_have_a_precision_each(void **state)
+{
+        const struct evaluation e = {.split = SPLIT_TEST, .weights = WEIGHTS_PARAMS, .n_images = 4, .seed = 4};
+        struct config c = tiny(VDM_MULAN_VELOCITY);
+        struct evaluation_result exact, trained, rounded, learned;
+
+        (void)state;
+        c.sm_pdrop = 0;
+        exact = evaluate_after(0, &c, 4, &e);
+        c.precision = PRECISION_BF16;
+        trained = evaluate_after(0, &c, 4, &e);
+        assert_memory_equal(exact.images, trained.images, sizeof *exact.images * 4);
+        learned = evaluate_after(12, &c, 4, &e);
+        assert_true(learned.mean.bpd < 0.97 * exact.mean.bpd);
+        c.evaluation_precision = PRECISION_BF16;
+        rounded = evaluate_after(12, &c, 4, &e);
+        assert_true(rounded.mean.bpd != learned.mean.bpd);
+        assert_true(fabs(rounded.mean.bpd - learned.mean.bpd) < 0.01 * learned.mean.bpd);
+        free(exact.images);
+        free(trained.images);
+        free(rounded.images);
+        free(learned.images);
 }
 
 static void an_evaluation_does_not_depend_on_the_batch(void **state)
@@ -619,6 +650,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test(another_seed_is_another_run),
                 cmocka_unit_test(the_schedule_learns),
                 cmocka_unit_test(training_lowers_the_bound),
+                cmocka_unit_test(training_and_evaluation_have_a_precision_each),
                 cmocka_unit_test(an_evaluation_does_not_depend_on_the_batch),
                 cmocka_unit_test(every_image_reaches_the_device),
                 cmocka_unit_test(an_evaluation_stops_when_asked),
