@@ -289,7 +289,7 @@ void plans_choose(const struct device *d, const struct plans_ways *w, int ways[P
                 memcpy(ways, chosen, sizeof chosen);
 }
 
-double plans_time(int (*run)(void *user), void *user)
+static double time_run(int (*run)(void *user), void *user)
 {
         int64_t best = INT64_MAX, start = clock_monotonic_us();
 
@@ -303,4 +303,20 @@ double plans_time(int (*run)(void *user), void *user)
                 best = MIN(best, clock_monotonic_us() - begin);
         }
         return (double)best * 1e-6;
+}
+
+void plans_time(struct device *d, struct plans_operands *operands, const size_t bytes[4],
+                int (*const run[PLANS_DIRECTIONS])(void *user), void *user, double ret_seconds[PLANS_DIRECTIONS])
+{
+        void **const places[] = {&operands->x, &operands->y, &operands->w, &operands->workspace};
+        bool all = true;
+
+        for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+                *places[i] = host_memory_new(d, bytes[i]);
+                all = all && *places[i];
+        }
+        for (int i = 0; all && i < PLANS_DIRECTIONS; i++)
+                ret_seconds[i] = time_run(run[i], user);
+        for (size_t i = 0; i < ARRAY_LEN(places); i++)
+                host_memory_free(d, *places[i]);
 }

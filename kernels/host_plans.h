@@ -34,5 +34,12 @@ struct plans_ways {
  * fails, the rule stays. */
 void plans_choose(const struct device *d, const struct plans_ways *w, int ways[PLANS_DIRECTIONS]);
 
-/* Seconds of run: warmed up once, the best of several; INFINITY where it fails. */
-double plans_time(int (*run)(void *user), void *user);
+/* What a shape's directions compute on while they are timed: zeros, which take as long as other values. */
+struct plans_operands {
+        void *x, *y, *w, *workspace;
+};
+
+/* Seconds of each direction: warmed up once, the best of several; INFINITY where it fails. operands get memory of those
+ * bytes (x, y, w, workspace) for as long; where there is none ret_seconds stays. */
+void plans_time(struct device *d, struct plans_operands *operands, const size_t bytes[4],
+                int (*const run[PLANS_DIRECTIONS])(void *user), void *user, double ret_seconds[PLANS_DIRECTIONS]);

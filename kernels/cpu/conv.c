@@ -210,55 +210,56 @@ struct trial {
         struct device *device;
         struct conv_shape shape;
         struct conv conv;
-        void *x, *y, *w, *workspace;
+        struct plans_operands operands;
 };
 
 static int run_forward(void *user)
 {
         const struct trial *t = user;
 
-        return V(conv_forward)(&(struct conv_forward_args){
-                .conv = (struct conv *)&t->conv, .x = t->x, .w = t->w, .y = t->y, .workspace = t->workspace});
+        return V(conv_forward)(&(struct conv_forward_args){.conv = (struct conv *)&t->conv,
+                                                           .x = t->operands.x,
+                                                           .w = t->operands.w,
+                                                           .y = t->operands.y,
+                                                           .workspace = t->operands.workspace});
 }
 
 static int run_backward_data(void *user)
 {
         const struct trial *t = user;
 
-        return V(conv_backward_data)(&(struct conv_backward_data_args){
-                .conv = (struct conv *)&t->conv, .dy = t->y, .w = t->w, .dx = t->x, .workspace = t->workspace});
+        return V(conv_backward_data)(&(struct conv_backward_data_args){.conv = (struct conv *)&t->conv,
+                                                                       .dy = t->operands.y,
+                                                                       .w = t->operands.w,
+                                                                       .dx = t->operands.x,
+                                                                       .workspace = t->operands.workspace});
 }
 
 static int run_backward_weights(void *user)
 {
         const struct trial *t = user;
 
-        return V(conv_backward_weights)(&(struct conv_backward_weights_args){
-                .conv = (struct conv *)&t->conv, .x = t->x, .dy = t->y, .dw = t->w, .workspace = t->workspace});
+        return V(conv_backward_weights)(&(struct conv_backward_weights_args){.conv = (struct conv *)&t->conv,
+                                                                             .x = t->operands.x,
+                                                                             .dy = t->operands.y,
+                                                                             .dw = t->operands.w,
+                                                                             .workspace = t->operands.workspace});
 }
 
-/* Zeros take as long as other values. */
 static void time_way(void *user, int way, double ret_seconds[PLANS_DIRECTIONS])
 {
+        static int (*const runs[PLANS_DIRECTIONS])(void *) = {run_forward, run_backward_data, run_backward_weights};
         struct trial *t = user;
         const struct conv_shape *s = &t->shape;
         size_t pixels = (size_t)(s->n_images * s->height * s->width) * sizeof(float);
         int ways[PLANS_DIRECTIONS] = {way, way, way};
-        int r = conv_init(&t->conv, s, ways, t->device->threads, NULL);
 
-        t->x = host_memory_new(t->device, pixels * (size_t)s->c_in);
-        t->y = host_memory_new(t->device, pixels * (size_t)s->c_out);
-        t->w = host_memory_new(t->device, (size_t)(9 * s->c_in * s->c_out) * sizeof(float));
-        t->workspace = r < 0 ? NULL : host_memory_new(t->device, V(conv_workspace)(&t->conv));
-        if (t->x && t->y && t->w && t->workspace) {
-                ret_seconds[FORWARD] = plans_time(run_forward, t);
-                ret_seconds[BACKWARD_DATA] = plans_time(run_backward_data, t);
-                ret_seconds[BACKWARD_WEIGHTS] = plans_time(run_backward_weights, t);
+        if (conv_init(&t->conv, s, ways, t->device->threads, NULL) == 0) {
+                const size_t bytes[] = {pixels * (size_t)s->c_in, pixels * (size_t)s->c_out,
+                                        (size_t)(9 * s->c_in * s->c_out) * sizeof(float), V(conv_workspace)(&t->conv)};
+
+                plans_time(t->device, &t->operands, bytes, runs, t, ret_seconds);
         }
-        host_memory_free(t->device, t->x);
-        host_memory_free(t->device, t->y);
-        host_memory_free(t->device, t->w);
-        host_memory_free(t->device, t->workspace);
         conv_done(&t->conv);
 }
 

@@ -273,53 +273,55 @@ struct trial {
         struct device *device;
         struct dense_shape shape;
         struct dense dense;
-        void *x, *y, *w, *workspace;
+        struct plans_operands operands;
 };
 
 static int run_forward(void *user)
 {
         const struct trial *t = user;
 
-        return V(dense_forward)(&(struct dense_forward_args){
-                .dense = (struct dense *)&t->dense, .x = t->x, .w = t->w, .y = t->y, .workspace = t->workspace});
+        return V(dense_forward)(&(struct dense_forward_args){.dense = (struct dense *)&t->dense,
+                                                             .x = t->operands.x,
+                                                             .w = t->operands.w,
+                                                             .y = t->operands.y,
+                                                             .workspace = t->operands.workspace});
 }
 
 static int run_backward_data(void *user)
 {
         const struct trial *t = user;
 
-        return V(dense_backward_data)(&(struct dense_backward_data_args){
-                .dense = (struct dense *)&t->dense, .dy = t->y, .w = t->w, .dx = t->x, .workspace = t->workspace});
+        return V(dense_backward_data)(&(struct dense_backward_data_args){.dense = (struct dense *)&t->dense,
+                                                                         .dy = t->operands.y,
+                                                                         .w = t->operands.w,
+                                                                         .dx = t->operands.x,
+                                                                         .workspace = t->operands.workspace});
 }
 
 static int run_backward_weights(void *user)
 {
         const struct trial *t = user;
 
-        return V(dense_backward_weights)(&(struct dense_backward_weights_args){
-                .dense = (struct dense *)&t->dense, .x = t->x, .dy = t->y, .dw = t->w, .workspace = t->workspace});
+        return V(dense_backward_weights)(&(struct dense_backward_weights_args){.dense = (struct dense *)&t->dense,
+                                                                               .x = t->operands.x,
+                                                                               .dy = t->operands.y,
+                                                                               .dw = t->operands.w,
+                                                                               .workspace = t->operands.workspace});
 }
 
 static void time_way(void *user, int way, double ret_seconds[PLANS_DIRECTIONS])
 {
+        static int (*const runs[PLANS_DIRECTIONS])(void *) = {run_forward, run_backward_data, run_backward_weights};
         struct trial *t = user;
         const struct dense_shape *s = &t->shape;
         int ways[PLANS_DIRECTIONS] = {way, way, way};
-        int r = dense_init(&t->dense, s, ways, t->device->threads, NULL);
 
-        t->x = host_memory_new(t->device, words_bytes(s->m, s->k));
-        t->y = host_memory_new(t->device, words_bytes(s->m, s->n));
-        t->w = host_memory_new(t->device, words_bytes(s->k, s->n));
-        t->workspace = r < 0 ? NULL : host_memory_new(t->device, V(dense_workspace)(&t->dense));
-        if (t->x && t->y && t->w && t->workspace) {
-                ret_seconds[FORWARD] = plans_time(run_forward, t);
-                ret_seconds[BACKWARD_DATA] = plans_time(run_backward_data, t);
-                ret_seconds[BACKWARD_WEIGHTS] = plans_time(run_backward_weights, t);
+        if (dense_init(&t->dense, s, ways, t->device->threads, NULL) == 0) {
+                const size_t bytes[] = {words_bytes(s->m, s->k), words_bytes(s->m, s->n), words_bytes(s->k, s->n),
+                                        V(dense_workspace)(&t->dense)};
+
+                plans_time(t->device, &t->operands, bytes, runs, t, ret_seconds);
         }
-        host_memory_free(t->device, t->x);
-        host_memory_free(t->device, t->y);
-        host_memory_free(t->device, t->w);
-        host_memory_free(t->device, t->workspace);
         matmul_done(&t->dense.matmul);
 }
 
