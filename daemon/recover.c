@@ -1,6 +1,7 @@
 /* At start: the queue from the store, and the workers of the daemon before. A job that is running there has an attempt
  * (they are committed together). Its worker holds the attempt's lock: it is adopted; else its spool tells how it ended.
  */
+#include "base/array.h"
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/folder.h"
@@ -118,15 +119,8 @@ static int keep_attempt(const struct attempt_row *a, void *user)
 {
         struct attempts *l = user;
 
-        if (l->n == l->room) {
-                size_t room = l->room ? 2 * l->room : 64;
-                struct attempt_row *more = realloc(l->items, room * sizeof *more);
-
-                if (!more)
-                        return -ENOMEM;
-                l->items = more;
-                l->room = room;
-        }
+        if (!array_grow(&l->items, l->n, &l->room, sizeof *l->items))
+                return -ENOMEM;
         l->items[l->n++] = *a;
         return 0;
 }

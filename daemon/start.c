@@ -1,5 +1,6 @@
 #include "daemon/start.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/folder.h"
@@ -29,15 +30,8 @@ static int collect(const struct artifact_row *row, void *user)
                 return 0;
         if (!daemon_job_path(x->daemon, row->job, row->name, path, sizeof path))
                 return -ENAMETOOLONG;
-        if (x->a->n_checkpoints == x->room) {
-                size_t room = x->room ? 2 * x->room : 4;
-
-                c = realloc(x->a->checkpoints, room * sizeof *c);
-                if (!c)
-                        return -ENOMEM;
-                x->a->checkpoints = c;
-                x->room = room;
-        }
+        if (!array_grow(&x->a->checkpoints, x->a->n_checkpoints, &x->room, sizeof *c))
+                return -ENOMEM;
         c = &x->a->checkpoints[x->a->n_checkpoints];
         *c = (struct assignment_checkpoint){.path = strdup(path), .step = row->step};
         (void)snprintf(c->digest, sizeof c->digest, "%s", row->digest);

@@ -1,5 +1,6 @@
 #include "daemon/worker.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
@@ -327,16 +328,9 @@ static int take_event(struct worker *w, struct event *e, size_t bytes, struct er
                 event_done(e);
                 return r;
         }
-        if (w->n_events == w->room) {
-                size_t room = w->room ? 2 * w->room : 16;
-                struct event *more = realloc(w->events, room * sizeof *more);
-
-                if (!more) {
-                        event_done(e);
-                        return error_set(err, -ENOMEM, NULL, "no memory for events");
-                }
-                w->events = more;
-                w->room = room;
+        if (!array_grow(&w->events, w->n_events, &w->room, sizeof *w->events)) {
+                event_done(e);
+                return error_set(err, -ENOMEM, NULL, "no memory for events");
         }
         if (e->type == EVENT_SCALARS)
                 w->last_step = MAX(w->last_step, e->row_step[e->n_rows - 1]);

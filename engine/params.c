@@ -1,5 +1,7 @@
 #include "engine/params.h"
 
+#include "base/array.h"
+
 #include "engine/networks.h"
 #include "engine/schedule.h"
 
@@ -22,15 +24,8 @@ int params_declare(struct params *p, const struct param *q, size_t *ret_number, 
                 }
         if (p->laid_out)
                 return error_set(err, -EINVAL, q->name, "no parameter of this configuration");
-        if (p->n == p->capacity) {
-                size_t capacity = p->capacity ? 2 * p->capacity : 256;
-                struct param *items = realloc(p->items, capacity * sizeof *items);
-
-                if (!items)
-                        return error_set(err, -ENOMEM, NULL, "no memory for the list of parameters");
-                p->items = items;
-                p->capacity = capacity;
-        }
+        if (!array_grow(&p->items, p->n, &p->capacity, sizeof *p->items))
+                return error_set(err, -ENOMEM, NULL, "no memory for the list of parameters");
         p->items[p->n] = *q;
         p->items[p->n].decayed = q->role != PARAM_BIAS && q->role != PARAM_CONSTANT_BIAS;
         p->items[p->n].size = q->shape[0] * q->shape[1] * q->shape[2] * q->shape[3];

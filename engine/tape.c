@@ -1,5 +1,7 @@
 #include "engine/tape.h"
 
+#include "base/array.h"
+
 #include "engine/operations.h"
 
 #include <assert.h>
@@ -69,18 +71,11 @@ static struct tensor *add_tensor(struct tape *t, const struct operation *op, con
                 return &t->nothing;
         if (height < 1 || width < 1 || channels < 1)
                 return fail(t, -EINVAL, "a tensor needs at least one value");
-        if (t->n == t->capacity) {
-                size_t capacity = t->capacity ? 2 * t->capacity : 64;
-                struct tensor **p = realloc(t->tensors, capacity * sizeof *p);
-
-                if (!p)
-                        return fail(t, -ENOMEM, "no memory for the tape");
-                t->tensors = p;
-                t->capacity = capacity;
-        }
         y = calloc(1, sizeof *y);
-        if (!y)
+        if (!y || !array_grow(&t->tensors, t->n, &t->capacity, sizeof(struct tensor *))) {
+                free(y);
                 return fail(t, -ENOMEM, "no memory for the tape");
+        }
         *y = (struct tensor){.height = height,
                              .width = width,
                              .c = channels,
