@@ -83,17 +83,22 @@ int task_load(struct task *t, enum weights weights, const struct runtime_need *n
         return r;
 }
 
+int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err)
+{
+        int r = reporter_poll(t->reporter, ret_checkpoint_asked, err);
+
+        if (r < 0)
+                return r;
+        return reporter_stopping(t->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+}
+
 int task_between(void *progress, int64_t done, int64_t all, struct error *err)
 {
         const struct task_progress *p = progress;
         double rate = (double)done / ((double)(clock_monotonic_us() - p->start_us) / 1e6);
-        int r;
 
         reporter_progress(p->task->reporter, done, all, done ? rate : NAN, done ? (double)(all - done) / rate : NAN);
-        r = reporter_poll(p->task->reporter, NULL, err);
-        if (r < 0)
-                return r;
-        return reporter_stopping(p->task->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+        return task_poll(p->task, NULL, err);
 }
 
 /* What an attempt that was killed left half-written: files by their writer's pattern (base/file.h), up to a whole

@@ -38,7 +38,9 @@ int task_add_origin(const struct task *t, json_t *state, struct error *err);
 int task_check_origin(const struct task *t, const struct assignment_checkpoint *c, char ret_data[DIGEST_SIZE],
                       struct error *err);
 
-/* Between two batches or sampling steps: tells the progress, takes commands. -ECANCELED when a stop was asked for. */
+/* Sends what is due and takes commands; ret_checkpoint_asked: reporter_poll's. -ECANCELED when a stop was asked for. */
+int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err);
+/* Between two batches or sampling steps: tells the progress, and task_poll. */
 struct task_progress {
         struct task *task;
         int64_t start_us; /* monotonic */

@@ -267,13 +267,10 @@ static void say_progress(struct training *x)
 static int between(void *user, int64_t done, int64_t all, struct error *err)
 {
         struct training *x = user;
-        int r = reporter_poll(x->task->reporter, &x->checkpoint_asked, err);
 
         (void)done;
         (void)all;
-        if (r < 0)
-                return r;
-        return reporter_stopping(x->task->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+        return task_poll(x->task, &x->checkpoint_asked, err);
 }
 
 static int sample_grid(struct training *x, struct error *err)
