@@ -32,7 +32,7 @@ static int add_artifact(const struct artifact_row *a, void *user)
         return json_array_append_new(user, artifact_to_json(a)) < 0 ? -ENOMEM : 0;
 }
 
-void artifacts_list(struct request *r)
+static void list_artifacts(struct request *r)
 {
         struct reader *reader = request_reader(r);
         _cleanup_json_ json_t *list = json_array();
@@ -59,6 +59,11 @@ void artifacts_list(struct request *r)
                 response_json(r, 200, json_pack("{s:O}", "artifacts", list));
 }
 
+void artifacts_list(struct request *r)
+{
+        request_apart(r, list_artifacts, false);
+}
+
 static size_t find_type(const struct artifact_row *a)
 {
         size_t n = strlen(a->name);
@@ -76,24 +81,24 @@ static size_t find_type(const struct artifact_row *a)
 void artifacts_read(struct request *r)
 {
         struct reader *reader = request_reader(r);
+        _cleanup_(job_row_done) struct job_row j = {0};
         struct artifact_row a;
         struct error err;
-        char folder[4096], job[24], etag[40], disposition[EVENT_NAME_MAX + 40];
-        const char *segments[] = {job, a.name};
+        char etag[40], disposition[EVENT_NAME_MAX + 40];
         int fd, code;
         size_t i;
 
         if (!reader)
                 return;
         code = reader_artifact(reader, r->id, &a, &err);
+        if (code >= 0)
+                code = reader_job(reader, a.job, &j, &err);
         if (code < 0) {
                 problem(r, code == -ENOENT ? PROBLEM_NOT_FOUND : PROBLEM_INTERNAL, "%s",
                         code == -ENOENT ? "there is no such artifact" : err.text);
                 return;
         }
-        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
-        (void)snprintf(job, sizeof job, "%lld", (long long)a.job);
-        if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, &err) < 0) {
+        if (open_job_file(r, &j, a.name, &fd, &err) < 0) {
                 problem(r, PROBLEM_NOT_FOUND, "the artifact's file is not there any more");
                 return;
         }

@@ -3,19 +3,36 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
-#define LOOK_EVERY_S 2
-#define HEADERS_US (60 * US_PER_S)        /* so long may headers take */
-#define HEADERS_CROWDED_US (5 * US_PER_S) /* when more than half of the connections are taken */
+#define LOOK_EVERY_US (2 * US_PER_S)
+#define REQUEST_US (60 * US_PER_S)        /* so long may headers take, and so long a body */
+#define REQUEST_CROWDED_US (5 * US_PER_S) /* when more than half of the connections are taken */
+#define HEADROOM 16                       /* of so many parts of all connections one is for newcomers */
+
+enum waiting { WAITS_HEADERS, WAITS_BODY, WAITS_US, WAITS_READER, WAITING_N };
+
+static const struct {
+        bool is_request; /* we wait for it: it has a time, and may have to make room */
+        bool can_idle;
+} rules[WAITING_N] = {[WAITS_HEADERS] = {true, true},
+                      [WAITS_BODY] = {true, true},
+                      [WAITS_US] = {false, false},
+                      [WAITS_READER] = {false, true}};
 
 struct connection {
         struct connection *next, **link;
         int fd;
-        int64_t waiting_since_us; /* for headers; 0: a request is under way */
+        enum waiting waiting;
+        bool ending;         /* its socket is shut down: MHD closes it soon */
+        int64_t since_us;    /* of this waiting */
+        int64_t progress_us; /* when bytes was seen to grow */
+        uint64_t bytes;      /* received and acknowledged */
 };
 
 struct connections {
@@ -24,34 +41,60 @@ struct connections {
         pthread_t thread;
         bool stopping;
         size_t n, most;
+        int64_t idle_us;
         struct connection *first;
 };
 
 /* Shutting a socket down makes MHD close it. Its number cannot have been given to another: MHD tells us before it
  * closes, and we hold the lock. */
+static void end_connection(struct connection *x)
+{
+        x->ending = true;
+        (void)shutdown(x->fd, SHUT_RDWR);
+}
+
+static bool is_idle(const struct connections *c, struct connection *x, int64_t now_us)
+{
+        struct tcp_info info = {0};
+        socklen_t size = sizeof info;
+        uint64_t bytes;
+
+        if (getsockopt(x->fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+                return false;
+        bytes = info.tcpi_bytes_received + info.tcpi_bytes_acked;
+        if (bytes != x->bytes) {
+                x->bytes = bytes;
+                x->progress_us = now_us;
+        }
+        return now_us - x->progress_us > c->idle_us;
+}
+
 static void look(struct connections *c)
 {
-        int64_t now = clock_monotonic_us(), patience = 2 * c->n > c->most ? HEADERS_CROWDED_US : HEADERS_US;
+        int64_t now_us = clock_monotonic_us(), patience_us = 2 * c->n > c->most ? REQUEST_CROWDED_US : REQUEST_US;
 
         for (struct connection *x = c->first; x; x = x->next)
-                if (x->waiting_since_us && now - x->waiting_since_us > patience)
-                        (void)shutdown(x->fd, SHUT_RDWR);
+                if (!x->ending && ((rules[x->waiting].is_request && now_us - x->since_us > patience_us) ||
+                                   (rules[x->waiting].can_idle && is_idle(c, x, now_us))))
+                        end_connection(x);
 }
 
 static void *watch(void *user)
 {
         struct connections *c = user;
+        int64_t every_us = MIN(LOOK_EVERY_US, c->idle_us / 2);
 
         (void)pthread_mutex_lock(&c->lock);
         while (!c->stopping) {
                 struct timespec until;
+                int64_t at_us;
 
                 if (!c->first) {
                         (void)pthread_cond_wait(&c->wake, &c->lock);
                         continue;
                 }
-                (void)clock_gettime(CLOCK_MONOTONIC, &until);
-                until.tv_sec += LOOK_EVERY_S;
+                at_us = clock_monotonic_us() + every_us;
+                until = (struct timespec){at_us / US_PER_S, at_us % US_PER_S * 1000};
                 if (pthread_cond_timedwait(&c->wake, &c->lock, &until) == ETIMEDOUT)
                         look(c);
         }
@@ -59,7 +102,7 @@ static void *watch(void *user)
         return NULL;
 }
 
-int connections_new(size_t most, struct connections **ret, struct error *err)
+int connections_new(size_t most, int64_t idle_us, struct connections **ret, struct error *err)
 {
         struct connections *c = calloc(1, sizeof *c);
         pthread_condattr_t attributes;
@@ -67,6 +110,7 @@ int connections_new(size_t most, struct connections **ret, struct error *err)
         if (!c)
                 return error_set(err, -ENOMEM, NULL, "no memory for connections");
         c->most = most;
+        c->idle_us = idle_us;
         (void)pthread_mutex_init(&c->lock, NULL);
         (void)pthread_condattr_init(&attributes);
         (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -95,6 +139,21 @@ struct connections *connections_free(struct connections *c)
         return NULL;
 }
 
+/* Whoever has waited longest without a whole request goes; nobody whose request we have. */
+static void make_room(struct connections *c)
+{
+        struct connection *oldest = NULL;
+        size_t ending = 0;
+
+        for (struct connection *x = c->first; x; x = x->next) {
+                ending += x->ending;
+                if (!x->ending && rules[x->waiting].is_request && (!oldest || x->since_us < oldest->since_us))
+                        oldest = x;
+        }
+        if (oldest && c->n - ending > c->most - c->most / HEADROOM)
+                end_connection(oldest);
+}
+
 static void start(struct connections *c, struct MHD_Connection *connection, void **slot)
 {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -103,9 +162,10 @@ static void start(struct connections *c, struct MHD_Connection *connection, void
         if (!x)
                 return; /* it is not watched */
         x->fd = info->connect_fd;
-        x->waiting_since_us = clock_monotonic_us();
+        x->since_us = x->progress_us = clock_monotonic_us();
         *slot = x;
         (void)pthread_mutex_lock(&c->lock);
+        make_room(c);
         x->next = c->first;
         x->link = &c->first;
         if (x->next)
@@ -137,7 +197,7 @@ void connections_notify(void *user, struct MHD_Connection *connection, void **sl
                 end(user, TAKE_PTR(*slot));
 }
 
-static void set_waiting(struct connections *c, struct MHD_Connection *connection, int64_t since_us)
+static void set_waiting(struct connections *c, struct MHD_Connection *connection, enum waiting waiting)
 {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
         struct connection *x = info ? info->socket_context : NULL;
@@ -145,16 +205,27 @@ static void set_waiting(struct connections *c, struct MHD_Connection *connection
         if (!x)
                 return;
         (void)pthread_mutex_lock(&c->lock);
-        x->waiting_since_us = since_us;
+        x->waiting = waiting;
+        x->since_us = x->progress_us = clock_monotonic_us();
         (void)pthread_mutex_unlock(&c->lock);
 }
 
 void connection_heard(struct connections *c, struct MHD_Connection *connection)
 {
-        set_waiting(c, connection, 0);
+        set_waiting(c, connection, WAITS_BODY);
+}
+
+void connection_works(struct connections *c, struct MHD_Connection *connection)
+{
+        set_waiting(c, connection, WAITS_US);
+}
+
+void connection_sends(struct connections *c, struct MHD_Connection *connection)
+{
+        set_waiting(c, connection, WAITS_READER);
 }
 
 void connection_answered(struct connections *c, struct MHD_Connection *connection)
 {
-        set_waiting(c, connection, clock_monotonic_us());
+        set_waiting(c, connection, WAITS_HEADERS);
 }

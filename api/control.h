@@ -21,26 +21,40 @@ struct submission {
         enum job_kind kind;
         char *name, *config_name; /* "" where there is none */
         json_t *tags;             /* array of strings */
-        json_t *config; /* train: whole. evaluate, sample: NULL; the daemon takes the source job's and applies overrides
-                         */
-        json_t *overrides;   /* evaluate, sample: object dotted path -> value (evaluation.*, sampling.*, machine.*), or
-                                NULL */
-        int64_t source_job;  /* evaluate, sample: whose checkpoint */
-        int64_t source_step; /* -1: latest, -2: best, else that step */
+        json_t *config;    /* train: whole. With a source: NULL; the daemon takes that job's and applies overrides */
+        json_t *overrides; /* with a source: object dotted path -> value, or NULL; evaluate and sample have
+                              evaluation.*, sampling.*, machine.* alone */
+        bool accept_changed_data; /* train */
+        int64_t source_job;       /* evaluate, sample: whose checkpoint; train: 0, or whose it starts from */
+        int64_t source_step;      /* -1: latest, -2: best, else that step */
 };
 struct submission *submission_free(struct submission *s);
+
+/* How a job that is over is queued again. */
+struct reopening {
+        bool retry;    /* a failed or cancelled job of any kind as it is; else a training job goes on */
+        int64_t steps; /* not of a retry: above 0 a new num_steps_train */
+        bool accept_changed_data;
+};
+
+/* How the daemon is. */
+struct control_status {
+        bool disk_low; /* nothing new starts */
+        int64_t disk_free_bytes, disk_reserve_bytes;
+        char waiting[160]; /* why no queued job starts, "" while they may */
+};
 
 struct control {
         void *daemon;
         /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory. */
         void (*submit)(struct control *c, struct submission *s, control_done *done, void *user);
         void (*cancel)(struct control *c, int64_t job, control_done *done, void *user);
-        /* A finished, failed or cancelled training job goes on from its last checkpoint; steps > 0: a new
-         * num_steps_train
-         * (-EINVAL when it is not above the last checkpoint's step). */
-        void (*resume)(struct control *c, int64_t job, int64_t steps, control_done *done, void *user);
+        /* From its last checkpoint, where it has one. -EINVAL when steps is not above that one's step. */
+        void (*reopen)(struct control *c, int64_t job, const struct reopening *how, control_done *done, void *user);
         /* Removes a job that is not queued or running, its files first. */
         void (*remove)(struct control *c, int64_t job, control_done *done, void *user);
         /* mulunctl stop: checkpoint and end the workers (jobs go back to queued), then end the daemon. */
         void (*stop)(struct control *c, control_done *done, void *user);
+        /* At once, from any thread. */
+        void (*status)(struct control *c, struct control_status *ret);
 };

@@ -39,13 +39,19 @@ static json_t *links_to_json(int64_t id)
 
 static json_t *checkpoint_to_json(const struct job_row *j)
 {
-        return j->kind == JOB_TRAIN
+        return !j->source_job
                        ? json_null()
                        : json_pack("{s:I, s:I}", "job", (json_int_t)j->source_job, "step", (json_int_t)j->source_step);
 }
 
+/* A queued job waits for what holds up all of them, or for what its event log says. */
+static json_t *waiting_to_json(const struct job_row *j, const struct control_status *status)
+{
+        return text_or_null(j->state == JOB_QUEUED && status->waiting[0] ? status->waiting : j->waiting);
+}
+
 /* New reference, NULL without memory. */
-static json_t *job_to_json(const struct job_row *j)
+static json_t *job_to_json(const struct job_row *j, const struct control_status *status)
 {
         json_t *progress = json_pack("{s:I, s:I, s:o, s:o}", "step", (json_int_t)j->step, "steps", (json_int_t)j->steps,
                                      "images_per_second", real_or_null(j->images_per_second), "seconds_left",
@@ -67,8 +73,9 @@ static json_t *job_to_json(const struct job_row *j)
                 {"config", object_or_null(j->config)},
                 {"config_name", text_or_null(j->config_name)},
                 {"checkpoint", checkpoint_to_json(j)},
+                {"accept_changed_data", json_boolean(j->accept_changed_data)},
                 {"cancel_requested", json_boolean(j->cancel_requested)},
-                {"waiting", text_or_null(j->waiting)},
+                {"waiting", waiting_to_json(j, status)},
                 {"result", object_or_null(j->result)},
                 {"error", object_or_null(j->error)},
                 {"links", links_to_json(j->id)},
@@ -84,18 +91,21 @@ static json_t *job_to_json(const struct job_row *j)
 static void answer_job(struct request *r, int64_t id, unsigned status)
 {
         struct reader *reader = request_reader(r);
+        struct control *control = request_settings(r)->control;
+        struct control_status now;
         struct job_row j = {0};
         struct error err;
         int code = reader ? reader_job(reader, id, &j, &err) : 0;
 
         if (!reader)
                 return;
+        control->status(control, &now);
         if (code == -ENOENT)
                 problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)id);
         else if (code < 0)
                 problem(r, PROBLEM_INTERNAL, "%s", err.text);
         else
-                response_json(r, status, job_to_json(&j));
+                response_json(r, status, job_to_json(&j, &now));
         if (code >= 0)
                 job_row_done(&j);
 }
@@ -109,6 +119,7 @@ void jobs_read(struct request *r)
 
 struct page {
         json_t *jobs;
+        struct control_status status;
         int64_t limit, last_id;
         bool more;
 };
@@ -122,10 +133,10 @@ static int add_job(const struct job_row *j, void *user)
                 return 0;
         }
         p->last_id = j->id;
-        return json_array_append_new(p->jobs, job_to_json(j)) < 0 ? -ENOMEM : 0;
+        return json_array_append_new(p->jobs, job_to_json(j, &p->status)) < 0 ? -ENOMEM : 0;
 }
 
-void jobs_list(struct request *r)
+static void list_jobs(struct request *r)
 {
         struct job_filter f = {.state = -1, .kind = -1};
         struct page p = {.limit = LIMIT_DEFAULT};
@@ -149,6 +160,7 @@ void jobs_list(struct request *r)
                 return;
         f.limit = p.limit + 1; /* one more, to know whether there is a next page */
         p.jobs = json_array();
+        request_settings(r)->control->status(request_settings(r)->control, &p.status);
         code = reader_jobs(reader, &f, add_job, &p, &err);
         if (code < 0) {
                 json_decref(p.jobs);
@@ -158,6 +170,11 @@ void jobs_list(struct request *r)
         (void)snprintf(next, sizeof next, "%lld", (long long)p.last_id);
         response_json(r, 200,
                       json_pack("{s:o, s:o}", "jobs", p.jobs, "next", p.more ? json_string(next) : json_null()));
+}
+
+void jobs_list(struct request *r)
+{
+        request_apart(r, list_jobs, target_param(&r->target, "text")); /* which walks all of them */
 }
 
 /* ---- submit */
@@ -239,7 +256,7 @@ void jobs_cancel(struct request *r)
 #define STEPS_MAX 1000000000 /* config.def's */
 
 /* {"steps": N} or {"overrides": {"training.num_steps_train": N}}; 0 where neither is given. */
-static int resume_steps(const json_t *body, int64_t *ret, struct errors *errs)
+static void resume_steps(const json_t *body, int64_t *ret, struct errors *errs)
 {
         json_t *overrides = json_object_get(body, "overrides");
         int64_t steps = 0, changed = 0;
@@ -265,27 +282,43 @@ static int resume_steps(const json_t *body, int64_t *ret, struct errors *errs)
         if (steps && changed && steps != changed)
                 (void)errors_add(errs, -EINVAL, "/steps", "differs from the overrides' " STEPS_PATH);
         *ret = steps ? steps : changed;
-        return errs->n ? -EINVAL : 0;
 }
 
-void jobs_resume(struct request *r)
+static void reopen(struct request *r, const char *const *keys, bool retry)
 {
-        static const char *const keys[] = {"steps", "overrides", NULL};
         struct control *control = request_settings(r)->control;
+        struct reopening how = {.retry = retry};
         _cleanup_json_ json_t *body = NULL;
         struct errors errs = {0};
         struct pending *pending;
-        int64_t steps;
+        struct error err;
 
         if (!request_body(r, keys, true, &body))
                 return;
-        if (resume_steps(body, &steps, &errs) < 0) {
+        resume_steps(body, &how.steps, &errs);
+        if (json_get_bool(body, "", "accept_changed_data", &how.accept_changed_data, &err) < 0)
+                (void)errors_add(&errs, -EINVAL, err.path, "%s", err.text);
+        if (errs.n) {
                 problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
                 return;
         }
         pending = request_ask(r, acted);
         if (pending)
-                control->resume(control, r->id, steps, request_done, pending);
+                control->reopen(control, r->id, &how, request_done, pending);
+}
+
+void jobs_resume(struct request *r)
+{
+        static const char *const keys[] = {"steps", "overrides", "accept_changed_data", NULL};
+
+        reopen(r, keys, false);
+}
+
+void jobs_retry(struct request *r)
+{
+        static const char *const keys[] = {"accept_changed_data", NULL};
+
+        reopen(r, keys, true);
 }
 
 void jobs_remove(struct request *r)

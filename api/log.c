@@ -8,30 +8,35 @@
 #include <unistd.h>
 
 #define TAIL_MAX 100000
+#define TAIL_BYTES_MAX ((int64_t)16 << 20) /* lines that are longer than any log's are not looked for without end */
 #define BLOCK 65536
 
-/* Where the last n lines begin. An unfinished last line counts as one. */
+/* Where the last n lines begin, no further back than is read. An unfinished last line counts as one. */
 static int tail_offset(int fd, int64_t size, int64_t n, int64_t *ret)
 {
+        int64_t at = size, first = MAX(size - TAIL_BYTES_MAX, 0);
         char block[BLOCK];
-        int64_t at = size;
 
-        while (at > 0) {
-                int64_t from = MAX(at - BLOCK, 0);
+        while (at > first) {
+                int64_t from = MAX(at - BLOCK, first);
                 ssize_t got = pread(fd, block, (size_t)(at - from), from);
+                const char *newline;
 
                 if (got != at - from)
                         return -EIO;
-                while (at > from) {
+                for (size_t left = (size_t)got; (newline = memrchr(block, '\n', left));
+                     left = (size_t)(newline - block)) {
+                        int64_t behind = from + (newline - block) + 1;
+
                         /* the newline that ends the file ends the last line, and begins none */
-                        if (block[at - from - 1] == '\n' && at != size && --n == 0) {
-                                *ret = at;
+                        if (behind != size && --n == 0) {
+                                *ret = behind;
                                 return 0;
                         }
-                        at--;
                 }
+                at = from;
         }
-        *ret = 0;
+        *ret = first;
         return 0;
 }
 
@@ -63,13 +68,11 @@ static void send_log(struct request *r, int fd, int64_t tail, int64_t offset)
         response_header(r, "X-Log-Next-Offset", size);
 }
 
-void log_read(struct request *r)
+static void read_log(struct request *r)
 {
         struct reader *reader = request_reader(r);
         int64_t tail = -1, offset = -1;
-        char folder[4096], job[24];
-        const char *segments[] = {job, "log"};
-        struct job_row j;
+        _cleanup_(job_row_done) struct job_row j = {0};
         struct error err;
         int fd, code;
 
@@ -91,11 +94,13 @@ void log_read(struct request *r)
                         problem(r, PROBLEM_INTERNAL, "%s", err.text);
                 return;
         }
-        job_row_done(&j);
-        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
-        (void)snprintf(job, sizeof job, "%lld", (long long)r->id);
-        if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, &err) < 0)
+        if (open_job_file(r, &j, "log", &fd, &err) < 0)
                 empty_log(r); /* a job that has not run yet */
         else
                 send_log(r, fd, tail, offset);
+}
+
+void log_read(struct request *r)
+{
+        request_apart(r, read_log, false); /* it is read back from its end */
 }

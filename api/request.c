@@ -1,7 +1,6 @@
 #include "api/request.h"
 
 #include "api/internal.h"
-#include "base/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +35,7 @@ struct request *request_new(struct server *s, struct MHD_Connection *c, const ch
                 return NULL;
         r->server = s;
         r->connection = c;
-        r->started_us = clock_monotonic_us();
+        r->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         r->body.ceiling = s->settings.max_body_bytes;
         (void)target_parse(url, &r->target, &r->target_error);
         return r;
@@ -53,7 +52,8 @@ struct request *request_free(struct request *r)
         }
         (void)pthread_mutex_unlock(&pending_lock);
         target_done(&r->target);
-        buf_done(&r->body);
+        request_drop_body(r);
+        server_count_long(r, false);
         if (r->response)
                 MHD_destroy_response(r->response);
         if (r->reader)
@@ -77,9 +77,19 @@ struct reader *request_reader(struct request *r)
 {
         struct error err;
 
-        if (!r->reader && server_take_reader(r->server, &r->reader, &err) < 0)
+        if (r->reader)
+                return r->reader;
+        if (server_take_reader(r->server, &r->reader, &err) < 0)
                 problem(r, PROBLEM_INTERNAL, "the store cannot be read: %s", err.text);
+        else if (r->apart)
+                reader_watch(r->reader, apart_cancelled, r);
         return r->reader;
+}
+
+void request_apart(struct request *r, route_handler *work, bool is_long)
+{
+        r->apart = work;
+        r->is_long = is_long;
 }
 
 /* ---- the query */

@@ -17,6 +17,7 @@ struct pending;
 struct request {
         struct server *server;
         struct MHD_Connection *connection;
+        int fd; /* its socket, borrowed */
         bool checked, handled;
         bool must_close; /* where its body ends is in doubt */
 
@@ -27,15 +28,23 @@ struct request {
         const char *name; /* of {name}, borrowed from target */
 
         struct buf body;
+        size_t body_held;  /* of the server's budget */
         int64_t body_seen; /* bytes that came, kept or dropped */
-        int64_t started_us;
 
         struct errors errs; /* what request_query_* found */
         struct reader *reader;
 
         struct MHD_Response *response;
         size_t held_bytes; /* the answer's memory, counted until it is sent */
+        bool long_answer;  /* more than a socket takes at once */
+        bool counted_long; /* in the server's count of them */
         unsigned status;
+
+        route_handler *apart; /* what a thread of the pool is to do */
+        bool worked;          /* it did */
+        bool is_long;
+        int64_t began_us, looked_us;
+        struct request *next_apart;
 
         struct pending *pending; /* while the daemon is asked */
         route_handler *then;     /* continues with answer */
@@ -57,6 +66,11 @@ struct reader *request_reader(struct request *r);
 int request_query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *ret);
 int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret);
 int request_query_text(struct request *r, const char *name, size_t max_bytes, const char **ret);
+
+/* The rest of the request is heavy: when the handler returns, work continues it on a thread of a small pool, which
+ * answers it; there its reader gives up when the client goes or the server ends. is_long: it may take more than a
+ * moment, and leaves a thread to those that do not. */
+void request_apart(struct request *r, route_handler *work, bool is_long);
 
 /* The body as an object with no other keys than these. false: the request was answered with a problem. An empty body is
  * an empty object where empty_too. *ret is owned. */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define LONG_BYTES ((int64_t)256 << 10)  /* a socket takes less at once */
 #define PROBLEM_BYTES ((size_t)16 << 10) /* no problem document is longer */
 #define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
@@ -61,6 +62,7 @@ static void set_buffer(struct request *r, unsigned status, const char *type, str
                 return;
         }
         r->held_bytes += counted ? size : 0;
+        r->long_answer = (int64_t)size > LONG_BYTES;
         set(r, status, MHD_create_response_from_buffer(size, TAKE_PTR(b->data), MHD_RESPMEM_MUST_FREE), type, NULL);
         response_header(r, "Cache-Control", "no-store");
 }
@@ -120,9 +122,11 @@ static struct MHD_Response *file_response(int fd, int64_t offset, int64_t size)
 
 static void file_headers(struct request *r, const struct file_answer *f)
 {
-        response_header(r, "Cache-Control", f->etag ? "no-cache" : "no-store");
+        response_header(r, "Cache-Control", f->cache ? f->cache : f->etag ? "no-cache" : "no-store");
         if (f->etag)
                 response_header(r, "ETag", f->etag);
+        if (f->varies)
+                response_header(r, "Vary", "Accept-Encoding");
         response_header(r, "Accept-Ranges", "bytes");
 }
 
@@ -148,6 +152,7 @@ void response_file(struct request *r, struct file_answer *f)
                 file_headers(r, f);
                 return;
         }
+        r->long_answer = size > LONG_BYTES;
         /* If-Range takes a strong tag only; a date never matches here */
         if (range && (!if_range || (f->etag && !strcmp(if_range, f->etag))))
                 found = range_parse(range, size, &first, &last);
@@ -164,6 +169,8 @@ void response_file(struct request *r, struct file_answer *f)
                                (long long)size);
                 response_header(r, "Content-Range", text);
         }
+        if (f->encoding)
+                response_header(r, "Content-Encoding", f->encoding);
         file_headers(r, f);
 }
 
@@ -189,4 +196,19 @@ int open_beneath(const char *folder, const char *const *segments, size_t n, int 
                 return error_set(err, -ENOENT, NULL, "there is no such file");
         *ret_fd = TAKE_FD(at);
         return 0;
+}
+
+int open_job_file(const struct request *r, const struct job_row *j, const char *name, int *ret_fd, struct error *err)
+{
+        char folder[4096], job[24], marker[sizeof j->identity] = "";
+        const char *segments[] = {job, "identity"};
+        _cleanup_(closep) int fd = -1;
+
+        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
+        (void)snprintf(job, sizeof job, "%lld", (long long)j->id);
+        if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, err) >= 0 &&
+            (read(fd, marker, sizeof marker - 1) < 0 || strcmp(marker, j->identity) != 0))
+                return error_set(err, -ENOENT, NULL, "the folder is of another run");
+        segments[1] = name;
+        return open_beneath(folder, segments, ARRAY_LEN(segments), ret_fd, err);
 }

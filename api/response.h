@@ -3,14 +3,6 @@
 
 #include "api/request.h"
 
-/* The descriptor, and -1 left behind. */
-#define TAKE_FD(fd)                                                                                                    \
-        ({                                                                                                             \
-                int _take_fd = (fd);                                                                                   \
-                (fd) = -1;                                                                                             \
-                _take_fd;                                                                                              \
-        })
-
 void response_json(struct request *r, unsigned status, json_t *document); /* takes document; NULL: no memory, a 500 */
 void response_problem(struct request *r, unsigned status, json_t *document);
 void response_text(struct request *r, const char *type, struct buf *b); /* takes b's memory */
@@ -25,11 +17,17 @@ struct file_answer {
         const char *type;
         const char *etag;     /* with its quotes, or NULL: no validation, no caching */
         const char *policy;   /* Content-Security-Policy; NULL: that of answers which are no page */
+        const char *cache;    /* Cache-Control; NULL: to be validated, or nothing where there is no ETag */
+        const char *encoding; /* Content-Encoding; NULL: none */
+        bool varies;          /* by Accept-Encoding */
         int64_t offset, size; /* what is served of the file; size -1: all behind offset */
 };
 
 /* The file with Range, If-Range, If-None-Match. */
 void response_file(struct request *r, struct file_answer *f);
+
+/* Opens a file of a job's folder. -ENOENT also when the folder says that it is of another run (daemon/folder.h). */
+int open_job_file(const struct request *r, const struct job_row *j, const char *name, int *ret_fd, struct error *err);
 
 /* Opens folder/a/b.. for reading without following links below folder; regular files only. n segments, each a plain
  * name. -ENOENT for whatever is not such a file. */

@@ -8,6 +8,9 @@
 #define NAMES_MAX 50
 #define POINTS_MAX 10000
 #define POINTS_DEFAULT 1000
+#define COST_MAX ((int64_t)16 << 20) /* points that one request may read, of more than one series */
+#define COST_LONG ((int64_t)200000)  /* what reads more is long */
+#define COST_LOOKUPS 16              /* series that are looked up before it is known where to read them */
 #define ANSWER_BYTES_MAX ((size_t)64 << 20)
 
 /* 0, or answered. */
@@ -35,7 +38,7 @@ static int add_series(const struct series_row *s, void *user)
         return json_array_append_new(user, o) < 0 ? -ENOMEM : 0;
 }
 
-void series_list(struct request *r)
+static void list_series(struct request *r)
 {
         struct reader *reader = request_reader(r);
         _cleanup_json_ json_t *list = json_array();
@@ -47,6 +50,11 @@ void series_list(struct request *r)
                 problem(r, PROBLEM_INTERNAL, "the series cannot be read");
         else
                 response_json(r, 200, json_pack("{s:O}", "series", list));
+}
+
+void series_list(struct request *r)
+{
+        request_apart(r, list_series, false);
 }
 
 /* ---- points of many series */
@@ -63,14 +71,39 @@ static void question_done(struct question *q)
         free(q->memory);
 }
 
+/* What is named twice is read once. */
+static bool has_job(const struct question *q, int64_t job)
+{
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (q->jobs[i] == job)
+                        return true;
+        return false;
+}
+
+static bool has_name(const struct question *q, const char *name)
+{
+        for (size_t i = 0; i < q->n_names; i++)
+                if (!strcmp(q->names[i], name))
+                        return true;
+        return false;
+}
+
 static void add_item(struct request *r, const char *parameter, char *item, struct question *q)
 {
+        int64_t job;
+
         if (!strcmp(parameter, "jobs")) {
-                if (q->n_jobs == JOBS_MAX)
-                        (void)errors_add(&r->errs, -EINVAL, parameter, "at most %d jobs at once", JOBS_MAX);
-                else if (!int_parse(item, 1, INT64_MAX, &q->jobs[q->n_jobs++]))
+                if (!int_parse(item, 1, INT64_MAX, &job))
                         (void)errors_add(&r->errs, -EINVAL, parameter, "expected ids of jobs, separated by commas");
+                else if (has_job(q, job))
+                        return;
+                else if (q->n_jobs == JOBS_MAX)
+                        (void)errors_add(&r->errs, -EINVAL, parameter, "at most %d jobs at once", JOBS_MAX);
+                else
+                        q->jobs[q->n_jobs++] = job;
         } else {
+                if (has_name(q, item))
+                        return;
                 if (q->n_names == NAMES_MAX)
                         (void)errors_add(&r->errs, -EINVAL, parameter, "at most %d names at once", NAMES_MAX);
                 else if (!text_is_printable(item, EVENT_NAME_MAX))
@@ -177,13 +210,66 @@ static int read_curves(struct reader *reader, const struct question *q, struct b
         return r < 0 ? r : buf_append(b, "]}", 2, err);
 }
 
-void series_read(struct request *r)
+/* Points that are read, of at most so many series; each counts at least 1. */
+static int cost(struct reader *reader, const struct question *q, size_t lookups, int64_t *ret, struct error *err)
+{
+        int64_t sum = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                for (size_t k = 0; k < q->n_names; k++) {
+                        int64_t points = 0;
+                        int r = lookups ? reader_points(reader, q->jobs[i], q->names[k], &points, err) : 0;
+
+                        if (r < 0)
+                                return r;
+                        lookups -= lookups > 0;
+                        sum += MAX(points, 1);
+                }
+        *ret = sum;
+        return 0;
+}
+
+static void read_series(struct request *r)
 {
         _cleanup_(buf_done) struct buf b = BUF_INIT(ANSWER_BYTES_MAX);
         _cleanup_(question_done) struct question q = {0};
         struct reader *reader;
         struct error err;
+        int64_t points = 0;
         int code;
+
+        if (read_question(r, &q) < 0) {
+                problem(r, PROBLEM_INTERNAL, "no memory"); /* it was read before */
+                return;
+        }
+        reader = request_reader(r);
+        if (!reader)
+                return;
+        code = cost(reader, &q, SIZE_MAX, &points, &err);
+        if (code >= 0 && points > COST_MAX && q.n_jobs * q.n_names > 1) {
+                problem(r, PROBLEM_ANSWER_TOO_LARGE,
+                        "it would read %lld points, at most %lld are read at once: ask for fewer jobs or names",
+                        (long long)points, (long long)COST_MAX);
+                return;
+        }
+        if (code >= 0)
+                code = read_curves(reader, &q, &b, &err);
+        if (code == -ECANCELED)
+                problem(r, PROBLEM_UNAVAILABLE, "the server ends, or nobody waits for the answer");
+        else if (code == -E2BIG)
+                problem(r, PROBLEM_ANSWER_TOO_LARGE, "ask for fewer jobs, names or points at once");
+        else if (code < 0)
+                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+        else
+                response_text(r, "application/json", &b);
+}
+
+void series_read(struct request *r)
+{
+        _cleanup_(question_done) struct question q = {0};
+        struct reader *reader;
+        struct error err;
+        int64_t points = 0;
 
         if (read_question(r, &q) < 0) {
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
@@ -192,11 +278,8 @@ void series_read(struct request *r)
         reader = request_reader(r);
         if (!reader)
                 return;
-        code = read_curves(reader, &q, &b, &err);
-        if (code == -E2BIG)
-                problem(r, PROBLEM_ANSWER_TOO_LARGE, "ask for fewer jobs, names or points at once");
-        else if (code < 0)
+        if (cost(reader, &q, COST_LOOKUPS, &points, &err) < 0)
                 problem(r, PROBLEM_INTERNAL, "%s", err.text);
         else
-                response_text(r, "application/json", &b);
+                request_apart(r, read_series, points > COST_LONG || q.n_jobs * q.n_names > COST_LOOKUPS);
 }

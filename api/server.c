@@ -20,11 +20,13 @@
 
 #define CONNECTIONS_MAX 512
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* bounds the headers: 431 above it */
-#define CONNECTION_IDLE_S 30
-#define BODY_TIME_US (60 * US_PER_S)       /* a body that takes longer is not waited for */
-#define BODY_DROP_MAX ((int64_t)256 << 20) /* so much of an unwanted body is read, so that its answer arrives */
+#define BODY_DROP_MAX ((int64_t)256 << 20)   /* so much of an unwanted body is read, so that its answer arrives */
+#define BODY_FREE ((size_t)16 << 10)         /* of each body, always taken: a submission has less */
+#define BODY_HELD_MAX ((size_t)32 << 20)     /* of what bodies have beyond it, all together */
 #define STOP_WAIT_S 2
+#define BACKLOG 1024
 #define HELD_BYTES_MAX ((size_t)96 << 20) /* of answers that clients do not read */
+#define IDLE_DEFAULT_US (30 * US_PER_S)
 #define BODY_BYTES_DEFAULT ((size_t)1 << 20)
 
 /* ---- readers */
@@ -46,6 +48,7 @@ int server_take_reader(struct server *s, struct reader **ret, struct error *err)
 void server_put_reader(struct server *s, struct reader *reader)
 {
         (void)pthread_mutex_lock(&s->lock);
+        reader_watch(reader, NULL, NULL);
         if (s->n_readers < READERS_MAX) {
                 s->readers[s->n_readers++] = reader;
                 reader = NULL;
@@ -78,20 +81,75 @@ void server_release(struct server *s, size_t bytes)
         (void)pthread_mutex_unlock(&s->lock);
 }
 
+bool server_hold_body(struct request *r, size_t bytes)
+{
+        struct server *s = r->server;
+        size_t more = bytes > BODY_FREE + r->body_held ? bytes - BODY_FREE - r->body_held : 0;
+        bool fits;
+
+        (void)pthread_mutex_lock(&s->lock);
+        fits = s->body_bytes + more <= BODY_HELD_MAX;
+        if (fits) {
+                s->body_bytes += more;
+                r->body_held += more;
+        }
+        (void)pthread_mutex_unlock(&s->lock);
+        return fits;
+}
+
+void request_drop_body(struct request *r)
+{
+        (void)pthread_mutex_lock(&r->server->lock);
+        r->server->body_bytes -= r->body_held;
+        (void)pthread_mutex_unlock(&r->server->lock);
+        r->body_held = 0;
+        buf_done(&r->body);
+}
+
+bool server_count_long(struct request *r, bool begins)
+{
+        struct server *s = r->server;
+        size_t most = s->settings.connections - s->settings.connections / 8;
+        bool fits = true;
+
+        (void)pthread_mutex_lock(&s->lock);
+        if (begins && !r->counted_long) {
+                fits = s->n_long < most;
+                s->n_long += fits;
+                r->counted_long = fits;
+        } else if (!begins && r->counted_long) {
+                s->n_long--;
+                r->counted_long = false;
+        }
+        (void)pthread_mutex_unlock(&s->lock);
+        return fits;
+}
+
 /* ---- checks before a handler, from the headers alone */
 
-/* What libmicrohttpd takes for one request and a proxy in front may take for two. */
+/* What libmicrohttpd takes for one request and a proxy in front may take for two. libmicrohttpd (0.9.75, this
+ * release's) parses in place: each line's CR and LF become NULs, and keys and values point into what was received. So
+ * whatever is not exactly "name: value CR LF" shows as a gap between where one line ends and the next begins: a bare
+ * LF, a folded value (which is copied elsewhere), a NUL in a value, and the same in the request line and the empty one.
+ */
 struct framing {
         int lengths, encodings;
+        const char *next;  /* where the next line must begin */
         const char *wrong; /* or NULL */
 };
 
+static const char odd_lines[] = "a line does not end in CR LF, is folded, or holds a control character";
+
 static enum MHD_Result look_at_header(void *user, enum MHD_ValueKind kind _unused_, const char *key, size_t key_size,
-                                      const char *value, size_t value_size _unused_)
+                                      const char *value, size_t value_size)
 {
         static const char token[] = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         struct framing *f = user;
 
+        if (key != f->next || !value || memchr(value, '\r', value_size) || value[value_size + 1])
+                f->wrong = odd_lines;
+        else
+                f->next = value + value_size + 2;
         if (!key_size || strspn(key, token) != key_size)
                 f->wrong = "a header's name holds a space or another character that no name has";
         f->lengths += !strcasecmp(key, "Content-Length");
@@ -100,11 +158,15 @@ static enum MHD_Result look_at_header(void *user, enum MHD_ValueKind kind _unuse
         return MHD_YES;
 }
 
-static bool check_framing(struct request *r)
+static bool check_framing(struct request *r, const char *method, const char *version)
 {
-        struct framing f = {0};
+        const union MHD_ConnectionInfo *info =
+                MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+        struct framing f = {.next = version + strlen(version) + 2};
 
         (void)MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, look_at_header, &f);
+        if (!f.wrong && info && f.next + 2 != method + info->header_size)
+                f.wrong = odd_lines;
         if (!f.wrong && f.lengths + f.encodings > 1)
                 f.wrong = "the length of the body is said twice";
         r->must_close = f.wrong != NULL;
@@ -215,10 +277,10 @@ static bool check_body(struct request *r)
         return !r->response;
 }
 
-static void check(struct request *r, const char *method)
+static void check(struct request *r, const char *method, const char *version)
 {
-        (void)(check_framing(r) && check_host(r) && check_origin(r) && check_target(r) && check_route(r, method) &&
-               check_params(r) && check_body(r));
+        (void)(check_framing(r, method, version) && check_host(r) && check_origin(r) && check_target(r) &&
+               check_route(r, method) && check_params(r) && check_body(r));
 }
 
 /* ---- the way of a request */
@@ -229,18 +291,28 @@ static bool take_body(struct request *r, const char *data, size_t size)
         r->body_seen += (int64_t)size;
         if (!r->response && r->body_seen > (int64_t)r->body.ceiling)
                 too_large(r);
+        if (!r->response && !server_hold_body(r, r->body.size + size)) {
+                problem(r, PROBLEM_BUSY, "too many large requests come in at once");
+                response_header(r, "Retry-After", "10");
+        }
         if (!r->response && buf_append(&r->body, data, size, NULL) < 0)
                 problem(r, PROBLEM_INTERNAL, "no memory for the body");
         if (r->response)
-                buf_done(&r->body);
-        return r->body_seen <= BODY_DROP_MAX && clock_monotonic_us() - r->started_us <= BODY_TIME_US;
+                request_drop_body(r);
+        return r->body_seen <= BODY_DROP_MAX;
 }
 
 static enum MHD_Result queue(struct request *r)
 {
-        struct MHD_Response *response = TAKE_PTR(r->response);
+        struct MHD_Response *response;
         enum MHD_Result ok;
 
+        if (r->response && r->long_answer && !server_count_long(r, true)) {
+                problem(r, PROBLEM_BUSY, "ask again when others have read their answers");
+                response_header(r, "Retry-After", "10");
+        }
+        connection_sends(r->server->connections, r->connection);
+        response = TAKE_PTR(r->response);
         if (!response)
                 return MHD_NO;
         ok = MHD_queue_response(r->connection, r->status, response);
@@ -264,9 +336,16 @@ static enum MHD_Result run(struct request *r)
         if (!r->handled)
                 count_handled(r->server);
         r->handled = true;
+        connection_works(r->server->connections, r->connection);
         handler(r);
         if (r->reader)
                 server_put_reader(r->server, TAKE_PTR(r->reader));
+        if (r->apart && apart_submit(r->server->apart, r))
+                return MHD_YES;
+        if (TAKE_PTR(r->apart)) {
+                problem(r, PROBLEM_BUSY, "too many ask for much at once");
+                response_header(r, "Retry-After", "1");
+        }
         if (r->then)
                 return MHD_YES; /* suspended, or already resumed: in either case we are called again */
         if (!r->response)
@@ -275,8 +354,7 @@ static enum MHD_Result run(struct request *r)
 }
 
 static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c, const char *url _unused_,
-                                  const char *method, const char *version _unused_, const char *data, size_t *size,
-                                  void **slot)
+                                  const char *method, const char *version, const char *data, size_t *size, void **slot)
 {
         struct request *r = *slot;
 
@@ -285,7 +363,7 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c,
         if (!r->checked) {
                 r->checked = true;
                 connection_heard(r->server->connections, c);
-                check(r, method);
+                check(r, method, version);
                 if (r->must_close) { /* what follows may be taken for another request: nothing more is read */
                         response_header(r, "Connection", "close");
                         return queue(r);
@@ -301,7 +379,7 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c,
                 *size = 0;
                 return take_body(r, data, n) ? MHD_YES : MHD_NO;
         }
-        return r->response ? queue(r) : run(r);
+        return r->response || r->worked ? queue(r) : run(r);
 }
 
 static void *uri_seen(void *user, const char *uri, struct MHD_Connection *c)
@@ -348,7 +426,7 @@ static int listen_at(const struct sockaddr_in *address, int *ret_fd, int *ret_po
         if ((ntohl(address->sin_addr.s_addr) >> 24) != 127)
                 return error_set(err, -EINVAL, where, "is not a loopback address");
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-        if (bind(fd, (const struct sockaddr *)address, sizeof *address) < 0 || listen(fd, 128) < 0 ||
+        if (bind(fd, (const struct sockaddr *)address, sizeof *address) < 0 || listen(fd, BACKLOG) < 0 ||
             getsockname(fd, (struct sockaddr *)&bound, &size) < 0)
                 return error_set(err, -errno, where, "cannot listen: %s", strerror(errno));
         *ret_port = ntohs(bound.sin_port);
@@ -365,6 +443,8 @@ static int copy_settings(const struct server_settings *from, struct server_setti
         to->threads = MAX(1, MIN(from->threads, READERS_MAX));
         if (!to->connections || to->connections > CONNECTIONS_MAX)
                 to->connections = CONNECTIONS_MAX;
+        if (!to->idle_us)
+                to->idle_us = IDLE_DEFAULT_US;
         if (!to->max_body_bytes)
                 to->max_body_bytes = BODY_BYTES_DEFAULT;
         return to->state_folder && to->web_folder && to->configs_folder ? 0
@@ -380,12 +460,12 @@ static int start(struct server *s, int *fd, struct error *err)
                                   MHD_OPTION_THREAD_POOL_SIZE,
                                   (unsigned)(s->settings.threads > 1 ? s->settings.threads : 0),
                                   MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->settings.connections, /* */
-                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,     /* */
-                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,          /* */
-                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                                /* */
-                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,              /* */
-                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,                       /* */
-                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,                   /* */
+                                  MHD_OPTION_CONNECTION_TIMEOUT, 0U, /* connections.c knows what progress is */
+                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, /* */
+                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                       /* */
+                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,     /* */
+                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,              /* */
+                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,          /* */
                                   MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections, MHD_OPTION_END);
         if (!s->mhd)
                 return error_set(err, -EIO, NULL, "libmicrohttpd does not start: %s", strerror(errno));
@@ -407,7 +487,9 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = listen_at(&settings->address, &fd, &s->port, err);
         if (r >= 0)
-                r = connections_new(s->settings.connections, &s->connections, err);
+                r = connections_new(s->settings.connections, s->settings.idle_us, &s->connections, err);
+        if (r >= 0)
+                r = apart_new(&s->apart, err);
         if (r >= 0)
                 r = start(s, &fd, err);
         if (r < 0) {
@@ -445,11 +527,13 @@ struct server *server_free(struct server *s)
                 MHD_socket fd = MHD_quiesce_daemon(s->mhd);
 
                 pending_abandon_all(s);
+                apart_stop(s->apart);
                 wait_for_requests(s);
                 MHD_stop_daemon(s->mhd);
                 if (fd != MHD_INVALID_SOCKET)
                         (void)close(fd);
         }
+        s->apart = apart_free(s->apart);
         s->connections = connections_free(s->connections);
         while (s->n_readers)
                 (void)reader_close(s->readers[--s->n_readers]);

@@ -18,6 +18,7 @@ struct server_settings {
         int threads;           /* 2 to 4 */
         size_t connections;    /* at most; 0, or more than 512: 512 */
         size_t max_body_bytes; /* a larger body is a 413 */
+        int64_t idle_us;       /* without a byte in either direction; 0: 30 s */
 };
 
 /* -EADDRINUSE names the address. */

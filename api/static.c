@@ -1,12 +1,17 @@
 /* The dashboard's files. A path is a sequence of plain names below web_folder, without links; what a file is served as
- * is decided by its suffix, and what has none of these is not served. */
+ * is decided by its suffix, and what has none of these is not served. FILE.br and FILE.gz beside a file are its content
+ * compressed, for clients that take that. An ETag is the digest of the bytes sent, so each coding has its own, and a
+ * browser's copy outlives a new installation of the same. Files in assets/ have a digest in their name and are never
+ * asked for again. */
 #include "api/response.h"
+#include "base/file.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
-static const char policy[] = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+static const char policy[] = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; "
                              "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
                              "frame-ancestors 'none'";
 
@@ -34,27 +39,54 @@ static const char *find_type(const char *name)
         return NULL;
 }
 
+/* The best coding of the file that the client takes and that lies beside it: its descriptor, or -1. */
+static int open_encoded(struct request *r, const char *const *segments, size_t n, const char **ret_encoding)
+{
+        static const char *const codings[][2] = {{"br", ".br"}, {"gzip", ".gz"}};
+        const char *accepted = request_header(r, "Accept-Encoding");
+        const char *beside[TARGET_SEGMENTS_MAX];
+        char name[NAME_MAX + 1];
+        struct error err;
+        int fd;
+
+        memcpy(beside, segments, n * sizeof *beside);
+        beside[n - 1] = name;
+        for (size_t i = 0; accepted && i < ARRAY_LEN(codings); i++) {
+                int length = snprintf(name, sizeof name, "%s%s", segments[n - 1], codings[i][1]);
+
+                if (length >= (int)sizeof name || !coding_accepted(accepted, codings[i][0]) ||
+                    open_beneath(request_settings(r)->web_folder, beside, n, &fd, &err) < 0)
+                        continue;
+                *ret_encoding = codings[i][0];
+                return fd;
+        }
+        return -1;
+}
+
 void static_read(struct request *r)
 {
         static const char *const index[] = {"index.html"};
         const char *const *segments = r->target.n_segments ? r->target.segments : index;
         size_t n = MAX(r->target.n_segments, (size_t)1);
-        const char *type = find_type(segments[n - 1]);
+        struct file_answer f = {
+                .fd = -1, .type = find_type(segments[n - 1]), .size = -1, .policy = policy, .varies = true};
+        char digest[DIGEST_SIZE], etag[DIGEST_SIZE + 2];
         struct error err;
-        struct stat st;
-        char etag[64];
-        int fd;
 
-        if (!type || open_beneath(request_settings(r)->web_folder, segments, n, &fd, &err) < 0) {
+        if (f.type)
+                f.fd = open_encoded(r, segments, n, &f.encoding);
+        if (!f.type || (f.fd < 0 && open_beneath(request_settings(r)->web_folder, segments, n, &f.fd, &err) < 0)) {
                 problem(r, PROBLEM_NOT_FOUND, "no resource has this path");
                 return;
         }
-        if (fstat(fd, &st) < 0) {
-                (void)close(fd);
+        if (file_digest_fd(f.fd, NULL, digest, NULL, &err) < 0) {
+                (void)close(f.fd);
                 problem(r, PROBLEM_INTERNAL, "a file cannot be read");
                 return;
         }
-        (void)snprintf(etag, sizeof etag, "\"%llx-%llx-%llx\"", (unsigned long long)st.st_size,
-                       (unsigned long long)st.st_mtim.tv_sec, (unsigned long long)st.st_mtim.tv_nsec);
-        response_file(r, &(struct file_answer){.fd = fd, .type = type, .etag = etag, .size = -1, .policy = policy});
+        (void)snprintf(etag, sizeof etag, "\"%s\"", digest);
+        f.etag = etag;
+        if (n > 1 && !strcmp(segments[0], "assets"))
+                f.cache = "max-age=31536000, immutable";
+        response_file(r, &f);
 }

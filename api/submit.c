@@ -12,9 +12,10 @@
 #define TAG_BYTES_MAX 64
 #define TAGS_MAX 32
 
-const char *const submit_keys[] = {"kind",        "name",     "tags",    "config",  "overrides",
-                                   "checkpoint",  "method",   "split",   "weights", "seed",
-                                   "n_timesteps", "n_images", "n_steps", "latent",  NULL};
+const char *const submit_keys[] = {
+        "kind",    "name", "tags",        "config",   "overrides", "checkpoint", "method",     "split",
+        "weights", "seed", "n_timesteps", "n_images", "n_steps",   "latent",     "start_from", "accept_changed_data",
+        NULL};
 
 /* Members of the body that stand for keys of the configuration, by kind. */
 static const struct {
@@ -36,8 +37,11 @@ static const struct {
 
 /* Members that are no shorthands, by kind. */
 static const char *const common_keys[] = {"kind", "name", "tags", "overrides", NULL};
-static const char *const kind_keys[] = {
-        [JOB_TRAIN] = "config", [JOB_EVALUATE] = "checkpoint", [JOB_SAMPLE] = "checkpoint"};
+static const char *const kind_keys[][4] = {
+        [JOB_TRAIN] = {"config", "start_from", "accept_changed_data", NULL},
+        [JOB_EVALUATE] = {"checkpoint", NULL},
+        [JOB_SAMPLE] = {"checkpoint", NULL},
+};
 
 struct submission *submission_free(struct submission *s)
 {
@@ -63,15 +67,21 @@ static bool is_printable(const json_t *v, size_t max)
                text_is_printable(json_string_value(v), max) && !text_is_blank(json_string_value(v));
 }
 
+static bool is_one_of(const char *const *list, const char *key)
+{
+        while (*list && strcmp(*list, key) != 0)
+                list++;
+        return *list != NULL;
+}
+
 static bool kind_takes(enum job_kind kind, const char *key)
 {
-        for (const char *const *k = common_keys; *k; k++)
-                if (!strcmp(*k, key))
-                        return true;
+        if (is_one_of(common_keys, key))
+                return true;
         for (size_t i = 0; i < ARRAY_LEN(shorthands); i++)
                 if (shorthands[i].kind == kind && !strcmp(shorthands[i].key, key))
                         return true;
-        return !strcmp(kind_keys[kind], key);
+        return is_one_of(kind_keys[kind], key);
 }
 
 static int read_kind(const json_t *body, struct submission *s, struct errors *errs)
@@ -167,6 +177,32 @@ static void read_checkpoint(const json_t *body, struct submission *s, struct err
                 (void)errors_add(errs, -EINVAL, "/checkpoint/step", "expected a step");
 }
 
+/* {"job": 1, "checkpoint": "latest" | "best" | a step}; latest where it is not said. */
+static void read_start(const json_t *body, struct submission *s, struct errors *errs)
+{
+        static const char *const keys[] = {"job", "checkpoint", NULL};
+        json_t *c = json_object_get(body, "start_from"), *which = json_object_get(c, "checkpoint");
+        struct error err;
+
+        if (!json_is_object(c)) {
+                (void)errors_add(errs, -EINVAL, "/start_from",
+                                 "expected an object: {\"job\": 1, \"checkpoint\": \"latest\"}");
+                return;
+        }
+        if (json_object_get(body, "config"))
+                (void)errors_add(
+                        errs, -EINVAL, "/config",
+                        "a job that starts from another's checkpoint has its configuration; overrides change it");
+        if (json_only_keys(c, "/start_from", keys, &err) < 0)
+                (void)errors_add(errs, -EINVAL, err.path, "there is no such member");
+        if (json_get_int(c, "/start_from", "job", 1, INT64_MAX, &s->source_job, &err) <= 0)
+                (void)errors_add(errs, -EINVAL, "/start_from/job", "expected the id of a job");
+        s->source_step = string_is(which, "best") ? -2 : -1;
+        if (which && !string_is(which, "best") && !string_is(which, "latest") &&
+            json_get_int(c, "/start_from", "checkpoint", 0, INT64_MAX, &s->source_step, &err) < 0)
+                (void)errors_add(errs, -EINVAL, "/start_from/checkpoint", "expected latest, best or a step");
+}
+
 /* The document that a training job starts from: a template or the request's own. New reference or NULL. */
 static json_t *read_config(const json_t *body, const char *folder, struct submission *s, struct errors *errs)
 {
@@ -243,6 +279,8 @@ static void read_configuration(const json_t *body, struct submission *s, json_t 
         apply_overrides(body, s->kind, document, s->overrides, errs);
         if (!errs->n && s->kind != JOB_TRAIN)
                 check_sections(s->overrides, errs);
+        if (s->kind == JOB_TRAIN && s->source_job)
+                return; /* what they make of the source's configuration is checked with it */
         if (!errs->n && config_from_json(document, &c, errs) >= 0 && s->kind == JOB_TRAIN)
                 s->config = config_to_json(&c);
         if (s->kind == JOB_TRAIN) {
@@ -257,6 +295,7 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
         _cleanup_(submission_freep) struct submission *s = calloc(1, sizeof *s);
         const json_t *overrides = json_object_get(body, "overrides");
         _cleanup_json_ json_t *document = NULL;
+        struct error err;
 
         *ret_problem = PROBLEM_REQUEST_INVALID;
         if (!s)
@@ -268,7 +307,12 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
         read_tags(body, s, errs);
         if (overrides && !json_is_object(overrides))
                 (void)errors_add(errs, -EINVAL, "/overrides", "expected an object of dotted paths and values");
-        if (s->kind == JOB_TRAIN) {
+        if (json_get_bool(body, "", "accept_changed_data", &s->accept_changed_data, &err) < 0)
+                (void)errors_add(errs, -EINVAL, err.path, "%s", err.text);
+        if (s->kind == JOB_TRAIN && json_object_get(body, "start_from")) {
+                read_start(body, s, errs);
+                document = json_object();
+        } else if (s->kind == JOB_TRAIN) {
                 document = read_config(body, configs_folder, s, errs);
         } else {
                 read_checkpoint(body, s, errs);
@@ -280,7 +324,7 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
         read_configuration(body, s, document, errs);
         if (errs->n)
                 return -EINVAL;
-        if (!s->name || !s->config_name || !s->tags || (s->kind == JOB_TRAIN && !s->config))
+        if (!s->name || !s->config_name || !s->tags || (s->kind == JOB_TRAIN && !s->source_job && !s->config))
                 return errors_add(errs, -ENOMEM, "", "no memory");
         *ret = TAKE_PTR(s);
         return 0;

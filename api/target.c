@@ -237,6 +237,26 @@ bool etag_listed(const char *header, const char *etag)
         return false;
 }
 
+bool coding_accepted(const char *header, const char *coding)
+{
+        size_t n = strlen(coding);
+
+        while (*header) {
+                header += strspn(header, " \t,");
+                if (!strncasecmp(header, coding, n) && (!header[n] || strchr(" \t,;", header[n]))) {
+                        const char *weight = header + n + strspn(header + n, " \t;");
+                        char rest;
+
+                        if (strncasecmp(weight, "q=0", 3) != 0)
+                                return true;
+                        rest = weight[3 + strspn(weight + 3, ".0")];
+                        return rest >= '1' && rest <= '9'; /* "q=0.05", not "q=0" and "q=0.000" */
+                }
+                header += strcspn(header, ",");
+        }
+        return false;
+}
+
 bool media_type_is_json(const char *content_type)
 {
         size_t n = strcspn(content_type, "; \t");

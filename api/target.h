@@ -43,5 +43,8 @@ enum range range_parse(const char *header, int64_t size, int64_t *ret_first, int
 /* Whether an If-None-Match (or If-Match) list holds the tag (quotes included) or is "*". Weak tags match. */
 bool etag_listed(const char *header, const char *etag);
 
+/* Whether an Accept-Encoding names the coding, and not with the weight 0. */
+bool coding_accepted(const char *header, const char *coding);
+
 /* Whether a Content-Type is application/json, in UTF-8. */
 bool media_type_is_json(const char *content_type);

@@ -1,6 +1,5 @@
 #include "base/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -149,14 +148,20 @@ int file_write_atomic(const char *path, const void *data, size_t size, char ret_
 int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err)
 {
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
+        return file_digest_fd(fd, path, ret_digest, ret_bytes, err);
+}
+
+int file_digest_fd(int fd, const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err)
+{
         _cleanup_(freep) char *chunk = NULL;
         const size_t chunk_bytes = 1 << 20;
         XXH3_state_t *state;
         int64_t bytes = 0;
         ssize_t n;
 
-        if (fd < 0)
-                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
         chunk = malloc(chunk_bytes);
         state = XXH3_createState();
         if (!chunk || !state) {
@@ -179,6 +184,21 @@ int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_byt
         }
         (void)XXH3_freeState(state);
         return n == 0 ? 0 : error_set(err, -errno, path, "cannot be read: %s", strerror(errno));
+}
+
+int file_set_aside(const char *path, char *ret, size_t size, struct error *err)
+{
+        char suffix[16] = "";
+
+        for (int n = 2;; n++) {
+                if (snprintf(ret, size, "%s.aside%s", path, suffix) >= (int)size)
+                        return error_set(err, -ENAMETOOLONG, path, "the path is too long");
+                if (renameat2(AT_FDCWD, path, AT_FDCWD, ret, RENAME_NOREPLACE) == 0)
+                        return 0;
+                if (errno != EEXIST || n > 1000)
+                        return error_set(err, -errno, path, "cannot be set aside: %s", strerror(errno));
+                (void)snprintf(suffix, sizeof suffix, "-%d", n);
+        }
 }
 
 int file_make_folder(const char *path, struct error *err)

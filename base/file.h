@@ -4,6 +4,8 @@
 
 #include "base/buf.h"
 
+#include <dirent.h>
+
 #define DIGEST_SIZE 33 /* 32 hexadecimal digits of XXH128 and a NUL */
 
 /* Appends the whole file to buf; -E2BIG when it would pass buf's ceiling. err->path is path. */
@@ -26,10 +28,23 @@ int file_sweep(const char *folder, const char *const *extensions, struct error *
 /* Digest and size of a file as it is on disk. */
 int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
 
+/* Gives a file or folder that is in the way another name beside its own, PATH.aside (or .aside-2 and so on), and
+ * replaces nothing. ret: the new path, of size bytes. */
+int file_set_aside(const char *path, char *ret, size_t size, struct error *err);
+
+/* The same of an open file from where it stands to its end, where it is left; path is for the error. */
+int file_digest_fd(int fd, const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
+
 /* Makes the folder and its parents, mode 0750; an existing one is success. */
 int file_make_folder(const char *path, struct error *err);
 
 /* Removes a folder and everything below it; a missing one is success. Does not follow links. */
 int file_remove_tree(const char *path, struct error *err);
+
+static inline void closedirp(DIR **d)
+{
+        if (*d)
+                (void)closedir(*d);
+}
 
 DEFINE_CLEANUP(struct file_writer *, file_writer_free);

@@ -29,6 +29,14 @@
                 _take_v;                                                                                               \
         })
 
+/* The descriptor, and -1 left behind. */
+#define TAKE_FD(fd)                                                                                                    \
+        ({                                                                                                             \
+                int _take_fd = (fd);                                                                                   \
+                (fd) = -1;                                                                                             \
+                _take_fd;                                                                                              \
+        })
+
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))

@@ -25,6 +25,7 @@ NAMES(weights) = {"ema", "params", NULL};
 NAMES(sampling_latent) = {"fixed", "random", NULL};
 NAMES(backend) = {"auto", "cpu", "reference", NULL};
 NAMES(precision) = {"float32", "bf16", NULL};
+NAMES(plan_choice) = {"measured", "rule", NULL};
 static_assert(ARRAY_LEN(vdm_type_names) == VDM_VDM + 2, "a name for each");
 static_assert(ARRAY_LEN(unet_type_names) == UNET_LDM + 2, "a name for each");
 static_assert(ARRAY_LEN(encoder_names) == ENCODER_CNN + 2, "a name for each");
@@ -36,6 +37,7 @@ static_assert(ARRAY_LEN(split_names) == SPLIT_TEST + 2, "a name for each");
 static_assert(ARRAY_LEN(weights_names) == WEIGHTS_PARAMS + 2, "a name for each");
 static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_RANDOM + 2, "a name for each");
 static_assert(ARRAY_LEN(precision_names) == PRECISION_BF16 + 2, "a name for each");
+static_assert(ARRAY_LEN(plan_choice_names) == PLANS_RULE + 2, "a name for each");
 static_assert(ARRAY_LEN(backend_names) == BACKEND_REFERENCE + 2, "a name for each");
 
 enum row_type { ROW_BOOL, ROW_INT, ROW_REAL, ROW_OPTIONAL_REAL, ROW_STRING, ROW_CHOICE };

@@ -18,6 +18,7 @@ enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
 enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM };
 enum backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_REFERENCE };
 enum precision { PRECISION_FLOAT32, PRECISION_BF16 };
+enum plan_choice { PLANS_MEASURED, PLANS_RULE };
 
 /* Names of the choices in JSON, in the enum's order, NULL-terminated; the array is called TAG_names. */
 extern const char *const vdm_type_names[];        /* mulan_velocity mulan_epsilon vdm */
@@ -34,6 +35,7 @@ extern const char *const weights_names[];         /* ema params */
 extern const char *const sampling_latent_names[]; /* fixed random */
 extern const char *const backend_names[];         /* auto cpu reference */
 extern const char *const precision_names[];       /* float32 bf16 */
+extern const char *const plan_choice_names[];     /* measured rule */
 
 /* Strings are kept in place, so a config is copied by assignment. */
 struct config {

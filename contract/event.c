@@ -14,7 +14,7 @@
 const char *const event_type_names[] = {"hello", "start",   "progress", "scalars", "artifact",
                                         "done",  "stopped", "error",    "unknown", NULL};
 const char *const artifact_kind_names[] = {"checkpoint", "image", "table", NULL};
-const char *const error_class_names[] = {"configuration", "numeric", "memory", "device", "host", NULL};
+const char *const error_class_names[] = {"configuration", "numeric", "memory", "data", "device", "host", NULL};
 const char *const job_kind_names[] = {"train", "evaluate", "sample", NULL};
 static_assert(ARRAY_LEN(event_type_names) == EVENT_TYPE_N + 1, "a name for each");
 static_assert(ARRAY_LEN(artifact_kind_names) == ARTIFACT_KIND_N + 1, "a name for each");
@@ -27,6 +27,7 @@ enum field_kind {
         FIELD_NAME,   /* char *, a plain file name of at most max bytes */
         FIELD_TEXT,   /* char *, min..max bytes without NUL */
         FIELD_DIGEST, /* char[33] */
+        FIELD_BOOL,
         FIELD_CHOICE, /* an enum, stored as int */
         FIELD_OBJECT, /* json_t *; NULL is null */
 };
@@ -37,6 +38,7 @@ struct field {
         size_t offset;
         int64_t min, max;
         const char *const *names; /* CHOICE */
+        bool optional;            /* absent: as it was, empty; an empty DIGEST or TEXT is not written */
 };
 
 #define INT_MAX_EXACT ((INT64_C(1) << 53) - 1) /* the largest that JavaScript reads exactly */
@@ -46,6 +48,10 @@ struct field {
                 .key = #m, .kind = FIELD_##k, .offset = offsetof(struct s, m), .min = lo, .max = hi                    \
         }
 #define INT(m, lo, hi) F(event, INT, m, lo, hi)
+#define IDENTITY(s)                                                                                                    \
+        {                                                                                                              \
+                .key = "identity", .kind = FIELD_DIGEST, .offset = offsetof(struct s, identity), .optional = true      \
+        }
 #define SEQ INT(seq, 1, INT_MAX_EXACT)
 #define STEP INT(step, 0, INT_MAX_EXACT)
 #define STEPS INT(steps, 0, INT_MAX_EXACT)
@@ -57,6 +63,7 @@ static const struct field hello_fields[] = {INT(protocol, 1, 1000000),
                                             INT(job, 1, INT_MAX_EXACT),
                                             INT(attempt, 1, INT_MAX_EXACT),
                                             INT(pid, 1, INT32_MAX),
+                                            IDENTITY(event),
                                             {0}};
 static const struct field start_fields[] = {SEQ,
                                             STEP,
@@ -183,7 +190,7 @@ static int read_field(const struct field *f, const char *pointer, const json_t *
         double d = NAN;
 
         if (!v)
-                return wrong(pointer, f->key, err, "this member, which is absent");
+                return f->optional ? 0 : wrong(pointer, f->key, err, "this member, which is absent");
         switch (f->kind) {
         case FIELD_INT: {
                 int r = json_get_int(o, pointer, f->key, f->min, f->max, m, err);
@@ -197,6 +204,11 @@ static int read_field(const struct field *f, const char *pointer, const json_t *
                 return 0;
         case FIELD_CHOICE:
                 return read_choice_field(f, pointer, v, m, err);
+        case FIELD_BOOL:
+                if (!json_is_boolean(v))
+                        return wrong(pointer, f->key, err, "true or false");
+                *(bool *)m = json_is_true(v);
+                return 0;
         case FIELD_OBJECT:
                 if (!json_is_object(v) && !json_is_null(v))
                         return wrong(pointer, f->key, err, "an object or null");
@@ -229,6 +241,8 @@ static json_t *field_value(const struct field *f, const void *m)
                 return *(json_t *const *)m ? json_incref(*(json_t *const *)m) : json_null();
         case FIELD_DIGEST:
                 return json_string(m);
+        case FIELD_BOOL:
+                return json_boolean(*(const bool *)m);
         default:
                 return json_string(*(char *const *)m ? *(char *const *)m : "");
         }
@@ -239,6 +253,8 @@ static int write_fields(const struct field *fields, const void *base, json_t *o,
         for (const struct field *f = fields; f->key; f++) {
                 const char *m = (const char *)base + f->offset;
 
+                if (f->optional && (f->kind == FIELD_DIGEST ? !*m : f->kind == FIELD_TEXT && !*(char *const *)m))
+                        continue;
                 if (json_object_set_new(o, f->key, field_value(f, m)) < 0)
                         return error_set(err, -EINVAL, f->key, "no memory, or not UTF-8");
         }
@@ -498,9 +514,19 @@ static const struct field assignment_fields[] = {
         F(assignment, INT, job, 1, INT_MAX_EXACT),
         F(assignment, INT, attempt, 1, INT_MAX_EXACT),
         {.key = "kind", .kind = FIELD_CHOICE, .offset = offsetof(struct assignment, kind), .names = job_kind_names},
+        IDENTITY(assignment),
         F(assignment, OBJECT, config, 0, 0),
+        {.key = "accept_changed_data",
+         .kind = FIELD_BOOL,
+         .offset = offsetof(struct assignment, accept_changed_data),
+         .optional = true},
         F(assignment, TEXT, folder, 1, PATH_BYTES_MAX),
         F(assignment, TEXT, socket, 0, PATH_BYTES_MAX),
+        {.key = "plans",
+         .kind = FIELD_TEXT,
+         .offset = offsetof(struct assignment, plans),
+         .max = PATH_BYTES_MAX,
+         .optional = true},
         {0}};
 static const struct field dataset_fields[] = {
         {.key = "name", .kind = FIELD_TEXT, .offset = offsetof(struct assignment, dataset_name), .min = 1, .max = 64},
@@ -519,6 +545,7 @@ static const struct field checkpoint_fields[] = {
         F(assignment_checkpoint, TEXT, path, 1, PATH_BYTES_MAX),
         {.key = "xxh128", .kind = FIELD_DIGEST, .offset = offsetof(struct assignment_checkpoint, digest)},
         F(assignment_checkpoint, INT, step, 0, INT_MAX_EXACT),
+        IDENTITY(assignment_checkpoint),
         {0}};
 
 static int read_checkpoints(const json_t *o, struct assignment *a, struct error *err)
@@ -596,6 +623,7 @@ void assignment_done(struct assignment *a)
         free(a->dataset_digest);
         free(a->folder);
         free(a->socket);
+        free(a->plans);
         for (size_t i = 0; i < a->n_checkpoints; i++)
                 free(a->checkpoints[i].path);
         free(a->checkpoints);

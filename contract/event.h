@@ -8,7 +8,8 @@
  * daemon keeps the spool aside.
  *
  *   worker -> daemon
- *   {"type":"hello","protocol":1,"job":3,"attempt":7,"pid":123}   answered by {"ack":N}: send from N + 1
+ *   {"type":"hello","protocol":1,"job":3,"attempt":7,"pid":123,"identity":".."}   answered by {"ack":N}: send from N +
+ * 1
  *   {"seq":1,"type":"start","step":0,"steps":3000,"memory_bytes":1,"parameters":1,"backend":"cpu","threads":2}
  *   {"seq":2,"type":"progress","step":10,"steps":3000,"images_per_second":11.5,"seconds_left":2000.0}
  *   {"seq":3,"type":"scalars","step":[1,2],"time_ms":[..],"columns":{"train/bpd":[9.1,"NaN"],...}}
@@ -18,7 +19,7 @@
  *   {"seq":5,"type":"done","result":{..}}         result: as a job's, or null
  *   {"seq":6,"type":"stopped","step":1200}        after command stop, its checkpoint written
  *   {"seq":7,"type":"error","class":"numeric","detail":"..","step":17}   class: configuration|numeric|memory|
- *    device|host (which of them are retried, and whom they are charged to: daemon/failure.def)
+ *    data|device|host (which of them are retried, and whom they are charged to: daemon/failure.def)
  *   daemon -> worker
  *   {"ack":6}   {"command":"checkpoint"}   {"command":"stop"}
  */
@@ -45,7 +46,15 @@ enum event_type {
         EVENT_TYPE_N
 };
 enum artifact_kind { ARTIFACT_CHECKPOINT, ARTIFACT_IMAGE, ARTIFACT_TABLE, ARTIFACT_KIND_N };
-enum error_class { ERROR_CONFIGURATION, ERROR_NUMERIC, ERROR_MEMORY, ERROR_DEVICE, ERROR_HOST, ERROR_CLASS_N };
+enum error_class {
+        ERROR_CONFIGURATION,
+        ERROR_NUMERIC,
+        ERROR_MEMORY,
+        ERROR_DATA,
+        ERROR_DEVICE,
+        ERROR_HOST,
+        ERROR_CLASS_N
+};
 
 extern const char *const event_type_names[];
 extern const char *const artifact_kind_names[];
@@ -56,6 +65,7 @@ struct event {
         enum event_type type;
         int64_t seq; /* from 1; 0 for hello */
         int64_t protocol, job, attempt, pid;
+        char identity[33];   /* "" where there is none */
         int64_t step, steps; /* scalars: step of the first row */
         int64_t memory_bytes, parameters, threads;
         double images_per_second, seconds_left; /* NAN: unknown */
@@ -99,8 +109,12 @@ int command_encode(const struct command *c, struct buf *b, struct error *err);
 
 /* What the daemon gives a worker on its standard input, as one JSON document, when it starts it:
  *   {"job":3,"attempt":7,"kind":"train","config":{..},"dataset":{"name":"photos32","path":"/..","digest":".."},
- *    "folder":"/state/jobs/3","socket":"/state/worker.sock",
- *    "checkpoints":[{"path":"/state/jobs/3/step-1000.safetensors","xxh128":"..","step":1000}, ..]}
+ *    "identity":"..","accept_changed_data":false,"folder":"/state/jobs/3","socket":"/state/worker.sock",
+ *    "checkpoints":[{"path":"/state/jobs/3/step-1000.safetensors","xxh128":"..","step":1000,"identity":".."}, ..]}
+ * identity: 32 hexadecimal digits, drawn when the job was submitted: the job's own, and of each checkpoint that of the
+ * job whose it is. It stands in the spool's hello and in the checkpoints, so that nothing of another run that had the
+ * same number is ever taken for this one's. Jobs of the releases before have none: absent, here and there.
+ * accept_changed_data: a checkpoint that was trained on other data than these is resumed all the same.
  * checkpoints: newest first; train resumes from the first that is whole (none: from the start), evaluate and sample
  * read the first (only one is given). The attempt is alive while it holds flock(FOLDER/attempt-N.lock), which it takes
  * before anything else. Its standard error is FOLDER/log, append. */
@@ -111,13 +125,17 @@ struct assignment_checkpoint {
         char *path;
         char digest[33];
         int64_t step;
+        char identity[33]; /* of the job whose it is */
 };
 struct assignment {
         int64_t job, attempt;
         enum job_kind kind;
+        char identity[33];
+        bool accept_changed_data;
         json_t *config; /* whole; a worker reads it with config_from_json */
         char *dataset_name, *dataset_path, *dataset_digest;
         char *folder, *socket;
+        char *plans; /* folder where measured plans are kept (kernels.h, plans_folder); "" or NULL: by the rule */
         size_t n_checkpoints;
         struct assignment_checkpoint *checkpoints;
 };
@@ -126,5 +144,6 @@ json_t *assignment_to_json(const struct assignment *a);
 void assignment_done(struct assignment *a);
 
 /* `mulun-worker --describe DIR` prints, as one JSON object:
- *   {"format":"cifar10","train":7415,"test":1228,"digest":".."}  or  {"error":{"path":"..","detail":".."}} with exit 1
+ *   {"format":"cifar10","train":7415,"test":1228,"digest":"..","remark":".."}  or {"error":{"path":"..","detail":".."}}
+ * with exit 1 remark, where there is one: what is odd in it though it can be used, such as a gap in its files' numbers.
  */

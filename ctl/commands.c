@@ -263,8 +263,25 @@ int command_resume(struct call *c)
                         return usage_error("--steps takes a number");
                 (void)json_object_set_new(body, "steps", json_integer(steps));
         }
+        if (c->options[OPTION_CHANGED_DATA])
+                (void)json_object_set_new(body, "accept_changed_data", json_true());
         r = about_job(c, "POST", c->args[0], "/resume", body, print_state);
         return !r && c->options[OPTION_WAIT] ? watch_job(c, job_id(c->args[0])) : r;
+}
+
+int command_retry(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        int r = EXIT_OK;
+
+        if (c->options[OPTION_CHANGED_DATA])
+                (void)json_object_set_new(body, "accept_changed_data", json_true());
+        for (int i = 0; i < c->n_args; i++) {
+                int one = about_job(c, "POST", c->args[i], "/retry", body, print_state);
+
+                r = MAX(r, one);
+        }
+        return r;
 }
 
 int command_stop(struct call *c)

@@ -20,6 +20,7 @@ static const struct {
         {"log", "JOB", 1, 1, command_log, "what its worker wrote"},
         {"cancel", "JOB...", 1, 1000, command_cancel, "stop after a checkpoint"},
         {"resume", "JOB", 1, 1, command_resume, "go on from the last checkpoint"},
+        {"retry", "JOB...", 1, 1000, command_retry, "run failed or cancelled jobs again, from the last checkpoint"},
         {"remove", "JOB...", 1, 1000, command_remove, "remove jobs that are over, with their files"},
         {"stop", "", 0, 0, command_stop, "end the daemon; running jobs write a checkpoint and go on at its next start"},
         {"configs", "[NAME]", 0, 1, command_configs, "configurations of the server, or one of them"},

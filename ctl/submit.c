@@ -57,11 +57,15 @@ static int read_file(const char *path, json_t **ret)
         return r < 0 ? fail("%s: %s", path, err.text) : EXIT_OK;
 }
 
-/* --evaluate JOB or --sample JOB, with --checkpoint. */
+/* --evaluate JOB, --sample JOB or --from JOB, with --checkpoint. */
 static int add_checkpoint(const struct call *c, json_t *body)
 {
+        bool from = c->options[OPTION_FROM];
+        const char *key = from ? "start_from" : "checkpoint";
         const char *which = c->options[OPTION_CHECKPOINT] ? c->options[OPTION_CHECKPOINT] : "latest";
-        const char *job = c->options[OPTION_EVALUATE] ? c->options[OPTION_EVALUATE] : c->options[OPTION_SAMPLE];
+        const char *job = c->options[OPTION_EVALUATE] ? c->options[OPTION_EVALUATE]
+                          : from                      ? c->options[OPTION_FROM]
+                                                      : c->options[OPTION_SAMPLE];
         int64_t id = job_id(job);
         char *end;
         long long step = strtoll(which, &end, 10);
@@ -69,11 +73,13 @@ static int add_checkpoint(const struct call *c, json_t *body)
         if (!id)
                 return EXIT_USAGE;
         if (!strcmp(which, "latest") || !strcmp(which, "best"))
-                (void)json_object_set_new(body, "checkpoint",
-                                          json_pack("{s:I, s:s}", "job", (json_int_t)id, "which", which));
+                (void)json_object_set_new(
+                        body, key,
+                        json_pack("{s:I, s:s}", "job", (json_int_t)id, from ? "checkpoint" : "which", which));
         else if (*which && !*end && step >= 0)
-                (void)json_object_set_new(body, "checkpoint",
-                                          json_pack("{s:I, s:I}", "job", (json_int_t)id, "step", (json_int_t)step));
+                (void)json_object_set_new(
+                        body, key,
+                        json_pack("{s:I, s:I}", "job", (json_int_t)id, from ? "checkpoint" : "step", (json_int_t)step));
         else
                 return usage_error("--checkpoint is latest, best or a step");
         return EXIT_OK;
@@ -85,7 +91,7 @@ static int add_config(const struct call *c, json_t *body)
         int r;
 
         if (!!c->n_args + !!c->options[OPTION_FILE] != 1)
-                return usage_error("submit needs one of: a configuration's name, --file, --evaluate, --sample");
+                return usage_error("submit needs one of: a configuration's name, --file, --from, --evaluate, --sample");
         if (c->n_args)
                 return json_object_set_new(body, "config", json_string(c->args[0])) < 0
                                ? usage_error("the name is not UTF-8")
@@ -98,7 +104,7 @@ static int add_config(const struct call *c, json_t *body)
 
 static int make_body(const struct call *c, json_t *body)
 {
-        bool evaluate = c->options[OPTION_EVALUATE], sample = c->options[OPTION_SAMPLE];
+        bool evaluate = c->options[OPTION_EVALUATE], sample = c->options[OPTION_SAMPLE], from = c->options[OPTION_FROM];
         json_t *overrides = json_object(), *tags = json_array();
         int r;
 
@@ -110,14 +116,15 @@ static int make_body(const struct call *c, json_t *body)
         for (size_t i = 0; i < c->n_tags; i++)
                 if (json_array_append_new(tags, json_string(c->tags[i])) < 0)
                         return usage_error("a tag is not UTF-8");
-        if (evaluate && sample)
-                return usage_error("--evaluate and --sample are two jobs");
-        if ((evaluate || sample) && (c->n_args || c->options[OPTION_FILE]))
-                return usage_error(
-                        "an evaluation or a sample has its checkpoint's configuration; --set changes how it is made");
-        if (!evaluate && !sample && c->options[OPTION_CHECKPOINT])
-                return usage_error("--checkpoint belongs to --evaluate or --sample");
-        r = evaluate || sample ? add_checkpoint(c, body) : add_config(c, body);
+        if (evaluate + sample + from > 1)
+                return usage_error("--evaluate, --sample and --from are jobs of their own");
+        if ((evaluate || sample || from) && (c->n_args || c->options[OPTION_FILE]))
+                return usage_error("what begins with a checkpoint has its configuration; --set changes how it is made");
+        if (!evaluate && !sample && !from && c->options[OPTION_CHECKPOINT])
+                return usage_error("--checkpoint belongs to --evaluate, --sample or --from");
+        if (c->options[OPTION_CHANGED_DATA])
+                (void)json_object_set_new(body, "accept_changed_data", json_true());
+        r = evaluate || sample || from ? add_checkpoint(c, body) : add_config(c, body);
         return r ? r : read_sets(c, overrides);
 }
 

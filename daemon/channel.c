@@ -15,6 +15,7 @@
 #define CONNECTIONS_MAX 64
 #define ACCEPT_REST_US US_PER_S
 #define HELLO_TIMEOUT_US (10 * US_PER_S)
+#define REFUSED_MAX 16
 #define OUT_MAX ((size_t)1 << 16) /* acknowledgements and commands that a worker does not read */
 
 struct channel {
@@ -23,6 +24,8 @@ struct channel {
         struct source *source, *rest_timer;
         struct connection *connections;
         size_t n;
+        pid_t refused[REFUSED_MAX]; /* of whom it was said last: a worker of another database comes twice a second */
+        size_t n_refused;
 };
 
 struct connection {
@@ -73,12 +76,22 @@ struct connection *connection_close(struct connection *c)
         return NULL;
 }
 
+/* Whether it is the first time, as far as is remembered. */
+static bool remember_refused(struct channel *ch, pid_t pid)
+{
+        for (size_t i = 0; i < REFUSED_MAX; i++)
+                if (ch->refused[i] == pid)
+                        return false;
+        ch->refused[ch->n_refused++ % REFUSED_MAX] = pid;
+        return true;
+}
+
 static void refuse(struct connection *c, const struct error *err)
 {
         if (c->worker)
                 log_warning("job %lld: its worker's connection is closed: %s%s%s", (long long)c->worker->job_id,
                             err->path, err->path[0] ? ": " : "", err->text);
-        else
+        else if (remember_refused(c->channel, c->peer))
                 log_warning("a connection to the workers' socket (pid %d) is closed: %s%s%s", (int)c->peer, err->path,
                             err->path[0] ? ": " : "", err->text);
         (void)connection_close(c);
@@ -100,9 +113,9 @@ static int take_hello(struct connection *c, struct event *e, struct error *err)
                 return error_set(err, -EPROTO, NULL, "it speaks protocol %lld, not %d", (long long)e->protocol,
                                  EVENT_PROTOCOL);
         w = worker_find(c->channel->daemon, e->attempt);
-        if (!w || w->job_id != e->job || w->ended)
-                return error_set(err, -EPROTO, NULL, "job %lld has no running attempt %lld", (long long)e->job,
-                                 (long long)e->attempt);
+        if (!w || w->job_id != e->job || w->ended || strcmp(w->identity, e->identity) != 0)
+                return error_set(err, -EPROTO, NULL, "job %lld of this state has no running attempt %lld",
+                                 (long long)e->job, (long long)e->attempt);
         c->timer = loop_remove(c->channel->daemon->loop, c->timer);
         c->worker = w;
         return worker_hello(w, c, e, err);

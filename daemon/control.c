@@ -154,7 +154,12 @@ static void op_cancel(struct op *op)
         }
 }
 
-/* ---- resume */
+/* ---- resume and retry */
+
+static enum job_trigger trigger_of(const struct op *op)
+{
+        return op->how.retry ? TRIGGER_RETRY : TRIGGER_RESUME;
+}
 
 static void on_reopened(struct daemon *d, const struct commit *c, void *user)
 {
@@ -181,7 +186,8 @@ static void on_reopened(struct daemon *d, const struct commit *c, void *user)
                           err.text);
                 (void)job_free(j);
         }
-        log_info("job %lld: %s -> queued (resume)", (long long)op->job, job_state_names[op->from]);
+        log_info("job %lld: %s -> queued (%s)", (long long)op->job, job_state_names[op->from],
+                 job_trigger_names[trigger_of(op)]);
         op_answer(op, 0, op->job, JOB_QUEUED, NULL);
         daemon_schedule(d);
 }
@@ -189,7 +195,7 @@ static void on_reopened(struct daemon *d, const struct commit *c, void *user)
 /* The configuration with the new length, checked as a whole, in op->config. */
 static int lengthen(struct op *op, const struct job_row *row, struct errors *errs)
 {
-        _cleanup_json_ json_t *steps = json_integer(op->steps);
+        _cleanup_json_ json_t *steps = json_integer(op->how.steps);
         struct config c;
 
         op->config = json_deep_copy(row->config);
@@ -202,7 +208,7 @@ static int lengthen(struct op *op, const struct job_row *row, struct errors *err
 
 static int check_resume(struct op *op, const struct job_row *row, struct errors *errs)
 {
-        int64_t steps = op->steps > 0 ? op->steps : row->steps, done = 0;
+        int64_t steps = op->how.steps > 0 ? op->how.steps : row->steps, done = 0;
 
         if (row->kind != JOB_TRAIN)
                 return errors_add(errs, -EINVAL, "", "only a training job can be resumed");
@@ -211,10 +217,22 @@ static int check_resume(struct op *op, const struct job_row *row, struct errors 
                 return errors_add(errs, -EINVAL, "/steps",
                                   "its last checkpoint is at step %lld: expected more steps than that",
                                   (long long)done);
-        return op->steps > 0 ? lengthen(op, row, errs) : 0;
+        return op->how.steps > 0 ? lengthen(op, row, errs) : 0;
 }
 
-static void op_resume(struct op *op)
+/* Whatever it needs is still there. */
+static int check_retry(struct op *op, const struct job_row *row, struct errors *errs)
+{
+        struct error err;
+        int64_t step;
+
+        if (!row->source_job || checkpoint_resolve(op->daemon, row->id, -1, &step, NULL) >= 0 ||
+            checkpoint_resolve(op->daemon, row->source_job, row->source_step, &step, &err) >= 0)
+                return 0;
+        return errors_add(errs, -EINVAL, "", "what it began with is gone: %s", err.text);
+}
+
+static void op_reopen(struct op *op)
 {
         struct job *j = queue_find(&op->daemon->queue, op->job);
         struct errors errs = {0};
@@ -223,13 +241,19 @@ static void op_resume(struct op *op)
         int r;
 
         if (j) {
-                op_busy(op, j->state, "only a job that is over can be resumed");
+                op_busy(op, j->state, "only a job that is over can be queued again");
                 return;
         }
         if (!read_job(op, &row))
                 return;
         op->from = row.state;
-        r = check_resume(op, &row, &errs);
+        if (job_next(op->from, trigger_of(op)) < 0) {
+                job_row_done(&row);
+                op_busy(op, op->from,
+                        "only a failed or cancelled job is run again; a finished training can be resumed");
+                return;
+        }
+        r = op->how.retry ? check_retry(op, &row, &errs) : check_resume(op, &row, &errs);
         job_row_done(&row);
         if (r < 0) {
                 op_answer(op, r, op->job, op->from, &errs);
@@ -239,9 +263,10 @@ static void op_resume(struct op *op)
         if (w) {
                 w->job = op->job;
                 w->from = op->from;
-                w->trigger = job_trigger_names[TRIGGER_RESUME];
+                w->trigger = job_trigger_names[trigger_of(op)];
                 w->time_us = clock_wall_us();
-                w->row.steps = op->steps;
+                w->row.steps = op->how.steps;
+                w->row.accept_changed_data = op->how.accept_changed_data;
                 w->row.config = TAKE_PTR(op->config);
         }
         commit_submit(op->daemon, w, on_reopened, op);
@@ -374,8 +399,8 @@ static void op_run(struct op *op)
         case OP_CANCEL:
                 op_cancel(op);
                 break;
-        case OP_RESUME:
-                op_resume(op);
+        case OP_REOPEN:
+                op_reopen(op);
                 break;
         case OP_REMOVE:
                 op_remove(op);
@@ -430,9 +455,9 @@ static void call_cancel(struct control *c, int64_t job, control_done *done, void
         enter(c, &(struct op){.kind = OP_CANCEL, .job = job}, done, user);
 }
 
-static void call_resume(struct control *c, int64_t job, int64_t steps, control_done *done, void *user)
+static void call_reopen(struct control *c, int64_t job, const struct reopening *how, control_done *done, void *user)
 {
-        enter(c, &(struct op){.kind = OP_RESUME, .job = job, .steps = steps}, done, user);
+        enter(c, &(struct op){.kind = OP_REOPEN, .job = job, .how = *how}, done, user);
 }
 
 static void call_remove(struct control *c, int64_t job, control_done *done, void *user)
@@ -445,10 +470,25 @@ static void call_stop(struct control *c, control_done *done, void *user)
         enter(c, &(struct op){.kind = OP_STOP}, done, user);
 }
 
+/* On an HTTP thread. The disk is looked at anew: while nothing happens nobody else does. */
+static void call_status(struct control *c, struct control_status *ret)
+{
+        struct daemon *d = c->daemon;
+        struct disk disk;
+
+        (void)pthread_mutex_lock(&d->control_lock);
+        disk = d->disk;
+        (void)pthread_mutex_unlock(&d->control_lock);
+        disk = disk_read(d->settings.state, d->settings.disk_reserve_bytes, disk.low);
+        *ret = (struct control_status){
+                .disk_low = disk.low, .disk_free_bytes = disk.free_bytes, .disk_reserve_bytes = disk.reserve_bytes};
+        disk_describe(&disk, ret->waiting, sizeof ret->waiting);
+}
+
 void control_init(struct daemon *d)
 {
         (void)pthread_mutex_init(&d->control_lock, NULL);
-        d->control = (struct control){d, call_submit, call_cancel, call_resume, call_remove, call_stop};
+        d->control = (struct control){d, call_submit, call_cancel, call_reopen, call_remove, call_stop, call_status};
 }
 
 /* The list has no one but the loop's thread from here on. */

@@ -102,7 +102,7 @@ void daemon_schedule(struct daemon *d)
         int64_t now_us = clock_monotonic_us();
         size_t n;
 
-        if (d->stopping)
+        if (d->stopping || disk_check(d))
                 return;
         n = scheduler_decide(&d->queue, d->devices, ARRAY_LEN(d->devices), now_us, startable, d, decisions,
                              ARRAY_LEN(decisions));

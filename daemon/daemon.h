@@ -5,6 +5,7 @@
 #include "api/server.h"
 #include "base/log.h"
 #include "daemon/commit.h"
+#include "daemon/disk.h"
 #include "daemon/failure.h"
 #include "daemon/job.h"
 #include "daemon/loop.h"
@@ -45,10 +46,11 @@ struct daemon {
         bool stopping;            /* control.stop: no new work, workers come to their end */
         bool disk_failing;        /* said so in the log */
         bool waiting_said;        /* a job waits for a data set: said so in the log */
-        struct source *schedule_timer, *quit_timer, *stop_timer;
+        struct source *schedule_timer, *disk_timer, *quit_timer, *stop_timer;
 
         struct control control;
-        pthread_mutex_t control_lock; /* of the two below, which HTTP threads touch */
+        pthread_mutex_t control_lock; /* of these, which HTTP threads touch */
+        struct disk disk;             /* written by the loop's thread alone */
         bool control_closed;
         struct estimates *estimates; /* submit.c */
         struct op *ops;              /* operations that are not answered yet */

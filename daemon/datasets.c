@@ -30,7 +30,7 @@ static void start_more(void);
 static int read_description(const struct buf *output, struct dataset_row *row, struct error *err)
 {
         _cleanup_json_ json_t *o = NULL;
-        const char *format = NULL, *digest = NULL, *path = NULL, *detail = NULL;
+        const char *format = NULL, *digest = NULL, *path = NULL, *detail = NULL, *remark = NULL;
         json_t *problem = NULL;
         int r = json_parse(output->data, output->size, &o, err);
 
@@ -48,6 +48,9 @@ static int read_description(const struct buf *output, struct dataset_row *row, s
             (r = json_get_int(o, "", "train", 0, INT64_MAX, &row->n_train, err)) < 0 ||
             (r = json_get_int(o, "", "test", 0, INT64_MAX, &row->n_test, err)) < 0)
                 return r;
+        (void)json_get_string(o, "", "remark", 4096, &remark, NULL);
+        if (remark)
+                log_warning("data set %s (%s): %s", row->name, row->path, remark);
         if (!format || !digest)
                 return error_set(err, -EINVAL, NULL, "expected format, digest, train and test");
         (void)snprintf(row->format, sizeof row->format, "%s", format);

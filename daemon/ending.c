@@ -2,8 +2,11 @@
 
 #include "contract/text.h"
 #include "daemon/daemon.h"
+#include "daemon/memory.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,6 +40,14 @@ static void last_log_line(const struct worker *w, char *ret, size_t size)
                         *p = ' ';
 }
 
+/* The kernel says how many it has ended, not which: one that a signal 9 ended meanwhile, and not ours, is that one. */
+static bool memory_was_short(const struct worker *w)
+{
+        bool perhaps = w->status == -SIGKILL || (w->status == INT_MIN && !w->child && w->pidfd < 0);
+
+        return perhaps && !w->killed && w->oom_kills >= 0 && memory_oom_kills("") > w->oom_kills;
+}
+
 static void describe(const struct worker *w, char *ret, size_t size)
 {
         char how[128], line[512];
@@ -52,9 +63,9 @@ static void describe(const struct worker *w, char *ret, size_t size)
         else
                 (void)snprintf(how, sizeof how, "ended with exit code %d", w->status);
         last_log_line(w, line, sizeof line);
-        (void)snprintf(ret, size, "the worker %s%s without done, error or stopped%s%s", how,
-                       w->killed ? ", killed by the daemon," : "", line[0] ? "; its log ends: " : "; its log is empty",
-                       line);
+        (void)snprintf(ret, size, "the worker %s%s without done, error or stopped%s%s%s", how,
+                       w->killed ? ", killed by the daemon," : "", memory_was_short(w) ? "; memory was short" : "",
+                       line[0] ? "; its log ends: " : "; its log is empty", line);
 }
 
 enum job_trigger ending_of(struct worker *w, struct write *write)

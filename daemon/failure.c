@@ -14,6 +14,7 @@ enum failure failure_of_error(enum error_class c)
                 [ERROR_CONFIGURATION] = FAILURE_CONFIGURATION,
                 [ERROR_NUMERIC] = FAILURE_NUMERIC,
                 [ERROR_MEMORY] = FAILURE_MEMORY,
+                [ERROR_DATA] = FAILURE_DATA,
                 [ERROR_DEVICE] = FAILURE_DEVICE,
                 [ERROR_HOST] = FAILURE_HOST,
         };

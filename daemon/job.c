@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const job_trigger_names[] = {"start", "cancel", "refuse", "done", "error", "lost", "stop", "resume", NULL};
+const char *const job_trigger_names[] = {"start", "cancel", "refuse", "done",  "error",
+                                         "lost",  "stop",   "resume", "retry", NULL};
 static_assert(ARRAY_LEN(job_trigger_names) == TRIGGER_N + 1, "a name a trigger");
 
 int job_next(enum job_state state, enum job_trigger trigger)
@@ -106,12 +107,14 @@ struct job *job_new(const struct job_row *row, struct error *err)
                 .state = row->state,
                 .cancel_requested = row->cancel_requested,
                 .started = row->started_us != 0,
+                .accept_changed_data = row->accept_changed_data,
                 .source_job = row->source_job,
                 .source_step = row->source_step,
         };
         (void)json_get_string(json_object_get(row->config, "data"), "/data", "dataset", sizeof j->dataset - 1, &dataset,
                               NULL);
         (void)snprintf(j->dataset, sizeof j->dataset, "%s", dataset ? dataset : "");
+        (void)snprintf(j->identity, sizeof j->identity, "%s", row->identity);
         return j;
 }
 

@@ -12,6 +12,7 @@ enum job_trigger {
         TRIGGER_LOST,
         TRIGGER_STOP,
         TRIGGER_RESUME,
+        TRIGGER_RETRY,
         TRIGGER_N
 };
 extern const char *const job_trigger_names[];
@@ -28,6 +29,8 @@ struct job {
         bool noting_cancel; /* the request is on its way to the disk: no answer says it yet */
         bool started;       /* has a start time */
         char dataset[65];
+        char identity[33];
+        bool accept_changed_data;
         int64_t source_job, source_step;
         int failures;          /* in a row, none of them its own: it makes way for others meanwhile */
         int64_t not_before_us; /* monotonic; after these, or a failed write */

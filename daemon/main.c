@@ -160,6 +160,10 @@ static int open_state(struct daemon *d, int *ret_lock, struct error *err)
                 r = lock_state(s->state, ret_lock, err);
         if (r < 0)
                 return r;
+        (void)snprintf(jobs, sizeof jobs, "%.*s/plans", (int)sizeof jobs - 8, s->state);
+        r = file_make_folder(jobs, err);
+        if (r < 0)
+                return r;
         (void)snprintf(jobs, sizeof jobs, "%.*s/jobs", (int)sizeof jobs - 8, s->state);
         r = file_make_folder(jobs, err);
         return r < 0 ? r : check_owner(jobs, err);
@@ -264,6 +268,7 @@ static void drain(struct daemon *d)
         d->quit_timer = loop_remove(d->loop, d->quit_timer);
         d->stop_timer = loop_remove(d->loop, d->stop_timer);
         d->schedule_timer = loop_remove(d->loop, d->schedule_timer);
+        d->disk_timer = loop_remove(d->loop, d->disk_timer);
         if (!d->commits || loop_add_timer(d->loop, clock_monotonic_us() + DRAIN_US, on_drained, d, &timer, &err) < 0)
                 return;
         d->draining = true;

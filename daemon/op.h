@@ -4,14 +4,15 @@
 
 #include "daemon/daemon.h"
 
-enum op_kind { OP_SUBMIT, OP_CANCEL, OP_RESUME, OP_REMOVE, OP_STOP };
+enum op_kind { OP_SUBMIT, OP_CANCEL, OP_REOPEN, OP_REMOVE, OP_STOP };
 
 struct op {
         struct post post;
         struct daemon *daemon;
         enum op_kind kind;
         struct submission *submission;
-        int64_t job, steps;
+        int64_t job;
+        struct reopening how; /* reopen */
         control_done *done;
         void *user;
         struct op *next;         /* of all that are open */

@@ -1,16 +1,20 @@
 #include "daemon/process.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "daemon/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -102,6 +106,64 @@ int process_spawn(const char *path, char *const argv[], const char *folder, cons
         }
         *ret_pid = pid;
         return 0;
+}
+
+int process_mark_read(int64_t pid, struct process_mark *ret, struct error *err)
+{
+        _cleanup_(buf_done) struct buf boot = BUF_INIT(4096), stat = BUF_INIT(4096);
+        struct process_mark m = {0};
+        char path[64];
+        const char *at;
+        int r = file_read("/proc/sys/kernel/random/boot_id", &boot, err);
+
+        (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
+        if (r >= 0)
+                r = file_read(path, &stat, err);
+        if (r < 0)
+                return r == -ENOENT ? -ESRCH : r;
+        at = stat.data ? strrchr(stat.data, ')') : NULL; /* the name before it may hold anything */
+        for (int field = 2; at && field < 22; field++) {
+                at = strchr(at, ' ');
+                at = at ? at + 1 : NULL;
+        }
+        if (!at || !boot.data)
+                return error_set(err, -EIO, path, "does not say when it started");
+        m.start_ticks = strtoll(at, NULL, 10);
+        (void)snprintf(m.boot, sizeof m.boot, "%.*s", (int)strcspn(boot.data, "\n"), boot.data);
+        *ret = m;
+        return 0;
+}
+
+static bool has_open(int64_t pid, int fd, const char *path)
+{
+        char link[64], to[PATH_MAX];
+        struct stat theirs, ours;
+        ssize_t n;
+
+        (void)snprintf(link, sizeof link, "/proc/%lld/fd/%d", (long long)pid, fd);
+        n = readlink(link, to, sizeof to - 1);
+        if (n <= 0)
+                return false;
+        to[n] = 0;
+        return !strcmp(to, path) && stat(link, &theirs) == 0 && stat(path, &ours) == 0 &&
+               theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
+int process_find(int64_t pid, const struct process_mark *mark, const char *log)
+{
+        struct process_mark now;
+        struct error err;
+        int fd = pid > 0 && pid <= INT_MAX ? pidfd_open((pid_t)pid, 0) : -1;
+
+        if (fd < 0)
+                return -1;
+        /* what is read is of the process of the pidfd as long as that has not ended afterwards */
+        if (mark->start_ticks > 0 && process_mark_read(pid, &now, &err) >= 0 && now.start_ticks == mark->start_ticks &&
+            !strcmp(now.boot, mark->boot) && (has_open(pid, STDERR_FILENO, log) || has_open(pid, STDOUT_FILENO, log)) &&
+            poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) == 0)
+                return fd;
+        (void)close(fd);
+        return -1;
 }
 
 struct helper {

@@ -13,6 +13,17 @@ struct loop;
 int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3], pid_t *ret_pid,
                   int *ret_pidfd, struct error *err);
 
+/* Which process it is, of all that have or had its id: the boot, and when it started. */
+struct process_mark {
+        char boot[40];
+        int64_t start_ticks;
+};
+/* Of a process that is there; -ESRCH. */
+int process_mark_read(int64_t pid, struct process_mark *ret, struct error *err);
+/* A pidfd of the process that has this id, when that is provably the one of the mark and has this log open as its
+ * standard output or error, under this very path; else -1. */
+int process_find(int64_t pid, const struct process_mark *mark, const char *log);
+
 /* Runs a program with input on its stdin until it ends, and hands over what it wrote to stdout (at most max_output
  * bytes). r: 0, or negative with err when it could not run, took too long, or wrote too much; status is waitid's
  * si_status (exit code; negative: the signal that ended it). */

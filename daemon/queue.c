@@ -1,5 +1,7 @@
 #include "daemon/queue.h"
 
+#include "base/array.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -23,15 +25,8 @@ int queue_add(struct queue *q, struct job *j, struct error *err)
 {
         size_t at;
 
-        if (q->n == q->room) {
-                size_t room = q->room ? 2 * q->room : 64;
-                struct job **more = realloc(q->jobs, room * sizeof(struct job *));
-
-                if (!more)
-                        return error_set(err, -ENOMEM, NULL, "no memory for a queue of %zu jobs", room);
-                q->jobs = more;
-                q->room = room;
-        }
+        if (!array_grow(&q->jobs, q->n, &q->room, sizeof(struct job *)))
+                return error_set(err, -ENOMEM, NULL, "no memory for a queue of more than %zu jobs", q->n);
         at = lower_bound(q, j->id);
         memmove(q->jobs + at + 1, q->jobs + at, (q->n - at) * sizeof(struct job *));
         q->jobs[at] = j;

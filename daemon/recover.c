@@ -1,12 +1,15 @@
 /* At start: the queue from the store, and the workers of the daemon before. A job that is running there has an attempt
  * (they are committed together). Its worker holds the attempt's lock: it is adopted; else its spool tells how it ended.
  */
+#include "base/array.h"
+#include "base/clock.h"
 #include "daemon/daemon.h"
+#include "daemon/folder.h"
+#include "daemon/process.h"
 #include "daemon/retention.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -65,41 +68,29 @@ static int on_attempt(const struct attempt_row *a, void *user)
         return 0;
 }
 
-static bool is_worker(const struct daemon *d, int64_t pid)
+/* A process is touched only when it is provably this attempt's: a copy of this state has the same numbers in its
+ * database, and after a reboot anybody may have them. */
+static int attempt_process(const struct daemon *d, const struct attempt_row *a)
 {
-        char path[64], line[4096];
-        const char *base = strrchr(d->settings.worker, '/');
-        _cleanup_(closep) int fd = -1;
-        ssize_t n;
+        struct process_mark mark = {.start_ticks = a->start_ticks};
+        char log[PATH_MAX];
 
-        (void)snprintf(path, sizeof path, "/proc/%lld/cmdline", (long long)pid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        n = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
-        if (n <= 0)
-                return false;
-        for (ssize_t i = 0; i < n; i++)
-                if (!line[i])
-                        line[i] = ' ';
-        line[n] = 0;
-        base = base ? base + 1 : d->settings.worker;
-        return strstr(line, base) != NULL && getpgid((pid_t)pid) == (pid_t)pid;
+        (void)snprintf(mark.boot, sizeof mark.boot, "%s", a->boot);
+        return daemon_job_path(d, a->job, "log", log, sizeof log) ? process_find(a->pid, &mark, log) : -1;
 }
 
 /* It has its assignment but not its lock yet (the daemon died in between): too early to be found, so it ends here. */
-static void end_orphan(const struct daemon *d, int64_t pid)
+static void end_orphan(int pidfd, int64_t pid)
 {
-        _cleanup_(closep) int fd = pid > 0 ? pidfd_open((pid_t)pid, 0) : -1;
-
-        if (fd < 0 || !is_worker(d, pid))
-                return;
         log_warning("process %lld is a worker without its lock: it is ended", (long long)pid);
-        (void)pidfd_send_signal(fd, SIGKILL, NULL, 0);
-        (void)poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 2000);
+        (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+        (void)poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, 2000);
 }
 
 static int recover_running(struct daemon *d, struct job *j, struct error *err)
 {
         struct recovering x = {.daemon = d, .err = err};
+        _cleanup_(closep) int pidfd = -1;
         bool alive;
         int r = reader_attempts(d->reader, j->id, on_attempt, &x, err);
 
@@ -108,10 +99,87 @@ static int recover_running(struct daemon *d, struct job *j, struct error *err)
         if (!x.n)
                 return error_set(err, -EIO, NULL, "job %lld is running without an attempt: the store is damaged",
                                  (long long)j->id);
+        if (folder_claim(d, j, err) < 0) { /* nothing in a folder of another run is this attempt's */
+                log_error("job %lld: %s: %s", (long long)j->id, err->path, err->text);
+                return worker_adopt(d, j, &x.last, 0, false, -1, err);
+        }
+        pidfd = attempt_process(d, &x.last);
         alive = attempt_lock_is_held(d, j->id, x.last.id);
-        if (!alive)
-                end_orphan(d, x.last.pid);
-        return worker_adopt(d, j, &x.last, 0, alive, err);
+        if (!alive && pidfd >= 0)
+                end_orphan(pidfd, x.last.pid);
+        return worker_adopt(d, j, &x.last, 0, alive, alive ? TAKE_FD(pidfd) : -1, err);
+}
+
+struct attempts {
+        struct attempt_row *items;
+        size_t n, room;
+};
+
+static int keep_attempt(const struct attempt_row *a, void *user)
+{
+        struct attempts *l = user;
+
+        if (!array_grow(&l->items, l->n, &l->room, sizeof *l->items))
+                return -ENOMEM;
+        l->items[l->n++] = *a;
+        return 0;
+}
+
+/* The daemon before was killed between an outcome's commit and what follows from it. */
+static int recover_outcome(struct daemon *d, const struct attempt_row *a, struct error *err)
+{
+        struct job_row row = {0};
+        struct job j = {.id = a->job};
+        struct write *w;
+        bool alive;
+        int r = reader_job(d->reader, a->job, &row, err);
+
+        (void)snprintf(j.identity, sizeof j.identity, "%s", row.identity);
+        job_row_done(&row);
+        if (r >= 0 && folder_is_ours(d, &j)) {
+                alive = attempt_lock_is_held(d, a->job, a->id);
+                return worker_adopt_outcome(d, a, j.identity, 0, alive, alive ? attempt_process(d, a) : -1, err);
+        }
+        w = write_new(WRITE_ATTEMPT_END); /* there is nothing of it to tidy */
+        if (w) {
+                w->attempt = a->id;
+                w->attempt_row.ended_us = clock_wall_us();
+                (void)store_write(d->store, w, NULL, NULL);
+        }
+        return 0;
+}
+
+static int recover_outcomes(struct daemon *d, struct error *err)
+{
+        struct attempts l = {0};
+        int r = reader_attempts_open(d->reader, keep_attempt, &l, err);
+
+        if (r == -ENOMEM)
+                (void)error_set(err, r, NULL, "no memory for the attempts of the daemon before");
+        for (size_t i = 0; r >= 0 && i < l.n; i++)
+                if (!worker_find(d, l.items[i].id))
+                        r = recover_outcome(d, &l.items[i], err);
+        free(l.items);
+        return r;
+}
+
+/* The database may be another than the one that made what is in the folders of jobs. When this fails (a full disk), a
+ * folder that is in the way is still set aside when its number is used. */
+static void reserve_ids(struct daemon *d)
+{
+        struct write *w;
+        int64_t highest = 0;
+        struct error err;
+        int r = folder_highest_job(d, &highest, &err);
+
+        if (r >= 0 && highest) {
+                w = write_new(WRITE_JOB_IDS_ABOVE);
+                if (w)
+                        w->job = highest;
+                r = w ? store_write(d->store, w, NULL, &err) : error_set(&err, -ENOMEM, NULL, "no memory");
+        }
+        if (r < 0)
+                log_error("the numbers of jobs that have a folder cannot be reserved: %s: %s", err.path, err.text);
 }
 
 int recover(struct daemon *d, struct error *err)
@@ -119,11 +187,12 @@ int recover(struct daemon *d, struct error *err)
         int r;
 
         retention_recover(d);
+        reserve_ids(d);
         r = load_jobs(d, JOB_QUEUED, err);
         if (r >= 0)
                 r = load_jobs(d, JOB_RUNNING, err);
         for (size_t i = 0; r >= 0 && i < d->queue.n; i++)
                 if (d->queue.jobs[i]->state == JOB_RUNNING)
                         r = recover_running(d, d->queue.jobs[i], err);
-        return r;
+        return r < 0 ? r : recover_outcomes(d, err);
 }

@@ -1,5 +1,7 @@
 #include "daemon/retention.h"
 
+#include "base/array.h"
+
 #include "daemon/daemon.h"
 
 #include <errno.h>
@@ -20,15 +22,8 @@ static int keep_row(const struct artifact_row *a, void *user)
 {
         struct list *l = user;
 
-        if (l->n == l->room) {
-                size_t room = l->room ? 2 * l->room : 8;
-                struct artifact_row *more = realloc(l->items, room * sizeof *more);
-
-                if (!more)
-                        return -ENOMEM;
-                l->items = more;
-                l->room = room;
-        }
+        if (!array_grow(&l->items, l->n, &l->room, sizeof *l->items))
+                return -ENOMEM;
         l->items[l->n++] = *a;
         return 0;
 }

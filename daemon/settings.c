@@ -168,6 +168,7 @@ static int64_t from_environment(const char *name, int64_t default_ms)
 int settings_parse(int argc, char **argv, struct settings *ret, struct error *err)
 {
         struct settings *s = ret;
+        const char *reserve;
         int r;
 
         *s = (struct settings){0};
@@ -208,5 +209,7 @@ int settings_parse(int argc, char **argv, struct settings *ret, struct error *er
                 default_folder(MULUND_CONFIGS_INSTALLED, MULUND_CONFIGS_SOURCE, s->configs);
         s->stop_timeout_us = from_environment("MULUND_STOP_TIMEOUT_MS", 60000);
         s->retry_us = from_environment("MULUND_RETRY_MS", 3000);
+        reserve = getenv("MULUND_DISK_RESERVE_MIB");
+        s->disk_reserve_bytes = reserve ? MAX(strtol(reserve, NULL, 10), 0) << 20 : -1;
         return 0;
 }

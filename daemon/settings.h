@@ -18,8 +18,9 @@ struct settings {
                 char path[PATH_MAX];
         } datasets[DATASETS_MAX];
         bool help, version, web_given, configs_given;
-        int64_t stop_timeout_us; /* environment MULUND_STOP_TIMEOUT_MS, for tests */
-        int64_t retry_us;        /* environment MULUND_RETRY_MS, for tests */
+        int64_t stop_timeout_us;    /* environment MULUND_STOP_TIMEOUT_MS, for tests */
+        int64_t retry_us;           /* environment MULUND_RETRY_MS, for tests */
+        int64_t disk_reserve_bytes; /* environment MULUND_DISK_RESERVE_MIB; -1: by the size of the file system */
 };
 
 extern const char settings_usage[];

@@ -1,7 +1,9 @@
 #include "daemon/start.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "daemon/daemon.h"
+#include "daemon/folder.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -12,6 +14,8 @@
 struct collecting {
         const struct daemon *daemon;
         const struct job *job;
+        bool own;             /* checkpoints of this job, all of them; else the one that it was submitted with */
+        const char *identity; /* of the job whose they are */
         struct assignment *a;
         size_t room;
 };
@@ -22,22 +26,16 @@ static int collect(const struct artifact_row *row, void *user)
         struct assignment_checkpoint *c;
         char path[PATH_MAX];
 
-        if (x->job->kind != JOB_TRAIN && (row->step != x->job->source_step || x->a->n_checkpoints))
+        if (!x->own && (row->step != x->job->source_step || x->a->n_checkpoints))
                 return 0;
         if (!daemon_job_path(x->daemon, row->job, row->name, path, sizeof path))
                 return -ENAMETOOLONG;
-        if (x->a->n_checkpoints == x->room) {
-                size_t room = x->room ? 2 * x->room : 4;
-
-                c = realloc(x->a->checkpoints, room * sizeof *c);
-                if (!c)
-                        return -ENOMEM;
-                x->a->checkpoints = c;
-                x->room = room;
-        }
+        if (!array_grow(&x->a->checkpoints, x->a->n_checkpoints, &x->room, sizeof *c))
+                return -ENOMEM;
         c = &x->a->checkpoints[x->a->n_checkpoints];
         *c = (struct assignment_checkpoint){.path = strdup(path), .step = row->step};
         (void)snprintf(c->digest, sizeof c->digest, "%s", row->digest);
+        (void)snprintf(c->identity, sizeof c->identity, "%s", x->identity);
         if (!c->path)
                 return -ENOMEM;
         x->a->n_checkpoints++;
@@ -46,10 +44,22 @@ static int collect(const struct artifact_row *row, void *user)
 
 static int collect_checkpoints(struct daemon *d, const struct job *j, struct assignment *a, struct error *err)
 {
-        struct collecting x = {d, j, a, 0};
-        int r = reader_artifacts(d->reader, j->kind == JOB_TRAIN ? j->id : j->source_job, ARTIFACT_CHECKPOINT, collect,
-                                 &x, err);
+        struct job_row source = {0};
+        struct collecting x = {d, j, true, j->identity, a, 0};
+        int r = 0;
 
+        if (j->kind == JOB_TRAIN)
+                r = reader_artifacts(d->reader, j->id, ARTIFACT_CHECKPOINT, collect, &x, err);
+        if (r >= 0 && j->source_job && !a->n_checkpoints) {
+                r = reader_job(d->reader, j->source_job, &source, err);
+                if (r == -ENOENT)
+                        return 0; /* it is gone, and its checkpoints with it */
+                x.own = false;
+                x.identity = source.identity;
+                if (r >= 0)
+                        r = reader_artifacts(d->reader, j->source_job, ARTIFACT_CHECKPOINT, collect, &x, err);
+                job_row_done(&source);
+        }
         if (r == -ENOMEM || r == -ENAMETOOLONG)
                 return error_set(err, r, NULL, "its checkpoints cannot be listed: %s", strerror(-r));
         return r;
@@ -59,7 +69,7 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
                            struct error *err)
 {
         const struct dataset *dataset = daemon_dataset(d, j->dataset);
-        char folder[PATH_MAX];
+        char folder[PATH_MAX], plans[PATH_MAX + 8];
         struct job_row row;
         int r = reader_job(d->reader, j->id, &row, err);
 
@@ -71,17 +81,23 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
                 return error_set(err, -ENOENT, NULL, "its data set is not available");
         if (!daemon_job_path(d, j->id, NULL, folder, sizeof folder))
                 return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
+        (void)snprintf(plans, sizeof plans, "%s/plans", d->settings.state);
         a->job = j->id;
         a->attempt = attempt;
         a->kind = j->kind;
+        a->accept_changed_data = j->accept_changed_data;
+        (void)snprintf(a->identity, sizeof a->identity, "%s", j->identity);
         a->dataset_name = strdup(dataset->row.name);
         a->dataset_path = strdup(dataset->row.path);
         a->dataset_digest = strdup(dataset->row.digest);
         a->folder = strdup(folder);
         a->socket = strdup(d->socket);
-        if (!a->dataset_name || !a->dataset_path || !a->dataset_digest || !a->folder || !a->socket)
+        a->plans = strdup(plans);
+        if (!a->dataset_name || !a->dataset_path || !a->dataset_digest || !a->folder || !a->socket || !a->plans)
                 return error_set(err, -ENOMEM, NULL, "no memory for an assignment");
-        r = file_make_folder(folder, err);
+        r = folder_claim(d, j, err);
+        if (r >= 0)
+                r = folder_clear_attempt(d, j, attempt, err);
         return r < 0 ? r : collect_checkpoints(d, j, a, err);
 }
 
@@ -135,7 +151,7 @@ void start_job(struct daemon *d, struct job *j, size_t device)
                 j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
                 return;
         }
-        if (j->kind != JOB_TRAIN && !a.n_checkpoints) {
+        if (j->source_job && !a.n_checkpoints) {
                 refuse(d, j);
                 return;
         }

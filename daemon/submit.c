@@ -149,6 +149,7 @@ static void store_job(struct op *op)
                 w->row.steps = op->config_steps;
                 w->row.source_job = op->pinned_job;
                 w->row.source_step = op->pinned_step;
+                w->row.accept_changed_data = s->accept_changed_data;
                 w->row.name = TAKE_PTR(s->name);
                 w->row.config_name = TAKE_PTR(s->config_name);
                 w->row.tags = TAKE_PTR(s->tags);
@@ -348,26 +349,75 @@ static void estimate(struct op *op)
         *at = op;
 }
 
-/* ---- evaluations and samplings */
+/* ---- what begins with a checkpoint */
+
+/* What a run may change of the network that it goes on with: nothing that its weights were made for. */
+static int check_network(const json_t *before, const json_t *after, struct errors *errs)
+{
+        static const char *const free_keys[] = {"sm_pdrop", "antithetic_time_sampling", "sample_softmax",
+                                                "sigma_prior"};
+        const json_t *model = json_object_get(before, "model"), *v;
+        const char *key;
+
+        if (!json_equal(json_object_get(before, "vdm_type"), json_object_get(after, "vdm_type")))
+                (void)errors_add(errs, -EINVAL, "/vdm_type", "is the checkpoint's and cannot be changed");
+        json_object_foreach((json_t *)model, key, v)
+        {
+                char pointer[sizeof((struct error *)0)->path];
+                size_t i = 0;
+
+                while (i < ARRAY_LEN(free_keys) && strcmp(free_keys[i], key) != 0)
+                        i++;
+                json_pointer_append(pointer, sizeof pointer, "/model", key);
+                if (i == ARRAY_LEN(free_keys) && !json_equal(v, json_object_get(json_object_get(after, "model"), key)))
+                        (void)errors_add(errs, -EINVAL, pointer, "is the checkpoint's network and cannot be changed");
+        }
+        return errs->n ? -EINVAL : 0;
+}
+
+/* A training that starts from another's checkpoint. */
+static int check_start(struct op *op, const json_t *before, struct errors *errs)
+{
+        struct config c, old;
+        _cleanup_json_ json_t *was = NULL, *is = NULL;
+
+        if (config_from_json(op->config, &c, errs) < 0 || config_from_json(before, &old, errs) < 0)
+                return -EINVAL;
+        was = config_to_json(&old); /* both in one form: 5 is 5.0 */
+        is = config_to_json(&c);
+        if (!was || !is)
+                return errors_add(errs, -ENOMEM, "", "no memory for a configuration");
+        (void)check_network(was, is, errs);
+        if (c.num_steps_train <= op->pinned_step)
+                (void)errors_add(errs, -EINVAL, "/training/num_steps_train",
+                                 "the checkpoint is at step %lld: expected more steps than that",
+                                 (long long)op->pinned_step);
+        if (strcmp(c.dataset, old.dataset) != 0 && !op->submission->accept_changed_data)
+                (void)errors_add(errs, -EINVAL, "/data/dataset",
+                                 "the checkpoint was trained on %s; \"accept_changed_data\": true allows other data",
+                                 old.dataset);
+        json_decref(op->config);
+        op->config = TAKE_PTR(is);
+        return errs->n ? -EINVAL : 0;
+}
 
 static int derive_config(struct op *op, struct errors *errs)
 {
         struct submission *s = op->submission;
-        struct job_row source;
+        bool train = s->kind == JOB_TRAIN;
+        const char *where = train ? "/start_from/job" : "/checkpoint/job";
+        _cleanup_(job_row_done) struct job_row source = {0};
         struct error err;
         const char *path;
         json_t *v;
         int r = reader_job(op->daemon->reader, s->source_job, &source, &err);
 
         if (r < 0)
-                return errors_add(errs, r, "/checkpoint/job", "%s", err.text);
-        if (source.kind != JOB_TRAIN) {
-                job_row_done(&source);
-                return errors_add(errs, -ENOENT, "/checkpoint/job", "job %lld does not train: it has no checkpoints",
+                return errors_add(errs, r, where, "%s", err.text);
+        if (source.kind != JOB_TRAIN)
+                return errors_add(errs, -ENOENT, where, "job %lld does not train: it has no checkpoints",
                                   (long long)s->source_job);
-        }
         op->config = json_deep_copy(source.config);
-        job_row_done(&source);
         if (!op->config)
                 return errors_add(errs, -ENOMEM, "", "no memory for a configuration");
         json_object_foreach(s->overrides, path, v)
@@ -377,9 +427,13 @@ static int derive_config(struct op *op, struct errors *errs)
         }
         r = checkpoint_resolve(op->daemon, s->source_job, s->source_step, &op->pinned_step, &err);
         if (r < 0)
-                return errors_add(errs, r, err.path, "%s", err.text);
+                return errors_add(errs, r, train ? "/start_from/checkpoint" : err.path, "%s", err.text);
         op->pinned_job = s->source_job;
-        return 0;
+        if (!train)
+                return 0;
+        free(s->config_name);
+        s->config_name = strdup(source.config_name);
+        return s->config_name ? check_start(op, source.config, errs) : errors_add(errs, -ENOMEM, "", "no memory");
 }
 
 void op_submit(struct op *op)
@@ -388,7 +442,7 @@ void op_submit(struct op *op)
         struct errors errs = {0};
         int r = 0;
 
-        if (s->kind == JOB_TRAIN)
+        if (!s->source_job)
                 op->config = TAKE_PTR(s->config);
         else
                 r = derive_config(op, &errs);

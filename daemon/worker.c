@@ -1,9 +1,11 @@
 #include "daemon/worker.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
+#include "daemon/memory.h"
 #include "daemon/process.h"
 #include "daemon/retention.h"
 #include "daemon/spool.h"
@@ -12,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +28,9 @@
 
 static void on_lock_timer(void *user);
 
-static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attempt, size_t device)
+/* j: NULL when the job has moved on. */
+static struct worker *worker_new(struct daemon *d, struct job *j, int64_t job, const char *identity, int64_t attempt,
+                                 size_t device)
 {
         struct worker *w = calloc(1, sizeof *w);
 
@@ -33,17 +38,20 @@ static struct worker *worker_new(struct daemon *d, struct job *j, int64_t attemp
                 return NULL;
         *w = (struct worker){.daemon = d,
                              .job = j,
-                             .job_id = j->id,
+                             .job_id = job,
                              .attempt = attempt,
                              .device = device,
                              .pidfd = -1,
                              .stdin_fd = -1,
                              .status = INT_MIN,
                              .failure = FAILURE_NONE,
+                             .oom_kills = memory_oom_kills(""),
                              .last_step = -1};
+        (void)snprintf(w->identity, sizeof w->identity, "%s", identity);
         w->next = d->workers;
         d->workers = w;
-        j->worker = w;
+        if (j)
+                j->worker = w;
         return w;
 }
 
@@ -176,6 +184,8 @@ static void kill_group(struct worker *w)
 {
         if (w->ended || w->pid <= 0)
                 return;
+        if (!w->child && poll(&(struct pollfd){.fd = w->pidfd, .events = POLLIN}, 1, 0) != 0)
+                return; /* it ended just now, and is not ours to reap: the number may be another's already */
         w->killed = true;
         (void)kill(-w->pid, SIGKILL);
         if (w->pidfd >= 0)
@@ -222,9 +232,10 @@ static void answer_hello(struct worker *w)
                 connection_send_stop(w->connection);
 }
 
-static void watch_pid(struct worker *w, pid_t pid)
+/* Takes the pidfd; -1: by the lock. */
+static void watch_process(struct worker *w, pid_t pid, int pidfd)
 {
-        w->pidfd = pidfd_open(pid, 0);
+        w->pidfd = pidfd;
         if (w->pidfd < 0 || loop_add_fd(w->daemon->loop, w->pidfd, EPOLLIN, on_pidfd, w, &w->pidfd_source, NULL) < 0) {
                 closep(&w->pidfd);
                 w->pidfd = -1;
@@ -245,7 +256,7 @@ int worker_hello(struct worker *w, struct connection *c, const struct event *hel
         (void)err;
         w->connection = c;
         if (w->pidfd < 0)
-                watch_pid(w, (pid_t)connection_peer_pid(c));
+                watch_process(w, (pid_t)connection_peer_pid(c), pidfd_open((pid_t)connection_peer_pid(c), 0));
         w->hello_waits = w->committing || w->retry_timer;
         if (!w->hello_waits)
                 answer_hello(w);
@@ -317,16 +328,9 @@ static int take_event(struct worker *w, struct event *e, size_t bytes, struct er
                 event_done(e);
                 return r;
         }
-        if (w->n_events == w->room) {
-                size_t room = w->room ? 2 * w->room : 16;
-                struct event *more = realloc(w->events, room * sizeof *more);
-
-                if (!more) {
-                        event_done(e);
-                        return error_set(err, -ENOMEM, NULL, "no memory for events");
-                }
-                w->events = more;
-                w->room = room;
+        if (!array_grow(&w->events, w->n_events, &w->room, sizeof *w->events)) {
+                event_done(e);
+                return error_set(err, -ENOMEM, NULL, "no memory for events");
         }
         if (e->type == EVENT_SCALARS)
                 w->last_step = MAX(w->last_step, e->row_step[e->n_rows - 1]);
@@ -379,7 +383,7 @@ static void batch_failed(struct worker *w)
         w->accepted_seq = w->last_seq;
         w->batch_has_outcome = w->batch_has_checkpoint = false;
         w->spool = spool_close(w->spool);
-        w->spool_read = false;
+        w->spool_read = w->spool_known = false;
         if (w->connection)
                 (void)connection_close(w->connection);
         retry_later(w);
@@ -516,23 +520,31 @@ static void submit_batch(struct worker *w)
 
 /* ---- after the process */
 
+static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _unused_, void *user _unused_)
+{
+}
+
+/* Its files, and only then its end in the store: whoever is killed in between leaves an attempt without an end, which
+ * the next daemon tidies. */
 static void finish(struct worker *w)
 {
         struct daemon *d = w->daemon;
+        struct write *write = write_new(WRITE_ATTEMPT_END);
         char path[PATH_MAX];
 
         if (!w->spool_stays && attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
                 (void)unlink(path);
         if (attempt_path(d, w->job_id, w->attempt, "lock", path, sizeof path))
                 (void)unlink(path);
+        if (write) {
+                write->attempt = w->attempt;
+                write->attempt_row.ended_us = clock_wall_us();
+        }
+        commit_submit(d, write, on_attempt_end, NULL);
         d->devices[w->device].users--;
         worker_free(w);
         daemon_schedule(d);
         daemon_check_stopped(d);
-}
-
-static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _unused_, void *user _unused_)
-{
 }
 
 static void on_lost(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
@@ -554,7 +566,7 @@ static void on_lost(struct daemon *d _unused_, struct job *j, const struct commi
 /* It ended without a word. */
 static void lost(struct worker *w)
 {
-        struct write *write = write_new(WRITE_ATTEMPT_END);
+        struct write *write = write_new(WRITE_JOB_TRANSITION);
         enum job_trigger trigger;
         struct error err;
 
@@ -562,8 +574,6 @@ static void lost(struct worker *w)
                 batch_failed(w);
                 return;
         }
-        write->attempt = w->attempt;
-        write->attempt_row.ended_us = clock_wall_us();
         trigger = ending_of(w, write);
         w->committing = true;
         if (job_transition(w->daemon, w->job, trigger, write, on_lost, w, &err) < 0) {
@@ -576,12 +586,17 @@ static void lost(struct worker *w)
 /* An event of the spool, or its first line, which says whose it is. */
 static int take_spool_event(struct worker *w, struct event *e, size_t bytes, struct error *err)
 {
-        if (e->type == EVENT_HELLO) {
-                if (e->job != w->job_id || e->attempt != w->attempt) {
-                        (void)error_set(err, -ESTALE, NULL, "it is the spool of another attempt");
-                        keep_spool(w, err);
-                        w->spool_read = true;
-                }
+        bool hello = e->type == EVENT_HELLO;
+
+        /* of a job that has no identity, the spool may say nothing either */
+        if (hello ? e->job != w->job_id || e->attempt != w->attempt || strcmp(e->identity, w->identity) != 0
+                  : !w->spool_known && w->identity[0]) {
+                (void)error_set(err, -ESTALE, NULL, "it is the spool of another attempt, or does not say whose it is");
+                keep_spool(w, err);
+                w->spool_read = true;
+        }
+        w->spool_known = true;
+        if (hello || w->spool_read) {
                 event_done(e);
                 return 0;
         }
@@ -630,6 +645,8 @@ static int take_spool(struct worker *w, struct error *err)
                 r = take_spool_line(w, err);
         if (r < 0 || w->spool_read)
                 w->spool = spool_close(w->spool); /* after an error it is read again from its beginning */
+        if (!w->spool)
+                w->spool_known = false;
         return w->n_events ? 1 : w->spool_read ? 0 : r;
 }
 
@@ -652,16 +669,9 @@ static void spool_failed(struct worker *w, const struct error *err)
 static void after_end(struct worker *w)
 {
         struct error err = {0};
-        struct write *write;
         int r;
 
         if (w->outcome_committed) {
-                write = write_new(WRITE_ATTEMPT_END);
-                if (write) {
-                        write->attempt = w->attempt;
-                        write->attempt_row.ended_us = clock_wall_us();
-                        commit_submit(w->daemon, write, on_attempt_end, NULL);
-                }
                 finish(w);
                 return;
         }
@@ -768,9 +778,10 @@ static int spawn(struct worker *w, struct error *err)
 
 void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a)
 {
-        struct worker *w = worker_new(d, j, attempt, device);
+        struct worker *w = worker_new(d, j, j->id, j->identity, attempt, device);
         _cleanup_json_ json_t *document = assignment_to_json(a);
         struct write *write = write_new(WRITE_ATTEMPT_PID);
+        struct process_mark mark = {0};
         struct error err = {0};
         int r = 0;
 
@@ -792,16 +803,21 @@ void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t devic
                 return;
         }
         w->assignment_size = strlen(w->assignment);
+        if (process_mark_read(w->pid, &mark, &err) <
+            0) /* then no later daemon can prove whose it is: it watches the lock */
+                log_warning("job %lld: %s: %s", (long long)j->id, err.path, err.text);
         log_info("job %lld: attempt %lld runs as process %d", (long long)j->id, (long long)attempt, (int)w->pid);
         write->attempt = attempt;
         write->attempt_row.pid = w->pid;
+        write->attempt_row.start_ticks = mark.start_ticks;
+        (void)snprintf(write->attempt_row.boot, sizeof write->attempt_row.boot, "%s", mark.boot);
         w->committing = true;
         commit_submit(d, write, on_pid, w);
 }
 
 void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device)
 {
-        struct worker *w = worker_new(d, j, attempt, device);
+        struct worker *w = worker_new(d, j, j->id, j->identity, attempt, device);
 
         if (!w)
                 return;
@@ -809,11 +825,13 @@ void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t dev
         process_ended(w);
 }
 
-int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive,
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, int pidfd,
                  struct error *err)
 {
-        struct worker *w = worker_new(d, j, a->id, device);
+        struct worker *w = worker_new(d, j, j->id, j->identity, a->id, device);
 
+        if (!w)
+                closep(&pidfd);
         if (!w)
                 return error_set(err, -ENOMEM, NULL, "no memory for a worker");
         w->last_seq = w->accepted_seq = a->last_seq;
@@ -824,8 +842,29 @@ int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, s
                 return 0;
         }
         log_info("job %lld: its worker (process %lld) is alive and goes on", (long long)j->id, (long long)a->pid);
-        watch_pid(w, (pid_t)a->pid);
+        watch_process(w, (pid_t)a->pid, pidfd);
         if (j->cancel_requested)
                 worker_stop(w);
+        return 0;
+}
+
+int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, size_t device, bool alive,
+                         int pidfd, struct error *err)
+{
+        struct worker *w = worker_new(d, NULL, a->job, identity, a->id, device);
+
+        if (!w) {
+                closep(&pidfd);
+                return error_set(err, -ENOMEM, NULL, "no memory for a worker");
+        }
+        w->last_seq = w->accepted_seq = a->last_seq;
+        w->outcome_committed = true;
+        d->devices[device].users++;
+        if (!alive) {
+                process_ended(w);
+                return 0;
+        }
+        watch_process(w, (pid_t)a->pid, pidfd);
+        arm_kill(w, GRACE_US);
         return 0;
 }

@@ -15,6 +15,7 @@ struct worker {
         struct daemon *daemon;
         struct job *job; /* NULL: its outcome is committed, the job has moved on */
         int64_t job_id, attempt;
+        char identity[33]; /* the job's */
         size_t device;
         pid_t pid; /* 0: unknown */
         int pidfd;
@@ -39,8 +40,10 @@ struct worker {
         enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */
         bool stop_requested, killed;
         bool ended, end_said;
-        int status; /* exit code; negative: signal; INT_MIN: unknown */
+        int64_t oom_kills; /* by the kernel, before it began or was found */
+        int status;        /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
+        bool spool_known;   /* its first line said whose it is */
         bool spool_read;    /* to its end */
         bool spool_kept;    /* something in it was not applied: it has a second name, attempt-N.kept */
         bool spool_stays;   /* that failed: it is not removed */
@@ -53,9 +56,15 @@ struct worker {
 void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a);
 /* The same without a process: the daemon stops, the job goes back. */
 void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device);
-/* One of the daemon before: alive (its lock is held), or ended (its spool says how). */
-int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive,
+/* One of the daemon before: alive (its lock is held), or ended (its spool says how). pidfd: taken, of the process that
+ * is provably this attempt's, or -1: then it is watched by its lock until its hello. */
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, int pidfd,
                  struct error *err);
+
+/* One whose outcome is committed, but whose process, spool and lock are not tidied away: the daemon before was killed
+ * in between. identity: its job's. The others as above. */
+int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, size_t device, bool alive,
+                         int pidfd, struct error *err);
 
 /* Command stop, and an end by force after the time-out. Again is nothing. */
 void worker_stop(struct worker *w);

@@ -448,6 +448,17 @@ static int check_header(struct reader *x, int64_t *ret_step, char **ret_state, s
         return check_tiling(x, err);
 }
 
+int checkpoint_peek(const char *path, const struct params *p, int64_t *ret_step, char **ret_state, struct error *err)
+{
+        _cleanup_(reader_done) struct reader x = {.path = path, .fd = -1, .p = p};
+        _cleanup_json_ json_t *root = NULL;
+        int r = reader_open(&x, err);
+
+        if (r >= 0)
+                r = read_header(&x, &root, err);
+        return r < 0 ? r : take_metadata(&x, root, ret_step, ret_state, err);
+}
+
 int checkpoint_read(const char *path, const char *digest, const struct params *p, unsigned sections,
                     const struct checkpoint_io *io, int64_t *ret_step, char **ret_state, struct error *err)
 {

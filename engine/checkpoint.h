@@ -23,6 +23,10 @@ int checkpoint_write(const char *path, const struct params *p, const struct conf
                      const struct checkpoint_io *io, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes,
                      struct error *err);
 
+/* What its writer said of it: step and state (the caller's, or NULL), of a file whose header is JSON as above. It reads
+ * the header alone, so that a file can be refused before any of its values is met; checkpoint_read checks the rest. */
+int checkpoint_peek(const char *path, const struct params *p, int64_t *ret_step, char **ret_state, struct error *err);
+
 /* Reads into io->write the sections whose bit is set in sections. Before the first value is handed over: the digest (""
  * skips it) is verified over the whole file, the header is checked (size, JSON, dtype F32, shapes, offsets without gaps
  * or overlaps, file length), and every parameter of p is there with its shape. -EBADMSG for what is torn or altered,

@@ -52,6 +52,11 @@ int64_t dataset_count(const struct dataset *d, enum split split)
         return cifar_count(d->cifar, split);
 }
 
+void dataset_remark(const struct dataset *d, char *ret, size_t size)
+{
+        cifar_remark(d->cifar, ret, size);
+}
+
 int dataset_digest(const struct dataset *d, char ret[DIGEST_SIZE], struct error *err)
 {
         return cifar_digest(d->cifar, ret, err);

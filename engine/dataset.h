@@ -18,6 +18,9 @@ struct dataset *dataset_free(struct dataset *d);
 const char *dataset_format(const struct dataset *d); /* "cifar10" */
 int64_t dataset_count(const struct dataset *d, enum split split);
 
+/* What a person should hear about its files, as a line; "" when all is as expected. */
+void dataset_remark(const struct dataset *d, char *ret, size_t size);
+
 /* XXH128 over the names, sizes and contents of its files, 32 hexadecimal digits. Reads everything. */
 int dataset_digest(const struct dataset *d, char ret[DIGEST_SIZE], struct error *err);
 

@@ -46,7 +46,7 @@ int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct 
         v->repeats = 1;
         program_init(&v->program, rt, m);
         batch_buffers(&v->memory, m, &v->program);
-        r = program_plan(&v->program, m, false, batch_once, v, need, err);
+        r = program_plan(&v->program, m, rt->config->evaluation_precision, false, batch_once, v, need, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(v);
@@ -67,23 +67,21 @@ struct evaluator *evaluator_free(struct evaluator *v)
         return NULL;
 }
 
-static void summarise(struct evaluation_result *r)
+/* sums: [n_images, 3], what images add up to by part. */
+static void summarise(struct evaluation_result *r, const double *sums)
 {
-        double squares = 0;
+        double squares = 0, n = (double)r->n_images;
 
-        r->mean = (struct bound_parts){0};
-        for (int64_t i = 0; i < r->n_images; i++) {
-                struct bound_parts *x = &r->images[i];
-
-                x->bpd = x->recon + x->latent + x->diff;
-                r->mean.recon += x->recon / (double)r->n_images;
-                r->mean.latent += x->latent / (double)r->n_images;
-                r->mean.diff += x->diff / (double)r->n_images;
+        for (int64_t i = 0; i < r->n_images; i++, sums += 3) {
+                r->images[i] = (struct bound_parts){sums[0] + sums[1] + sums[2], sums[0], sums[1], sums[2]};
+                r->mean.recon += sums[0] / n;
+                r->mean.latent += sums[1] / n;
+                r->mean.diff += sums[2] / n;
         }
         r->mean.bpd = r->mean.recon + r->mean.latent + r->mean.diff;
         for (int64_t i = 0; i < r->n_images; i++)
                 squares += (r->images[i].bpd - r->mean.bpd) * (r->images[i].bpd - r->mean.bpd);
-        r->standard_error = r->n_images > 1 ? sqrt(squares / (double)(r->n_images - 1) / (double)r->n_images) : NAN;
+        r->standard_error = r->n_images > 1 ? sqrt(squares / (n - 1) / n) : NAN;
 }
 
 /* Records a batch of the evaluation, runs it over all rows, reads the sums. */
@@ -137,11 +135,8 @@ int evaluator_run(struct evaluator *v, const struct dataset *d, const struct eva
         r = run(v, d, between, sums, err);
         if (r < 0)
                 return r;
-        for (int64_t i = 0; i < e->n_images; i++)
-                images[i] =
-                        (struct bound_parts){.recon = sums[3 * i], .latent = sums[3 * i + 1], .diff = sums[3 * i + 2]};
         result.images = TAKE_PTR(images);
-        summarise(&result);
+        summarise(&result, sums);
         *ret = result;
         return 0;
 }

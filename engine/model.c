@@ -14,10 +14,10 @@ static enum parameterisation parameterisation_of(const struct config *c)
 }
 
 int model_new(const struct kernels *k, struct device *device, struct stream *stream, struct params *layout,
-              const struct config *config, int64_t m, struct model **ret, struct error *err)
+              const struct config *config, int64_t m, enum precision precision, struct model **ret, struct error *err)
 {
         _cleanup_(model_freep) struct model *model = calloc(1, sizeof *model);
-        enum dtype type = config->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_FLOAT32;
+        enum dtype type = precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_FLOAT32;
         int r;
 
         if (!model)

@@ -15,9 +15,9 @@ struct model {
 };
 
 /* The device and stream are borrowed, layout and config too. m images a batch, or a part of one; the networks' maps
- * have the type that the configuration asks for. */
+ * are of that precision. */
 int model_new(const struct kernels *k, struct device *device, struct stream *stream, struct params *layout,
-              const struct config *config, int64_t m, struct model **ret, struct error *err);
+              const struct config *config, int64_t m, enum precision precision, struct model **ret, struct error *err);
 struct model *model_free(struct model *model);
 
 /* Runs f once with the dry table and an arena without memory: *ret_bytes is what the arena needs. */

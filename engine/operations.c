@@ -55,8 +55,7 @@ static void conv_backward(struct pass *p, struct tensor *y, void *const dx[TENSO
                          .dx = dx[CONV_X], .accumulate = add[CONV_X]);
 }
 
-const struct operation operation_conv = {.name = "conv",
-                                         .plan = conv_plan,
+const struct operation operation_conv = {.plan = conv_plan,
                                          .reads_weights = 1u << CONV_X,
                                          .adds = 1u << CONV_X,
                                          .residual = CONV_RESIDUAL,
@@ -119,8 +118,7 @@ static void dense_backward(struct pass *p, struct tensor *y, void *const dx[TENS
         }
 }
 
-const struct operation operation_dense = {.name = "dense",
-                                          .reads_weights = 1u << DENSE_X | 1u << DENSE_X_B,
+const struct operation operation_dense = {.reads_weights = 1u << DENSE_X | 1u << DENSE_X_B,
                                           .adds = 1u << DENSE_X | 1u << DENSE_X_B,
                                           .residual = DENSE_RESIDUAL,
                                           .forward = dense_forward,
@@ -177,8 +175,7 @@ static void norm_backward(struct pass *p, struct tensor *y, void *const dx[TENSO
                  .accumulate_weights = adds_weights(p, y), .daddend = dx[NORM_ADDEND]);
 }
 
-const struct operation operation_norm = {.name = "norm",
-                                         .plan = norm_plan,
+const struct operation operation_norm = {.plan = norm_plan,
                                          .reads = 1u << NORM_A | 1u << NORM_B | 1u << NORM_ADDEND,
                                          .adds = 1u << NORM_A | 1u << NORM_B,
                                          .residual = -1,
@@ -218,8 +215,7 @@ static void attention_backward(struct pass *p, struct tensor *y, void *const dx[
                  .dq = dx[ATTENTION_Q], .dk = dx[ATTENTION_K], .dv = dx[ATTENTION_V]);
 }
 
-const struct operation operation_attention = {.name = "attention",
-                                              .plan = attention_plan,
+const struct operation operation_attention = {.plan = attention_plan,
                                               .reads = 1u << ATTENTION_Q | 1u << ATTENTION_K | 1u << ATTENTION_V,
                                               .reads_output = true,
                                               .residual = -1,
@@ -241,12 +237,8 @@ static void swish_backward(struct pass *p, struct tensor *y, void *const dx[TENS
         RUN(p, swish_backward, .n = tensor_size(p, y), .type = y->type, .x = y->in[0]->value, .dy = y->d, .dx = dx[0]);
 }
 
-const struct operation operation_swish = {.name = "swish",
-                                          .reads = 1u,
-                                          .residual = -1,
-                                          .in_place = true,
-                                          .forward = swish_forward,
-                                          .backward = swish_backward};
+const struct operation operation_swish = {
+        .reads = 1u, .residual = -1, .in_place = true, .forward = swish_forward, .backward = swish_backward};
 
 static void relu_forward(struct pass *p, struct tensor *y)
 {
@@ -260,12 +252,8 @@ static void relu_backward(struct pass *p, struct tensor *y, void *const dx[TENSO
         RUN(p, relu_backward, .n = tensor_size(p, y), .type = y->type, .x = y->in[0]->value, .dy = y->d, .dx = dx[0]);
 }
 
-const struct operation operation_relu = {.name = "relu",
-                                         .reads = 1u,
-                                         .residual = -1,
-                                         .in_place = true,
-                                         .forward = relu_forward,
-                                         .backward = relu_backward};
+const struct operation operation_relu = {
+        .reads = 1u, .residual = -1, .in_place = true, .forward = relu_forward, .backward = relu_backward};
 
 static void fourier_forward(struct pass *p, struct tensor *y)
 {
@@ -280,12 +268,8 @@ static void fourier_backward(struct pass *p, struct tensor *y, void *const dx[TE
             .z_low = y->in[0]->low, .dy = y->d, .dz = dx[0], .accumulate = add[0]);
 }
 
-const struct operation operation_fourier = {.name = "fourier",
-                                            .reads = 1u,
-                                            .adds = 1u,
-                                            .residual = -1,
-                                            .forward = fourier_forward,
-                                            .backward = fourier_backward};
+const struct operation operation_fourier = {
+        .reads = 1u, .adds = 1u, .residual = -1, .forward = fourier_forward, .backward = fourier_backward};
 
 /* ---- the embedding of times, one an image or one for each of its values, with the context beside it */
 
@@ -338,8 +322,7 @@ static void time_backward(struct pass *p, struct tensor *y, void *const dx[TENSO
         arena_release_since(p->arena, mark);
 }
 
-const struct operation operation_time = {.name = "time",
-                                         .reads = 1u << TIME_G,
+const struct operation operation_time = {.reads = 1u << TIME_G,
                                          .adds = 1u << TIME_G | 1u << TIME_E,
                                          .residual = -1,
                                          .forward = time_forward,

@@ -4,7 +4,6 @@
 #include "engine/tape.h"
 
 struct operation {
-        const char *name;
         unsigned reads;         /* inputs whose values backward reads, bit by bit; */
         unsigned reads_weights; /* those that only the weights' gradient reads */
         bool reads_output;

@@ -1,5 +1,7 @@
 #include "engine/params.h"
 
+#include "base/array.h"
+
 #include "engine/networks.h"
 #include "engine/schedule.h"
 
@@ -22,15 +24,8 @@ int params_declare(struct params *p, const struct param *q, size_t *ret_number, 
                 }
         if (p->laid_out)
                 return error_set(err, -EINVAL, q->name, "no parameter of this configuration");
-        if (p->n == p->capacity) {
-                size_t capacity = p->capacity ? 2 * p->capacity : 256;
-                struct param *items = realloc(p->items, capacity * sizeof *items);
-
-                if (!items)
-                        return error_set(err, -ENOMEM, NULL, "no memory for the list of parameters");
-                p->items = items;
-                p->capacity = capacity;
-        }
+        if (!array_grow(&p->items, p->n, &p->capacity, sizeof *p->items))
+                return error_set(err, -ENOMEM, NULL, "no memory for the list of parameters");
         p->items[p->n] = *q;
         p->items[p->n].decayed = q->role != PARAM_BIAS && q->role != PARAM_CONSTANT_BIAS;
         p->items[p->n].size = q->shape[0] * q->shape[1] * q->shape[2] * q->shape[3];
@@ -98,28 +93,19 @@ const struct param *params_find(const struct params *p, const char *name)
         return NULL;
 }
 
-/* A standard normal cut to [-2, 2] (as flax's truncated initialisers), by rejection. */
-static double truncated_normal(uint32_t seed, uint64_t image, uint32_t quad)
+/* A standard normal cut to [-limit, limit] (as flax's truncated initialisers), by rejection. */
+static double truncated_normal(uint32_t seed, uint64_t image, uint32_t quad, float limit)
 {
         for (uint32_t attempt = 0;; attempt++) {
                 struct philox r = philox_draw(seed, STREAM_INIT, 0, quad, image, 0, attempt);
                 float a, b;
 
                 philox_normal_pair(r.v[0], r.v[1], &a, &b);
-                if (fabsf(a) <= 2)
+                if (fabsf(a) <= limit)
                         return a;
-                if (fabsf(b) <= 2)
+                if (fabsf(b) <= limit)
                         return b;
         }
-}
-
-static double monotone_normal(uint32_t seed, uint64_t image, uint32_t quad)
-{
-        struct philox r = philox_draw(seed, STREAM_INIT, 0, quad, image, 0, 0);
-        float a, b;
-
-        philox_normal_pair(r.v[0], r.v[1], &a, &b);
-        return a;
 }
 
 static int64_t fan_in(const struct param *q)
@@ -136,9 +122,9 @@ void params_init(const struct params *p, size_t number, uint32_t seed, float *va
 #pragma omp parallel for schedule(static)
         for (int64_t j = 0; j < q->size; j++)
                 if (q->role == PARAM_KERNEL)
-                        values[j] = (float)(std * truncated_normal(seed, number, (uint32_t)j));
+                        values[j] = (float)(std * truncated_normal(seed, number, (uint32_t)j, 2));
                 else if (q->role == PARAM_MONOTONE)
-                        values[j] = (float)(std * monotone_normal(seed, number, (uint32_t)j));
+                        values[j] = (float)(std * truncated_normal(seed, number, (uint32_t)j, INFINITY));
                 else
                         values[j] = constant;
 }

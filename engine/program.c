@@ -25,8 +25,8 @@ void program_buffer(struct program *x, void *place, size_t bytes)
         x->buffers[x->n_buffers++].bytes = bytes;
 }
 
-int program_plan(struct program *x, int64_t m, bool keep, void (*body)(struct model *, void *user), void *user,
-                 struct runtime_need *need, struct error *err)
+int program_plan(struct program *x, int64_t m, enum precision precision, bool keep,
+                 void (*body)(struct model *, void *user), void *user, struct runtime_need *need, struct error *err)
 {
         size_t bytes;
         int r;
@@ -35,7 +35,8 @@ int program_plan(struct program *x, int64_t m, bool keep, void (*body)(struct mo
                 need->buffer_bytes += x->buffers[i].bytes;
                 *x->buffers[i].place = NOWHERE;
         }
-        r = model_new(x->rt->k, x->rt->device, x->rt->stream, x->rt->layout, x->rt->config, m, &x->model, err);
+        r = model_new(x->rt->k, x->rt->device, x->rt->stream, x->rt->layout, x->rt->config, m, precision, &x->model,
+                      err);
         if (r < 0)
                 return r;
         x->model->pass.keep = keep;

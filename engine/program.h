@@ -34,8 +34,8 @@ void program_init(struct program *x, struct runtime *rt, int64_t n_rows);
 void program_buffer(struct program *x, void *place, size_t bytes);
 /* A model for batches of m images, and what its passes and the buffers need: `body` is run once on user in a dry run,
  * with addresses that nobody reads. */
-int program_plan(struct program *x, int64_t m, bool keep, void (*body)(struct model *, void *user), void *user,
-                 struct runtime_need *need, struct error *err);
+int program_plan(struct program *x, int64_t m, enum precision precision, bool keep,
+                 void (*body)(struct model *, void *user), void *user, struct runtime_need *need, struct error *err);
 /* Gives it its memory, after runtime_allocate. */
 int program_bind(struct program *x, struct error *err);
 /* Of zeros, too. */

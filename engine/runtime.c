@@ -18,10 +18,12 @@ static int threads_of(const struct config *c)
         return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
 }
 
-int runtime_new(const struct config *c, bool plan_only, struct runtime **ret, struct error *err)
+int runtime_new(const struct config *c, bool plan_only, const char *plans_folder, struct runtime **ret,
+                struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = calloc(1, sizeof *rt);
-        struct device_settings settings = {.threads = threads_of(c), .plan_only = plan_only};
+        struct device_settings settings = {
+                .threads = threads_of(c), .plan_only = plan_only, .plans_folder = plans_folder};
         int r;
 
         if (!rt)

@@ -27,8 +27,9 @@ struct runtime_need {
 };
 
 /* Opens the configuration's back end. plan_only: for estimates, nothing will run. config is borrowed and must outlive
- * it. Nothing large is allocated yet. */
-int runtime_new(const struct config *c, bool plan_only, struct runtime **ret, struct error *err);
+ * it. plans_folder: kernels.h, device_settings. Nothing large is allocated yet. */
+int runtime_new(const struct config *c, bool plan_only, const char *plans_folder, struct runtime **ret,
+                struct error *err);
 struct runtime *runtime_free(struct runtime *rt);
 
 /* Whether a step of training keeps the schedule's gradients as factors. */

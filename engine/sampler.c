@@ -124,7 +124,7 @@ int sampler_new(struct runtime *rt, int64_t m, struct sampler **ret, struct runt
         program_buffer(&s->program, &s->t, f);
         program_buffer(&s->program, &s->s, f);
         program_buffer(&s->program, &s->x, (size_t)m * DIMENSIONS);
-        r = program_plan(&s->program, m, false, one_step_chunk, s, need, err);
+        r = program_plan(&s->program, m, rt->config->precision, false, one_step_chunk, s, need, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(s);

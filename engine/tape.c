@@ -1,5 +1,7 @@
 #include "engine/tape.h"
 
+#include "base/array.h"
+
 #include "engine/operations.h"
 
 #include <assert.h>
@@ -59,8 +61,8 @@ void net_leave(struct tape *t)
 }
 
 /* Made by `op` (NULL: an input) from a, b and c. */
-static struct tensor *add_tensor(struct tape *t, const struct operation *op, const char *name, int64_t height,
-                                 int64_t width, int64_t channels, enum dtype type, struct tensor *a, struct tensor *b,
+static struct tensor *add_tensor(struct tape *t, const struct operation *op, int64_t height, int64_t width,
+                                 int64_t channels, enum dtype type, struct tensor *a, struct tensor *b,
                                  struct tensor *c)
 {
         struct tensor *y;
@@ -69,18 +71,11 @@ static struct tensor *add_tensor(struct tape *t, const struct operation *op, con
                 return &t->nothing;
         if (height < 1 || width < 1 || channels < 1)
                 return fail(t, -EINVAL, "a tensor needs at least one value");
-        if (t->n == t->capacity) {
-                size_t capacity = t->capacity ? 2 * t->capacity : 64;
-                struct tensor **p = realloc(t->tensors, capacity * sizeof *p);
-
-                if (!p)
-                        return fail(t, -ENOMEM, "no memory for the tape");
-                t->tensors = p;
-                t->capacity = capacity;
-        }
         y = calloc(1, sizeof *y);
-        if (!y)
+        if (!y || !array_grow(&t->tensors, t->n, &t->capacity, sizeof(struct tensor *))) {
+                free(y);
                 return fail(t, -ENOMEM, "no memory for the tape");
+        }
         *y = (struct tensor){.height = height,
                              .width = width,
                              .c = channels,
@@ -90,13 +85,12 @@ static struct tensor *add_tensor(struct tape *t, const struct operation *op, con
                              .w = NO_PARAM,
                              .b = NO_PARAM,
                              .dropout = -1};
-        (void)snprintf(y->name, sizeof y->name, "%s", name);
         return t->tensors[t->n++] = y;
 }
 
 struct tensor *net_input(struct tape *t, int64_t height, int64_t width, int64_t c)
 {
-        return add_tensor(t, NULL, "input", height, width, c, DTYPE_FLOAT32, NULL, NULL, NULL);
+        return add_tensor(t, NULL, height, width, c, DTYPE_FLOAT32, NULL, NULL, NULL);
 }
 
 static size_t declare(struct tape *t, const char *name, const char *leaf, enum param_role role, int n_dims,
@@ -120,8 +114,8 @@ struct tensor *net_conv_(struct tape *t, const char *name, struct tensor *x, int
 {
         int64_t side = o.kernel ? o.kernel : 3, stride = o.stride ? o.stride : 1;
         struct tensor *y =
-                add_tensor(t, &operation_conv, name, (x->height + stride - 1) / stride,
-                           (x->width + stride - 1) / stride, c, o.float32 ? DTYPE_FLOAT32 : t->type, x, NULL, NULL);
+                add_tensor(t, &operation_conv, (x->height + stride - 1) / stride, (x->width + stride - 1) / stride, c,
+                           o.float32 ? DTYPE_FLOAT32 : t->type, x, NULL, NULL);
 
         y->kernel = side;
         y->stride = stride;
@@ -140,7 +134,7 @@ struct tensor *net_dense_(struct tape *t, const char *name, struct tensor *x, st
                           struct net_options o)
 {
         int64_t in = o.flatten ? tensor_pixels(x) * x->c : x->c + (x_b ? x_b->c : 0);
-        struct tensor *y = add_tensor(t, &operation_dense, name, o.flatten ? 1 : x->height, o.flatten ? 1 : x->width, c,
+        struct tensor *y = add_tensor(t, &operation_dense, o.flatten ? 1 : x->height, o.flatten ? 1 : x->width, c,
                                       o.flatten ? DTYPE_FLOAT32 : x->type, x, x_b, NULL);
 
         if (!side_by_side(x, x_b) || (x_b && o.flatten))
@@ -155,7 +149,7 @@ struct tensor *net_dense_(struct tape *t, const char *name, struct tensor *x, st
 struct tensor *net_norm_(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, struct net_options o)
 {
         int64_t c = x->c + (x_b ? x_b->c : 0);
-        struct tensor *y = add_tensor(t, &operation_norm, name, x->height, x->width, c, x->type, x, x_b, o.addend);
+        struct tensor *y = add_tensor(t, &operation_norm, x->height, x->width, c, x->type, x, x_b, o.addend);
 
         if (!side_by_side(x, x_b))
                 return fail(t, -EINVAL, "two inputs side by side need the same pixels");
@@ -192,8 +186,7 @@ struct tensor *net_add(struct tape *t, struct tensor *y, struct tensor *x)
 struct tensor *net_attention_(struct tape *t, struct tensor *q, struct tensor *k, struct tensor *v,
                               struct net_options o)
 {
-        struct tensor *y =
-                add_tensor(t, &operation_attention, "attention", q->height, q->width, q->c, q->type, q, k, v);
+        struct tensor *y = add_tensor(t, &operation_attention, q->height, q->width, q->c, q->type, q, k, v);
 
         y->heads = o.heads ? o.heads : 1;
         return y;
@@ -201,26 +194,25 @@ struct tensor *net_attention_(struct tape *t, struct tensor *q, struct tensor *k
 
 struct tensor *net_swish(struct tape *t, struct tensor *x)
 {
-        return add_tensor(t, &operation_swish, "swish", x->height, x->width, x->c, x->type, x, NULL, NULL);
+        return add_tensor(t, &operation_swish, x->height, x->width, x->c, x->type, x, NULL, NULL);
 }
 
 struct tensor *net_relu(struct tape *t, struct tensor *x)
 {
-        return add_tensor(t, &operation_relu, "relu", x->height, x->width, x->c, x->type, x, NULL, NULL);
+        return add_tensor(t, &operation_relu, x->height, x->width, x->c, x->type, x, NULL, NULL);
 }
 
 struct tensor *net_fourier(struct tape *t, struct tensor *z)
 {
         if (z->c != 3)
                 return fail(t, -ENOTSUP, "Fourier features are computed of 3 channels");
-        return add_tensor(t, &operation_fourier, "fourier", z->height, z->width, FOURIER_CHANNELS, t->type, z, NULL,
-                          NULL);
+        return add_tensor(t, &operation_fourier, z->height, z->width, FOURIER_CHANNELS, t->type, z, NULL, NULL);
 }
 
 struct tensor *net_time(struct tape *t, struct tensor *g, struct tensor *e, int64_t n, double offset, double scale)
 {
         struct tensor *y =
-                add_tensor(t, &operation_time, "time", g->height, g->width, g->c * n + e->c, DTYPE_FLOAT32, g, e, NULL);
+                add_tensor(t, &operation_time, g->height, g->width, g->c * n + e->c, DTYPE_FLOAT32, g, e, NULL);
 
         y->offset = (float)offset;
         y->scale = (float)scale;

@@ -23,7 +23,6 @@ struct tensor {
         int64_t height, width, c;
         enum dtype type;
         const struct operation *op; /* NULL: an input of the tape */
-        char name[PARAM_NAME_MAX];  /* of the layer */
         struct tensor *in[TENSOR_INPUTS];
         size_t w, b;   /* numbers of its parameters; NO_PARAM */
         bool w_shared; /* a later tensor has the same parameters: their gradient is there already when backward comes */

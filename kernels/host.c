@@ -2,6 +2,8 @@
  * do. */
 #include "kernels/host.h"
 
+#include "kernels/host_plans.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <omp.h>
@@ -50,6 +52,8 @@ int host_device_open(const struct device_settings *settings, struct device **ret
         if (!d)
                 return error_set(err, -ENOMEM, "", "out of memory");
         d->plan_only = settings->plan_only;
+        if (settings->plans_folder)
+                (void)plans_open(settings->plans_folder, &d->plans, err); /* a warning: the rule chooses then */
         d->threads = team_new(settings->threads);
         host_enter(d);
         *ret = d;
@@ -58,6 +62,8 @@ int host_device_open(const struct device_settings *settings, struct device **ret
 
 struct device *host_device_close(struct device *d)
 {
+        if (d)
+                (void)plans_close(d->plans);
         free(d);
         return NULL;
 }

@@ -6,9 +6,12 @@
 
 #include "kernels/kernels.h"
 
+struct plans; /* choices of ways, kept in a folder: host_plans.h */
+
 struct device {
         int threads; /* of the team that OpenMP gave, which oneDNN must be told too */
         bool plan_only;
+        struct plans *plans;     /* or NULL: a fixed rule chooses */
         struct graph *recording; /* of one of its streams, or NULL */
 };
 

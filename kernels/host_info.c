@@ -6,51 +6,14 @@
  * over, the root is always asked. Page cache is given back under pressure, so it counts as free. */
 #include "kernels/host.h"
 
+#include "base/system.h"
+
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #define KIB 1024
-
-static FILE *open_below(const char *root, const char *path)
-{
-        char whole[PATH_MAX];
-        int n = snprintf(whole, sizeof whole, "%s/%s", root, path);
-
-        return n < 0 || (size_t)n >= sizeof whole ? NULL : fopen(whole, "re");
-}
-
-/* The rest of the first line that begins with key, after what separates it, to ret; false where there is none. */
-static bool read_line(const char *root, const char *path, const char *key, char *ret, size_t size)
-{
-        FILE *f = open_below(root, path);
-        char line[512];
-        bool found = false;
-
-        while (f && !found && fgets(line, sizeof line, f)) {
-                size_t n = strlen(key);
-
-                if (strncmp(line, key, n) != 0 || (n > 0 && !strchr(" \t:", line[n])))
-                        continue;
-                found = true;
-                line[strcspn(line, "\n")] = 0;
-                (void)snprintf(ret, size, "%s", line + n + strspn(line + n, " \t:"));
-        }
-        if (f)
-                (void)fclose(f);
-        return found;
-}
-
-/* A number of a file; where key is "", its first. -1: none, which version 2 calls "max". */
-static int64_t read_number(const char *root, const char *path, const char *key)
-{
-        char text[512];
-        int64_t n;
-
-        return read_line(root, path, key, text, sizeof text) && sscanf(text, "%" SCNd64, &n) == 1 ? n : -1;
-}
 
 /* What a version of control groups calls its files. */
 struct cgroup_files {
@@ -64,46 +27,13 @@ static const struct cgroup_files versions[] = {
          "total_active_file"},
 };
 
-/* Is name one of a list's, which has commas between them and is cut up here? */
-static bool lists(char *list, const char *name)
-{
-        for (char *one; (one = strsep(&list, ","));)
-                if (strcmp(one, name) == 0)
-                        return true;
-        return false;
-}
-
-/* Where the process stands in the tree: after "0::" in version 2's line, else in that of the memory controller. */
-static void group_path(const char *root, bool v2, char *ret, size_t size)
-{
-        FILE *f = open_below(root, "proc/self/cgroup");
-        char line[PATH_MAX];
-
-        ret[0] = 0;
-        while (f && fgets(line, sizeof line, f)) {
-                char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
-
-                if (!path)
-                        continue;
-                *path++ = 0;
-                path[strcspn(path, "\n")] = 0;
-                if (v2 ? strncmp(line, "0:", 2) == 0 && !controllers[1] : lists(controllers + 1, "memory"))
-                        (void)snprintf(ret, size, "%s", path);
-        }
-        if (f)
-                (void)fclose(f);
-        /* "/.." stands for what is above the part of the tree that this process sees */
-        if (ret[0] != '/' || strstr(ret, "/.."))
-                ret[0] = 0;
-}
-
 static int64_t file_number(const char *root, const struct cgroup_files *v, const char *group, const char *file,
                            const char *key)
 {
         char path[PATH_MAX + 512];
 
         (void)snprintf(path, sizeof path, "%s%s/%s", v->mount, group, file);
-        return read_number(root, path, key);
+        return system_number(root, path, key);
 }
 
 /* One level's limit, and what is left of it. */
@@ -122,8 +52,8 @@ static void apply_group(const char *root, const struct cgroup_files *v, const ch
 
 int host_info_read(const char *root, struct device_info *ret, struct error *err)
 {
-        int64_t total = read_number(root, "proc/meminfo", "MemTotal");
-        int64_t available = read_number(root, "proc/meminfo", "MemAvailable");
+        int64_t total = system_number(root, "proc/meminfo", "MemTotal");
+        int64_t available = system_number(root, "proc/meminfo", "MemAvailable");
         char group[PATH_MAX];
 
         if (total < 0 || available < 0)
@@ -131,14 +61,14 @@ int host_info_read(const char *root, struct device_info *ret, struct error *err)
         ret->memory_total = total * KIB;
         ret->memory_free = available * KIB;
         for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
-                group_path(root, strcmp(versions[i].limit, "memory.max") == 0, group, sizeof group);
+                system_cgroup(root, strcmp(versions[i].limit, "memory.max") == 0, group, sizeof group);
                 while (group[0]) {
                         apply_group(root, &versions[i], group, ret);
                         *strrchr(group, '/') = 0;
                 }
                 apply_group(root, &versions[i], "", ret);
         }
-        if (!read_line(root, "proc/cpuinfo", "model name", ret->name, sizeof ret->name))
+        if (!system_line(root, "proc/cpuinfo", "model name", ret->name, sizeof ret->name))
                 (void)snprintf(ret->name, sizeof ret->name, "processor");
         return 0;
 }

@@ -46,6 +46,9 @@ struct device_settings {
         int index;      /* which device; 0 on the CPU */
         int threads;    /* CPU: threads of our loops and of oneDNN's, at least 1 */
         bool plan_only; /* no device is touched: plans know their workspace, operations do not run */
+        /* Where plans are chosen by measurement, once a shape, and the choice is kept: a folder that is there, or NULL,
+         * then by a fixed rule. Where it cannot be written the rule stays: device_open succeeds, with err saying so. */
+        const char *plans_folder;
 };
 
 /* What a back end says of its device. */

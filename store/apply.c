@@ -89,6 +89,7 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":state", JOB_QUEUED);
         bind_int(st, ":created", w->row.created_us);
         bind_int(st, ":steps", w->row.steps);
+        bind_int(st, ":accept_changed_data", w->row.accept_changed_data);
         bind_int(st, ":source_job", w->row.source_job);
         bind_int(st, ":source_step", w->row.source_step);
         bind_text(st, ":name", w->row.name ? w->row.name : "");
@@ -115,6 +116,21 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         return log_event(db, w, w->ret_id, -1, JOB_QUEUED, w->trigger ? w->trigger : "submit", err);
 }
 
+/* The table remembers the largest id that it ever had, also of a row that is gone again. */
+static int apply_job_ids_above(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_JOB_INSERT_ID);
+        int r;
+
+        bind_int(st, ":id", w->job);
+        r = db_run(db, st, err);
+        if (r < 0 || !sqlite3_changes(db->handle))
+                return r;
+        st = db_statement(db, ST_JOB_DELETE);
+        bind_int(st, ":job", w->job);
+        return db_run(db, st, err);
+}
+
 static int apply_job_reopen(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st;
@@ -128,6 +144,7 @@ static int apply_job_reopen(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":id", w->job);
         bind_int(st, ":to", JOB_QUEUED);
         bind_int(st, ":steps", w->row.steps);
+        bind_int(st, ":accept_changed_data", w->row.accept_changed_data);
         r = bind_json(st, ":config", w->row.config, err);
         if (r >= 0)
                 r = db_run(db, st, err);
@@ -224,6 +241,17 @@ static int apply_by_id(struct db *db, enum statement s, int64_t id, const char *
         return run_changing(db, st, -ENOENT, what, id, err);
 }
 
+static int apply_attempt_pid(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_ATTEMPT_PID);
+
+        bind_int(st, ":id", w->attempt);
+        bind_int(st, ":pid", w->attempt_row.pid);
+        bind_text(st, ":boot", w->attempt_row.boot);
+        bind_int(st, ":start_ticks", w->attempt_row.start_ticks);
+        return run_changing(db, st, -ENOENT, "attempt", w->attempt, err);
+}
+
 static int apply_dataset(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, ST_DATASET_REPLACE);
@@ -256,6 +284,8 @@ int apply_write(struct db *db, struct write *w, struct error *err)
         switch (w->kind) {
         case WRITE_JOB_NEW:
                 return apply_job_new(db, w, err);
+        case WRITE_JOB_IDS_ABOVE:
+                return apply_job_ids_above(db, w, err);
         case WRITE_JOB_TRANSITION:
                 return apply_transition(db, w, err);
         case WRITE_JOB_CANCEL:
@@ -269,12 +299,9 @@ int apply_write(struct db *db, struct write *w, struct error *err)
         case WRITE_ATTEMPT_NEW:
                 return and_transition(db, w, apply_attempt_new(db, w, err), err);
         case WRITE_ATTEMPT_PID:
-                return apply_by_id(db, ST_ATTEMPT_PID, w->attempt, ":pid", w->attempt_row.pid, "attempt", err);
+                return apply_attempt_pid(db, w, err);
         case WRITE_ATTEMPT_END:
-                return and_transition(
-                        db, w,
-                        apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err),
-                        err);
+                return apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err);
         case WRITE_EVENTS:
                 return and_transition(db, w, apply_events(db, w, err), err);
         case WRITE_ARTIFACT_MARK:

@@ -4,6 +4,8 @@
  * attempt has one limit, the smallest first step of those after it, and its points below the limit are shown. */
 #include "store/internal.h"
 
+#include "base/array.h"
+
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -18,13 +20,8 @@ int limits_read(struct db *db, int64_t job, struct limits *ret, struct error *er
 
         bind_int(st, ":job", job);
         while ((r = db_step(db, st, err)) > 0) {
-                if (n == room) {
-                        struct limit *more = realloc(items, (room = room ? 2 * room : 8) * sizeof *items);
-
-                        if (!more)
-                                return error_set(err, -ENOMEM, NULL, "no memory for a list of attempts");
-                        items = more;
-                }
+                if (!array_grow(&items, n, &room, sizeof *items))
+                        return error_set(err, -ENOMEM, NULL, "no memory for a list of attempts");
                 /* below holds the first step for now; one that said nothing supersedes nothing */
                 items[n++] = (struct limit){sqlite3_column_int64(st, 0),
                                             sqlite3_column_int64(st, 6) > 0 ? sqlite3_column_int64(st, 5) : INT64_MAX};

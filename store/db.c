@@ -38,6 +38,8 @@ static int code_of(sqlite3 *h)
                 return sqlite3_system_errno(h) == ENOSPC ? -ENOSPC : -EIO;
         case SQLITE_NOMEM:
                 return -ENOMEM;
+        case SQLITE_INTERRUPT:
+                return -ECANCELED;
         case SQLITE_CONSTRAINT:
                 return -EINVAL;
         default:
@@ -109,7 +111,7 @@ static int open_handle(struct db *db, const char *path, int flags, struct error 
                 db_close(db);
                 return r;
         }
-        (void)sqlite3_busy_timeout(db->handle, 10000);
+        (void)sqlite3_busy_timeout(db->handle, DB_BUSY_MS);
         return 0;
 }
 

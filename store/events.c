@@ -6,6 +6,8 @@
  * come in, and computed anew for the series that lost points. */
 #include "store/internal.h"
 
+#include "base/array.h"
+
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -32,14 +34,9 @@ static int supersede(struct applying *a, int64_t first_step, struct error *err)
                 return r;
         bind_int(series, ":job", a->job);
         while ((r = db_step(db, series, err)) > 0) {
-                if (n == room) {
-                        int64_t *more = realloc(ids, (room = room ? 2 * room : 64) * sizeof *ids);
-
-                        if (!more) {
-                                (void)sqlite3_reset(series);
-                                return error_set(err, -ENOMEM, NULL, "no memory for a list of series");
-                        }
-                        ids = more;
+                if (!array_grow(&ids, n, &room, sizeof *ids)) {
+                        (void)sqlite3_reset(series);
+                        return error_set(err, -ENOMEM, NULL, "no memory for a list of series");
                 }
                 ids[n++] = sqlite3_column_int64(series, 6);
         }

@@ -29,6 +29,8 @@ struct db {
         sqlite3_stmt *statements[ST_N];
 };
 
+#define DB_BUSY_MS 10000 /* for another connection */
+
 enum db_mode { DB_READ, DB_WRITE };
 int db_open(struct db *db, const char *path, enum db_mode mode, struct error *err);
 void db_close(struct db *db);
@@ -62,6 +64,8 @@ static inline void statement_reset(sqlite3_stmt **st)
 
 struct reader {
         struct db db;
+        bool (*cancelled)(void *user);
+        void *user;
 };
 
 /* From which step on an attempt's points are superseded, ascending by attempt id. */

@@ -19,6 +19,13 @@ static int column_string(sqlite3_stmt *st, int i, char **ret, struct error *err)
         return *ret ? 0 : error_set(err, -ENOMEM, NULL, "no memory for a row");
 }
 
+static void copy_text(char *to, size_t size, sqlite3_stmt *st, int i)
+{
+        const char *text = (const char *)sqlite3_column_text(st, i);
+
+        (void)snprintf(to, size, "%s", text ? text : "");
+}
+
 static int column_json(sqlite3_stmt *st, int i, json_t **ret, struct error *err)
 {
         const char *text = (const char *)sqlite3_column_text(st, i);
@@ -47,7 +54,9 @@ static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
                 .source_job = sqlite3_column_int64(st, 17),
                 .source_step = sqlite3_column_int64(st, 18),
                 .cancel_requested = sqlite3_column_int(st, 19) != 0,
+                .accept_changed_data = sqlite3_column_int(st, 22) != 0,
         };
+        copy_text(j->identity, sizeof j->identity, st, 21);
         if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
             (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_json(st, 6, &j->config, err)) < 0 ||
             (r = column_json(st, 7, &j->result, err)) < 0 || (r = column_json(st, 8, &j->error, err)) < 0 ||
@@ -98,13 +107,11 @@ int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const s
         return n;
 }
 
-int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attempt_row *a, void *user), void *user,
-                    struct error *err)
+static int read_attempts(struct reader *r, sqlite3_stmt *st, int (*row)(const struct attempt_row *a, void *user),
+                         void *user, struct error *err)
 {
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_ATTEMPTS);
         int n;
 
-        bind_int(st, ":job", job);
         while ((n = db_step(&r->db, st, err)) > 0) {
                 struct attempt_row a = {
                         .id = sqlite3_column_int64(st, 0),
@@ -116,8 +123,10 @@ int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attem
                         .last_seq = sqlite3_column_int64(st, 6),
                         .checkpoints = sqlite3_column_int64(st, 7),
                         .pid = sqlite3_column_int64(st, 8),
+                        .start_ticks = sqlite3_column_int64(st, 10),
                 };
 
+                copy_text(a.boot, sizeof a.boot, st, 9);
                 n = row(&a, user);
                 if (n < 0)
                         return n;
@@ -125,11 +134,22 @@ int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attem
         return n;
 }
 
-static void copy_text(char *to, size_t size, sqlite3_stmt *st, int i)
+int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attempt_row *a, void *user), void *user,
+                    struct error *err)
 {
-        const char *text = (const char *)sqlite3_column_text(st, i);
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_ATTEMPTS);
 
-        (void)snprintf(to, size, "%s", text ? text : "");
+        bind_int(st, ":job", job);
+        return read_attempts(r, st, row, user, err);
+}
+
+int reader_attempts_open(struct reader *r, int (*row)(const struct attempt_row *a, void *user), void *user,
+                         struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_ATTEMPTS_OPEN);
+
+        bind_int(st, ":after", 0);
+        return read_attempts(r, st, row, user, err);
 }
 
 static void fill_artifact(sqlite3_stmt *st, struct artifact_row *a)
@@ -243,6 +263,19 @@ int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, 
                 return n < 0 ? n : error_set(err, -ENOENT, NULL, "there is no such data set");
         fill_dataset(st, ret);
         return 0;
+}
+
+int reader_points(struct reader *r, int64_t job, const char *name, int64_t *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_SERIES_BY_NAME);
+        int n;
+
+        bind_int(st, ":job", job);
+        bind_text(st, ":name", name);
+        n = db_step(&r->db, st, err);
+        if (n >= 0)
+                *ret = n ? sqlite3_column_int64(st, 1) : 0;
+        return MIN(n, 0);
 }
 
 int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,

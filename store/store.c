@@ -66,6 +66,22 @@ struct reader *reader_close(struct reader *r)
         return NULL;
 }
 
+#define STEPS_BETWEEN 4000 /* of SQLite's machine, a fraction of a millisecond */
+
+static int on_progress(void *user)
+{
+        struct reader *r = user;
+
+        return r->cancelled(r->user);
+}
+
+void reader_watch(struct reader *r, bool (*cancelled)(void *user), void *user)
+{
+        r->cancelled = cancelled;
+        r->user = user;
+        sqlite3_progress_handler(r->db.handle, cancelled ? STEPS_BETWEEN : 0, cancelled ? on_progress : NULL, r);
+}
+
 void job_row_done(struct job_row *j)
 {
         free(j->name);

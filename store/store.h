@@ -37,8 +37,10 @@ struct job_row {
         int64_t attempts;
         int64_t step, steps;
         double images_per_second, seconds_left; /* NAN: unknown */
-        int64_t source_job, source_step; /* evaluate, sample: whose checkpoint, at which step (frozen at submission) */
+        int64_t source_job, source_step;        /* whose checkpoint, at which step (frozen at submission); 0: none */
         bool cancel_requested;
+        char identity[33]; /* of what is its own: 32 hexadecimal digits; "" of a job from before there were any */
+        bool accept_changed_data; /* goes on from a checkpoint that was trained on other data */
         char *waiting; /* why a queued job was sent back to the queue, as its event log says; "": it was not */
 };
 void job_row_done(struct job_row *j);
@@ -49,6 +51,8 @@ struct attempt_row {
         int64_t first_step, last_seq; /* last_seq: highest committed sequence number */
         int64_t checkpoints;          /* how many it has made */
         int64_t pid;
+        char boot[40];       /* the boot in which it had that pid, "" where it is not known */
+        int64_t start_ticks; /* when that process started: field 22 of /proc/PID/stat */
 };
 
 struct artifact_row {
@@ -78,6 +82,10 @@ struct dataset_row {
 int reader_open(struct store *s, struct reader **ret, struct error *err);
 struct reader *reader_close(struct reader *r);
 
+/* While it reads, asks every few thousand steps of SQLite whether to go on: true ends the statement with -ECANCELED.
+ * NULL: no longer. */
+void reader_watch(struct reader *r, bool (*cancelled)(void *user), void *user);
+
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err);
 
 struct job_filter {
@@ -91,9 +99,12 @@ struct job_filter {
 int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user),
                 void *user, struct error *err);
 
-/* Attempts of a job, oldest first; artifacts newest first (kind -1: any). */
+/* Attempts of a job, oldest first; those of any job that have no end yet, by id; artifacts newest first (kind -1: any).
+ */
 int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attempt_row *a, void *user), void *user,
                     struct error *err);
+int reader_attempts_open(struct reader *r, int (*row)(const struct attempt_row *a, void *user), void *user,
+                         struct error *err);
 int reader_artifacts(struct reader *r, int64_t job, int kind, int (*row)(const struct artifact_row *a, void *user),
                      void *user, struct error *err);
 int reader_artifact(struct reader *r, int64_t id, struct artifact_row *ret, struct error *err);
@@ -121,23 +132,27 @@ struct curve {
         double *min, *max, *mean; /* of the finite points; NAN when there is none */
         double *last;             /* whatever it is */
 };
+/* How many points a series shows, by its summary: what reading it costs. 0 where there is none. */
+int reader_points(struct reader *r, int64_t job, const char *name, int64_t *ret, struct error *err);
 int reader_curve(struct reader *r, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets,
                  struct curve *ret, struct error *err);
 void curve_done(struct curve *c);
 
 /* ---- writing */
 
-/* ATTEMPT_NEW, ATTEMPT_END and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same
+/* ATTEMPT_NEW and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same
  * transaction: a job that is running has an attempt, an outcome that is committed has moved its job. */
 enum write_kind {
-        WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued. */
+        WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued; its
+                                 identity is drawn here */
+        WRITE_JOB_IDS_ABOVE,  /* job id: no new job has this id or one below */
         WRITE_JOB_TRANSITION, /* job id, from, to, trigger, detail; with started/ended/error/result as given */
         WRITE_JOB_CANCEL,     /* job id: cancel_requested of a running job */
-        WRITE_JOB_REOPEN,     /* job id, steps, config: a finished or cancelled job is queued again (resume) */
+        WRITE_JOB_REOPEN,     /* job id, steps, config, accept_changed_data: a job that is over is queued again */
         WRITE_JOB_MARK,       /* job id: readers do not see it any more; files and rows follow. -EBUSY when not final */
         WRITE_JOB_REMOVE,     /* job id and all its rows (files are gone before) */
         WRITE_ATTEMPT_NEW,    /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
-        WRITE_ATTEMPT_PID,    /* attempt id, pid */
+        WRITE_ATTEMPT_PID,    /* attempt id; pid, boot, start_ticks of attempt_row */
         WRITE_ATTEMPT_END,    /* attempt id, ended_us */
         WRITE_EVENTS, /* attempt id, events in order: those above last_seq are applied, all in this transaction */
         WRITE_ARTIFACT_MARK,   /* artifact id: readers do not see it any more; its file goes, then the row */

@@ -11,7 +11,9 @@
 
 #define BATCH_MAX 1024
 #define CHECKPOINT_PAGES 2000 /* of the log, 8 MB: fold what readers allow */
-#define RESTART_PAGES 32000   /* 128 MB: wait for readers and begin the log anew */
+#define RESTART_PAGES 32000   /* 128 MB: wait for readers a moment, and begin the log anew */
+#define PATIENT_PAGES 256000  /* 1 GB: wait for them in earnest */
+#define IMPATIENT_MS 20
 
 struct outcome {
         int r;
@@ -100,9 +102,13 @@ static void fold_log(struct store *s)
 {
         if (s->wal_pages < CHECKPOINT_PAGES)
                 return;
+        /* a curve of many points may be read for seconds: whoever writes meanwhile does not wait for that, as long as
+         * the log does not grow without end */
+        (void)sqlite3_busy_timeout(s->db.handle, s->wal_pages > PATIENT_PAGES ? DB_BUSY_MS : IMPATIENT_MS);
         (void)sqlite3_wal_checkpoint_v2(
                 s->db.handle, NULL,
                 s->wal_pages > RESTART_PAGES ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        (void)sqlite3_busy_timeout(s->db.handle, DB_BUSY_MS);
         s->wal_pages = 0; /* the next commit tells; a failed fold is tried again then */
 }
 

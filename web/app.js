@@ -1,55 +1,75 @@
 // The frame: which page the address names, the state of the link to mulund, the banner when there is none.
-import {h, setText} from './lib/dom.js';
+import {draw, h} from './lib/dom.js';
 import {onLink, pokeAll} from './lib/events.js';
-import * as runs from './pages/runs.js';
-import * as job from './pages/job.js';
+import * as runs from './pages/runs/index.js';
+import * as job from './pages/job/index.js';
 
+/** @param {string} id */
+const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkState = part('link-state'), banner = part('banner');
+
+/** @type {{address: RegExp, mount: (m: RegExpExecArray) => () => void}[]} */
 const ROUTES = [
-        [/^#?\/?$/, () => runs.mount],
-        [/^#\/jobs\/(\d{1,15})$/, (m) => (root) => job.mount(root, Number(m[1]))],
+        {address: /^#?\/?$/, mount: () => runs.mount(main, crumbs)},
+        {address: /^#\/jobs\/(\d{1,15})$/, mount: (m) => job.mount(main, crumbs, Number(m[1]))},
 ];
 
-const main = document.getElementById('main');
-const crumbs = document.getElementById('crumbs');
+/** @type {(() => void) | null} */
 let leave = null;
 
 function show() {
         leave?.();
         leave = null;
-        main.replaceChildren();
-        crumbs.replaceChildren();
+        draw(null, main);
+        draw(null, crumbs);
         document.title = 'mulund';
-        for (const [pattern, route] of ROUTES) {
-                const m = pattern.exec(location.hash);
+        for (const {address, mount} of ROUTES) {
+                const m = address.exec(location.hash);
                 if (m) {
-                        leave = route(m)({main, crumbs});
-                        window.scrollTo(0, 0);
+                        leave = mount(m);
                         return;
                 }
         }
-        main.append(h('div.empty', null, h('h2', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))));
+        draw(h('div.card.empty', null, h('h1', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))), main);
 }
 
-const linkState = document.getElementById('link-state');
-const banner = document.getElementById('banner');
-const bannerText = h('span');
-banner.append(bannerText, h('button.button.small', {type: 'button', onclick: pokeAll}, 'Try now'));
-let countdown = 0;
-
-onLink((s) => {
-        linkState.dataset.state = s.reachable === null ? 'wait' : s.reachable ? 'good' : 'bad';
-        setText(linkState, s.reachable === null ? 'connecting' : s.reachable ? 'connected' : 'not connected');
-        banner.hidden = s.reachable !== false;
-        clearInterval(countdown);
-        if (s.reachable === false) {
-                const tell = () => {
-                        const left = Math.max(0, Math.ceil((s.retryAt - Date.now()) / 1000));
-                        setText(bannerText, `mulund does not answer at ${location.host}. What you see may be old. Trying again in ${left} s.`);
-                };
-                tell();
-                countdown = setInterval(tell, 500);
-        }
+window.addEventListener('hashchange', () => {
+        show();
+        window.scrollTo(0, 0);
+        main.focus({preventScroll: true}); // else the focus falls to the body, and a screen reader says nothing
 });
 
-window.addEventListener('hashchange', show);
+// Not by its address: that belongs to the pages.
+skip.addEventListener('click', (e) => {
+        e.preventDefault();
+        main.focus();
+        main.scrollIntoView();
+});
+
+/** @type {ReturnType<typeof setInterval> | undefined} */
+let countdown;
+
+// What is announced stays the same while the seconds are counted, which is for the eye.
+function tell(retryAt) {
+        const left = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+        draw([
+                h('span', {role: 'alert'}, `mulund does not answer at ${location.host}. What you see may be old.`),
+                h('span', {'aria-hidden': 'true'}, `Trying again in ${left} s.`),
+                h('button.button.small', {type: 'button', onclick: pokeAll}, 'Try now'),
+        ], banner);
+}
+
+onLink(({reachable, retryAt}) => {
+        linkState.dataset.state = reachable === null ? 'wait' : reachable ? 'good' : 'bad';
+        draw(reachable === null ? 'connecting' : reachable ? 'connected' : 'not connected', linkState);
+        clearInterval(countdown);
+        banner.hidden = reachable !== false;
+        if (reachable !== false) {
+                draw(null, banner);
+                return;
+        }
+        tell(retryAt);
+        countdown = setInterval(() => tell(retryAt), 500);
+});
+
 show();

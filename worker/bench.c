@@ -219,7 +219,7 @@ static int run(const struct options *o, const struct config *c, const struct dat
         struct rusage usage;
         struct runtime_need need = {0};
         double seconds = 0, flop = 0;
-        int r = runtime_new(c, false, &rt, err);
+        int r = runtime_new(c, false, NULL, &rt, err);
 
         if (r >= 0)
                 r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);

@@ -138,6 +138,7 @@ int channel_open(const struct assignment *a, struct channel **ret, struct error 
         ch->lock_fd = ch->spool_fd = ch->socket_fd = -1;
         ch->hello_event = (struct event){
                 .type = EVENT_HELLO, .protocol = EVENT_PROTOCOL, .job = a->job, .attempt = a->attempt, .pid = getpid()};
+        (void)snprintf(ch->hello_event.identity, sizeof ch->hello_event.identity, "%s", a->identity);
         ch->line = BUF_INIT(EVENT_LINE_MAX);
         ch->hello = BUF_INIT(COMMAND_MAX);
         ch->in = BUF_INIT(COMMAND_MAX);

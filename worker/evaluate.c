@@ -8,16 +8,15 @@
 #include <math.h>
 #include <stdio.h>
 
-/* digest: of the data as they were read. */
 static json_t *result_json(const struct task *t, const struct evaluation *e, const struct evaluation_result *r,
-                           const char *digest, double seconds)
+                           double seconds)
 {
         const struct assignment *a = t->assignment;
         json_t *json = json_pack("{s:o, s:o, s:{s:o, s:o, s:o}, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:f}", "bpd",
                                  json_from_real(r->mean.bpd), "standard_error", json_from_real(r->standard_error),
                                  "parts", "recon", json_from_real(r->mean.recon), "latent",
                                  json_from_real(r->mean.latent), "diff", json_from_real(r->mean.diff), "method",
-                                 bound_method_names[e->method], "dataset", a->dataset_name, "dataset_digest", digest,
+                                 bound_method_names[e->method], "dataset", a->dataset_name, "dataset_digest", t->data,
                                  "split", split_names[e->split], "images", (json_int_t)r->n_images, "weights",
                                  weights_names[e->weights], "step", (json_int_t)t->step, "seconds", seconds);
 
@@ -59,11 +58,8 @@ int task_evaluate(struct task *t, struct error *err)
                                .seed = (uint32_t)c->evaluation_seed};
         struct evaluation_result result = {0};
         struct runtime_need need = {0};
-        char digest[DIGEST_SIZE];
         int r = evaluator_new(t->rt, c->batch_size_eval, &v, &need, err);
 
-        if (r >= 0)
-                r = dataset_digest(t->dataset, digest, err);
         if (r >= 0)
                 r = task_load(t, e.weights, &need, e.n_images, err);
         if (r >= 0)
@@ -81,7 +77,7 @@ int task_evaluate(struct task *t, struct error *err)
                 r = write_table(t, &result, err);
         if (r >= 0) {
                 double seconds = (double)(clock_monotonic_us() - start) / 1e6;
-                _cleanup_json_ json_t *json = result_json(t, &e, &result, digest, seconds);
+                _cleanup_json_ json_t *json = result_json(t, &e, &result, seconds);
 
                 log_info("%.4f bits per dimension on %lld images (standard error %.4f)", result.mean.bpd,
                          (long long)result.n_images, result.standard_error);

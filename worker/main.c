@@ -39,14 +39,16 @@ static int print_error(const struct error *err)
 static int describe(const char *folder)
 {
         _cleanup_(dataset_freep) struct dataset *d = NULL;
-        char digest[DIGEST_SIZE];
+        char digest[DIGEST_SIZE], remark[300];
         struct error err;
 
         if (dataset_open(folder, &d, &err) < 0 || dataset_digest(d, digest, &err) < 0)
                 return print_error(&err);
-        return print_json(json_pack("{s:s, s:I, s:I, s:s}", "format", dataset_format(d), "train",
+        dataset_remark(d, remark, sizeof remark);
+        return print_json(json_pack("{s:s, s:I, s:I, s:s, s:s*}", "format", dataset_format(d), "train",
                                     (json_int_t)dataset_count(d, SPLIT_TRAIN), "test",
-                                    (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest));
+                                    (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest, "remark",
+                                    remark[0] ? remark : NULL));
 }
 
 static int read_input(json_t **ret, struct error *err)
@@ -92,10 +94,18 @@ static int run_task(struct task *t, struct error *err)
         const struct assignment *a = t->assignment;
         int r = read_config(a->config, &t->config, err);
 
-        if (r >= 0)
-                r = runtime_new(&t->config, false, &t->rt, err);
+        if (r >= 0) {
+                const char *plans = t->config.plans == PLANS_MEASURED && a->plans && *a->plans ? a->plans : NULL;
+
+                *err = (struct error){0};
+                r = runtime_new(&t->config, false, plans, &t->rt, err);
+                if (r >= 0 && err->code < 0)
+                        log_warning("%s: %s; plans are chosen by the rule", err->path, err->text);
+        }
         if (r >= 0 && a->kind != JOB_SAMPLE)
                 r = dataset_open(a->dataset_path, &t->dataset, err);
+        if (r >= 0 && t->dataset)
+                r = dataset_digest(t->dataset, t->data, err);
         if (r < 0)
                 return r;
         task_sweep(t);
@@ -113,6 +123,8 @@ static enum error_class class_of(int code)
                 return ERROR_NUMERIC;
         case -ENOMEM:
                 return ERROR_MEMORY;
+        case -ESTALE:
+                return ERROR_DATA;
         case -EBADMSG: /* data or checkpoints that are there and are not what they should be */
         case -EINVAL:
         case -ENOTSUP:
@@ -144,9 +156,15 @@ static int work(void)
         }
         r = run_task(&t, &err);
         if (r < 0) {
-                char detail[600];
+                char detail[900];
+                int n = snprintf(detail, sizeof detail, "%s%s%s", err.path, err.path[0] ? ": " : "", err.text);
 
-                (void)snprintf(detail, sizeof detail, "%s%s%s", err.path, err.path[0] ? ": " : "", err.text);
+                if (r == -EDOM && a.kind == JOB_TRAIN)
+                        (void)snprintf(detail + n, sizeof detail - (size_t)n,
+                                       "; a new job can change them and go on from this one's newest checkpoint: POST "
+                                       "/v1/jobs {\"kind\": \"train\", \"start_from\": {\"job\": %lld}, \"overrides\": "
+                                       "{\"optimizer.learning_rate\": %g}}",
+                                       (long long)a.job, t.config.learning_rate / 4);
                 log_error("%s", detail);
                 if (reporter_error(t.reporter, class_of(r), detail, t.step, &second) < 0)
                         log_error("%s: %s", second.path, second.text);

@@ -6,21 +6,75 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 void task_path(const struct task *t, const char *name, char *ret, size_t size)
 {
         (void)snprintf(ret, size, "%s/%s", t->assignment->folder, name);
 }
 
+int task_add_origin(const struct task *t, json_t *state, struct error *err)
+{
+        const struct {
+                const char *key, *value;
+        } members[] = {{"identity", t->assignment->identity}, {"data", t->data}};
+
+        for (size_t i = 0; i < ARRAY_LEN(members); i++)
+                if (members[i].value[0] &&
+                    json_object_set_new(state, members[i].key, json_string(members[i].value)) < 0)
+                        return error_set(err, -ENOMEM, NULL, "no memory for a checkpoint's state");
+        return 0;
+}
+
+/* A file that only has the name of one of ours is somebody's: the next checkpoint would replace it. */
+static int foreign(const struct task *t, const struct assignment_checkpoint *c, struct error *err)
+{
+        char aside[1300];
+        bool own = !strcmp(c->identity, t->assignment->identity);
+        struct error inner;
+
+        if (own && file_set_aside(c->path, aside, sizeof aside, &inner) >= 0)
+                log_warning("%s is set aside as %s", c->path, aside);
+        else if (own)
+                log_warning("%s: %s", inner.path, inner.text);
+        return error_set(err, -EBADMSG, c->path, "is of another run: its identity is not this job's");
+}
+
+int task_check_origin(const struct task *t, const struct assignment_checkpoint *c, char ret_data[DIGEST_SIZE],
+                      struct error *err)
+{
+        _cleanup_(freep) char *text = NULL;
+        _cleanup_json_ json_t *state = NULL;
+        const char *identity = "", *data = "";
+        int64_t step;
+        int r = checkpoint_peek(c->path, t->rt->layout, &step, &text, err);
+
+        if (r >= 0)
+                r = json_parse(text ? text : "{}", text ? strlen(text) : 2, &state, err);
+        if (r >= 0)
+                r = json_get_string(state, "", "identity", DIGEST_SIZE - 1, &identity, err);
+        if (r >= 0)
+                r = json_get_string(state, "", "data", DIGEST_SIZE - 1, &data, err);
+        if (r < 0)
+                return r == -EINVAL ? error_set(err, -EBADMSG, c->path, "its state is not what a checkpoint's is") : r;
+        if (strcmp(identity, c->identity) != 0)
+                return foreign(t, c, err);
+        (void)snprintf(ret_data, DIGEST_SIZE, "%s", data);
+        return 0;
+}
+
 int task_load(struct task *t, enum weights weights, const struct runtime_need *need, int64_t steps, struct error *err)
 {
         const struct assignment *a = t->assignment;
         unsigned section = 1u << (weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS);
+        char data[DIGEST_SIZE];
         int r;
 
         if (!a->n_checkpoints)
                 return error_set(err, -EINVAL, "/checkpoints", "expected a checkpoint");
-        r = runtime_allocate(t->rt, section, false, need, err);
+        r = task_check_origin(t, &a->checkpoints[0], data, err);
+        if (r >= 0)
+                r = runtime_allocate(t->rt, section, false, need, err);
         if (r >= 0)
                 r = runtime_load(t->rt, a->checkpoints[0].path, a->checkpoints[0].digest, &t->step, NULL, err);
         if (r >= 0)
@@ -29,17 +83,22 @@ int task_load(struct task *t, enum weights weights, const struct runtime_need *n
         return r;
 }
 
+int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err)
+{
+        int r = reporter_poll(t->reporter, ret_checkpoint_asked, err);
+
+        if (r < 0)
+                return r;
+        return reporter_stopping(t->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+}
+
 int task_between(void *progress, int64_t done, int64_t all, struct error *err)
 {
         const struct task_progress *p = progress;
         double rate = (double)done / ((double)(clock_monotonic_us() - p->start_us) / 1e6);
-        int r;
 
         reporter_progress(p->task->reporter, done, all, done ? rate : NAN, done ? (double)(all - done) / rate : NAN);
-        r = reporter_poll(p->task->reporter, NULL, err);
-        if (r < 0)
-                return r;
-        return reporter_stopping(p->task->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+        return task_poll(p->task, NULL, err);
 }
 
 /* What an attempt that was killed left half-written: files by their writer's pattern (base/file.h), up to a whole

@@ -11,6 +11,7 @@ struct task {
         struct config config;
         struct runtime *rt;
         struct dataset *dataset; /* NULL for sample */
+        char data[DIGEST_SIZE];  /* its digest, as it was read when the attempt began */
         struct reporter *reporter;
         int64_t step; /* of training, or of the checkpoint in use; for errors */
 };
@@ -29,7 +30,17 @@ void task_path(const struct task *t, const char *name, char *ret, size_t size);
 /* Evaluate and sample: allocates for them, reads that section of the assignment's checkpoint, says that it starts. */
 int task_load(struct task *t, enum weights weights, const struct runtime_need *need, int64_t steps, struct error *err);
 
-/* Between two batches or sampling steps: tells the progress, takes commands. -ECANCELED when a stop was asked for. */
+/* What a checkpoint's state says of where it comes from: the run's identity and the digest of the data. 0 or -ENOMEM.
+ */
+int task_add_origin(const struct task *t, json_t *state, struct error *err);
+/* Whether a checkpoint is of the run that the assignment says. -EBADMSG when it is not: one that has the name of this
+ * job's own is set aside. ret_data: the data that it was trained on, "" when it does not say. */
+int task_check_origin(const struct task *t, const struct assignment_checkpoint *c, char ret_data[DIGEST_SIZE],
+                      struct error *err);
+
+/* Sends what is due and takes commands; ret_checkpoint_asked: reporter_poll's. -ECANCELED when a stop was asked for. */
+int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err);
+/* Between two batches or sampling steps: tells the progress, and task_poll. */
 struct task_progress {
         struct task *task;
         int64_t start_us; /* monotonic */

@@ -28,6 +28,9 @@ struct training {
         bool checkpoint_asked;
         int64_t step_us, n_timed; /* time spent in steps, and how many, since the window of rates began */
         double images_per_second; /* NAN until known */
+        double best;              /* bits per dimension of the best evaluation; INFINITY: none */
+        int64_t best_step;        /* its step, if it was in this attempt */
+        bool data_changed;        /* it goes on from a checkpoint that was trained on other data */
 };
 
 static int64_t evaluation_images(const struct config *c, const struct dataset *d)
@@ -64,6 +67,8 @@ static json_t *state_json(const struct training *x)
 {
         json_t *state = json_pack("{s:o*}", "trainer", trainer_state(x->trainer));
 
+        if (state && isfinite(x->best))
+                (void)json_object_set_new(state, "best", json_from_real(x->best));
         if (state && x->evaluated >= 0)
                 (void)json_object_set_new(state, "evaluation",
                                           json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "step", (json_int_t)x->evaluated,
@@ -79,13 +84,15 @@ static int save(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         _cleanup_json_ json_t *state = state_json(x);
-        _cleanup_(freep) char *text = state ? json_to_text(state) : NULL;
+        _cleanup_(freep) char *text = NULL;
         char name[64], path[1200], digest[DIGEST_SIZE];
         int64_t bytes;
         int r;
 
         if (x->saved == t->step)
                 return 0;
+        r = state ? task_add_origin(t, state, err) : -ENOMEM;
+        text = r < 0 ? NULL : json_to_text(state);
         if (!text)
                 return error_set(err, -ENOMEM, NULL, "no memory for the trainer's state");
         (void)snprintf(name, sizeof name, "step-%lld.safetensors", (long long)t->step);
@@ -112,6 +119,8 @@ static int take_state(struct training *x, int64_t step, const char *text, struct
         if (r >= 0)
                 r = trainer_restore(x->trainer, step, trainer, err);
         if (r >= 0)
+                r = json_get_real(state, "", "best", false, &x->best, err);
+        if (r >= 0)
                 r = json_get_container(state, "", "evaluation", JSON_OBJECT, &evaluation, err);
         if (r <= 0)
                 return r;
@@ -129,7 +138,57 @@ static int take_state(struct training *x, int64_t step, const char *text, struct
         return r < 0 ? r : 0;
 }
 
-/* From the newest whole checkpoint, else from the seed. A torn or altered one is named in the log and passed over. */
+/* Weights that other images than these have made go on only if the user says so. */
+static int check_data(struct training *x, const struct assignment_checkpoint *c, const char *trained_on,
+                      struct error *err)
+{
+        const struct task *t = x->task;
+
+        if (!trained_on[0])
+                log_warning("%s does not say on which data it was trained", c->path);
+        x->data_changed = trained_on[0] && strcmp(trained_on, t->data) != 0;
+        if (!x->data_changed)
+                return 0;
+        log_warning("%s was trained on data with digest %s; these have %s", c->path, trained_on, t->data);
+        if (t->assignment->accept_changed_data)
+                return 0;
+        return error_set(err, -ESTALE, "/data/dataset",
+                         "the checkpoint at step %lld was trained on other data (digest %s) than %s holds now (%s): "
+                         "bring those back, or retry with \"accept_changed_data\": true",
+                         (long long)c->step, trained_on, t->assignment->dataset_name, t->data);
+}
+
+/* What the file says of itself, then its values. */
+static int take_checkpoint(struct training *x, const struct assignment_checkpoint *c, struct error *err)
+{
+        struct task *t = x->task;
+        _cleanup_(freep) char *state = NULL;
+        char trained_on[DIGEST_SIZE];
+        int r = task_check_origin(t, c, trained_on, err);
+
+        if (r >= 0)
+                r = check_data(x, c, trained_on, err);
+        if (r >= 0)
+                r = runtime_load(t->rt, c->path, c->digest, &t->step, &state, err);
+        return r < 0 ? r : take_state(x, t->step, state, err);
+}
+
+/* What another job logged, evaluated and saved is not this one's; what was measured on other data is measured again
+ * where it is due. */
+static void begin_from(struct training *x, bool other_run)
+{
+        if (other_run)
+                (void)trainer_take_window(x->trainer);
+        else
+                x->saved = x->task->step;
+        if (!other_run && !x->data_changed)
+                return;
+        x->evaluated = -1;
+        x->best = INFINITY;
+}
+
+/* From the newest whole checkpoint, else from the seed. A torn, altered or foreign one is named in the log and passed
+ * over. */
 static int resume(struct training *x, struct error *err)
 {
         struct task *t = x->task;
@@ -137,15 +196,12 @@ static int resume(struct training *x, struct error *err)
 
         for (size_t i = 0; i < a->n_checkpoints; i++) {
                 const struct assignment_checkpoint *c = &a->checkpoints[i];
-                _cleanup_(freep) char *state = NULL;
                 struct error inner = {0};
-                int r = runtime_load(t->rt, c->path, c->digest, &t->step, &state, &inner);
+                int r = take_checkpoint(x, c, &inner);
 
-                if (r >= 0)
-                        r = take_state(x, t->step, state, &inner);
                 if (r >= 0) {
                         log_info("resuming from %s at step %lld", c->path, (long long)t->step);
-                        x->saved = t->step;
+                        begin_from(x, strcmp(c->identity, a->identity) != 0);
                         return 0;
                 }
                 log_warning("checkpoint refused: %s: %s", inner.path, inner.text);
@@ -178,9 +234,24 @@ static int say_evaluation(struct training *x, struct error *err)
         return r;
 }
 
+/* What a run that goes on says at its first step. */
+static int say_beginning(struct training *x, struct error *err)
+{
+        const struct task *t = x->task;
+        int r = 0;
+
+        if (x->data_changed) /* for whoever looks at the curve */
+                r = reporter_scalar(t->reporter, t->step, "train/data_changed", 1, err);
+        if (r < 0)
+                return r;
+        if (x->evaluated == t->step && x->evaluator)
+                r = say_evaluation(x, err);
+        return r;
+}
+
 static int64_t steps_left(const struct training *x)
 {
-        return x->task->config.num_steps_train - x->task->step;
+        return MAX(x->task->config.num_steps_train - x->task->step, 0);
 }
 
 static void say_progress(struct training *x)
@@ -196,13 +267,10 @@ static void say_progress(struct training *x)
 static int between(void *user, int64_t done, int64_t all, struct error *err)
 {
         struct training *x = user;
-        int r = reporter_poll(x->task->reporter, &x->checkpoint_asked, err);
 
         (void)done;
         (void)all;
-        if (r < 0)
-                return r;
-        return reporter_stopping(x->task->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+        return task_poll(x->task, &x->checkpoint_asked, err);
 }
 
 static int sample_grid(struct training *x, struct error *err)
@@ -250,6 +318,10 @@ static int evaluate(struct training *x, struct error *err)
         x->evaluation = result.mean;
         x->standard_error = result.standard_error;
         x->evaluated = t->step;
+        if (result.mean.bpd < x->best) {
+                x->best = result.mean.bpd;
+                x->best_step = t->step;
+        }
         log_info("step %lld: %.4f bits per dimension on %lld test images", (long long)t->step, result.mean.bpd,
                  (long long)e.n_images);
         return say_evaluation(x, err);
@@ -260,7 +332,7 @@ static int boundary(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         const struct config *c = &t->config;
-        bool last = t->step == c->num_steps_train, due = t->step > 0 && (last || t->step % c->steps_per_eval == 0);
+        bool last = t->step >= c->num_steps_train, due = t->step > 0 && (last || t->step % c->steps_per_eval == 0);
         int r = 0;
 
         if (due && x->evaluated != t->step) {
@@ -270,33 +342,48 @@ static int boundary(struct training *x, struct error *err)
                 else if (r >= 0)
                         x->evaluation = (struct bound_parts){NAN, NAN, NAN, NAN}, x->evaluated = t->step;
         }
-        if (r >= 0 && t->step > 0 && (last || x->checkpoint_asked || t->step % c->steps_per_save == 0))
+        if (r >= 0 && t->step > 0 &&
+            (last || x->checkpoint_asked || t->step % c->steps_per_save == 0 || x->best_step == t->step))
                 r = save(x, err);
         if (r >= 0)
                 x->checkpoint_asked = false;
         return r;
 }
 
-static int log_window(struct training *x, struct error *err)
+static int log_scalars(struct training *x, const struct training_scalars *s, int64_t step, struct error *err)
 {
-        struct task *t = x->task;
-        struct training_scalars s = trainer_take_window(x->trainer);
         const struct {
                 const char *name;
                 double value;
-        } rows[] = {{"train/bpd", s.bpd},
-                    {"train/bpd_recon", s.recon},
-                    {"train/bpd_latent", s.latent},
-                    {"train/bpd_diff", s.diff},
-                    {"train/var0", s.var_0},
-                    {"train/var1", s.var_1},
+        } rows[] = {{"train/bpd", s->bpd},
+                    {"train/bpd_recon", s->recon},
+                    {"train/bpd_latent", s->latent},
+                    {"train/bpd_diff", s->diff},
+                    {"train/var0", s->var_0},
+                    {"train/var1", s->var_1},
                     {"train/learning_rate", trainer_learning_rate(x->trainer)},
                     {"train/images_per_second", x->images_per_second}};
         int r = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
-                r = reporter_scalar(t->reporter, t->step - 1, rows[i].name, rows[i].value, err);
+                r = reporter_scalar(x->task->reporter, step, rows[i].name, rows[i].value, err);
         return r;
+}
+
+static int log_window(struct training *x, struct error *err)
+{
+        struct training_scalars s = trainer_take_window(x->trainer);
+
+        return log_scalars(x, &s, x->task->step - 1, err);
+}
+
+/* However it ends, nothing that was trained is without a point. It stands one step behind that of a whole window, so
+ * that an attempt that goes on from there, and whose window goes on, replaces it. */
+static int log_open_window(struct training *x, struct error *err)
+{
+        struct training_scalars s = trainer_take_window(x->trainer);
+
+        return isnan(s.var_0) ? 0 : log_scalars(x, &s, x->task->step, err);
 }
 
 /* Steps until something is due between two of them: a log point, an evaluation, a checkpoint, the end. */
@@ -335,8 +422,8 @@ static int window(struct training *x, struct error *err)
 static json_t *training_result(const struct training *x)
 {
         const struct task *t = x->task;
-        json_t *result = json_pack("{s:I, s:I}", "step", (json_int_t)t->step, "images",
-                                   (json_int_t)(t->step * t->config.batch_size_train));
+        json_t *result = json_pack("{s:I, s:I, s:s}", "step", (json_int_t)t->step, "images",
+                                   (json_int_t)(t->step * t->config.batch_size_train), "dataset_digest", t->data);
 
         if (result && x->evaluator && x->evaluated == t->step) {
                 (void)json_object_set_new(result, "bpd", json_from_real(x->evaluation.bpd));
@@ -348,19 +435,26 @@ static json_t *training_result(const struct training *x)
         return result;
 }
 
+static int end_stopped(struct training *x, struct error *err)
+{
+        int r = log_open_window(x, err);
+
+        return r < 0 ? r : reporter_stopped(x->task->reporter, x->task->step, err);
+}
+
 static int run(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         const struct config *c = &t->config;
         _cleanup_json_ json_t *result = NULL;
+        struct error second;
         int r = 0;
 
         say_progress(x);
-        if (x->evaluated == t->step && x->evaluator)
-                r = say_evaluation(x, err);
+        r = say_beginning(x, err);
         while (r >= 0) {
                 r = boundary(x, err);
-                if (r < 0 || t->step == c->num_steps_train)
+                if (r < 0 || t->step >= c->num_steps_train)
                         break;
                 r = between(x, 0, 0, err);
                 if (r >= 0)
@@ -368,8 +462,13 @@ static int run(struct training *x, struct error *err)
         }
         if (r == -ECANCELED) {
                 r = save(x, err);
-                return r < 0 ? r : reporter_stopped(t->reporter, t->step, err);
+                return r < 0 ? r : end_stopped(x, err);
         }
+        if (r < 0) {
+                (void)log_open_window(x, &second); /* the first error is the one to tell */
+                return r;
+        }
+        r = log_open_window(x, err);
         if (r < 0)
                 return r;
         result = training_result(x);
@@ -378,7 +477,8 @@ static int run(struct training *x, struct error *err)
 
 int task_train(struct task *t, struct error *err)
 {
-        struct training x = {.task = t, .saved = -1, .evaluated = -1, .images_per_second = NAN};
+        struct training x = {
+                .task = t, .saved = -1, .evaluated = -1, .best = INFINITY, .best_step = -1, .images_per_second = NAN};
         struct runtime_need need = {0};
         int r = make_models(&x, t->rt, &need, err);
 
@@ -408,7 +508,7 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
         struct training x = {0};
         struct runtime_need need = {0};
         bool train = kind == JOB_TRAIN;
-        int r = runtime_new(c, true, &rt, err);
+        int r = runtime_new(c, true, NULL, &rt, err);
 
         if (r >= 0 && train)
                 r = make_models(&x, rt, &need, err);

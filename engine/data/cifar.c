@@ -67,12 +67,6 @@ static int parse_name(const char *name, int64_t *ret_number)
         return 1;
 }
 
-static void closedirp(DIR **d)
-{
-        if (*d)
-                (void)closedir(*d);
-}
-
 int cifar_recognise(const char *folder, struct error *err)
 {
         _cleanup_(closedirp) DIR *d = opendir(folder);
@@ -249,6 +243,28 @@ void cifar_image(const struct cifar *c, enum split split, int64_t index, uint8_t
         for (size_t i = 0; i < IMAGE_PIXELS; i++)
                 for (size_t k = 0; k < 3; k++)
                         ret[3 * i + k] = planes[k * IMAGE_PIXELS + i];
+}
+
+void cifar_remark(const struct cifar *c, char *ret, size_t size)
+{
+        size_t n = 0;
+
+        ret[0] = 0;
+        for (size_t i = 0; i < c->n_files && c->files[i].number != TEST_NUMBER && n < size; i++) {
+                int64_t number = c->files[i].number, expected = i ? c->files[i - 1].number + 1 : MIN(number, 1);
+                const char *between = n ? "; " : "";
+
+                if (number == expected + 1)
+                        n += (size_t)snprintf(ret + n, size - n, "%sdata_batch_%lld.bin is missing", between,
+                                              (long long)expected);
+                else if (number > expected)
+                        n += (size_t)snprintf(ret + n, size - n,
+                                              "%sdata_batch_%lld.bin to data_batch_%lld.bin are missing", between,
+                                              (long long)expected, (long long)number - 1);
+                else if (number < expected)
+                        n += (size_t)snprintf(ret + n, size - n, "%sbatch %lld is there twice", between,
+                                              (long long)number);
+        }
 }
 
 static int digest_file(const struct cifar *c, const struct cifar_file *f, XXH3_state_t *state, char *chunk,

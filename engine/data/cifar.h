@@ -27,6 +27,8 @@ struct cifar *cifar_free(struct cifar *c);
 
 int64_t cifar_count(const struct cifar *c, enum split split);
 void cifar_image(const struct cifar *c, enum split split, int64_t index, uint8_t ret[IMAGE_BYTES]);
+/* What is odd in the files' numbering, "" when nothing is: numbers that are missing before the last one, or twice. */
+void cifar_remark(const struct cifar *c, char *ret, size_t size);
 int cifar_digest(const struct cifar *c, char ret[DIGEST_SIZE], struct error *err);
 
 DEFINE_CLEANUP(struct cifar *, cifar_free);

@@ -4,6 +4,9 @@
  * products. Forward keeps each query's largest score and 1 / sum instead of its probabilities, which backward makes
  * again with the same bits: one product of seven more there, and no [pixels, pixels] in memory.
  *
+ * Of bf16, scores, probabilities and what is summed over keys or queries are float32; probabilities and their gradients
+ * are rounded where they are operands of the next product.
+ *
  * Backward's dk and dv are sums over queries. One thread makes an image's, in order; where there are more threads than
  * images, an image's tiles are cut into pieces with sums of their own, added up in order. */
 #include "kernels/cpu/simd.h"
@@ -27,7 +30,7 @@ int V(attention_new)(struct device *d, const struct attention_shape *shape, stru
         struct attention *a;
         int r;
 
-        r = host_check_attention(d, shape, false, err);
+        r = host_check_attention(d, shape, true, err);
         if (r < 0)
                 return r;
         a = calloc(1, sizeof(*a));
@@ -58,12 +61,14 @@ size_t V(attention_saved)(const struct attention *a)
 
 /* ---- workspace */
 
-/* A thread's. What is packed is an image's; tiles are of TILE_ROWS queries. Forward lacks what begins with d. */
+/* A thread's. What is packed is an image's, as words of the type; tiles are of TILE_ROWS queries. Forward lacks what
+ * begins with d. */
 struct scratch {
-        float *k_t, *v_t; /* [panel of keys][c][BLOCK_WIDTH] */
-        float *k, *v;     /* [panel of channels][key][BLOCK_WIDTH] */
+        word *k_t, *v_t;  /* [panel of keys][word of c][BLOCK_WIDTH] */
+        word *k, *v;      /* [panel of channels][word of keys][BLOCK_WIDTH] */
         float *p, *d_s;   /* [TILE_ROWS, score_row] */
-        float *q, *d_o;   /* [panel of channels][query of the tile][BLOCK_WIDTH] */
+        word *rows;       /* [TILE_ROWS, score_row]: p or d_s rounded, or rows of q or d_o */
+        word *q, *d_o;    /* [panel of channels][word of the tile's queries][BLOCK_WIDTH] */
         float *out;       /* [TILE_ROWS, padded_c] */
         float *d_k, *d_v; /* [piece or part][pixels, padded_c] */
 };
@@ -78,11 +83,15 @@ static size_t scratch_layout(const struct attention *a, int64_t part, char *base
         ret->d_k = host_take(base, &at, n_sums * packed);
         ret->d_v = host_take(base, &at, n_sums * packed);
         for (int64_t i = 0; i <= part; i++) {
-                float **all[] = {&ret->k_t, &ret->v_t, &ret->k,   &ret->v,  &ret->p,
-                                 &ret->d_s, &ret->q,   &ret->d_o, &ret->out};
+                word **images[] = {&ret->k_t, &ret->v_t, &ret->k, &ret->v};
+                word **scores[] = {&ret->p, &ret->d_s, &ret->rows}, **queries[] = {&ret->q, &ret->d_o, &ret->out};
 
-                for (size_t j = 0; j < ARRAY_LEN(all); j++)
-                        *all[j] = host_take(base, &at, j < 4 ? packed : j < 6 ? tile : rows);
+                for (size_t j = 0; j < ARRAY_LEN(images); j++)
+                        *images[j] = host_take(base, &at, packed);
+                for (size_t j = 0; j < ARRAY_LEN(scores); j++) {
+                        *scores[j] = host_take(base, &at, tile);
+                        *queries[j] = host_take(base, &at, rows);
+                }
         }
         return at;
 }
@@ -132,8 +141,8 @@ static struct tile tile_at(const struct attention *a, int64_t i)
 }
 
 /* rows = scale[row] * from's rows of padded_c; scale, of stride 2, or NULL for 1. */
-_inline_ void unpad_rows(const struct attention *a, const float *restrict from, int64_t n, const float *scale,
-                         float *restrict rows)
+_inline_ void unpad_rows(enum dtype type, const struct attention *a, const float *restrict from, int64_t n,
+                         const float *scale, void *restrict rows)
 {
         int64_t c = a->shape.c;
 
@@ -142,60 +151,64 @@ _inline_ void unpad_rows(const struct attention *a, const float *restrict from, 
 
 #pragma omp simd
                 for (int64_t j = 0; j < c; j++)
-                        rows[i * c + j] = from[i * a->padded_c + j] * factor;
+                        value_store(type, rows, i * c + j, from[i * a->padded_c + j] * factor);
         }
 }
 
-/* p = x y^T: rows of x against all of y, packed as [panel of keys][c]. */
-static void make_scores(const struct attention *a, const float *x, const float *y_t, int64_t n, float *p)
+/* p = x y^T: n rows of x against all of y, packed as [panel of keys][c]. */
+_inline_ void make_scores(enum dtype type, const struct attention *a, const void *x, const word *y_t, int64_t n,
+                          const struct scratch *s, float *p)
 {
-        struct product product = {
-                .k = a->shape.c, .a_row = a->shape.c, .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = a->score_row};
+        int64_t c = a->shape.c;
+        struct product product = {.k = n_words(type, c), .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = a->score_row};
+        const word *left = left_rows(type, type, x, c, n, c, s->rows, &product.a_row);
 
-        product_panels(&product, n, a->shape.pixels, x, y_t, p);
+        product_panels(&product, type, n, a->shape.pixels, left, y_t, p);
 }
 
-/* out = p y: a tile's rows over all keys against y, packed as [panel of channels][key]. */
-static void mix_rows(const struct attention *a, const float *p, const float *y, int64_t n, float *out)
+/* s->out = p y: a tile's rows over all keys against y, packed as [panel of channels][key]. */
+_inline_ void mix_rows(enum dtype type, const struct attention *a, const float *p, const word *y, int64_t n,
+                       const struct scratch *s)
 {
-        struct product product = {
-                .k = a->shape.pixels, .a_row = a->score_row, .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = a->padded_c};
+        int64_t pixels = a->shape.pixels;
+        struct product product = {.k = n_words(type, pixels), .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = a->padded_c};
+        const word *left = left_rows(DTYPE_FLOAT32, type, p, a->score_row, n, pixels, s->rows, &product.a_row);
 
-        product_panels(&product, n, a->shape.c, p, y, out);
+        product_panels(&product, type, n, a->shape.c, left, y, s->out);
 }
 
-static void forward_tile(const struct attention_forward_args *args, int64_t image, struct tile t,
-                         const struct scratch *s)
+_inline_ void forward_tile(enum dtype type, const struct attention_forward_args *args, int64_t image, struct tile t,
+                           const struct scratch *s)
 {
         const struct attention *a = args->attention;
         int64_t at = image * a->shape.pixels + t.first, c = a->shape.c;
         float saved[2 * TILE_ROWS];
 
-        make_scores(a, (const float *)args->q + at * c, s->k_t, t.n, s->p);
+        make_scores(type, a, value_address(type, args->q, at * c), s->k_t, t.n, s, s->p);
         for (int64_t i = 0; i < t.n; i++)
                 exp_row(s->p + i * a->score_row, a->shape.pixels, a->scale, saved + 2 * i);
-        mix_rows(a, s->p, s->v, t.n, s->out);
-        unpad_rows(a, s->out, t.n, saved + 1, (float *)args->o + at * c);
+        mix_rows(type, a, s->p, s->v, t.n, s);
+        unpad_rows(type, a, s->out, t.n, saved + 1, (void *)value_address(type, args->o, at * c));
         if (args->saved)
                 memcpy((float *)args->saved + 2 * at, saved, (size_t)t.n * 2 * sizeof(float));
 }
 
 /* The part's share of all images' tiles. */
-static void forward_part(const struct attention_forward_args *args, int64_t part)
+_inline_ void forward_part(enum dtype type, const struct attention_forward_args *args, int64_t part)
 {
         const struct attention *a = args->attention;
         struct scratch s = scratch_of(a, part, args->workspace);
         int64_t n = a->shape.n_images * a->n_tiles, c = a->shape.c, pixels = a->shape.pixels, packed = -1;
 
         for (int64_t i = n * part / a->n_parts; i < n * (part + 1) / a->n_parts; i++) {
-                int64_t image = i / a->n_tiles;
+                int64_t image = i / a->n_tiles, at = image * pixels * c;
 
                 if (image != packed) {
-                        pack_transposed((const float *)args->k + image * pixels * c, c, pixels, c, s.k_t);
-                        pack_panels((const float *)args->v + image * pixels * c, c, pixels, c, s.v);
+                        pack_transposed(type, type, value_address(type, args->k, at), c, pixels, c, s.k_t);
+                        pack_panels(type, type, value_address(type, args->v, at), c, pixels, c, s.v);
                         packed = image;
                 }
-                forward_tile(args, image, tile_at(a, i % a->n_tiles), &s);
+                forward_tile(type, args, image, tile_at(a, i % a->n_tiles), &s);
         }
 }
 
@@ -203,7 +216,7 @@ int V(attention_forward)(const struct attention_forward_args *args)
 {
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < args->attention->n_parts; part++)
-                forward_part(args, part);
+                OF_TYPE(args->attention->shape.type, forward_part, args, part);
         return 0;
 }
 
@@ -224,77 +237,77 @@ _inline_ void backward_row(float *restrict p, float *restrict dp, int64_t n, flo
                 dp[j] = p[j] * (dp[j] - sum) * scale;
 }
 
-/* sums [pixels, padded_c] (+)= p^T x: a tile's rows against x, packed as [panel of channels][query]. */
-static void add_keys(const struct attention *a, const float *p, const float *x, int64_t n, bool first, float *sums)
+/* sums [pixels, padded_c] (+)= p^T x: a tile's rows against x, packed as [panel of channels][query]. p is lost. */
+_inline_ void add_keys(enum dtype type, const struct attention *a, float *p, const word *x, int64_t n, bool first,
+                       float *sums)
 {
-        struct product product = {.k = n,
-                                  .a_row = 1,
-                                  .a_k = a->score_row,
-                                  .b_k = BLOCK_WIDTH,
-                                  .c_row = a->padded_c,
-                                  .accumulate = !first};
+        struct product product = {
+                .k = n_words(type, n), .a_row = 1, .b_k = BLOCK_WIDTH, .c_row = a->padded_c, .accumulate = !first};
+        const word *left = left_columns(DTYPE_FLOAT32, type, p, a->score_row, n, a->shape.pixels, p, 2 * a->score_row,
+                                        &product.a_k);
 
-        product_panels(&product, a->shape.pixels, a->shape.c, p, x, sums);
+        product_panels(&product, type, a->shape.pixels, a->shape.c, left, x, sums);
 }
 
-static void backward_tile(const struct attention_backward_args *args, int64_t image, struct tile t, bool first,
-                          const struct scratch *s)
+_inline_ void backward_tile(enum dtype type, const struct attention_backward_args *args, int64_t image, struct tile t,
+                            bool first, const struct scratch *s)
 {
         const struct attention *a = args->attention;
         int64_t c = a->shape.c, at = image * a->shape.pixels + t.first;
-        const float *q = (const float *)args->q + at * c, *d_o = (const float *)args->d_o + at * c;
+        const void *q = value_address(type, args->q, at * c), *d_o = value_address(type, args->d_o, at * c);
         const float *saved = (const float *)args->saved + 2 * at;
 
-        pack_panels(q, c, t.n, c, s->q);
-        pack_panels(d_o, c, t.n, c, s->d_o);
-        make_scores(a, q, s->k_t, t.n, s->p);
-        make_scores(a, d_o, s->v_t, t.n, s->d_s);
+        pack_panels(type, type, q, c, t.n, c, s->q);
+        pack_panels(type, type, d_o, c, t.n, c, s->d_o);
+        make_scores(type, a, q, s->k_t, t.n, s, s->p);
+        make_scores(type, a, d_o, s->v_t, t.n, s, s->d_s);
         for (int64_t i = 0; i < t.n; i++)
                 backward_row(s->p + i * a->score_row, s->d_s + i * a->score_row, a->shape.pixels, a->scale,
                              saved + 2 * i);
-        mix_rows(a, s->d_s, s->k, t.n, s->out);
-        unpad_rows(a, s->out, t.n, NULL, (float *)args->dq + at * c);
-        add_keys(a, s->p, s->d_o, t.n, first, s->d_v);
-        add_keys(a, s->d_s, s->q, t.n, first, s->d_k);
+        mix_rows(type, a, s->d_s, s->k, t.n, s);
+        unpad_rows(type, a, s->out, t.n, NULL, (void *)value_address(type, args->dq, at * c));
+        add_keys(type, a, s->p, s->d_o, t.n, first, s->d_v);
+        add_keys(type, a, s->d_s, s->q, t.n, first, s->d_k);
 }
 
 /* An image's piece: dq, and its sums for dk and dv. */
-static void backward_piece(const struct attention_backward_args *args, int64_t image, int64_t piece,
-                           const struct scratch *s)
+_inline_ void backward_piece(enum dtype type, const struct attention_backward_args *args, int64_t image, int64_t piece,
+                             const struct scratch *s)
 {
         const struct attention *a = args->attention;
         int64_t c = a->shape.c, pixels = a->shape.pixels, first = a->n_tiles * piece / a->n_pieces;
+        const void *k = value_address(type, args->k, image * pixels * c);
 
-        pack_transposed((const float *)args->k + image * pixels * c, c, pixels, c, s->k_t);
-        pack_transposed((const float *)args->v + image * pixels * c, c, pixels, c, s->v_t);
-        pack_panels((const float *)args->k + image * pixels * c, c, pixels, c, s->k);
+        pack_transposed(type, type, k, c, pixels, c, s->k_t);
+        pack_transposed(type, type, value_address(type, args->v, image * pixels * c), c, pixels, c, s->v_t);
+        pack_panels(type, type, k, c, pixels, c, s->k);
         for (int64_t i = first; i < a->n_tiles * (piece + 1) / a->n_pieces; i++)
-                backward_tile(args, image, tile_at(a, i), i == first, s);
+                backward_tile(type, args, image, tile_at(a, i), i == first, s);
 }
 
 /* The part's share of all images' pieces. Sums of whole images go where they belong at once. */
-static void backward_part(const struct attention_backward_args *args, int64_t part)
+_inline_ void backward_part(enum dtype type, const struct attention_backward_args *args, int64_t part)
 {
         const struct attention *a = args->attention;
         int64_t n = a->shape.n_images * a->n_pieces, size = a->padded_pixels * a->padded_c;
-        int64_t image_size = a->shape.pixels * a->shape.c;
+        int64_t pixels = a->shape.pixels;
 
         for (int64_t i = n * part / a->n_parts; i < n * (part + 1) / a->n_parts; i++) {
                 struct scratch s = scratch_of(a, part, args->workspace);
-                int64_t sums = a->n_pieces > 1 ? i : part;
+                int64_t sums = a->n_pieces > 1 ? i : part, at = i * pixels * a->shape.c;
 
                 s.d_k += sums * size;
                 s.d_v += sums * size;
-                backward_piece(args, i / a->n_pieces, i % a->n_pieces, &s);
+                backward_piece(type, args, i / a->n_pieces, i % a->n_pieces, &s);
                 if (a->n_pieces == 1) {
-                        unpad_rows(a, s.d_k, a->shape.pixels, NULL, (float *)args->dk + i * image_size);
-                        unpad_rows(a, s.d_v, a->shape.pixels, NULL, (float *)args->dv + i * image_size);
+                        unpad_rows(type, a, s.d_k, pixels, NULL, (void *)value_address(type, args->dk, at));
+                        unpad_rows(type, a, s.d_v, pixels, NULL, (void *)value_address(type, args->dv, at));
                 }
         }
 }
 
 /* y = the sum of an image's pieces, in order. */
-static void add_pieces(const struct attention *a, int64_t image, const float *pieces, float *y)
+static void add_pieces(const struct attention *a, int64_t image, const float *pieces, void *y)
 {
         int64_t c = a->shape.c, size = a->padded_pixels * a->padded_c;
 
@@ -305,7 +318,7 @@ static void add_pieces(const struct attention *a, int64_t image, const float *pi
 
                         for (int64_t piece = 0; piece < a->n_pieces; piece++)
                                 sum += x[piece * size];
-                        y[(image * a->shape.pixels + i) * c + j] = sum;
+                        value_store(a->shape.type, y, (image * a->shape.pixels + i) * c + j, sum);
                 }
 }
 
@@ -316,7 +329,7 @@ int V(attention_backward)(const struct attention_backward_args *args)
 
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < a->n_parts; part++)
-                backward_part(args, part);
+                OF_TYPE(a->shape.type, backward_part, args, part);
         if (a->n_pieces > 1) {
 #pragma omp parallel for schedule(static) collapse(2)
                 for (int64_t image = 0; image < a->shape.n_images; image++)

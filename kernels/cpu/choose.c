@@ -7,6 +7,7 @@
 ISA(v1);
 ISA(v3);
 ISA(v4);
+ISA(v4bf16);
 
 /* Feature by feature: not every compiler knows the levels' names here. */
 static bool has_v3(void)
@@ -25,6 +26,8 @@ static bool has_v4(void)
 const struct kernels *cpu_table_of(const char *isa)
 {
         __builtin_cpu_init();
+        if (strcmp(isa, "v4bf16") == 0)
+                return has_v3() && has_v4() && __builtin_cpu_supports("avx512bf16") ? &v4bf16_kernels : NULL;
         if (strcmp(isa, "v4") == 0)
                 return has_v3() && has_v4() ? &v4_kernels : NULL;
         if (strcmp(isa, "v3") == 0)
@@ -34,7 +37,7 @@ const struct kernels *cpu_table_of(const char *isa)
 
 const struct kernels *cpu_table(void)
 {
-        static const char *const isas[] = {"v4", "v3", "v1"};
+        static const char *const isas[] = {"v4bf16", "v4", "v3", "v1"};
         const struct kernels *k = NULL;
 
         for (size_t i = 0; !k && i < ARRAY_LEN(isas); i++)

@@ -13,29 +13,33 @@
 
 struct layouts {
         dnnl_memory_desc_t x, y, bias;
-        dnnl_memory_desc_t w, w_any;           /* as published, HWIO; as oneDNN likes it */
+        dnnl_memory_desc_t w, w_any; /* as published, HWIO; as oneDNN likes it */
+        dnnl_memory_desc_t dw_any;
         dnnl_memory_desc_t turned, turned_any; /* c_in outputs of c_out inputs, where w is once its taps are turned */
 };
 
-static int layouts_init(struct layouts *l, const struct conv_shape *s, struct error *err)
+static int layouts_init(struct layouts *l, const struct conv_shape *s, bool in_bf16, struct error *err)
 {
         dnnl_dims_t x = {s->n_images, s->c_in, s->height, s->width}, y = {s->n_images, s->c_out, s->height, s->width};
         dnnl_dims_t w = {s->c_out, s->c_in, 3, 3}, turned = {s->c_in, s->c_out, 3, 3}, b = {s->c_out};
         dnnl_dims_t strides = {s->c_out, 1, 3 * s->c_in * s->c_out, s->c_in * s->c_out};
-        dnnl_status_t r = dnnl_memory_desc_init_by_tag(&l->x, 4, x, dnnl_f32, dnnl_nhwc);
+        dnnl_data_type_t type = in_bf16 ? dnnl_bf16 : dnnl_f32;
+        dnnl_status_t r = dnnl_memory_desc_init_by_tag(&l->x, 4, x, type, dnnl_nhwc);
 
         if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->y, 4, y, dnnl_f32, dnnl_nhwc);
+                r = dnnl_memory_desc_init_by_tag(&l->y, 4, y, type, dnnl_nhwc);
         if (r == dnnl_success)
                 r = dnnl_memory_desc_init_by_tag(&l->bias, 1, b, dnnl_f32, dnnl_x);
         if (r == dnnl_success)
                 r = dnnl_memory_desc_init_by_tag(&l->w, 4, w, dnnl_f32, dnnl_hwio);
         if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->w_any, 4, w, dnnl_f32, dnnl_format_tag_any);
+                r = dnnl_memory_desc_init_by_tag(&l->w_any, 4, w, type, dnnl_format_tag_any);
+        if (r == dnnl_success) /* gradients of weights are float32 always */
+                r = dnnl_memory_desc_init_by_tag(&l->dw_any, 4, w, dnnl_f32, dnnl_format_tag_any);
         if (r == dnnl_success)
                 r = dnnl_memory_desc_init_by_strides(&l->turned, 4, turned, dnnl_f32, strides);
         if (r == dnnl_success)
-                r = dnnl_memory_desc_init_by_tag(&l->turned_any, 4, turned, dnnl_f32, dnnl_format_tag_any);
+                r = dnnl_memory_desc_init_by_tag(&l->turned_any, 4, turned, type, dnnl_format_tag_any);
         return onednn_try(r, "dnnl_memory_desc_init", err);
 }
 
@@ -68,7 +72,7 @@ static int weights_init(struct direct *c, const struct layouts *l, bool bias, st
 
         if (r == 0)
                 r = onednn_try(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &l->x,
-                                                                           &l->w_any, bias ? &l->bias : NULL, &l->y,
+                                                                           &l->dw_any, bias ? &l->bias : NULL, &l->y,
                                                                            ones, ones, ones),
                                "dnnl_convolution_backward_weights_desc_init", err);
         r = r < 0 ? r : onednn_op_init(op, &c->onednn, &desc, hint, false, 1, args, err);
@@ -127,17 +131,17 @@ static int weights_ops_init(struct direct *c, const struct layouts *l, struct er
         return r;
 }
 
-int direct_init(struct direct *c, const struct conv_shape *shape, bool forward, bool data, bool weights,
+int direct_init(struct direct *c, const struct conv_shape *shape, bool in_bf16, bool forward, bool data, bool weights,
                 struct error *err)
 {
         struct layouts l;
         int r;
 
-        *c = (struct direct){.shape = *shape};
+        *c = (struct direct){.shape = *shape, .in_bf16 = in_bf16};
         c->bias_bytes = host_align(sizeof(float) * (size_t)shape->c_out);
         c->turned_bytes = data ? host_align(sizeof(float) * (size_t)(9 * shape->c_in * shape->c_out)) : 0;
         r = onednn_init(&c->onednn, err);
-        r = r < 0 ? r : layouts_init(&l, shape, err);
+        r = r < 0 ? r : layouts_init(&l, shape, in_bf16, err);
         if (r == 0 && (forward || weights)) /* backward weights asks for its forward */
                 r = forward_ops_init(c, &l, err);
         if (r == 0 && data)
@@ -169,23 +173,25 @@ size_t direct_workspace(const struct direct *c)
         return c->scratchpad_bytes + c->weights_bytes + c->turned_bytes + c->bias_bytes;
 }
 
-static void copy(float *y, const float *x, int64_t n)
+static void copy(const struct direct *c, void *y, const void *x)
 {
-#pragma omp parallel for simd schedule(static)
-        for (int64_t i = 0; i < n; i++)
-                y[i] = x[i];
+        const struct conv_shape *s = &c->shape;
+        size_t row = (size_t)(s->width * s->c_out) * (c->in_bf16 ? sizeof(uint16_t) : sizeof(float));
+
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < s->n_images * s->height; i++)
+                memcpy((char *)y + (size_t)i * row, (const char *)x + (size_t)i * row, row);
 }
 
 int direct_forward(const struct direct *c, const struct conv_forward_args *a)
 {
-        const struct conv_shape *s = &c->shape;
         char *weights = (char *)a->workspace + c->scratchpad_bytes;
         bool sum = a->residual, bias = a->b;
         int r = onednn_op_run(&c->reorder_forward[sum][bias], &c->onednn, (void *[]){(void *)a->w, weights},
                               a->workspace);
 
         if (r == 0 && a->residual && a->residual != a->y)
-                copy(a->y, a->residual, s->n_images * s->height * s->width * s->c_out);
+                copy(c, a->y, a->residual);
         if (r == 0)
                 r = onednn_op_run(&c->forward[sum][bias], &c->onednn,
                                   (void *[]){(void *)a->x, weights, a->y, (void *)a->b}, a->workspace);

@@ -6,6 +6,7 @@
 
 struct direct {
         struct conv_shape shape;
+        bool in_bf16; /* computed by oneDNN in bf16, else all operands are float32 */
         struct onednn onednn;
         struct onednn_op forward[2][2]; /* [sum][bias] */
         struct onednn_op data[2];       /* [sum] */
@@ -16,8 +17,10 @@ struct direct {
         size_t scratchpad_bytes, weights_bytes, turned_bytes, bias_bytes;
 };
 
-/* Primitives for the directions asked for. On failure nothing is left to be done. */
-int direct_init(struct direct *c, const struct conv_shape *shape, bool forward, bool data, bool weights,
+/* Primitives for the directions asked for. in_bf16: x, y, dx and dy are bf16, and oneDNN multiplies so, which is
+ * -ENOTSUP on some processors; else all are float32, whatever the shape's types. On failure nothing is left to be done.
+ */
+int direct_init(struct direct *c, const struct conv_shape *shape, bool in_bf16, bool forward, bool data, bool weights,
                 struct error *err);
 /* Of zeros, too. */
 void direct_done(struct direct *c);

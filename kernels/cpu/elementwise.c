@@ -1,134 +1,98 @@
 /* What is done value by value, bound by memory, and the mean over a row. */
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/reference/reference.h"
 
-static int swish_forward_bf16(const struct swish_forward_args *a)
+_inline_ void swish_piece(enum dtype type, const struct swish_forward_args *a, int64_t first, int64_t end)
 {
-        const uint16_t *x = a->x;
-        uint16_t *y = a->y;
+        const void *x = a->x;
+        void *y = a->y;
 
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                y[i] = bf16_round(fast_swishf(bf16_widen(x[i])));
-        return 0;
+#pragma omp simd
+        for (int64_t i = first; i < end; i++)
+                value_store(type, y, i, fast_swishf(value_load(type, x, i)));
 }
 
 int V(swish_forward)(const struct swish_forward_args *a)
 {
-        const float *x = a->x;
-        float *y = a->y;
-
         if (a->x_low || a->y_low)
                 return reference_swish_forward(a);
-        if (a->type == DTYPE_BF16)
-                return swish_forward_bf16(a);
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                y[i] = fast_swishf(x[i]);
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                OF_TYPE(a->type, swish_piece, a, i, MIN(a->n, i + PIECE));
         return 0;
 }
 
-static int swish_backward_bf16(const struct swish_backward_args *a)
+_inline_ void swish_slope_piece(enum dtype type, const struct swish_backward_args *a, int64_t first, int64_t end)
 {
-        const uint16_t *x = a->x, *dy = a->dy;
-        uint16_t *dx = a->dx;
+        const void *x = a->x, *dy = a->dy;
+        void *dx = a->dx;
 
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                dx[i] = bf16_round(bf16_widen(dy[i]) * fast_swish_slopef(bf16_widen(x[i])));
-        return 0;
+#pragma omp simd
+        for (int64_t i = first; i < end; i++)
+                value_store(type, dx, i, value_load(type, dy, i) * fast_swish_slopef(value_load(type, x, i)));
 }
 
 int V(swish_backward)(const struct swish_backward_args *a)
 {
-        const float *x = a->x, *dy = a->dy;
-        float *dx = a->dx;
-
-        if (a->type == DTYPE_BF16)
-                return swish_backward_bf16(a);
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                dx[i] = dy[i] * fast_swish_slopef(x[i]);
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                OF_TYPE(a->type, swish_slope_piece, a, i, MIN(a->n, i + PIECE));
         return 0;
 }
 
-static int add_bf16(const struct add_args *a)
+_inline_ void add_piece(enum dtype type, const struct add_args *a, int64_t first, int64_t end)
 {
-        const uint16_t *x = a->x;
-        uint16_t *y = a->y;
+        int64_t i = first;
 
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                y[i] = bf16_round(bf16_widen(y[i]) + bf16_widen(x[i]));
-        return 0;
+        for (; i + LANES <= end; i += LANES)
+                values_store(type, a->y, i, values_load(type, a->y, i) + values_load(type, a->x, i));
+        for (; i < end; i++)
+                value_store(type, a->y, i, value_load(type, a->y, i) + value_load(type, a->x, i));
 }
 
 int V(add)(const struct add_args *a)
 {
-        const float *x = a->x;
-        float *y = a->y;
-
-        if (a->type == DTYPE_BF16)
-                return add_bf16(a);
-#pragma omp parallel for simd schedule(static) if (a->n > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->n; i++)
-                y[i] += x[i];
+#pragma omp parallel for schedule(static) if (a->n > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->n; i += PIECE)
+                OF_TYPE(a->type, add_piece, a, i, MIN(a->n, i + PIECE));
         return 0;
 }
 
-_inline_ float load(enum dtype type, const void *x, int64_t i)
+_inline_ void copy_values(enum dtype x_type, enum dtype y_type, const void *restrict x, void *restrict y, int64_t n,
+                          float scale, float shift, bool accumulate)
 {
-        return type == DTYPE_BF16 ? bf16_widen(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+                float v = value_load(x_type, x, j) * scale + shift;
+
+                value_store(y_type, y, j, accumulate ? value_load(y_type, y, j) + v : v);
+        }
 }
 
-_inline_ void store(enum dtype type, void *y, int64_t i, float v)
+_inline_ void copy_row(enum dtype x_type, enum dtype y_type, const struct copy_2d_args *a, int64_t i, int64_t first,
+                       int64_t n)
 {
-        if (type == DTYPE_BF16)
-                ((uint16_t *)y)[i] = bf16_round(v);
+        const void *x = value_address(x_type, a->x, i * a->x_stride + first);
+        void *y = (void *)value_address(y_type, a->y, i * a->y_stride + first);
+
+        if (a->accumulate)
+                copy_values(x_type, y_type, x, y, n, a->scale, a->shift, true);
         else
-                ((float *)y)[i] = v;
+                copy_values(x_type, y_type, x, y, n, a->scale, a->shift, false);
 }
 
-/* Rows of types that are known when it is compiled. */
-_inline_ int copy_rows(const struct copy_2d_args *a, enum dtype x_type, enum dtype y_type)
-{
-        float scale = a->scale, shift = a->shift;
-        bool accumulate = a->accumulate;
-
-#pragma omp parallel for schedule(static) if (a->rows * a->columns > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->rows; i++)
-                for (int64_t j = 0; j < a->columns; j++) {
-                        int64_t at = i * a->y_stride + j;
-                        float v = load(x_type, a->x, i * a->x_stride + j) * scale + shift;
-
-                        store(y_type, a->y, at, accumulate ? load(y_type, a->y, at) + v : v);
-                }
-        return 0;
-}
+#define COPY_FROM_BF16(y_type, ...) copy_row(DTYPE_BF16, y_type, __VA_ARGS__)
+#define COPY_FROM_FLOAT32(y_type, ...) copy_row(DTYPE_FLOAT32, y_type, __VA_ARGS__)
 
 int V(copy_2d)(const struct copy_2d_args *a)
 {
-        float scale = a->scale, shift = a->shift;
-
-        if (a->x_type == DTYPE_BF16)
-                return a->y_type == DTYPE_BF16 ? copy_rows(a, DTYPE_BF16, DTYPE_BF16)
-                                               : copy_rows(a, DTYPE_BF16, DTYPE_FLOAT32);
-        if (a->y_type == DTYPE_BF16)
-                return copy_rows(a, DTYPE_FLOAT32, DTYPE_BF16);
-#pragma omp parallel for schedule(static) if (a->rows * a->columns > PARALLEL_MIN)
-        for (int64_t i = 0; i < a->rows; i++) {
-                const float *x = (const float *)a->x + i * a->x_stride;
-                float *y = (float *)a->y + i * a->y_stride;
-
-                if (a->accumulate)
-#pragma omp simd
-                        for (int64_t j = 0; j < a->columns; j++)
-                                y[j] += x[j] * scale + shift;
-                else
-#pragma omp simd
-                        for (int64_t j = 0; j < a->columns; j++)
-                                y[j] = x[j] * scale + shift;
-        }
+#pragma omp parallel for schedule(static) collapse(2) if (a->rows * a->columns > PARALLEL_MIN)
+        for (int64_t i = 0; i < a->rows; i++)
+                for (int64_t j = 0; j < a->columns; j += PIECE)
+                        if (a->x_type == DTYPE_BF16)
+                                OF_TYPE(a->y_type, COPY_FROM_BF16, a, i, j, MIN(a->columns - j, (int64_t)PIECE));
+                        else
+                                OF_TYPE(a->y_type, COPY_FROM_FLOAT32, a, i, j, MIN(a->columns - j, (int64_t)PIECE));
         return 0;
 }
 

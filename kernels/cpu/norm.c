@@ -3,17 +3,19 @@
  *
  * Work is cut into (image, block of channels): whole groups of one of the two inputs, about 64 channels, so that a
  * block of 1024 pixels stays in the second-level cache between the pass that sums and the pass that writes. Sums are
- * per channel, in double; a thread makes all of a block, and images are added up in order: any number of threads gives
- * the same bits. Dropout's random numbers are made again in the backward direction: a mask in memory would cost more.
+ * per channel, in float32 over a tile of pixels and in double over the tiles; a thread makes all of a block, and images
+ * are added up in order: any number of threads gives the same bits. Dropout's random numbers are made again in the
+ * backward direction: a mask in memory would cost more.
  */
 #include "kernels/cpu/philox_lanes.h"
+#include "kernels/cpu/simd.h"
 
 #include <errno.h>
 #include <math.h>
 
 #define EPS 1e-6
 #define BLOCK_MAX 64 /* channels, unless one group has more */
-#define TILE 8       /* pixels whose random numbers are made at once */
+#define TILE 8       /* pixels whose random numbers are made at once, and whose sums are float32 */
 
 /* Channels [first, first + n) of one input; from the input's own channel 0 at `at` of the whole. */
 struct block {
@@ -50,7 +52,7 @@ int V(norm_new)(struct device *d, const struct norm_shape *shape, struct norm **
         struct norm *n;
         int r;
 
-        r = host_check_norm(d, shape, false, err);
+        r = host_check_norm(d, shape, true, err);
         if (r < 0)
                 return r;
         n = calloc(1, sizeof(*n) + sizeof(struct block) * (size_t)blocks_fill(shape, NULL));
@@ -80,13 +82,15 @@ struct scratch {
         double *sum, *sum_xhat, *sum_x;
         uint32_t *quads, *words;
         float *multipliers; /* of a tile */
+        float *x, *y, *dx;  /* rows of bf16 widened, or to be rounded */
         float *du;
 };
 
 static size_t scratch_layout(const struct norm *n, char *base, struct scratch *ret)
 {
         size_t channels = (size_t)n->block_max, n_quads = (channels / 8 + 2) * TILE, at = 0;
-        float **floats[] = {&ret->mean, &ret->scale, &ret->bias, &ret->rstd, &ret->k1, &ret->k2, &ret->k3};
+        float **floats[] = {&ret->mean, &ret->scale, &ret->bias, &ret->rstd, &ret->k1,
+                            &ret->k2,   &ret->k3,    &ret->x,    &ret->y,    &ret->dx};
         double **sums[] = {&ret->sum, &ret->sum_xhat, &ret->sum_x};
 
         for (size_t i = 0; i < ARRAY_LEN(floats); i++)
@@ -100,12 +104,24 @@ static size_t scratch_layout(const struct norm *n, char *base, struct scratch *r
         return at;
 }
 
-size_t V(norm_workspace)(const struct norm *n)
+static struct scratch scratch_of(const struct norm *n, int64_t part, void *workspace)
+{
+        struct scratch s;
+
+        (void)scratch_layout(n, (char *)workspace + scratch_layout(n, NULL, &s) * (size_t)part, &s);
+        return s;
+}
+
+static size_t shares_offset(const struct norm *n)
 {
         struct scratch unused;
 
-        return scratch_layout(n, NULL, &unused) * (size_t)n->threads +
-               sizeof(double) * 2 * (size_t)(n->shape.n_images * n->c);
+        return scratch_layout(n, NULL, &unused) * (size_t)n->threads;
+}
+
+size_t V(norm_workspace)(const struct norm *n)
+{
+        return shares_offset(n) + sizeof(double) * 2 * (size_t)(n->shape.n_images * n->c);
 }
 
 /* ---- dropout */
@@ -177,31 +193,85 @@ static const float *drop_row(const struct drop *d, const struct scratch *s, cons
 
 /* ---- forward */
 
-/* Rows of the block's input: row p begins at x + p * stride. */
-static const float *input_rows(const struct norm *n, const struct block *b, const void *in_a, const void *in_b,
-                               int64_t image, int64_t *ret_stride)
+/* Rows of the block's input: row p begins p * stride values behind the address. */
+_inline_ const void *input_rows(enum dtype type, const struct norm *n, const struct block *b, const void *in_a,
+                                const void *in_b, int64_t image, int64_t *ret_stride)
 {
         int64_t stride = b->of_b ? n->shape.c_b : n->shape.c_a;
 
         *ret_stride = stride;
-        return (const float *)(b->of_b ? in_b : in_a) + image * n->shape.pixels * stride + b->first -
-               (b->of_b ? n->shape.c_a : 0);
+        return value_address(type, b->of_b ? in_b : in_a,
+                             image * n->shape.pixels * stride + b->first - (b->of_b ? n->shape.c_a : 0));
 }
 
-_inline_ void sum_rows(const struct scratch *s, const float *x, int64_t stride, int64_t pixels, int64_t n)
+/* A row as float32: itself, or widened into room. Loops over rows of floats are what the compiler vectorises well. */
+_inline_ const float *row_of(enum dtype type, const void *x, int64_t n, float *room)
 {
-        double *restrict sum = s->sum_x, *restrict squares = s->sum;
+        if (type == DTYPE_FLOAT32)
+                return x;
+        values_copy(type, x, DTYPE_FLOAT32, room, n);
+        return room;
+}
 
-        for (int64_t j = 0; j < n; j++)
-                sum[j] = squares[j] = 0;
-        for (int64_t p = 0; p < pixels; p++)
-#pragma omp simd
-                for (int64_t j = 0; j < n; j++) {
-                        double v = x[p * stride + j];
+/* Where a row of results goes: to itself, or by way of room with row_end. */
+_inline_ float *row_begin(enum dtype type, void *y, float *room)
+{
+        return type == DTYPE_FLOAT32 ? y : room;
+}
 
-                        sum[j] += v;
-                        squares[j] += v * v;
+_inline_ void row_end(enum dtype type, const float *room, void *y, int64_t n)
+{
+        if (type != DTYPE_FLOAT32)
+                values_copy(DTYPE_FLOAT32, room, type, y, n);
+}
+
+typedef double wide_vec __attribute__((vector_size(8 * LANES)));
+typedef wide_vec wide_vec_anywhere __attribute__((may_alias, aligned(sizeof(double))));
+
+_inline_ void add_wide(double *sum, vec x)
+{
+        *(wide_vec_anywhere *)(void *)sum += __builtin_convertvector(x, wide_vec);
+}
+
+/* s->sum_x, s->sum += the sums of n_pixels <= TILE rows and of their squares. */
+_inline_ void sum_tile(enum dtype type, const struct scratch *s, const void *x, int64_t stride, int64_t n_pixels,
+                       int64_t n)
+{
+        int64_t j = 0;
+
+        for (; j + LANES <= n; j += LANES) {
+                vec sum = {0}, squares = {0};
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        vec v = values_load(type, x, p * stride + j);
+
+                        sum += v;
+                        squares += v * v;
                 }
+                add_wide(s->sum_x + j, sum);
+                add_wide(s->sum + j, squares);
+        }
+        for (; j < n; j++) {
+                float sum = 0, squares = 0;
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        float v = value_load(type, x, p * stride + j);
+
+                        sum += v;
+                        squares += v * v;
+                }
+                s->sum_x[j] += (double)sum;
+                s->sum[j] += (double)squares;
+        }
+}
+
+_inline_ void sum_rows(enum dtype type, const struct scratch *s, const void *x, int64_t stride, int64_t pixels,
+                       int64_t n)
+{
+        for (int64_t j = 0; j < n; j++)
+                s->sum_x[j] = s->sum[j] = 0;
+        for (int64_t p = 0; p < pixels; p += TILE)
+                sum_tile(type, s, value_address(type, x, p * stride), stride, MIN((int64_t)TILE, pixels - p), n);
 }
 
 /* From the channels' sums, per group: mean and 1/std to stats, and what a value is to be shifted and scaled by. */
@@ -249,74 +319,109 @@ _inline_ void forward_row(const struct scratch *s, const float *restrict x, cons
         }
 }
 
-_inline_ void forward_block(const struct norm_forward_args *a, const struct block *b, int64_t image,
+_inline_ void forward_block(enum dtype type, const struct norm_forward_args *a, const struct block *b, int64_t image,
                             const struct scratch *s, int64_t n)
 {
         int64_t c = a->norm->c, pixels = a->norm->shape.pixels, stride;
-        const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
-        float *y = (float *)a->y + image * pixels * c + b->first;
+        const void *in = input_rows(type, a->norm, b, a->a, a->b, image, &stride);
         struct drop d = drop_of(&a->dropout, image, pixels * c);
 
-        sum_rows(s, x, stride, pixels, n);
+        sum_rows(type, s, in, stride, pixels, n);
         forward_groups(a, b, image, s);
         for (int64_t p = 0; p < pixels; p++) {
                 const float *multipliers = drop_row(&d, s, b, c, p, pixels);
+                const float *x = row_of(type, value_address(type, in, p * stride), n, s->x);
+                void *out = (void *)value_address(type, a->y, (image * pixels + p) * c + b->first);
+                float *y = row_begin(type, out, s->y);
 
                 if (!a->swish)
-                        forward_row(s, x + p * stride, multipliers, y + p * c, n, false);
+                        forward_row(s, x, multipliers, y, n, false);
                 else if (multipliers)
-                        forward_row(s, x + p * stride, multipliers, y + p * c, n, true);
+                        forward_row(s, x, multipliers, y, n, true);
                 else
-                        forward_row(s, x + p * stride, NULL, y + p * c, n, true);
+                        forward_row(s, x, NULL, y, n, true);
+                row_end(type, y, out, n);
+        }
+}
+
+_inline_ void forward_part(enum dtype type, const struct norm_forward_args *a, int64_t part)
+{
+        const struct norm *n = a->norm;
+        int64_t tasks = n->shape.n_images * n->n_blocks;
+        struct scratch s = scratch_of(n, part, a->workspace);
+
+        for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
+                const struct block *b = &n->blocks[t % n->n_blocks];
+
+                if (b->n == BLOCK_MAX) /* the width that matters, as a constant */
+                        forward_block(type, a, b, t / n->n_blocks, &s, BLOCK_MAX);
+                else
+                        forward_block(type, a, b, t / n->n_blocks, &s, b->n);
         }
 }
 
 int V(norm_forward)(const struct norm_forward_args *a)
 {
-        const struct norm *n = a->norm;
-        struct scratch unused;
-        size_t one = scratch_layout(n, NULL, &unused);
-
 #pragma omp parallel for schedule(static)
-        for (int64_t part = 0; part < n->threads; part++) {
-                int64_t tasks = n->shape.n_images * n->n_blocks;
-                struct scratch s;
-
-                (void)scratch_layout(n, (char *)a->workspace + one * (size_t)part, &s);
-                for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
-                        const struct block *b = &n->blocks[t % n->n_blocks];
-
-                        if (b->n == BLOCK_MAX) /* the width that matters, as a constant */
-                                forward_block(a, b, t / n->n_blocks, &s, BLOCK_MAX);
-                        else
-                                forward_block(a, b, t / n->n_blocks, &s, b->n);
-                }
-        }
+        for (int64_t part = 0; part < a->norm->threads; part++)
+                OF_TYPE(a->norm->shape.type, forward_part, a, part);
         return 0;
 }
 
 /* ---- backward */
 
-/* du of a row, and the channels' sums of du, du xhat and xhat */
-_inline_ void backward_row_sums(const struct scratch *s, const float *restrict x, const float *restrict dy,
-                                const float *restrict multipliers, float *restrict du, int64_t n, bool swish)
+/* du of a row */
+_inline_ void backward_row_du(const struct scratch *s, const float *restrict x, const float *restrict dy,
+                              const float *restrict multipliers, float *restrict du, int64_t n, bool swish)
 {
         const float *restrict mean = s->mean, *restrict scale = s->scale, *restrict bias = s->bias;
         const float *restrict rstd = s->rstd;
-        double *restrict sum = s->sum, *restrict sum_xhat = s->sum_xhat, *restrict sum_x = s->sum_x;
 
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) {
-                float xhat = (x[j] - mean[j]) * rstd[j], d = dy[j];
+                float d = dy[j];
 
                 if (multipliers)
                         d *= multipliers[j];
                 if (swish)
-                        d *= fast_swish_slopef(xhat * scale[j] + bias[j]);
+                        d *= fast_swish_slopef((x[j] - mean[j]) * rstd[j] * scale[j] + bias[j]);
                 du[j] = d;
-                sum[j] += d;
-                sum_xhat[j] += (double)d * xhat;
-                sum_x[j] += xhat;
+        }
+}
+
+/* The channels' sums of du, du (x - mean) and x - mean, += those of n_pixels <= TILE rows. */
+_inline_ void backward_sum_tile(enum dtype type, const struct scratch *s, const void *x, int64_t stride,
+                                const float *du, int64_t n_pixels, int64_t n)
+{
+        int64_t j = 0;
+
+        for (; j + LANES <= n; j += LANES) {
+                vec sum = {0}, sum_product = {0}, sum_x = {0}, mean = vec_load(s->mean + j);
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        vec v = values_load(type, x, p * stride + j) - mean, d = vec_load_unaligned(du + p * n + j);
+
+                        sum += d;
+                        sum_product += d * v;
+                        sum_x += v;
+                }
+                add_wide(s->sum + j, sum);
+                add_wide(s->sum_xhat + j, sum_product);
+                add_wide(s->sum_x + j, sum_x);
+        }
+        for (; j < n; j++) {
+                float sum = 0, sum_product = 0, sum_x = 0;
+
+                for (int64_t p = 0; p < n_pixels; p++) {
+                        float v = value_load(type, x, p * stride + j) - s->mean[j], d = du[p * n + j];
+
+                        sum += d;
+                        sum_product += d * v;
+                        sum_x += v;
+                }
+                s->sum[j] += (double)sum;
+                s->sum_xhat[j] += (double)sum_product;
+                s->sum_x[j] += (double)sum_x;
         }
 }
 
@@ -379,58 +484,77 @@ static void backward_prepare(const struct norm_backward_args *a, const struct bl
         }
 }
 
-_inline_ void backward_block(const struct norm_backward_args *a, const struct block *b, int64_t image,
+_inline_ void backward_block(enum dtype type, const struct norm_backward_args *a, const struct block *b, int64_t image,
                              const struct scratch *s, double *shares, int64_t n)
 {
         int64_t c = a->norm->c, pixels = a->norm->shape.pixels, stride;
-        const float *x = input_rows(a->norm, b, a->a, a->b, image, &stride);
-        const float *dy = (const float *)a->dy + image * pixels * c + b->first;
-        float *dx = (float *)input_rows(a->norm, b, a->da, a->db, image, &stride);
+        const void *in = input_rows(type, a->norm, b, a->a, a->b, image, &stride);
+        void *out = (void *)input_rows(type, a->norm, b, a->da, a->db, image, &stride);
         struct drop d = drop_of(&a->dropout, image, pixels * c);
         bool accumulate = b->of_b ? a->accumulate_b : a->accumulate_a;
 
         backward_prepare(a, b, image, s);
         for (int64_t p = 0; p < pixels; p++) {
                 const float *multipliers = drop_row(&d, s, b, c, p, pixels);
+                const float *x = row_of(type, value_address(type, in, p * stride), n, s->x);
+                const float *dy =
+                        row_of(type, value_address(type, a->dy, (image * pixels + p) * c + b->first), n, s->y);
 
                 if (!a->swish)
-                        backward_row_sums(s, x + p * stride, dy + p * c, multipliers, s->du + p * n, n, false);
+                        backward_row_du(s, x, dy, multipliers, s->du + p * n, n, false);
                 else if (multipliers)
-                        backward_row_sums(s, x + p * stride, dy + p * c, multipliers, s->du + p * n, n, true);
+                        backward_row_du(s, x, dy, multipliers, s->du + p * n, n, true);
                 else
-                        backward_row_sums(s, x + p * stride, dy + p * c, NULL, s->du + p * n, n, true);
+                        backward_row_du(s, x, dy, NULL, s->du + p * n, n, true);
+        }
+        for (int64_t p = 0; p < pixels; p += TILE)
+                backward_sum_tile(type, s, value_address(type, in, p * stride), stride, s->du + p * n,
+                                  MIN((int64_t)TILE, pixels - p), n);
+        for (int64_t j = 0; j < n; j++) { /* of x - mean to xhat */
+                s->sum_xhat[j] *= (double)s->rstd[j];
+                s->sum_x[j] *= (double)s->rstd[j];
         }
         backward_groups(a, b, image, s, shares);
-        for (int64_t p = 0; p < pixels; p++)
-                if (accumulate)
-                        backward_row(s, x + p * stride, s->du + p * n, dx + p * stride, n, true);
+        for (int64_t p = 0; p < pixels; p++) {
+                const float *x = row_of(type, value_address(type, in, p * stride), n, s->x);
+                void *to = (void *)value_address(type, out, p * stride);
+                float *dx = row_begin(type, to, s->dx);
+
+                if (accumulate) {
+                        (void)row_of(type, to, n, dx);
+                        backward_row(s, x, s->du + p * n, dx, n, true);
+                } else {
+                        backward_row(s, x, s->du + p * n, dx, n, false);
+                }
+                row_end(type, dx, to, n);
+        }
+}
+
+_inline_ void backward_part(enum dtype type, const struct norm_backward_args *a, int64_t part, double *shares)
+{
+        const struct norm *n = a->norm;
+        int64_t tasks = n->shape.n_images * n->n_blocks;
+        struct scratch s = scratch_of(n, part, a->workspace);
+
+        for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
+                const struct block *b = &n->blocks[t % n->n_blocks];
+                int64_t image = t / n->n_blocks;
+
+                if (b->n == BLOCK_MAX)
+                        backward_block(type, a, b, image, &s, shares + 2 * image * n->c, BLOCK_MAX);
                 else
-                        backward_row(s, x + p * stride, s->du + p * n, dx + p * stride, n, false);
+                        backward_block(type, a, b, image, &s, shares + 2 * image * n->c, b->n);
+        }
 }
 
 int V(norm_backward)(const struct norm_backward_args *a)
 {
         const struct norm *n = a->norm;
-        struct scratch unused;
-        size_t one = scratch_layout(n, NULL, &unused);
-        double *shares = (double *)((char *)a->workspace + one * (size_t)n->threads);
+        double *shares = (double *)((char *)a->workspace + shares_offset(n));
 
 #pragma omp parallel for schedule(static)
-        for (int64_t part = 0; part < n->threads; part++) {
-                int64_t tasks = n->shape.n_images * n->n_blocks;
-                struct scratch s;
-
-                (void)scratch_layout(n, (char *)a->workspace + one * (size_t)part, &s);
-                for (int64_t t = tasks * part / n->threads; t < tasks * (part + 1) / n->threads; t++) {
-                        const struct block *b = &n->blocks[t % n->n_blocks];
-                        int64_t image = t / n->n_blocks;
-
-                        if (b->n == BLOCK_MAX)
-                                backward_block(a, b, image, &s, shares + 2 * image * n->c, BLOCK_MAX);
-                        else
-                                backward_block(a, b, image, &s, shares + 2 * image * n->c, b->n);
-                }
-        }
+        for (int64_t part = 0; part < n->threads; part++)
+                OF_TYPE(n->shape.type, backward_part, a, part, shares);
         for (int64_t j = 0; j < n->c && a->dscale; j++) {
                 double sum[2] = {0};
 

@@ -3,9 +3,7 @@
 
 #include "kernels/reference/reference.h"
 
-/* Who computes what: V (vectorised here), cpu (oneDNN), reference (costs a step nothing). */
 #define OP(owner, op) HOST_RUN(op, owner(op))
-#define CPU(op) cpu_##op
 #define REFERENCE(op) reference_##op
 #include "kernels/cpu/cpu.def"
 #undef OP
@@ -16,9 +14,9 @@ const struct kernels V(kernels) = {
         .conv_new = V(conv_new),
         .conv_free = V(conv_free),
         .conv_workspace = V(conv_workspace),
-        .dense_new = cpu_dense_new,
-        .dense_free = cpu_dense_free,
-        .dense_workspace = cpu_dense_workspace,
+        .dense_new = V(dense_new),
+        .dense_free = V(dense_free),
+        .dense_workspace = V(dense_workspace),
         .norm_new = V(norm_new),
         .norm_free = V(norm_free),
         .norm_workspace = V(norm_workspace),

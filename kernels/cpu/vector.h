@@ -44,6 +44,35 @@ _inline_ uint64_t bits_of_double(double x)
         return bits;
 }
 
+/* ---- values of either type; `type` is a constant where these are called: the compiler leaves the other type out */
+
+/* A call of fn, inline, with its first argument, the type, as a constant. It stands inside of a parallel loop: what is
+ * around the loop becomes a function of its own before anything is inlined, and constants do not reach into it. */
+#define OF_TYPE(type, fn, ...) ((type) == DTYPE_BF16 ? fn(DTYPE_BF16, __VA_ARGS__) : fn(DTYPE_FLOAT32, __VA_ARGS__))
+
+#define PIECE 4096 /* values that a thread takes at a time */
+
+/* Where value i of a tensor lies. */
+_inline_ const void *value_address(enum dtype type, const void *x, int64_t i)
+{
+        return (const char *)x + (size_t)i * dtype_bytes(type);
+}
+
+_inline_ float value_load(enum dtype type, const void *x, int64_t i)
+{
+        return type == DTYPE_BF16 ? bf16_widen(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+}
+
+_inline_ void value_store(enum dtype type, void *y, int64_t i, float v)
+{
+        if (type == DTYPE_BF16)
+                ((uint16_t *)y)[i] = bf16_round(v);
+        else
+                ((float *)y)[i] = v;
+}
+
+/* ---- functions */
+
 /* e^x within 1.5 units in the last place; saturates at e^-87 and e^88. x = n ln 2 + r, |r| <= ln(2) / 2; n by adding
  * 1.5 2^23, which leaves the integer in the low bits; ln 2 in two parts, the first with few enough bits that n times
  * it is exact. Polynomial: Cephes expf (Moshier). */

@@ -15,16 +15,17 @@
 
 #define ELEMENTS 16              /* of a transformed tile, 4 x 4 */
 #define STRIP_BYTES (512 * 1024) /* of transformed inputs and outputs: half of a small second-level cache */
+#define SUM_STRIPS 2             /* strips together where products are summed over them */
 #define PLANE_GAP (KERNELS_ALIGN / (int64_t)sizeof(float))
 
 bool V(winograd_fits)(const struct conv_shape *s)
 {
-        return s->c_in % BLOCK_WIDTH == 0 && s->c_out % BLOCK_WIDTH == 0;
+        return s->c_in % BLOCK_WIDTH == 0 && s->c_out % BLOCK_WIDTH == 0 && s->x_type == s->y_type;
 }
 
 void V(winograd_init)(struct winograd *g, const struct conv_shape *s, int threads)
 {
-        int64_t tile_bytes = ELEMENTS * (int64_t)sizeof(float) * (s->c_in + s->c_out), tiles;
+        int64_t tile_bytes = ELEMENTS * (int64_t)dtype_bytes(s->x_type) * (s->c_in + s->c_out), tiles;
 
         g->shape = *s;
         g->tiles_y = (s->height + 1) / 2;
@@ -32,6 +33,7 @@ void V(winograd_init)(struct winograd *g, const struct conv_shape *s, int thread
         tiles = s->n_images * g->tiles_y * g->tiles_x;
         g->n_blocks = (tiles + BLOCK_ROWS - 1) / BLOCK_ROWS;
         g->strip_blocks = MAX(STRIP_BYTES / (tile_bytes * BLOCK_ROWS), (int64_t)1);
+        g->sum_blocks = SUM_STRIPS * g->strip_blocks;
         g->n_parts = MIN((int64_t)threads, g->n_blocks);
 }
 
@@ -39,16 +41,17 @@ void V(winograd_init)(struct winograd *g, const struct conv_shape *s, int thread
  * each part. */
 
 struct scratch {
-        float *weights; /* of part 0 */
-        float *zeros;
-        double *db;   /* [part][c_out] */
-        float *x, *y; /* the part's transforms, [ELEMENTS] planes of [tiles, channels] */
+        float *weights;  /* of part 0 */
+        void *zeros;     /* of the activations' type */
+        double *db;      /* [part][c_out] */
+        float *db_strip; /* [c_out], the part's, of a strip */
+        float *x, *y;    /* the part's transforms, [ELEMENTS] planes of [tiles, channels], or of words of them */
         int64_t weights_plane, x_plane, y_plane;
 };
 
 static size_t scratch_layout(const struct winograd *g, int64_t part, char *base, struct scratch *ret)
 {
-        int64_t tiles = g->strip_blocks * BLOCK_ROWS, c_in = g->shape.c_in, c_out = g->shape.c_out;
+        int64_t tiles = g->sum_blocks * BLOCK_ROWS, c_in = g->shape.c_in, c_out = g->shape.c_out;
         size_t at = 0;
 
         ret->weights_plane = c_in * c_out + PLANE_GAP;
@@ -58,6 +61,7 @@ static size_t scratch_layout(const struct winograd *g, int64_t part, char *base,
         ret->zeros = host_take(base, &at, (size_t)MAX(c_in, c_out) * sizeof(float));
         ret->db = host_take(base, &at, (size_t)(g->n_parts * c_out) * sizeof(double));
         for (int64_t i = 0; i <= part; i++) {
+                ret->db_strip = host_take(base, &at, (size_t)c_out * sizeof(float));
                 ret->x = host_take(base, &at, (size_t)(ELEMENTS * ret->x_plane) * sizeof(float));
                 ret->y = host_take(base, &at, (size_t)(ELEMENTS * ret->y_plane) * sizeof(float));
         }
@@ -212,39 +216,52 @@ _inline_ void load_taps(const struct conv_shape *s, const float *w, bool turned,
         }
 }
 
-/* Planes of [panel of BLOCK_WIDTH right channels][left channel][BLOCK_WIDTH], as product_block reads them. */
+/* The words of LANES left channels from k and LANES right ones from j. Of bf16, transformed first and rounded then:
+ * rounding the taps too would double the error. */
+_inline_ void make_block(enum dtype type, const struct winograd *g, const float *w, bool turned, int64_t k, int64_t j,
+                         const struct scratch *s)
+{
+        int64_t step = word_values(type), depth = (turned ? g->shape.c_out : g->shape.c_in) / step;
+        float *to = s->weights + j / BLOCK_WIDTH * depth * BLOCK_WIDTH + j % BLOCK_WIDTH;
+        vec taps[LANES][9];
+
+        load_taps(&g->shape, w, turned, k, j, taps);
+        for (int64_t i = 0; i < LANES; i += step) {
+                vec u[2][ELEMENTS];
+
+                transform_weights(taps[i], u[0]);
+                if (step == 2)
+                        transform_weights(taps[i + 1], u[1]);
+#pragma GCC unroll 16
+                for (int e = 0; e < ELEMENTS; e++)
+                        vec_store(to + e * s->weights_plane + (k + i) / step * BLOCK_WIDTH,
+                                  words_of(type, u[0][e], u[step - 1][e]));
+        }
+}
+
+/* Planes of [panel of BLOCK_WIDTH right channels][word of left channels][BLOCK_WIDTH], as product_block reads them. */
 static void make_weights(const struct winograd *g, const float *w, bool turned, const struct scratch *s)
 {
         int64_t left = turned ? g->shape.c_out : g->shape.c_in, right = turned ? g->shape.c_in : g->shape.c_out;
 
 #pragma omp parallel for schedule(static) collapse(2)
         for (int64_t k = 0; k < left; k += LANES)
-                for (int64_t j = 0; j < right; j += LANES) {
-                        float *to = s->weights + j / BLOCK_WIDTH * left * BLOCK_WIDTH + j % BLOCK_WIDTH;
-                        vec taps[LANES][9];
-
-                        load_taps(&g->shape, w, turned, k, j, taps);
-                        for (int64_t i = 0; i < LANES; i++) {
-                                vec u[ELEMENTS];
-
-                                transform_weights(taps[i], u);
-                                for (int e = 0; e < ELEMENTS; e++)
-                                        vec_store(to + e * s->weights_plane + (k + i) * BLOCK_WIDTH, u[e]);
-                        }
-                }
+                for (int64_t j = 0; j < right; j += LANES)
+                        OF_TYPE(g->shape.x_type, make_block, g, w, turned, k, j, s);
 }
 
 /* ---- tiles */
 
-/* Pointers to the n x n pixels of a tile from (y, x) of its image on; to zeros where they are outside. */
-_inline_ void tile_pixels(const struct winograd *g, const float *image, int64_t channels, int64_t y, int64_t x, int n,
-                          const float *zeros, const float *ret[])
+/* Addresses of the n x n pixels of a tile from (y, x) of its image on; of zeros where they are outside. */
+_inline_ void tile_pixels(const struct winograd *g, enum dtype type, const void *image, int64_t channels, int64_t y,
+                          int64_t x, int n, const void *zeros, const void *ret[])
 {
         for (int i = 0; i < n; i++)
                 for (int j = 0; j < n; j++) {
                         bool inside = y + i >= 0 && y + i < g->shape.height && x + j >= 0 && x + j < g->shape.width;
+                        int64_t at = ((y + i) * g->shape.width + x + j) * channels;
 
-                        ret[n * i + j] = inside ? image + ((y + i) * g->shape.width + x + j) * channels : zeros;
+                        ret[n * i + j] = inside ? value_address(type, image, at) : zeros;
                 }
 }
 
@@ -259,57 +276,95 @@ static struct tile tile_at(const struct winograd *g, int64_t i)
         return (struct tile){i / (g->tiles_y * g->tiles_x), in_image / g->tiles_x * 2, in_image % g->tiles_x * 2};
 }
 
-/* Tiles [first, first + n) of x [n_images, height, width, channels] into planes of [tile, channels]. */
-static void gather_inputs(const struct winograd *g, const float *x, int64_t channels, int64_t first, int64_t n,
-                          const float *zeros, float *planes, int64_t plane)
+/* The pixels that tile i reads of x (n 4) or gives to y (n 2). */
+_inline_ void pixels_of(const struct winograd *g, enum dtype type, const void *x, int64_t channels, int64_t i, int n,
+                        const void *zeros, const void *ret[])
+{
+        struct tile t = tile_at(g, i);
+        int64_t image = t.image * g->shape.height * g->shape.width * channels;
+
+        tile_pixels(g, type, value_address(type, x, image), channels, t.y - (n == 4), t.x - (n == 4), n, zeros, ret);
+}
+
+_inline_ void transform_pixels(enum dtype type, const void *const pixels[ELEMENTS], int64_t c, vec ret[ELEMENTS])
+{
+        vec in[ELEMENTS];
+
+#pragma GCC unroll 16
+        for (int e = 0; e < ELEMENTS; e++)
+                in[e] = values_load(type, pixels[e], c);
+        transform_input(in, ret);
+}
+
+_inline_ void transform_gradients(enum dtype type, const void *const pixels[4], int64_t c, vec ret[ELEMENTS])
+{
+        vec in[4];
+
+#pragma GCC unroll 4
+        for (int e = 0; e < 4; e++)
+                in[e] = values_load(type, pixels[e], c);
+        transform_output_back(in, ret);
+}
+
+/* Tiles [first, first + n) of x [n_images, height, width, channels] into planes of [tile, word of channels]. */
+_inline_ void gather_inputs(enum dtype type, const struct winograd *g, const void *x, int64_t channels, int64_t first,
+                            int64_t n, const struct scratch *s, word *planes, int64_t plane)
 {
         for (int64_t i = 0; i < n; i++) {
-                struct tile t = tile_at(g, first + i);
-                const float *image = x + t.image * g->shape.height * g->shape.width * channels, *pixels[ELEMENTS];
+                const void *pixels[ELEMENTS];
 
-                tile_pixels(g, image, channels, t.y - 1, t.x - 1, 4, zeros, pixels);
+                pixels_of(g, type, x, channels, first + i, 4, s->zeros, pixels);
                 for (int64_t c = 0; c < channels; c += LANES) {
-                        vec in[ELEMENTS], out[ELEMENTS];
+                        vec v[ELEMENTS];
 
+                        transform_pixels(type, pixels, c, v);
 #pragma GCC unroll 16
                         for (int e = 0; e < ELEMENTS; e++)
-                                in[e] = vec_load(pixels[e] + c);
-                        transform_input(in, out);
-#pragma GCC unroll 16
-                        for (int e = 0; e < ELEMENTS; e++)
-                                vec_store(planes + e * plane + i * channels + c, out[e]);
+                                values_store(type, planes + e * plane, i * channels + c, v[e]);
                 }
         }
 }
 
-/* The same of gradients of outputs. */
-static void gather_gradients(const struct winograd *g, const float *dy, int64_t first, int64_t n,
-                             const struct scratch *s)
+/* For backward weights, whose sums run over tiles: planes of [word of tiles, channel]. of_x: of x, else of dy, whose
+ * sums go to s->db_strip: element (1, 1) of A dy A^T is the sum of a tile's. */
+_inline_ void gather_words(enum dtype type, bool of_x, const struct winograd *g, const void *from, int64_t first,
+                           int64_t n, const struct scratch *s)
 {
-        int64_t channels = g->shape.c_out;
+        int64_t channels = of_x ? g->shape.c_in : g->shape.c_out, step = word_values(type);
+        int64_t plane = of_x ? s->x_plane : s->y_plane;
+        word *planes = of_x ? s->x : s->y;
 
-        for (int64_t i = 0; i < n; i++) {
-                struct tile t = tile_at(g, first + i);
-                const float *image = dy + t.image * g->shape.height * g->shape.width * channels, *pixels[4];
+        for (int64_t i = 0; i < n; i += step, planes += channels) {
+                const void *pixels[2][ELEMENTS];
 
-                tile_pixels(g, image, channels, t.y, t.x, 2, s->zeros, pixels);
+                for (int64_t k = 0; k < step; k++)
+                        if (i + k < n)
+                                pixels_of(g, type, from, channels, first + i + k, of_x ? 4 : 2, s->zeros, pixels[k]);
+                        else /* behind the last tile */
+                                for (int e = 0; e < ELEMENTS; e++)
+                                        pixels[k][e] = s->zeros;
                 for (int64_t c = 0; c < channels; c += LANES) {
-                        vec in[4], out[ELEMENTS];
+                        vec v[2][ELEMENTS];
 
-#pragma GCC unroll 4
-                        for (int e = 0; e < 4; e++)
-                                in[e] = vec_load(pixels[e] + c);
-                        transform_output_back(in, out);
+#pragma GCC unroll 2
+                        for (int k = 0; k < step; k++) {
+                                if (of_x) {
+                                        transform_pixels(type, pixels[k], c, v[k]);
+                                } else {
+                                        transform_gradients(type, pixels[k], c, v[k]);
+                                        vec_store(s->db_strip + c, vec_load(s->db_strip + c) + v[k][5]);
+                                }
+                        }
 #pragma GCC unroll 16
                         for (int e = 0; e < ELEMENTS; e++)
-                                vec_store(s->y + e * s->y_plane + i * channels + c, out[e]);
+                                vec_store(planes + e * plane + c, words_of(type, v[0][e], v[step - 1][e]));
                 }
         }
 }
 
 /* Planes of products back to outputs, with bias and residual. */
-static void scatter_outputs(const struct winograd *g, const float *planes, int64_t plane, int64_t channels,
-                            int64_t first, int64_t n, const float *b, const float *residual, float *y)
+_inline_ void scatter_outputs(enum dtype type, const struct winograd *g, const float *planes, int64_t plane,
+                              int64_t channels, int64_t first, int64_t n, const float *b, const void *residual, void *y)
 {
         for (int64_t i = 0; i < n; i++) {
                 struct tile t = tile_at(g, first + i);
@@ -328,7 +383,8 @@ static void scatter_outputs(const struct winograd *g, const float *planes, int64
                                         int64_t to = at + (p * g->shape.width + q) * channels + c;
                                         vec value = out[2 * p + q] + bias;
 
-                                        vec_store(y + to, residual ? value + vec_load(residual + to) : value);
+                                        values_store(type, y, to,
+                                                     residual ? value + values_load(type, residual, to) : value);
                                 }
                 }
         }
@@ -336,13 +392,13 @@ static void scatter_outputs(const struct winograd *g, const float *planes, int64
 
 /* ---- the operations */
 
-/* Runs body for each strip of the part: tiles [first, first + n). */
-#define FOR_STRIPS(g, part, first, n)                                                                                  \
+/* Runs body for each strip of so many blocks of the part: tiles [first, first + n). */
+#define FOR_STRIPS(g, blocks, part, first, n)                                                                          \
         for (int64_t block_ = (g)->n_blocks * (part) / (g)->n_parts,                                                   \
                      end_ = (g)->n_blocks * ((part) + 1) / (g)->n_parts, first, n;                                     \
-             block_ < end_ && (first = block_ * BLOCK_ROWS,                                                            \
-                              n = MIN(MIN((g)->strip_blocks, end_ - block_) * BLOCK_ROWS, n_tiles(g) - first));        \
-             block_ += (g)->strip_blocks)
+             block_ < end_ &&                                                                                          \
+             (first = block_ * BLOCK_ROWS, n = MIN(MIN((blocks), end_ - block_) * BLOCK_ROWS, n_tiles(g) - first));    \
+             block_ += (blocks))
 
 static int64_t n_tiles(const struct winograd *g)
 {
@@ -350,28 +406,28 @@ static int64_t n_tiles(const struct winograd *g)
 }
 
 /* y = conv(x; the weights' planes) + b + residual. turned: from c_out channels to c_in. */
-static void convolve(const struct winograd *g, int64_t part, bool turned, const float *x, const float *b,
-                     const float *residual, float *y, void *workspace)
+_inline_ void convolve(enum dtype type, const struct winograd *g, int64_t part, bool turned, const void *x,
+                       const float *b, const void *residual, void *y, void *workspace)
 {
         struct scratch s = scratch_of(g, part, workspace);
         int64_t left = turned ? g->shape.c_out : g->shape.c_in, right = turned ? g->shape.c_in : g->shape.c_out;
+        int64_t depth = left / word_values(type);
         float *in = turned ? s.y : s.x, *out = turned ? s.x : s.y;
         int64_t in_plane = turned ? s.y_plane : s.x_plane, out_plane = turned ? s.x_plane : s.y_plane;
-        struct product p = {.k = left, .a_row = left, .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = right};
+        struct product p = {.k = depth, .a_row = depth, .a_k = 1, .b_k = BLOCK_WIDTH, .c_row = right};
 
-        FOR_STRIPS(g, part, first, n)
+        FOR_STRIPS(g, g->strip_blocks, part, first, n)
         {
-                gather_inputs(g, x, left, first, n, s.zeros, in, in_plane);
+                gather_inputs(type, g, x, left, first, n, &s, in, in_plane);
                 for (int e = 0; e < ELEMENTS; e++)
-                        for (int64_t j = 0; j < right; j += BLOCK_WIDTH)
-                                product_rows(&p, n, in + e * in_plane, s.weights + e * s.weights_plane + j * left,
-                                             out + e * out_plane + j);
-                scatter_outputs(g, out, out_plane, right, first, n, b, residual, y);
+                        product_panels(&p, type, n, right, in + e * in_plane, s.weights + e * s.weights_plane,
+                                       out + e * out_plane);
+                scatter_outputs(type, g, out, out_plane, right, first, n, b, residual, y);
         }
 }
 
-static void run(const struct winograd *g, bool turned, const float *x, const float *w, const float *b,
-                const float *residual, float *y, void *workspace)
+static void run(const struct winograd *g, bool turned, const void *x, const float *w, const float *b,
+                const void *residual, void *y, void *workspace)
 {
         struct scratch s = scratch_of(g, 0, workspace);
 
@@ -379,38 +435,24 @@ static void run(const struct winograd *g, bool turned, const float *x, const flo
         make_weights(g, w, turned, &s);
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < g->n_parts; part++)
-                convolve(g, part, turned, x, b, residual, y, workspace);
+                OF_TYPE(g->shape.x_type, convolve, g, part, turned, x, b, residual, y, workspace);
 }
 
-void V(winograd_forward)(const struct winograd *g, const float *x, const float *w, const float *b,
-                         const float *residual, float *y, void *workspace)
+void V(winograd_forward)(const struct winograd *g, const void *x, const float *w, const float *b, const void *residual,
+                         void *y, void *workspace)
 {
         run(g, false, x, w, b, residual, y, workspace);
 }
 
-void V(winograd_backward_data)(const struct winograd *g, const float *dy, const float *w, bool accumulate, float *dx,
+void V(winograd_backward_data)(const struct winograd *g, const void *dy, const float *w, bool accumulate, void *dx,
                                void *workspace)
 {
         run(g, true, dy, w, NULL, accumulate ? dx : NULL, dx, workspace);
 }
 
-/* db += the strip's dy: element (1, 1) of A dy A^T is the sum of a tile's. */
-static void add_bias_gradient(const struct winograd *g, const struct scratch *s, int64_t n, double *db)
-{
-        const float *plane = s->y + 5 * s->y_plane;
-
-        for (int64_t j = 0; j < g->shape.c_out; j += LANES) {
-                vec sum = {0};
-
-                for (int64_t i = 0; i < n; i++)
-                        sum += vec_load(plane + i * g->shape.c_out + j);
-                for (int l = 0; l < LANES; l++)
-                        db[j + l] += (double)sum[l];
-        }
-}
-
 /* The part's sums of products, and of dy. */
-static void correlate(const struct winograd *g, int64_t part, const float *x, const float *dy, void *workspace)
+_inline_ void correlate(enum dtype type, const struct winograd *g, int64_t part, const void *x, const void *dy,
+                        void *workspace)
 {
         struct scratch s = scratch_of(g, part, workspace);
         int64_t c_in = g->shape.c_in, c_out = g->shape.c_out;
@@ -419,15 +461,17 @@ static void correlate(const struct winograd *g, int64_t part, const float *x, co
         struct product p = {.a_row = 1, .a_k = c_in, .b_k = c_out, .c_row = c_out};
 
         memset(db, 0, (size_t)c_out * sizeof(double));
-        FOR_STRIPS(g, part, first, n)
+        FOR_STRIPS(g, g->sum_blocks, part, first, n)
         {
-                gather_inputs(g, x, c_in, first, n, s.zeros, s.x, s.x_plane);
-                gather_gradients(g, dy, first, n, &s);
-                add_bias_gradient(g, &s, n, db);
-                p.k = n;
+                memset(s.db_strip, 0, (size_t)c_out * sizeof(float));
+                gather_words(type, true, g, x, first, n, &s);
+                gather_words(type, false, g, dy, first, n, &s);
+                for (int64_t j = 0; j < c_out; j++)
+                        db[j] += (double)s.db_strip[j];
+                p.k = n_words(type, n);
                 for (int e = 0; e < ELEMENTS; e++)
                         for (int64_t j = 0; j < c_out; j += BLOCK_WIDTH)
-                                product_rows(&p, c_in, s.x + e * s.x_plane, s.y + e * s.y_plane + j,
+                                product_rows(&p, type, c_in, s.x + e * s.x_plane, s.y + e * s.y_plane + j,
                                              sums + e * s.weights_plane + j);
                 p.accumulate = true;
         }
@@ -460,7 +504,7 @@ static void add_parts(const struct winograd *g, const struct scratch *s, bool ac
         }
 }
 
-void V(winograd_backward_weights)(const struct winograd *g, const float *x, const float *dy, bool accumulate, float *dw,
+void V(winograd_backward_weights)(const struct winograd *g, const void *x, const void *dy, bool accumulate, float *dw,
                                   float *db, void *workspace)
 {
         struct scratch s = scratch_of(g, 0, workspace);
@@ -468,6 +512,6 @@ void V(winograd_backward_weights)(const struct winograd *g, const float *x, cons
         memset(s.zeros, 0, zeros_bytes(g));
 #pragma omp parallel for schedule(static)
         for (int64_t part = 0; part < g->n_parts; part++)
-                correlate(g, part, x, dy, workspace);
+                OF_TYPE(g->shape.x_type, correlate, g, part, x, dy, workspace);
         add_parts(g, &s, accumulate, dw, db);
 }

@@ -14,7 +14,7 @@ PUBLISHED = HERE.parent / "contract" / "published"
 
 
 class Server:
-    def __init__(self, folder, threads=2):
+    def __init__(self, folder, threads=2, idle_ms=0):
         self.state, self.web, self.configs = folder / "state", folder / "web", folder / "configs"
         for f in (self.state, self.web, self.configs, self.web / "lib"):
             f.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ class Server:
         for f in PUBLISHED.glob("*.json"):
             (self.configs / f.name).write_text(f.read_text())
         (self.configs / "broken.json").write_text("{")
-        self.process = subprocess.Popen([os.environ["TEST_SERVER"], self.state, self.web, self.configs, str(threads)],
+        self.process = subprocess.Popen([os.environ["TEST_SERVER"], self.state, self.web, self.configs, str(threads), "0", str(idle_ms)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lock = threading.Lock()
         self.port = json.loads(self.process.stdout.readline())["port"]

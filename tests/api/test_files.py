@@ -1,11 +1,15 @@
 """Artifacts, logs, the dashboard's files: ranges, validators, and nothing outside."""
+import gzip
 import os
 import re
+import socket
+import sqlite3
+import time
 
 import pytest
 import requests
 
-from conftest import checkpoint, problem
+from conftest import Server, checkpoint, problem
 
 DATA = bytes(range(256)) * 40
 DIGEST = '"0123456789abcdef0123456789abcdef"'
@@ -162,6 +166,43 @@ def test_static_files(server):
     assert server.get("/lib/api.js", headers={"If-None-Match": js.headers["ETag"]}).status_code == 200
 
 
+def test_static_files_are_compressed_for_who_takes_it(server):
+    plain = b"a { color: red }" * 100
+    assets = server.web / "assets"
+    assets.mkdir()
+    (assets / "a-1.css").write_bytes(plain)
+    (assets / "a-1.css.gz").write_bytes(gzip.compress(plain))
+    (assets / "a-1.css.br").write_bytes(b"made by brotli")
+    (assets / "b-1.css").write_bytes(plain)
+
+    def get(accept, path="/assets/a-1.css", **headers):
+        r = server.raw("\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close"] +
+                                  ([f"Accept-Encoding: {accept}"] if accept is not None else []) +
+                                  [f"{k.replace('_', '-')}: {v}" for k, v in headers.items()] + ["", ""]).encode())
+        head, body = r.split(b"\r\n\r\n", 1)
+        lines = head.decode().split("\r\n")
+        return lines[0].split()[1], {k.lower(): v for k, v in (x.split(": ", 1) for x in lines[1:])}, body
+
+    tags = set()
+    for accept, coding, body in ((None, None, plain), ("", None, plain), ("gzip", "gzip", gzip.compress(plain)), ("gzip, deflate, br", "br", b"made by brotli"),
+                                 ("br;q=0, GZIP;q=0.5", "gzip", None), ("br; q=0.0,gzip;q=0", None, plain), ("br;q=0;x=1", None, plain), ("br;q=0.05;x=1", "br", b"made by brotli"), ("xgzip, brx, gz", None, plain),
+                                 ("br;q=0.001", "br", b"made by brotli"), ("deflate", None, plain)):
+        status, headers, got = get(accept)
+        assert status == "200" and headers.get("content-encoding") == coding and headers["vary"] == "Accept-Encoding", accept
+        assert headers["content-type"] == "text/css; charset=utf-8" and (got == body if coding != "gzip" else gzip.decompress(got) == plain), accept
+        assert headers["cache-control"] == "max-age=31536000, immutable"
+        tags.add(headers["etag"])
+        status, headers, got = get(accept, If_None_Match=headers["etag"])
+        assert status == "304" and not got and headers["vary"] == "Accept-Encoding" and "content-encoding" not in headers
+    assert len(tags) == 3
+    assert get("br, gzip", "/assets/b-1.css")[2] == plain
+    for path in ("/assets/a-1.css.gz", "/assets/a-1.css.br"):
+        assert get("gzip", path)[0] == "404"
+    os.utime(assets / "a-1.css", (1, 1))
+    assert get(None)[1]["etag"] in tags  # the same content
+    assert get(None, "/")[1]["cache-control"] == "no-cache"
+
+
 @pytest.mark.parametrize("path", ["/secret.key", "/link.txt", "/lib", "/lib/", "/lib/none.js", "/index.html/", "/index.html/x", "/."])
 def test_what_is_no_page_is_not_served(server, path):
     r = server.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -199,3 +240,73 @@ def test_requests_with_a_name_of_a_config_reach_only_plain_names(server):
         assert server.session.send(r).status_code in (400, 404)
     for name in ("../outside", "..", ".", "/etc/x", "a/b", "outside\x00", "a\\b"):
         problem(server.post("/v1/jobs", {"kind": "train", "config": name}), 422)
+
+
+def test_the_tail_of_a_log_without_lines_is_bounded(server):
+    """3 GiB were read back to their beginning."""
+    job = server.submit()
+    server.run(job)
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "log", "wb") as f:
+        f.write(b"first\n")
+        f.truncate(3 << 30)
+    began = time.monotonic()
+    r = server.get(f"/v1/jobs/{job}/log?tail=10")
+    assert r.status_code == 200 and len(r.content) == 16 << 20 and r.headers["X-Log-Size"] == str(3 << 30)
+    assert time.monotonic() - began < 3
+    with open(folder / "log", "ab") as f:
+        f.write(b"\nlast but one\nlast\n")
+    assert server.get(f"/v1/jobs/{job}/log?tail=2").content == b"last but one\nlast\n"
+
+
+def test_a_download_that_makes_progress_is_not_cut_and_one_that_makes_none_is(tmp_path):
+    """With a second of patience: the socket takes more than a slow client reads in that time."""
+    s = Server(tmp_path, idle_ms=1000)
+    try:
+        job, size = s.submit(), 24 << 20
+        folder = s.state / "jobs" / str(job)
+        folder.mkdir(parents=True)
+        (folder / "step-1.safetensors").write_bytes(b"x" * size)
+        s.run(job, [{**checkpoint(1), "name": "step-1.safetensors", "bytes": size}])
+        artifact = s.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["id"]
+        request = f"GET /v1/artifacts/{artifact} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        slow, deaf = [socket.create_connection(("127.0.0.1", s.port), timeout=10) for _ in range(2)]
+        slow.sendall(request)
+        deaf.sendall(request)
+        got, began = 0, time.monotonic()
+        while time.monotonic() - began < 12:
+            got += len(slow.recv(20000))
+            time.sleep(0.1)
+        assert got < size / 2
+        while part := slow.recv(1 << 16):
+            got += len(part)
+        assert got > size
+        got = 0
+        try:
+            while part := deaf.recv(1 << 16):
+                got += len(part)
+        except OSError:
+            pass
+        assert got < size
+        silent = socket.create_connection(("127.0.0.1", s.port), timeout=10)
+        silent.sendall(b"GET /healthz HT")
+        assert silent.recv(10) == b"", "silence is none, too"
+    finally:
+        s.close()
+
+
+def test_nothing_of_another_runs_folder_is_served(server):
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    server.run(job, [{**checkpoint(1), "name": "step-1.safetensors"}], state="succeeded")
+    artifact = server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["id"]
+    (folder / "step-1.safetensors").write_bytes(b"weights")
+    (folder / "log").write_text("words")
+    with sqlite3.connect(server.state / "mulund.db") as db:
+        (identity,), = db.execute("SELECT identity FROM job WHERE id = ?", (job,)).fetchall()
+    for text, is_ours in ((identity + "\n", True), ("0" * 32 + "\n", False), ("", False)):
+        (folder / "identity").write_text(text)
+        assert server.get(f"/v1/artifacts/{artifact}").status_code == (200 if is_ours else 404)
+        assert server.get(f"/v1/jobs/{job}/log").text == ("words" if is_ours else "")

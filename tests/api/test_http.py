@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import requests
 
 from conftest import HERE, Server, problem
 
@@ -104,7 +105,7 @@ def test_a_foreign_origin_is_refused_on_every_route(server, method, path):
 @pytest.mark.parametrize("type_", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
                                    "application/jsonx", "application/json; charset=latin1", "text/json", ""])
 def test_post_takes_json_only(server, type_):
-    for path in ("/v1/jobs", "/v1/jobs/1/cancel", "/v1/jobs/1/resume", "/v1/stop"):
+    for path in ("/v1/jobs", "/v1/jobs/1/cancel", "/v1/jobs/1/resume", "/v1/jobs/1/retry", "/v1/stop"):
         problem(server.request("POST", path, data=b"{}", headers={"Content-Type": type_}), 415, "not-json-type")
 
 
@@ -315,7 +316,24 @@ SECOND = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     SUBMIT + b"Content-Length: 2\r\nContent-Length: 40\r\n\r\n{}",
     SUBMIT + b"Content-Length : 2\r\n\r\n{}",
     SUBMIT + b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}",
-    SUBMIT + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"])
+    SUBMIT + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    SUBMIT.replace(b"\r\n", b"\n") + b"Content-Length: 2\n\n{}",
+    SUBMIT.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\n") + b"Content-Length: 2\r\n\r\n{}",
+    SUBMIT.replace(b"127.0.0.1\r\n", b"127.0.0.1\n") + b"Content-Length: 2\r\n\r\n{}",
+    SUBMIT + b"Content-Length: 2\n\r\n{}",
+    SUBMIT + b"Content-Length: 2\r\n\n{}",
+    SUBMIT + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
+    SUBMIT + b"X: a\r\n\tContent-Length: 40\r\nContent-Length: 2\r\n\r\n{}",
+    SUBMIT + b"Content-Length: 2\r\nX: a\r\n b\r\n\r\n{}",
+    SUBMIT + b"Content-Length:\r\n 2\r\n\r\n{}",
+    SUBMIT.replace(b"127.0.0.1", b"127.0.0.1\0.evil.example") + b"Content-Length: 2\r\n\r\n{}",
+    SUBMIT.replace(b"127.0.0.1", b"127.0.0.1\0") + b"Content-Length: 2\r\n\r\n{}",
+    SUBMIT + b"Content-Length: 2\r\nX: \0\r\n\r\n{}",
+    SUBMIT + b"Content-Length: 2\r\nX\0Y: 1\r\n\r\n{}",
+    SUBMIT + b"X: a\rContent-Length: 40\r\nContent-Length: 2\r\n\r\n{}",
+    b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\0\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\n",
+    b"GET /healthz HTTP/1.1\nHost: 127.0.0.1\n\n"])
 def test_what_a_proxy_may_read_otherwise_is_refused_and_closed(server, head):
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
         s.sendall(head + SECOND)
@@ -323,3 +341,70 @@ def test_what_a_proxy_may_read_otherwise_is_refused_and_closed(server, head):
         while chunk := s.recv(65536):
             answer += chunk
     assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1 ") == 1, answer
+
+
+def test_odd_but_whole_requests_are_taken(server):
+    """What looks at where lines end must not be misled by size, number, pieces or company."""
+    plain = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    assert server.raw((plain + b"\r\n") * 3 + plain + b"Connection: close\r\n\r\n").count(b"HTTP/1.1 200") == 4
+    for more in (b"X: \r\n", b"X:\r\n", b"X:  a  \r\n", b"Cookie: a=b; c=d\r\n", b"X: \xff\xfe\r\n", b"X: y\r\n" * 200, b"X: " + b"y" * 12000 + b"\r\n"):
+        data = plain + more + b"Connection: close\r\n\r\n"
+        assert server.raw(data).startswith(b"HTTP/1.1 200"), more[:20]
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+            for i in range(0, len(data), 997):
+                s.sendall(data[i:i + 997])
+                time.sleep(0.002)
+            assert s.recv(100).startswith(b"HTTP/1.1 200"), more[:20]
+
+
+def sanitized():
+    """A sanitizer is slow, and keeps what was freed for a while."""
+    with open(os.environ["TEST_SERVER"], "rb") as f:
+        binary = f.read()
+    return b"__asan_init" in binary or b"__tsan_init" in binary
+
+
+def test_bodies_have_a_budget_and_submissions_pass(server):
+    """550 MB were held."""
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    before = server.tell(do="rss")["kib"]
+    slow = []
+    try:
+        for _ in range(200):
+            s = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            s.sendall(head % (1 << 20) + b" " * 600_000)
+            slow.append(s)
+        time.sleep(0.5)
+        assert server.tell(do="rss")["kib"] - before < (400 if sanitized() else 80) << 10
+        began = time.monotonic()
+        server.submit()
+        assert time.monotonic() - began < (10 if sanitized() else 1)
+        r = server.request("POST", "/v1/jobs", data=b'{"kind": "x"}' + b" " * 900_000, headers=JSON)
+        problem(r, 503, "busy")
+        assert r.headers["Retry-After"]
+    finally:
+        for s in slow:
+            s.close()
+    for _ in range(100):
+        r = server.request("POST", "/v1/jobs", data=b'{"kind": "x"}' + b" " * 900_000, headers=JSON)
+        if r.status_code != 503:
+            break
+        time.sleep(0.1)
+    problem(r, 422)
+
+
+def test_a_newcomer_finds_room_among_slow_bodies(server):
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    slow = []
+    try:
+        for _ in range(600):
+            s = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            s.sendall(head)
+            slow.append(s)
+        for _ in range(5):
+            began = time.monotonic()
+            assert requests.get(server.url + "/healthz", timeout=20).status_code == 200
+            assert time.monotonic() - began < (10 if sanitized() else 1)
+    finally:
+        for s in slow:
+            s.close()

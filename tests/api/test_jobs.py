@@ -145,7 +145,7 @@ def test_evaluations_and_samples_take_the_sources_configuration(server):
                                  "weights": "params", "n_timesteps": 7, "n_images": 5, "seed": 9, "overrides": {"machine.threads": 2}})
     assert r.status_code == 201, r.text
     j = r.json()
-    assert j["config"]["evaluation"] == {"method": "dense", "split": "train", "weights": "params", "n_timesteps": 7, "n_images": 5,
+    assert j["config"]["evaluation"] == {"method": "dense", "split": "train", "weights": "params", "precision": "float32", "n_timesteps": 7, "n_images": 5,
                                          "seed": 9}
     assert j["config"]["model"]["sm_n_embd"] == 64 and j["config"]["machine"]["threads"] == 2
     assert j["checkpoint"]["job"] == source and j["kind"] == "evaluate"
@@ -212,8 +212,22 @@ def test_a_jobs_life(server):
     problem(server.request("DELETE", f"/v1/jobs/{job}"), 404, "not-found")
 
 
+def test_a_failed_job_of_any_kind_is_retried(server):
+    job = server.submit()
+    problem(server.post(f"/v1/jobs/{job}/retry"), 409, "conflict")
+    server.run(job, state="failed", error={"class": "numeric", "detail": "loss is NaN"})
+    j = server.post(f"/v1/jobs/{job}/retry", {"accept_changed_data": True}).json()
+    assert j["state"] == "queued" and j["error"] is None and j["accept_changed_data"] is True
+    server.run(job, state="succeeded")
+    assert "succeeded" in problem(server.post(f"/v1/jobs/{job}/retry"), 409, "conflict")["detail"]
+    for body, expected in (({"steps": 5}, ["/steps"]), ({"accept_changed_data": 1}, ["/accept_changed_data"])):
+        r = server.post(f"/v1/jobs/{job}/retry", body)
+        problem(r, 422, "request-invalid")
+        assert pointers(r) == expected
+
+
 @pytest.mark.parametrize("body, expected", [({"steps": 0}, ["/steps"]), ({"steps": "5"}, ["/steps"]), ({"steps": 1.5}, ["/steps"]),
-                                            ({"x": 1}, ["/x"]), ({"overrides": 1}, ["/overrides"]),
+                                            ({"x": 1}, ["/x"]), ({"overrides": 1}, ["/overrides"]), ({"accept_changed_data": "yes"}, ["/accept_changed_data"]),
                                             ({"overrides": {"model.sm_n_embd": 64}}, ["/overrides/model.sm_n_embd"]),
                                             ({"steps": 5, "overrides": {"training.num_steps_train": 6}}, ["/steps"]), ([], [""])])
 def test_resume_is_strict(server, body, expected):
@@ -229,6 +243,21 @@ def test_a_job_says_why_it_waits_only_while_it_does(server):
     assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == job)["waiting"] == "host: no room"
     server.run(job, state="failed", detail="numeric: over")
     assert server.get(f"/v1/jobs/{job}").json()["waiting"] is None
+
+
+def test_low_disk_is_why_queued_jobs_wait(server):
+    queued, running = server.submit(), server.submit()
+    server.run(running)
+    try:
+        server.tell(do="disk", low="disk low: no room")
+        assert server.get("/healthz").json()["disk"] == {"state": "low", "free_bytes": 5, "reserve_bytes": 7}
+        assert server.get(f"/v1/jobs/{queued}").json()["waiting"] == "disk low: no room"
+        assert server.get(f"/v1/jobs/{running}").json()["waiting"] is None
+        assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == queued)["waiting"] == "disk low: no room"
+    finally:
+        server.tell(do="disk", low="")
+    assert server.get(f"/v1/jobs/{queued}").json()["waiting"] is None
+    assert server.get("/healthz").json()["disk"]["state"] == "ok"
 
 
 def test_results_and_errors_are_shown(server):

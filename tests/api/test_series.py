@@ -1,6 +1,7 @@
 """Curves: the names, and the points of many series at once."""
 import math
 import socket
+import sqlite3
 import time
 
 import pytest
@@ -56,18 +57,28 @@ def test_jobs_times_names(server, job):
 @pytest.mark.parametrize("query", ["", "jobs=1", "names=x", "jobs=&names=x", "jobs=1&names=", "jobs=x&names=x", "jobs=1,&names=x",
                                    "jobs=0&names=x", "jobs=1&names=x&points=0", "jobs=1&names=x&points=10001", "jobs=1&names=x&from=-1",
                                    "jobs=1&names=x&from=5&to=4", "jobs=1&names=x%0a", "jobs=1&names=" + "x" * 201,
-                                   "jobs=" + ",".join("1" * 101) + "&names=x", "jobs=1&names=" + ",".join("x" * 51), "jobs=1&names=x&y=1",
+                                   "jobs=" + ",".join(map(str, range(1, 102))) + "&names=x", "jobs=1&names=" + ",".join(f"x{i}" for i in range(51)), "jobs=1&names=x&y=1",
                                    "jobs=1&names=x&to=1.5"])
 def test_a_question_that_is_not_valid_is_refused(server, query):
     d = problem(server.get("/v1/series?" + query), 400, "query-invalid")
     assert all("parameter" in e for e in d["errors"])
 
 
+def with_points(server, n_series, n_points):
+    """A job, and the names of its series: their points go straight into the table."""
+    job = server.submit()
+    server.run(job, [{"type": "scalars", "step": [0], "time_ms": [0], "columns": {f"s{i}": [1.0] for i in range(n_series)}}], state="succeeded")
+    with sqlite3.connect(server.state / "mulund.db", timeout=60) as db:
+        db.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :n - 1) INSERT INTO point "
+                   "SELECT s.id, n.i, (SELECT max(id) FROM attempt WHERE job = :job), 0, 1000000000000 + n.i, n.i / 7.0 FROM series s, n WHERE s.job = :job",
+                   {"job": job, "n": n_points})
+        db.execute("UPDATE series SET points = :n, last_step = :n - 1 WHERE job = :job", {"job": job, "n": n_points})
+    return job, ",".join(f"s{i}" for i in range(n_series))
+
+
 def test_clients_that_do_not_read_their_answers_hold_a_bounded_memory(server):
-    long = server.submit()
-    server.run(long, [{"type": "scalars", "step": rows, "time_ms": rows, "columns": {"a": [i / 7 for i in rows]}}
-                      for rows in (list(range(i, i + 2500)) for i in range(0, 10000, 2500))])
-    path = f"/v1/series?jobs={','.join([str(long)] * 14)}&names=a&points=10000"
+    long, names = with_points(server, 14, 10000)
+    path = f"/v1/series?jobs={long}&names={names}&points=10000"
     began = time.monotonic()
     size = len(server.get(path).content)
     assert size > 8_000_000
@@ -96,8 +107,46 @@ def test_clients_that_do_not_read_their_answers_hold_a_bounded_memory(server):
 
 
 def test_the_limits_themselves_are_taken(server, job):
-    r = server.get("/v1/series", params={"jobs": ",".join([str(job)] * 100), "names": ",".join(f"n{i}" for i in range(50)), "points": 10000})
+    r = server.get("/v1/series", params={"jobs": ",".join(map(str, range(job, job + 100))), "names": ",".join(f"n{i}" for i in range(50)), "points": 10000})
     assert r.status_code == 200 and r.json() == {"series": []}
-    r = server.get("/v1/series", params={"jobs": ",".join([str(job)] * 100), "names": ",".join(["train/bpd"] * 50), "points": 10000},
-                   timeout=120)
+    (a, names), (b, _) = with_points(server, 50, 10000), with_points(server, 50, 10000)
+    r = server.get("/v1/series", params={"jobs": f"{a},{b}", "names": names, "points": 10000}, timeout=120)
     problem(r, 422, "answer-too-large")
+
+
+def test_what_is_named_twice_is_read_once(server, job):
+    q = f"jobs={','.join([str(job)] * 300)}&names={','.join(['train/bpd'] * 300)}"
+    assert len(server.get("/v1/series?" + q).json()["series"]) == 1
+
+
+def test_a_request_that_would_cost_too_much_is_refused_before_it_runs(server):
+    costly = server.submit()
+    server.run(costly, [{"type": "scalars", "step": [0], "time_ms": [0], "columns": {"a": [1.0], "b": [1.0]}}], state="succeeded")
+    with sqlite3.connect(server.state / "mulund.db") as db:
+        db.execute("UPDATE series SET points = 9000000 WHERE job = ?", (costly,))
+    r = server.get(f"/v1/series?jobs={costly}&names=a,b")
+    assert "18000000 points" in problem(r, 422, "answer-too-large")["detail"]
+    assert len(server.get(f"/v1/series?jobs={costly}&names=a").json()["series"]) == 1, "one is always read"
+
+
+def test_heavy_reads_end_with_their_client_and_leave_quick_ones_alone(server):
+    heavy, names = with_points(server, 6, 300000)
+    path = f"/v1/series?jobs={heavy}&names={names}"
+    began = time.monotonic()
+    assert [s["points_total"] for s in server.get(path, timeout=60).json()["series"]] == [300000] * 6
+    alone = time.monotonic() - began
+    gone = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+    for s in gone:
+        s.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    time.sleep(0.3)
+    for quick in ("/healthz", "/v1/jobs?limit=1", f"/v1/jobs/{heavy}/series"):
+        began = time.monotonic()
+        assert server.get(quick).status_code == 200
+        assert time.monotonic() - began < max(0.5, alone / 4), quick
+    for s in gone:
+        s.close()
+    began = time.monotonic()
+    while (r := server.get(path, timeout=60)).status_code == 503:
+        time.sleep(0.05)
+    assert r.status_code == 200
+    assert time.monotonic() - began < 3 * alone + 3, "what nobody waits for is not read"

@@ -1,6 +1,6 @@
 /* The API over a real store, with a control that writes jobs straight into it and fails or waits when told.
  *
- *   test_server STATE WEB CONFIGS [THREADS [PORT]]
+ *   test_server STATE WEB CONFIGS [THREADS [PORT [IDLE_MS]]]
  *
  * prints {"port": N}, then takes commands, a JSON object a line, on stdin and answers each with one:
  *   {"do": "fail", "code": 28, "text": "..", "pointer": ".."}   the next control call fails with -code
@@ -9,6 +9,7 @@
  *   {"do": "start", "job": N}                                   -> {"attempt": N}; the job runs
  *   {"do": "events", "attempt": N, "job": N, "lines": [{..}]}   the worker's events
  *   {"do": "end", "job": N, "state": "succeeded", "result": {..} or "error": {..} or "detail": ".."}
+ *   {"do": "disk", "low": "why" or ""}                          what the daemon says of its disk
  *   {"do": "rss"}                                               -> {"kib": N, "max_kib": N}
  * End of input ends it. */
 #include "api/server.h"
@@ -36,6 +37,7 @@ struct fake {
         int fail_code;
         char fail_text[200], fail_pointer[160];
         bool hold, stopped;
+        struct control_status status;
         struct held *held;
 };
 
@@ -125,9 +127,10 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                 (void)submission_free(s);
                 return;
         }
-        if (s->kind != JOB_TRAIN && read_job(f, s->source_job, &source) < 0) {
+        if (s->source_job && read_job(f, s->source_job, &source) < 0) {
+                answer(done, user, -ENOENT, 0, JOB_QUEUED, s->kind == JOB_TRAIN ? "/start_from/job" : "/checkpoint/job",
+                       "there is no such job");
                 (void)submission_free(s);
-                answer(done, user, -ENOENT, 0, JOB_QUEUED, "/checkpoint/job", "there is no such job");
                 return;
         }
         w = write_new(WRITE_JOB_NEW);
@@ -135,7 +138,8 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                                   .name = TAKE_PTR(s->name),
                                   .config_name = TAKE_PTR(s->config_name),
                                   .tags = TAKE_PTR(s->tags),
-                                  .config = s->kind == JOB_TRAIN ? TAKE_PTR(s->config) : json_deep_copy(source.config),
+                                  .config = s->source_job ? json_deep_copy(source.config) : TAKE_PTR(s->config),
+                                  .accept_changed_data = s->accept_changed_data,
                                   .source_job = s->source_job,
                                   .source_step = MAX(s->source_step, 0),
                                   .created_us = clock_wall_us(),
@@ -197,8 +201,10 @@ static void fake_cancel(struct control *control, int64_t job, control_done *done
         submit_write(f, w, job, done, user);
 }
 
-static void fake_resume(struct control *control, int64_t job, int64_t steps, control_done *done, void *user)
+static void fake_reopen(struct control *control, int64_t job, const struct reopening *how, control_done *done,
+                        void *user)
 {
+        int64_t steps = how->steps;
         struct fake *f = (struct fake *)control;
         enum job_state state;
         enum job_kind kind;
@@ -207,7 +213,8 @@ static void fake_resume(struct control *control, int64_t job, int64_t steps, con
 
         if (!find(f, job, &state, &kind, done, user))
                 return;
-        if (!job_state_is_final(state) || kind != JOB_TRAIN) {
+        if (how->retry ? state != JOB_FAILED && state != JOB_CANCELLED
+                       : !job_state_is_final(state) || kind != JOB_TRAIN) {
                 answer(done, user, -EBUSY, 0, state, "", "only a training job that is over goes on");
                 return;
         }
@@ -220,6 +227,7 @@ static void fake_resume(struct control *control, int64_t job, int64_t steps, con
         }
         w = write_new(WRITE_JOB_REOPEN);
         w->from = state;
+        w->row.accept_changed_data = how->accept_changed_data;
         w->row.steps = steps ? steps : row.steps;
         w->row.config = json_deep_copy(row.config);
         (void)json_object_set_new(json_object_get(w->row.config, "training"), "num_steps_train",
@@ -253,6 +261,15 @@ static void fake_stop(struct control *control, control_done *done, void *user)
         answer(done, user, 0, 0, JOB_QUEUED, "", NULL);
 }
 
+static void fake_status(struct control *control, struct control_status *ret)
+{
+        struct fake *f = (struct fake *)control;
+
+        (void)pthread_mutex_lock(&f->lock);
+        *ret = f->status;
+        (void)pthread_mutex_unlock(&f->lock);
+}
+
 /* ---- commands */
 
 static int64_t int_of(const json_t *o, const char *key)
@@ -278,6 +295,16 @@ static json_t *do_fail(struct fake *f, const json_t *o)
         f->fail_code = (int)int_of(o, "code");
         (void)snprintf(f->fail_text, sizeof f->fail_text, "%s", text_of(o, "text"));
         (void)snprintf(f->fail_pointer, sizeof f->fail_pointer, "%s", text_of(o, "pointer"));
+        (void)pthread_mutex_unlock(&f->lock);
+        return json_pack("{s:b}", "ok", 1);
+}
+
+static json_t *do_disk(struct fake *f, const json_t *o)
+{
+        (void)pthread_mutex_lock(&f->lock);
+        f->status =
+                (struct control_status){.disk_low = *text_of(o, "low"), .disk_free_bytes = 5, .disk_reserve_bytes = 7};
+        (void)snprintf(f->status.waiting, sizeof f->status.waiting, "%s", text_of(o, "low"));
         (void)pthread_mutex_unlock(&f->lock);
         return json_pack("{s:b}", "ok", 1);
 }
@@ -406,8 +433,8 @@ static const struct {
         const char *name;
         json_t *(*run)(struct fake *f, const json_t *o);
 } commands[] = {
-        {"fail", do_fail},   {"hold", do_hold},     {"release", do_release}, {"dataset", do_dataset},
-        {"start", do_start}, {"events", do_events}, {"end", do_end},         {"rss", do_rss},
+        {"fail", do_fail},     {"hold", do_hold}, {"release", do_release}, {"dataset", do_dataset}, {"start", do_start},
+        {"events", do_events}, {"end", do_end},   {"rss", do_rss},         {"disk", do_disk},
 };
 
 static void serve(struct fake *f)
@@ -436,16 +463,17 @@ int main(int argc, char **argv)
 {
         struct fake f = {.control = {.submit = fake_submit,
                                      .cancel = fake_cancel,
-                                     .resume = fake_resume,
+                                     .reopen = fake_reopen,
                                      .remove = fake_remove,
-                                     .stop = fake_stop}};
+                                     .stop = fake_stop,
+                                     .status = fake_status}};
         struct server_settings settings = {
                 .address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, .control = &f.control};
         struct server *server;
         struct error err;
 
         if (argc < 4) {
-                (void)fprintf(stderr, "usage: test_server STATE WEB CONFIGS [THREADS [PORT]]\n");
+                (void)fprintf(stderr, "usage: test_server STATE WEB CONFIGS [THREADS [PORT [IDLE_MS]]]\n");
                 return 2;
         }
         (void)pthread_mutex_init(&f.lock, NULL);
@@ -454,6 +482,7 @@ int main(int argc, char **argv)
         settings.configs_folder = argv[3];
         settings.threads = argc > 4 ? atoi(argv[4]) : 2;
         settings.address.sin_port = htons(argc > 5 ? (uint16_t)atoi(argv[5]) : 0);
+        settings.idle_us = argc > 6 ? atoi(argv[6]) * US_PER_MS : 0;
         if (store_open(argv[1], &f.store, &err) < 0 || reader_open(f.store, &f.reader, &err) < 0) {
                 (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
                 return 1;

@@ -30,6 +30,8 @@ static const char *const lines[] = {
         "{\"type\":\"done\",\"seq\":5,\"result\":null}",
         "{\"type\":\"stopped\",\"seq\":6,\"step\":1200}",
         "{\"type\":\"error\",\"seq\":7,\"class\":\"numeric\",\"detail\":\"loss is NaN\\nat step 17\",\"step\":17}",
+        "{\"type\":\"hello\",\"protocol\":1,\"job\":3,\"attempt\":7,\"pid\":123,\"identity\":"
+        "\"0123456789abcdef0123456789abcdef\"}",
 };
 
 static void every_line_comes_back_as_it_was(void **state _unused_)
@@ -83,7 +85,7 @@ static void a_member_too_few_or_of_another_type_is_refused(void **state _unused_
                 assert_int_equal(json_parse(lines[i], strlen(lines[i]), &whole, NULL), 0);
                 json_object_foreach(whole, key, v)
                 {
-                        for (int how = 0; how < 2; how++) {
+                        for (int how = strcmp(key, "identity") ? 0 : 1; how < 2; how++) { /* it may be absent */
                                 _cleanup_json_ json_t *o = json_copy(whole);
                                 _cleanup_(freep) char *text = NULL;
                                 struct event e;
@@ -164,6 +166,8 @@ static void hostile_lines_are_refused(void **state _unused_)
                 "{\"type\":\"done\",\"seq\":1,\"result\":null} x",
                 "{\"type\":\"done\\u0000\",\"seq\":1,\"result\":null}",
                 "{\"type\":\"hello\",\"protocol\":1,\"job\":0,\"attempt\":7,\"pid\":123}",
+                "{\"type\":\"hello\",\"protocol\":1,\"job\":1,\"attempt\":7,\"pid\":123,\"identity\":\"1\"}",
+                "{\"type\":\"hello\",\"protocol\":1,\"job\":1,\"attempt\":7,\"pid\":123,\"identity\":null}",
                 "{\"type\":\"progress\",\"seq\":2,\"step\":1,\"steps\":3,\"images_per_second\":\"Infinity\",\"seconds_"
                 "left\":1}",
                 ARTIFACT(""),
@@ -282,9 +286,11 @@ static void assignments_come_back_and_are_strict(void **state _unused_)
 {
         static const char text[] = "{\"job\":3,\"attempt\":7,\"kind\":\"evaluate\",\"config\":{\"a\":1},\"dataset\":{"
                                    "\"name\":\"photos32\",\"path\":\"/x\","
-                                   "\"digest\":\"00\"},\"folder\":\"/state/jobs/3\",\"socket\":\"/state/"
-                                   "worker.sock\",\"checkpoints\":[{\"path\":\"/y\","
-                                   "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":1000},{\"path\":\"/z\","
+                                   "\"digest\":\"00\"},\"identity\":\"00112233445566778899aabbccddeeff\","
+                                   "\"accept_changed_data\":true,\"folder\":\"/state/jobs/3\",\"socket\":\"/state/"
+                                   "worker.sock\",\"plans\":\"/state/plans\",\"checkpoints\":[{\"path\":\"/y\","
+                                   "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":1000,"
+                                   "\"identity\":\"ffeeddccbbaa99887766554433221100\"},{\"path\":\"/z\","
                                    "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":0}]}";
         static const char *const paths[] = {"job",     "attempt", "kind",   "config",
                                             "dataset", "folder",  "socket", "checkpoints"};
@@ -297,6 +303,11 @@ static void assignments_come_back_and_are_strict(void **state _unused_)
                 fail_msg("%s %s", err.path, err.text);
         assert_int_equal(a.kind, JOB_EVALUATE);
         assert_int_equal(a.n_checkpoints, 2);
+        assert_true(a.accept_changed_data);
+        assert_string_equal(a.identity, "00112233445566778899aabbccddeeff");
+        assert_string_equal(a.checkpoints[0].identity, "ffeeddccbbaa99887766554433221100");
+        assert_string_equal(a.checkpoints[1].identity, "");
+        assert_string_equal(a.plans, "/state/plans");
         out = assignment_to_json(&a);
         assignment_done(&a);
         assert_true(json_equal(in, out));

@@ -58,6 +58,10 @@ def test_submit_evaluations_and_samples(server):
     j = json.loads(ctl(server, "submit", "--json", "--sample", source, "--checkpoint", "20"))
     assert j["kind"] == "sample" and j["checkpoint"] == {"job": source, "step": 20}
     assert "/checkpoint" in ctl(server, "submit", "--evaluate", "4711", code=1)
+    j = json.loads(ctl(server, "submit", "--json", "--from", source, "--checkpoint", "20", "--set", "optimizer.learning_rate=1e-5", "--accept-changed-data"))
+    assert j["kind"] == "train" and j["checkpoint"] == {"job": source, "step": 20} and j["config"]["optimizer"]["learning_rate"] == 1e-5
+    assert j["accept_changed_data"] is True
+    assert "/start_from/job" in ctl(server, "submit", "--from", "4711", code=1)
 
 
 def test_problems_name_every_place(server):
@@ -70,6 +74,7 @@ def test_problems_name_every_place(server):
 @pytest.mark.parametrize("args", [[], ["fly"], ["--strange"], ["list", "--wait"], ["show"], ["show", "x"], ["show", "0"], ["show", "1", "2"],
                                   ["submit"], ["submit", "a", "b"], ["submit", "a", "--file", "x"], ["submit", "--set"], ["submit", "a", "--set", "x"],
                                   ["submit", "a", "--set", "=x"], ["submit", "--evaluate", "1", "--sample", "1"], ["submit", "a", "--evaluate", "1"],
+                                  ["submit", "a", "--from", "1"], ["submit", "--from", "1", "--sample", "1"], ["submit", "--from", "x"], ["retry"],
                                   ["submit", "a", "--checkpoint", "best"], ["submit", "--evaluate", "x"], ["submit", "--evaluate", "1", "--checkpoint", "x"],
                                   ["log", "1", "--lines", "x"], ["resume", "1", "--steps", "x"], ["watch"], ["cancel"], ["-x"], ["stop", "now"]])
 def test_usage_errors_exit_2(server, args):
@@ -79,7 +84,7 @@ def test_usage_errors_exit_2(server, args):
 
 def test_help_and_version():
     p = subprocess.run([CTL, "--help"], capture_output=True, text=True, check=True)
-    for command in "submit list show watch log cancel resume remove stop configs datasets".split():
+    for command in "submit list show watch log cancel resume retry remove stop configs datasets".split():
         assert re.search(rf"^  {command} ", p.stdout, re.M)
         h = subprocess.run([CTL, command, "--help"], capture_output=True, text=True, check=True).stdout
         assert h.startswith(f"usage: mulunctl {command} ") and "--server" in h
@@ -120,6 +125,11 @@ def test_actions(server):
     assert ctl(server, "cancel", a, b) == f"job {a} is cancelled\njob {b} is cancelled\n"
     assert "the job is cancelled" in ctl(server, "cancel", a, code=1)
     assert ctl(server, "resume", a, "--steps", 50) == f"job {a} is queued\n"
+    assert ctl(server, "retry", b) == f"job {b} is queued\n"
+    assert "the job is queued" in ctl(server, "retry", b, code=1)
+    assert ctl(server, "cancel", b) == f"job {b} is cancelled\n"
+    assert json.loads(ctl(server, "retry", b, "--accept-changed-data", "--json"))["accept_changed_data"] is True
+    assert ctl(server, "cancel", b) == f"job {b} is cancelled\n"
     server.run(a)
     assert ctl(server, "cancel", a) == f"job {a} is running and stops after a checkpoint\n"
     assert ctl(server, "remove", b) == f"job {b} is removed\n"

@@ -28,7 +28,12 @@ class Link:
         self.muted = False
         self.sock = None
         self.spool = open(f"{assignment['folder']}/attempt-{assignment['attempt']}.events", "ab", buffering=0)
+        self.spool.write(self.hello())
         threading.Thread(target=self.run, daemon=True).start()
+
+    def hello(self, **more):
+        return (json.dumps({"type": "hello", "protocol": 1, "job": self.a["job"], "attempt": self.a["attempt"], "pid": os.getpid(),
+                            "identity": self.a["identity"], **more}) + "\n").encode()
 
     def send(self, event):
         with self.lock:
@@ -66,8 +71,7 @@ class Link:
     def talk(self):
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(self.a["socket"])
-        hello = {"type": "hello", "protocol": 1, "job": self.a["job"], "attempt": self.a["attempt"], "pid": os.getpid()}
-        sock.sendall((json.dumps(hello) + "\n").encode())
+        sock.sendall(self.hello())
         reader = sock.makefile("rb")
         first = json.loads(reader.readline() or "{}")
         if "ack" not in first:
@@ -114,6 +118,10 @@ class Worker:
                 break
         self.steps = a["config"]["training"]["num_steps_train"]
 
+    def assert_accepts(self, expected):
+        if self.a["accept_changed_data"] is not expected:
+            self.error("numeric", "accept_changed_data is not what it should be")
+
     def event(self, event):
         """Any event, also one that no daemon knows."""
         self.link.send(dict(event))
@@ -122,6 +130,15 @@ class Worker:
         """Into the spool only."""
         with self.link.lock:
             self.link.spool.write((text * times + end).encode())
+
+    def spool_is_of(self, whose):
+        """As if another run had written it: its hello says so."""
+        with self.link.lock:
+            path = f"{self.a['folder']}/attempt-{self.a['attempt']}.events"
+            lines = open(path, "rb").read().split(b"\n", 1)
+            with open(path, "r+b") as f:
+                f.truncate()
+                f.write((self.link.hello(**whose) if whose else b"") + lines[1])
 
     def start(self, step=None):
         self.step = self.step if step is None else step
@@ -179,6 +196,10 @@ class Worker:
 
     def crash(self, number=9):
         os.kill(os.getpid(), number)
+
+    def eat(self, mebibytes):
+        held = [b"x" * (1 << 20) for _ in range(mebibytes)]
+        self.error("memory", f"{len(held)} MiB and still alive")
 
     def hang(self):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,13 +1,16 @@
 """A mulund of its own for a test: state folder, data set with a script, any free port."""
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
 
+import pytest
 import requests
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -24,7 +27,7 @@ class Service:
         self.configs = self.root + "/configs"
         for folder in (self.data, self.web, self.configs):
             os.mkdir(folder)
-        self.environment = {"MULUND_STOP_TIMEOUT_MS": "2000", "MULUND_RETRY_MS": "300", "SERVICE_ROOT": self.root,
+        self.environment = {"MULUND_STOP_TIMEOUT_MS": "2000", "MULUND_RETRY_MS": "300", "MULUND_DISK_RESERVE_MIB": "0", "SERVICE_ROOT": self.root,
                             "MULUND_WORKER_ENVIRONMENT": "SERVICE_ROOT SCRIPT_* PYTHON*", **environment}
         self.process = None
         self.workers = set()
@@ -144,3 +147,42 @@ class Service:
             except ProcessLookupError:
                 pass
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+TRAIN = [["start"], ["train", 100, 0.005, 10], ["done", {"bpd": 3.5}]]
+SLOW = [["start"], ["train", 100000, 0.01, 20], ["done"]]
+
+
+def rows(service, sql):
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        return db.execute(sql).fetchall()
+
+
+@contextlib.contextmanager
+def small_state(service, size):
+    """The state on a file system of that size, which goes with it."""
+    if os.geteuid() != 0:
+        pytest.skip("a small file system needs root")
+    os.mkdir(service.state)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=750", "tmpfs", service.state], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        service.close()
+        subprocess.run(["umount", "-l", service.state], capture_output=True)
+
+
+def fill(service):
+    """All that is left of it, with the file "ballast"."""
+    with open(service.state + "/ballast", "wb", buffering=0) as f:
+        try:
+            while f.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+
+
+def kept(service, job, suffix="kept"):
+    folder = f"{service.state}/jobs/{job}"
+    return [name for name in os.listdir(folder) if name.endswith("." + suffix)]

@@ -7,8 +7,11 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "daemon/disk.h"
 #include "daemon/failure.h"
 #include "daemon/loop.h"
+#include "daemon/memory.h"
 #include "daemon/scheduler.h"
 #include "daemon/settings.h"
 #include "daemon/spool.h"
@@ -179,12 +182,12 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
         /* written out by hand, not from job.def: -1 where nothing fits */
         static const int expected[JOB_STATE_N][TRIGGER_N] = {
                 /*                start        cancel         refuse      done           error       lost        stop
-                   resume */
-                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1, -1, -1, -1, -1},
-                [JOB_RUNNING] = {-1, JOB_CANCELLED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_QUEUED, -1},
-                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
-                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
-                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED},
+                   resume  retry */
+                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1, -1, -1, -1, -1, -1},
+                [JOB_RUNNING] = {-1, JOB_CANCELLED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_QUEUED, -1, -1},
+                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
+                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
         };
 
         for (int s = 0; s < JOB_STATE_N; s++)
@@ -212,6 +215,57 @@ static void only_a_jobs_own_failures_end_it(void **state _unused_)
         assert_int_equal(failure_wait_us(3, 3), 12);
         assert_int_equal(failure_wait_us(3, 8), 300);
         assert_int_equal(failure_wait_us(3, 1000000), 300);
+}
+
+/* ---- what the system says */
+
+static void put(const char *root, const char *path, const char *text)
+{
+        char whole[300];
+        struct error err;
+
+        (void)snprintf(whole, sizeof whole, "%s/%s", root, path);
+        *strrchr(whole, '/') = 0;
+        assert_int_equal(file_make_folder(whole, &err), 0);
+        (void)snprintf(whole, sizeof whole, "%s/%s", root, path);
+        assert_int_equal(file_write_atomic(whole, text, strlen(text), NULL, &err), 0);
+}
+
+/* Each with less than the one before: the machine, version 1, a container's root of version 2, its own group. */
+static void kills_for_want_of_memory_are_found_where_they_are_counted(void **state _unused_)
+{
+        char root[] = "/tmp/mulund-system-XXXXXX";
+
+        assert_non_null(mkdtemp(root));
+        assert_int_equal(memory_oom_kills(root), -1);
+        put(root, "proc/vmstat", "oom_kills 9\noom_kill 5\n");
+        assert_int_equal(memory_oom_kills(root), 5);
+        put(root, "proc/self/cgroup", "12:cpu,memory:/docker/a\n0::/system.slice/mulund.service\n");
+        put(root, "sys/fs/cgroup/memory/docker/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n");
+        assert_int_equal(memory_oom_kills(root), 4);
+        put(root, "sys/fs/cgroup/memory.events", "low 0\nhigh 0\nmax 8\noom 7\noom_kill 3\n");
+        assert_int_equal(memory_oom_kills(root), 3);
+        put(root, "sys/fs/cgroup/system.slice/mulund.service/memory.events", "max 8\noom 7\noom_kill 0\n");
+        assert_int_equal(memory_oom_kills(root), 0);
+        assert_int_equal(file_remove_tree(root, NULL), 0);
+}
+
+static void low_disk_ends_with_some_room_between(void **state _unused_)
+{
+        struct disk now = disk_read("/", 0, false);
+        char text[160];
+
+        assert_false(now.low);
+        assert_true(now.free_bytes > 0);
+        assert_true(disk_read("/", now.free_bytes * 2, false).low);
+        assert_false(disk_read("/", now.free_bytes / 10 * 9, false).low);
+        assert_true(disk_read("/", now.free_bytes / 10 * 9, true).low);
+        assert_false(disk_read("/", now.free_bytes / 2, true).low);
+        assert_false(disk_read("/nonexistent", INT64_MAX, false).low);
+        disk_describe(&now, text, sizeof text);
+        assert_string_equal(text, "");
+        now = disk_read("/", -1, false);
+        assert_true(now.reserve_bytes > 0 && now.reserve_bytes <= (int64_t)2 << 30);
 }
 
 /* ---- queue and scheduler */
@@ -376,6 +430,8 @@ int main(void)
                 cmocka_unit_test(posts_of_other_threads_arrive_once_and_in_order),
                 cmocka_unit_test(every_pair_of_state_and_trigger),
                 cmocka_unit_test(only_a_jobs_own_failures_end_it),
+                cmocka_unit_test(kills_for_want_of_memory_are_found_where_they_are_counted),
+                cmocka_unit_test(low_disk_ends_with_some_room_between),
                 cmocka_unit_test(queue_is_by_id),
                 cmocka_unit_test(scheduler_takes_the_first_that_may_run),
                 cmocka_unit_test(a_torn_line_is_left_out_and_a_huge_one_said),

@@ -1,15 +1,24 @@
 // A real run in a real browser: browser.mjs PLAYWRIGHT ADDRESS JOB OUT. Prints one JSON object with what was seen.
 import path from 'node:path';
-import {newPage, open} from '../web/browser.mjs';
+import {inked, newPage, open, shownSteps} from '../web/browser.mjs';
 
 const [, , playwright, address, job, out] = process.argv;
 const {context, close} = await open(playwright);
 let failed = false;
 try {
         const {page, complaints} = await newPage(context);
-        const seen = {legends: [], complaints};
-        await page.goto(`${address}/`);
-        await page.locator('.run-name').first().waitFor();
+        const seen = {legends: [], views: [], complaints, loads: []};
+        const cdp = await context.newCDPSession(page), files = new Map();
+        await cdp.send('Network.enable');
+        cdp.on('Network.responseReceived', ({requestId, response: r}) => files.set(requestId, {path: new URL(r.url).pathname, bytes: 0}));
+        cdp.on('Network.loadingFinished', ({requestId, encodedDataLength}) => Object.assign(files.get(requestId) ?? {}, {bytes: encodedDataLength}));
+        for (const go of [() => page.goto(`${address}/`), () => page.goto('about:blank').then(() => page.goto(`${address}/`))]) { // cold, warm
+                files.clear();
+                seen.policy = (await go()).headers()['content-security-policy'];
+                await page.locator('.run-name').first().waitFor();
+                await page.waitForTimeout(300);
+                seen.loads.push([...files.values()].filter((f) => !f.path.startsWith('/v1/')));
+        }
         seen.runs = await page.locator('.run-name').allTextContents();
         await page.screenshot({path: path.join(out, 'runs.png'), fullPage: true});
         await page.goto(`${address}/#/jobs/${job}`);
@@ -22,14 +31,15 @@ try {
                         return /at [\d,]+$/.test(text) && text !== old ? text : null;
                 }, seen.legends.at(-1) ?? '', {timeout: 120000});
                 seen.legends.push(await now.jsonValue());
+                seen.views.push((await shownSteps(page))[0]);
+                if (i === 0) { // a zoom, and a focus, hold while it goes on
+                        await page.locator('.chart-body').first().focus();
+                        await page.keyboard.press('+');
+                        await page.getByRole('button', {name: 'Cancel', exact: true}).focus();
+                }
         }
-        seen.ink = await page.locator('.chart canvas').first().evaluate((c) => {
-                const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-                let n = 0;
-                for (let i = 3; i < d.length; i += 4)
-                        n += d[i] > 0;
-                return n;
-        });
+        seen.focus = await page.evaluate(() => document.activeElement.textContent);
+        seen.ink = await inked(page);
 
         // The samples appear.
         await page.waitForFunction(() => document.querySelector('img.sample')?.naturalWidth > 0, null, {timeout: 180000});
@@ -40,6 +50,21 @@ try {
         seen.log = (await page.locator('.log').textContent()).length;
         seen.files = await page.locator('table.files tbody tr').count();
         await page.screenshot({path: path.join(out, 'job-done.png'), fullPage: true});
+
+        // What is made of its checkpoint says how far it is in images, and no error that is not known.
+        seen.stats = [];
+        for (const more of [{kind: 'sample', n_images: 3, n_steps: 5}, {kind: 'evaluate', n_images: 1}]) {
+                const made = await fetch(`${address}/v1/jobs`, {method: 'POST', headers: {'Content-Type': 'application/json'},
+                        body: JSON.stringify({...more, checkpoint: {job: Number(job), which: 'latest'}})}).then((r) => r.json());
+                await page.goto(`${address}/#/jobs/${made.id}`);
+                await page.getByRole('heading', {name: `${more.kind} ${made.id}`}).waitFor();
+                await page.locator('.pill.succeeded').waitFor({timeout: 120000});
+                seen.stats.push(await page.locator('.stat').first().textContent());
+        }
+        seen.result = await page.locator('.result-number').textContent();
+        await page.goto(`${address}/#/`);
+        await page.locator('td[data-label="Training BPD"] .spark').waitFor();
+        seen.bpd = await page.locator('td[data-label$=BPD]').allTextContents();
         console.log(JSON.stringify(seen));
 } catch (e) {
         console.error(e.stack ?? e);

@@ -1,5 +1,6 @@
 """A real mulund with real workers, on a state folder and a port of its own."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ TINY = {"vdm_type": "vdm", "data": {"dataset": "photos32"},
                      "batch_size_eval": 4, "steps_per_logging": 1, "steps_per_eval": 20, "steps_per_save": 10},
         "optimizer": {"learning_rate": 1e-3, "ema_rate": 0.9},
         "sampling": {"n_images": 4, "n_steps": 4},
-        "machine": {"threads": 1}}
+        "machine": {"threads": 1, "plans": "rule"}}  # runs of several states are compared to the last bit
 
 
 def config(**training):
@@ -61,6 +62,16 @@ def computed_bpd(checkpoint, n_images, of):
     images = program.photographs(n_images, "test")
     rows = [bound.sparse_draws(c, c["evaluation.seed"], i, of) for i in range(n_images)]
     return numpy.concatenate([bound.bits(bound.bound(p, c, images[i:i + 4], rows[i:i + 4])) for i in range(0, n_images, 4)])
+
+
+def checkpoint_digest(path):
+    with open(path, "rb") as f:
+        size = int.from_bytes(f.read(8), "little")
+        header = json.loads(f.read(size))
+        values = f.read()
+    state = json.loads(header["__metadata__"].pop("state"))
+    assert len(state.pop("identity")) == 32 and len(state["data"]) == 32
+    return hashlib.sha256(json.dumps([header, state], sort_keys=True).encode() + values).hexdigest()
 
 
 class Daemon:
@@ -151,7 +162,9 @@ class Daemon:
         return out
 
     def checkpoints(self, n):
-        return {a["step"]: a["xxh128"] for a in self.get(f"jobs/{n}/artifacts")["artifacts"] if a["kind"] == "checkpoint"}
+        """{step: digest of all that a checkpoint holds but the identity of its run}"""
+        return {a["step"]: checkpoint_digest(os.path.join(self.state, "jobs", str(n), a["name"]))
+                for a in self.get(f"jobs/{n}/artifacts")["artifacts"] if a["kind"] == "checkpoint"}
 
     # ---- processes
 

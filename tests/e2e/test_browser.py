@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 
-from harness import BUILD, config
+from harness import BUILD, ROOT, config
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -33,5 +34,20 @@ def test_a_submitted_run_is_seen_in_chromium_as_it_trains(daemon):
     assert seen["sample"] == [66, 66]  # two by two, 2 pixels between them
     assert seen["log"] > 0 and seen["files"] >= 2
     assert seen["complaints"] == []
+    first, *later = seen["views"]
+    assert first[1] - first[0] > 0 and later[0] == later[1] and later[0][1] - later[0][0] < 0.6 * (first[1] - first[0]), seen["views"]
+    assert seen["focus"] == "Cancel"
+    assert seen["stats"] == ["Images3 of 3, of 5 steps each", "Images1 of 1"]
+    assert re.fullmatch(r"\d+\.\d{3}", seen["result"])
+    # test and training apart: the evaluation, the samples, the training with both
+    assert [bool(re.fullmatch(r"\d+\.\d{3}( ± .*)?", x)) for x in seen["bpd"]] == [True, False, False, False, True, True], seen["bpd"]
+    # one script and one sheet, compressed; the second time only the page itself is asked about
+    cold, warm = seen["loads"]
+    assert {f["path"].rsplit("-", 1)[0] for f in cold} <= {"/", "/assets/app", "/assets/style", "/icon.svg"}, cold
+    assert sum(f["bytes"] for f in cold) < 60 * 1024, cold
+    assert {f["path"] for f in warm if f["bytes"]} <= {"/", "/icon.svg"}, warm
+    assert sum(f["bytes"] for f in warm) < 2000, warm
+    with open(os.path.join(ROOT, "web", "README.md"), encoding="utf-8") as f:
+        assert f"`{seen['policy']}`" in f.read()
     for name in ("runs.png", "job-running.png", "job-done.png"):
         assert os.path.getsize(os.path.join(out, name)) > 10000

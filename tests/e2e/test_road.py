@@ -44,6 +44,32 @@ def test_train_evaluate_sample(daemon):
     assert (width, height) == (66, 66)  # two by two, 2 pixels between them
 
 
+def test_plans_are_measured_once_and_kept(daemon):
+    daemon.start()
+    file = os.path.join(daemon.state, "plans", "plans")
+    c = config(num_steps_train=2, num_steps_eval=0)
+    c["model"]["sm_n_embd"] = 64
+    daemon.wait_state(daemon.train(c), "succeeded")
+    assert not os.path.exists(file)  # by the rule, as the harness asks for
+
+    c["machine"]["plans"] = "measured"
+    n = daemon.train(c)
+    daemon.wait_state(n, "succeeded")
+    with open(file, encoding="ascii") as f:
+        kept = f.read()
+    assert kept.startswith("mulund plans ") and kept.count("\n") > 3 and "conv" in kept
+    again = daemon.train(c)
+    daemon.wait_state(again, "succeeded")
+    with open(file, encoding="ascii") as f:
+        assert f.read() == kept
+    assert daemon.metrics(n)["train/bpd"] == daemon.metrics(again)["train/bpd"]
+
+    os.rename(os.path.join(daemon.state, "plans"), os.path.join(daemon.state, "elsewhere"))
+    n = daemon.train(c)
+    daemon.wait_state(n, "succeeded")
+    assert "plans are chosen by the rule" in daemon.job_log(n)
+
+
 def test_every_template_is_taken_or_refused_for_its_data_alone(daemon):
     daemon.start()
     from harness import ROOT

@@ -132,7 +132,8 @@ static void set_up(struct fixture *x, const struct config *c)
         assert_int_equal(x->k->device_open(&(struct device_settings){.threads = 2}, &x->device, &err), 0);
         assert_int_equal(x->k->stream_new(x->device, &x->stream, &err), 0);
         assert_int_equal(params_new(&x->config, &x->layout, &err), 0);
-        assert_int_equal(model_new(x->k, x->device, x->stream, x->layout, &x->config, M, &x->model, &err), 0);
+        assert_int_equal(
+                model_new(x->k, x->device, x->stream, x->layout, &x->config, M, PRECISION_FLOAT32, &x->model, &err), 0);
         all = (size_t)x->layout->n_values * sizeof(float);
         x->host = malloc(all);
         x->grads_host = malloc(all);

@@ -19,6 +19,8 @@
 #define OUT 5
 #define ARENA ((size_t)1 << 28)
 
+static const float times[M] = {0.0003f, 0.0007f};
+
 struct fixture {
         const struct kernels *k;
         struct device *device;
@@ -26,7 +28,7 @@ struct fixture {
         struct config config;
         struct params layout;
         struct tape tape;
-        struct tensor *x, *v, *y;
+        struct tensor *x, *v, *g, *y;
         int n_dropouts;
         struct pass pass;
         struct arena *arena;
@@ -49,10 +51,11 @@ static struct tensor *shared_block(struct tape *t, struct tensor *x, bool again)
 static void describe(struct fixture *f, bool again)
 {
         struct tape *t = &f->tape;
-        struct tensor *h, *u, *w, *p, *q;
+        struct tensor *h, *u, *w, *p, *q, *moment;
 
         f->x = net_input(t, SIDE, SIDE, 6);
         f->v = net_input(t, 1, 1, 7);
+        f->g = net_input(t, 1, 1, 1);
         net_enter(t, "net");
         h = net_conv(t, "in", f->x, 24);
         for (int i = 0; i < 2; i++) { /* the same parameters both times */
@@ -62,8 +65,9 @@ static void describe(struct fixture *f, bool again)
         }
         /* h has three consumers: a convolution, a norm beside another input, a dense layer */
         u = net_conv(t, "wide", h, 40);
+        moment = net_dense(t, "moment", net_time(t, f->g, f->v, 8, 0, 1), NULL, 64); /* v has two consumers */
         w = net_norm(t, "side", u, h, .groups = 8, .swish = true, .again = again,
-                     .addend = net_dense(t, "condition", net_swish(t, f->v), NULL, 64));
+                     .addend = net_add(t, net_dense(t, "condition", net_swish(t, f->v), NULL, 64), moment));
         w = net_conv(t, "back", w, 24);
         q = net_dense(t, "q", h, NULL, 24);
         p = net_attention(t, q, q, net_dense(t, "v", w, NULL, 24)); /* a tensor twice in a node */
@@ -149,6 +153,7 @@ static double forward(struct fixture *f)
         f->pass.keep = false;
         tape_bind(f->x, f->x_value, NULL, NULL, false);
         tape_bind(f->v, f->v_value, NULL, NULL, false);
+        tape_bind(f->g, times, NULL, NULL, false);
         tape_bind(f->y, f->y_value, NULL, NULL, false);
         tape_forward(&f->pass, &f->tape);
         assert_int_equal(f->k->stream_sync(f->stream, NULL), 0);
@@ -163,6 +168,7 @@ static void both_ways(struct fixture *f, bool accumulate_x)
         f->pass.keep = true;
         tape_bind(f->x, f->x_value, NULL, f->dx, accumulate_x);
         tape_bind(f->v, f->v_value, NULL, f->dv, false);
+        tape_bind(f->g, times, NULL, NULL, false);
         tape_bind(f->y, f->y_value, NULL, f->dy, true);
         tape_forward(&f->pass, &f->tape);
         tape_backward(&f->pass, &f->tape);
@@ -222,7 +228,7 @@ static void gradients_are_those_of_differences(void **state)
         memcpy(dv, f.dv, (size_t)f.n_v * sizeof *dv);
         check_slope(&f, "x", f.x_value, dx, f.n_x);
         check_slope(&f, "v", f.v_value, dv, f.n_v);
-        assert_int_equal(f.layout.n, 28); /* the block that is used twice has its parameters once */
+        assert_int_equal(f.layout.n, 30); /* the block that is used twice has its parameters once */
         for (size_t i = 0; i < f.layout.n; i++) {
                 const struct param *q = &f.layout.items[i];
 
@@ -330,6 +336,7 @@ static void what_is_not_computed_is_refused_by_name(void **state)
                 f.pass.params = (float *)KERNELS_ALIGN;
                 tape_bind(f.x, f.x_value, NULL, NULL, false);
                 tape_bind(f.v, f.v_value, NULL, NULL, false);
+                tape_bind(f.g, times, NULL, NULL, false);
                 tape_bind(f.y, f.y_value, NULL, NULL, false);
                 f.pass.keep = false;
                 tape_forward(&f.pass, &f.tape);

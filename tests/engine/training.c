@@ -55,7 +55,7 @@ static void run_open(struct run *x, const struct config *c, int64_t eval_batch)
 
         memset(x, 0, sizeof *x);
         x->config = *c;
-        assert_int_equal(runtime_new(&x->config, false, &x->rt, &err), 0);
+        assert_int_equal(runtime_new(&x->config, false, NULL, &x->rt, &err), 0);
         assert_int_equal(evaluator_new(x->rt, eval_batch, &x->evaluator, &need, &err), 0);
         assert_int_equal(sampler_new(x->rt, eval_batch, &x->sampler, &need, &err), 0);
         assert_int_equal(trainer_new(x->rt, ALL_SECTIONS, &x->trainer, &need, &err), 0);
@@ -222,17 +222,48 @@ static void training_lowers_the_bound(void **state)
         assert_true(last.bpd < 0.9 * first.bpd);
 }
 
-static struct evaluation_result evaluate(const struct config *c, int64_t batch, const struct evaluation *e)
+static struct evaluation_result evaluate_after(int64_t n_steps, const struct config *c, int64_t batch,
+                                               const struct evaluation *e)
 {
         struct evaluation_result r;
         struct error err;
         struct run x;
 
         run_open(&x, c, batch);
-        steps(&x, 2);
+        steps(&x, n_steps);
         assert_int_equal(evaluator_run(x.evaluator, dataset, e, &(struct between){0}, &r, &err), 0);
         run_close(&x);
         return r;
+}
+
+static struct evaluation_result evaluate(const struct config *c, int64_t batch, const struct evaluation *e)
+{
+        return evaluate_after(2, c, batch, e);
+}
+
+/* Of the same weights: training in bf16 leaves an evaluation exact; one in bf16 is near it. And bf16 trains. */
+static void training_and_evaluation_have_a_precision_each(void **state)
+{
+        const struct evaluation e = {.split = SPLIT_TEST, .weights = WEIGHTS_PARAMS, .n_images = 4, .seed = 4};
+        struct config c = tiny(VDM_MULAN_VELOCITY);
+        struct evaluation_result exact, trained, rounded, learned;
+
+        (void)state;
+        c.sm_pdrop = 0;
+        exact = evaluate_after(0, &c, 4, &e);
+        c.precision = PRECISION_BF16;
+        trained = evaluate_after(0, &c, 4, &e);
+        assert_memory_equal(exact.images, trained.images, sizeof *exact.images * 4);
+        learned = evaluate_after(12, &c, 4, &e);
+        assert_true(learned.mean.bpd < 0.97 * exact.mean.bpd);
+        c.evaluation_precision = PRECISION_BF16;
+        rounded = evaluate_after(12, &c, 4, &e);
+        assert_true(rounded.mean.bpd != learned.mean.bpd);
+        assert_true(fabs(rounded.mean.bpd - learned.mean.bpd) < 0.01 * learned.mean.bpd);
+        free(exact.images);
+        free(trained.images);
+        free(rounded.images);
+        free(learned.images);
 }
 
 static void an_evaluation_does_not_depend_on_the_batch(void **state)
@@ -535,7 +566,7 @@ static void parts_are_as_few_as_fit(void **state)
 
         (void)state;
         c.batch_size_train = 8;
-        assert_int_equal(runtime_new(&c, false, &rt, &err), 0);
+        assert_int_equal(runtime_new(&c, false, NULL, &rt, &err), 0);
         assert_int_equal(trainer_new(rt, ALL_SECTIONS, &t, &whole, &err), 0);
         t = trainer_free(t);
         c.n_micro_batches = 0;
@@ -577,7 +608,7 @@ static void too_little_memory_is_refused_with_the_figures(void **state)
         struct error err;
 
         (void)state;
-        assert_int_equal(runtime_new(&c, false, &rt, &err), 0);
+        assert_int_equal(runtime_new(&c, false, NULL, &rt, &err), 0);
         assert_int_equal(runtime_allocate(rt, ALL_SECTIONS, true, &need, &err), -ENOMEM);
         assert_non_null(strstr(err.text, "1073741"));
         assert_non_null(strstr(err.text, "available"));
@@ -619,6 +650,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test(another_seed_is_another_run),
                 cmocka_unit_test(the_schedule_learns),
                 cmocka_unit_test(training_lowers_the_bound),
+                cmocka_unit_test(training_and_evaluation_have_a_precision_each),
                 cmocka_unit_test(an_evaluation_does_not_depend_on_the_batch),
                 cmocka_unit_test(every_image_reaches_the_device),
                 cmocka_unit_test(an_evaluation_stops_when_asked),

@@ -62,7 +62,8 @@ static void as_submission(const char *s, size_t size)
                 return;
         }
         require(errs.n == 0 && submission->name && submission->config_name && json_is_array(submission->tags));
-        require((submission->kind == JOB_TRAIN) == (submission->config != NULL));
+        require((submission->source_job == 0) == (submission->config != NULL));
+        require(submission->kind == JOB_TRAIN || submission->config == NULL);
         (void)submission_free(submission);
 }
 
@@ -94,6 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         break;
                 case 4:
                         (void)etag_listed(line, "\"0123\"");
+                        (void)coding_accepted(line, "gzip");
                         break;
                 default:
                         (void)media_type_is_json(line);

@@ -241,7 +241,8 @@ static int network_open(struct golden *g, int64_t m, bool keep, void (*f)(struct
                 return SKIPPED;
         }
         if (r >= 0)
-                r = model_new(g->k, g->device, g->stream, ret->layout, &g->config, m, &ret->model, &err);
+                r = model_new(g->k, g->device, g->stream, ret->layout, &g->config, m, g->config.precision, &ret->model,
+                              &err);
         if (r < 0)
                 goto fail;
         host = golden_zeros(ret->layout->n_values);

@@ -1,4 +1,4 @@
-/* `check test [TABLE]`, `check perf [TABLE [OPERATION]]`, `check bf16|table|stream|cost [TABLE]`, `check philox`.
+/* `check test [TABLE]`, `check perf [TABLE [OPERATION]]`, `check bf16|plans|table|stream|cost [TABLE]`, `check philox`.
  * TABLE: cpu (what this processor gets), or one of its copies v1, v3, v4; 77 where the processor cannot run it. A
  * kernel of kernels.def without a check does not link. */
 #include "check.h"
@@ -474,6 +474,8 @@ int main(int argc, char **argv)
                 return table_main(k);
         if (strcmp(mode, "bf16") == 0)
                 return bf16_main(k);
+        if (strcmp(mode, "plans") == 0)
+                return plans_main(k);
         if (strcmp(mode, "cost") == 0)
                 return cost_main(k);
         if (strcmp(mode, "stream") == 0)
@@ -482,6 +484,6 @@ int main(int argc, char **argv)
                 return limited_main(k);
         if (strcmp(mode, "test") == 0)
                 return test_main(k, argc > 3 ? argv[3] : NULL);
-        printf("usage: check test|bf16|table|stream|cost|perf|philox [TABLE [OPERATION]]\n");
+        printf("usage: check test|bf16|plans|table|stream|cost|perf|philox [TABLE [OPERATION]]\n");
         return EXIT_FAILURE;
 }

@@ -129,6 +129,7 @@ int perf_main(const struct kernels *k, int argc, char **argv);
 int philox_main(void);
 int table_main(const struct kernels *tested);
 int bf16_main(const struct kernels *k);
+int plans_main(const struct kernels *k);
 int cost_main(const struct kernels *k);
 int stream_main(const struct kernels *tested, const char *name);
 int limited_main(const struct kernels *k);

@@ -1,8 +1,10 @@
-/* `check perf [TABLE [OPERATION [THREADS]]]`: each operation ("": all) at the network's shapes (32 x 32 pixels, n 64
- * and 128, batch 8), 2 threads; one thread is timed in its own processor time, which others on the machine disturb
+/* `check perf [TABLE [OPERATION [THREADS [bf16]]]]`: each operation ("": all) at the network's shapes (32 x 32 pixels,
+ * n 64 and 128, batch 8), 2 threads; one thread is timed in its own processor time, which others on the machine disturb
  * less: median and best time, and what that is in GFLOP/s (sums of products) or GB/s (what must be read and written).
  * The convolutions' own rate is the ceiling of a training step. */
 #include "check.h"
+
+#include "kernels/bf16.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -21,6 +23,7 @@ struct perf {
         int n_memories;
         int n_runs;
         int threads;
+        enum dtype type;                 /* of what has a type */
         int64_t stamps[MAX_RUNS + 1];    /* ns */
         int n;                           /* channels of the current part */
         double conv_seconds, conv_flops; /* medians, for the mean rate at the end */
@@ -38,6 +41,16 @@ static void *values(struct perf *p, int64_t n)
         for (int64_t i = 0; i < n; i++)
                 x[i] = (float)((uint32_t)(i * 2654435761u) >> 8) * 0x1p-23f - 1;
         p->memories[p->n_memories++] = x;
+        return x;
+}
+
+/* The same of the type that is timed. */
+static void *typed_values(struct perf *p, int64_t n)
+{
+        float *x = values(p, n);
+
+        for (int64_t i = 0; p->type == DTYPE_BF16 && i < n; i++)
+                ((uint16_t *)x)[i] = bf16_round((float)(i % 997) * 0x1p-9f - 1);
         return x;
 }
 
@@ -110,16 +123,17 @@ static void report(struct perf *p, const char *op, const char *what, double flop
 
 static void perf_conv(struct perf *p, int64_t c_in, int64_t c_out)
 {
-        struct conv_shape s = {BATCH, SIDE, SIDE, c_in, c_out, 3, 3, 1, 1, DTYPE_FLOAT32, DTYPE_FLOAT32};
+        struct conv_shape s = {BATCH, SIDE, SIDE, c_in, c_out, 3, 3, 1, 1, p->type, p->type};
         double flops = 2.0 * BATCH * PIXELS * 9 * (double)(c_in * c_out);
         char what[64];
 
         PLAN(p, conv, plan, &s);
         void *workspace = values(p, (int64_t)p->k->conv_workspace(plan) / 4 + 1);
-        float *x = values(p, BATCH * PIXELS * c_in), *y = values(p, BATCH * PIXELS * c_out), *b = values(p, c_out);
+        float *x = typed_values(p, BATCH * PIXELS * c_in), *y = typed_values(p, BATCH * PIXELS * c_out),
+              *b = values(p, c_out);
         float *w = values(p, 9 * c_in * c_out), *dw = values(p, 9 * c_in * c_out),
-              *other = values(p, BATCH * PIXELS * c_out);
-        float *dx = values(p, BATCH * PIXELS * c_in);
+              *other = typed_values(p, BATCH * PIXELS * c_out);
+        float *dx = typed_values(p, BATCH * PIXELS * c_in);
 
         (void)snprintf(what, sizeof(what), "%d to %d", (int)c_in, (int)c_out);
         TIME(p, conv_forward, what, flops, 0, plan, x, w, b, NULL, y, workspace);
@@ -139,14 +153,14 @@ static void perf_conv(struct perf *p, int64_t c_in, int64_t c_out)
 
 static void perf_dense(struct perf *p, int64_t m, int64_t k, int64_t n)
 {
-        struct dense_shape s = {m, k, n, DTYPE_FLOAT32};
+        struct dense_shape s = {m, k, n, p->type};
         double flops = 2.0 * (double)(m * k * n), bytes = m < 100 ? 4.0 * (double)(k * n) : 0;
         char what[64];
 
         PLAN(p, dense, plan, &s);
         void *workspace = values(p, (int64_t)p->k->dense_workspace(plan) / 4 + 1);
-        float *x = values(p, m * k), *w = values(p, k * n), *b = values(p, n), *y = values(p, m * n);
-        float *dw = values(p, k * n), *dx = values(p, m * k);
+        float *x = typed_values(p, m * k), *w = values(p, k * n), *b = values(p, n), *y = typed_values(p, m * n);
+        float *dw = values(p, k * n), *dx = typed_values(p, m * k);
 
         (void)snprintf(what, sizeof(what), "%d x %d x %d", (int)m, (int)k, (int)n);
         TIME(p, dense_forward, what, flops, bytes, plan, x, w, b, y, false, workspace);
@@ -162,17 +176,18 @@ static void perf_dense(struct perf *p, int64_t m, int64_t k, int64_t n)
 
 static void perf_norm(struct perf *p, int64_t c_a, int64_t c_b)
 {
-        struct norm_shape s = {BATCH, PIXELS, c_a, c_b, 32, DTYPE_FLOAT32};
+        struct norm_shape s = {BATCH, PIXELS, c_a, c_b, 32, p->type};
         struct step_state state = {.seed = 1, .step = 1};
         struct row *rows = values(p, BATCH * (int64_t)(sizeof(struct row) / sizeof(float)));
         int64_t c = c_a + c_b, n = BATCH * PIXELS * c;
+        double bytes = (double)dtype_bytes(p->type);
         char what[64];
 
         PLAN(p, norm, plan, &s);
         void *workspace = values(p, (int64_t)p->k->norm_workspace(plan) / 4 + 1);
-        float *a = values(p, BATCH * PIXELS * c_a), *b = c_b ? values(p, BATCH * PIXELS * c_b) : NULL;
-        float *da = values(p, BATCH * PIXELS * c_a), *db = c_b ? values(p, BATCH * PIXELS * c_b) : NULL;
-        float *y = values(p, n), *stats = values(p, BATCH * 64), *scale = values(p, c), *bias = values(p, c);
+        float *a = typed_values(p, BATCH * PIXELS * c_a), *b = c_b ? typed_values(p, BATCH * PIXELS * c_b) : NULL;
+        float *da = typed_values(p, BATCH * PIXELS * c_a), *db = c_b ? typed_values(p, BATCH * PIXELS * c_b) : NULL;
+        float *y = typed_values(p, n), *stats = values(p, BATCH * 64), *scale = values(p, c), *bias = values(p, c);
         float *dscale = values(p, c), *dbias = values(p, c), *addend = values(p, BATCH * c),
               *daddend = values(p, BATCH * c);
 
@@ -180,13 +195,13 @@ static void perf_norm(struct perf *p, int64_t c_a, int64_t c_b)
                 struct dropout d = {.rate = drop ? 0.1f : 0, .state = &state, .rows = rows};
 
                 (void)snprintf(what, sizeof(what), "%d + %d%s", (int)c_a, (int)c_b, drop ? ", dropout" : "");
-                TIME(p, norm_forward, what, 0, 8.0 * (double)n, plan, a, b, addend, scale, bias, true, d, y, stats,
-                     workspace);
-                TIME(p, norm_backward, what, 0, 12.0 * (double)n, plan, y, a, b, addend, scale, bias, stats, true, d,
-                     da, db, false, false, dscale, dbias, false, daddend, workspace);
+                TIME(p, norm_forward, what, 0, 2 * bytes * (double)n, plan, a, b, addend, scale, bias, true, d, y,
+                     stats, workspace);
+                TIME(p, norm_backward, what, 0, 3 * bytes * (double)n, plan, y, a, b, addend, scale, bias, stats, true,
+                     d, da, db, false, false, dscale, dbias, false, daddend, workspace);
         }
         (void)snprintf(what, sizeof(what), "%d + %d, da +=, db +=", (int)c_a, (int)c_b);
-        TIME(p, norm_backward, what, 0, 16.0 * (double)n, plan, y, a, b, addend, scale, bias, stats, true,
+        TIME(p, norm_backward, what, 0, 4 * bytes * (double)n, plan, y, a, b, addend, scale, bias, stats, true,
              (struct dropout){0}, da, db, true, true, dscale, dbias, false, daddend, workspace);
         (void)p->k->norm_free(plan);
         values_free(p);
@@ -194,15 +209,15 @@ static void perf_norm(struct perf *p, int64_t c_a, int64_t c_b)
 
 static void perf_attention(struct perf *p, int64_t c)
 {
-        struct attention_shape s = {BATCH, PIXELS, c, 1, DTYPE_FLOAT32};
+        struct attention_shape s = {BATCH, PIXELS, c, 1, p->type};
         double flops = 2.0 * BATCH * PIXELS * PIXELS * (double)c;
         int64_t n = BATCH * PIXELS * c;
 
         PLAN(p, attention, plan, &s);
         void *workspace = values(p, (int64_t)p->k->attention_workspace(plan) / 4 + 1);
         void *saved = values(p, (int64_t)p->k->attention_saved(plan) / 4 + 1);
-        float *q = values(p, n), *k = values(p, n), *v = values(p, n), *o = values(p, n);
-        float *dq = values(p, n), *dk = values(p, n), *dv = values(p, n);
+        float *q = typed_values(p, n), *k = typed_values(p, n), *v = typed_values(p, n), *o = typed_values(p, n);
+        float *dq = typed_values(p, n), *dk = typed_values(p, n), *dv = typed_values(p, n);
 
         TIME(p, attention_forward, "", 2 * flops, 0, plan, q, k, v, o, saved, workspace);
         TIME(p, attention_backward, "", 4 * flops, 0, plan, o, q, k, v, o, saved, dq, dk, dv, workspace);
@@ -218,6 +233,7 @@ static void perf_dimensions(struct perf *p)
         float *f = values(p, N), *eps = values(p, N), *z = values(p, N), *net = values(p, N), *terms = values(p, 100);
         float *gamma[4], *d_gamma[4], *wide = values(p, 5 * N), *wide2 = values(p, 5 * N), *d_net = values(p, N);
         uint8_t *x = values(p, N);
+        float *square = values(p, (int64_t)D * D);
         struct row *rows = values(p, BATCH * (int64_t)(sizeof(struct row) / sizeof(float)));
 
         for (int i = 0; i < 4; i++) {
@@ -229,10 +245,11 @@ static void perf_dimensions(struct perf *p)
         TIME(p, time_embedding_forward, "128 wide", 0, 0, BATCH, 128, eps, NULL, -13.3f, 0.05f, wide, 178);
         TIME(p, time_embedding_forward, "a time a value, 128 wide", 0, 0, N / 16, 128, eps, NULL, -13.3f, 0.05f, wide,
              60);
-        TIME(p, fourier_forward, "", 0, 72.0 * BATCH * PIXELS, BATCH * PIXELS, DTYPE_FLOAT32, z, NULL, wide);
-        TIME(p, fourier_backward, "", 0, 84.0 * BATCH * PIXELS, BATCH * PIXELS, DTYPE_FLOAT32, z, NULL, wide, d_net,
-             false);
+        TIME(p, fourier_forward, "", 0, 72.0 * BATCH * PIXELS, BATCH * PIXELS, p->type, z, NULL, wide);
+        TIME(p, fourier_backward, "", 0, 84.0 * BATCH * PIXELS, BATCH * PIXELS, p->type, z, NULL, wide, d_net, false);
         TIME(p, encode_image, "", 0, 5.0 * N, N, x, f);
+        TIME(p, wide_dense_forward, "3072 x 3072", 2.0 * BATCH * D * D, 4.0 * D * D, BATCH, D, D, f, NULL, square, NULL,
+             z, NULL);
         TIME(p, row_mean_forward, "", 0, 4.0 * N, BATCH, D, z, NULL, terms, NULL);
         TIME(p, row_mean_backward, "", 0, 8.0 * N, BATCH, D, terms, d_net);
         TIME(p, poly_forward, "", 0, 0, BATCH, D, f, eps, z, NULL, NULL, NULL, net, -13.3f, 5, gamma[2], NULL,
@@ -255,14 +272,17 @@ static void perf_dimensions(struct perf *p)
 
 static void perf_elementwise(struct perf *p, int64_t n)
 {
-        float *x = values(p, n), *y = values(p, n), *dx = values(p, n);
+        float *x = typed_values(p, n), *y = typed_values(p, n), *dx = typed_values(p, n);
+        double bytes = (double)n * (double)dtype_bytes(p->type);
 
-        TIME(p, swish_forward, "", 0, 8.0 * (double)n, n, DTYPE_FLOAT32, x, NULL, y, NULL);
-        TIME(p, swish_backward, "", 0, 12.0 * (double)n, n, DTYPE_FLOAT32, x, y, dx);
-        TIME(p, add, "", 0, 12.0 * (double)n, n, DTYPE_FLOAT32, x, y);
-        TIME(p, copy_2d, "", 0, 8.0 * (double)n, n / 64, 64, DTYPE_FLOAT32, DTYPE_FLOAT32, x, 64, y, 64, false, 1, 0);
-        TIME(p, fill, "", 0, 4.0 * (double)n, n, 0, y);
-        TIME(p, abs_forward, "", 0, 8.0 * (double)n, n, x, y);
+        TIME(p, swish_forward, "", 0, 2 * bytes, n, p->type, x, NULL, y, NULL);
+        TIME(p, swish_backward, "", 0, 3 * bytes, n, p->type, x, y, dx);
+        TIME(p, add, "", 0, 3 * bytes, n, p->type, x, y);
+        TIME(p, copy_2d, "", 0, 2 * bytes, n / 64, 64, p->type, p->type, x, 64, y, 64, false, 1, 0);
+        if (p->type == DTYPE_FLOAT32) {
+                TIME(p, fill, "", 0, bytes, n, 0, y);
+                TIME(p, abs_forward, "", 0, 2 * bytes, n, x, y);
+        }
         values_free(p);
 }
 
@@ -315,6 +335,7 @@ int perf_main(const struct kernels *k, int argc, char **argv)
         struct perf p = {.k = k, .only = argc > 0 && *argv[0] ? argv[0] : NULL, .threads = settings.threads};
         struct error err;
 
+        p.type = argc > 2 && strcmp(argv[2], "bf16") == 0 ? DTYPE_BF16 : DTYPE_FLOAT32;
         if (k->device_open(&settings, &p.device, &err) < 0 || k->stream_new(p.device, &p.stream, &err) < 0) {
                 printf("%s\n", err.text);
                 return EXIT_FAILURE;

@@ -52,9 +52,26 @@ static void bits_are_disjoint(void)
         expect(STREAM_N <= 0xFFFF, "the streams fit");
 }
 
+/* Where a pair's angle is 0, a quarter and a half of a turn, and its radius at both ends. */
+static void normal_pairs(void)
+{
+        float a, b;
+
+        philox_normal_pair(0x80000000u, 0, &a, &b);
+        expect(b == 0 && fabs((double)a * a - 2 * log(2)) < 1e-6, "the angle begins at 0");
+        philox_normal_pair(0x80000000u, 0x40000000u, &a, &b);
+        expect(fabs((double)a) < 1e-15 && b > 0, "a quarter of a turn");
+        philox_normal_pair(0, 0x80000000u, &a, &b);
+        expect(fabs((double)b) < 1e-14 && fabs((double)a * a - 66 * log(2)) < 1e-4 && a < 0, "the largest radius");
+        philox_normal_pair(~0u, 0, &a, &b);
+        expect(a > 0 && fabs((double)a * a - 0x1p-32) < 1e-14, "the smallest radius");
+        expect(philox_uniform(0) == 0 && philox_uniform(~0u) == 1 - 0x1p-24f, "uniforms are in [0, 1)");
+}
+
 int philox_main(void)
 {
         known_answers();
+        normal_pairs();
         bits_are_disjoint();
         printf("philox: %d failed\n", n_bad);
         return n_bad ? EXIT_FAILURE : EXIT_SUCCESS;

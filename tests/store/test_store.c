@@ -82,8 +82,91 @@ static void newer_schema_is_refused(void **state)
         run_sql(f, "PRAGMA user_version = 99");
         assert_true(store_open(f->folder, &f->store, &err) < 0);
         assert_non_null(strstr(err.text, "newer"));
-        run_sql(f, "PRAGMA user_version = 1");
+        run_sql(f, "PRAGMA user_version = 2");
         fixture_open(f);
+}
+
+static void a_database_of_the_first_schema_is_migrated(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "old", JOB_TRAIN, NULL);
+        struct job_row j;
+
+        fixture_close(f);
+        run_sql(f, "ALTER TABLE job DROP COLUMN identity; ALTER TABLE job DROP COLUMN accept_changed_data;"
+                   "ALTER TABLE attempt DROP COLUMN boot; ALTER TABLE attempt DROP COLUMN start_ticks;"
+                   "DROP INDEX attempt_open; PRAGMA user_version = 1");
+        fixture_open(f);
+        assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
+        assert_string_equal(j.identity, "");
+        assert_string_equal(j.name, "old");
+        job_row_done(&j);
+}
+
+static void every_job_has_an_identity_of_its_own(void **state)
+{
+        struct fixture *f = *state;
+        char seen[3][33];
+
+        for (int i = 0; i < 3; i++) {
+                int64_t id = new_job(f, "a", JOB_TRAIN, NULL);
+                struct job_row j;
+
+                assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+                assert_int_equal(strspn(j.identity, "0123456789abcdef"), 32);
+                memcpy(seen[i], j.identity, sizeof seen[i]);
+                job_row_done(&j);
+                for (int k = 0; k < i; k++)
+                        assert_string_not_equal(seen[i], seen[k]);
+        }
+}
+
+static void ids_below_are_never_given(void **state)
+{
+        struct fixture *f = *state;
+        static const int64_t above[] = {7, 3, 8, 1};
+        static const int64_t next[] = {8, 9, 10, 11};
+
+        for (size_t i = 0; i < ARRAY_LEN(above); i++) {
+                struct write *w = write_new(WRITE_JOB_IDS_ABOVE);
+
+                w->job = above[i];
+                assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+                assert_int_equal(new_job(f, "a", JOB_TRAIN, NULL), next[i]);
+        }
+}
+
+static int64_t now_ms(void)
+{
+        struct timespec t;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &t);
+        return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The log is larger than what a reader's end is waited for, and somebody reads a long curve. */
+static void who_writes_does_not_wait_for_who_reads(void **state)
+{
+        struct fixture *f = *state;
+        char path[100], *long_name = malloc((size_t)1 << 20);
+        sqlite3 *db = NULL;
+        int64_t worst = 0;
+
+        (void)snprintf(path, sizeof path, "%s/mulund.db", f->folder);
+        memset(long_name, 'x', ((size_t)1 << 20) - 1);
+        long_name[((size_t)1 << 20) - 1] = 0;
+        (void)new_job(f, "a", JOB_TRAIN, NULL);
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM job", NULL, NULL, NULL), SQLITE_OK);
+        for (int i = 0; i < 160; i++) {
+                int64_t began = now_ms();
+
+                (void)new_job(f, long_name, JOB_TRAIN, NULL);
+                worst = MAX(worst, now_ms() - began);
+        }
+        assert_true(worst < 5000); /* it was ten seconds */
+        (void)sqlite3_close(db);
+        free(long_name);
 }
 
 static void foreign_database_is_refused(void **state)
@@ -594,6 +677,10 @@ int main(void)
                 FIXTURE(every_statement_searches_by_index),
                 FIXTURE(opens_again_with_what_it_had),
                 FIXTURE(newer_schema_is_refused),
+                FIXTURE(a_database_of_the_first_schema_is_migrated),
+                FIXTURE(every_job_has_an_identity_of_its_own),
+                FIXTURE(ids_below_are_never_given),
+                FIXTURE(who_writes_does_not_wait_for_who_reads),
                 FIXTURE(foreign_database_is_refused),
                 FIXTURE(damaged_file_is_refused_and_left_as_it_is),
                 FIXTURE(missing_file_beside_its_log_is_refused),

@@ -1,9 +1,11 @@
 // Debian's Chromium by playwright-core: what the browser tests share. Exits 77 where either is missing.
+import assert from 'node:assert/strict';
 import {spawn} from 'node:child_process';
 import {existsSync, mkdtempSync, rmSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
+import {fileURLToPath} from 'node:url';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -33,6 +35,7 @@ export async function open(playwrightFolder) {
 // A page whose console errors, CSP violations and exceptions are kept in `complaints`.
 export async function newPage(context, options = {}) {
         const page = await context.newPage();
+        page.setDefaultTimeout(20000);
         if (options.viewport)
                 await page.setViewportSize(options.viewport);
         if (options.colorScheme)
@@ -49,14 +52,42 @@ export async function newPage(context, options = {}) {
         return {page, complaints};
 }
 
-// Starts a program that prints its port as the first line; {port, stop}.
-export function start(command, args) {
+// fake_server.py with one of its scenes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
+export function serve(site, scene) {
         return new Promise((resolve, reject) => {
-                const child = spawn(command, args, {stdio: ['ignore', 'pipe', 'inherit']});
+                const child = spawn('/usr/bin/python3', [path.join(path.dirname(fileURLToPath(import.meta.url)), 'fake_server.py'), site, '--speed', '60', '--scene', scene], {stdio: ['ignore', 'pipe', 'inherit']});
                 child.once('error', reject);
-                child.once('exit', (code) => reject(new Error(`${command} ended with ${code}`)));
-                child.stdout.once('data', (d) => resolve({port: Number(String(d).trim()), stop: () => child.kill()}));
+                child.once('exit', (code) => reject(new Error(`fake_server.py ended with ${code}`)));
+                child.stdout.once('data', (d) => {
+                        const port = Number(String(d).trim());
+                        resolve({
+                                port, at: (hash = '') => `http://127.0.0.1:${port}/${hash}`,
+                                tell: (what) => fetch(`http://127.0.0.1:${port}/fake/${what}`, {method: 'POST'}),
+                                stop: () => child.kill(),
+                        });
+                });
         });
+}
+
+// Nothing was complained about; that we read pixels is our own doing.
+export const clean = (complaints, ...allowed) => assert.deepEqual(complaints.filter((c) => ![/willReadFrequently/, ...allowed].some((a) => a.test(c))), []);
+
+// Pixels of a chart's canvas that are not transparent; of one colour ("#5b5bd6"), and between two shares of its width.
+export function inked(page, nth = 0, colour = null, from = 0, to = 1) {
+        return page.locator('.chart canvas').nth(nth).evaluate((c, [hex, a, b]) => {
+                const x = Math.floor(a * c.width), d = c.getContext('2d').getImageData(x, 0, Math.max(1, Math.floor(b * c.width) - x), c.height).data;
+                const wanted = hex && [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+                let n = 0;
+                for (let i = 0; i < d.length; i += 4)
+                        n += wanted ? d[i + 3] > 200 && wanted.every((v, k) => Math.abs(d[i + k] - v) < 24) : d[i + 3] > 0;
+                return n;
+        }, [colour, from, to]);
+}
+
+// The steps that the charts say they show: [[from, to], ...].
+export async function shownSteps(page) {
+        const labels = await page.locator('.chart-body').evaluateAll((all) => all.map((e) => e.getAttribute('aria-label')));
+        return labels.map((l) => /Steps (\d+) to (\d+)/.exec(l).slice(1).map(Number));
 }
 
 // Tests in order, each named for what must hold. TAP, and an exit status.

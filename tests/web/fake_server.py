@@ -1,11 +1,16 @@
 #!/usr/bin/python3
-"""A /v1 that plays: serves a folder of static files and answers in the shapes at the end of the service's specification,
-for developing and testing the dashboard without a daemon.
+"""A /v1 that plays: serves a folder of static files and answers in the shapes of api/README.md, for developing and
+testing the dashboard without a daemon.
 
-    fake_server.py SITE [--port 0] [--empty] [--speed 20]
+    fake_server.py SITE [--port 0] [--scene world|empty|many|odd] [--speed 20]
 
-Prints the port. One job trains (its curve grows by the clock), others are over; names and logs are hostile on purpose.
-POST /fake/down?seconds=N makes it refuse everything for N seconds; POST /fake/finish ends the running job.
+Prints the port. In `world` one job trains (its curve grows by the clock), others are over; names and logs are hostile on
+purpose. `many` has 137 jobs. `odd` has the series, progress and files that are seldom. Told by POST:
+
+    /fake/down?seconds=N           refuses everything for N seconds
+    /fake/slow?path=RE&seconds=N   answers of GETs whose address matches come N seconds late; N = 0: no longer
+    /fake/submit?n=N               N more jobs
+    /fake/change?job=ID&KEY=TEXT   a job has another name, state or waiting
 """
 
 import argparse
@@ -23,9 +28,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>'
-CSP = "default-src 'self'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
          ".svg": "image/svg+xml"}
+
+
+def daemons_policy():
+    """The Content-Security-Policy of the daemon's own source: pages are tested under what they run under."""
+    with open(os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "api", "static.c"), encoding="utf-8") as f:
+        found = re.search(r'policy\[\] =((?:\s*"[^"]*")+);', f.read())
+    return "".join(re.findall(r'"([^"]*)"', found[1]))
+
+
+CSP = daemons_policy()
 
 
 def rfc3339(t):
@@ -65,20 +79,94 @@ CONFIG = {"vdm_type": "mulan_velocity", "data": {"dataset": "photos32"},
           "optimizer": {"name": "adamw", "learning_rate": 0.002, "ema_rate": 0.99, "gradient_clip_norm": None}}
 
 
+class Points:
+    """A series: (step, value) in order."""
+    def __init__(self, points):
+        self.points = list(points)
+        self.total, self.last_step = len(self.points), self.points[-1][0]
+
+    def within(self, first, last):
+        return [(s, v) for s, v in self.points if first <= s <= last]
+
+    def buckets(self, first, last, n):
+        points, width = self.within(first, last), 1
+        while points and points[-1][0] // width - points[0][0] // width + 1 > n:
+            width *= 2
+        groups = {}
+        for s, v in points:
+            groups.setdefault(s // width, []).append((s, v))
+        return width, [(g[-1][0], [v for _, v in g]) for g in groups.values()]
+
+    def ends(self):
+        return self.points[0][1], self.points[-1][1]
+
+
+class Million:
+    """A million points of 5, but for one of 50."""
+    total, last_step, SPIKE = 1000000, 999999, 654321
+
+    def buckets(self, first, last, n):
+        last, width = min(last, self.last_step), 1
+        while last // width - first // width + 1 > n:
+            width *= 2
+        edges = [max(first, k * width) for k in range(first // width, last // width + 1)] + [last + 1]
+        return width, [(b - 1, [50.0 if a <= self.SPIKE < b else 5.0] + [5.0] * (b - a - 1)) for a, b in zip(edges, edges[1:])]
+
+    def ends(self):
+        return 5.0, 5.0
+
+
+def noise(seed, n):
+    r = random.Random(seed)
+    return [5 + r.gauss(0, 0.2) for _ in range(n)]
+
+
+def odd_jobs():
+    """[(kind, name, state, step, more)]; more: members that are not as usual, `series`, `files`."""
+    def train(name, series, **more):
+        return ("train", name, "succeeded", 2000, dict(more, series=series))
+    wave = Points((s, math.sin(s / 7)) for s in range(0, 400))
+    resumed = [(s, v) for s, v in enumerate(noise(1, 1000)) if not 400 < s < 700]
+    return [
+        train("a million", {"train/bpd": Million(), "train/learning_rate": Points((s, 0.001) for s in range(0, 2000, 10))}),
+        train("one point", {"train/bpd": Points([(7, 5.5)])}),
+        train("holes", {"train/bpd": Points((s, v if s % 3 == 1 else math.nan) for s, v in enumerate(noise(2, 30)))}),
+        train("resumed", {"train/bpd": Points(resumed), "eval/bpd": Points((s, 5.0) for s in range(100, 1000, 100) if not 400 < s < 700)}),
+        train("a wave", {"train/wave": wave, "train/never": Points((s, -1.0 - s) for s in range(0, 400))}),
+        ("sample", "sixteen images", "succeeded", 0, {"progress": (320, 320), "config": {"sampling": {"n_images": 16, "n_steps": 20}}}),
+        ("evaluate", "one image", "succeeded", 0, {"progress": (1, 1), "result": {"bpd": 6.5, "standard_error": "NaN", "images": 1}}),
+        ("train", "for a device", "queued", 0, {"waiting": "its worker was lost on gpu-1; tried again in 40 s <b>"}),
+        train("seventy-eight files", {"train/bpd": Points(enumerate(noise(3, 40)))}, files=78),
+        ("train", "a long way", "running", 0, {"progress": (1234567, 12000000), "left": 8.3e5}),
+        ("evaluate", "of training images", "succeeded", 0, {"progress": (8, 8), "result": {"bpd": 6.25, "standard_error": 0.1, "split": "train"}}),
+        train("evaluations", {"eval/bpd": Points((100 * i, v) for i, v in enumerate(noise(4, 40)))}),
+    ]
+
+
 class World:
-    def __init__(self, empty, speed):
+    def __init__(self, scene, speed):
         self.start, self.speed = time.time(), speed
-        self.end = None
         self.down_until = 0
-        self.cancelled = set()
+        self.slow = {}  # regular expression -> seconds
         self.jobs = []
-        if empty:
+        if scene == "many":
+            self.submit(137)
+        if scene == "odd":
+            for i, (kind, name, state, step, more) in enumerate(odd_jobs()):
+                self.jobs.append(dict(id=i + 1, kind=kind, name=name, state=state, at=step, made=self.start - 86400 + 60 * i, **more))
+        if scene != "world":
             return
         rows = [("train", "first light", "succeeded", 2000), ("evaluate", "", "succeeded", 0), ("train", HOSTILE, "failed", 700),
                 ("sample", "a look at it", "succeeded", 0), ("train", "width 128, three layers", "cancelled", 900),
                 ("train", "a night on two cores", "queued", 0), ("train", "live & <b>kicking</b>", "running", 0)]
         for i, (kind, name, state, step) in enumerate(rows):
             self.jobs.append(dict(id=i + 1, kind=kind, name=name, state=state, at=step, made=self.start - 86400 + 7200 * i))
+
+    def submit(self, n):
+        for _ in range(n):
+            i = len(self.jobs) + 1
+            self.jobs.append(dict(id=i, kind="train", name=f"run {i}", state="succeeded" if i % 40 else "queued", at=50 if i % 40 else 0,
+                                  made=self.start - 86400 + 60 * i))
 
     def step(self, j):
         if j["state"] == "running":
@@ -90,9 +178,12 @@ class World:
         state = j["state"]
         if j["kind"] != "train":
             step = steps
+        if "progress" in j:
+            step, steps = j["progress"]
         final = state in ("succeeded", "failed", "cancelled")
-        result = error = None
-        if j["kind"] == "evaluate":
+        error = None
+        result = j.get("result")
+        if j["kind"] == "evaluate" and not result:
             result = {"bpd": 6.981, "standard_error": 0.024, "parts": {"recon": 0.012, "latent": 0.021, "diff": 6.948},
                       "method": "sparse", "dataset": "photos32", "dataset_digest": "00112233445566778899aabbccddeeff", "split": "test",
                       "images": 1228, "weights": "ema", "step": 2000, "seconds": 32.5}
@@ -102,8 +193,8 @@ class World:
                 "created": rfc3339(j["made"]), "started": None if state == "queued" else rfc3339(j["made"] + 5),
                 "ended": rfc3339(j["made"] + 900) if final else None, "attempts": 0 if state == "queued" else 1,
                 "progress": {"step": step, "steps": steps, "images_per_second": 11.5 if state == "running" else None,
-                             "seconds_left": (2000 - step) / self.speed if state == "running" else None},
-                "config": CONFIG, "config_name": "photos32-tiny", "cancel_requested": False, "waiting": None,
+                             "seconds_left": j.get("left", (2000 - step) / self.speed) if state == "running" else None},
+                "config": CONFIG | j.get("config", {}), "config_name": "photos32-tiny", "cancel_requested": False, "waiting": j.get("waiting"),
                 "checkpoint": None if j["kind"] == "train" else {"job": 1, "step": 2000}, "result": result, "error": error,
                 "links": {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}}
 
@@ -119,10 +210,12 @@ class World:
 
     NAMES = ("train/bpd", "train/recon", "train/latent", "train/diff", "train/images_per_second", "train/learning_rate", "eval/bpd")
 
-    def steps_of(self, j, name):
-        if j["kind"] != "train":
-            return range(0)
-        return range(100, self.step(j) + 1, 100) if name == "eval/bpd" else range(0, self.step(j))
+    def series_of(self, j):
+        """{name: Points}, as they are now."""
+        if "series" in j or j["kind"] != "train" or not self.step(j):
+            return j.get("series", {})
+        steps = {name: range(100, self.step(j) + 1, 100) if name == "eval/bpd" else range(0, self.step(j)) for name in self.NAMES}
+        return {name: Points((x, self.value(j["id"], name, x)) for x in r) for name, r in steps.items() if len(r)}
 
 
 def clean(v):
@@ -164,10 +257,15 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/fake/down":
             w.down_until = time.time() + float(parse_qs(url.query)["seconds"][0])
             return self.send(200, {})
-        if url.path == "/fake/finish":
-            for j in w.jobs:
-                if j["state"] == "running":
-                    j.update(at=w.step(j), state="succeeded")
+        q = {k: v[0] for k, v in parse_qs(url.query).items()}
+        if url.path == "/fake/slow":
+            w.slow[q["path"]] = float(q["seconds"])
+            return self.send(200, {})
+        if url.path == "/fake/submit":
+            w.submit(int(q["n"]))
+            return self.send(200, {})
+        if url.path == "/fake/change":
+            self.job(q.pop("job")).update(q)
             return self.send(200, {})
         m = re.fullmatch(r"/v1/jobs/(\d+)/(cancel|resume)", url.path)
         j = m and self.job(m[1])
@@ -195,10 +293,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         w, url = self.server.world, urlsplit(self.path)
         q = {k: v[0] for k, v in parse_qs(url.query).items()}
+        if url.path == "/healthz":
+            return self.send(200, {"status": "ok"})
+        time.sleep(max([seconds for path, seconds in w.slow.items() if re.search(path, self.path)], default=0))
         if url.path == "/v1/jobs":
-            rows = [w.view(j) for j in reversed(w.jobs)]
-            rows = [r for r in rows if q.get("state") in (None, r["state"]) and q.get("text", "").lower() in r["name"].lower()]
-            return self.send(200, {"jobs": rows[:int(q.get("limit", 50))], "next": None})
+            rows = [j for j in reversed(w.jobs) if q.get("state") in (None, j["state"]) and q.get("text", "").lower() in j["name"].lower()]
+            rows, limit = [j for j in rows if j["id"] < int(q.get("cursor", len(w.jobs) + 1))], int(q.get("limit", 50))
+            return self.send(200, {"jobs": [w.view(j) for j in rows[:limit]], "next": str(rows[limit - 1]["id"]) if len(rows) > limit else None})
         if url.path == "/v1/series":
             return self.series(w, q)
         m = re.fullmatch(r"/v1/jobs/(\d+)(?:/(log|series|artifacts))?", url.path)
@@ -213,11 +314,9 @@ class Handler(BaseHTTPRequestHandler):
             if m[2] == "artifacts":
                 return self.send(200, {"artifacts": self.artifacts(w, j)})
             rows = []
-            for name in w.NAMES:
-                s = w.steps_of(j, name)
-                if len(s):
-                    v = [w.value(j["id"], name, x) for x in (s[0], s[-1])]
-                    rows.append({"name": name, "points": len(s), "last_step": s[-1], "last": clean(v[-1]), "min": clean(min(v)), "max": clean(max(v))})
+            for name, s in w.series_of(j).items():
+                v = s.ends()
+                rows.append({"name": name, "points": s.total, "last_step": s.last_step, "last": clean(v[-1]), "min": clean(min(v)), "max": clean(max(v))})
             if j["id"] == 3:
                 rows.append({"name": "train/" + HOSTILE, "points": 0, "last_step": 0, "last": None, "min": None, "max": None})
             return self.send(200, {"series": rows})
@@ -238,6 +337,9 @@ class Handler(BaseHTTPRequestHandler):
             for s in range(100, min(1000, w.step(j) + 1) if j["kind"] == "train" else 101, 100):
                 out.append({"id": 1000 * j["id"] + s, "kind": "image", "step": s, "name": f"samples-{s}.png", "bytes": 51234,
                             "xxh128": "a1b2c3d4e5f60718293a4b5c6d7e8f90", "created": rfc3339(j["made"] + s)})
+        for i in range(j.get("files", 0)):
+            out.append({"id": 800000 + i, "kind": "table", "step": i, "name": f"bpd-{i}.csv", "bytes": 4321, "xxh128": "00ff00ff00ff00ff00ff00ff00ff00ff",
+                        "created": rfc3339(j["made"] + i)})
         if j["kind"] == "train" and w.step(j) >= 100:
             s = w.step(j) // 100 * 100
             out.append({"id": 900000 + j["id"], "kind": "checkpoint", "step": s, "name": f"step-{s}.safetensors", "bytes": 612345678,
@@ -261,26 +363,21 @@ class Handler(BaseHTTPRequestHandler):
         for text in q["jobs"].split(","):
             j = self.job(text)
             for name in q["names"].split(","):
-                if not j or name not in w.NAMES:
+                found = w.series_of(j).get(name) if j else None
+                if not found:
                     continue
-                steps = [s for s in w.steps_of(j, name) if s >= int(q.get("from", 0))]
-                width, n = 1, int(q.get("points", 1000))
-                while steps and steps[-1] // width - steps[0] // width + 1 > n:
-                    width *= 2
-                buckets = {}
-                for s in steps:
-                    buckets.setdefault(s // width, []).append((s, w.value(j["id"], name, s)))
-                row = {"job": j["id"], "name": name, "points_total": len(steps), "bucket_width": width, "step": [], "time_ms": [],
+                width, buckets = found.buckets(int(q.get("from", 0)), int(q.get("to", 1 << 53)), int(q.get("points", 1000)))
+                row = {"job": j["id"], "name": name, "points_total": found.total, "bucket_width": width, "step": [], "time_ms": [],
                        "count": [], "min": [], "max": [], "mean": [], "last": []}
-                for b in buckets.values():
-                    fin = [v for _, v in b if math.isfinite(v)]
-                    row["step"].append(b[-1][0])
-                    row["time_ms"].append(int(1000 * j["made"]) + 87 * b[-1][0])
-                    row["count"].append(len(b))
+                for step, values in buckets:
+                    fin = [v for v in values if math.isfinite(v)]
+                    row["step"].append(step)
+                    row["time_ms"].append(int(1000 * j["made"]) + 87 * step)
+                    row["count"].append(len(values))
                     row["min"].append(min(fin) if fin else "NaN")
                     row["max"].append(max(fin) if fin else "NaN")
                     row["mean"].append(sum(fin) / len(fin) if fin else "NaN")
-                    row["last"].append(clean(b[-1][1]))
+                    row["last"].append(clean(values[-1]))
                 out.append(row)
         self.send(200, {"series": out})
 
@@ -289,13 +386,13 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("site")
     a.add_argument("--port", type=int, default=0)
-    a.add_argument("--empty", action="store_true")
+    a.add_argument("--scene", choices=("world", "empty", "many", "odd"), default="world")
     a.add_argument("--speed", type=float, default=20, help="steps a second of the running job")
     a = a.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", a.port), Handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # a browser that went away
-    server.site, server.world = os.path.realpath(a.site), World(a.empty, a.speed)
+    server.site, server.world = os.path.realpath(a.site), World(a.scene, a.speed)
     print(server.server_port, flush=True)
     server.serve_forever()
 

@@ -1,25 +1,14 @@
 // The pages in Chromium against fake_server.py: pages.mjs PLAYWRIGHT SITE OUT. Screenshots go to OUT.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import {newPage, open, run, start} from './browser.mjs';
+import {clean, inked, newPage, open, run, serve} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
-const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const {context, close} = await open(playwright);
-const fake = await start('/usr/bin/python3', [path.join(here, 'fake_server.py'), site, '--speed', '60']);
-const blank = await start('/usr/bin/python3', [path.join(here, 'fake_server.py'), site, '--empty']);
+const fake = await serve(site, 'world');
+const blank = await serve(site, 'empty');
 const at = (hash = '') => `http://127.0.0.1:${fake.port}/${hash}`;
 const shot = (page, name, fullPage = true) => page.screenshot({path: path.join(out, `${name}.png`), fullPage});
-
-// Pixels of a chart's canvas that are not transparent.
-const inked = (page, nth = 0) => page.locator('.chart canvas').nth(nth).evaluate((c) => {
-        const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-        let n = 0;
-        for (let i = 3; i < d.length; i += 4)
-                n += d[i] > 0;
-        return n;
-});
-const clean = (complaints, ...allowed) => assert.deepEqual(complaints.filter((c) => !allowed.some((a) => a.test(c))), []);
 
 const failed = await run({
         async runs_are_listed_newest_first() {
@@ -27,7 +16,7 @@ const failed = await run({
                 await page.goto(at());
                 await page.locator('table.runs tbody tr').nth(6).waitFor();
                 assert.equal(await page.locator('.run-name').first().textContent(), 'live & <b>kicking</b>');
-                assert.match(await page.locator('tbody tr').nth(5).textContent(), /6\.981 ± 0\.024/);
+                assert.match(await page.locator('td[data-label="Test BPD"]').nth(5).textContent(), /6\.981 ± 0\.024/);
                 assert.equal(await page.locator('#link-state').textContent(), 'connected');
                 await page.locator('svg.spark').first().waitFor();
                 await shot(page, 'runs');
@@ -209,7 +198,7 @@ const failed = await run({
                 const {page} = await newPage(context);
                 await page.goto(at());
                 await page.locator('tbody tr').first().waitFor();
-                await page.evaluate(() => fetch('fake/down?seconds=4', {method: 'POST'}));
+                await fake.tell('down?seconds=4');
                 await page.locator('#banner').getByText('does not answer').waitFor();
                 await shot(page, 'unreachable', false);
                 assert.ok(await page.locator('tbody tr').count() > 0, 'the list was thrown away');

@@ -66,6 +66,7 @@ static int set_up(void **state _unused_)
         (void)snprintf(socket_path, sizeof socket_path, "%s/worker.sock", folder);
         (void)snprintf(spool_path, sizeof spool_path, "%s/attempt-7.events", folder);
         assignment = (struct assignment){.job = 3, .attempt = 7, .folder = folder, .socket = socket_path};
+        strcpy(assignment.identity, "0123456789abcdef0123456789abcdef");
         return 0;
 }
 
@@ -125,6 +126,7 @@ static void assert_spool(int64_t n)
                 if (p == b.data) { /* it says whose it is */
                         assert_int_equal(e.type, EVENT_HELLO);
                         assert_true(e.job == 3 && e.attempt == 7);
+                        assert_string_equal(e.identity, assignment.identity);
                         event_done(&e);
                         continue;
                 }

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORKER = os.environ["MULUN_WORKER"]
+sys.path.insert(0, os.path.join(ROOT, "tests", "whole"))
+import files  # noqa: E402
 PHOTOS = os.path.join(ROOT, "data", "photos32")
 CONFIG = {"vdm_type": "vdm", "data": {"dataset": "photos32"},
           "model": {"gamma_type": "fixed", "sm_n_embd": 32, "sm_n_layer": 1, "sm_pdrop": 0.1},
@@ -24,13 +27,16 @@ def run(*args, text="", seconds=120):
     return subprocess.run([WORKER, *args], input=data, capture_output=True, timeout=seconds, check=False)
 
 
-def assignment(folder, attempt, checkpoints=(), kind="train", **config):
+IDENTITY = "0123456789abcdef" * 2
+
+
+def assignment(folder, attempt, checkpoints=(), kind="train", identity=IDENTITY, accept=False, data=PHOTOS, **config):
     c = json.loads(json.dumps(CONFIG))
     for path, value in config.items():
         group, key = path.split("__")
-        c[group][key] = value
+        c.setdefault(group, {})[key] = value
     return {"job": 1, "attempt": attempt, "kind": kind, "config": c,
-            "dataset": {"name": "photos32", "path": PHOTOS, "digest": "0" * 32},
+            "dataset": {"name": "photos32", "path": str(data), "digest": "0" * 32}, "identity": identity, "accept_changed_data": accept,
             "folder": str(folder), "socket": os.path.join(str(folder), "nobody.sock"), "checkpoints": list(checkpoints)}
 
 
@@ -43,7 +49,7 @@ def events(folder, attempt):
 
 def checkpoints(folder, attempt):
     """Newest first, as a daemon hands them on."""
-    return [{"path": os.path.join(str(folder), e["name"]), "xxh128": e["xxh128"], "step": e["step"]}
+    return [{"path": os.path.join(str(folder), e["name"]), "xxh128": e["xxh128"], "step": e["step"], "identity": IDENTITY}
             for e in reversed(events(folder, attempt)) if e["type"] == "artifact" and e["kind"] == "checkpoint"]
 
 
@@ -88,7 +94,7 @@ def test_a_run_is_in_its_spool(tmp_path):
     assert [s for s, _ in evaluations] == [4, 7] and evaluations[1][1] == result["bpd"]
     assert [(e["step"], e["metric"]) for e in seen if e["type"] == "artifact" and e["kind"] == "checkpoint"] == \
         [(2, None), evaluations[0], (6, None), evaluations[1]]
-    assert [s for s, _ in scalars(tmp_path, 1, "train/bpd")] == [1, 3, 5]
+    assert [s for s, _ in scalars(tmp_path, 1, "train/bpd")] == [1, 3, 5, 7], "the open window, too"
     assert [e["step"] for e in seen if e["type"] == "artifact" and e["kind"] == "image"] == [4, 7]
 
 
@@ -100,6 +106,55 @@ def test_a_run_that_goes_on_says_its_last_evaluation_again(tmp_path):
     again = scalars(tmp_path, 2, "eval/bpd")
     assert again[0] == scalars(tmp_path, 1, "eval/bpd")[-1] and [s for s, _ in again] == [6, 7]
     assert [c["step"] for c in checkpoints(tmp_path, 2)] == [7]
+
+
+def test_the_open_window_is_a_point_at_every_end(tmp_path):
+    """Also when nothing else was due; a run that goes on from there replaces it."""
+    lazy = {"training__steps_per_logging": 1000, "training__steps_per_eval": 1000, "training__steps_per_save": 2}
+    assert run(text=json.dumps(assignment(tmp_path, 1, training__num_steps_train=3, **lazy))).returncode == 0
+    (step, first), = scalars(tmp_path, 1, "train/bpd")
+    assert step == 3 and first > 0 and events(tmp_path, 1)[-1]["type"] == "done"
+    r = run(text=json.dumps(assignment(tmp_path, 2, checkpoints(tmp_path, 1), training__num_steps_train=5, **lazy)))
+    assert r.returncode == 0, r.stderr
+    assert events(tmp_path, 2)[0]["step"] == 3, "so that the point at step 3 is superseded"
+    (step, longer), = scalars(tmp_path, 2, "train/bpd")
+    assert step == 5 and longer != first
+    r = run(text=json.dumps(assignment(tmp_path, 3, training__num_steps_train=5, **lazy)))
+    assert scalars(tmp_path, 3, "train/bpd") == [(5, longer)], "the same mean as of a run that nobody stopped"
+
+
+def test_a_run_that_diverges_has_its_last_points_and_is_told_how_to_go_on(tmp_path):
+    """A second moment below 0: the next weights are no numbers."""
+    lazy = {"training__steps_per_logging": 1000, "training__steps_per_eval": 1000, "training__num_steps_train": 4}
+    assert work(tmp_path, 1, **lazy).returncode == 0
+    newest = [c for c in checkpoints(tmp_path, 1) if c["step"] == 2]
+    with open(newest[0]["path"], "r+b") as f:
+        size = int.from_bytes(f.read(8), "little")
+        tensors = json.loads(f.read(size))
+        f.seek(8 + size + next(t["data_offsets"][0] for name, t in tensors.items() if name.startswith("v/")))
+        f.write(struct.pack("<f", -1.0))
+    newest[0]["xxh128"] = files.xxh128(newest[0]["path"])
+    r = work(tmp_path, 2, newest, **lazy)
+    last = events(tmp_path, 2)[-1]
+    assert r.returncode == 1 and last["type"] == "error" and last["class"] == "numeric", last
+    (step, value), = scalars(tmp_path, 2, "train/bpd")
+    assert step == last["step"] == 2 and value > 0
+    assert '"start_from": {"job": 1}' in last["detail"] and "learning_rate" in last["detail"]
+
+
+def test_a_better_evaluation_is_saved(tmp_path):
+    """best always has a checkpoint, whatever steps_per_save is."""
+    assert work(tmp_path, 1, training__num_steps_train=12, training__steps_per_eval=3, training__steps_per_save=100).returncode == 0
+    best = {}
+    for step, value in scalars(tmp_path, 1, "eval/bpd"):
+        if value < min(best.values(), default=1e9):
+            best[step] = value
+    saved = {e["step"]: e["metric"] for e in events(tmp_path, 1) if e["type"] == "artifact" and e["kind"] == "checkpoint"}
+    assert {**best, 12: dict(scalars(tmp_path, 1, "eval/bpd"))[12]} == saved
+    again = [c for c in checkpoints(tmp_path, 1) if c["step"] == max(best)]
+    assert work(tmp_path, 2, again, training__num_steps_train=12, training__steps_per_eval=3, training__steps_per_save=100).returncode == 0
+    later = {e["step"] for e in events(tmp_path, 2) if e["type"] == "artifact" and e["kind"] == "checkpoint"}
+    assert later == {s for s in saved if s > max(best)}, "it remembers the best of the attempts before"
 
 
 @pytest.mark.parametrize("damage", ["torn", "altered", "gone"])
@@ -130,6 +185,68 @@ def test_no_whole_checkpoint_is_an_error_not_a_new_start(tmp_path):
     assert r.returncode == 1
     last = events(tmp_path, 2)[-1]
     assert last["type"] == "error" and last["class"] == "configuration" and "checkpoint" in last["detail"]
+
+
+def test_a_checkpoint_of_another_run_is_set_aside_and_never_read(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    old = checkpoints(tmp_path, 1)
+    other = "f" * 32
+    mine = [{**c, "identity": other} for c in old]
+    r = work(tmp_path, 2, mine[:1], identity=other)
+    last = events(tmp_path, 2)[-1]
+    assert r.returncode == 1 and last["type"] == "error" and last["class"] == "configuration"
+    assert b"another run" in r.stderr and os.path.exists(old[0]["path"] + ".aside") and not os.path.exists(old[0]["path"])
+    r = work(tmp_path, 3, mine[1:2], kind="evaluate")  # of another job: it is refused, and left where it is
+    assert r.returncode == 1 and "another run" in events(tmp_path, 3)[-1]["detail"] and os.path.exists(old[1]["path"])
+    r = work(tmp_path, 4, mine[1:2], kind="sample")
+    assert r.returncode == 1 and "another run" in events(tmp_path, 4)[-1]["detail"]
+    r = work(tmp_path, 5, [{**mine[1], "identity": IDENTITY}], identity=other)  # of the job that it starts from
+    assert r.returncode == 0, r.stderr
+    assert events(tmp_path, 5)[0]["step"] == 4
+
+
+def test_a_run_with_fewer_steps_than_its_checkpoint_ends(tmp_path):
+    assert work(tmp_path, 1).returncode == 0
+    r = run(text=json.dumps(assignment(tmp_path, 2, checkpoints(tmp_path, 1), training__num_steps_train=3)), seconds=60)
+    assert r.returncode == 0, r.stderr
+    last = events(tmp_path, 2)[-1]
+    assert last["type"] == "done" and last["result"]["step"] == 6
+
+
+def few_images(folder, n_train=8, n_test=2, skip=0):
+    folder.mkdir()
+    for name, n in (("data_batch_1.bin", n_train), ("test_batch.bin", n_test)):
+        with open(os.path.join(PHOTOS, name), "rb") as f:
+            f.seek(skip * 3073)
+            (folder / name).write_bytes(f.read(n * 3073))
+    return folder
+
+
+@pytest.mark.parametrize("which", ["data_batch_1.bin", "test_batch.bin"])
+def test_other_data_under_a_run_are_refused_by_name_or_mark_the_curve(tmp_path, which):
+    data, other = few_images(tmp_path / "data"), few_images(tmp_path / "other", skip=1)
+    assert run(text=json.dumps(assignment(tmp_path, 1, data=data))).returncode == 0
+    digest = json.loads(run("--describe", str(data)).stdout)["digest"]
+    assert events(tmp_path, 1)[-1]["result"]["dataset_digest"] == digest
+    os.rename(other / which, data / which)
+    changed = json.loads(run("--describe", str(data)).stdout)["digest"]
+    again = [checkpoints(tmp_path, 1), {"data": data, "training__num_steps_train": 10}]
+    r = run(text=json.dumps(assignment(tmp_path, 2, again[0], **again[1])))
+    last = events(tmp_path, 2)[-1]
+    assert r.returncode == 1 and last["type"] == "error" and last["class"] == "data"
+    assert all(text in last["detail"] for text in (digest, changed, "photos32", "accept_changed_data", "step 6"))
+    assert [e["type"] for e in events(tmp_path, 2)] == ["error"], "nothing was trained"
+    r = run(text=json.dumps(assignment(tmp_path, 3, again[0], accept=True, **again[1])))
+    assert r.returncode == 0, r.stderr
+    assert scalars(tmp_path, 3, "train/data_changed") == [(6, 1)]
+    r = run(text=json.dumps(assignment(tmp_path, 5, again[0], accept=True, data=data)))  # nothing is left to train, but to evaluate
+    assert r.returncode == 0, r.stderr
+    result, (evaluation,) = events(tmp_path, 5)[-1]["result"], scalars(tmp_path, 5, "eval/bpd")
+    assert result["dataset_digest"] == changed and evaluation == (6, result["bpd"])
+    assert which != "test_batch.bin" or evaluation != scalars(tmp_path, 1, "eval/bpd")[-1], "on what is there now"
+    assert events(tmp_path, 3)[-1]["result"]["dataset_digest"] == changed
+    r = run(text=json.dumps(assignment(tmp_path, 4, checkpoints(tmp_path, 3), **{**again[1], "training__num_steps_train": 12})))
+    assert r.returncode == 0 and not scalars(tmp_path, 4, "train/data_changed"), "its checkpoints are of the new data"
 
 
 def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
@@ -210,17 +327,11 @@ def test_a_result_names_the_data_that_were_read(tmp_path):
 
 def test_an_evaluation_without_standard_error_is_in_the_checkpoint(tmp_path):
     """One test image: its standard error is not a number, the evaluation is said again all the same."""
-    data = tmp_path / "data"
-    data.mkdir()
-    for name, n in (("data_batch_1.bin", 8), ("test_batch.bin", 1)):
-        with open(os.path.join(PHOTOS, name), "rb") as f:
-            (data / name).write_bytes(f.read(n * 3073))
-    a = assignment(tmp_path, 1, training__num_steps_train=4)
-    a["dataset"]["path"] = str(data)
+    data = few_images(tmp_path / "data", n_test=1)
+    a = assignment(tmp_path, 1, data=data, training__num_steps_train=4)
     assert run(text=json.dumps(a)).returncode == 0
     said = [e for e in events(tmp_path, 1) if e["type"] == "scalars" and "eval/bpd" in e["columns"]]
-    b = assignment(tmp_path, 2, checkpoints(tmp_path, 1)[:1], training__num_steps_train=4)
-    b["dataset"]["path"] = str(data)
+    b = assignment(tmp_path, 2, checkpoints(tmp_path, 1)[:1], data=data, training__num_steps_train=4)
     assert run(text=json.dumps(b)).returncode == 0
     again = [e for e in events(tmp_path, 2) if e["type"] == "scalars" and "eval/bpd" in e["columns"]]
     assert said and again and again[-1]["columns"]["eval/bpd"] == said[-1]["columns"]["eval/bpd"]
@@ -255,6 +366,19 @@ def test_describe():
     for folder in ("/nonexistent", ROOT, "/dev/null"):
         r = run("--describe", folder)
         assert r.returncode == 1 and json.loads(r.stdout)["error"]["detail"]
+
+
+@pytest.mark.parametrize("numbers, remark", [
+    (["1", "2"], None), (["0", "1"], None), (["1", "3"], "data_batch_2.bin is missing"), (["2"], "data_batch_1.bin is missing"),
+    (["1", "4", "6"], "data_batch_2.bin to data_batch_3.bin are missing; data_batch_5.bin is missing"), (["1", "01"], "batch 1 is there twice")])
+def test_gaps_in_the_numbers_of_its_files_are_said(tmp_path, numbers, remark):
+    data = few_images(tmp_path / "data")
+    whole = (data / "data_batch_1.bin").read_bytes()
+    os.unlink(data / "data_batch_1.bin")
+    for n in numbers:
+        (data / f"data_batch_{n}.bin").write_bytes(whole)
+    d = json.loads(run("--describe", str(data)).stdout)
+    assert d["train"] == 8 * len(numbers) and d.get("remark") == remark
 
 
 def test_estimate():

@@ -1,4 +1,5 @@
 // The door to /v1: JSON in and out, problem documents as errors. Addresses are relative, so a prefix in front is fine.
+// Every question takes a signal: whoever no longer wants the answer aborts it, and the question ends as Dropped.
 
 // The server answered and said no.
 export class Problem extends Error {
@@ -18,33 +19,60 @@ export class Unreachable extends Error {
         }
 }
 
-const TIMEOUT_MS = 15000;
-
-async function request(path, options = {}) {
-        let response;
-        try {
-                response = await fetch(path, {...options, signal: AbortSignal.timeout(TIMEOUT_MS), credentials: 'same-origin'});
-        } catch {
-                throw new Unreachable();
+// The answer is no longer asked for.
+export class Dropped extends Error {
+        constructor() {
+                super('no longer asked for');
         }
-        if (response.ok)
-                return response;
-        let document = null;
-        try {
-                document = await response.json();
-        } catch {
-                /* not a problem document: the status is all there is */
-        }
-        throw new Problem(response.status, document);
 }
 
-async function json(path, options) {
-        const response = await request(path, {...options, headers: {Accept: 'application/json', ...options?.headers}});
+const PATIENCE_MS = 8000; // for an answer, until it is asked whether anybody is there
+const HEALTH_MS = 5000;
+
+// A slow answer is not an absent server: one that still says something at /healthz is waited for.
+async function alive() {
         try {
-                return await response.json();
+                await fetch('healthz', {signal: AbortSignal.timeout(HEALTH_MS), cache: 'no-store'});
+                return true;
         } catch {
-                throw new Unreachable();
+                return false;
         }
+}
+
+// What read() makes of the answer to one request.
+/** @template T
+ * @param {string} path
+ * @param {RequestInit} options
+ * @param {(r: Response) => T | Promise<T>} read
+ * @returns {Promise<T>} */
+async function request(path, {signal, ...options}, read) {
+        const control = new AbortController();
+        const drop = () => control.abort();
+        const watch = setInterval(async () => {
+                if (!await alive())
+                        control.abort();
+        }, PATIENCE_MS);
+        signal?.addEventListener('abort', drop);
+        try {
+                if (signal?.aborted)
+                        throw new Dropped();
+                const response = await fetch(path, {...options, signal: control.signal, credentials: 'same-origin'});
+                if (response.ok)
+                        return await read(response);
+                throw new Problem(response.status, await response.json().catch(() => null));
+        } catch (e) {
+                if (signal?.aborted)
+                        throw new Dropped();
+                throw e instanceof Problem ? e : new Unreachable();
+        } finally {
+                clearInterval(watch);
+                signal?.removeEventListener('abort', drop);
+        }
+}
+
+/** @param {string} path @param {AbortSignal | undefined} signal @param {RequestInit} options */
+function json(path, signal, options = {}) {
+        return request(path, {...options, signal, headers: {Accept: 'application/json', ...options.headers}}, (r) => r.json());
 }
 
 function query(parameters) {
@@ -57,7 +85,7 @@ function query(parameters) {
 }
 
 function post(path, body) {
-        return json(path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body ?? {})});
+        return json(path, undefined, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body ?? {})});
 }
 
 const id = (n) => {
@@ -66,30 +94,32 @@ const id = (n) => {
         return n;
 };
 
-export const jobs = (filter) => json(`v1/jobs${query(filter)}`);
-export const job = (n) => json(`v1/jobs/${id(n)}`);
+// Newest first: {jobs, next}; next is the cursor of the page after it.
+export const jobs = (filter, signal) => json(`v1/jobs${query(filter)}`, signal);
+export const job = (n, signal) => json(`v1/jobs/${id(n)}`, signal);
 export const cancel = (n) => post(`v1/jobs/${id(n)}/cancel`);
 export const resume = (n, steps) => post(`v1/jobs/${id(n)}/resume`, steps ? {steps} : {});
-export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'});
-export const seriesNames = async (n) => (await json(`v1/jobs/${id(n)}/series`)).series;
-// Buckets of many series; from: first step wanted.
-export const series = async ({jobs, names, points, from}) =>
-        (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), points, from})}`)).series;
-export const artifacts = async (n) => (await json(`v1/jobs/${id(n)}/artifacts`)).artifacts;
+export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'}, () => null);
+export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/series`, signal)).series;
+// Buckets of many series; from, to: steps.
+/** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number}} what @param {AbortSignal} [signal] */
+export const series = async ({jobs, names, points, from, to}, signal) =>
+        (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), points, from, to})}`, signal)).series;
+export const artifacts = async (n, signal) => (await json(`v1/jobs/${id(n)}/artifacts`, signal)).artifacts;
 export const artifactUrl = (a) => `v1/artifacts/${id(a.id)}`;
-export const datasets = () => json('v1/datasets');
 export const logUrl = (n) => `v1/jobs/${id(n)}/log`;
 
 // The log's last lines (from null), or what came after a byte: {bytes, next, cut}; next: where to go on; cut: there is
 // more before.
-export async function log(n, from, lines) {
-        const response = await request(logUrl(n) + query(from === null ? {tail: lines} : {offset: from}));
-        const bytes = new Uint8Array(await response.arrayBuffer());
-        const size = Number(response.headers.get('X-Log-Size') ?? bytes.length);
-        return {bytes, next: Number(response.headers.get('X-Log-Next-Offset') ?? (from ?? 0) + bytes.length), cut: from === null && bytes.length < size};
-}
+export const log = (n, from, lines, signal) =>
+        request(logUrl(n) + query(from === null ? {tail: lines} : {offset: from}), {signal}, async (response) => {
+                const bytes = new Uint8Array(await response.arrayBuffer());
+                const size = Number(response.headers.get('X-Log-Size') ?? bytes.length);
+                return {bytes, next: Number(response.headers.get('X-Log-Next-Offset') ?? (from ?? 0) + bytes.length), cut: from === null && bytes.length < size};
+        });
 
 // Numbers that JSON cannot say come as texts; null means unknown.
+/** @param {unknown} v @returns {number | null} */
 export function number(v) {
         if (typeof v === 'number')
                 return v;

@@ -1,208 +1,105 @@
-// A chart of one or more series over steps: the band between the buckets' least and greatest value, the mean, a smoothed
-// line above it, and a mark where a value was not finite. Drawn by uPlot; its legend is ours, so that names stay text.
-import uPlot from '../vendor/uPlot.esm.js';
-import {h, setText} from './dom.js';
+// A chart of one or more series over steps: title, legend with values, uPlot's drawing, and in words what the drawing
+// leaves out. Its legend is ours, so that names stay text.
+import {finite} from './curves.js';
+import {Component, h} from './dom.js';
 import * as format from './format.js';
-import {smooth} from './curves.js';
+import {columns} from './lines.js';
+import {curveColour, Plot} from './plot.js';
 
-const HEIGHT = 260, COLUMNS = 4; // max, min, mean, smoothed
-const FEW = 30; // points that smoothing leaves as they are: an evaluation is no noise
-const dark = matchMedia('(prefers-color-scheme: dark)');
+const KEYS = 'Arrow keys: from point to point. Plus and minus: zoom. Shift and an arrow key: move. 0: all of it.';
 
-const finite = (v) => typeof v === 'number' && Number.isFinite(v);
-
-function colour(name) {
-        return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// Index of the last bucket at or before a step, -1: none.
+function bucketAt(s, step) {
+        let b = s.step.length - 1;
+        while (b >= 0 && s.step[b] > step)
+                b--;
+        return b;
 }
 
-function fade(hex, alpha) {
-        const n = parseInt(hex.slice(1), 16);
-        return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${alpha})`;
+// The values under the cursor, or the last ones. properties: series; hold(legend): once, its owner moves the cursor with
+// setState({at: a step or null, typed: by a key}).
+class Legend extends Component {
+        componentDidMount() {
+                this.props.hold(this);
+        }
+
+        text(s, at) {
+                const b = at === null ? s.step.length - 1 : bucketAt(s, at);
+                if (b < 0)
+                        return '–';
+                return `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${format.integer(s.step[b])}`;
+        }
+
+        render({series}, {at = null, typed = false}) {
+                return h('div', null,
+                        h('div.chart-legend', null, series.map((s, i) => h('span.legend-item', {key: s.name},
+                                h('span.swatch', {style: {background: `var(${curveColour(i)})`}}), h('span.legend-name', {title: s.name}, s.name),
+                                h('b', null, this.text(s, at))))),
+                        h('p.unseen', {role: 'status'}, typed && at !== null ? series.map((s) => `${s.name} ${this.text(s, at)}`).join('; ') : ''));
+        }
 }
 
-export class Chart {
-        #plot = null;
-        #key = '';
-        #series = [];
-        #options = {};
-        #legend = [];
-        #marks = [];
+// What a drawing does not show, in words.
+function notes(series, lines, {logX, logY}, view) {
+        const hidden = lines.reduce((n, l) => n + l.hidden, 0), missing = new Map(lines.flatMap((l) => l.gaps).map((g) => [g.join(), g]));
+        const bad = lines.reduce((n, l) => n + l.bad.length, 0), total = series.reduce((n, s) => n + s.step.length, 0);
+        const axes = [logX ? 'steps' : '', logY ? 'values' : ''].filter(Boolean).join(' or ');
+        const said = [];
+        if (hidden)
+                said.push(hidden === total ? `Nothing to show: all ${axes} are 0 or less, which a log axis has no place for.`
+                        : `${format.count(hidden, 'point')} not shown: ${axes} at or below 0 have no place on a log axis.`);
+        else if (!series.some((s) => s.step.some((x) => x >= view.from && x <= view.to)))
+                said.push('No points in this part.');
+        for (const [from, to] of [...missing.values()].slice(0, 3))
+                said.push(`No points between steps ${format.integer(from)} and ${format.integer(to)}.`);
+        if (missing.size > 3)
+                said.push(`${format.count(missing.size - 3, 'more gap')}.`);
+        if (bad)
+                said.push(`× marks ${format.count(bad, 'place')} with a value that is not finite.`);
+        return said.join(' ');
+}
 
-        constructor(title, unit = '') {
-                this.title = title;
-                this.#key = '';
-                this.head = h('div.chart-legend');
-                this.body = h('div.chart-body', {role: 'img'});
-                this.element = h('section.card.chart', {'aria-label': title},
-                        h('div.chart-head', null, h('h3', null, title), unit ? h('span.unit', null, unit) : null), this.head, this.body);
-                this.observer = new ResizeObserver(() => this.#resize());
-                this.observer.observe(this.body);
-                this.recolour = () => this.#build();
-                dark.addEventListener('change', this.recolour);
+// properties: title, unit, series: as of Curves, with `noisy`; options: {smoothing, logX, logY, band}; view; onView; wide.
+export class Chart extends Component {
+        #content = '';
+        #lines = [];
+
+        /** @type {Plot | undefined} */
+        plot;
+
+        componentDidMount() {
+                this.plot = new Plot(this.body, (view) => this.props.onView(view), (at, typed) => this.legend.setState({at, typed}));
+                this.componentDidUpdate();
         }
 
-        // series: of Curves, those of this chart. options: {smoothing, logX, logY, band}.
-        draw(series, options) {
-                this.#series = series;
-                this.#options = options;
-                const key = JSON.stringify([series.map((s) => s.name), options.logX, options.logY, options.band, options.smoothing > 0]);
-                if (!this.#plot || key !== this.#key) {
-                        this.#key = key;
-                        this.#build();
-                } else {
-                        this.#plot.setData(this.#data());
-                        this.#say();
-                }
+        componentDidUpdate() {
+                this.plot?.draw(this.#lines, this.#content, this.props.options, this.props.view);
         }
 
-        free() {
-                dark.removeEventListener('change', this.recolour);
-                this.observer.disconnect();
-                this.#plot?.destroy();
-                this.#plot = null;
+        componentWillUnmount() {
+                this.plot?.free();
         }
 
-        #data() {
-                const {logX, logY, smoothing} = this.#options;
-                const shown = (v) => (finite(v) && (!logY || v > 0) ? v : null);
-                this.#marks = [];
-                const tables = this.#series.map((s, i) => {
-                        const keep = [];
-                        for (let b = 0; b < s.step.length; b++) {
-                                if (logX && s.step[b] <= 0)
-                                        continue;
-                                keep.push(b);
-                                if (!finite(s.last[b]) || !finite(s.mean[b]))
-                                        this.#marks.push([s.step[b], i]);
-                        }
-                        const pick = (values) => keep.map((b) => shown(values[b]));
-                        const mean = pick(s.mean);
-                        return [keep.map((b) => s.step[b]), pick(s.max), pick(s.min), mean, mean.length < FEW ? mean : smooth(mean, smoothing)];
-                });
-                return tables.length ? uPlot.join(tables) : [[]];
-        }
-
-        #build() {
-                this.#plot?.destroy();
-                this.#plot = null;
-                if (!this.#series.length || !this.element.isConnected)
+        #prepare({series, options}) {
+                const content = JSON.stringify([series.map((s) => [s.name, s.version]), options]);
+                if (content === this.#content)
                         return;
-                const {logX, logY, band, smoothing} = this.#options;
-                const text = colour('--text-soft'), grid = colour('--grid');
-                const lines = [{label: 'step'}], bands = [];
-                this.#legend = this.#series.map((s, i) => {
-                        const c = colour(`--curve-${i % 6 + 1}`);
-                        const at = 1 + COLUMNS * i;
-                        const none = {points: {show: false}, stroke: 'transparent', width: 0, show: band};
-                        const width = 1 / devicePixelRatio;
-                        lines.push({...none, label: `${s.name} max`}, {...none, label: `${s.name} min`},
-                                {label: `${s.name} mean`, stroke: smoothing > 0 ? fade(c, 0.35) : c, width: smoothing > 0 ? width : 1.75,
-                                        points: {show: smoothing > 0 ? false : undefined, size: 5, fill: c}},
-                                {label: s.name, stroke: c, width: 2, points: {show: false}, show: smoothing > 0});
-                        bands.push({series: [at, at + 1], fill: fade(c, 0.16)});
-                        const value = h('b');
-                        const swatch = h('span.swatch');
-                        swatch.style.background = c;
-                        return {row: h('span.legend-item', null, swatch, h('span.legend-name', null, s.name), value), value, column: at + 2};
-                });
-                this.head.replaceChildren(...this.#legend.map((l) => l.row));
-                const axis = {stroke: text, grid: {stroke: grid, width: 1}, ticks: {show: false}, font: '11px system-ui, sans-serif'};
-                const data = this.#data();
-                this.#plot = new uPlot({
-                        width: Math.max(200, this.body.clientWidth), height: HEIGHT,
-                        legend: {show: false},
-                        cursor: {sync: {key: 'steps'}, y: false, points: {size: 6}, drag: {x: true, y: false}},
-                        scales: {
-                                x: logX ? {time: false, distr: 3, range: (u, lo, hi) => (lo === null ? [1, 10] : [lo, Math.max(hi, 1.01 * lo)])} : {time: false},
-                                y: logY ? {distr: 3, range: (u, lo, hi) => (lo === null ? [1, 10] : [lo * 0.95, hi * 1.05])} : {},
-                        },
-                        axes: [
-                                {...axis, size: 28, values: (u, splits) => splits.map((v) => (v === null ? '' : shortStep(v)))},
-                                {...axis, ...(logY ? {splits: (u, k, lo, hi) => logSplits(lo, hi), filter: (u, splits) => splits} : {}), size: 54, values: (u, splits) => splits.map((v) => (v === null ? '' : format.real(v)))},
-                        ],
-                        series: lines, bands,
-                        hooks: {
-                                draw: [(u) => this.#drawMarks(u)],
-                                setCursor: [() => this.#say()],
-                        },
-                }, data, this.body);
-                this.#say();
+                this.#content = content;
+                this.#lines = series.map((s) => ({name: s.name, noisy: s.noisy, ...columns(s, {...options, smoothing: s.noisy ? options.smoothing : 0})}));
         }
 
-        #drawMarks(u) {
-                const {ctx, bbox} = u, r = 4 * devicePixelRatio;
-                ctx.save();
-                ctx.strokeStyle = colour('--bad');
-                ctx.lineWidth = 2 * devicePixelRatio;
-                for (const [step, i] of this.#marks) {
-                        const x = u.valToPos(step, 'x', true), y = bbox.top + r * (2 + 2.5 * i);
-                        if (x < bbox.left || x > bbox.left + bbox.width)
-                                continue;
-                        ctx.beginPath();
-                        ctx.moveTo(x - r, y - r);
-                        ctx.lineTo(x + r, y + r);
-                        ctx.moveTo(x + r, y - r);
-                        ctx.lineTo(x - r, y + r);
-                        ctx.stroke();
-                }
-                ctx.restore();
+        render(properties) {
+                const {title, unit, series, options, view, wide} = properties;
+                this.#prepare(properties);
+                const about = series.map((s) => `${s.name}: ${format.count(s.points, 'point')}, last ${format.real(s.last.at(-1) ?? null)} at step ${s.lastStep}`);
+                const left = notes(series, this.#lines, options, view);
+                return h(`section.card.chart${wide ? '.wide' : ''}`, {'aria-label': title},
+                        h('div.chart-head', null, h('h3', null, title), unit ? h('span.unit', null, unit) : null),
+                        h(Legend, {series, hold: (legend) => { this.legend = legend; }}),
+                        h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
+                                'aria-label': `${title}. Steps ${Math.round(view.from)} to ${Math.round(view.to)}. ${about.join('; ')}. ${KEYS}`}),
+                        left ? h('p.chart-note', null, left) : null);
         }
-
-        // The values under the cursor, or the last ones.
-        #say() {
-                const u = this.#plot;
-                if (!u)
-                        return;
-                const idx = u.cursor.idx ?? u.data[0].length - 1;
-                this.#legend.forEach((l, k) => {
-                        const s = this.#series[k], step = u.data[0][idx];
-                        let b = s.step.length - 1;
-                        while (b > 0 && s.step[b] > step)
-                                b--;
-                        const v = b < 0 ? null : u.cursor.idx === null || u.cursor.idx === undefined ? s.last[b] : finite(s.mean[b]) ? s.mean[b] : s.last[b];
-                        setText(l.value, b < 0 ? '–' : `${format.real(v)} at ${format.integer(s.step[b])}`);
-                });
-                if (u.cursor.idx === null || u.cursor.idx === undefined) {
-                        const parts = this.#series.map((s) => `${s.name}: ${s.points} points, last ${format.real(s.last.at(-1) ?? null)} at step ${s.lastStep}`);
-                        const bad = this.#marks.length ? `. ${this.#marks.length} places with values that are not finite` : '';
-                        this.body.setAttribute('aria-label', `${this.title}. ${parts.join('; ')}${bad}`);
-                }
-        }
-
-        #resize() {
-                const width = this.body.clientWidth;
-                if (!width)
-                        return;
-                if (!this.#plot)
-                        this.#build();
-                else if (Math.abs(this.#plot.width - width) > 1)
-                        this.#plot.setSize({width, height: HEIGHT});
-        }
-}
-
-// Ticks of a logarithmic axis: 1, 2, 5 times powers of ten; where that is too few, equally spaced round numbers.
-function logSplits(lo, hi) {
-        const ticks = [];
-        for (let e = Math.floor(Math.log10(lo)); e <= Math.log10(hi); e++)
-                for (const m of hi / lo > 1e4 ? [1] : [1, 2, 5])
-                        if (m * 10 ** e >= lo && m * 10 ** e <= hi)
-                                ticks.push(m * 10 ** e);
-        if (ticks.length >= 3)
-                return ticks;
-        const rough = (hi - lo) / 5, power = 10 ** Math.floor(Math.log10(rough));
-        const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
-        const round = [];
-        for (let k = Math.ceil(lo / step); k * step <= hi; k++)
-                round.push(Number((k * step).toPrecision(12)));
-        return round;
-}
-
-function shortStep(v) {
-        if (v >= 1e6)
-                return `${Number((v / 1e6).toPrecision(4))}M`;
-        if (v >= 1e4)
-                return `${Number((v / 1e3).toPrecision(4))}k`;
-        return String(Number(v.toPrecision(6)));
 }
 
 const TITLES = {
@@ -211,27 +108,41 @@ const TITLES = {
         var0: ['Variance of the noise at t = 0', ''], var1: ['Variance of the noise at t = 1', ''],
 };
 const PARTS = /(^|[/_])(recon|latent|diff|prior|kl)$/;
+const PART_TITLES = {recon: 'Part: reconstruction', latent: 'Part: latent and prior', diff: 'Part: diffusion'};
 
 // Which chart a series belongs to: {key, title, unit, order}.
-export function group(name) {
+function chartOf(name) {
         const short = name.slice(name.indexOf('/') + 1);
-        if (PARTS.test(short)) {
-                const [, , part] = PARTS.exec(short);
-                const titles = {recon: 'Part: reconstruction', latent: 'Part: latent and prior', diff: 'Part: diffusion'};
-                return {key: `part/${part}`, title: titles[part] ?? `Part: ${part}`, unit: 'BPD', order: 1};
-        }
-        const [title, unit] = TITLES[short] ?? [short, ''];
+        const [, , part] = PARTS.exec(short) ?? [];
+        if (part)
+                return {key: `part/${part}`, title: PART_TITLES[part] ?? `Part: ${part}`, unit: 'BPD', order: 1};
+        const [title, unit] = Object.hasOwn(TITLES, short) ? TITLES[short] : [short, ''];
         return {key: short, title, unit, order: short === 'bpd' ? 0 : 2};
 }
 
+// train before eval before others, so that colours keep their meaning
+function order(a, b) {
+        const rank = (n) => (n.startsWith('train/') ? 0 : n.startsWith('eval/') ? 1 : 2);
+        return rank(a.name) - rank(b.name) || a.name.localeCompare(b.name);
+}
+
+// The charts that show these series: [{key, title, unit, series}].
+export function charts(series) {
+        const found = new Map();
+        for (const s of [...series].sort(order)) {
+                const c = chartOf(s.name);
+                found.set(c.key, {...c, series: [...found.get(c.key)?.series ?? [], s]});
+        }
+        return [...found.values()].sort((a, b) => a.order - b.order || a.title.localeCompare(b.title));
+}
+
 // A curve the size of a word. Its values are also in the row's text.
-export function sparkline(values, build) {
+export function Sparkline({values}) {
         const v = values.filter(finite);
         if (v.length < 2)
                 return null;
         const sorted = [...v].sort((a, b) => a - b);
         const lo = sorted[0], hi = Math.max(sorted[Math.floor(0.97 * (sorted.length - 1))], lo + 1e-9);
         const points = v.map((y, i) => `${(100 * i / (v.length - 1)).toFixed(1)},${(22 - 20 * Math.min(1, (y - lo) / (hi - lo))).toFixed(1)}`);
-        return build('svg', {viewBox: '0 0 100 24', class: 'spark', 'aria-hidden': 'true', preserveAspectRatio: 'none'},
-                build('polyline', {points: points.join(' ')}));
+        return h('svg.spark', {viewBox: '0 0 100 24', 'aria-hidden': 'true', preserveAspectRatio: 'none'}, h('polyline', {points: points.join(' ')}));
 }

@@ -1,37 +1,43 @@
-// A job's series, kept in the browser: read whole once, then only from the last bucket on.
+// A job's series, kept in the browser: read once, then only from the last bucket on.
 //
-// A series is {name, points, width, step[], count[], min[], max[], mean[], last[]}, a bucket an index; bucket b holds the
-// steps of [k width, (k + 1) width). What is read later may come in finer buckets and is folded into these.
+// A series is {name, points, version, width, step[], count[], min[], max[], mean[], last[]}, a bucket an index; bucket b holds the
+// steps of [k width, (k + 1) width), and step[b] is the last of them. What is read later may come in finer buckets and is
+// folded into these.
 import * as api from './api.js';
 
-const POINTS = 1000;       // buckets asked for
-const TOO_MANY = 2 * POINTS; // above: read whole again, coarser
+/** @typedef {{name: string, points: number, lastStep: number, version: number | string, noisy?: boolean, width: number, step: number[], count: number[],
+ *             min: (number | null)[], max: (number | null)[], mean: (number | null)[], last: (number | null)[]}} Series */
+
+const POINTS = 1000;         // buckets asked for
+const TOO_MANY = 2 * POINTS; // above: read again, coarser
 const NAMES_A_REQUEST = 24;
+let versions = 0; // of all series' contents; tells a drawing whether it is still true
+const COLUMNS = ['step', 'count', 'min', 'max', 'mean', 'last'];
+
+/** @param {unknown} v @returns {v is number} */
+export const finite = (v) => typeof v === 'number' && Number.isFinite(v);
 
 export class Curves {
-        constructor(job) {
+        // from, to: the steps that are kept.
+        constructor(job, from = 0, to = Infinity) {
                 this.job = job;
+                this.from = from;
+                this.to = to;
+                /** @type {Map<string, Series>} */
                 this.series = new Map();
         }
 
-        // Reads what is new. Answers whether anything changed.
-        async update() {
-                const rows = await api.seriesNames(this.job);
-                const wanted = new Map(); // first step -> names
+        // Reads what is new of the series that rows list (GET .../series). Answers whether anything changed.
+        async update(rows, signal) {
+                const wanted = new Map(); // first step -> rows
                 for (const row of rows) {
-                        const s = this.series.get(row.name);
-                        let from = -1; // the whole
-                        if (s && row.points === s.points && row.last_step === s.lastStep)
-                                continue;
-                        if (s && row.points > s.points && row.last_step >= s.lastStep && s.step.length < TOO_MANY && s.width > 0 && s.step.length)
-                                from = Math.floor(s.step.at(-1) / s.width) * s.width;
-                        if (!wanted.has(from))
-                                wanted.set(from, []);
-                        wanted.get(from).push(row);
+                        const from = this.#missing(row);
+                        if (from !== null)
+                                wanted.set(from, [...wanted.get(from) ?? [], row]);
                 }
                 for (const [from, list] of wanted)
                         for (let i = 0; i < list.length; i += NAMES_A_REQUEST)
-                                await this.#read(from, list.slice(i, i + NAMES_A_REQUEST));
+                                await this.#read(from, list.slice(i, i + NAMES_A_REQUEST), signal);
                 const there = new Set(rows.map((r) => r.name));
                 let gone = false;
                 for (const name of this.series.keys())
@@ -40,17 +46,30 @@ export class Curves {
                 return gone || wanted.size > 0;
         }
 
-        async #read(from, rows) {
+        // Where to read on: a step, or null: nothing is new.
+        /** @param {{name: string, points: number, last_step: number}} row */
+        #missing(row) {
+                const s = this.series.get(row.name);
+                if (s && (s.lastStep > this.to ? row.last_step >= s.lastStep : row.points === s.points && row.last_step === s.lastStep))
+                        return null;
+                if (!s || row.points < s.points || row.last_step < s.lastStep || s.step.length >= TOO_MANY)
+                        return this.from;
+                return s.step.length && s.width > 0 ? Math.max(this.from, Math.floor(s.step[s.step.length - 1] / s.width) * s.width) : this.from;
+        }
+
+        async #read(from, rows, signal) {
                 const answers = await api.series({jobs: [this.job], names: rows.map((r) => r.name), points: POINTS,
-                        from: from < 0 ? undefined : from});
+                        from: from > 0 ? from : undefined, to: Number.isFinite(this.to) ? this.to : undefined}, signal);
                 for (const a of answers) {
                         const row = rows.find((r) => r.name === a.name);
                         if (!row)
                                 continue;
-                        const old = from < 0 ? null : this.series.get(a.name);
-                        const s = old ?? {name: a.name, width: a.bucket_width, step: [], count: [], min: [], max: [], mean: [], last: []};
+                        /** @type {Series} */
+                        const s = (from > this.from && this.series.get(a.name)) ||
+                                {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], count: [], min: [], max: [], mean: [], last: []};
                         s.points = row.points;
                         s.lastStep = row.last_step;
+                        s.version = ++versions;
                         fold(s, a, from);
                         this.series.set(a.name, s);
                 }
@@ -58,11 +77,12 @@ export class Curves {
 }
 
 // Puts answer a, which begins at step `from`, in place of what s has from there on.
+/** @param {Series} s */
 export function fold(s, a, from) {
         let n = s.step.length;
         while (n > 0 && s.step[n - 1] >= from)
                 n--;
-        for (const key of ['step', 'count', 'min', 'max', 'mean', 'last'])
+        for (const key of COLUMNS)
                 s[key].length = n;
         for (let i = 0; i < a.step.length; i++) {
                 const step = a.step[i], count = a.count[i];
@@ -78,10 +98,11 @@ export function fold(s, a, from) {
                         s.last.push(last);
                         continue;
                 }
-                s.min[j] = least(s.min[j], min, Math.min);
-                s.max[j] = least(s.max[j], max, Math.max);
-                if (finite(mean) && finite(s.mean[j]))
-                        s.mean[j] = (s.mean[j] * s.count[j] + mean * count) / (s.count[j] + count);
+                s.min[j] = chosen(s.min[j], min, Math.min);
+                s.max[j] = chosen(s.max[j], max, Math.max);
+                const known = s.mean[j];
+                if (finite(mean) && finite(known))
+                        s.mean[j] = (known * s.count[j] + mean * count) / (s.count[j] + count);
                 else if (finite(mean))
                         s.mean[j] = mean;
                 s.step[j] = step;
@@ -90,32 +111,31 @@ export function fold(s, a, from) {
         }
 }
 
-const finite = (v) => typeof v === 'number' && Number.isFinite(v);
-
-function least(a, b, choose) {
+function chosen(a, b, choose) {
         return finite(a) && finite(b) ? choose(a, b) : finite(a) ? a : b;
 }
 
-// The last point of many jobs' series, and its shape in few buckets: {job: {step, mean, last}}.
-export async function glance(jobs, name, points) {
-        const result = new Map();
-        if (!jobs.length)
-                return result;
-        for (const a of await api.series({jobs, names: [name], points}))
-                result.set(a.job, {step: a.step, mean: a.mean.map(api.number), last: api.number(a.last.at(-1) ?? null)});
-        return result;
+// The series with `detail` in place of its own buckets between the steps from and to.
+/** @param {Series} s @param {Series} detail @param {number} from @param {number} to */
+export function combine(s, detail, from, to) {
+        let first = 0, end = s.step.length;
+        while (first < end && s.step[first] < from)
+                first++;
+        while (end > first && s.step[end - 1] > to)
+                end--;
+        const c = {...s, width: detail.width, version: `${s.version} ${detail.version}`};
+        for (const key of COLUMNS)
+                c[key] = [...s[key].slice(0, first), ...detail[key], ...s[key].slice(end)];
+        return c;
 }
 
-// TensorBoard's smoothing: an average that forgets by `weight`, corrected for its start. Holes stay holes.
-export function smooth(values, weight) {
-        if (weight <= 0)
-                return values;
-        let average = 0, known = 0;
-        return values.map((v) => {
-                if (!finite(v))
-                        return v;
-                average = average * weight + (1 - weight) * v;
-                known = known * weight + (1 - weight);
-                return average / known;
-        });
+// The shape in few buckets and the last value of many jobs' series: job -> name -> {step, mean, last}.
+export async function glance(jobs, names, points, signal) {
+        const result = new Map();
+        for (const a of await api.series({jobs, names, points}, signal)) {
+                const of = result.get(a.job) ?? new Map();
+                of.set(a.name, {step: a.step, mean: a.mean.map(api.number), last: api.number(a.last.at(-1) ?? null)});
+                result.set(a.job, of);
+        }
+        return result;
 }

@@ -1,65 +1,41 @@
-// Elements without markup: what users and workers wrote only ever becomes text or a checked attribute.
+// Views are Preact's virtual nodes, made by `h` and laid over the page by `draw`: what did not change stays the same
+// element, so focus, a half-made click and a selection survive. What users and workers wrote only ever becomes text or
+// an attribute's value; nothing here or elsewhere makes markup of it.
+import {Component, h as create, render} from 'preact';
 
-// h('a.button', {href: '#/'}, 'Runs'): tag with classes; properties (on... are listeners, data-/aria- and others are
-// attributes, undefined and false are left out); children: strings, numbers, elements, arrays, null.
+export {Component};
+
+// h('a.button', {href: '#/'}, 'Runs'): a tag with its classes, or a component; properties, `key` and `ref` among them;
+// children: strings, numbers, nodes, lists of these, null.
 export function h(tag, properties, ...children) {
+        if (typeof tag !== 'string')
+                return create(tag, properties, ...children);
         const [name, ...classes] = tag.split('.');
-        const e = document.createElement(name);
-        if (classes.length)
-                e.className = classes.join(' ');
-        for (const [key, value] of Object.entries(properties ?? {})) {
-                if (value === undefined || value === null || value === false)
-                        continue;
-                if (key.startsWith('on'))
-                        e.addEventListener(key.slice(2), value);
-                else if (key === 'value' || key === 'checked' || key === 'disabled' || key === 'hidden')
-                        e[key] = value;
-                else
-                        e.setAttribute(key, value === true ? '' : String(value));
-        }
-        append(e, children);
-        return e;
+        return create(name, classes.length ? {...properties, class: classes.join(' ')} : properties, ...children);
 }
 
-function append(e, children) {
-        for (const c of children) {
-                if (Array.isArray(c))
-                        append(e, c);
-                else if (c !== null && c !== undefined && c !== false)
-                        e.append(c instanceof Node ? c : document.createTextNode(String(c)));
-        }
+// Lays the view over what root holds. Where the element that had the focus is gone (a button that did its work), root
+// takes it: the keyboard's user stays where they were.
+export function draw(view, root) {
+        const inside = root.contains(document.activeElement);
+        render(view, root);
+        if (inside && document.activeElement === document.body)
+                root.focus({preventScroll: true});
 }
 
-// Sets the text only where it changed, so that selections and screen readers are left alone.
-export function setText(e, text) {
-        const s = String(text);
-        if (e.textContent !== s)
-                e.textContent = s;
-}
-
-const SVG = 'http://www.w3.org/2000/svg';
-
-export function svg(name, attributes, ...children) {
-        const e = document.createElementNS(SVG, name);
-        for (const [key, value] of Object.entries(attributes ?? {}))
-                e.setAttribute(key, String(value));
-        append(e, children);
-        return e;
-}
-
-// A question in a modal dialog; answers null or what `read` gives of the form's fields.
-export function ask({title, text, fields = [], action, danger = false}) {
+// A question in a modal dialog; answers null or what the form's fields hold.
+/** @param {{title: string, text: string, fields?: unknown, action: string, danger?: boolean}} question @returns {Promise<any>} */
+export function ask({title, text, fields = null, action, danger = false}) {
         return new Promise((resolve) => {
-                const form = h('form', {method: 'dialog'},
+                const dialog = document.createElement('dialog');
+                /** @type {Record<string, FormDataEntryValue> | null} */
+                let answer = null;
+                dialog.setAttribute('aria-label', title);
+                render(h('form', {method: 'dialog', onsubmit: (e) => { answer = Object.fromEntries(new FormData(e.target)); }},
                         h('h2', null, title), h('p', null, text), fields,
                         h('div.dialog-actions', null,
                                 h('button.button', {type: 'button', onclick: () => dialog.close()}, 'Back'),
-                                h(danger ? 'button.button.danger' : 'button.button.primary', {type: 'submit', value: 'yes'}, action)));
-                const dialog = h('dialog', {'aria-label': title}, form);
-                let answer = null;
-                form.addEventListener('submit', () => {
-                        answer = Object.fromEntries(new FormData(form));
-                });
+                                h(`button.button.${danger ? 'danger' : 'primary'}`, {type: 'submit'}, action))), dialog);
                 dialog.addEventListener('close', () => {
                         dialog.remove();
                         resolve(answer);
@@ -69,16 +45,22 @@ export function ask({title, text, fields = [], action, danger = false}) {
         });
 }
 
-// A button that copies text and says so.
-export function copyButton(text, label = 'Copy') {
-        const b = h('button.button.small', {type: 'button', onclick: async () => {
+const COPIED_MS = 1500;
+
+// A button that copies what text() gives, and says so.
+export class CopyButton extends Component {
+        async copy() {
+                let said = 'Copied';
                 try {
-                        await navigator.clipboard.writeText(text());
-                        b.textContent = 'Copied';
+                        await navigator.clipboard.writeText(this.props.text());
                 } catch {
-                        b.textContent = 'Press Ctrl+C';
+                        said = 'Press Ctrl+C';
                 }
-                setTimeout(() => { b.textContent = label; }, 1500);
-        }}, label);
-        return b;
+                this.setState({said});
+                setTimeout(() => this.setState({said: null}), COPIED_MS);
+        }
+
+        render({label = 'Copy'}, {said}) {
+                return h('button.button.small', {type: 'button', onclick: () => this.copy()}, said ?? label);
+        }
 }

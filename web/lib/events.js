@@ -1,15 +1,14 @@
 // When to ask again. A poll runs its function, waits as long as that says, and runs it again; not while the page is
-// hidden; slower and slower while nobody answers. It tells `state` whether the server is there.
-
-import {Unreachable} from './api.js';
+// hidden; slower and slower while nobody answers. It tells `onLink` whether the server is there.
+import {Dropped, Problem, Unreachable} from './api.js';
 
 const listeners = new Set();
-let state = {reachable: null, retryAt: 0, text: ''};
+/** @type {{reachable: boolean | null, retryAt: number}} */
+let state = {reachable: null, retryAt: 0};
 
 export function onLink(listener) {
         listeners.add(listener);
         listener(state);
-        return () => listeners.delete(listener);
 }
 
 function link(next) {
@@ -19,72 +18,102 @@ function link(next) {
 }
 
 const FIRST_RETRY_MS = 1000, LAST_RETRY_MS = 15000;
+const polls = new Set();
 
-// run(): async; answers milliseconds until the next time, or null: not again until poke(). failed(error): what the
-// server refused, or a bug; the poll goes on as after null. Returns {poke, stop}.
-export function poll(run, failed) {
-        let timer = 0, stopped = false, running = false, again = false, retry = FIRST_RETRY_MS, resting = false;
+class Poll {
+        #run;
+        #failed;
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        #timer;
+        /** @type {AbortController | null} */
+        #control = null; // of the question under way
+        #again = false;
+        #resting = false;
+        #stopped = false;
+        #retry = FIRST_RETRY_MS;
 
-        async function turn() {
-                clearTimeout(timer);
-                if (stopped || document.hidden)
-                        return;
-                if (running) {
-                        again = true;
-                        return;
-                }
-                running = true;
-                again = false;
-                let wait = null;
-                try {
-                        wait = await run();
-                        retry = FIRST_RETRY_MS;
-                        if (!stopped)
-                                link({reachable: true, retryAt: 0, text: ''});
-                } catch (e) {
-                        if (e instanceof Unreachable) {
-                                wait = retry;
-                                retry = Math.min(2 * retry, LAST_RETRY_MS);
-                                if (!stopped)
-                                        link({reachable: false, retryAt: Date.now() + wait, text: e.message});
-                        } else if (!stopped) {
-                                failed(e);
-                        }
-                }
-                running = false;
-                if (stopped)
-                        return;
-                resting = wait === null && !again;
-                if (!resting)
-                        timer = setTimeout(turn, again ? 0 : wait);
+        constructor(run, failed) {
+                this.#run = run;
+                this.#failed = failed;
+                this.visible = () => {
+                        if (!this.#resting)
+                                this.#turn();
+                };
+                document.addEventListener('visibilitychange', this.visible);
+                polls.add(this);
+                this.#turn();
         }
 
-        const visible = () => {
-                if (!document.hidden && !resting)
-                        turn();
-        };
-        document.addEventListener('visibilitychange', visible);
-        const poke = () => {
-                retry = FIRST_RETRY_MS;
-                turn();
-        };
-        pokes.add(poke);
-        turn();
-        return {
-                poke,
-                stop() {
-                        stopped = true;
-                        clearTimeout(timer);
-                        pokes.delete(poke);
-                        document.removeEventListener('visibilitychange', visible);
-                },
-        };
+        // Asks now, or once more when what is under way has ended.
+        poke() {
+                this.#retry = FIRST_RETRY_MS;
+                this.#turn();
+        }
+
+        // The question changed: what is under way is dropped.
+        restart() {
+                this.#control?.abort();
+                this.poke();
+        }
+
+        stop() {
+                this.#stopped = true;
+                clearTimeout(this.#timer);
+                this.#control?.abort();
+                polls.delete(this);
+                document.removeEventListener('visibilitychange', this.visible);
+        }
+
+        async #turn() {
+                clearTimeout(this.#timer);
+                if (this.#stopped || document.hidden)
+                        return;
+                if (this.#control) {
+                        this.#again = true;
+                        return;
+                }
+                this.#again = this.#resting = false;
+                const control = this.#control = new AbortController();
+                const wait = await this.#ask(control.signal);
+                this.#control = null;
+                if (this.#stopped)
+                        return;
+                this.#resting = wait === null && !this.#again;
+                if (!this.#resting)
+                        this.#timer = setTimeout(() => this.#turn(), this.#again ? 0 : wait);
+        }
+
+        // Milliseconds until the next time, null: at rest.
+        async #ask(signal) {
+                try {
+                        const wait = await this.#run(signal);
+                        this.#retry = FIRST_RETRY_MS;
+                        if (!signal.aborted)
+                                link({reachable: true, retryAt: 0});
+                        return wait;
+                } catch (e) {
+                        if (this.#stopped || e instanceof Dropped)
+                                return null;
+                        if (!(e instanceof Unreachable)) {
+                                this.#failed(e);
+                                return e instanceof Problem && e.status >= 500 ? LAST_RETRY_MS : null;
+                        }
+                        const wait = this.#retry;
+                        this.#retry = Math.min(2 * wait, LAST_RETRY_MS);
+                        link({reachable: false, retryAt: Date.now() + wait});
+                        return wait;
+                }
+        }
 }
 
-const pokes = new Set();
+// run(signal): async; answers milliseconds until the next time, or null: not again until poke(). failed(error): what the
+// server refused, or a bug; the poll then rests, unless the server said that the fault is its own.
+export function poll(run, failed) {
+        return new Poll(run, failed);
+}
 
 // Everything asks now: the user pressed "Try now".
 export function pokeAll() {
-        for (const p of pokes)
-                p();
+        for (const p of polls)
+                p.poke();
 }

@@ -19,6 +19,22 @@ export function real(v, digits = 4) {
         return s.replace('-', '−');
 }
 
+// A number and what it counts: "1 key", "2 keys".
+export function count(n, noun) {
+        return `${integer(n)} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+// Steps on an axis: short, where that still tells them apart.
+export function steps(all) {
+        const short = all.map((v) => (v >= 1e6 ? `${Number((v / 1e6).toPrecision(4))}M` : v >= 1e4 ? `${Number((v / 1e3).toPrecision(4))}k` : integer(v)));
+        return new Set(short).size === all.length ? short : all.map(integer);
+}
+
+// "± 0.024"; nothing where the error is not known: one image has none.
+export function error(v, digits) {
+        return v !== null && v !== undefined && Number.isFinite(v) ? `± ${fixed(v, digits)}` : '';
+}
+
 export function fixed(v, digits) {
         return v === null || v === undefined || !Number.isFinite(v) ? real(v ?? null) : v.toFixed(digits).replace('-', '−');
 }

@@ -1,0 +1,311 @@
+"""The daemon and its host: order, data sets, the command line, the state, descriptors, disk, memory, kills."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+import requests
+
+from service import SLOW, TRAIN, WORKER, fill, small_state
+
+
+def test_low_disk_starts_nothing_says_so_and_ends_by_itself(service):
+    with small_state(service, "24m"):
+        service.script([TRAIN])
+        service.environment["MULUND_DISK_RESERVE_MIB"] = "8"
+        service.start()
+        first = service.submit()
+        service.wait(first, "succeeded")
+        assert service.get("/healthz")["disk"]["state"] == "ok"
+        with open(service.state + "/ballast", "wb") as f:
+            f.write(b"x" * (18 << 20))
+        assert service.get("/healthz")["disk"]["state"] == "low", "also while nothing happens"
+        job = service.submit()
+        time.sleep(1)
+        j = service.job(job)
+        assert j["state"] == "queued" and j["attempts"] == 0 and j["waiting"].startswith("disk low: ")
+        assert [x["waiting"] for x in service.get("/v1/jobs", state="queued")["jobs"]] == [j["waiting"]]
+        assert service.job(first)["waiting"] is None
+        assert service.logged().count("disk low") == 1
+        os.truncate(service.state + "/ballast", 14 << 20)  # above the reserve, but not by much
+        time.sleep(3)
+        assert service.job(job)["state"] == "queued"
+        os.unlink(service.state + "/ballast")
+        service.wait(job, "succeeded")
+        assert "room again" in service.logged() and service.get("/healthz")["disk"]["state"] == "ok"
+
+
+def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_said(service):
+    group = "/sys/fs/cgroup/memory/mulund-test-%d" % os.getpid()
+    try:
+        os.mkdir(group)
+        with open(group + "/memory.limit_in_bytes", "w") as f:
+            f.write(str(384 << 20))  # the worker is the larger by far when it is full, also beside a daemon under ASan
+    except OSError:
+        pytest.skip("no control group can be made here")
+    try:
+        service.script([[["start"], ["flush"], ["eat", 512]], TRAIN])
+        service.environment["MULUND_RETRY_MS"] = "2000"
+        service.start(prefix=["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group])
+        job = service.submit()
+        why = service.until(lambda: service.job(job)["waiting"])
+        assert "signal 9" in why and "memory was short" in why
+        service.wait(job, "succeeded")
+    finally:
+        service.close()
+        for _ in range(50):
+            try:
+                os.rmdir(group)
+                break
+            except OSError:
+                time.sleep(0.1)
+
+
+def test_a_killed_worker_is_not_said_to_have_lacked_memory(service):
+    service.script([[["start"], ["flush"], ["crash"]], TRAIN])
+    service.environment["MULUND_RETRY_MS"] = "1000"
+    service.start()
+    job = service.submit()
+    why = service.until(lambda: service.job(job)["waiting"])
+    assert "signal 9" in why and "memory" not in why
+
+
+def test_jobs_run_in_order_one_at_a_time(service):
+    service.script([TRAIN])
+    service.start()
+    jobs = [service.submit(100) for _ in range(3)]
+    for job in jobs:
+        service.wait(job, "succeeded")
+    spans = [(service.job(j)["started"], service.job(j)["ended"]) for j in jobs]
+    assert spans == sorted(spans) and all(spans[i][1] <= spans[i + 1][0] for i in range(2))
+
+
+def test_data_set_that_is_broken_is_said_and_unavailable(service):
+    os.mkdir(service.root + "/broken")
+    with open(service.root + "/broken/describe.json", "w") as f:
+        f.write('{"error": {"path": "batch_1.bin", "detail": "3072 bytes are missing"}}')
+    service.start("--dataset", f"broken={service.root}/broken")
+    assert "broken" in service.logged() and "3072 bytes are missing" in service.logged()
+    assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
+
+
+def test_what_is_odd_in_a_data_set_is_said(service):
+    with open(service.data + "/describe.json", "w") as f:
+        json.dump({"format": "cifar10", "train": 1, "test": 1, "digest": "0" * 32, "remark": "data_batch_2.bin is missing"}, f)
+    service.start()
+    assert "scripted" in service.logged() and "data_batch_2.bin is missing" in service.logged()
+    assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
+
+
+def test_job_waits_for_a_data_set_that_this_daemon_lacks(service):
+    service.script([SLOW, TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait_step(job, 2)
+    service.post("/v1/stop", expect=202)
+    service.process.wait(10)
+    with open(service.data + "/describe.json", "w") as f:
+        f.write('{"error": {"path": "x", "detail": "gone"}}')
+    service.start()
+    service.until(lambda: "waits" in service.logged())
+    assert service.job(job)["state"] == "queued"
+    service.kill()
+    os.unlink(service.data + "/describe.json")
+    service.start()
+    service.wait(job, "succeeded")
+
+
+@pytest.mark.parametrize("arguments, option", [
+    (["--nonsense"], "--nonsense"), (["--state"], "--state"), (["--state", "--web"], "--state"), (["--dataset", "x"], "--dataset"),
+    (["--dataset", "=x"], "--dataset"), (["--dataset", "a="], "--dataset"), (["--dataset", "a/b=/tmp"], "--dataset"),
+    (["--listen", "0.0.0.0:8700"], "--listen"), (["--listen", "localhost:8700"], "--listen"), (["--listen", "[::1]:8700"], "--listen"),
+    (["--listen", "127.0.0.1"], "--listen"), (["--listen", "127.0.0.1:70000"], "--listen"), (["word"], "word")])
+def test_usage_errors(service, arguments, option):
+    r = subprocess.run([service.command()[0], *arguments], capture_output=True, text=True, timeout=10)
+    assert r.returncode == 2 and option in r.stderr, r.stderr
+
+
+def test_help_and_version(service):
+    mulund = service.command()[0]
+    assert "--dataset" in subprocess.run([mulund, "--help"], capture_output=True, text=True, timeout=10).stdout
+    assert subprocess.run([mulund, "--version"], capture_output=True, text=True, timeout=10).stdout.startswith("mulund ")
+
+
+def test_environment_at_fault(service):
+    def run(*more):
+        return subprocess.run(service.command(*more), capture_output=True, text=True, timeout=10)
+
+    r = run("--worker", "/nonexistent/worker")
+    assert r.returncode == 1 and "/nonexistent/worker" in r.stderr
+    r = run("--state", service.root + "/" + "long" * 30)
+    assert r.returncode == 1 and "too long" in r.stderr
+    with open(service.root + "/file", "w"):
+        pass
+    r = run("--state", service.root + "/file/state")
+    assert r.returncode == 1 and "/file/state" in r.stderr
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    s.listen()
+    r = run("--listen", f"127.0.0.1:{s.getsockname()[1]}")
+    assert r.returncode == 1 and "in use" in r.stderr
+
+
+def test_a_state_that_others_can_write_is_refused(service):
+    os.mkdir(service.state)
+    os.chmod(service.state, 0o777)
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    assert r.returncode == 1 and "others may write" in r.stderr and os.listdir(service.state) == []
+    os.chmod(service.state, 0o750)
+    if os.geteuid() != 0:
+        return
+    os.chown(service.state, 12345, -1)
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    assert r.returncode == 1 and "belongs to user 12345" in r.stderr and os.listdir(service.state) == []
+
+
+def test_paths_that_are_not_utf8_are_refused(service):
+    def run(*more):
+        return subprocess.run([os.fsencode(x) for x in service.command()] + list(more), capture_output=True, timeout=10)
+
+    os.mkdir(os.fsencode(service.root) + b"/caf\xe9")
+    os.symlink(os.fsencode(service.root) + b"/caf\xe9", service.root + "/link")
+    for more, option in (([b"--state", os.fsencode(service.root) + b"/caf\xe9"], b"--state"),
+                         ([b"--state", os.fsencode(service.root) + b"/link"], b"--state"),
+                         ([b"--dataset", b"x=" + os.fsencode(service.root) + b"/caf\xe9"], b"--dataset"),
+                         ([b"--dataset", b"x=" + os.fsencode(service.root) + b"/link"], b"--dataset")):
+        r = run(*more)
+        assert r.returncode in (1, 2) and option in r.stderr and b"not UTF-8" in r.stderr, r.stderr
+
+
+def test_signals_that_mean_nothing_end_nothing(service):
+    service.start()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        service.process.send_signal(number)
+    service.until(lambda: service.logged().count("nothing to do") == 3)
+    assert service.get("/healthz")["status"] == "ok"
+
+
+def test_workers_inherit_no_secrets_and_no_folder(service):
+    service.script([SLOW])
+    service.environment.update(AWS_SECRET_ACCESS_KEY="secret", OMP_NUM_THREADS="1")
+    service.start()
+    job = service.submit(100000)
+    service.wait_step(job, 1)
+    pid, = service.worker_pids()
+    environment = open(f"/proc/{pid}/environ", "rb").read()
+    assert b"secret" not in environment and b"OMP_NUM_THREADS=1" in environment
+    assert os.readlink(f"/proc/{pid}/cwd") == f"{service.state}/jobs/{job}"
+
+
+def test_downloads_leave_descriptors_to_workers(service):
+    """512 slow downloads at 1,024 descriptors: every job failed, for want of one."""
+    import resource
+    service.script([[["start"], ["done"]]])
+    service.start(prefix=["prlimit", "--nofile=1024:1024"])
+    job = service.submit()
+    service.wait(job, "succeeded")
+    os.truncate(f"{service.state}/jobs/{job}/log", 64 << 20)  # more than a socket's buffers hold
+    session = requests.Session()
+    body = {"kind": "train", "config": service.job(job)["config"]}
+    assert session.get(service.url + "/healthz").status_code == 200
+    port = int(service.url.rsplit(":", 1)[1])
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 700:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (700, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    clients = []
+    try:
+        for _ in range(512):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.settimeout(5)
+            s.connect(("127.0.0.1", port))
+            s.sendall(b"GET /v1/jobs/%d/log HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % job)
+            clients.append(s)
+        service.until(lambda: len(os.listdir(f"/proc/{service.process.pid}/fd")) > 700)
+        time.sleep(0.5)
+        assert len(os.listdir(f"/proc/{service.process.pid}/fd")) < 1024 - 150
+        other = session.post(service.url + "/v1/jobs", json=body).json()["id"]
+        service.until(lambda: session.get(f"{service.url}/v1/jobs/{other}").json()["state"] == "succeeded")
+    finally:
+        for s in clients:
+            s.close()
+
+
+def test_damaged_database_is_refused_and_left(service):
+    service.start()
+    service.submit()
+    service.kill(signal.SIGTERM)
+    path = service.state + "/mulund.db"
+    for damage in (b"", b"not a database" * 100, open(path, "rb").read()[:5000]):
+        with open(path, "wb") as f:
+            f.write(damage)
+        r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+        assert r.returncode == 1 and "damaged" in r.stderr and "mulund.db" in r.stderr, r.stderr
+        assert open(path, "rb").read() == damage
+
+
+def test_full_disk_loses_nothing(service):
+    """The database cannot grow; when it can again, everything arrives."""
+    with small_state(service, "3m"):
+        service.script([[["start"], ["scalars", 0, 100], ["flush"], ["wait_file", service.root + "/full"], ["scalars", 100, 4000], ["done"]]])
+        service.start()
+        job = service.submit(4000)
+        service.until(lambda: service.curve(job)["points_total"] == 100)
+        fill(service)
+        os.close(os.open(service.root + "/full", os.O_CREAT | os.O_WRONLY))
+        service.until(lambda: "the store cannot write" in service.logged())
+        time.sleep(1)
+        assert service.job(job)["state"] == "running"
+        assert service.logged().count("the store cannot write") == 1
+        os.unlink(service.state + "/ballast")
+        service.wait(job, "succeeded")
+        assert service.curve(job)["step"] == list(range(4000))
+
+
+def test_at_rest_it_sleeps(service):
+    with open(service.command()[0], "rb") as f:
+        if b"__tsan_init" in f.read():
+            pytest.skip("the thread sanitizer has a thread of its own that wakes up")
+    service.start()
+    time.sleep(0.5)
+
+    def switches():
+        n = 0
+        for task in os.listdir(f"/proc/{service.process.pid}/task"):
+            for line in open(f"/proc/{service.process.pid}/task/{task}/status"):
+                if line.startswith("voluntary_ctxt_switches"):
+                    n += int(line.split()[1])
+        return n
+
+    before = switches()
+    time.sleep(2)
+    assert switches() == before
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MULUND_SOAK_SEEDS", "3"))))
+def test_killed_at_any_moment_nothing_is_lost(service, seed):
+    import random
+    random.seed(seed)
+    service.script([[["start"], ["train", 400, 0.004, 25], ["checkpoint"], ["done", {"bpd": 1.0}]]])
+    service.start()
+    jobs = [service.submit(400), service.submit(400)]
+    for _ in range(6):
+        time.sleep(random.uniform(0.05, 0.6))
+        if random.random() < 0.5:
+            for pid in service.worker_pids():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        if random.random() < 0.7:
+            service.kill()
+            service.start()
+    for job in jobs:
+        service.wait(job, "succeeded", seconds=60)
+        assert service.curve(job)["step"] == list(range(400))
+
+
+def test_worker_path_is_executable():
+    assert os.access(WORKER, os.X_OK)

@@ -1,0 +1,298 @@
+// uPlot as the charts use it: a band between the buckets' least and greatest value, their mean, a smoothed line above it
+// where the series is noisy, points where there are few, a cross where a value was not finite, a grey stretch where
+// points are missing. Which part of the x axis is seen is not its own: it asks for another by onView.
+import uPlot from 'uplot';
+import * as format from './format.js';
+import {isolated} from './lines.js';
+import {logTicks, part} from './view.js';
+
+const HEIGHT = 260, COLUMNS = 4; // max, min, mean, smoothed
+const POINT_SPACE = 14;          // pixels a point has for itself where there are few
+const NARROWEST_DRAG = 4;        // pixels; less is a click
+const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
+const NEAR = '200px', REST_MS = 400; // a chart further outside of the window is drawn when no other part is asked for any more
+const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
+const dark = matchMedia('(prefers-color-scheme: dark)');
+
+export function colour(name) {
+        return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+export const curveColour = (i) => `--curve-${i % 6 + 1}`;
+
+function fade(hex, alpha) {
+        const n = parseInt(hex.slice(1), 16);
+        return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${alpha})`;
+}
+
+export class Plot {
+        /** @type {uPlot | null} */
+        #plot = null;
+        #shape = '';   // what a drawing is built for
+        #content = ''; // the data it shows
+        #lines = [];
+        #inSight = true;
+        /** @type {(() => void) | null} */
+        #later = null; // what is drawn when it comes into sight, or when all is at rest
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        #timer;
+        #options = {};
+        #view = {from: 0, to: 1};
+
+        // onView(view or null: all); onCursor(step or null, whether by a key).
+        constructor(body, onView, onCursor) {
+                this.body = body;
+                this.onView = onView;
+                this.onCursor = onCursor;
+                this.sized = new ResizeObserver(() => this.#resize());
+                this.sized.observe(body);
+                this.sighted = new IntersectionObserver((seen) => this.#sight(seen[seen.length - 1].isIntersecting), {rootMargin: NEAR});
+                this.sighted.observe(body);
+                this.recolour = () => this.#build();
+                dark.addEventListener('change', this.recolour);
+                body.addEventListener('keydown', (e) => this.#key(e));
+        }
+
+        // lines: [{name, noisy, table, gaps, bad}]; content: changes when they do; view: {from, to}.
+        draw(lines, content, options, view) {
+                clearTimeout(this.#timer);
+                this.#later = () => this.#draw(lines, content, options, view);
+                if (!this.#plot || this.#inSight)
+                        this.#catchUp();
+                else
+                        this.#timer = setTimeout(() => this.#catchUp(), REST_MS);
+        }
+
+        #catchUp() {
+                const later = this.#later;
+                this.#later = null;
+                later?.();
+        }
+
+        #draw(lines, content, options, view) {
+                const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy]), options.logX, options.logY, options.band, options.smoothing > 0]);
+                const moved = view.from !== this.#view.from || view.to !== this.#view.to;
+                const reshape = shape !== this.#shape, renew = content !== this.#content;
+                this.#lines = lines;
+                this.#options = options;
+                this.#view = view;
+                this.#shape = shape;
+                this.#content = content;
+                if (!this.#plot || reshape)
+                        this.#build();
+                else if (renew)
+                        this.#plot.setData(this.#data());
+                else if (moved)
+                        this.#plot.setScale('x', {min: view.from, max: view.to});
+        }
+
+        #sight(inSight) {
+                this.#inSight = inSight;
+                if (inSight)
+                        this.#catchUp();
+        }
+
+        free() {
+                clearTimeout(this.#timer);
+                dark.removeEventListener('change', this.recolour);
+                this.sized.disconnect();
+                this.sighted.disconnect();
+                this.#plot?.destroy();
+        }
+
+        /** @returns {any} */
+        #data() {
+                return this.#lines.length ? uPlot.join(this.#lines.map((l) => l.table)) : [[]];
+        }
+
+        #build() {
+                this.#plot?.destroy();
+                this.#plot = null;
+                if (!this.body.clientWidth)
+                        return; // the observer tells when there is room
+                this.#plot = new uPlot({
+                        width: this.body.clientWidth, height: HEIGHT,
+                        legend: {show: false},
+                        cursor: {
+                                sync: {key: 'steps'}, y: false, points: {size: 6}, drag: {x: true, y: false, setScale: false},
+                                bind: {
+                                        mousedown: (u, target, handler) => (e) => (e.shiftKey ? null : handler(e)),
+                                        dblclick: () => () => this.onView(null),
+                                },
+                        },
+                        scales: this.#scales(), axes: this.#axes(), ...this.#series(),
+                        hooks: {
+                                drawAxes: [(u) => this.#drawGaps(u)],
+                                draw: [(u) => this.#drawBad(u)],
+                                setCursor: [(u) => this.onCursor(u.cursor.idx === null || u.cursor.idx === undefined ? null : u.data[0][u.cursor.idx], false)],
+                                setSelect: [(u) => this.#selected(u)],
+                        },
+                }, this.#data(), this.body);
+                this.#watchFingers(this.#plot.over);
+        }
+
+        /** @returns {uPlot.Scales} */
+        #scales() {
+                const {logX, logY} = this.#options;
+                return {
+                        x: {time: false, distr: logX ? 3 : 1, range: () => [this.#view.from, this.#view.to]},
+                        y: logY ? {distr: 3, range: (u, lo, hi) => (lo === null ? [1, 10] : [lo * 0.95, hi * 1.05])} : {},
+                };
+        }
+
+        #axes() {
+                const {logX, logY} = this.#options;
+                const axis = {stroke: colour('--text-soft'), grid: {stroke: colour('--grid'), width: 1}, ticks: {show: false}, font: '11px system-ui, sans-serif'};
+                const ticks = (space) => ({splits: (u, i, lo, hi) => logTicks(lo, hi, (i ? u.height : u.width) / space), filter: (u, splits) => splits});
+                return [
+                        {...axis, ...(logX ? ticks(70) : {incrs: WHOLE, space: 60}), size: 28, values: (u, splits) => format.steps(splits)},
+                        {...axis, ...(logY ? ticks(36) : {}), size: 54, values: (u, splits) => splits.map((v) => format.real(v))},
+                ];
+        }
+
+        #series() {
+                const {band, smoothing} = this.#options;
+                const series = [{label: 'step'}], bands = [];
+                this.#lines.forEach((l, i) => {
+                        const c = colour(curveColour(i)), at = 1 + COLUMNS * i, smoothed = l.noisy && smoothing > 0;
+                        const edge = {points: {show: false}, stroke: 'transparent', width: 0, show: band};
+                        const points = {
+                                size: 5, fill: c, stroke: c,
+                                show: (u, k, first, last) => this.#few(u, k, first, last),
+                                filter: (u, k, show) => (show ? null : isolated(u.data[k])),
+                        };
+                        series.push({...edge, label: `${l.name} max`}, {...edge, label: `${l.name} min`},
+                                {label: `${l.name} mean`, stroke: smoothed ? fade(c, 0.35) : c, width: smoothed ? 1 / devicePixelRatio : 1.75, points},
+                                {label: l.name, stroke: c, width: 2, points: {show: false}, show: smoothed});
+                        bands.push({series: [at, at + 1], fill: fade(c, 0.16)});
+                });
+                return {series, bands};
+        }
+
+        #few(u, k, first, last) {
+                const most = u.over.clientWidth / POINT_SPACE;
+                let n = 0;
+                for (let i = first; i <= last && n <= most; i++)
+                        if (typeof u.data[k][i] === 'number')
+                                n++;
+                return n <= most;
+        }
+
+        #drawGaps(u) {
+                const {ctx, bbox} = u;
+                ctx.save();
+                ctx.fillStyle = fade(colour('--calm'), 0.16);
+                for (const [from, to] of this.#lines.flatMap((l) => l.gaps)) {
+                        const lo = Math.max(bbox.left, u.valToPos(from, 'x', true)), hi = Math.min(bbox.left + bbox.width, u.valToPos(to, 'x', true));
+                        if (hi > lo)
+                                ctx.fillRect(lo, bbox.top, hi - lo, bbox.height);
+                }
+                ctx.restore();
+        }
+
+        #drawBad(u) {
+                const {ctx, bbox} = u, r = 4 * devicePixelRatio;
+                ctx.save();
+                ctx.strokeStyle = colour('--bad');
+                ctx.lineWidth = 2 * devicePixelRatio;
+                this.#lines.forEach((l, i) => l.bad.forEach((step) => {
+                        const x = u.valToPos(step, 'x', true), y = bbox.top + r * (2 + 2.5 * i);
+                        if (x < bbox.left || x > bbox.left + bbox.width)
+                                return;
+                        ctx.beginPath();
+                        ctx.moveTo(x - r, y - r);
+                        ctx.lineTo(x + r, y + r);
+                        ctx.moveTo(x - r, y + r);
+                        ctx.lineTo(x + r, y - r);
+                        ctx.stroke();
+                }));
+                ctx.restore();
+        }
+
+        #selected(u) {
+                const {left, width} = u.select;
+                if (width < NARROWEST_DRAG)
+                        return;
+                u.setSelect({left: 0, top: 0, width: 0, height: 0}, false);
+                if (u.cursor.event) // not one that another chart's drag moved along
+                        this.onView({from: u.posToVal(left, 'x'), to: u.posToVal(left + width, 'x')});
+        }
+
+        // One finger, or the mouse with shift, moves the view; two fingers zoom: the steps below them stay below them.
+        #watchFingers(over) {
+                const held = new Map();
+                /** @type {{view: import('./view.js').View, at: number[]}} */
+                let start;
+                const share = (e) => (e.clientX - over.getBoundingClientRect().left) / over.clientWidth;
+                const grab = () => { start = {view: this.#view, at: [...held.values()].sort((a, b) => a - b)}; };
+                const release = (e) => {
+                        if (held.delete(e.pointerId))
+                                grab();
+                };
+                over.addEventListener('pointerdown', (e) => {
+                        if (e.pointerType === 'mouse' && !e.shiftKey)
+                                return;
+                        over.setPointerCapture(e.pointerId);
+                        held.set(e.pointerId, share(e));
+                        grab();
+                });
+                over.addEventListener('pointermove', (e) => {
+                        if (!held.has(e.pointerId))
+                                return;
+                        held.set(e.pointerId, share(e));
+                        const now = [...held.values()].sort((a, b) => a - b);
+                        const size = now.length < 2 ? 1 : (start.at[1] - start.at[0]) / Math.max(now[1] - now[0], 1e-3);
+                        const left = start.at[0] - now[0] * size;
+                        this.onView(part(start.view, left, left + size, this.#options.logX));
+                });
+                over.addEventListener('pointerup', release);
+                over.addEventListener('pointercancel', release);
+        }
+
+        #key(e) {
+                const u = this.#plot, log = this.#options.logX;
+                const at = u?.cursor.idx ?? null;
+                if (!u || e.ctrlKey || e.metaKey || e.altKey)
+                        return;
+                const moves = {
+                        ArrowLeft: () => (e.shiftKey ? this.onView(part(this.#view, -PAN, 1 - PAN, log)) : this.#point(at === null ? Infinity : at - 1)),
+                        ArrowRight: () => (e.shiftKey ? this.onView(part(this.#view, PAN, 1 + PAN, log)) : this.#point(at === null ? -Infinity : at + 1)),
+                        Home: () => this.#point(-Infinity),
+                        End: () => this.#point(Infinity),
+                        '+': () => this.zoom(ZOOM), '=': () => this.zoom(ZOOM), '-': () => this.zoom(1 / ZOOM),
+                        0: () => this.onView(null),
+                        Escape: () => u.setCursor({left: -10, top: -10}),
+                };
+                if (!moves[e.key])
+                        return;
+                e.preventDefault();
+                moves[e.key]();
+        }
+
+        // So many times as much as now around the cursor, or around the middle.
+        zoom(times) {
+                const u = this.#plot, left = u?.cursor.left ?? -1;
+                const middle = u && left >= 0 ? left / u.over.clientWidth : 0.5;
+                this.onView(part(this.#view, middle * (1 - times), middle + (1 - middle) * times, this.#options.logX));
+        }
+
+        // The cursor goes to a point in view, the nearest to index i.
+        #point(i) {
+                const u = this.#plot, [first, last] = u?.series[0].idxs ?? [0, -1];
+                const x = u?.data[0][Math.min(last, Math.max(first, i))];
+                if (!u || x === undefined)
+                        return;
+                u.setCursor({left: u.valToPos(x, 'x'), top: 0});
+                this.onCursor(x, true);
+        }
+
+        #resize() {
+                const width = this.body.clientWidth;
+                if (!width || !this.#shape)
+                        return;
+                if (!this.#plot)
+                        this.#build();
+                else if (Math.abs(this.#plot.width - width) > 1)
+                        this.#plot.setSize({width, height: HEIGHT});
+        }
+}

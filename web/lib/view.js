@@ -1,0 +1,63 @@
+// The part of the x axis that is seen: {from, to} in steps; how it is zoomed and moved, on either axis; its ticks.
+
+/** @typedef {{from: number, to: number}} View */
+
+const place = (v, log) => (log ? Math.log(v) : v);
+const value = (p, log) => (log ? Math.exp(p) : p);
+const NARROWEST = 2; // steps
+
+// The view in which the pixels' shares a..b of `view` fill the axis: a < 0 or b > 1 shows more.
+export function part(view, a, b, log) {
+        const lo = place(view.from, log), size = place(view.to, log) - lo;
+        return {from: value(lo + a * size, log), to: value(lo + b * size, log)};
+}
+
+// `view` within `whole`, no narrower than two steps; null where that is all of it.
+export function bounded(view, whole, log) {
+        const start = place(log && view.from <= 0 ? whole.from : view.from, log), begin = place(whole.from, log), end = place(whole.to, log);
+        const size = Math.min(place(view.to, log) - start, end - begin);
+        const lo = Math.min(Math.max(start, begin), end - size);
+        let from = value(lo, log), to = value(lo + size, log);
+        if (to - from < NARROWEST) {
+                const middle = (from + to) / 2;
+                from = Math.max(whole.from, middle - NARROWEST / 2);
+                to = from + NARROWEST;
+        }
+        return from <= whole.from * (1 + 1e-9) && to >= whole.to * (1 - 1e-9) ? null : {from, to};
+}
+
+// The x range that all series share, from where the first bucket begins; a single step has room on both sides.
+export function domain(series, log) {
+        let from = Infinity, to = -Infinity;
+        for (const s of series) {
+                const first = log ? s.step.find((x) => x > 0) : s.step[0];
+                if (first === undefined)
+                        continue;
+                from = Math.min(from, log || !(s.width > 1) ? first : Math.floor(first / s.width) * s.width);
+                to = Math.max(to, s.step.at(-1));
+        }
+        if (from > to)
+                return log ? {from: 1, to: 10} : {from: 0, to: 1};
+        return from < to ? {from, to} : log ? {from: from / 2, to: 2 * to} : {from: from - 1, to: to + 1};
+}
+
+// Ticks of a logarithmic axis, at most about n: powers of ten, with 2 and 5 between where there is room; where that is
+// too few, equally spaced round numbers.
+export function logTicks(lo, hi, n = 8) {
+        const decades = Math.log10(hi / lo), stride = Math.max(1, Math.ceil(decades / n));
+        const ticks = [];
+        for (let e = Math.floor(Math.log10(lo)); e <= Math.log10(hi); e++)
+                for (const m of 3 * decades > n ? [1] : [1, 2, 5]) {
+                        const tick = Number(`${m}e${e}`);
+                        if (e % stride === 0 && tick >= lo && tick <= hi)
+                                ticks.push(tick);
+                }
+        if (ticks.length >= 3 || decades > 1)
+                return ticks;
+        const rough = (hi - lo) / 5, power = 10 ** Math.floor(Math.log10(rough));
+        const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough) ?? power;
+        const round = [];
+        for (let k = Math.ceil(lo / step); k * step <= hi; k++)
+                round.push(Number((k * step).toPrecision(12)));
+        return round;
+}

@@ -1,0 +1,101 @@
+// One run: progress, curves, images, log, configuration, files. Everything is read again only where it may have changed,
+// and nothing once the run is over.
+import * as api from '../../lib/api.js';
+import {ask, draw, h} from '../../lib/dom.js';
+import {poll} from '../../lib/events.js';
+import {isFinal, title} from '../../lib/parts.js';
+import {CurvesPanel, JobCurves} from './curves.js';
+import {Failure, Head, Result, Stats} from './head.js';
+import {ImagesPanel} from './images.js';
+import {Log, LogPanel} from './log.js';
+import {ConfigPanel, FilesPanel} from './tables.js';
+
+const RUNNING_MS = 1000, QUEUED_MS = 2000;
+const LATE_MS = 5000; // a run's last points may come after its state
+
+class Page {
+        constructor(main, id) {
+                this.main = main;
+                this.id = id;
+                this.job = null;
+                this.error = null;
+                this.artifacts = [];
+                this.left = false; // for another page
+                this.curves = new JobCurves(id);
+                this.log = new Log(id);
+                this.draw();
+                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e));
+        }
+
+        leave() {
+                this.left = true;
+                this.loop.stop();
+                this.curves.stop();
+        }
+
+        fail(e) {
+                this.error = e;
+                this.draw();
+        }
+
+        async read(signal) {
+                const wasFinal = this.job !== null && isFinal(this.job.state);
+                const job = this.job = await api.job(this.id, signal);
+                this.error = null;
+                document.title = `${title(job)} · mulund`;
+                this.draw();
+                if (job.kind === 'train') {
+                        await this.curves.update(signal);
+                        this.draw();
+                }
+                this.artifacts = await api.artifacts(this.id, signal);
+                if (job.attempts > 0)
+                        await this.log.update(signal);
+                this.draw();
+                if (isFinal(job.state))
+                        return !wasFinal && job.ended && Date.now() - Date.parse(job.ended) < LATE_MS ? RUNNING_MS : null;
+                return job.state === 'running' ? RUNNING_MS : QUEUED_MS;
+        }
+
+        async act(question, call) {
+                const answer = await ask(question);
+                if (!answer)
+                        return;
+                try {
+                        await call(answer);
+                        this.loop.poke();
+                } catch (e) {
+                        this.fail(e);
+                }
+        }
+
+        draw() {
+                const {job, error} = this;
+                if (this.left)
+                        return;
+                if (!job && error?.status === 404) {
+                        draw(h('div.card.empty', null, h('h1', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs'))), this.main);
+                        return;
+                }
+                draw([
+                        job ? h(Head, {job, act: (question, call) => this.act(question, call), gone: () => { location.hash = '#/'; }}) : null,
+                        error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'That did not work'), h('p', null, error.message)) : null,
+                        job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
+                        job ? h('div.content', null,
+                                h(Stats, {job}), h(Result, {job}),
+                                job.kind === 'train' ? h(CurvesPanel, {job, curves: this.curves}) : null,
+                                h(ImagesPanel, {artifacts: this.artifacts}),
+                                h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut}),
+                                h(ConfigPanel, {config: job.config}),
+                                h(FilesPanel, {artifacts: this.artifacts})) : null,
+                ], this.main);
+        }
+}
+
+// Fills main; answers what ends it.
+export function mount(main, crumbs, id) {
+        document.title = `#${id} · mulund`;
+        draw([h('a', {href: '#/'}, 'Runs'), h('span.sep', {'aria-hidden': 'true'}, '/'), h('span', {'aria-current': 'page'}, `#${id}`)], crumbs);
+        const page = new Page(main, id);
+        return () => page.leave();
+}
