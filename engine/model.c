@@ -93,7 +93,8 @@ struct bound_pass {
         float *d_net, *d_z, *dg, *de, *d_gamma[4]; /* gammas: 0, 1, t, prime (of s when discrete) */
 };
 
-static void latent_forward(struct model *model, struct bound_pass *b, const struct batch *batch)
+/* noise NULL: the largest logits alone, or gaussian's mean */
+static void latent_forward(struct model *model, struct bound_pass *b, const float *noise)
 {
         struct pass *p = &model->pass;
         const struct config *c = p->config;
@@ -112,15 +113,15 @@ static void latent_forward(struct model *model, struct bound_pass *b, const stru
         }
         tape_forward(p, &encoder->tape);
         if (c->latent_type == LATENT_GAUSSIAN)
-                RUN(p, gaussian_forward, .m = m, .n = n, .mu = b->logits, .raw = b->spread, .noise = batch->latent,
-                    .e = b->e, .kl = b->kl);
-        else if (c->latent_type == LATENT_GUMBEL)
-                RUN(p, gumbel_forward, .m = m, .n = n, .logits = b->logits, .noise = batch->latent, .state = p->state,
+                RUN(p, gaussian_forward, .m = m, .n = n, .mu = b->logits, .raw = b->spread, .noise = noise, .e = b->e,
+                    .kl = b->kl);
+        else if (c->latent_type == LATENT_GUMBEL && noise)
+                RUN(p, gumbel_forward, .m = m, .n = n, .logits = b->logits, .noise = noise, .state = p->state,
                     .e = b->e, .soft = b->soft, .kl = b->kl);
         else
-                RUN(p, topk_forward, .m = m, .n = n, .k = c->latent_k, .logits = b->logits, .noise = batch->latent,
-                    .sum_of_gamma = bound_noise(c) == NOISE_SUM_OF_GAMMA, .e = b->e, .soft = b->soft, .norm = b->norm,
-                    .kl = b->kl);
+                RUN(p, topk_forward, .m = m, .n = n, .k = c->latent_type == LATENT_GUMBEL ? 1 : c->latent_k,
+                    .logits = b->logits, .noise = noise, .sum_of_gamma = bound_noise(c) == NOISE_SUM_OF_GAMMA,
+                    .e = b->e, .soft = b->soft, .norm = b->norm, .kl = b->kl);
 }
 
 static void latent_backward(struct model *model, struct bound_pass *b, const struct batch *batch, float *de, float d_kl)
@@ -180,7 +181,7 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         RUN(p, fill, .n = p->m, .value = 1, .y = b->one);
         RUN(p, fill, .n = p->m, .value = 0, .y = b->kl);
         if (!model->baseline)
-                latent_forward(model, b, batch);
+                latent_forward(model, b, batch->latent);
 
         schedule_begin(p, &model->schedule, b->e);
         schedule_evaluate_end(p, &model->schedule, false, b->zero, &b->at_0);
@@ -277,6 +278,25 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
         arena_release_since(p->arena, mark);
 }
 
+void model_latent(struct model *model, const float *f, float *e, float *kl)
+{
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+        bool keep = p->keep;
+        struct bound_pass b = {.f = (float *)f,
+                               .e = e,
+                               .logits = pass_alloc(p, p->m * p->config->latent_size),
+                               .kl = kl,
+                               .zero = pass_zeros(p, p->m)};
+
+        p->keep = false;
+        RUN(p, fill, .n = p->m, .value = 0, .y = kl);
+        if (!model->baseline)
+                latent_forward(model, &b, NULL);
+        p->keep = keep;
+        arena_release_since(p->arena, mark);
+}
+
 /* The score network at z with the schedule's evaluation; z_low, dz (+=) may be NULL. */
 static void score_forward(struct model *model, const float *z, const float *z_low, const float *e,
                           const struct schedule_at *at, float *net, float *dz)
@@ -299,7 +319,7 @@ void model_denoise(struct model *model, const float *z, const float *e, const st
         arena_release_since(model->pass.arena, mark);
 }
 
-void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e,
+void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e, bool reverse,
                 const float *probe, float *k, float *dx)
 {
         struct pass *p = &model->pass;
@@ -312,8 +332,8 @@ void model_flow(struct model *model, const float *x, const float *x_low, const f
         schedule_evaluate(p, &model->schedule, t, &at);
         score_forward(model, x, x_low, e, &at, net, probe ? dx : NULL);
         RUN(p, drift, .m = p->m, .d = DIMENSIONS, .g = model->schedule.d, .parameterisation = model->parameterisation,
-            .x = x, .x_low = x_low, .net = net, .gamma = at.gamma, .gamma_prime = at.gamma_prime, .probe = probe,
-            .k = k, .d_net = d_net, .d_x = dx);
+            .reverse = reverse, .x = x, .x_low = x_low, .net = net, .gamma = at.gamma, .gamma_prime = at.gamma_prime,
+            .probe = probe, .k = k, .d_net = d_net, .d_x = dx);
         if (probe) {
                 model->networks.score.net->d = d_net;
                 tape_backward(p, &model->networks.score.tape);

@@ -53,9 +53,14 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
  * vdm) and the schedule's evaluation at this time. */
 void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net);
 
+/* The latent that images f [m, 3072] of (-1, 1) have by themselves (spec 7, 2), without noise: e [m, latent_size], the
+ * hard top k (gumbel: the largest; gaussian: the mean), and its KL [m], of vdm 0. */
+void model_latent(struct model *model, const float *f, float *e, float *kl);
+
 /* The probability flow (spec 7) at x [m, 3072] (and its low part) and times t [m], after schedule_begin with the latent
- * e: k = dx/dt, and where probe is not NULL dx = J^T probe, J the flow's derivative by x; all [m, 3072]. */
-void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e,
+ * e: k = dx/dt (reverse: the negative), and where probe is not NULL dx = J^T probe, J the derivative of k by x; all
+ * [m, 3072]. */
+void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e, bool reverse,
                 const float *probe, float *k, float *dx);
 
 DEFINE_CLEANUP(struct model *, model_free);

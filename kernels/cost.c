@@ -360,9 +360,14 @@ struct cost cost_dequantise(const struct dequantise_args *a)
         return (struct cost){0, floats(3 * (double)a->m * (double)a->d)};
 }
 
+struct cost cost_flow_probe(const struct flow_probe_args *a)
+{
+        return (struct cost){0, floats((double)a->m * (double)a->d)};
+}
+
 struct cost cost_flow_start(const struct flow_start_args *a)
 {
-        return (struct cost){0, floats((2 + a->phase) * (double)a->m * (double)a->d)};
+        return (struct cost){0, floats((1 + a->stage) * (double)a->m * (double)a->d)};
 }
 
 struct cost cost_flow_stage(const struct flow_stage_args *a)
@@ -374,7 +379,7 @@ struct cost cost_flow_stage(const struct flow_stage_args *a)
 
 struct cost cost_flow_step(const struct flow_step_args *a)
 {
-        return (struct cost){0, (FLOW_STAGES + 8) * floats((double)a->m * (double)a->d)};
+        return (struct cost){0, (flow_tableaus[a->solver].stages + 8) * floats((double)a->m * (double)a->d)};
 }
 
 /* ---- latent, bound, sampling */
@@ -539,11 +544,6 @@ struct cost cost_random_normal(const struct random_normal_args *a)
 struct cost cost_random_uniform(const struct random_uniform_args *a)
 {
         return (struct cost){0, rows_bytes(a->m) + floats((double)a->m * (double)a->d)};
-}
-
-struct cost cost_random_sign(const struct random_sign_args *a)
-{
-        return (struct cost){0, floats((double)a->m * (double)a->d)};
 }
 
 struct cost cost_random_gamma(const struct random_gamma_args *a)

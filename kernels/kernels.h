@@ -21,6 +21,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "kernels/flow.h"
 #include "kernels/philox.h"
 
 #define KERNELS_ABI 2
@@ -524,21 +525,23 @@ struct decode_args {
 };
 
 /* ---- the probability flow. Spec 7. A trajectory is a slot of a batch: a state of d values as pairs (x, x_low), the
- * integral l of the divergence, time and step size of its own. Dormand & Prince 1980, 5(4), FSAL: stage 0 is the last
- * step's stage 6. */
+ * integral l of the divergence, time s from 0 to 1 and a step size of its own. It goes with the model's time, t = s, or
+ * against it (reverse: t = 1 - s, dx/ds = -dx/dt). A step of a solver (kernels/flow.h) evaluates its stages 1 .. n - 1
+ * of all trajectories together; a fresh one spends its first step on finding its slope (stage 1) and step size (stage
+ * 2), and does not move. */
 
-#define FLOW_STAGES 7
 struct trajectory {
         int64_t place;             /* of the list: what it integrates; -1: nothing */
-        double t, h;               /* where it is; the step that is tried next */
+        double s, h;               /* where it is; the step that is tried next */
         double l;                  /* integral of the divergence so far */
         double slope[FLOW_STAGES]; /* of l, by stage */
         double error;              /* of the step that was tried: sum of squares of error over tolerance */
+        double norm;               /* the error norm of the last step that was taken; 0: none was */
         double log_q;              /* of the dequantising noise, without what is the same for all */
         int64_t n_evaluations, n_rejected;
         uint32_t fresh;    /* begins: has no step size yet */
         uint32_t rejected; /* the last try was */
-        uint32_t done;     /* t = 1, or the step size has collapsed: */
+        uint32_t done;     /* s = 1, or the step size has collapsed: */
         uint32_t failed;
 };
 
@@ -550,16 +553,17 @@ struct flow_result {
         int64_t failed; /* not 0: the step size collapsed, log_p means nothing */
 };
 
-/* Slots that are done leave their results and take the next rows of the list (list_rows with one image and `repeats`
- * rows each, from state->position on, which moves), as fresh trajectories at t = 0; where it has ended place becomes -1
- * and the slot stays done. */
+/* Slots that are done leave their results and take the next of places [n], from state->position on, which moves: a
+ * place is image x repeats + importance sample. They are fresh, at s = 0; where the list has ended place becomes -1 and
+ * the slot stays done. */
 struct flow_slots_args {
-        int64_t m, d, n_images, repeats;
+        int64_t m, d, n, repeats;
+        const int64_t *places;
         const float *x, *x_low, *kl; /* [m, d], [m]: of those that are done */
         struct step_state *state;
         struct row *rows;                /* [m] */
         struct trajectory *trajectories; /* [m]; before the first time: place -1, done */
-        struct flow_result *results;     /* [n_images repeats] */
+        struct flow_result *results;     /* by place */
 };
 
 enum dequantisation { DEQUANTISE_TRUNCATED, DEQUANTISE_UNIFORM };
@@ -576,20 +580,28 @@ struct dequantise_args {
         float *x, *x_low;
         struct trajectory *trajectories;
 };
-/* Rademacher probes: -1 where bit 31 of word i mod 4 of quad i / 4 is 0, else 1. Gaussian ones are random_normal's. */
-struct random_sign_args {
+/* Probes of the divergence. Rademacher: -1 where bit 31 of word i mod 4 of quad i / 4 is 0, else 1. Gaussian: as
+ * random_normal's. The counter's step is 0, or, with `each`, the number of the trajectory's evaluation that stage is:
+ * one probe for all of a trajectory, or one an evaluation. */
+enum probe { PROBE_RADEMACHER, PROBE_GAUSSIAN };
+struct flow_probe_args {
+        int64_t m, d;
+        enum probe kind;
+        bool each;
+        int stage;
         const struct step_state *state;
         const struct row *rows;
-        enum philox_stream stream;
-        int64_t m, d;
+        const struct trajectory *trajectories;
         float *y;
 };
 
-/* k = dx/dt of the flow; spec 7: 0.5 sigma gamma' (net - sigma x) for the noise parameterisations, 0.5 alpha sigma
- * gamma' v_hat for the velocity's. With a probe also the gradient of probe . k by net and, directly, by x. */
+/* k = dx/ds of the flow; spec 7: 0.5 sigma gamma' (net - sigma x) for the noise parameterisations, 0.5 alpha sigma
+ * gamma' v_hat for the velocity's; reverse: the negative. With a probe also the gradient of probe . k by net and,
+ * directly, by x. */
 struct drift_args {
         int64_t m, d, g;
         enum parameterisation parameterisation;
+        bool reverse;
         const float *x, *x_low, *net, *gamma, *gamma_prime;
         const float *probe; /* or NULL */
         float *k;           /* [m, d] */
@@ -603,36 +615,40 @@ struct divergence_args {
         const float *dx, *probe;
         struct trajectory *trajectories; /* [m] */
 };
-/* Where stage 1 .. 6 is evaluated: y = x + h sum over j < stage of a[stage][j] k[j], t = t + c[stage] h; stage 0: x and
- * t themselves. */
+/* Where stage 1 .. is evaluated: y = x + h sum over j < stage of a[stage][j] k[j], t of s + c[stage] h. Fresh ones: x
+ * itself, but at stage 2 an Euler step of the h that flow_start looks ahead by. */
 struct flow_stage_args {
         int64_t m, d;
+        enum flow_solver solver;
         int stage;
+        bool reverse;
         const float *x, *x_low;
         const float *k; /* [FLOW_STAGES, m, d] */
         const struct trajectory *trajectories;
         float *y, *y_low; /* [m, d] */
         float *t;         /* [m] */
 };
-/* The step size of fresh slots (Hairer, Norsett & Wanner, II.4, as scipy has it), from two evaluations. Phase 0, once
- * k[0] is there: a size to look ahead by, set so that stage 1 is evaluated there; phase 1, once k[1] is: the step size.
- */
+/* Of fresh slots: after stage 1 its slope becomes stage 0's and h a size to look ahead by; after stage 2 h is the first
+ * step size (Hairer, Norsett & Wanner, II.4, as scipy has it). */
 struct flow_start_args {
         int64_t m, d;
-        int phase;
+        enum flow_solver solver;
+        int stage;
         double rtol, atol;
         bool shared;
-        const float *x, *k;
+        const float *x;
+        float *k;
         struct trajectory *trajectories;
 };
 /* Ends a step: error norm (root of the mean of (h e / (atol + rtol max(|y|, |y_new|)))^2 over the d values and l;
- * shared: over all trajectories'), then x, l, t move on where it is below 1 and the step size is scaled by 0.9
- * norm^(-1/5), within 0.2 and 10, at most 1 after a rejection; k[0] = k[6] where it moved. Slots that are done stay as
- * they are. y is stage 6's, the new x.
- */
+ * shared: over all trajectories'), then x, l, s move on where it is below 1 and the step size is scaled by
+ * 0.9 norm^(0.75 beta - 1/q) last^beta, q the order of the error, last the norm of the step before (beta 0: scipy's
+ * rule), within 0.2 and 10, at most 1 after a rejection; k[0] = k of the last stage where it moved. Fresh slots are so
+ * no more. Slots that are done stay as they are. y is the last stage's, the new x. */
 struct flow_step_args {
         int64_t m, d;
-        double rtol, atol;
+        enum flow_solver solver;
+        double rtol, atol, beta;
         bool shared;
         float *x, *x_low;
         const float *y, *y_low;

@@ -37,15 +37,6 @@ int reference_random_uniform(const struct random_uniform_args *a)
         return 0;
 }
 
-int reference_random_sign(const struct random_sign_args *a)
-{
-        for (int64_t image = 0; image < a->m; image++)
-                for (int64_t i = 0; i < a->d; i++)
-                        a->y[image * a->d + i] =
-                                draw(a->state, &a->rows[image], a->stream, i / 4, 0).v[i % 4] >> 31 ? 1 : -1;
-        return 0;
-}
-
 /* (0, 1), never an end */
 static double open_uniform(uint32_t word)
 {

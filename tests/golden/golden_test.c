@@ -4,7 +4,7 @@
 #include "tests/golden/case.h"
 
 #include "engine/dataset.h"
-#include "engine/flow.h"
+#include "engine/exact.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -831,7 +831,7 @@ static void flow_pass(struct model *model, void *user)
 
         p->grads = NULL;
         schedule_begin(p, &model->schedule, f->e);
-        model_flow(model, f->x, NULL, f->t, f->e, f->probe, f->k, f->dx);
+        model_flow(model, f->x, NULL, f->t, f->e, false, f->probe, f->k, f->dx);
         arena_release_since(p->arena, mark);
 }
 
@@ -985,31 +985,15 @@ static int run_sampling(struct golden *g)
 
 /* ---- the exact likelihood: the golden file's own noise and probes, one importance sample after another */
 
-struct exact {
+struct likelihood {
         struct golden *g;
         struct flow_memory memory;
-        struct flow_solver solver;
-        float *f, *zero, *logits, *e, *soft, *norm, *kl;
+        struct flow_solve solve;
+        float *f, *e, *kl;
         int64_t n_evaluations;
 };
 
-/* The hard top k of the logits, without noise. */
-static void exact_latent(struct model *model, struct exact *x)
-{
-        struct pass *p = &model->pass;
-        struct encoder_network *n = &model->networks.encoder;
-
-        p->keep = false;
-        tape_bind(n->f, x->f, NULL, NULL, false);
-        tape_bind(n->time, x->zero, NULL, NULL, false);
-        tape_bind(n->context, x->zero, NULL, NULL, false);
-        tape_bind(n->logits, x->logits, NULL, NULL, false);
-        tape_forward(p, &n->tape);
-        RUN(p, topk_forward, .m = p->m, .n = p->config->latent_size, .k = p->config->latent_k, .logits = x->logits,
-            .e = x->e, .soft = x->soft, .norm = x->norm, .kl = x->kl);
-}
-
-static bool exact_done(struct exact *x)
+static bool exact_done(struct likelihood *x)
 {
         struct trajectory at[64];
         bool done = true;
@@ -1023,16 +1007,15 @@ static bool exact_done(struct exact *x)
 
 static void exact_pass(struct model *model, void *user)
 {
-        struct exact *x = user;
+        struct likelihood *x = user;
         struct pass *p = &model->pass;
         size_t mark = arena_mark(p->arena);
 
         p->grads = NULL;
-        exact_latent(model, x);
+        model_latent(model, x->f, x->e, x->kl);
         schedule_begin(p, &model->schedule, x->e);
-        flow_start(model, &x->memory, x->e, &x->solver);
         do
-                flow_step(model, &x->memory, x->e, &x->solver);
+                flow_step(model, &x->memory, x->e, &x->solve);
         while (p->k == x->g->k && !exact_done(x)); /* a dry run has no end */
         arena_release_since(p->arena, mark);
 }
@@ -1052,8 +1035,11 @@ static struct flow_memory exact_memory(struct golden *g, int64_t m)
                                     .trajectories = golden_upload(g, NULL, (size_t)m * sizeof(struct trajectory))};
 }
 
+/* What log q has beside the noise's own part, as published. */
+#define LOG_Q_ALL (-DIMENSIONS * (0.5 * log(2 * M_PI) + log(0.9974613)))
+
 /* Spec 7, 1: f + exp(-13.3 / 2) u, u normal and clamped to [-3, 3] here. Returns log q of each image. */
-static void exact_dequantise(struct exact *x, int k, const float *f, double *ret_log_q)
+static void exact_dequantise(struct likelihood *x, int k, const float *f, double *ret_log_q)
 {
         int64_t m = x->g->batch, n = m * DIMENSIONS;
         _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n), *u = NULL;
@@ -1062,7 +1048,7 @@ static void exact_dequantise(struct exact *x, int k, const float *f, double *ret
         (void)snprintf(name, sizeof name, "noise/dequantise%d", k);
         u = golden_normal(name, n);
         for (int64_t i = 0; i < m; i++)
-                ret_log_q[i] = -DIMENSIONS * (0.5 * log(2 * M_PI) + log(0.9974613)); /* as published */
+                ret_log_q[i] = LOG_Q_ALL;
         for (int64_t i = 0; i < n; i++) {
                 double clamped = fmin(fmax(u[i], -3), 3), value = f[i] + exp(-13.3 / 2) * clamped;
 
@@ -1075,7 +1061,7 @@ static void exact_dequantise(struct exact *x, int k, const float *f, double *ret
         (void)x->g->k->stream_sync(x->g->stream, NULL);
 }
 
-static void exact_log_p(struct exact *x, double *ret)
+static void exact_log_p(struct likelihood *x, double *ret)
 {
         int64_t m = x->g->batch, n = m * DIMENSIONS;
         _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n);
@@ -1090,28 +1076,11 @@ static void exact_log_p(struct exact *x, double *ret)
                 ret[i / DIMENSIONS] -= 0.5 * pow((double)high[i] + low[i], 2);
 }
 
-/* Spec 7, 5, with the published constants. */
-static double exact_bpd(const double *log_p, const double *log_q, int64_t n, int64_t stride, double kl)
-{
-        double sigma = 0.5 * (-13.3 - log1p(exp(-13.3))), extra = 0.5 * (1 + log(2 * M_PI)) - 0.01522, max = -HUGE_VAL;
-        double w = log_p[0];
-
-        for (int64_t i = 0; i < n; i++)
-                max = fmax(max, log_p[i * stride] - log_q[i * stride]);
-        if (n > 1) {
-                w = 0;
-                for (int64_t i = 0; i < n; i++)
-                        w += exp(log_p[i * stride] - log_q[i * stride] - max);
-                w = max + log(w / (double)n);
-                extra = 0;
-        }
-        return (kl - w) / (DIMENSIONS * M_LN2) - (extra + sigma) / M_LN2;
-}
-
 static void exact_results(struct golden *g, const double *log_p, const double *log_q, const float *kl, int64_t K)
 {
         int64_t m = g->batch;
         _cleanup_(freep) float *p = golden_zeros(K * m), *q = golden_zeros(K * m), *bpd = golden_zeros(m);
+        struct flow_result results[64];
         char name[32];
 
         for (int64_t i = 0; i < K * m; i++) {
@@ -1122,8 +1091,12 @@ static void exact_results(struct golden *g, const double *log_p, const double *l
         golden_tensor(g, "log_q", q, K * m);
         golden_tensor(g, "kl", kl, m);
         for (int64_t n = 1; n <= K; n += MAX(K - 1, (int64_t)1)) {
-                for (int64_t i = 0; i < m; i++)
-                        bpd[i] = (float)exact_bpd(log_p + i, log_q + i, n, m, kl[i]);
+                for (int64_t i = 0; i < m; i++) {
+                        for (int64_t j = 0; j < n; j++)
+                                results[j] = (struct flow_result){
+                                        .log_p = log_p[j * m + i], .log_q = log_q[j * m + i] - LOG_Q_ALL, .kl = kl[i]};
+                        bpd[i] = (float)exact_bpd(results, n, DEQUANTISE_TRUNCATED).published;
+                }
                 (void)snprintf(name, sizeof name, "bpd_k%lld", (long long)n);
                 golden_tensor(g, name, bpd, m);
         }
@@ -1131,21 +1104,19 @@ static void exact_results(struct golden *g, const double *log_p, const double *l
 
 static int run_exact(struct golden *g)
 {
-        int64_t m = g->batch, n = m * DIMENSIONS, c = g->config.latent_size;
+        int64_t m = g->batch, n = m * DIMENSIONS;
         int64_t K = json_integer_value(json_object_get(g->json, "K"));
         _cleanup_(freep) float *f = golden_zeros(n), *kl = golden_zeros(m);
         double log_p[64], log_q[64];
-        struct exact x = {.g = g,
-                          .memory = exact_memory(g, m),
-                          .solver = {json_number_value(json_object_get(g->json, "rtol")),
-                                     json_number_value(json_object_get(g->json, "atol")), true},
-                          .f = golden_device(g, n),
-                          .zero = golden_device(g, m),
-                          .logits = golden_device(g, m * c),
-                          .e = golden_device(g, m * c),
-                          .soft = golden_device(g, m * c),
-                          .norm = golden_device(g, m),
-                          .kl = golden_device(g, m)};
+        struct likelihood x = {.g = g,
+                               .memory = exact_memory(g, m),
+                               .solve = {.rtol = json_number_value(json_object_get(g->json, "rtol")),
+                                         .atol = json_number_value(json_object_get(g->json, "atol")),
+                                         .shared = true,
+                                         .divergence = true},
+                               .f = golden_device(g, n),
+                               .e = golden_device(g, m * g->config.latent_size),
+                               .kl = golden_device(g, m)};
         struct pass p = {.k = g->k, .stream = g->stream};
 
         RUN(&p, encode_image, .n = n, .x = upload_images(g, m), .f = x.f);
