@@ -12,7 +12,12 @@ enum topk_noise { TOPK_NOISE_GAMMA, TOPK_NOISE_GUMBEL };
 enum reparam { REPARAM_TRUE };
 enum gamma_type { GAMMA_POLY_FIXEDEND, GAMMA_LEARNABLE_NNET, GAMMA_LINEAR, GAMMA_LEARNABLE_SCALAR, GAMMA_FIXED };
 enum optimizer { OPTIMIZER_ADAMW };
-enum bound_method { BOUND_SPARSE, BOUND_DENSE };
+enum likelihood { LIKELIHOOD_SPARSE, LIKELIHOOD_DENSE, LIKELIHOOD_ODE };
+enum ode_noise { ODE_NOISE_TRUNCATED_NORMAL, ODE_NOISE_UNIFORM };
+enum ode_constants { ODE_CONSTANTS_EXACT, ODE_CONSTANTS_PUBLISHED };
+enum ode_probe { ODE_PROBE_RADEMACHER, ODE_PROBE_GAUSSIAN };
+enum ode_solver { ODE_SOLVER_DORMAND_PRINCE, ODE_SOLVER_TSITOURAS, ODE_SOLVER_BOGACKI_SHAMPINE };
+enum ode_step { ODE_STEP_IMAGE, ODE_STEP_BATCH };
 enum split { SPLIT_TRAIN, SPLIT_TEST };
 enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
 enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM };
@@ -29,7 +34,12 @@ extern const char *const topk_noise_names[];      /* gamma gumbel */
 extern const char *const reparam_names[];         /* true */
 extern const char *const gamma_type_names[];      /* poly_fixedend learnable_nnet linear learnable_scalar fixed */
 extern const char *const optimizer_names[];       /* adamw */
-extern const char *const bound_method_names[];    /* sparse dense */
+extern const char *const likelihood_names[];      /* sparse dense ode */
+extern const char *const ode_noise_names[];       /* truncated_normal uniform */
+extern const char *const ode_constants_names[];   /* exact published */
+extern const char *const ode_probe_names[];       /* rademacher gaussian */
+extern const char *const ode_solver_names[];      /* dormand_prince tsitouras bogacki_shampine */
+extern const char *const ode_step_names[];        /* image batch */
 extern const char *const split_names[];           /* train test */
 extern const char *const weights_names[];         /* ema params */
 extern const char *const sampling_latent_names[]; /* fixed random */

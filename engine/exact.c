@@ -221,6 +221,7 @@ int exact_run(struct exact *v, const struct dataset *d, const struct exact_evalu
         v->solve.reverse = false;
         v->solve.divergence = true;
         x->at = (struct step_state){.seed = e->seed, .tau = 1};
+        x->model->context = x->model->baseline && rt->config->ode_published_vdm_context ? 1 : 0;
         x->model->pass.params = rt->section[e->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
         r = prepare(v, d, results, err);
         if (r >= 0)

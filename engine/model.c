@@ -303,10 +303,12 @@ static void score_forward(struct model *model, const float *z, const float *z_lo
 {
         struct pass *p = &model->pass;
         struct score_network *score = &model->networks.score;
+        float *context = pass_alloc(p, p->m);
 
+        RUN(p, fill, .n = p->m, .value = model->context, .y = context);
         tape_bind(score->z, z, z_low, dz, true);
         bind_time(model, at, NULL);
-        tape_bind(score->e, networks_conditioned(p->config) ? e : pass_zeros(p, p->m), NULL, NULL, false);
+        tape_bind(score->e, networks_conditioned(p->config) ? e : context, NULL, NULL, false);
         tape_bind(score->net, net, NULL, NULL, true);
         tape_forward(p, &score->tape);
 }
@@ -327,9 +329,12 @@ void model_flow(struct model *model, const float *x, const float *x_low, const f
         int64_t n = p->m * DIMENSIONS;
         float *net = pass_alloc(p, n), *d_net = pass_alloc(p, n);
         struct schedule_at at;
+        bool keep = p->keep;
 
-        p->keep = probe;
+        /* nothing but x has a gradient */
+        p->keep = false;
         schedule_evaluate(p, &model->schedule, t, &at);
+        p->keep = probe;
         score_forward(model, x, x_low, e, &at, net, probe ? dx : NULL);
         RUN(p, drift, .m = p->m, .d = DIMENSIONS, .g = model->schedule.d, .parameterisation = model->parameterisation,
             .reverse = reverse, .x = x, .x_low = x_low, .net = net, .gamma = at.gamma, .gamma_prime = at.gamma_prime,
@@ -338,5 +343,6 @@ void model_flow(struct model *model, const float *x, const float *x_low, const f
                 model->networks.score.net->d = d_net;
                 tape_backward(p, &model->networks.score.tape);
         }
+        p->keep = keep;
         arena_release_since(p->arena, mark);
 }

@@ -272,10 +272,10 @@ static void an_evaluation_does_not_depend_on_the_batch(void **state)
         struct config c = tiny(VDM_MULAN_VELOCITY);
 
         (void)state;
-        for (int method = BOUND_SPARSE; method <= BOUND_DENSE; method++) {
+        for (int method = LIKELIHOOD_SPARSE; method <= LIKELIHOOD_DENSE; method++) {
                 struct evaluation_result a, b;
 
-                e.method = (enum bound_method)method;
+                e.method = (enum likelihood)method;
                 a = evaluate(&c, 2, &e);
                 b = evaluate(&c, 5, &e);
                 for (int64_t i = 0; i < e.n_images; i++) {
