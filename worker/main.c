@@ -102,7 +102,7 @@ static int run_task(struct task *t, struct error *err)
                 if (r >= 0 && err->code < 0)
                         log_warning("%s: %s; plans are chosen by the rule", err->path, err->text);
         }
-        if (r >= 0 && a->kind != JOB_SAMPLE)
+        if (r >= 0 && (a->kind != JOB_SAMPLE || t->config.sampling_latent == SAMPLING_LATENT_IMAGES))
                 r = dataset_open(a->dataset_path, &t->dataset, err);
         if (r >= 0 && t->dataset)
                 r = dataset_digest(t->dataset, t->data, err);

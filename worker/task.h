@@ -10,7 +10,7 @@ struct task {
         const struct assignment *assignment;
         struct config config;
         struct runtime *rt;
-        struct dataset *dataset; /* NULL for sample */
+        struct dataset *dataset; /* NULL for samples that need none */
         char data[DIGEST_SIZE];  /* its digest, as it was read when the attempt began */
         struct reporter *reporter;
         int64_t step; /* of training, or of the checkpoint in use; for errors */

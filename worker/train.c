@@ -281,6 +281,8 @@ static int sample_grid(struct training *x, struct error *err)
         /* the published fixed latent while training, so that grids can be compared over time */
         struct sampling what = {.n_images = c->sampling_n_images,
                                 .n_steps = c->sampling_n_steps,
+                                .rtol = c->sampling_rtol,
+                                .atol = c->sampling_atol,
                                 .seed = (uint32_t)c->sampling_seed,
                                 .weights = c->sampling_weights,
                                 .latent = SAMPLING_LATENT_FIXED};
@@ -291,7 +293,7 @@ static int sample_grid(struct training *x, struct error *err)
 
         if (!images)
                 return error_set(err, -ENOMEM, NULL, "no memory for the samples");
-        r = sampler_run(x->sampler, &what, &(struct between){between, x}, images, err);
+        r = sampler_run(x->sampler, &what, NULL, NULL, &(struct between){between, x}, images, err);
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
