@@ -17,7 +17,9 @@ NAMES(encoder) = {"unet", "cnn", NULL};
 NAMES(latent_type) = {"topk", "gumbel", "gaussian", NULL};
 NAMES(topk_noise) = {"gamma", "gumbel", NULL};
 NAMES(reparam) = {"true", NULL};
-NAMES(gamma_type) = {"poly_fixedend", "learnable_nnet", "linear", "learnable_scalar", "fixed", NULL};
+NAMES(gamma_type) = {"poly_fixedend", "learnable_nnet", "linear", "learnable_scalar", "fixed", "ddpm_linear",
+                     "cosine",        "straight",       NULL};
+NAMES(loss_weight) = {"likelihood", "simple", "flow_matching", NULL};
 NAMES(optimizer) = {"adamw", NULL};
 NAMES(likelihood) = {"sparse", "dense", "ode", NULL};
 NAMES(ode_noise) = {"truncated_normal", "uniform", NULL};
@@ -37,7 +39,8 @@ static_assert(ARRAY_LEN(unet_type_names) == UNET_LDM + 2, "a name for each");
 static_assert(ARRAY_LEN(encoder_names) == ENCODER_CNN + 2, "a name for each");
 static_assert(ARRAY_LEN(latent_type_names) == LATENT_GAUSSIAN + 2, "a name for each");
 static_assert(ARRAY_LEN(topk_noise_names) == TOPK_NOISE_GUMBEL + 2, "a name for each");
-static_assert(ARRAY_LEN(gamma_type_names) == GAMMA_FIXED + 2, "a name for each");
+static_assert(ARRAY_LEN(gamma_type_names) == GAMMA_STRAIGHT + 2, "a name for each");
+static_assert(ARRAY_LEN(loss_weight_names) == LOSS_WEIGHT_FLOW_MATCHING + 2, "a name for each");
 static_assert(ARRAY_LEN(likelihood_names) == LIKELIHOOD_ODE + 2, "a name for each");
 static_assert(ARRAY_LEN(ode_noise_names) == ODE_NOISE_UNIFORM + 2, "a name for each");
 static_assert(ARRAY_LEN(ode_constants_names) == ODE_CONSTANTS_PUBLISHED + 2, "a name for each");
@@ -326,8 +329,10 @@ int config_from_json(const json_t *document, struct config *ret, struct errors *
 
 int config_check(const struct config *c, struct errors *errs)
 {
+        static const unsigned schedules_fixed =
+                1U << GAMMA_FIXED | 1U << GAMMA_DDPM_LINEAR | 1U << GAMMA_COSINE | 1U << GAMMA_STRAIGHT;
         static const unsigned schedules_vdm =
-                1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LEARNABLE_SCALAR | 1U << GAMMA_FIXED;
+                schedules_fixed | 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LEARNABLE_SCALAR;
         static const unsigned schedules_mulan =
                 1U << GAMMA_POLY_FIXEDEND | 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LINEAR;
         bool vdm = c->vdm_type == VDM_VDM;
@@ -340,7 +345,7 @@ int config_check(const struct config *c, struct errors *errs)
                  "is not a multiple of 32 (the norms have 32 groups)"},
                 {c->gamma_min >= c->gamma_max, -EINVAL, "/model/gamma_max", "is not above gamma_min"},
                 {vdm && !(schedules_vdm >> c->gamma_type & 1), -EINVAL, "/model/gamma_type",
-                 "vdm has the schedules learnable_nnet, learnable_scalar, fixed"},
+                 "vdm has the schedules learnable_nnet, learnable_scalar, fixed, ddpm_linear, cosine, straight"},
                 {!vdm && !(schedules_mulan >> c->gamma_type & 1), -EINVAL, "/model/gamma_type",
                  "mulan has the schedules poly_fixedend, learnable_nnet, linear"},
                 {vdm && c->unet_type == UNET_LDM, -EINVAL, "/model/unet_type",
@@ -353,6 +358,11 @@ int config_check(const struct config *c, struct errors *errs)
                  "is above latent_size"},
                 {c->vdm_type == VDM_MULAN_VELOCITY && c->sm_n_timesteps > 0, -EINVAL, "/model/sm_n_timesteps",
                  "mulan_velocity has continuous time only: 0"},
+                {c->loss_weight != LOSS_WEIGHT_LIKELIHOOD && (!vdm || !(schedules_fixed >> c->gamma_type & 1)), -EINVAL,
+                 "/training/loss_weight",
+                 "a learned schedule has the likelihood's weight alone; expected vdm with a known one"},
+                {c->loss_weight != LOSS_WEIGHT_LIKELIHOOD && c->sm_n_timesteps > 0, -EINVAL, "/training/loss_weight",
+                 "discrete time has the likelihood's weight alone"},
                 {c->lr_decay && c->num_steps_lr_warmup >= c->num_steps_train, -EINVAL, "/training/num_steps_lr_warmup",
                  "with lr_decay the warm-up ends before num_steps_train"},
         };

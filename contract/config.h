@@ -10,7 +10,17 @@ enum encoder { ENCODER_UNET, ENCODER_CNN };
 enum latent_type { LATENT_TOPK, LATENT_GUMBEL, LATENT_GAUSSIAN };
 enum topk_noise { TOPK_NOISE_GAMMA, TOPK_NOISE_GUMBEL };
 enum reparam { REPARAM_TRUE };
-enum gamma_type { GAMMA_POLY_FIXEDEND, GAMMA_LEARNABLE_NNET, GAMMA_LINEAR, GAMMA_LEARNABLE_SCALAR, GAMMA_FIXED };
+enum gamma_type {
+        GAMMA_POLY_FIXEDEND,
+        GAMMA_LEARNABLE_NNET,
+        GAMMA_LINEAR,
+        GAMMA_LEARNABLE_SCALAR,
+        GAMMA_FIXED,
+        GAMMA_DDPM_LINEAR,
+        GAMMA_COSINE,
+        GAMMA_STRAIGHT
+};
+enum loss_weight { LOSS_WEIGHT_LIKELIHOOD, LOSS_WEIGHT_SIMPLE, LOSS_WEIGHT_FLOW_MATCHING };
 enum optimizer { OPTIMIZER_ADAMW };
 enum likelihood { LIKELIHOOD_SPARSE, LIKELIHOOD_DENSE, LIKELIHOOD_ODE };
 enum ode_noise { ODE_NOISE_TRUNCATED_NORMAL, ODE_NOISE_UNIFORM };
@@ -27,13 +37,15 @@ enum precision { PRECISION_FLOAT32, PRECISION_BF16 };
 enum plan_choice { PLANS_MEASURED, PLANS_RULE };
 
 /* Names of the choices in JSON, in the enum's order, NULL-terminated; the array is called TAG_names. */
-extern const char *const vdm_type_names[];        /* mulan_velocity mulan_epsilon vdm */
-extern const char *const unet_type_names[];       /* vdm ldm */
-extern const char *const encoder_names[];         /* unet cnn */
-extern const char *const latent_type_names[];     /* topk gumbel gaussian */
-extern const char *const topk_noise_names[];      /* gamma gumbel */
-extern const char *const reparam_names[];         /* true */
-extern const char *const gamma_type_names[];      /* poly_fixedend learnable_nnet linear learnable_scalar fixed */
+extern const char *const vdm_type_names[];    /* mulan_velocity mulan_epsilon vdm */
+extern const char *const unet_type_names[];   /* vdm ldm */
+extern const char *const encoder_names[];     /* unet cnn */
+extern const char *const latent_type_names[]; /* topk gumbel gaussian */
+extern const char *const topk_noise_names[];  /* gamma gumbel */
+extern const char *const reparam_names[];     /* true */
+extern const char *const
+        gamma_type_names[]; /* poly_fixedend learnable_nnet linear learnable_scalar fixed ddpm_linear cosine straight */
+extern const char *const loss_weight_names[];     /* likelihood simple flow_matching */
 extern const char *const optimizer_names[];       /* adamw */
 extern const char *const likelihood_names[];      /* sparse dense ode */
 extern const char *const ode_noise_names[];       /* truncated_normal uniform */

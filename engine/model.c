@@ -224,6 +224,11 @@ static void bound_terms(struct model *model, struct bound_pass *b, const struct 
             .terms = ret->terms, .vars = ret->vars, .grad_scale = grad_scale, .d_net = b->d_net, .d_z = b->d_z,
             .d_gamma_0 = b->d_gamma[0], .d_gamma_1 = b->d_gamma[1], .d_gamma_t = b->d_gamma[2],
             .d_gamma_prime = b->d_gamma[3]);
+        if (p->keep && p->config->loss_weight != LOSS_WEIGHT_LIKELIHOOD)
+                RUN(p, weigh_rows, .m = p->m, .d = DIMENSIONS,
+                    .weight = p->config->loss_weight == LOSS_WEIGHT_SIMPLE ? WEIGHT_SIMPLE : WEIGHT_FLOW_MATCHING,
+                    .gamma_min = p->config->gamma_min, .gamma_max = p->config->gamma_max, .gamma = b->at_t.gamma,
+                    .gamma_prime = b->at_t.gamma_prime, .x = b->d_net);
 }
 
 static void bound_backward(struct model *model, struct bound_pass *b, const struct batch *batch, float grad_scale)
