@@ -1,6 +1,7 @@
 /* Evaluation in bits per dimension, with a table of every image. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/inspect.h"
 #include "engine/likelihood.h"
 #include "worker/task.h"
 
@@ -73,10 +74,22 @@ static int report(struct task *t, const struct evaluation *e, const struct evalu
         return reporter_done(t->reporter, json, err);
 }
 
+static int inspect(struct task *t, struct inspector *v, const struct evaluation_result *result, struct error *err)
+{
+        _cleanup_(freep) double *bpd = calloc((size_t)result->n_images, sizeof *bpd);
+        int r = bpd ? task_tell_times(t, result->diff_at, TIME_BINS, err)
+                    : error_set(err, -ENOMEM, NULL, "no memory for the inspection");
+
+        for (int64_t i = 0; i < result->n_images && r >= 0; i++)
+                bpd[i] = result->images[i].bpd;
+        return r < 0 ? r : task_inspect(t, v, bpd, result->n_images, err);
+}
+
 static int evaluate_bound(struct task *t, struct error *err)
 {
         const struct config *c = &t->config;
         _cleanup_(evaluator_freep) struct evaluator *v = NULL;
+        _cleanup_(inspector_freep) struct inspector *inspector = NULL;
         int64_t start = clock_monotonic_us();
         struct evaluation e = {.method = c->evaluation_method,
                                .split = c->evaluation_split,
@@ -88,10 +101,14 @@ static int evaluate_bound(struct task *t, struct error *err)
         struct runtime_need need = {0};
         int r = evaluator_new(t->rt, c->batch_size_eval, &v, &need, err);
 
+        if (r >= 0 && c->evaluation_inspect)
+                r = inspector_new(t->rt, c->batch_size_eval, &inspector, &need, err);
         if (r >= 0)
                 r = task_load(t, e.weights, &need, e.n_images, err);
         if (r >= 0)
                 r = evaluator_bind(v, err);
+        if (r >= 0 && inspector)
+                r = inspector_bind(inspector, err);
         if (r >= 0)
                 r = evaluator_run(v, t->dataset, &e,
                                   &(struct between){task_between, &(struct task_progress){t, clock_monotonic_us()}},
@@ -101,6 +118,8 @@ static int evaluate_bound(struct task *t, struct error *err)
                               (long long)t->step);
         if (r >= 0)
                 r = write_table(t, &result, err);
+        if (r >= 0 && inspector)
+                r = inspect(t, inspector, &result, err);
         if (r >= 0)
                 r = report(t, &e, &result, start, err);
         free(result.images);

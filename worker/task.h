@@ -27,6 +27,11 @@ int task_evaluate_exact(struct task *t, struct error *err);
 int64_t task_evaluation_images(const struct task *t);
 json_t *task_evaluation_json(const struct task *t, double bpd, double standard_error, json_t *parts, int64_t n_images,
                              int64_t start_us);
+/* What a model makes of the first n images, whose bits per dimension are given: ranked, their schedules and latents, as
+ * files and series. And the diffusion term at n times, evenly over 0 .. 1. */
+struct inspector;
+int task_inspect(struct task *t, struct inspector *v, const double *bpd, int64_t n, struct error *err);
+int task_tell_times(struct task *t, const double *diff_at, int64_t n, struct error *err);
 int task_write_table(struct task *t, const struct buf *b, struct error *err);
 
 /* Memory in bytes that a job of this kind will need beside the program itself, by a dry run of all its passes. */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/grid.h"
+#include "engine/inspect.h"
 #include "engine/exact.h"
 #include "engine/likelihood.h"
 #include "engine/sampler.h"
@@ -509,6 +510,7 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
         _cleanup_(exact_freep) struct exact *exact = NULL;
+        _cleanup_(inspector_freep) struct inspector *inspector = NULL;
         struct training x = {0};
         struct runtime_need need = {0};
         bool train = kind == JOB_TRAIN;
@@ -522,6 +524,8 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
                 r = evaluator_new(rt, c->batch_size_eval, &x.evaluator, &need, err);
         else if (r >= 0)
                 r = sampler_new(rt, sampler_batch(c), &x.sampler, &need, err);
+        if (r >= 0 && kind == JOB_EVALUATE && c->evaluation_inspect)
+                r = inspector_new(rt, c->batch_size_eval, &inspector, &need, err);
         if (r >= 0)
                 *ret_bytes = runtime_total_bytes(rt, train ? ALL_SECTIONS : 1, train, &need);
         free_models(&x);
