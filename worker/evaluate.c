@@ -23,19 +23,6 @@ json_t *task_evaluation_json(const struct task *t, double bpd, double standard_e
                          (double)(clock_monotonic_us() - start_us) / 1e6);
 }
 
-int task_write_table(struct task *t, const struct buf *b, struct error *err)
-{
-        static const char name[] = "bpd-per-image.csv";
-        char path[1200], digest[DIGEST_SIZE];
-        int r;
-
-        task_path(t, name, path, sizeof path);
-        r = file_write_atomic(path, b->data, b->size, digest, err);
-        return r < 0 ? r
-                     : reporter_artifact(t->reporter, ARTIFACT_TABLE, t->step, name, (int64_t)b->size, digest, NAN,
-                                         err);
-}
-
 int64_t task_evaluation_images(const struct task *t)
 {
         int64_t all = dataset_count(t->dataset, t->config.evaluation_split), n = t->config.evaluation_n_images;
@@ -54,7 +41,7 @@ static int write_table(struct task *t, const struct evaluation_result *result, s
                 r = buf_printf(&b, err, "%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)i, x->bpd, x->recon, x->latent,
                                x->diff);
         }
-        return r < 0 ? r : task_write_table(t, &b, err);
+        return r < 0 ? r : task_write_table(t, BPD_TABLE, &b, err);
 }
 
 static int report(struct task *t, const struct evaluation *e, const struct evaluation_result *result, int64_t start_us,

@@ -175,7 +175,7 @@ static int write_table(struct exact_task *x, struct error *err)
                 r = buf_printf(&b, err, "%lld,%.9g,%.9g,%.9g,%.9g,%lld,%lld\n", (long long)i, bpd.exact, bpd.published,
                                bpd.latent, bpd.flow, (long long)evaluations, (long long)rejected);
         }
-        return r < 0 ? r : task_write_table(x->task, &b, err);
+        return r < 0 ? r : task_write_table(x->task, BPD_TABLE, &b, err);
 }
 
 /* How the number came about: what another number must share to be compared with it. */

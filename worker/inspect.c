@@ -1,5 +1,4 @@
 /* Pictures and tables of what a model makes of the images that it is evaluated on. */
-#include "engine/grid.h"
 #include "engine/inspect.h"
 #include "worker/task.h"
 
@@ -13,30 +12,6 @@
 #define RANKED_MAX 32  /* best and worst images */
 #define TIMES 21
 #define COLUMNS (1 + (TIMES + 1) / 2) /* of the maps: the image, then every second time */
-
-static int write_csv(struct task *t, const char *name, const struct buf *b, struct error *err)
-{
-        char path[1200], digest[DIGEST_SIZE];
-        int r;
-
-        task_path(t, name, path, sizeof path);
-        r = file_write_atomic(path, b->data, b->size, digest, err);
-        return r < 0 ? r
-                     : reporter_artifact(t->reporter, ARTIFACT_TABLE, t->step, name, (int64_t)b->size, digest, NAN,
-                                         err);
-}
-
-static int write_png(struct task *t, const char *name, const uint8_t *images, int64_t n, int64_t columns,
-                     struct error *err)
-{
-        char path[1200], digest[DIGEST_SIZE];
-        int64_t bytes;
-        int r;
-
-        task_path(t, name, path, sizeof path);
-        r = grid_write_png(path, images, n, columns, digest, &bytes, err);
-        return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
-}
 
 /* ---- images by their bits per dimension */
 
@@ -58,7 +33,7 @@ static int show_ranked(struct task *t, const char *name, const struct ranked *ra
 
         for (int64_t i = 0; i < n; i++)
                 dataset_image(t->dataset, t->config.evaluation_split, ranked[i].image, images + i * IMAGE_BYTES);
-        return write_png(t, name, images, n, 8, err);
+        return task_write_picture(t, name, images, n, 8, err);
 }
 
 /* The table in order, the first and the last of it as pictures, the worst image first. */
@@ -79,7 +54,7 @@ static int rank(struct task *t, const double *bpd, int64_t n, struct error *err)
                 r = buf_printf(&b, err, "%lld,%lld,%.9g\n", (long long)i + 1, (long long)ranked[i].image,
                                ranked[i].bpd);
         if (r >= 0)
-                r = write_csv(t, "bpd-ranked.csv", &b, err);
+                r = task_write_table(t, "bpd-ranked.csv", &b, err);
         if (r >= 0)
                 r = show_ranked(t, "images-least-bpd.png", ranked, shown, err);
         for (int64_t i = 0; i < n / 2; i++) {
@@ -103,13 +78,17 @@ static void colour(double x, uint8_t ret[3])
         ret[2] = x > 0 ? faded : 255;
 }
 
+/* A smaller distance is rounding: at its ends a schedule may be the same everywhere. */
+#define DISTANCE_MIN 1e-3
+
 /* How far gamma of each pixel, its colours' mean, is from the mean of the image, in units of the largest such distance
  * of all images at this time. */
 static void draw_map(const float *gamma, double mean, double scale, uint8_t ret[IMAGE_BYTES])
 {
         for (int i = 0; i < IMAGE_PIXELS; i++)
-                colour(scale > 0 ? (((double)gamma[3 * i] + gamma[3 * i + 1] + gamma[3 * i + 2]) / 3 - mean) / scale
-                                 : 0,
+                colour(scale > DISTANCE_MIN
+                               ? (((double)gamma[3 * i] + gamma[3 * i + 1] + gamma[3 * i + 2]) / 3 - mean) / scale
+                               : 0,
                        ret + 3 * i);
 }
 
@@ -135,7 +114,7 @@ static int show_maps(struct task *t, const struct inspection *what, struct error
                         draw_map(what->maps + (i * TIMES + time) * DIMENSIONS, what->moments[i * TIMES + time].mean,
                                  scale, cells + (i * COLUMNS + column) * IMAGE_BYTES);
         }
-        return write_png(t, "gamma-maps.png", cells, n * COLUMNS, COLUMNS, err);
+        return task_write_picture(t, "gamma-maps.png", cells, n * COLUMNS, COLUMNS, err);
 }
 
 /* A row for each of the images shown, and "all": the mean over images, of the moments too. As series, against 1000 t.
@@ -171,7 +150,7 @@ static int tell_gamma(struct task *t, const struct inspection *what, struct erro
                         r = reporter_scalar(t->reporter, lround(1000 * what->times[time]), "time/gamma_spread",
                                             all.spread, err);
         }
-        return r < 0 ? r : write_csv(t, "gamma-over-time.csv", &b, err);
+        return r < 0 ? r : task_write_table(t, "gamma-over-time.csv", &b, err);
 }
 
 /* Of each entry of e: its mean over the images (the share that has it, but for gaussian) and its spread. */
@@ -190,7 +169,7 @@ static int tell_latents(struct task *t, const struct inspection *what, struct er
                         squares += pow(what->latents[i * n + j] - mean, 2) / (double)what->n_images;
                 r = buf_printf(&b, err, "%lld,%.9g,%.9g\n", (long long)j, mean, sqrt(squares));
         }
-        return r < 0 ? r : write_csv(t, "latent-usage.csv", &b, err);
+        return r < 0 ? r : task_write_table(t, "latent-usage.csv", &b, err);
 }
 
 int task_inspect(struct task *t, struct inspector *v, const double *bpd, int64_t n, struct error *err)
@@ -243,5 +222,5 @@ int task_tell_times(struct task *t, const double *diff_at, int64_t n, struct err
                 if (r >= 0)
                         r = reporter_scalar(t->reporter, lround(500 * (from + to)), "time/diff", diff_at[i], err);
         }
-        return r < 0 ? r : write_csv(t, "diff-over-time.csv", &b, err);
+        return r < 0 ? r : task_write_table(t, "diff-over-time.csv", &b, err);
 }

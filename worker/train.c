@@ -3,7 +3,6 @@
  * resumes there, since its points from s on replace those of the attempt before. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/grid.h"
 #include "engine/inspect.h"
 #include "engine/exact.h"
 #include "engine/likelihood.h"
@@ -288,8 +287,7 @@ static int sample_grid(struct training *x, struct error *err)
                                 .weights = c->sampling_weights,
                                 .latent = SAMPLING_LATENT_FIXED};
         _cleanup_(freep) uint8_t *images = malloc((size_t)what.n_images * IMAGE_BYTES);
-        char name[64], path[1200], digest[DIGEST_SIZE];
-        int64_t bytes;
+        char name[64];
         int r;
 
         if (!images)
@@ -298,10 +296,7 @@ static int sample_grid(struct training *x, struct error *err)
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
-        task_path(t, name, path, sizeof path);
-        r = grid_write_png(path, images, what.n_images, (int64_t)ceil(sqrt((double)what.n_images)), digest, &bytes,
-                           err);
-        return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
+        return task_write_picture(t, name, images, what.n_images, (int64_t)ceil(sqrt((double)what.n_images)), err);
 }
 
 static int evaluate(struct training *x, struct error *err)
