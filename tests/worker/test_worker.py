@@ -392,11 +392,14 @@ def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, damage):
     with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
         p.stdin.write(ode(folder, 1, newest).encode())
         p.stdin.close()
-        time.sleep(0.5)
+        spool = folder / "attempt-1.events"
+        while p.poll() is None and not (spool.exists() and any(b'"progress"' in line and b'"step":0,' not in line for line in spool.read_bytes().splitlines())):
+            time.sleep(0.02)
         p.send_signal(signal.SIGTERM)  # a stop keeps what is done, as every ten seconds do
         p.wait(60)
     kept = folder / "ode-results.bin"
-    if kept.exists() and damage:
+    assert kept.exists() and events(folder, 1)[-1]["type"] == "stopped"
+    if damage:
         data = bytearray(kept.read_bytes())
         if damage == "cut":
             data = data[:-8]
@@ -408,7 +411,7 @@ def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, damage):
     r = run(text=ode(folder, 2, newest))
     assert r.returncode == 0
     said = b"begins anew" in r.stderr
-    assert said == (damage in ("cut", "other data") and kept.exists())
+    assert said == (damage in ("cut", "other data")) and (b"were done before" in r.stderr) == (damage in (None, "garbage"))
     for mine, whole in zip(table(folder), table(tmp_path / "whole")):
         assert float(mine["bpd"]) == pytest.approx(float(whole["bpd"]), abs=1e-5)
 
