@@ -33,12 +33,14 @@ int reference_list_rows(const struct list_rows_args *a)
         return 0;
 }
 
-static bool is_mirrored(const struct gather_args *a, int64_t i)
+static bool is_mirrored(const struct gather_args *a, const struct row *row)
 {
-        const struct row *row = &a->rows[i];
+        struct philox p;
 
-        return a->flip &&
-               philox_draw(a->flip->seed, STREAM_FLIP, row->block, 0, row->image, (uint64_t)a->flip->step, 0).v[0] & 1;
+        if (!a->flip)
+                return false;
+        p = philox_draw(a->flip->seed, STREAM_FLIP, row->block, 0, row->image, (uint64_t)a->flip->step, 0);
+        return p.v[0] & 1;
 }
 
 int reference_gather(const struct gather_args *a)
@@ -47,7 +49,7 @@ int reference_gather(const struct gather_args *a)
                 const uint8_t *image = a->images + a->rows[i].index * a->bytes;
                 uint8_t *x = a->x + i * a->bytes;
 
-                if (!is_mirrored(a, i)) {
+                if (!is_mirrored(a, &a->rows[i])) {
                         memcpy(x, image, (size_t)a->bytes);
                         continue;
                 }
