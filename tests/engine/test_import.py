@@ -604,7 +604,11 @@ def test_long_paths_fit_into_the_header(imports, tmp_path):
         np.save(deep / f"{name}.npy", draw(2))
     reply = imports.run(deep / "a.npy", deep / "b.npy")
     assert reply["train"] == 2, reply
-    provenance = Imported(imports.out).header["provenance"]
+    imports.out.rename(tmp_path / "kept.images")
+    (deep / "c-\u00fc.npy").write_bytes(b"no array")
+    where = imports.refused(deep / "c-\u00fc.npy", "does not begin", share=0.5)["path"]
+    assert where.startswith("...") and where.endswith('"/c-\u00fc.npy') and len(where.encode()) == 159
+    provenance = Imported(tmp_path / "kept.images").header["provenance"]
     assert provenance["path"] == str(deep / "a.npy")[:900] and len(provenance["test_path"]) == 900
 
 
