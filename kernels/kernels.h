@@ -763,12 +763,15 @@ struct list_rows_args {
         int64_t m, n_images, repeats;
         struct row *rows; /* [m] */
 };
-/* x[i] = images[rows[i].index] */
+/* x[i] = images[rows[i].index], mirrored left to right where the row's draw of STREAM_FLIP says so: pixel (h, w) is
+ * then the image's (h, width - 1 - w). */
 struct gather_args {
         int64_t m, bytes; /* of an image */
         const uint8_t *images;
         const struct row *rows;
-        uint8_t *x; /* [m, bytes] */
+        const struct step_state *flip; /* seed and step of the draws; NULL: no image is mirrored */
+        int64_t width, channels;       /* with flip: an image is [bytes / (width channels), width, channels] */
+        uint8_t *x;                    /* [m, bytes] */
 };
 /* sums[image][0 .. 2] += scale (terms[0], terms[1] + kl, terms[2]) for those of the m rows from position on
  * that are in the list (list_rows), in order of rows. */
