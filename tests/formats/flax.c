@@ -190,7 +190,7 @@ static void wrong_files_are_refused(void **state _unused_)
                     "a\xd5\x02\x92\x01",
                     "a list begins here and is cut"),
                 ROW("\x81\xa1"
-                    "a\xd5\x02\x92\xc0",
+                    "a\xc7\x03\x02\x92\xc0\xc0",
                     "complex"),
                 ROW("\x81\xa1"
                     "a\x81\xb9__msgpack_chunked_array__\xc3",
