@@ -74,3 +74,36 @@ def test_a_published_checkpoint_comes_back_byte_for_byte(tmp_path, name, chunk_b
     run("TEST_FLAX", "--export", tmp_path / "ours", "flax", chunk_bytes, tmp_path / "theirs")
     with open(published, "rb") as a, open(tmp_path / "theirs", "rb") as b:
         assert a.read() == b.read()
+
+
+def kind_of(row):
+    if row["kind"].startswith("scalar"):
+        return "scalar"
+    return "image" if row["kind"] == "image" or (row.get("plugin") == "images" and "strings" in row["kind"]) else "other"
+
+
+@pytest.mark.parametrize("name", names("tfevents"))
+def test_every_value_of_an_event_file(name):
+    expected = EXPECTED[name]
+    *values, whole = [json.loads(line) for line in run("TEST_TFEVENTS", "--list", os.path.join(FOREIGN, name)).splitlines()]
+    assert (whole["version"], whole["events"]) == (expected["file_version"], expected["events"])
+    found = {}
+    for v in values:
+        found.setdefault(v["tag"], []).append(v)
+    assert sorted(found) == sorted(expected["tags"])
+    for tag, row in expected["tags"].items():
+        of_tag = found[tag]
+        kind = kind_of(row)
+        assert {v["kind"] for v in of_tag} == {kind}, tag
+        per_value = len(of_tag) // row["n"]  # images of one tensor
+        assert len(of_tag) == per_value * row["n"]
+        first, last = of_tag[0], of_tag[-1]
+        assert (first["step"], last["step"]) == (row["first_step"], row["last_step"])
+        assert (first["wall"], last["wall"]) == (row["first_wall"], row["last_wall"])
+        if kind == "scalar":
+            scalars = [float(v["scalar"]) for v in of_tag]
+            assert scalars[0] == float(row["first_value"]) and scalars[-1] == float(row["last_value"])
+            assert sum(s for s in scalars if math.isfinite(s)) == pytest.approx(row["sum"], rel=1e-12)
+            assert sum(not math.isfinite(s) for s in scalars) == row["n_not_finite"]
+        if kind == "image":
+            assert all(v["bytes"] > 8 for v in of_tag)
