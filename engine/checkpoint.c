@@ -185,27 +185,6 @@ static int altered(const struct reader *x, struct error *err, const char *fmt, .
         return error_set(err, -EBADMSG, x->path, "%s", text);
 }
 
-static int read_at(const struct reader *x, void *ret, size_t size, int64_t offset, struct error *err)
-{
-        char *to = ret;
-
-        while (size) {
-                ssize_t n = pread(x->fd, to, size, offset);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return error_set(err, -errno, x->path, "cannot be read: %s", strerror(errno));
-                if (n == 0)
-                        return altered(x, err, "ends at byte %" PRId64 "; it had %" PRId64 " when it was opened",
-                                       offset, x->file_bytes);
-                to += n;
-                size -= (size_t)n;
-                offset += n;
-        }
-        return 0;
-}
-
 /* The size of what x->fd is, which must be a file. */
 static int reader_stat(struct reader *x, struct error *err)
 {
@@ -246,7 +225,7 @@ static int check_digest(const struct reader *x, const char *digest, struct error
         (void)XXH3_128bits_reset(state);
         for (int64_t at = 0, n; at < x->file_bytes && r >= 0; at += n) {
                 n = MIN((int64_t)PIECE_BYTES, x->file_bytes - at);
-                r = read_at(x, x->piece, (size_t)n, at, err);
+                r = file_read_at(x->fd, x->path, at, x->piece, (size_t)n, err);
                 if (r >= 0)
                         (void)XXH3_128bits_update(state, x->piece, (size_t)n);
         }
@@ -270,7 +249,7 @@ static int read_header(struct reader *x, json_t **ret, struct error *err)
         if (x->file_bytes < 8)
                 return altered(x, err, "has %" PRId64 " bytes; expected at least the 8 of a header's size",
                                x->file_bytes);
-        r = read_at(x, &le, sizeof le, 0, err);
+        r = file_read_at(x->fd, x->path, 0, &le, sizeof le, err);
         if (r < 0)
                 return r;
         size = le64toh(le);
@@ -283,7 +262,7 @@ static int read_header(struct reader *x, json_t **ret, struct error *err)
         text = malloc((size_t)size + 1);
         if (!text)
                 return error_set(err, -ENOMEM, x->path, "no memory to read it");
-        r = read_at(x, text, (size_t)size, 8, err);
+        r = file_read_at(x->fd, x->path, 8, text, (size_t)size, err);
         if (r < 0)
                 return r;
         /* not json_parse: a name twice must not hide the first */
@@ -517,7 +496,8 @@ int checkpoint_read(const char *path, const char *digest, const struct params *p
 
                         for (int64_t done = 0, n; done < q->size && r >= 0; done += n) {
                                 n = MIN(PIECE_VALUES, q->size - done);
-                                r = read_at(&x, x.piece, (size_t)n * sizeof *x.piece, from + 4 * done, err);
+                                r = file_read_at(x.fd, path, from + 4 * done, x.piece, (size_t)n * sizeof *x.piece,
+                                                 err);
                                 if (r >= 0)
                                         r = io->write(io->user, (enum section)s, q->offset + done, n, x.piece, err);
                         }

@@ -467,7 +467,7 @@ int export_read(const struct export *e, int64_t at, void *ret, size_t n, struct 
                 if (s->literal)
                         memcpy(to, e->literals.data + from, some);
                 else
-                        r = msgpack_read_at(e->fd, e->path, from, to, some, err);
+                        r = file_read_at(e->fd, e->path, from, to, some, err);
                 if (r < 0)
                         return r;
                 to += some;

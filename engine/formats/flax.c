@@ -599,11 +599,11 @@ static int read_piece(const struct flax_file *x, enum flax_dtype dtype, int64_t 
         int r = 0;
 
         if (dtype == FLAX_FLOAT32)
-                return msgpack_read_at(x->fd, x->path, at, ret, (size_t)n * sizeof *ret, err);
+                return file_read_at(x->fd, x->path, at, ret, (size_t)n * sizeof *ret, err);
         for (int64_t done = 0, some; done < n && r >= 0; done += some) {
                 some = MIN(n - done, (int64_t)CONVERTED);
-                r = msgpack_read_at(x->fd, x->path, at + done * dtype_bytes[dtype], raw,
-                                    (size_t)some * (size_t)dtype_bytes[dtype], err);
+                r = file_read_at(x->fd, x->path, at + done * dtype_bytes[dtype], raw,
+                                 (size_t)some * (size_t)dtype_bytes[dtype], err);
                 if (r >= 0)
                         to_floats(dtype, raw, some, ret + done);
         }
@@ -647,8 +647,8 @@ int flax_integer(const struct flax *f, const struct flax_node *n, int64_t *ret, 
                 flax_path(f, n, where, sizeof where);
                 return error_set(err, -EINVAL, f->file->path, "%s is no integer", where);
         }
-        int r = msgpack_read_at(f->file->fd, f->file->path, f->file->pieces[n->first_piece].at, &bits,
-                                (size_t)dtype_bytes[n->dtype], err);
+        int r = file_read_at(f->file->fd, f->file->path, f->file->pieces[n->first_piece].at, &bits,
+                             (size_t)dtype_bytes[n->dtype], err);
 
         if (r < 0)
                 return r;

@@ -23,26 +23,6 @@ static_assert(ARRAY_LEN(msgpack_type_names) == MSGPACK_N_TYPES, "a name a type")
 
 /* ---- reading */
 
-int msgpack_read_at(int fd, const char *path, int64_t at, void *ret, size_t n, struct error *err)
-{
-        char *to = ret;
-
-        while (n) {
-                ssize_t got = pread(fd, to, n, at);
-
-                if (got < 0 && errno == EINTR)
-                        continue;
-                if (got < 0)
-                        return error_set(err, -errno, path, "cannot be read: %s", strerror(errno));
-                if (got == 0)
-                        return error_set(err, -EBADMSG, path, "byte %" PRId64 ": the file ends here now", at);
-                to += got;
-                at += got;
-                n -= (size_t)got;
-        }
-        return 0;
-}
-
 int msgpack_bytes(struct msgpack_reader *r, void *ret, size_t n, struct error *err)
 {
         assert((int64_t)n <= r->end - r->at);
@@ -51,12 +31,12 @@ int msgpack_bytes(struct msgpack_reader *r, void *ret, size_t n, struct error *e
                 int x;
 
                 if (n > sizeof r->window) {
-                        x = msgpack_read_at(r->fd, r->path, r->at, ret, n, err);
+                        x = file_read_at(r->fd, r->path, r->at, ret, n, err);
                         r->at += (int64_t)n;
                         return x;
                 }
                 r->window_n = 0;
-                x = msgpack_read_at(r->fd, r->path, r->at, r->window, (size_t)wanted, err);
+                x = file_read_at(r->fd, r->path, r->at, r->window, (size_t)wanted, err);
                 if (x < 0)
                         return x;
                 r->window_at = r->at;

@@ -4,7 +4,7 @@
  * hold is refused at its token, whose offset every error names. */
 #pragma once
 
-#include "base/buf.h"
+#include "base/file.h"
 
 enum msgpack_type {
         MSGPACK_NIL,
@@ -48,9 +48,6 @@ int msgpack_next(struct msgpack_reader *r, struct msgpack_token *ret, struct err
 /* n bytes of the body that the reader stands before, which has as many. */
 int msgpack_bytes(struct msgpack_reader *r, void *ret, size_t n, struct error *err);
 void msgpack_pass(struct msgpack_reader *r, int64_t n);
-
-/* Reading n bytes at an offset, for who comes back to a body later. */
-int msgpack_read_at(int fd, const char *path, int64_t at, void *ret, size_t n, struct error *err);
 
 /* Writing: each the shortest form, as Python's msgpack writes it. The size of a body goes before it: its bytes are
  * appended by the caller. 0, -ENOMEM or -E2BIG (buf.h). */
