@@ -1,7 +1,6 @@
 #include "engine/formats/export.h"
 
 #include "base/array.h"
-#include "engine/formats/flax.h"
 #include "engine/formats/msgpack.h"
 
 #include <assert.h>
@@ -12,8 +11,8 @@
 
 #define LITERALS_MAX ((size_t)64 << 20)
 
-const char *const export_format_names[] = {"flax", "ema", "params"};
-static_assert(ARRAY_LEN(export_format_names) == EXPORT_N, "a name a format");
+const char *const export_format_names[] = {"flax", "ema", "params", NULL};
+static_assert(ARRAY_LEN(export_format_names) == EXPORT_N + 1, "a name a format");
 
 /* A stretch of the file that is exported. */
 struct stretch {

@@ -8,9 +8,10 @@
 #pragma once
 
 #include "engine/checkpoint.h"
+#include "engine/formats/flax.h"
 
 enum export_format { EXPORT_FLAX, EXPORT_EMA, EXPORT_PARAMS, EXPORT_N };
-extern const char *const export_format_names[]; /* flax ema params */
+extern const char *const export_format_names[]; /* flax ema params, NULL */
 
 struct export;
 

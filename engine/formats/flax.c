@@ -1,6 +1,7 @@
 #include "engine/formats/flax.h"
 
 #include "base/array.h"
+#include "base/file.h"
 #include "engine/formats/msgpack.h"
 
 #include <assert.h>

@@ -11,6 +11,8 @@
  * bytes asks for 100 GB), needs a whole object in memory, and its errors do not say where. */
 #include "engine/formats/msgpack.h"
 
+#include "base/file.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,7 @@
  * hold is refused at its token, whose offset every error names. */
 #pragma once
 
-#include "base/file.h"
+#include "base/buf.h"
 
 enum msgpack_type {
         MSGPACK_NIL,
