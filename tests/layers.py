@@ -37,6 +37,10 @@ LIBRARIES = {
     "oneapi/dnnl/dnnl.h": ("kernels",),
     "dnnl.h": ("kernels",),
     "png.h": ("engine",),
+    "jpeglib.h": ("engine",),
+    "archive.h": ("engine",),
+    "archive_entry.h": ("engine",),
+    "zlib.h": ("engine",),
     "xxhash.h": ("base", "engine"),
 }
 
