@@ -49,6 +49,13 @@ struct key_block {
 
 /* ---- the path of a value, for errors */
 
+/* What is quoted from a file is no text yet. */
+static void make_printable(char *s)
+{
+        for (; *s; s++)
+                *s = *s < ' ' || *s > '~' ? '?' : *s;
+}
+
 void flax_path(const struct flax *f, const struct flax_node *n, char *ret, size_t size)
 {
         const struct flax_node *chain[FLAX_DEPTH_MAX + 2];
@@ -59,9 +66,10 @@ void flax_path(const struct flax *f, const struct flax_node *n, char *ret, size_
                 chain[depth++] = n;
         while (depth-- && used < (int)size)
                 used += snprintf(ret + used, size - (size_t)used, "/%s", chain[depth]->key);
+        make_printable(ret);
 }
 
-/* At a value: its path and offset before what is wrong; all but printable ASCII becomes '?', it is the file's. */
+/* At a value: its path and offset before what is wrong. */
 static int wrong(const struct flax *f, size_t node, int64_t at, struct error *err, const char *fmt, ...) _printf_(5, 6);
 static int wrong(const struct flax *f, size_t node, int64_t at, struct error *err, const char *fmt, ...)
 {
@@ -72,10 +80,7 @@ static int wrong(const struct flax *f, size_t node, int64_t at, struct error *er
         (void)vsnprintf(text, sizeof text, fmt, ap);
         va_end(ap);
         flax_path(f, &f->nodes[node], where, sizeof where);
-        for (char *c = where; *c; c++)
-                *c = *c < ' ' || *c > '~' ? '?' : *c;
-        for (char *c = text; *c; c++)
-                *c = *c < ' ' || *c > '~' ? '?' : *c;
+        make_printable(text);
         return error_set(err, -EBADMSG, f->file->path, "%s%sbyte %" PRId64 ": %.150s", where, where[0] ? ", " : "", at,
                          text);
 }
@@ -91,8 +96,6 @@ static int inside(const struct flax *f, size_t node, int r, const struct error *
         char where[PATH_SHOWN];
 
         flax_path(f, &f->nodes[node], where, sizeof where);
-        for (char *c = where; *c; c++)
-                *c = *c < ' ' || *c > '~' ? '?' : *c;
         return error_set(err, r, f->file->path, "%s%s%.150s", where, where[0] ? ", " : "", inner->text);
 }
 

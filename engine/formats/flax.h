@@ -74,7 +74,7 @@ struct flax *flax_close(struct flax *f);
 
 /* What stands at a path of keys with slashes below a node, or NULL. Borrowed. */
 const struct flax_node *flax_find(const struct flax *f, const struct flax_node *below, const char *path);
-/* "/params/score_model/conv_in/kernel", cut to size. */
+/* "/params/score_model/conv_in/kernel", cut to size; of the keys all but printable ASCII becomes '?'. */
 void flax_path(const struct flax *f, const struct flax_node *n, char *ret, size_t size);
 
 /* Whether the array's values are reals: float16, bfloat16, float32 or float64. */

@@ -67,8 +67,6 @@ static void wrong(struct matching *m, const struct flax_node *n, const char *fmt
         (void)vsnprintf(text, sizeof text, fmt, ap);
         va_end(ap);
         flax_path(m->x->tree, n, where, sizeof where);
-        for (char *c = where; *c; c++)
-                *c = *c < ' ' || *c > '~' ? '?' : *c;
         (void)error_set(m->err, -EBADMSG, m->path, "%s %s", where, text);
 }
 
@@ -333,8 +331,8 @@ void published_describe(const struct published *x, const struct published_row *r
                 dtype = flax_dtype_names[row->node->dtype];
                 shape_text(row->node->shape, row->node->n_dims, shape, sizeof shape);
         }
-        for (char *c = path; *c; c++) /* the file's: nothing that ends a cell */
-                *c = *c < ' ' || *c > '~' || *c == '"' ? '?' : *c;
+        for (char *c = path; (c = strchr(c, '"'));) /* nothing that ends a cell */
+                *c = '?';
         (void)snprintf(ret, size, "%s,%s,\"%s\",%s,\"%s\"", published_status_names[row->status], name, path, dtype,
                        shape);
 }

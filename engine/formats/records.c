@@ -158,7 +158,7 @@ static int cut(const struct records *r, struct error *err)
 /* Room for `size` bytes from what is not handed out yet, which moves to the window's start. */
 static int make_room(struct records *r, size_t size, struct error *err)
 {
-        size_t capacity = MAX(size, WINDOW);
+        size_t capacity = MAX(size, (size_t)MIN((int64_t)WINDOW, r->bytes - r->done)); /* no more than there is */
         uint8_t *data = r->data;
 
         if (r->at < r->n)
