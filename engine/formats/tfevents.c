@@ -4,10 +4,14 @@
  *   Summary   1 value, repeated
  *   Value     1 tag text   2 simple_value float   3, 5 histograms   4 image   6 audio   8 tensor   9 metadata
  *   Image     4 encoded_image_string bytes
- *   Metadata  1 plugin_data: 1 plugin_name text
+ *   Metadata  1 plugin_data: 1 plugin_name text   2 content bytes
  *   Tensor    1 dtype   2 shape: 2 dimension, repeated: 1 size   4 tensor_content bytes   8 string_val bytes, repeated
  *             5 float_val  6 double_val  7 int_val  10 int64_val  11 bool_val  13 half_val  16 uint32_val  17
  * uint64_val
+ *
+ * Written: simple values, since TensorBoard's loader takes no scalar but float32 (data_compat.rs: a tensor of DT_DOUBLE
+ * is "data loss"). Where that rounds, the metadata, which it ignores for simple values, hold the double: a plugin of
+ * ours whose content are its 8 bytes.
  *
  * Not by protobuf-c: it copies every field, unknown ones too (a graph has megabytes), with an allocation each, and an
  * event of a scalar has 50 bytes; read in place, a file goes through at the speed of its checksums. */
@@ -21,6 +25,7 @@
 
 #define EVENT_MAX ((size_t)256 << 20)
 #define VERSION "brain.Event:2"
+#define EXACT_PLUGIN "mulund.double"
 
 /* ---- the wire */
 
@@ -361,18 +366,39 @@ static int begin_event(struct tfevents *t, struct error *err)
         return r < 0 ? no_event(t, err) : 0;
 }
 
-/* The plugin's name, of a value's metadata. */
-static bool read_plugin(struct message metadata, struct message *ret)
+/* The plugin of a value's metadata: its name and content. */
+struct plugin {
+        struct message name, content;
+};
+
+static bool read_plugin(struct message metadata, struct plugin *ret)
 {
         struct field f, g;
         int r, q = 0;
 
-        while ((r = next_field(&metadata, &f)) > 0)
-                if (f.number == 1 && f.wire == WIRE_BYTES)
-                        while ((q = next_field(&f.body, &g)) > 0)
-                                if (g.number == 1 && g.wire == WIRE_BYTES)
-                                        *ret = g.body;
+        while ((r = next_field(&metadata, &f)) > 0) {
+                if (f.number != 1 || f.wire != WIRE_BYTES)
+                        continue;
+                while ((q = next_field(&f.body, &g)) > 0) {
+                        if (g.number == 1 && g.wire == WIRE_BYTES)
+                                ret->name = g.body;
+                        else if (g.number == 2 && g.wire == WIRE_BYTES)
+                                ret->content = g.body;
+                }
+        }
         return r == 0 && q == 0;
+}
+
+/* What a simple value was before it was rounded to float32, where we wrote it. */
+static void take_exact(const struct plugin *p, struct tfevents_value *v)
+{
+        double exact;
+
+        if (!is_text(&p->name, EXACT_PLUGIN) || p->content.end - p->content.at != sizeof exact)
+                return;
+        memcpy(&exact, p->content.at, sizeof exact);
+        if ((double)(float)exact == v->scalar)
+                v->scalar = exact;
 }
 
 static bool read_image(struct message m, struct tfevents_value *v)
@@ -408,7 +434,7 @@ static bool next_image(struct tfevents *t, struct tfevents_value *ret)
 }
 
 /* What a tensor is, with its plugin known. */
-static bool take_tensor(struct tfevents *t, struct message m, const struct message *plugin, struct tfevents_value *v)
+static bool take_tensor(struct tfevents *t, struct message m, const struct plugin *plugin, struct tfevents_value *v)
 {
         struct tensor x;
 
@@ -416,7 +442,7 @@ static bool take_tensor(struct tfevents *t, struct message m, const struct messa
                 return false;
         if (tensor_scalar(&x, &v->scalar)) {
                 v->kind = TFEVENTS_SCALAR;
-        } else if (x.dtype == DTYPE_STRING && x.n_strings > 2 && is_text(plugin, "images")) {
+        } else if (x.dtype == DTYPE_STRING && x.n_strings > 2 && is_text(&plugin->name, "images")) {
                 v->kind = TFEVENTS_IMAGE;
                 t->image = *v;
                 t->strings = m;
@@ -429,7 +455,8 @@ static bool take_tensor(struct tfevents *t, struct message m, const struct messa
 /* A value of a summary. A kind that occurs twice is the last, as protocol buffers have it. */
 static bool read_value(struct tfevents *t, struct message m, struct tfevents_value *v)
 {
-        struct message tensor = {0}, plugin = {0};
+        struct message tensor = {0};
+        struct plugin plugin = {0};
         struct field f;
         int r;
 
@@ -458,6 +485,8 @@ static bool read_value(struct tfevents *t, struct message m, struct tfevents_val
                 if (!good)
                         return false;
         }
+        if (r == 0 && v->kind == TFEVENTS_SCALAR)
+                take_exact(&plugin, v);
         return r == 0 && (!tensor.at || take_tensor(t, tensor, &plugin, v));
 }
 
@@ -579,16 +608,16 @@ int tfevents_put_version(struct buf *b, double wall, struct error *err)
 
 int tfevents_put_scalar(struct buf *b, double wall, int64_t step, const char *tag, double value, struct error *err)
 {
-        /* Value.tensor: dtype DT_DOUBLE, a shape of no dimension, double_val packed; Value.metadata: the plugin */
-        static const uint8_t head_of_double[] = {0x42, 14, 0x08, 2, 0x12, 0, 0x32, 8};
-        static const uint8_t plugin[] = {0x4a, 11, 0x0a, 9, 0x0a, 7, 's', 'c', 'a', 'l', 'a', 'r', 's'};
+        /* Value.metadata: plugin_data: plugin_name, content */
+        static const uint8_t head_of_exact[] = {0x4a, 27,  0x0a, 25,  0x0a, 13,  'm', 'u', 'l',  'u', 'n',
+                                                'd',  '.', 'd',  'o', 'u',  'b', 'l', 'e', 0x12, 8};
         size_t n_tag = MIN(strlen(tag), (size_t)1024), n_value, n_summary;
         float single = (float)value;
         bool fits = (double)single == value || value != value;
         uint8_t event[1024 + SCALAR_BYTES_MAX];
         struct writing w = {event};
 
-        n_value = 1 + varint_bytes(n_tag) + n_tag + (fits ? 5 : sizeof head_of_double + 8 + sizeof plugin);
+        n_value = 1 + varint_bytes(n_tag) + n_tag + 5 + (fits ? 0 : sizeof head_of_exact + sizeof value);
         n_summary = 1 + varint_bytes(n_value) + n_value;
         put_fixed(&w, key_of(1, WIRE_64), &wall, sizeof wall);
         *w.at++ = (uint8_t)key_of(2, WIRE_VARINT);
@@ -598,14 +627,11 @@ int tfevents_put_scalar(struct buf *b, double wall, int64_t step, const char *ta
         *w.at++ = (uint8_t)key_of(1, WIRE_BYTES);
         put_varint(&w, n_value);
         put_bytes(&w, key_of(1, WIRE_BYTES), tag, n_tag);
-        if (fits) {
-                put_fixed(&w, key_of(2, WIRE_32), &single, sizeof single);
-        } else {
-                memcpy(w.at, head_of_double, sizeof head_of_double);
-                memcpy(w.at + sizeof head_of_double, &value, sizeof value);
-                w.at += sizeof head_of_double + sizeof value;
-                memcpy(w.at, plugin, sizeof plugin);
-                w.at += sizeof plugin;
+        put_fixed(&w, key_of(2, WIRE_32), &single, sizeof single);
+        if (!fits) {
+                memcpy(w.at, head_of_exact, sizeof head_of_exact);
+                memcpy(w.at + sizeof head_of_exact, &value, sizeof value);
+                w.at += sizeof head_of_exact + sizeof value;
         }
         return put_record(b, event, (size_t)(w.at - event), err);
 }

@@ -1,6 +1,6 @@
 /* TensorBoard's event files: records (records.h) of tensorflow.Event, a protocol buffer of wall time, step and a
- * summary, whose values are scalars, images and others under a tag. Read a value at a time without a copy; written as
- * PyTorch writes them.
+ * summary, whose values are scalars, images and others under a tag. Read a value at a time without a copy; written so
+ * that TensorBoard opens them.
  *
  * Read as scalars: simple values, and tensors of one number of any numeric type, as lists or as tensor_content. Read as
  * images: encoded images, and tensors of strings of the plugin "images" (width, height, then an encoded image each).
@@ -40,8 +40,8 @@ int64_t tfevents_bytes(const struct tfevents *t);
 /* "brain.Event:2", or "" where no event says it. */
 const char *tfevents_version(const struct tfevents *t);
 
-/* Appends an event in its record. The first of a file is the version. A value that float32 holds is a simple value, any
- * other a double (a tensor of the plugin "scalars"), so that it comes back as it was. */
+/* Appends an event in its record. The first of a file is the version. A value is a simple value, which is all that
+ * TensorBoard shows; where float32 does not hold it, the double stands beside it, so that it comes back as it was. */
 int tfevents_put_version(struct buf *b, double wall, struct error *err);
 int tfevents_put_scalar(struct buf *b, double wall, int64_t step, const char *tag, double value, struct error *err);
 
