@@ -268,6 +268,13 @@ int file_make_folder(const char *path, struct error *err)
         }
 }
 
+int file_move(const char *from, const char *to, struct error *err)
+{
+        if (rename(from, to) < 0)
+                return error_set(err, -errno, to, "cannot be renamed into place: %s", strerror(errno));
+        return sync_folder_of(to, err);
+}
+
 static int remove_one(const char *path, const struct stat *st _unused_, int flag _unused_, struct FTW *ftw _unused_)
 {
         return remove(path) < 0 && errno != ENOENT ? -1 : 0;

@@ -44,6 +44,10 @@ int file_digest_fd(int fd, const char *path, char ret_digest[DIGEST_SIZE], int64
 /* Makes the folder and its parents, mode 0750; an existing one is success. */
 int file_make_folder(const char *path, struct error *err);
 
+/* Renames a file to another folder of the same file system, where it replaces what has its name; on disk when it
+ * returns. */
+int file_move(const char *from, const char *to, struct error *err);
+
 /* Removes a folder and everything below it; a missing one is success. Does not follow links. */
 int file_remove_tree(const char *path, struct error *err);
 

@@ -14,7 +14,7 @@
 
 static const char usage[] =
         "usage: mulun-worker                 run the assignment on standard input (for mulund)\n"
-        "       mulun-worker --describe DIR  print what data set a folder holds, as JSON\n"
+        "       mulun-worker --describe DIR  print what data set a folder or file holds, as JSON\n"
         "       mulun-worker --estimate KIND print the memory that a configuration on standard input needs, as JSON\n"
         "                                    (KIND: train, evaluate, sample)\n"
         "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads "
@@ -40,15 +40,18 @@ static int describe(const char *folder)
 {
         _cleanup_(dataset_freep) struct dataset *d = NULL;
         char digest[DIGEST_SIZE], remark[300];
+        double mean[IMAGE_CHANNELS];
         struct error err;
 
         if (dataset_open(folder, &d, &err) < 0 || dataset_digest(d, digest, &err) < 0)
                 return print_error(&err);
         dataset_remark(d, remark, sizeof remark);
-        return print_json(json_pack("{s:s, s:I, s:I, s:s, s:s*}", "format", dataset_format(d), "train",
+        dataset_mean(d, mean);
+        return print_json(json_pack("{s:s, s:I, s:I, s:s, s:[f,f,f], s:O*, s:s*}", "format", dataset_format(d), "train",
                                     (json_int_t)dataset_count(d, SPLIT_TRAIN), "test",
-                                    (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest, "remark",
-                                    remark[0] ? remark : NULL));
+                                    (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest, "mean", mean[0],
+                                    mean[1], mean[2], "source", json_object_get(dataset_provenance(d), "format"),
+                                    "remark", remark[0] ? remark : NULL));
 }
 
 static int read_input(json_t **ret, struct error *err)
@@ -77,9 +80,9 @@ static int estimate(const char *kind_name)
         int kind = 0;
         size_t bytes;
 
-        while (kind < JOB_KIND_N && strcmp(job_kind_names[kind], kind_name))
+        while (kind < JOB_IMPORT && strcmp(job_kind_names[kind], kind_name))
                 kind++;
-        if (kind == JOB_KIND_N) {
+        if (kind == JOB_IMPORT) { /* which needs next to nothing */
                 (void)fputs(usage, stderr);
                 return 2;
         }
@@ -92,7 +95,15 @@ static int estimate(const char *kind_name)
 static int run_task(struct task *t, struct error *err)
 {
         const struct assignment *a = t->assignment;
-        int r = read_config(a->config, &t->config, err);
+        int r;
+
+        if (a->kind == JOB_IMPORT) {
+                task_sweep(t);
+                log_info("attempt %lld at job %lld: import of %s", (long long)a->attempt, (long long)a->job,
+                         a->import.path);
+                return task_import(t, err);
+        }
+        r = read_config(a->config, &t->config, err);
 
         if (r >= 0) {
                 const char *plans = t->config.plans == PLANS_MEASURED && a->plans && *a->plans ? a->plans : NULL;

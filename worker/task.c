@@ -105,7 +105,7 @@ int task_between(void *progress, int64_t done, int64_t all, struct error *err)
  * checkpoint each. */
 void task_sweep(const struct task *t)
 {
-        static const char *const written[] = {"safetensors", "png", "csv", NULL};
+        static const char *const written[] = {"safetensors", "png", "csv", "images", NULL};
         struct error err;
 
         if (file_sweep(t->assignment->folder, written, &err) < 0)

@@ -1,5 +1,5 @@
-/* The tasks of a worker: train, evaluate, sample. Each runs an assignment to its end and reports; what it returns is
- * for the exit code and, when negative, for the error event. */
+/* The tasks of a worker: train, evaluate, sample, import. Each runs an assignment to its end and reports; what it
+ * returns is for the exit code and, when negative, for the error event. */
 #pragma once
 
 #include "engine/dataset.h"
@@ -10,7 +10,7 @@ struct task {
         const struct assignment *assignment;
         struct config config;
         struct runtime *rt;
-        struct dataset *dataset; /* NULL for sample */
+        struct dataset *dataset; /* NULL for sample and import, which has no runtime either */
         char data[DIGEST_SIZE];  /* its digest, as it was read when the attempt began */
         struct reporter *reporter;
         int64_t step; /* of training, or of the checkpoint in use; for errors */
@@ -20,6 +20,7 @@ struct task {
 int task_train(struct task *t, struct error *err);
 int task_evaluate(struct task *t, struct error *err);
 int task_sample(struct task *t, struct error *err);
+int task_import(struct task *t, struct error *err);
 
 /* Memory in bytes that a job of this kind will need beside the program itself, by a dry run of all its passes. */
 int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err);
@@ -40,7 +41,7 @@ int task_check_origin(const struct task *t, const struct assignment_checkpoint *
 
 /* Sends what is due and takes commands; ret_checkpoint_asked: reporter_poll's. -ECANCELED when a stop was asked for. */
 int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err);
-/* Between two batches or sampling steps: tells the progress, and task_poll. */
+/* Between two batches, sampling steps or imported images: tells the progress, and task_poll. */
 struct task_progress {
         struct task *task;
         int64_t start_us; /* monotonic */

@@ -94,7 +94,7 @@ def test_data_set_that_is_broken_is_said_and_unavailable(service):
 
 def test_what_is_odd_in_a_data_set_is_said(service):
     with open(service.data + "/describe.json", "w") as f:
-        json.dump({"format": "cifar10", "train": 1, "test": 1, "digest": "0" * 32, "remark": "data_batch_2.bin is missing"}, f)
+        json.dump({"format": "cifar10", "train": 1, "test": 1, "digest": "0" * 32, "mean": [1, 2, 3], "remark": "data_batch_2.bin is missing"}, f)
     service.start()
     assert "scripted" in service.logged() and "data_batch_2.bin is missing" in service.logged()
     assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]

@@ -79,6 +79,7 @@ class Daemon:
         self.folder = str(folder)
         self.state = os.path.join(self.folder, "state")
         self.datasets = datasets or {"photos32": PHOTOS}
+        self.options = []
         self.port, self.process = 0, None
         self.session = requests.Session()
 
@@ -91,6 +92,7 @@ class Daemon:
                    "--configs", os.path.join(ROOT, "configs")]
         for name, path in self.datasets.items():
             command += ["--dataset", f"{name}={path}"]
+        command += self.options
         with open(os.path.join(self.folder, "mulund.log"), "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait(self.answers, 30)
