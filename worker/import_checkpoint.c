@@ -61,7 +61,8 @@ int import_checkpoint(struct task *t, struct task_progress *progress, json_t **r
 {
         _cleanup_(params_freep) struct params *params = NULL;
         _cleanup_(published_closep) struct published *x = NULL;
-        int r = params_new(&t->config, &params, err);
+        int r = t->assignment->config ? params_new(&t->config, &params, err)
+                                      : error_set(err, -EINVAL, "/config", "expected the checkpoint's configuration");
 
         if (r >= 0)
                 r = published_open(t->assignment->import.path, params, &x, err);
@@ -75,6 +76,7 @@ int import_checkpoint(struct task *t, struct task_progress *progress, json_t **r
                 r = write_checkpoint(t, x, err);
         if (r < 0)
                 return r;
+        reporter_progress(t->reporter, 1, 1, NAN, NAN);
         *ret_result = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "what", import_what_names[IMPORT_CHECKPOINT], "step",
                                 (json_int_t)x->step, "parameters", (json_int_t)params->n_parameters, "matched",
                                 (json_int_t)x->n[PUBLISHED_MATCHED], "missing", (json_int_t)x->n[PUBLISHED_MISSING],

@@ -166,7 +166,7 @@ static int take_value(struct import_of_events *x, const struct tfevents_value *v
         if (v->kind == TFEVENTS_OTHER)
                 g->what = v->what;
         else if (v->kind == TFEVENTS_IMAGE)
-                g->what = "an image that is no PNG, or one too many";
+                g->what = "an image that is no PNG or one too many";
         else
                 g->what = has_step ? "a tag that is no name" : "a step that is none";
         return 0;
@@ -298,6 +298,7 @@ int import_events(struct task *t, struct task_progress *progress, json_t **ret_r
                 r = write_report(&x, err);
         if (r < 0)
                 return r;
+        reporter_progress(t->reporter, x.bytes, x.bytes, NAN, NAN);
         *ret_result = result_json(&x, files.n);
         return *ret_result ? 0 : error_set(err, -ENOMEM, NULL, "no memory for the result");
 }

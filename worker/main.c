@@ -98,6 +98,9 @@ static int run_task(struct task *t, struct error *err)
         int r;
 
         if (a->kind == JOB_IMPORT) {
+                r = a->config ? read_config(a->config, &t->config, err) : 0;
+                if (r < 0)
+                        return r;
                 task_sweep(t);
                 log_info("attempt %lld at job %lld: import of %s", (long long)a->attempt, (long long)a->job,
                          a->import.path);
