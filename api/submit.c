@@ -250,10 +250,12 @@ static void apply_overrides(const json_t *body, enum job_kind kind, json_t *docu
         }
 }
 
-/* An evaluation or a sample may change how it is made, not the model. */
+/* An evaluation or a sample may change how it is made, not the model; but a network that was trained to predict the
+ * noise can be read as a velocity (vdm_type with velocity_from_epsilon), as published. */
 static void check_sections(const json_t *record, struct errors *errs)
 {
-        static const char *const sections[] = {"evaluation.", "sampling.", "machine."};
+        static const char *const sections[] = {"evaluation.", "sampling.", "machine.", "vdm_type",
+                                               "model.velocity_from_epsilon"};
         const char *path;
         json_t *v;
 

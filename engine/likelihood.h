@@ -5,7 +5,7 @@
 #include "engine/batch.h"
 
 struct evaluation {
-        enum bound_method method;
+        enum likelihood method; /* sparse or dense */
         enum split split;
         enum weights weights;
         int64_t n_images;    /* the first so many; at most the split's */

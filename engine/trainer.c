@@ -60,6 +60,7 @@ static int plan(struct trainer *t, struct runtime *rt, int64_t parts, struct run
         program_init(&t->program, rt, t->batch);
         program_buffer(&t->program, &t->factored.memory, (size_t)factors * sizeof(float));
         batch_buffers(&t->memory, t->batch / parts, &t->program);
+        t->memory.flip = rt->config->flip;
         return program_plan(&t->program, t->batch / parts, rt->config->precision, true, step, t, need, err);
 }
 
@@ -215,9 +216,10 @@ int trainer_restore(struct trainer *t, int64_t step, const json_t *state, struct
                 return r;
         if (json_array_size(sums) != (sums || n ? SUM_N : 0))
                 return error_set(err, -EBADMSG, "/trainer/window_sums", "expected %d numbers", SUM_N);
-        memset(t->program.at.window_sums, 0, sizeof t->program.at.window_sums);
-        for (size_t i = 0; i < json_array_size(sums); i++)
-                if (!json_to_real(json_array_get(sums, i), &t->program.at.window_sums[i]))
+        for (size_t i = 0; i < SUM_N; i++)
+                if (!sums)
+                        t->program.at.window_sums[i] = 0;
+                else if (!json_to_real(json_array_get(sums, i), &t->program.at.window_sums[i]))
                         return error_set(err, -EBADMSG, "/trainer/window_sums", "expected %d numbers", SUM_N);
         t->program.at.seed = (uint32_t)t->program.rt->config->seed;
         t->program.at.step = step;

@@ -382,6 +382,16 @@ struct cost cost_flow_step(const struct flow_step_args *a)
         return (struct cost){0, (flow_tableaus[a->solver].stages + 8) * floats((double)a->m * (double)a->d)};
 }
 
+struct cost cost_known_gamma(const struct known_gamma_args *a)
+{
+        return (struct cost){0, floats(4 * (double)a->m)};
+}
+
+struct cost cost_weigh_rows(const struct weigh_rows_args *a)
+{
+        return (struct cost){0, floats(2 * (double)a->m * ((double)a->d + 1))};
+}
+
 /* ---- latent, bound, sampling */
 
 struct cost cost_topk_forward(const struct topk_forward_args *a)

@@ -92,21 +92,22 @@ static int estimate(const char *kind_name)
         return print_json(json_pack("{s:I}", "bytes", (json_int_t)bytes));
 }
 
-static int run_task(struct task *t, struct error *err)
+static int run_import(struct task *t, struct error *err)
 {
         const struct assignment *a = t->assignment;
-        int r;
+        int r = a->config ? read_config(a->config, &t->config, err) : 0;
 
-        if (a->kind == JOB_IMPORT) {
-                r = a->config ? read_config(a->config, &t->config, err) : 0;
-                if (r < 0)
-                        return r;
-                task_sweep(t);
-                log_info("attempt %lld at job %lld: import of %s", (long long)a->attempt, (long long)a->job,
-                         a->import.path);
-                return task_import(t, err);
-        }
-        r = read_config(a->config, &t->config, err);
+        if (r < 0)
+                return r;
+        task_sweep(t);
+        log_info("attempt %lld at job %lld: import of %s", (long long)a->attempt, (long long)a->job, a->import.path);
+        return task_import(t, err);
+}
+
+static int run_model(struct task *t, struct error *err)
+{
+        const struct assignment *a = t->assignment;
+        int r = read_config(a->config, &t->config, err);
 
         if (r >= 0) {
                 const char *plans = t->config.plans == PLANS_MEASURED && a->plans && *a->plans ? a->plans : NULL;
@@ -116,7 +117,7 @@ static int run_task(struct task *t, struct error *err)
                 if (r >= 0 && err->code < 0)
                         log_warning("%s: %s; plans are chosen by the rule", err->path, err->text);
         }
-        if (r >= 0 && a->kind != JOB_SAMPLE)
+        if (r >= 0 && (a->kind != JOB_SAMPLE || t->config.sampling_latent == SAMPLING_LATENT_IMAGES))
                 r = dataset_open(a->dataset_path, &t->dataset, err);
         if (r >= 0 && t->dataset)
                 r = dataset_digest(t->dataset, t->data, err);
@@ -168,7 +169,7 @@ static int work(void)
                 assignment_done(&a);
                 return 1;
         }
-        r = run_task(&t, &err);
+        r = a.kind == JOB_IMPORT ? run_import(&t, &err) : run_model(&t, &err);
         if (r < 0) {
                 char detail[900];
                 int n = snprintf(detail, sizeof detail, "%s%s%s", err.path, err.path[0] ? ": " : "", err.text);

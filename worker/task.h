@@ -10,7 +10,7 @@ struct task {
         const struct assignment *assignment;
         struct config config;
         struct runtime *rt;
-        struct dataset *dataset; /* NULL for sample and import, which has no runtime either */
+        struct dataset *dataset; /* NULL for samples that need none, and for an import, which has no runtime either */
         char data[DIGEST_SIZE];  /* its digest, as it was read when the attempt began */
         struct reporter *reporter;
         int64_t step; /* of training, or of the checkpoint in use; for errors */
@@ -21,6 +21,14 @@ int task_train(struct task *t, struct error *err);
 int task_evaluate(struct task *t, struct error *err);
 int task_sample(struct task *t, struct error *err);
 int task_import(struct task *t, struct error *err);
+
+/* The exact likelihood's part of task_evaluate, and what both methods share: how many images, the result (parts, which
+ * may be NULL, is taken; NULL without memory) and the table of every image as an artifact. -ECANCELED: not reported. */
+int task_evaluate_exact(struct task *t, struct error *err);
+int64_t task_evaluation_images(const struct task *t);
+json_t *task_evaluation_json(const struct task *t, double bpd, double standard_error, json_t *parts, int64_t n_images,
+                             int64_t start_us);
+int task_write_table(struct task *t, const struct buf *b, struct error *err);
 
 /* Memory in bytes that a job of this kind will need beside the program itself, by a dry run of all its passes. */
 int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/grid.h"
+#include "engine/exact.h"
 #include "engine/likelihood.h"
 #include "engine/sampler.h"
 #include "engine/trainer.h"
@@ -280,6 +281,8 @@ static int sample_grid(struct training *x, struct error *err)
         /* the published fixed latent while training, so that grids can be compared over time */
         struct sampling what = {.n_images = c->sampling_n_images,
                                 .n_steps = c->sampling_n_steps,
+                                .rtol = c->sampling_rtol,
+                                .atol = c->sampling_atol,
                                 .seed = (uint32_t)c->sampling_seed,
                                 .weights = c->sampling_weights,
                                 .latent = SAMPLING_LATENT_FIXED};
@@ -290,7 +293,7 @@ static int sample_grid(struct training *x, struct error *err)
 
         if (!images)
                 return error_set(err, -ENOMEM, NULL, "no memory for the samples");
-        r = sampler_run(x->sampler, &what, &(struct between){between, x}, images, err);
+        r = sampler_run(x->sampler, &what, NULL, NULL, &(struct between){between, x}, images, err);
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
@@ -304,7 +307,7 @@ static int evaluate(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         const struct config *c = &t->config;
-        struct evaluation e = {.method = BOUND_SPARSE,
+        struct evaluation e = {.method = LIKELIHOOD_SPARSE,
                                .split = SPLIT_TEST,
                                .weights = WEIGHTS_EMA,
                                .n_images = evaluation_images(c, t->dataset),
@@ -505,6 +508,7 @@ int task_train(struct task *t, struct error *err)
 int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
+        _cleanup_(exact_freep) struct exact *exact = NULL;
         struct training x = {0};
         struct runtime_need need = {0};
         bool train = kind == JOB_TRAIN;
@@ -512,6 +516,8 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
 
         if (r >= 0 && train)
                 r = make_models(&x, rt, &need, err);
+        else if (r >= 0 && kind == JOB_EVALUATE && c->evaluation_method == LIKELIHOOD_ODE)
+                r = exact_new(rt, c->batch_size_eval, &exact, &need, err);
         else if (r >= 0 && kind == JOB_EVALUATE)
                 r = evaluator_new(rt, c->batch_size_eval, &x.evaluator, &need, err);
         else if (r >= 0)

@@ -186,6 +186,10 @@ def test_broken_archives_say_so(imports, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:])
     imports.refused(path, "cannot be unpacked")
+    # behind the archive's end, which is long before the stream's
+    longer = gzip.compress(write_archive(tmp_path / "c.tar", members, "w").read_bytes() + bytes(1 << 20))
+    path.write_bytes(longer[:-8] + bytes([longer[-8] ^ 1]) + longer[-7:])
+    imports.refused(path, "cannot be unpacked")
     path.write_bytes(b"not an archive at all")
     imports.refused(path, "is no archive, or damaged")
     path.write_bytes(b"")

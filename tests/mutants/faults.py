@@ -510,5 +510,102 @@ WORKER = [
           ["worker:channel"]),
 ]
 
+def imported(cases):
+    return [f"engine:import#{cases}"]
+
+
+def road(cases):
+    return [f"e2e:import#{cases}"]
+
+
+RECORDS = [
+    Fault("a record's length without its checksum", "engine/formats/records.c", "if (!crc_matches(head + sizeof length, head, sizeof length))", "if (false)",
+          ["engine:records"]),
+    Fault("a record's data without their checksum", "engine/formats/records.c", "if (!crc_matches(data + size, data, size))", "if (false)",
+          ["engine:records"]),
+    Fault("a checksum rotated the other way", "engine/formats/records.c", "(crc >> 15 | crc << 17)", "(crc << 15 | crc >> 17)", ["engine:records"]),
+    Fault("a length is believed", "engine/formats/records.c", "if (length > (uint64_t)(r->bytes - r->done))", "if (false)", ["engine:records"]),
+    Fault("a record begins without its head", "engine/formats/records.c", "r->done += (int64_t)(RECORD_HEAD_BYTES + size + RECORD_FOOT_BYTES);",
+          "r->done += (int64_t)(size + RECORD_FOOT_BYTES);", ["engine:records"]),
+]
+
+IMAGES_FILE = [
+    Fault("test images are the first to train on", "engine/data/images.c", "index + (split == SPLIT_TEST ? f->count[SPLIT_TRAIN] : 0)", "index",
+          imported("our_own_file_are")),
+    Fault("altered images are as good", "engine/data/images.c", "if (strcmp(found, f->digest) != 0)", "if (false)", imported("our_own_file_cut")),
+    Fault("a file may be longer than it says", "engine/data/images.c", "if ((int64_t)f->bytes != expected)", "if ((int64_t)f->bytes < expected)",
+          imported("our_own_file_cut")),
+    Fault("the mean is of test images, too", "engine/data/images.c", "        if (split == SPLIT_TRAIN)\n                image_add",
+          "        if (true)\n                image_add", imported("every_layout and C and rows")),
+    Fault("the last images of a split are not written", "engine/data/images.c", "if ((r = write_pile(w, SPLIT_TRAIN, err)) < 0 || (r",
+          "if ((r", imported("every_layout and C and rows")),
+    Fault("the split is not in the digest", "engine/data/images.c", "        digest_counts(digest, f->count);\n", "", imported("our_own_file_are")),
+    Fault("a newer version is read", "engine/data/images.c", "if (version != VERSION)", "if (version < VERSION)", imported("our_own_file_cut")),
+]
+
+IMPORTS = [
+    Fault("the share begins one image late", "engine/import.c", "double before = (double)s->shared * s->import->test_share;",
+          "double before = (double)(s->shared + 1) * s->import->test_share;", imported("share_is_exact")),
+    Fault("test images at two places", "engine/import.c", "if (s->forced == SPLIT_TRAIN && has[LABEL_TEST])", "if (false)", imported("said_once")),
+    Fault("no test images, said at the end", "engine/import.c", "if (has[LABEL_NONE] || !has[LABEL_TEST])", "if (false)", imported("share_is_exact")),
+    Fault("names with control characters", "engine/import.c", "        make_printable(inner.path);\n", "", [*imported("names_of_any_bytes"), "fuzz:fuzz-tfrecord"],
+          equivalent="error_set turns line breaks into spaces and JSON escapes the others; it keeps terminals clean"),
+    Fault("what is unpacked stays", "engine/import.c", "        if (s.has_scratch)\n                (void)file_remove_tree", "        if (false)\n                (void)file_remove_tree",
+          ["fuzz:fuzz-archive"]),
+    Fault("an archive's member leaves its folder", "engine/data/archive.c", "                if (leaves_its_folder(name))", "                if (false)", imported("reach_out")),
+    Fault("only a leading .. is seen", "engine/data/archive.c", "for (const char *p = name; p; p = strchr(p, '/')) {", "for (const char *p = name; p == name; p = strchr(p, '/')) {",
+          imported("reach_out")),
+    Fault("an archive's links are files", "engine/data/archive.c", "if (archive_entry_hardlink(e) || archive_entry_symlink(e))", "if (archive_entry_symlink(e))",
+          imported("reach_out")),
+    Fault("the end of the stream is not read", "engine/data/archive.c", "                if (r == ARCHIVE_EOF)\n                        return finish(a, err);",
+          "                if (r == ARCHIVE_EOF)\n                        return 0;", imported("broken_archives or archives_cut")),
+    Fault("a member that is there twice", "engine/data/archive.c", "O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC", "O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC",
+          imported("reach_out")),
+    Fault("Fortran's order is C's", "engine/data/numpy_source.c", "                ret_stride[i] = h->fortran ? n : 1;", "                ret_stride[i] = 1;",
+          imported("every_layout and F")),
+    Fault("planes are rows", "engine/data/numpy_source.c", "ret->stride_c = ret->stride_w * IMAGE_PIXELS;", "ret->stride_c = ret->stride_w;",
+          imported("every_layout and flat and C")),
+    Fault("an array may be longer than it says", "engine/data/numpy_source.c", "|| size != expected)", "|| size < expected)", imported("arrays_cut")),
+    Fault("any type is bytes", "engine/data/numpy_source.c", 'if (strcmp(h->descr, "|u1") != 0 &&', 'if (false &&', imported("other_arrays")),
+    Fault("a member is named twice in a header", "engine/data/numpy_source.c", '"shape") && !h->has_shape)', '"shape"))', imported("headers_that_lie")),
+    Fault("the first array is taken", "engine/data/numpy_source.c", "if (n > 1 && n_data == 0)", "if (false)", imported("only_array")),
+    Fault("an average that rounds down", "engine/data/picture.c", "(sum + area / 2) / area", "sum / area", imported("other_sizes")),
+    Fault("the crop is not at the centre", "engine/data/picture.c", ".start = (length - square) * (PARTS / 2)", ".start = 0", imported("other_sizes")),
+    Fault("a damaged JPEG is made up for", "engine/data/picture.c", "        if (level < 0)\n                jpeg_failed(jpeg);", "        if (level < -1)\n                jpeg_failed(jpeg);",
+          imported("damaged_jpegs or images_cut")),
+    Fault("the end of a PNG is not read", "engine/data/picture.c", "        png_read_end(p->png, NULL);\n", "", imported("images_cut")),
+    Fault("four colours are three", "engine/data/picture.c", "if (p->jpeg.num_components == 4)", "if (false)", imported("four_colours")),
+    Fault("16 bits are cut to 8", "engine/data/picture.c", "png_set_scale_16(p->png);", "png_set_strip_16(p->png);", imported("png_suite"),
+          equivalent="one of 255 at most, which the test allows: both are what PNG decoders do"),
+    Fault("records of another size are resized", "engine/data/tfrecord_source.c", "image->len, false, ret", "image->len, true, ret", imported("no_images_are_named")),
+    Fault("a part is missing at the end", "engine/data/tfrecord_source.c", "return r < 0 ? r : check_next(&before, &none, file, err);", "return r;",
+          imported("parts_that_do_not")),
+    Fault("a part is missing between others", "engine/data/tfrecord_source.c", "if (p->number != expected ||", "if (", imported("parts_that_do_not")),
+    Fault("validation images are trained on", "engine/data/tfrecord_source.c", '|| !strcmp(p->split, "validation"))\n                *ret = LABEL_TEST;', ')\n                *ret = LABEL_TEST;',
+          imported("tfds_names")),
+    Fault("links are followed", "engine/data/files.c", "if (S_ISLNK(st.st_mode) && (l->deep || l->wanted(name)))", "if (false)", imported("lead_elsewhere or published_is")),
+    Fault("batch 10 before batch 2", "engine/data/files.c", "return strverscmp(*x, *y);", "return strcmp(*x, *y);", imported("published_is_a_folder or tfds_names or folders_train")),
+    Fault("training images are never mirrored", "kernels/reference/rows.c", "        if (!a->flip)\n                return false;", "        if (true)\n                return false;", operation("gather")),
+    Fault("mirrored top to bottom", "kernels/reference/rows.c", "a->width - 1 - p % a->width)", "p % a->width)", operation("gather")),
+    Fault("evaluations are mirrored, too", "engine/batch.c", ".flip = b->flip ? p->state : NULL", ".flip = p->state", whole("evaluation", "one_image")),
+    Fault("data.flip is not heard", "engine/trainer.c", "        t->memory.flip = rt->config->flip;\n", "", whole("training", "flip")),
+]
+
+ROAD = [
+    Fault("what is broken is tried again", "worker/import.c", "return is_machines(r) ? r : -ESTALE;", "return -EIO;", road("broken_is_named")),
+    Fault("a folder beside an allowed one", "daemon/import.c", "(!path[n] || path[n] == '/' ||", "(path[n] != '\\1' ||", road("only_allowed")),
+    Fault("links out of an allowed folder", "daemon/import.c", "        if (!is_allowed(d, path))\n", "        if (!is_allowed(d, given))\n", road("only_allowed")),
+    Fault("a name is taken only when it is there", "daemon/import.c", "coming = d->queue.jobs[i]->kind == JOB_IMPORT &&", "coming = d->queue.jobs[i]->kind == JOB_TRAIN &&",
+          road("given_once")),
+    Fault("data in use are removed", "daemon/import.c", "        user = user_of(op);\n", "        user = 0;\n", road("given_once")),
+    Fault("data of the command line are removed", "daemon/import.c", "if (!s->row.imported)", "if (false)", road("given_once")),
+    Fault("an import waits for its data", "daemon/daemon.c", "j->kind == JOB_IMPORT || daemon_dataset(d, j->dataset)", "daemon_dataset(d, j->dataset)", road("trained_on_at_once")),
+    Fault("imported data are on the list at the next start", "daemon/worker.c", "                        datasets_imported(w->daemon, w->job->dataset, e->result);\n",
+          "                        (void)0;\n", road("trained_on_at_once")),
+    Fault("imported data are gone at the next start", "daemon/datasets.c", "        add_imported(d);\n", "", road("trained_on_at_once")),
+    Fault("an import runs again under a name that is taken", "daemon/control.c", "if (row->kind == JOB_IMPORT)", "if (false)", road("cancelled_import")),
+    Fault("what a killed import left stays", "worker/task.c", '"csv", "images", NULL}', '"csv", NULL}', road("killed_import")),
+]
+
 FAULTS = (TRAINER + LIKELIHOOD + SAMPLER + OPTIMIZER + MODEL + PASS + SCHEDULE + PARAMS + TAPE + OPERATIONS + NETWORKS + RUNTIME + CHECKPOINT + FORMATS
-          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER)
+          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + RECORDS + IMAGES_FILE + IMPORTS + ROAD)
