@@ -22,6 +22,10 @@ static const struct {
         {"resume", "JOB", 1, 1, command_resume, "go on from the last checkpoint"},
         {"retry", "JOB...", 1, 1000, command_retry, "run failed or cancelled jobs again, from the last checkpoint"},
         {"remove", "JOB...", 1, 1000, command_remove, "remove jobs that are over, with their files"},
+        {"import", "checkpoint PATH CONFIG | events PATH", 2, 3, command_import,
+         "a published checkpoint (flax), read by a configuration of the server, or TensorBoard's logs, as a job; "
+         "prints the "
+         "id"},
         {"export", "JOB", 1, 1, command_export, "every point of a job's series, for TensorBoard, as CSV or JSON lines"},
         {"checkpoint", "export JOB", 2, 2, command_checkpoint,
          "a job's checkpoint as the published code's flax file, or its weights as safetensors"},

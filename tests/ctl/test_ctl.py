@@ -137,6 +137,20 @@ def test_actions(server):
     assert ctl(server, "stop") == "mulund is stopping\n"
 
 
+def test_import_makes_jobs(server, tmp_path):
+    j = json.loads(ctl(server, "import", "checkpoint", "/data/ckpt-1.flax", "cifar10-conditioned", "--json", "--name", "published", "-t", "a",
+                       "--set", "training.seed=5"))
+    assert (j["kind"], j["name"], j["tags"], j["import"]) == ("import", "published", ["a"], {"what": "checkpoint", "path": "/data/ckpt-1.flax"})
+    assert j["config_name"] == "cifar10-conditioned" and j["config"]["training"]["seed"] == 5
+    f = tmp_path / "x.json"
+    f.write_text('{"model": {"sm_n_embd": 96}}')
+    assert json.loads(ctl(server, "import", "checkpoint", "/data/x", "--file", f, "--json"))["config"]["model"]["sm_n_embd"] == 96
+    out = ctl(server, "import", "events", "/data/logs")
+    assert server.get(f"/v1/jobs/{int(out)}").json()["import"] == {"what": "events", "path": "/data/logs"}
+    for args in (["checkpoint", "/x"], ["checkpoint", "/x", "y", "--file", f], ["events", "/x", "y"], ["events", "/x", "--set", "a=1"], ["dataset", "/x"]):
+        ctl(server, "import", *args, code=2)
+
+
 def test_export_writes_whole_files(server, tmp_path):
     job = server.submit()
     server.run(job, [scalars(0, 3.5), scalars(1, 2.25)])
