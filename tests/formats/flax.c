@@ -106,6 +106,50 @@ static void small_file_is_read(void **state _unused_)
         assert_null(flax_find(f, f->nodes, "z"));
 }
 
+/* One value of each dtype of reals, and where float32 cannot hold it. */
+static void reals_of_every_dtype_are_read(void **state _unused_)
+{
+        static const struct {
+                const char *dtype, *bytes;
+                size_t size;
+                float value;
+        } rows[] = {
+                {"float16", "\x00\x3c", 2, 1},
+                {"float16", "\x01\x00", 2, 0x1p-24f},
+                {"float16", "\x00\xfc", 2, -INFINITY},
+                {"float16", "\xff\x7b", 2, 65504},
+                {"float16", "\x55\xb5", 2, -0.333251953125f},
+                {"bfloat16", "\x80\x3f", 2, 1},
+                {"float32", "\x00\x00\x80\x3f", 4, 1},
+                {"float64", "\x9a\x99\x99\x99\x99\x99\xb9\x3f", 8, 0.1f},
+                {"float64", "\x9c\x75\x00\x88\x3c\xe4\x37\x7e", 8, INFINITY},
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                _cleanup_(flax_closep) struct flax *f = NULL;
+                _cleanup_(buf_done) struct buf b = BUF_INIT(100);
+                size_t n = strlen(rows[i].dtype);
+                const struct flax_node *a;
+                float v = 0;
+
+                assert_int_equal(msgpack_put_map(&b, 1, NULL), 0);
+                assert_int_equal(msgpack_put_text(&b, "a", 1, NULL), 0);
+                assert_int_equal(msgpack_put_ext_head(&b, 1, (uint32_t)(5 + n + rows[i].size), NULL), 0);
+                assert_int_equal(msgpack_put_list(&b, 3, NULL), 0);
+                assert_int_equal(msgpack_put_list(&b, 0, NULL), 0);
+                assert_int_equal(msgpack_put_text(&b, rows[i].dtype, n, NULL), 0);
+                assert_int_equal(msgpack_put_bytes_head(&b, (uint32_t)rows[i].size, NULL), 0);
+                assert_int_equal(buf_append(&b, rows[i].bytes, rows[i].size, NULL), 0);
+                put(b.data, b.size);
+                assert_int_equal(flax_open(path, &f, NULL), 0);
+                a = flax_find(f, f->nodes, "a");
+                assert_true(a && flax_is_real(a));
+                assert_int_equal(flax_reals(f, a, 0, 1, &v, NULL), 0);
+                if (v != rows[i].value)
+                        fail_msg("row %zu: %g", i, (double)v);
+        }
+}
+
 static void every_cut_is_refused(void **state _unused_)
 {
         for (size_t n = 0; n < sizeof small - 1; n++) {
@@ -182,6 +226,10 @@ static void wrong_files_are_refused(void **state _unused_)
                     "a\xc7\x12\x01\x93\x91\x01\xa7"
                     "float32\xc4\x04zzzzz",
                     "bytes behind its value"),
+                ROW("\x81\xa1"
+                    "a\xc7\x15\x01\x93\x91\x01\xa7"
+                    "float32\xc4\x08zzzzzzzz",
+                    "its values have 8 bytes"),
                 ROW("\x81\xa1"
                     "a\xc7\x1e\x01\x93\x92\xcf\x40\x00\x00\x00\x00\x00\x00\x00\x10\xa7"
                     "float32\xc4\x08zzzzzzzz",
@@ -355,8 +403,13 @@ int main(int argc, char **argv)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                T(small_file_is_read), T(every_cut_is_refused),       T(wrong_files_are_refused),
-                T(bombs_are_refused),  T(what_is_no_file_is_refused), T(numbers_have_their_shortest_form),
+                T(small_file_is_read),
+                T(reals_of_every_dtype_are_read),
+                T(every_cut_is_refused),
+                T(wrong_files_are_refused),
+                T(bombs_are_refused),
+                T(what_is_no_file_is_refused),
+                T(numbers_have_their_shortest_form),
         };
 
         if (argc == 3 && !strcmp(argv[1], "--list"))
