@@ -390,6 +390,7 @@ static void assignments_of_other_imports_have_no_name(void **state _unused_)
                 assert_true((a.config != NULL) == (i == 0) && !a.import.name);
                 out = assignment_to_json(&a);
                 assignment_done(&a);
+                (void)json_object_del(json_object_get(out, "import"), "test_share"); /* 0: none */
                 assert_true(json_equal(in, out));
                 json_object_set_new(json_object_get(in, "import"), "name", json_string("x"));
                 assert_int_equal(assignment_from_json(in, &a, &err), -EINVAL);
