@@ -170,7 +170,7 @@ static void read_artifact(struct request *r)
                         code == -ENOENT ? "there is no such artifact" : err.text);
                 return;
         }
-        if (open_job_file(r, &j, a.name, &fd, &err) < 0) {
+        if (open_job_file(request_settings(r)->state_folder, &j, a.name, &fd, &err) < 0) {
                 problem(r, PROBLEM_NOT_FOUND, "the artifact's file is not there any more");
                 return;
         }

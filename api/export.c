@@ -1,6 +1,6 @@
-/* A job's curves for other programs, every point of them: as an event file for TensorBoard, as CSV, as JSON lines. Made
- * while it is sent, some thousand points at a time, series by series; points that are logged meanwhile may be in it or
- * not. A number has as many digits as bring it back. */
+/* A job's curves for other programs, every point of them: as an event file for TensorBoard (its images, too), as CSV,
+ * as JSON lines. Made while it is sent, some thousand points at a time, series by series; points that are logged
+ * meanwhile may be in it or not. A number has as many digits as bring it back. */
 #include "api/response.h"
 #include "base/array.h"
 #include "base/clock.h"
@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define POINTS_AT_ONCE 2048 /* a millisecond or two */
 #define LINE_MAX (6 * EVENT_NAME_MAX + 128)
@@ -22,8 +23,18 @@ struct name {
         char text[EVENT_NAME_MAX + 1];
 };
 
+/* A file of the job, for event files. */
+struct image {
+        char name[EVENT_NAME_MAX + 1];
+        int64_t step, created_us;
+};
+
 struct series_export {
-        int64_t job, created_us;
+        const char *state_folder; /* the server's */
+        struct job_row job;       /* id and identity alone */
+        int64_t created_us;
+        struct image *images; /* newest first */
+        size_t n_images, images_room;
         enum format format;
         struct name *names;
         size_t n_names, room, at;
@@ -38,6 +49,7 @@ static void export_free(void *user)
         struct series_export *x = user;
 
         free(x->names);
+        free(x->images);
         free(x);
 }
 
@@ -48,6 +60,19 @@ static int add_name(const struct series_row *s, void *user)
         if (!array_grow(&x->names, x->n_names, &x->room, sizeof *x->names))
                 return -ENOMEM;
         (void)snprintf(x->names[x->n_names++].text, sizeof x->names->text, "%s", s->name);
+        return 0;
+}
+
+static int add_image(const struct artifact_row *a, void *user)
+{
+        struct series_export *x = user;
+        struct image *i;
+
+        if (!array_grow(&x->images, x->n_images, &x->images_room, sizeof *x->images))
+                return -ENOMEM;
+        i = &x->images[x->n_images++];
+        *i = (struct image){.step = a->step, .created_us = a->created_us};
+        (void)snprintf(i->name, sizeof i->name, "%s", a->name);
         return 0;
 }
 
@@ -124,6 +149,41 @@ static int put_point(struct series_export *x, const struct point *p, struct buf 
         return buf_append(b, line, (size_t)n, err);
 }
 
+static int read_image(const struct series_export *x, const struct image *i, struct buf *ret, struct error *err)
+{
+        _cleanup_(closep) int fd = -1;
+        struct stat st;
+        int r = open_job_file(x->state_folder, &x->job, i->name, &fd, err);
+
+        if (r < 0)
+                return r;
+        if (fstat(fd, &st) < 0 || st.st_size > (off_t)TFEVENTS_IMAGE_MAX)
+                return error_set(err, -EINVAL, i->name, "is too large");
+        r = buf_reserve(ret, (size_t)st.st_size, err);
+        if (r >= 0)
+                r = file_read_at(fd, i->name, 0, ret->data, (size_t)st.st_size, err);
+        if (r >= 0)
+                ret->size = (size_t)st.st_size;
+        return r;
+}
+
+/* The next of the job's images under its name up to "-step-", oldest first. One that is not there any more, or no PNG,
+ * is passed over. */
+static int put_image(struct series_export *x, struct buf *b, struct error *err)
+{
+        const struct image *i = &x->images[--x->n_images];
+        _cleanup_(buf_done) struct buf png = BUF_INIT(TFEVENTS_IMAGE_MAX);
+        const char *end = strstr(i->name, "-step-");
+        char tag[sizeof i->name];
+        int r = read_image(x, i, &png, err);
+
+        (void)snprintf(tag, sizeof tag, "%.*s", end ? (int)(end - i->name) : (int)sizeof tag - 1, i->name);
+        if (r >= 0)
+                r = tfevents_put_image(b, (double)i->created_us / US_PER_S, i->step, tag, (const uint8_t *)png.data,
+                                       png.size, err);
+        return r == -ENOMEM ? r : 0;
+}
+
 /* stream_answer's next. */
 static int next(void *user, struct reader *reader, struct buf *b, struct error *err)
 {
@@ -136,7 +196,7 @@ static int next(void *user, struct reader *reader, struct buf *b, struct error *
                 if (x->place.step == INT64_MIN)
                         r = begin_series(x);
                 if (r >= 0)
-                        r = reader_points_behind(reader, x->job, x->names[x->at].text, &x->place, POINTS_AT_ONCE,
+                        r = reader_points_behind(reader, x->job.id, x->names[x->at].text, &x->place, POINTS_AT_ONCE,
                                                  x->points, &n, err);
                 if (r == -ENOENT) /* the job was removed */
                         return r;
@@ -147,6 +207,8 @@ static int next(void *user, struct reader *reader, struct buf *b, struct error *
                         x->place = POINTS_BEGIN;
                 }
         }
+        while (r >= 0 && !b->size && x->n_images)
+                r = put_image(x, b, err);
         return r;
 }
 
@@ -166,12 +228,16 @@ static int prepare(struct request *r, struct series_export *x)
                 return code;
         }
         if (code >= 0) {
-                x->job = j.id;
+                x->state_folder = request_settings(r)->state_folder;
+                x->job.id = j.id;
+                memcpy(x->job.identity, j.identity, sizeof j.identity);
                 x->place = POINTS_BEGIN;
                 x->created_us = j.created_us;
                 job_row_done(&j);
                 code = reader_series(reader, r->id, add_name, x, &err);
         }
+        if (code >= 0 && x->format == FORMAT_TFEVENTS)
+                code = reader_artifacts(reader, r->id, ARTIFACT_IMAGE, add_image, x, &err);
         if (code < 0)
                 problem(r, PROBLEM_INTERNAL, "the series cannot be read");
         return code;
@@ -182,9 +248,9 @@ static void file_name(const struct series_export *x, char *ret, size_t size)
 {
         if (x->format == FORMAT_TFEVENTS)
                 (void)snprintf(ret, size, "attachment; filename=\"events.out.tfevents.%lld.mulund-%lld\"",
-                               (long long)(x->created_us / US_PER_S), (long long)x->job);
+                               (long long)(x->created_us / US_PER_S), (long long)x->job.id);
         else
-                (void)snprintf(ret, size, "attachment; filename=\"job-%lld.%s\"", (long long)x->job,
+                (void)snprintf(ret, size, "attachment; filename=\"job-%lld.%s\"", (long long)x->job.id,
                                format_names[x->format]);
 }
 

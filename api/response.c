@@ -271,13 +271,13 @@ int open_beneath(const char *folder, const char *const *segments, size_t n, int 
         return 0;
 }
 
-int open_job_file(const struct request *r, const struct job_row *j, const char *name, int *ret_fd, struct error *err)
+int open_job_file(const char *state_folder, const struct job_row *j, const char *name, int *ret_fd, struct error *err)
 {
         char folder[4096], job[24], marker[sizeof j->identity] = "";
         const char *segments[] = {job, "identity"};
         _cleanup_(closep) int fd = -1;
 
-        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
+        (void)snprintf(folder, sizeof folder, "%s/jobs", state_folder);
         (void)snprintf(job, sizeof job, "%lld", (long long)j->id);
         if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, err) >= 0 &&
             (read(fd, marker, sizeof marker - 1) < 0 || strcmp(marker, j->identity) != 0))

@@ -37,12 +37,13 @@ struct stream_answer {
         void (*free)(void *user);
         void *user; /* taken */
 };
-#define STREAM_PIECE_MAX ((size_t)1 << 20)
+#define STREAM_PIECE_MAX ((size_t)32 << 20)
 
 void response_stream(struct request *r, const struct stream_answer *a);
 
-/* Opens a file of a job's folder. -ENOENT also when the folder says that it is of another run (daemon/folder.h). */
-int open_job_file(const struct request *r, const struct job_row *j, const char *name, int *ret_fd, struct error *err);
+/* Opens a file of a job's folder, by its id and identity. -ENOENT also when the folder says that it is of another run
+ * (daemon/folder.h). */
+int open_job_file(const char *state_folder, const struct job_row *j, const char *name, int *ret_fd, struct error *err);
 
 /* Opens folder/a/b.. for reading without following links below folder; regular files only. n segments, each a plain
  * name. -ENOENT for whatever is not such a file. */

@@ -123,7 +123,7 @@ static bool is_png(const struct tfevents_value *v)
                !memcmp(v->image, signature, sizeof signature);
 }
 
-/* A plain name: the image's number of all, the tag where it is plain, the step. */
+/* A plain name: the tag where it is plain, the step, the image's number of all. */
 static void image_name(const struct import_of_events *x, const struct tag *g, int64_t step, char *ret, size_t size)
 {
         char plain[100];
@@ -132,7 +132,8 @@ static void image_name(const struct import_of_events *x, const struct tag *g, in
         for (; g->name[n] && n + 1 < sizeof plain; n++)
                 plain[n] = (char)(isalnum((unsigned char)g->name[n]) && g->name[n] > 0 ? g->name[n] : '-');
         plain[n] = 0;
-        (void)snprintf(ret, size, "image-%05lld-%s-step-%lld.png", (long long)x->n_images, plain, (long long)step);
+        (void)snprintf(ret, size, "%s-step-%lld-%lld.png", n ? plain : "image", (long long)step,
+                       (long long)x->n_images);
 }
 
 static int take_image(struct import_of_events *x, struct tag *g, const struct tfevents_value *v, struct error *err)

@@ -582,7 +582,24 @@ static size_t varint_bytes(uint64_t v)
         return n;
 }
 
-/* Frames what was made; room for the record was made before. */
+static void put_number(struct writing *w, unsigned field, uint64_t v)
+{
+        *w->at++ = (uint8_t)key_of(field, WIRE_VARINT);
+        put_varint(w, v);
+}
+
+static void put_head(struct writing *w, unsigned field, size_t n)
+{
+        *w->at++ = (uint8_t)key_of(field, WIRE_BYTES);
+        put_varint(w, n);
+}
+
+static size_t headed(size_t n)
+{
+        return 1 + varint_bytes(n) + n;
+}
+
+/* Frames what was made. */
 static int put_record(struct buf *b, const uint8_t *event, size_t n, struct error *err)
 {
         uint8_t head[RECORD_HEAD_BYTES], foot[RECORD_FOOT_BYTES];
@@ -611,21 +628,17 @@ int tfevents_put_scalar(struct buf *b, double wall, int64_t step, const char *ta
         /* Value.metadata: plugin_data: plugin_name, content */
         static const uint8_t head_of_exact[] = {0x4a, 27,  0x0a, 25,  0x0a, 13,  'm', 'u', 'l',  'u', 'n',
                                                 'd',  '.', 'd',  'o', 'u',  'b', 'l', 'e', 0x12, 8};
-        size_t n_tag = MIN(strlen(tag), (size_t)1024), n_value, n_summary;
+        size_t n_tag = MIN(strlen(tag), (size_t)1024), n_value;
         float single = (float)value;
         bool fits = (double)single == value || value != value;
         uint8_t event[1024 + SCALAR_BYTES_MAX];
         struct writing w = {event};
 
-        n_value = 1 + varint_bytes(n_tag) + n_tag + 5 + (fits ? 0 : sizeof head_of_exact + sizeof value);
-        n_summary = 1 + varint_bytes(n_value) + n_value;
+        n_value = headed(n_tag) + 5 + (fits ? 0 : sizeof head_of_exact + sizeof value);
         put_fixed(&w, key_of(1, WIRE_64), &wall, sizeof wall);
-        *w.at++ = (uint8_t)key_of(2, WIRE_VARINT);
-        put_varint(&w, (uint64_t)step);
-        *w.at++ = (uint8_t)key_of(5, WIRE_BYTES);
-        put_varint(&w, n_summary);
-        *w.at++ = (uint8_t)key_of(1, WIRE_BYTES);
-        put_varint(&w, n_value);
+        put_number(&w, 2, (uint64_t)step);
+        put_head(&w, 5, headed(n_value));
+        put_head(&w, 1, n_value);
         put_bytes(&w, key_of(1, WIRE_BYTES), tag, n_tag);
         put_fixed(&w, key_of(2, WIRE_32), &single, sizeof single);
         if (!fits) {
@@ -633,5 +646,43 @@ int tfevents_put_scalar(struct buf *b, double wall, int64_t step, const char *ta
                 memcpy(w.at + sizeof head_of_exact, &value, sizeof value);
                 w.at += sizeof head_of_exact + sizeof value;
         }
+        return put_record(b, event, (size_t)(w.at - event), err);
+}
+
+static uint64_t big_endian(const uint8_t *b)
+{
+        return (uint64_t)b[0] << 24 | (uint64_t)b[1] << 16 | (uint64_t)b[2] << 8 | b[3];
+}
+
+/* Image: 1 height, 2 width, 3 colorspace (RGB), 4 the file. Its sizes stand in the PNG's first chunk. */
+int tfevents_put_image(struct buf *b, double wall, int64_t step, const char *tag, const uint8_t *png, size_t n,
+                       struct error *err)
+{
+        static const uint8_t start[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n', 0, 0, 0, 13, 'I', 'H', 'D', 'R'};
+        size_t n_tag = MIN(strlen(tag), (size_t)1024), n_image, n_value;
+        _cleanup_(freep) uint8_t *event = NULL;
+        uint64_t width, height;
+        struct writing w;
+
+        if (n < sizeof start + 8 || n > TFEVENTS_IMAGE_MAX || memcmp(png, start, sizeof start) != 0)
+                return error_set(err, -EINVAL, tag, "is no PNG file of at most %zu bytes", TFEVENTS_IMAGE_MAX);
+        width = big_endian(png + sizeof start);
+        height = big_endian(png + sizeof start + 4);
+        n_image = 3 + varint_bytes(height) + varint_bytes(width) + 1 + headed(n); /* three keys, three numbers */
+        n_value = headed(n_tag) + headed(n_image);
+        event = malloc(n + n_tag + 200);
+        if (!event)
+                return error_set(err, -ENOMEM, tag, "no memory for an image");
+        w.at = event;
+        put_fixed(&w, key_of(1, WIRE_64), &wall, sizeof wall);
+        put_number(&w, 2, (uint64_t)step);
+        put_head(&w, 5, headed(n_value));
+        put_head(&w, 1, n_value);
+        put_bytes(&w, key_of(1, WIRE_BYTES), tag, n_tag);
+        put_head(&w, 4, n_image);
+        put_number(&w, 1, height);
+        put_number(&w, 2, width);
+        put_number(&w, 3, 3);
+        put_bytes(&w, key_of(4, WIRE_BYTES), png, n);
         return put_record(b, event, (size_t)(w.at - event), err);
 }

@@ -44,5 +44,9 @@ const char *tfevents_version(const struct tfevents *t);
  * TensorBoard shows; where float32 does not hold it, the double stands beside it, so that it comes back as it was. */
 int tfevents_put_version(struct buf *b, double wall, struct error *err);
 int tfevents_put_scalar(struct buf *b, double wall, int64_t step, const char *tag, double value, struct error *err);
+/* A PNG file as it is, of at most TFEVENTS_IMAGE_MAX bytes; -EINVAL: it is none. */
+#define TFEVENTS_IMAGE_MAX ((size_t)16 << 20)
+int tfevents_put_image(struct buf *b, double wall, int64_t step, const char *tag, const uint8_t *png, size_t n,
+                       struct error *err);
 
 DEFINE_CLEANUP(struct tfevents *, tfevents_close);

@@ -133,7 +133,7 @@ def scalar(tag, value):
     return field(1, tag) + b"\x15" + struct.pack("<f", value)
 
 
-IMAGE = b"\x89PNG\r\n\x1a\nrest"
+IMAGE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 3, 300) + b"rest"
 EVENTS = record(b"\x09" + struct.pack("<d", 1.7e9) + field(3, b"brain.Event:2")) + b"".join(
     event(i, scalar(b"train_bpd", 10 - i / 100), scalar("éval/bpd".encode(), float(i))) for i in range(600)) + \
     event(600, field(1, b"samples") + field(4, field(4, IMAGE)), field(1, b"h") + field(5, b""), scalar(b"bad\x01", 1.0),
@@ -157,14 +157,15 @@ def test_published_logs_become_series_and_images_and_go_out_again(daemon):
     assert s["step"] == list(range(600)) and s["time_ms"][7] == 1_700_000_007_000
     assert s["last"] == [struct.unpack("<f", struct.pack("<f", 10 - i / 100))[0] for i in range(600)]
     names = artifacts(daemon, j["id"])
-    assert get_text(daemon, f"artifacts/{names['image-00000-samples-step-600.png']['id']}").content == IMAGE
+    assert get_text(daemon, f"artifacts/{names['samples-step-600-0.png']['id']}").content == IMAGE
     assert {(r["tag"], r["points"], r["images"], r["left_over"], r["what"]) for r in table(daemon, j["id"])} == {
         ("train_bpd", "600", "0", "0", ""), ("éval/bpd", "600", "0", "0", ""), ("samples", "0", "1", "0", ""), ("h", "0", "0", "1", "a histogram"),
         ("bad?", "0", "0", "1", "a tag that is no name"), ("gif", "0", "0", "1", "an image that is no PNG or one too many")}
     out = inside(daemon, "again.tfevents")
     subprocess.run([MULUNCTL, "--server", daemon.url, "export", str(j["id"]), "--format", "tfevents", "-o", out], check=True, timeout=60)
     again = import_events(daemon, out)
-    assert daemon.wait_state(again["id"], "succeeded")["result"]["points"] == 1200
+    assert daemon.wait_state(again["id"], "succeeded")["result"] == {**result, "events": 1202, "left_over": 0}
+    assert get_text(daemon, f"artifacts/{artifacts(daemon, again['id'])['samples-step-600-0.png']['id']}").content == IMAGE
     assert get_text(daemon, f"jobs/{again['id']}/export?format=csv").text == get_text(daemon, f"jobs/{j['id']}/export?format=csv").text
     refused = daemon.post("jobs", {"kind": "evaluate", "checkpoint": {"job": j["id"], "which": "latest"}}, 422)
     assert refused["errors"]

@@ -86,6 +86,24 @@ static void scalars_come_back_as_they_were(void **state _unused_)
         assert_true(tfevents_bytes_done(t) == tfevents_bytes(t) && tfevents_bytes(t) == (int64_t)b.size);
 }
 
+static void images_come_back_as_they_were(void **state _unused_)
+{
+        static const uint8_t png[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0\0\0\0\7 and so on";
+        _cleanup_(tfevents_closep) struct tfevents *t = NULL;
+        _cleanup_(buf_done) struct buf b = BUF_INIT(1 << 20);
+        struct tfevents_value v;
+
+        assert_int_equal(tfevents_put_image(&b, 1.5, 300, "samples", png, sizeof png, NULL), 0);
+        assert_int_equal(tfevents_put_image(&b, 1.5, 300, "x", png + 1, sizeof png - 1, NULL), -EINVAL);
+        assert_int_equal(tfevents_put_image(&b, 1.5, 300, "x", png, 20, NULL), -EINVAL);
+        put(&b);
+        t = open_events();
+        assert_int_equal(tfevents_next(t, &v, NULL), 1);
+        assert_true(v.kind == TFEVENTS_IMAGE && v.step == 300 && v.wall == 1.5 && v.image_bytes == sizeof png);
+        assert_memory_equal(v.image, png, sizeof png);
+        assert_int_equal(tfevents_next(t, &v, NULL), 0);
+}
+
 static void every_cut_is_said(void **state _unused_)
 {
         _cleanup_(buf_done) struct buf whole = BUF_INIT(1 << 20);
@@ -193,23 +211,22 @@ static void what_is_no_event_is_refused(void **state _unused_)
         static const struct {
                 const char *event;
                 size_t size;
-        } rows[] =
-                {
-                        BYTES("\x0b"),                                             /* a group */
-                        BYTES("\x00"),                                             /* field 0 */
-                        BYTES("\x09\x00"),                                         /* a cut double */
-                        BYTES("\x10\xff"),                                         /* a cut varint */
-                        BYTES("\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), /* one of 11 bytes */
-                        BYTES("\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),     /* a size of 2^64 */
-                        BYTES("\x2a\x02\x0a\x05"),                                 /* a value longer than its summary */
-                        BYTES("\x2a\x04\x0a\x02\x42\x01"),                         /* a cut tensor */
-                        BYTES("\x2a\x06\x0a\x04\x42\x02\x2a\x05"),
-                        BYTES("\x2a\x08\x0a\x06\x42\x04\x2a\x02\x00\x00"), /* packed floats of 2 bytes */
-                        BYTES("\x2a\x06\x0a\x04\x4a\x02\x0a\x07"),         /* cut metadata */
-                        BYTES("\x2a\x06\x0a\x04\x22\x02\x22\x07"),         /* a cut image */
-                        BYTES("\x2a\x15\x0a\x13\x42\x11\x12\x0f\x12\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x12"
-                              "\x00"), /* -1 */
-                };
+        } rows[] = {
+                BYTES("\x0b"),                                             /* a group */
+                BYTES("\x00"),                                             /* field 0 */
+                BYTES("\x09\x00"),                                         /* a cut double */
+                BYTES("\x10\xff"),                                         /* a cut varint */
+                BYTES("\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), /* one of 11 bytes */
+                BYTES("\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),     /* a size of 2^64 */
+                BYTES("\x2a\x02\x0a\x05"),                                 /* a value longer than its summary */
+                BYTES("\x2a\x04\x0a\x02\x42\x01"),                         /* a cut tensor */
+                BYTES("\x2a\x06\x0a\x04\x42\x02\x2a\x05"),
+                BYTES("\x2a\x08\x0a\x06\x42\x04\x2a\x02\x00\x00"), /* packed floats of 2 bytes */
+                BYTES("\x2a\x06\x0a\x04\x4a\x02\x0a\x07"),         /* cut metadata */
+                BYTES("\x2a\x06\x0a\x04\x22\x02\x22\x07"),         /* a cut image */
+                BYTES("\x2a\x15\x0a\x13\x42\x11\x12\x0f\x12\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x12"
+                      "\x00"), /* -1 */
+        };
 
         for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
                 _cleanup_(tfevents_closep) struct tfevents *t = NULL;
@@ -271,8 +288,11 @@ int main(int argc, char **argv)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                T(scalars_come_back_as_they_were),    T(every_cut_is_said),
-                T(tensors_of_one_number_are_scalars), T(a_step_behind_the_summary_counts),
+                T(scalars_come_back_as_they_were),
+                T(images_come_back_as_they_were),
+                T(every_cut_is_said),
+                T(tensors_of_one_number_are_scalars),
+                T(a_step_behind_the_summary_counts),
                 T(what_is_no_event_is_refused),
         };
 
