@@ -3,6 +3,7 @@
 #include "engine/import.h"
 
 #include "base/clock.h"
+#include "contract/text.h"
 #include "engine/data/images.h"
 #include "engine/data/source.h"
 
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #define PROGRESS_IMAGES 64
+#define PROVENANCE_PATH_MAX ((size_t)900) /* bytes; two of them, each escaped, fit into the header */
 
 static const struct import_source *const sources[] = {&cifar_source, &tfrecord_source, &numpy_source, &folder_source};
 
@@ -130,13 +132,20 @@ static int read_from(struct import_sink *s, const char *path, int forced, const 
         return (*ret_source)->read(path, s, err);
 }
 
+/* A path for the header, where it is cut to what surely has room. */
+static json_t *path_text(const char *path)
+{
+        return path ? json_stringn(path, text_valid_utf8(path, MIN(strlen(path), PROVENANCE_PATH_MAX))) : NULL;
+}
+
 static json_t *provenance(const struct import_sink *s, const char *format)
 {
         const struct import *i = s->import;
 
-        return json_pack("{s:s, s:s*, s:o*, s:s, s:o, s:I}", "path", i->path, "test_path", i->test_path, "test_share",
-                         i->test_share > 0 ? json_real(i->test_share) : NULL, "format", format, "imported",
-                         json_from_time(clock_wall_us()), "resized", (json_int_t)s->resized);
+        return json_pack("{s:o, s:o*, s:o*, s:s, s:o, s:I}", "path", path_text(i->path), "test_path",
+                         path_text(i->test_path), "test_share", i->test_share > 0 ? json_real(i->test_share) : NULL,
+                         "format", format, "imported", json_from_time(clock_wall_us()), "resized",
+                         (json_int_t)s->resized);
 }
 
 static int read_and_write(struct import_sink *s, struct import_result *ret, struct error *err)
@@ -154,7 +163,7 @@ static int read_and_write(struct import_sink *s, struct import_result *ret, stru
                 return r;
         from = provenance(s, source->format);
         if (!from)
-                return error_set(err, -EINVAL, i->path, "the path is not UTF-8, or there is no memory");
+                return error_set(err, -ENOMEM, i->path, "no memory to say where it comes from");
         for (int k = 0; k < 2; k++)
                 ret->count[k] = images_writer_count(s->writer, (enum split)k);
         ret->format = source->format;
@@ -162,12 +171,16 @@ static int read_and_write(struct import_sink *s, struct import_result *ret, stru
         return images_writer_commit(s->writer, from, ret->digest, ret->mean, err);
 }
 
-/* Names of files may hold any bytes; what is said of them goes into events and answers. */
+/* Names of files may hold any bytes, and a text may be cut inside a character; it goes into events and answers. */
 static void make_printable(char *text)
 {
+        char *end = text + strlen(text);
+
         for (char *p = text; *p; p++)
-                if (*p < ' ' || *p == 127)
+                if ((unsigned char)*p < ' ' || *p == 127)
                         *p = '?';
+        while ((text += text_valid_utf8(text, (size_t)(end - text))) < end)
+                *text = '?';
 }
 
 int import_dataset(const struct import *i, const char *out, struct import_result *ret, struct error *err)

@@ -544,6 +544,11 @@ struct cost cost_image_add(const struct image_add_args *a)
         return (struct cost){0, floats(4 * (double)a->m) + 6 * (double)sizeof(double) * (double)a->m};
 }
 
+struct cost cost_time_add(const struct time_add_args *a)
+{
+        return (struct cost){0, floats(2 * (double)a->m) + 4 * (double)sizeof(double) * (double)a->n_bins};
+}
+
 /* ---- random numbers */
 
 struct cost cost_random_normal(const struct random_normal_args *a)

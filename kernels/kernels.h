@@ -783,6 +783,16 @@ struct image_add_args {
         double *sums; /* [n_images, 3] */
 };
 
+/* The diffusion term by time: sums[floor(t n_bins)] += {scale terms[2], 1}, t below 1, for the same rows in the same
+ * order as image_add. */
+struct time_add_args {
+        int64_t m, n_images, repeats, n_bins;
+        double scale;
+        const float *t, *terms; /* [m], [m, 3] */
+        const struct step_state *state;
+        double *sums; /* [n_bins, 2] */
+};
+
 /* ---- random numbers by purpose (philox.h): seed and step of the state, image and block of the row. */
 
 struct random_normal_args {

@@ -21,7 +21,7 @@ ALLOWED = {
     "base": (),
     "contract": ("base",),
     "kernels": ("base",),
-    "engine": ("base", "kernels", "contract/config.h"),
+    "engine": ("base", "kernels", "contract/config.h", "contract/text.h"),
     "worker": ("base", "contract", "engine", "kernels"),
     "store": ("base", "contract"),
     "api": ("base", "contract", "store", "engine/formats/export.h", "engine/formats/tfevents.h"),

@@ -1,6 +1,7 @@
 /* Evaluation in bits per dimension, with a table of every image. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/inspect.h"
 #include "engine/likelihood.h"
 #include "worker/task.h"
 
@@ -22,19 +23,6 @@ json_t *task_evaluation_json(const struct task *t, double bpd, double standard_e
                          (double)(clock_monotonic_us() - start_us) / 1e6);
 }
 
-int task_write_table(struct task *t, const struct buf *b, struct error *err)
-{
-        static const char name[] = "bpd-per-image.csv";
-        char path[1200], digest[DIGEST_SIZE];
-        int r;
-
-        task_path(t, name, path, sizeof path);
-        r = file_write_atomic(path, b->data, b->size, digest, err);
-        return r < 0 ? r
-                     : reporter_artifact(t->reporter, ARTIFACT_TABLE, t->step, name, (int64_t)b->size, digest, NAN,
-                                         err);
-}
-
 int64_t task_evaluation_images(const struct task *t)
 {
         int64_t all = dataset_count(t->dataset, t->config.evaluation_split), n = t->config.evaluation_n_images;
@@ -53,7 +41,7 @@ static int write_table(struct task *t, const struct evaluation_result *result, s
                 r = buf_printf(&b, err, "%lld,%.9g,%.9g,%.9g,%.9g\n", (long long)i, x->bpd, x->recon, x->latent,
                                x->diff);
         }
-        return r < 0 ? r : task_write_table(t, &b, err);
+        return r < 0 ? r : task_write_table(t, BPD_TABLE, &b, err);
 }
 
 static int report(struct task *t, const struct evaluation *e, const struct evaluation_result *result, int64_t start_us,
@@ -73,10 +61,22 @@ static int report(struct task *t, const struct evaluation *e, const struct evalu
         return reporter_done(t->reporter, json, err);
 }
 
+static int inspect(struct task *t, struct inspector *v, const struct evaluation_result *result, struct error *err)
+{
+        _cleanup_(freep) double *bpd = calloc((size_t)result->n_images, sizeof *bpd);
+        int r = bpd ? task_tell_times(t, result->diff_at, TIME_BINS, err)
+                    : error_set(err, -ENOMEM, NULL, "no memory for the inspection");
+
+        for (int64_t i = 0; i < result->n_images && r >= 0; i++)
+                bpd[i] = result->images[i].bpd;
+        return r < 0 ? r : task_inspect(t, v, bpd, result->n_images, err);
+}
+
 static int evaluate_bound(struct task *t, struct error *err)
 {
         const struct config *c = &t->config;
         _cleanup_(evaluator_freep) struct evaluator *v = NULL;
+        _cleanup_(inspector_freep) struct inspector *inspector = NULL;
         int64_t start = clock_monotonic_us();
         struct evaluation e = {.method = c->evaluation_method,
                                .split = c->evaluation_split,
@@ -88,10 +88,14 @@ static int evaluate_bound(struct task *t, struct error *err)
         struct runtime_need need = {0};
         int r = evaluator_new(t->rt, c->batch_size_eval, &v, &need, err);
 
+        if (r >= 0 && c->evaluation_inspect)
+                r = inspector_new(t->rt, c->batch_size_eval, &inspector, &need, err);
         if (r >= 0)
                 r = task_load(t, e.weights, &need, e.n_images, err);
         if (r >= 0)
                 r = evaluator_bind(v, err);
+        if (r >= 0 && inspector)
+                r = inspector_bind(inspector, err);
         if (r >= 0)
                 r = evaluator_run(v, t->dataset, &e,
                                   &(struct between){task_between, &(struct task_progress){t, clock_monotonic_us()}},
@@ -101,6 +105,8 @@ static int evaluate_bound(struct task *t, struct error *err)
                               (long long)t->step);
         if (r >= 0)
                 r = write_table(t, &result, err);
+        if (r >= 0 && inspector)
+                r = inspect(t, inspector, &result, err);
         if (r >= 0)
                 r = report(t, &e, &result, start, err);
         free(result.images);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/exact.h"
+#include "engine/inspect.h"
 #include "worker/task.h"
 
 #include <errno.h>
@@ -174,7 +175,7 @@ static int write_table(struct exact_task *x, struct error *err)
                 r = buf_printf(&b, err, "%lld,%.9g,%.9g,%.9g,%.9g,%lld,%lld\n", (long long)i, bpd.exact, bpd.published,
                                bpd.latent, bpd.flow, (long long)evaluations, (long long)rejected);
         }
-        return r < 0 ? r : task_write_table(x->task, &b, err);
+        return r < 0 ? r : task_write_table(x->task, BPD_TABLE, &b, err);
 }
 
 /* How the number came about: what another number must share to be compared with it. */
@@ -234,6 +235,18 @@ static struct exact_evaluation evaluation_of(const struct task *t)
                           .probe_each = c->ode_fresh_probe}};
 }
 
+static int inspect(struct exact_task *x, struct inspector *v, struct error *err)
+{
+        int64_t n = x->what.n_images, k = x->what.n_samples;
+        _cleanup_(freep) double *bpd = calloc((size_t)n, sizeof *bpd);
+
+        if (!bpd)
+                return error_set(err, -ENOMEM, NULL, "no memory for the inspection");
+        for (int64_t i = 0; i < n; i++)
+                bpd[i] = exact_bpd(x->results + i * k, k, x->what.dequantisation).exact;
+        return task_inspect(x->task, v, bpd, n, err);
+}
+
 static int run(struct exact_task *x, struct exact *v, struct error *err)
 {
         const struct between progress = {between, x};
@@ -251,6 +264,7 @@ int task_evaluate_exact(struct task *t, struct error *err)
 {
         struct exact_task x = {.task = t, .what = evaluation_of(t)};
         _cleanup_(exact_freep) struct exact *v = NULL;
+        _cleanup_(inspector_freep) struct inspector *inspector = NULL;
         int64_t start = clock_monotonic_us();
         struct runtime_need need = {0};
         int r = 0;
@@ -264,12 +278,18 @@ int task_evaluate_exact(struct task *t, struct error *err)
                 r = error_set(err, -ENOMEM, NULL, "no memory for %lld results", (long long)n_results(&x));
         if (r >= 0)
                 r = exact_new(t->rt, MIN(t->config.batch_size_eval, n_results(&x)), &v, &need, err);
+        if (r >= 0 && t->config.evaluation_inspect)
+                r = inspector_new(t->rt, MIN(t->config.batch_size_eval, x.what.n_images), &inspector, &need, err);
         if (r >= 0)
                 r = task_load(t, x.what.weights, &need, x.what.n_images, err);
         if (r >= 0)
                 r = exact_bind(v, err);
+        if (r >= 0 && inspector)
+                r = inspector_bind(inspector, err);
         if (r >= 0)
                 r = run(&x, v, err);
+        if (r >= 0 && inspector)
+                r = inspect(&x, inspector, err);
         if (r >= 0)
                 r = report(&x, start, err);
         free(x.results);

@@ -1,7 +1,6 @@
 /* Sampling to a PNG grid, the same as an array, and film strips of the first samples. Progress counts images: of
  * ancestral steps n_steps each. */
 #include "base/clock.h"
-#include "engine/grid.h"
 #include "engine/sampler.h"
 #include "worker/task.h"
 
@@ -32,14 +31,10 @@ static json_t *result_json(const struct task *t, const struct sampling *what)
 static int write_picture(struct task *t, const char *what, const uint8_t *images, int64_t n, int64_t columns,
                          struct error *err)
 {
-        char name[64], path[1200], digest[DIGEST_SIZE];
-        int64_t bytes;
-        int r;
+        char name[64];
 
         (void)snprintf(name, sizeof name, "%s-step-%lld.png", what, (long long)t->step);
-        task_path(t, name, path, sizeof path);
-        r = grid_write_png(path, images, n, columns, digest, &bytes, err);
-        return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
+        return task_write_picture(t, name, images, n, columns, err);
 }
 
 /* NumPy's format 1.0: magic, header of a dict padded to 64 bytes, values. uint8 [n, 32, 32, 3]. */

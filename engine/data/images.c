@@ -1,6 +1,7 @@
 /* The format is in images.h. Read as data/cifar.c reads its files, with the same assumptions. */
 #include "engine/data/images.h"
 
+#include "contract/text.h"
 #include "engine/data/digest.h"
 #include "engine/data/reader.h"
 
@@ -121,7 +122,7 @@ static int read_digest(const json_t *header, char ret[DIGEST_SIZE], struct error
 
         if (r < 0)
                 return r;
-        if (strspn(digest, "0123456789abcdef") != DIGEST_SIZE - 1)
+        if (!text_is_digest(digest))
                 return error_set(err, -EINVAL, "/digest", "expected 32 hexadecimal digits");
         (void)snprintf(ret, DIGEST_SIZE, "%s", digest);
         return 0;

@@ -203,6 +203,8 @@ static int read_length(struct records *r, size_t *ret, struct error *err)
         if (e < 0)
                 return e;
         head = r->data + r->at;
+        if (!r->done && head[0] == 0x1f && head[1] == 0x8b)
+                return bad(r, -EBADMSG, "begins as gzip's files do: unpack it first", err);
         if (!crc_matches(head + sizeof length, head, sizeof length))
                 return bad(r, -EBADMSG, "the checksum of its length does not match: not a TFRecord, or damaged", err);
         memcpy(&length, head, sizeof length);

@@ -75,3 +75,14 @@ int reference_image_add(const struct image_add_args *a)
         }
         return 0;
 }
+
+int reference_time_add(const struct time_add_args *a)
+{
+        for (int64_t i = 0; i < a->m && a->state->position + i < a->n_images * a->repeats; i++) {
+                int64_t bin = MIN((int64_t)(a->t[i] * (double)a->n_bins), a->n_bins - 1);
+
+                a->sums[2 * bin] += a->scale * a->terms[3 * i + 2];
+                a->sums[2 * bin + 1] += 1;
+        }
+        return 0;
+}

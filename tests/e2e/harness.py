@@ -17,6 +17,7 @@ BUILD = os.environ.get("MULUND_BUILD", os.path.join(ROOT, "build"))
 MULUND = os.path.join(BUILD, "daemon", "mulund")
 MULUNCTL = os.path.join(BUILD, "ctl", "mulunctl")
 WORKER = os.path.join(BUILD, "worker", "mulun-worker")
+WEB = os.path.join(BUILD, "web", "site")  # not there in a build without the dashboard
 PHOTOS = os.path.join(ROOT, "data", "photos32")
 # the computation in float64 that tests/whole holds the worker against
 sys.path.insert(0, os.path.join(ROOT, "tests", "whole"))
@@ -88,7 +89,7 @@ class Daemon:
             with socket.socket() as s:
                 s.bind(("127.0.0.1", 0))
                 self.port = s.getsockname()[1]
-        command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--web", os.path.join(BUILD, "web", "site"),
+        command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--web", WEB if os.path.isdir(WEB) else self.folder,
                    "--configs", os.path.join(ROOT, "configs")]
         for name, path in self.datasets.items():
             command += ["--dataset", f"{name}={path}"]

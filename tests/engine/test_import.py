@@ -588,7 +588,28 @@ def test_names_of_any_bytes_are_said_in_ascii_or_not_at_all(imports, tmp_path):
     os.rename(tmp_path / "all" / "image_0.png", os.fsencode(tmp_path / "all") + b"/a\xff\nb.png")
     with open(os.fsencode(tmp_path / "all") + b"/a\xff\nc.png", "wb") as f:
         f.write(b"no image")
-    imports.refused(tmp_path / "all", "neither PNG nor JPEG", share=0.5)
+    reply = imports.refused(tmp_path / "all", "neither PNG nor JPEG", share=0.5)
+    assert reply["path"].endswith("/a??c.png")
+    os.unlink(os.fsencode(tmp_path / "all") + b"/a\xff\nc.png")
+    (tmp_path / "all" / "bl\u00fcte.png").write_bytes(b"no image")
+    imports.refused(tmp_path / "all", "neither", share=0.5, where=tmp_path / "all" / "bl\u00fcte.png")
+
+
+def test_long_paths_fit_into_the_header(imports, tmp_path):
+    deep = tmp_path
+    for _ in range(7):
+        deep = deep / ('"' * 200)
+        deep.mkdir()
+    for name in "a", "b":
+        np.save(deep / f"{name}.npy", draw(2))
+    reply = imports.run(deep / "a.npy", deep / "b.npy")
+    assert reply["train"] == 2, reply
+    imports.out.rename(tmp_path / "kept.images")
+    (deep / "c-\u00fc.npy").write_bytes(b"no array")
+    where = imports.refused(deep / "c-\u00fc.npy", "does not begin", share=0.5)["path"]
+    assert where.startswith("...") and where.endswith('"/c-\u00fc.npy') and len(where.encode()) == 159
+    provenance = Imported(tmp_path / "kept.images").header["provenance"]
+    assert provenance["path"] == str(deep / "a.npy")[:900] and len(provenance["test_path"]) == 900
 
 
 # ---- JPEG
@@ -758,6 +779,8 @@ def test_records_cut_at_any_byte_are_refused_but_between_two(imports, tmp_path):
     assert imports.cut(path, path, share=0.5) == [len(first)]
     path.write_bytes(first + tfrecord([2])[:-1] + b"\0")
     imports.refused(path, "record 2 at byte", share=0.5)
+    path.write_bytes(gzip.compress(first))
+    imports.refused(path, "begins as gzip's files do", share=0.5)
 
 
 def test_other_peoples_records(imports, tmp_path):

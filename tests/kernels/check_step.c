@@ -592,6 +592,42 @@ static void check_copies(struct test *t)
         }
 }
 
+/* The same lists as image_add's, and times at the bins' edges. */
+void check_time_add(struct test *t)
+{
+        static const int64_t cases[][4] = {{8, 20, 1, 0}, {8, 20, 1, 16}, {5, 3, 4, 10}, {4, 3, 4, 12}};
+        enum { BINS = 4 };
+
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                const int64_t *c = cases[i];
+                struct tensor *state, *terms, *times, *sums;
+                double want[2 * BINS];
+
+                test_case(t, "%d rows of %d images, %d times each, from %d", (int)c[0], (int)c[1], (int)c[2],
+                          (int)c[3]);
+                state = test_state(t);
+                tensor_state(state)->position = c[3];
+                test_upload(t, state);
+                times = test_input(t, "t", (size_t)c[0], 1, 0);
+                for (int64_t j = 0; j < c[0]; j++)
+                        tensor_values(times)[j] = j == 2 ? 0x1.fffffep-1f : 0.25f * (float)(j % 4);
+                test_upload(t, times);
+                terms = test_input(t, "terms", (size_t)(3 * c[0]), 10, 300);
+                sums = test_output_doubles(t, "sums", 2 * BINS, DOUBLE_LIMIT);
+                for (int j = 0; j < 2 * BINS; j++) {
+                        want[j] = ((const double *)(const void *)tensor_values(sums))[j];
+                        for (int64_t row = 0; row < MIN(c[0], c[1] * c[2] - c[3]); row++)
+                                if ((row == 2 ? 3 : row % 4) == j / 2)
+                                        want[j] += j % 2 ? 1 : 0.3 * tensor_values(terms)[3 * row + 2];
+                }
+                RUN(t, time_add, .m = c[0], .n_images = c[1], .repeats = c[2], .n_bins = BINS, .scale = 0.3,
+                    .t = AT(times), .terms = AT(terms), .state = AT(state), .sums = AT(sums));
+                test_compare(t);
+                test_expect(t, sums, want, DOUBLE_LIMIT);
+                test_end(t);
+        }
+}
+
 /* Whether the row's image is mirrored, by the table in philox.h. */
 static bool is_mirrored(struct tensor *state, const struct row *r)
 {

@@ -298,6 +298,50 @@ def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
         assert f.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
+def rows_of(path):
+    with open(path, encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+@pytest.mark.parametrize("method", ["sparse", "dense"])
+def test_what_an_evaluation_shows_beside_its_number(tmp_path, method):
+    for name, changes in (("vdm", {}), ("mulan", {"vdm_type": "mulan_epsilon"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        a = assignment(folder, 1)
+        a["config"].update(changes)
+        a["config"]["model"]["gamma_type"] = "fixed" if name == "vdm" else "linear"
+        assert run(text=json.dumps(a)).returncode == 0
+        b = {**assignment(folder, 2, checkpoints(folder, 1)[:1], kind="evaluate"), "config": a["config"]}
+        b["config"]["evaluation"] = {"n_images": 40, "method": method, "n_timesteps": 5}
+        assert run(text=json.dumps(b)).returncode == 0
+        said = events(folder, 2)
+        files, result = {e["name"] for e in said if e["type"] == "artifact"}, said[-1]["result"]
+        assert files == {"bpd-per-image.csv", "bpd-ranked.csv", "images-least-bpd.png", "images-most-bpd.png", "diff-over-time.csv",
+                         "gamma-over-time.csv"} | (set() if name == "vdm" else {"gamma-maps.png", "latent-usage.csv"})
+        ranked, images = rows_of(folder / "bpd-ranked.csv"), rows_of(folder / "bpd-per-image.csv")
+        assert [int(r["image"]) for r in ranked] == sorted(range(40), key=lambda i: (float(images[i]["bpd"]), i))
+        least, most = (png_pixels(folder / f"images-{n}-bpd.png") for n in ("least", "most"))
+        data = (ROOT + "/data/photos32/test_batch.bin", lambda i: numpy.fromfile(ROOT + "/data/photos32/test_batch.bin", numpy.uint8)[
+            3073 * i + 1:3073 * (i + 1)].reshape(3, 32, 32).transpose(1, 2, 0))[1]
+        assert (least[:32, :32] == data(int(ranked[0]["image"]))).all() and (most[:32, :32] == data(int(ranked[-1]["image"]))).all()
+        times = rows_of(folder / "diff-over-time.csv")
+        assert len(times) == 20 and all(float(r["diff"]) > 0 for r in times)
+        # sparse: 40 images evenly over t, two in each bin
+        assert statistics.mean(float(r["diff"]) for r in times) == pytest.approx(result["parts"]["diff"], rel=1e-6 if method == "sparse" else 0.1)
+        gamma = [r for r in rows_of(folder / "gamma-over-time.csv") if r["image"] == "all"]
+        assert len(gamma) == 21
+        for r in gamma:
+            if name == "vdm":
+                assert float(r["mean"]) == pytest.approx(-13.3 + 18.3 * float(r["t"]), abs=1e-5) and float(r["spread"]) < 1e-6
+            assert float(r["least"]) <= float(r["mean"]) <= float(r["most"])
+        series = {s for e in said if e["type"] == "scalars" for s in e["columns"]}
+        assert {"time/diff", "time/gamma_mean", "time/gamma_spread"} <= series
+        if name == "mulan":
+            usage = [float(r["mean"]) for r in rows_of(folder / "latent-usage.csv")]
+            assert len(usage) == 50 and sum(usage) == pytest.approx(15, abs=1e-4)  # the top 15 of each image
+
+
 ODE = {"method": "ode", "weights": "params", "n_images": 4, "ode": {"n_samples": 2, "rtol": 1e-2, "atol": 1e-2}}
 
 
@@ -348,11 +392,14 @@ def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, damage):
     with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
         p.stdin.write(ode(folder, 1, newest).encode())
         p.stdin.close()
-        time.sleep(0.5)
+        spool = folder / "attempt-1.events"
+        while p.poll() is None and not (spool.exists() and any(b'"progress"' in line and b'"step":0,' not in line for line in spool.read_bytes().splitlines())):
+            time.sleep(0.02)
         p.send_signal(signal.SIGTERM)  # a stop keeps what is done, as every ten seconds do
         p.wait(60)
     kept = folder / "ode-results.bin"
-    if kept.exists() and damage:
+    assert kept.exists() and events(folder, 1)[-1]["type"] == "stopped"
+    if damage:
         data = bytearray(kept.read_bytes())
         if damage == "cut":
             data = data[:-8]
@@ -364,7 +411,7 @@ def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, damage):
     r = run(text=ode(folder, 2, newest))
     assert r.returncode == 0
     said = b"begins anew" in r.stderr
-    assert said == (damage in ("cut", "other data") and kept.exists())
+    assert said == (damage in ("cut", "other data")) and (b"were done before" in r.stderr) == (damage in (None, "garbage"))
     for mine, whole in zip(table(folder), table(tmp_path / "whole")):
         assert float(mine["bpd"]) == pytest.approx(float(whole["bpd"]), abs=1e-5)
 
