@@ -119,6 +119,7 @@ void op_import(struct op *op)
                 (void)resolve(op->daemon, import, "test_path", &errs);
                 r = errs.n ? -EINVAL : 0;
         }
+        op->config = TAKE_PTR(op->submission->config);
         if (r < 0)
                 op_answer(op, r, 0, JOB_QUEUED, &errs);
         else

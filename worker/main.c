@@ -95,7 +95,10 @@ static int estimate(const char *kind_name)
 static int run_import(struct task *t, struct error *err)
 {
         const struct assignment *a = t->assignment;
+        int r = a->config ? read_config(a->config, &t->config, err) : 0;
 
+        if (r < 0)
+                return r;
         task_sweep(t);
         log_info("attempt %lld at job %lld: import of %s", (long long)a->attempt, (long long)a->job, a->import.path);
         return task_import(t, err);
