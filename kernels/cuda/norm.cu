@@ -1,0 +1,539 @@
+/* y = dropout(swish(GroupNorm([a | b] + addend; groups, eps 1e-6) scale + bias)) and its gradients. Spec 1; Wu & He 2018.
+ * With xhat = (x - mean) / std, u = xhat scale + bias, N values a group:
+ *   du = dy mask swish'(u), dscale = sum du xhat, dbias = sum du, dxhat = du scale,
+ *   dx = (dxhat - sum(dxhat) / N - xhat sum(dxhat xhat) / N) / std, the sums over the group.
+ *
+ * A block has one image's chunk of whole groups, of about 32 channels; a thread has V neighbouring channels (its lane) of
+ * each rows-th pixel. The first pass adds up by channel, the second, whose reads the cache still has, writes. Sums are
+ * float over 8 pixels, shifted by the channel's first value where they are squared, then double. Dropout's mask is drawn
+ * again backward: one draw is V = 8 neighbouring values. */
+#include "kernels/cuda/cuda.h"
+
+#include <errno.h>
+
+#define EPS 1e-6
+
+enum { RUN_PIXELS = 8, CHUNK = 32, MAX_LANES = 128, MAX_SUMS = 3 };
+
+struct norm {
+        struct norm_shape shape; /* first: kernels/cost.h */
+        int v, lanes;            /* a chunk is v lanes channels */
+};
+
+static int64_t common_multiple(int64_t a, int64_t b)
+{
+        int64_t x = a, y = b;
+
+        while (y) {
+                int64_t t = x % y;
+
+                x = y;
+                y = t;
+        }
+        return a / x * b;
+}
+
+int cuda_norm_new(struct device *d, const struct norm_shape *shape, struct norm **ret, struct error *err)
+{
+        struct norm *n;
+        int64_t unit;
+        int r = device_may_plan(d, "norm", err);
+
+        if (r == 0)
+                r = shape_check_norm(shape, true, err);
+        if (r < 0)
+                return r;
+        n = (struct norm *)calloc(1, sizeof(*n));
+        if (!n)
+                return error_set(err, -ENOMEM, "", "out of memory");
+        n->shape = *shape;
+        n->v = shape->c_a % 8 == 0 && shape->c_b % 8 == 0 ? 8 : 1;
+        unit = common_multiple((shape->c_a + shape->c_b) / shape->groups, n->v);
+        n->lanes = (int)((CHUNK + unit - 1) / unit * unit / n->v);
+        if (unit > MAX_LANES * n->v) {
+                free(n);
+                return error_set(err, -ENOTSUP, "norm", "groups of %lld channels are not computed by this back end",
+                                 (long long)((shape->c_a + shape->c_b) / shape->groups));
+        }
+        *ret = n;
+        return 0;
+}
+
+struct norm *cuda_norm_free(struct norm *n)
+{
+        free(n);
+        return NULL;
+}
+
+/* Each image's share of dscale and dbias. */
+size_t cuda_norm_workspace(const struct norm *n)
+{
+        return (size_t)(n->shape.n_images * (n->shape.c_a + n->shape.c_b)) * 2 * sizeof(double);
+}
+
+namespace {
+
+template <class T> struct norm_input {
+        const T *a, *b;
+        const float *addend, *scale, *bias;
+        int pixels, c_a, c_b, width, lanes;
+        bool swish;
+        struct dropout dropout;
+};
+
+/* Where a thread works. */
+struct place {
+        int image, lane, row, rows, channel; /* channel: the first of its V */
+        bool works;
+};
+
+template <class T, int V> __device__ inline place place_of(const norm_input<T> &n)
+{
+        place p;
+
+        p.image = blockIdx.y;
+        p.lane = threadIdx.x % n.lanes;
+        p.row = threadIdx.x / n.lanes;
+        p.rows = blockDim.x / n.lanes;
+        p.channel = ((int)blockIdx.x * n.lanes + p.lane) * V;
+        p.works = p.row < p.rows && p.channel < n.c_a + n.c_b;
+        return p;
+}
+
+template <class T> __device__ inline float fast_exp(float x)
+{
+        return expf(x);
+}
+
+template <> __device__ inline float fast_exp<bf16>(float x)
+{
+        return __expf(x);
+}
+
+template <class T> __device__ inline float fast_sigmoid(float x)
+{
+        return __fdividef(1.0f, 1.0f + fast_exp<T>(-x));
+}
+
+template <> __device__ inline float fast_sigmoid<float>(float x)
+{
+        return 1.0f / (1.0f + expf(-x));
+}
+
+template <class T, int V> struct values {
+        float v[V];
+};
+
+/* V channels of a pixel. */
+template <class T, int V> __device__ inline values<T, V> read(const T *x)
+{
+        const vector<T, V> raw = load<T, V>(x);
+        values<T, V> r;
+
+        for (int e = 0; e < V; e++)
+                r.v[e] = widen(raw.v[e]);
+        return r;
+}
+
+template <class T, int V>
+__device__ inline values<T, V> input_at(const norm_input<T> &n, const place &p, int pixel, const float add[V])
+{
+        const int64_t at = (int64_t)p.image * n.pixels + pixel;
+        values<T, V> x = p.channel < n.c_a ? read<T, V>(n.a + at * n.c_a + p.channel)
+                                           : read<T, V>(n.b + at * n.c_b + (p.channel - n.c_a));
+
+        for (int e = 0; e < V; e++)
+                x.v[e] += add[e];
+        return x;
+}
+
+/* What changes a thread's channels: the addend (0 where there is none), scale, bias. */
+template <class T, int V>
+__device__ inline void channel_values(const norm_input<T> &n, const place &p, float add[V], float scale[V],
+                                      float bias[V])
+{
+        for (int e = 0; e < V; e++) {
+                add[e] = p.works && n.addend ? n.addend[p.image * (n.c_a + n.c_b) + p.channel + e] : 0;
+                scale[e] = p.works ? n.scale[p.channel + e] : 0;
+                bias[e] = p.works ? n.bias[p.channel + e] : 0;
+        }
+}
+
+/* Dropout's multipliers of V channels of a pixel. */
+struct mask_source {
+        uint32_t seed, least; /* kept where the half is at least that */
+        uint64_t image, step;
+        float kept;
+};
+
+template <class T> __device__ inline mask_source mask_of(const norm_input<T> &n, int image)
+{
+        mask_source m = {};
+
+        if (n.dropout.rate > 0 && !n.dropout.mask) {
+                m.seed = n.dropout.state->seed;
+                m.step = (uint64_t)n.dropout.state->step;
+                m.image = n.dropout.rows[image].image;
+                m.least = (uint32_t)lrint(n.dropout.rate * 65536.0);
+                m.kept = (float)(1.0 / (1.0 - n.dropout.rate));
+        }
+        return m;
+}
+
+template <class T, int V>
+__device__ inline void mask_at(const norm_input<T> &n, const mask_source &m, const place &p, int pixel, float ret[V])
+{
+        const int c = n.c_a + n.c_b;
+        const int64_t at = (int64_t)pixel * c + p.channel;
+
+        if (n.dropout.mask) {
+                for (int e = 0; e < V; e++)
+                        ret[e] = n.dropout.mask[(int64_t)p.image * n.pixels * c + at + e];
+        } else if (n.dropout.rate > 0) {
+                const struct philox d = philox_draw(m.seed, STREAM_DROPOUT, n.dropout.block, (uint32_t)(at / 8),
+                                                    m.image, m.step, 0);
+
+#pragma unroll
+                for (int e = 0; e < V; e++) {
+                        const int half = V == 8 ? e : (int)(at % 8);
+                        const uint32_t pairs = half / 2 == 0 ? d.v[0] : half / 2 == 1 ? d.v[1] : half / 2 == 2 ? d.v[2] : d.v[3];
+
+                        ret[e] = (pairs >> (half % 2 * 16) & 0xFFFFu) >= m.least ? m.kept : 0;
+                }
+        } else {
+                for (int e = 0; e < V; e++)
+                        ret[e] = 1;
+        }
+}
+
+/* total[lane V + e] = the sum over rows of sums[e], in order; part: blockDim.x V doubles. */
+template <int V> __device__ inline void rows_sum(const place &p, int lanes, const double sums[V], double *part, double *total)
+{
+        for (int e = 0; e < V; e++)
+                part[(int)threadIdx.x * V + e] = p.works ? sums[e] : 0;
+        __syncthreads();
+        for (int i = threadIdx.x; i < lanes * V; i += blockDim.x) {
+                double sum = 0;
+
+                for (int row = 0; row < p.rows; row++)
+                        sum += part[row * lanes * V + i];
+                total[i] = sum;
+        }
+        __syncthreads();
+}
+
+/* ---- forward */
+
+/* mean and 1 / std of the chunk's groups, to stats and to `moments`. x = pivot + d by channel: the sum of squares about
+ * the mean is that of d, moved. */
+__device__ inline void group_moments(int width, int pixels, int n_groups, int first_group, int groups,
+                                     const double *d_1, const double *d_2, const float *pivot, float *stats,
+                                     float *moments)
+{
+        for (int g = threadIdx.x; g < n_groups; g += blockDim.x) {
+                const double n = (double)pixels * width;
+                double mean = 0, squares = 0;
+
+                for (int i = g * width; i < (g + 1) * width; i++)
+                        mean += pivot[i] * (double)pixels + d_1[i];
+                mean /= n;
+                for (int i = g * width; i < (g + 1) * width; i++) {
+                        const double e = mean - pivot[i];
+
+                        squares += d_2[i] - 2 * e * d_1[i] + pixels * e * e;
+                }
+                moments[2 * g] = (float)mean;
+                moments[2 * g + 1] = (float)(1 / sqrt(fmax(squares, 0.0) / n + EPS));
+                if (first_group + g < groups) {
+                        stats[2 * (first_group + g)] = moments[2 * g];
+                        stats[2 * (first_group + g) + 1] = moments[2 * g + 1];
+                }
+        }
+        __syncthreads();
+}
+
+template <class T, int V>
+__device__ inline void shifted_sums(const norm_input<T> &n, const place &p, const float add[V], float pivot[V],
+                                    double d_1[V], double d_2[V])
+{
+        const values<T, V> first = input_at<T, V>(n, p, 0, add);
+
+        for (int e = 0; e < V; e++)
+                pivot[e] = first.v[e];
+        for (int pixel = p.row; pixel < n.pixels;) {
+                float s_1[V] = {}, s_2[V] = {};
+
+#pragma unroll
+                for (int i = 0; i < RUN_PIXELS; i++, pixel += p.rows)
+                        if (pixel < n.pixels) {
+                                const values<T, V> x = input_at<T, V>(n, p, pixel, add);
+
+                                for (int e = 0; e < V; e++) {
+                                        const float d = x.v[e] - pivot[e];
+
+                                        s_1[e] += d;
+                                        s_2[e] += d * d;
+                                }
+                        }
+                for (int e = 0; e < V; e++) {
+                        d_1[e] += (double)s_1[e];
+                        d_2[e] += (double)s_2[e];
+                }
+        }
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(BLOCK) norm_forward(norm_input<T> n, T *y, float *stats)
+{
+        DYNAMIC_SHARED(double, shared);
+        const place p = place_of<T, V>(n);
+        const int channels = n.lanes * V, c = n.c_a + n.c_b, groups = c / n.width;
+        double *const part = shared, *const total_1 = part + BLOCK * V, *const total_2 = total_1 + channels;
+        float *const pivots = (float *)(total_2 + channels), *const moments = pivots + channels;
+        const mask_source mask = mask_of(n, p.image);
+        float add[V], scale[V], bias[V], pivot[V] = {};
+        double d_1[V] = {}, d_2[V] = {};
+
+        channel_values<T, V>(n, p, add, scale, bias);
+        if (p.works)
+                shifted_sums<T, V>(n, p, add, pivot, d_1, d_2);
+        for (int e = 0; e < V && p.row == 0; e++)
+                pivots[p.lane * V + e] = pivot[e];
+        rows_sum<V>(p, n.lanes, d_1, part, total_1);
+        rows_sum<V>(p, n.lanes, d_2, part, total_2);
+        group_moments(n.width, n.pixels, channels / n.width, (int)blockIdx.x * channels / n.width, groups, total_1,
+                      total_2, pivots, stats + (int64_t)p.image * groups * 2, moments);
+        for (int pixel = p.row; p.works && pixel < n.pixels; pixel += p.rows) {
+                const values<T, V> x = input_at<T, V>(n, p, pixel, add);
+                vector<T, V> out;
+                float keep[V];
+
+                mask_at<T, V>(n, mask, p, pixel, keep);
+                for (int e = 0; e < V; e++) {
+                        const float *m = moments + 2 * ((p.lane * V + e) / n.width);
+                        const float u = (x.v[e] - m[0]) * m[1] * scale[e] + bias[e];
+
+                        out.v[e] = narrow<T>((n.swish ? u * fast_sigmoid<T>(u) : u) * keep[e]);
+                }
+                store<T, V>(y + ((int64_t)p.image * n.pixels + pixel) * c + p.channel, out);
+        }
+}
+
+/* ---- backward */
+
+template <class T> struct norm_gradients {
+        const T *dy;
+        const float *stats;
+        T *da, *db;
+        bool accumulate_a, accumulate_b;
+        float *daddend;
+        double *shares; /* [n_images, c, 2]: of dscale and dbias */
+};
+
+/* du and xhat of V channels of a pixel. */
+template <class T, int V>
+__device__ inline void slopes_at(const norm_input<T> &n, const norm_gradients<T> &g, const mask_source &mask,
+                                 const place &p, int pixel, const float add[V], const float scale[V],
+                                 const float bias[V], const float mean[V], const float rstd[V], float du[V],
+                                 float xhat[V])
+{
+        const int c = n.c_a + n.c_b;
+        const values<T, V> x = input_at<T, V>(n, p, pixel, add);
+        const values<T, V> dy = read<T, V>(g.dy + ((int64_t)p.image * n.pixels + pixel) * c + p.channel);
+        float keep[V];
+
+        mask_at<T, V>(n, mask, p, pixel, keep);
+        for (int e = 0; e < V; e++) {
+                const float h = (x.v[e] - mean[e]) * rstd[e], u = h * scale[e] + bias[e];
+                const float s = n.swish ? fast_sigmoid<T>(u) : 1;
+
+                xhat[e] = h;
+                du[e] = dy.v[e] * keep[e] * (n.swish ? s + u * s * (1 - s) : 1);
+        }
+}
+
+template <class T, int V>
+__device__ inline void store_gradient(const norm_input<T> &n, const norm_gradients<T> &g, const place &p, int pixel,
+                                      const float dx[V])
+{
+        const bool of_a = p.channel < n.c_a, accumulate = of_a ? g.accumulate_a : g.accumulate_b;
+        const int64_t at = (int64_t)p.image * n.pixels + pixel;
+        T *const to = of_a ? g.da + at * n.c_a + p.channel : g.db + at * n.c_b + (p.channel - n.c_a);
+        vector<T, V> out;
+        values<T, V> before = {};
+
+        if (accumulate)
+                before = read<T, V>(to);
+        for (int e = 0; e < V; e++)
+                out.v[e] = narrow<T>(dx[e] + before.v[e]);
+        store<T, V>(to, out);
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(BLOCK) norm_backward(norm_input<T> n, norm_gradients<T> g)
+{
+        DYNAMIC_SHARED(double, shared);
+        const place p = place_of<T, V>(n);
+        const int channels = n.lanes * V, c = n.c_a + n.c_b, groups = c / n.width;
+        double *const part = shared, *const total_a = part + BLOCK * V, *const total_b = total_a + channels;
+        double *const total_x = total_b + channels;
+        float *const group_sums = (float *)(total_x + channels); /* [groups of the chunk, 2], over N */
+        const mask_source mask = mask_of(n, p.image);
+        float add[V], scale[V], bias[V], mean[V] = {}, rstd[V] = {}, du[V], xhat[V];
+        double s_a[V] = {}, s_b[V] = {}, s_x[V] = {};
+
+        channel_values<T, V>(n, p, add, scale, bias);
+        for (int e = 0; e < V && p.works; e++) {
+                const float *m = g.stats + 2 * ((int64_t)p.image * groups + (p.channel + e) / n.width);
+
+                mean[e] = m[0];
+                rstd[e] = m[1];
+        }
+        for (int pixel = p.row; p.works && pixel < n.pixels;) {
+                float f_a[V] = {}, f_b[V] = {}, f_x[V] = {};
+
+                for (int i = 0; i < RUN_PIXELS && pixel < n.pixels; i++, pixel += p.rows) {
+                        slopes_at<T, V>(n, g, mask, p, pixel, add, scale, bias, mean, rstd, du, xhat);
+                        for (int e = 0; e < V; e++) {
+                                f_a[e] += du[e] * xhat[e];
+                                f_b[e] += du[e];
+                                f_x[e] += xhat[e];
+                        }
+                }
+                for (int e = 0; e < V; e++) {
+                        s_a[e] += (double)f_a[e];
+                        s_b[e] += (double)f_b[e];
+                        s_x[e] += (double)f_x[e];
+                }
+        }
+        rows_sum<V>(p, n.lanes, s_a, part, total_a);
+        rows_sum<V>(p, n.lanes, s_b, part, total_b);
+        rows_sum<V>(p, n.lanes, s_x, part, total_x);
+        for (int i = threadIdx.x; i < channels / n.width; i += blockDim.x) {
+                double sum = 0, sum_xhat = 0;
+
+                for (int j = i * n.width; j < (i + 1) * n.width && (int)blockIdx.x * channels + j < c; j++) {
+                        const double w = n.scale[blockIdx.x * channels + j];
+
+                        sum += w * total_b[j];
+                        sum_xhat += w * total_a[j];
+                }
+                group_sums[2 * i] = (float)(sum / ((double)n.pixels * n.width));
+                group_sums[2 * i + 1] = (float)(sum_xhat / ((double)n.pixels * n.width));
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < channels && (int)blockIdx.x * channels + i < c; i += blockDim.x) {
+                const int64_t at = (int64_t)p.image * c + blockIdx.x * channels + i;
+                const float *of_group = group_sums + 2 * (i / n.width);
+                const double r = g.stats[2 * ((int64_t)p.image * groups + (blockIdx.x * channels + i) / n.width) + 1];
+
+                g.shares[2 * at] = total_a[i];
+                g.shares[2 * at + 1] = total_b[i];
+                if (g.daddend) /* the sum over pixels of dx */
+                        g.daddend[at] = (float)(r * (n.scale[blockIdx.x * channels + i] * total_b[i] -
+                                                     (double)n.pixels * of_group[0] - total_x[i] * of_group[1]));
+        }
+        for (int pixel = p.row; p.works && pixel < n.pixels; pixel += p.rows) {
+                float dx[V];
+
+                slopes_at<T, V>(n, g, mask, p, pixel, add, scale, bias, mean, rstd, du, xhat);
+                for (int e = 0; e < V; e++) {
+                        const float *of_group = group_sums + 2 * ((p.lane * V + e) / n.width);
+
+                        dx[e] = (du[e] * scale[e] - of_group[0] - xhat[e] * of_group[1]) * rstd[e];
+                }
+                store_gradient<T, V>(n, g, p, pixel, dx);
+        }
+}
+
+/* dscale and dbias of a channel a block: over the images. */
+__global__ void __launch_bounds__(BLOCK)
+        norm_weights(const double *shares, int n_images, int c, float *dscale, float *dbias, bool accumulate)
+{
+        const int channel = blockIdx.x;
+        double a = 0, b = 0;
+
+        for (int i = threadIdx.x; i < n_images; i += blockDim.x) {
+                a += shares[2 * ((int64_t)i * c + channel)];
+                b += shares[2 * ((int64_t)i * c + channel) + 1];
+        }
+        a = block_sum(a);
+        b = block_sum(b);
+        if (threadIdx.x == 0) {
+                dscale[channel] = (float)(accumulate ? dscale[channel] + a : a);
+                dbias[channel] = (float)(accumulate ? dbias[channel] + b : b);
+        }
+}
+
+/* ---- launches */
+
+template <class T, class A> norm_input<T> input_of(const struct norm *n, const A *a)
+{
+        const struct norm_shape *s = &n->shape;
+
+        return {(const T *)a->a, (const T *)a->b, a->addend, a->scale, a->bias, (int)s->pixels, (int)s->c_a,
+                (int)s->c_b, (int)((s->c_a + s->c_b) / s->groups), n->lanes, a->swish, a->dropout};
+}
+
+dim3 grid_of_norm(const struct norm *n)
+{
+        const int64_t channels = (int64_t)n->lanes * n->v;
+
+        return dim3((unsigned)((n->shape.c_a + n->shape.c_b + channels - 1) / channels), (unsigned)n->shape.n_images);
+}
+
+/* part, MAX_SUMS totals by channel, and floats by channel and by group. */
+size_t shared_of(const struct norm *n)
+{
+        const size_t channels = (size_t)(n->lanes * n->v);
+
+        return sizeof(double) * ((size_t)(BLOCK * n->v) + MAX_SUMS * channels) + sizeof(float) * 3 * channels;
+}
+
+template <class T> void forward(struct stream *s, const struct norm_forward_args *a)
+{
+        const struct norm *n = a->norm;
+
+        if (n->v == 8)
+                RUN(s, "norm_forward", (norm_forward<T, 8>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
+                    (T *)a->y, a->stats);
+        else
+                RUN(s, "norm_forward", (norm_forward<T, 1>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
+                    (T *)a->y, a->stats);
+}
+
+template <class T> void backward(struct stream *s, const struct norm_backward_args *a)
+{
+        const struct norm *n = a->norm;
+        const int64_t c = n->shape.c_a + n->shape.c_b;
+        double *shares = (double *)a->workspace;
+        const norm_gradients<T> g = {(const T *)a->dy, a->stats,   (T *)a->da, (T *)a->db,
+                                     a->accumulate_a,  a->accumulate_b, a->daddend, shares};
+
+        if (n->v == 8)
+                RUN(s, "norm_backward", (norm_backward<T, 8>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
+                    g);
+        else
+                RUN(s, "norm_backward", (norm_backward<T, 1>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
+                    g);
+        if (a->dscale)
+                RUN(s, "norm_backward", norm_weights, (unsigned)c, BLOCK, 0, (const double *)shares,
+                    (int)n->shape.n_images, (int)c, a->dscale, a->dbias, a->accumulate_weights);
+}
+}
+
+void cuda_norm_forward(struct stream *s, const struct norm_forward_args *a)
+{
+        if (a->norm->shape.type == DTYPE_BF16)
+                forward<bf16>(s, a);
+        else
+                forward<float>(s, a);
+}
+
+void cuda_norm_backward(struct stream *s, const struct norm_backward_args *a)
+{
+        if (a->norm->shape.type == DTYPE_BF16)
+                backward<bf16>(s, a);
+        else
+                backward<float>(s, a);
+}
