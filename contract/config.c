@@ -23,7 +23,7 @@ NAMES(bound_method) = {"sparse", "dense", NULL};
 NAMES(split) = {"train", "test", NULL};
 NAMES(weights) = {"ema", "params", NULL};
 NAMES(sampling_latent) = {"fixed", "random", NULL};
-NAMES(backend) = {"auto", "cpu", "reference", NULL};
+NAMES(backend) = {"auto", "cpu", "reference", "cuda", NULL};
 NAMES(precision) = {"float32", "bf16", NULL};
 NAMES(plan_choice) = {"measured", "rule", NULL};
 static_assert(ARRAY_LEN(vdm_type_names) == VDM_VDM + 2, "a name for each");
@@ -38,7 +38,7 @@ static_assert(ARRAY_LEN(weights_names) == WEIGHTS_PARAMS + 2, "a name for each")
 static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_RANDOM + 2, "a name for each");
 static_assert(ARRAY_LEN(precision_names) == PRECISION_BF16 + 2, "a name for each");
 static_assert(ARRAY_LEN(plan_choice_names) == PLANS_RULE + 2, "a name for each");
-static_assert(ARRAY_LEN(backend_names) == BACKEND_REFERENCE + 2, "a name for each");
+static_assert(ARRAY_LEN(backend_names) == BACKEND_CUDA + 2, "a name for each");
 
 enum row_type { ROW_BOOL, ROW_INT, ROW_REAL, ROW_OPTIONAL_REAL, ROW_STRING, ROW_CHOICE };
 

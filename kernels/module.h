@@ -1,5 +1,5 @@
-/* Back ends in modules, which are loaded when they are asked for, so that a machine without CUDA runs the same binaries.
- * Private to kernels/. */
+/* Back ends in modules, which are loaded when they are asked for, so that a machine without CUDA runs the same
+ * binaries. Private to kernels/. */
 #pragma once
 
 #include "kernels/kernels.h"

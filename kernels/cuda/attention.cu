@@ -1,8 +1,8 @@
-/* o = softmax(q k^T / sqrt(c)) v of one head over all pixels, and its gradients, without the matrix of scores in memory:
- * a block has a tile of queries (or keys) and passes over tiles of the others in shared memory (Dao et al. 2022). Kept
- * for backward: the row's largest score and one over its sum. With p the probabilities: dv = p^T do, dp = do v^T,
- * ds = p (dp - sum(do o)), dq = ds k / sqrt(c), dk = ds^T q / sqrt(c). Scores are made again for dq and for dk, dv, so
- * that no sum crosses blocks. Products in float, without tensor cores. Spec 1. */
+/* o = softmax(q k^T / sqrt(c)) v of one head over all pixels, and its gradients, without the matrix of scores in
+ * memory: a block has a tile of queries (or keys) and passes over tiles of the others in shared memory (Dao et al.
+ * 2022). Kept for backward: the row's largest score and one over its sum. With p the probabilities: dv = p^T do, dp =
+ * do v^T, ds = p (dp - sum(do o)), dq = ds k / sqrt(c), dk = ds^T q / sqrt(c). Scores are made again for dq and for dk,
+ * dv, so that no sum crosses blocks. Products in float, without tensor cores. Spec 1. */
 #include "kernels/cuda/cuda.h"
 
 #include <errno.h>
@@ -13,7 +13,8 @@ struct attention {
         struct attention_shape shape; /* first: kernels/cost.h */
 };
 
-namespace {
+namespace
+{
 
 /* A tile is 16 R rows; a thread (16 x 16) has R rows of it, R columns of the scores and COLUMNS of the width. */
 template <int R> struct tile {
@@ -31,7 +32,8 @@ template <class T, int R> __device__ inline void tile_load(float *to, const T *x
         for (int i = threadIdx.x; i < tile<R>::ROWS * c; i += BLOCK) {
                 const int row = i / c, column = i % c;
 
-                to[row * row_stride(c) + column] = first + row < pixels ? widen(x[(int64_t)(first + row) * c + column]) : 0;
+                to[row * row_stride(c) + column] =
+                        first + row < pixels ? widen(x[(int64_t)(first + row) * c + column]) : 0;
         }
 }
 
@@ -81,7 +83,8 @@ __device__ inline void tile_store(T *y, int first, int pixels, int c, int row, i
 
 /* Four neighbouring threads a row of scores (the first `valid` count): probabilities in place of scores, relative to
  * the largest so far; what was summed before shrinks by `shrink`. */
-template <int R> __device__ inline void row_softmax(float *scores, int valid, float *largest, float *total, float *shrink)
+template <int R>
+__device__ inline void row_softmax(float *scores, int valid, float *largest, float *total, float *shrink)
 {
         const int part = threadIdx.x % 4;
 
@@ -285,9 +288,15 @@ template <class T, int R> void backward(struct stream *s, const struct attention
         const struct attention_shape *g = &a->attention->shape;
         const int64_t rows = g->n_images * g->pixels;
         float *dots = (float *)a->workspace;
-        const attention_values<T> v = {(const T *)a->q,  (const T *)a->k,         (const T *)a->v,
-                                       (const T *)a->d_o, (const float *)a->saved, dots,
-                                       (int)g->pixels,   (int)g->c,               (float)(1 / sqrt((double)g->c))};
+        const attention_values<T> v = {(const T *)a->q,
+                                       (const T *)a->k,
+                                       (const T *)a->v,
+                                       (const T *)a->d_o,
+                                       (const float *)a->saved,
+                                       dots,
+                                       (int)g->pixels,
+                                       (int)g->c,
+                                       (float)(1 / sqrt((double)g->c))};
         const size_t shared = shared_of<R>((int)g->c, 4, 2);
 
         RUN(s, "attention_backward", attention_dots<T>, (unsigned)((rows + BLOCK / 32 - 1) / (BLOCK / 32)), BLOCK, 0,
@@ -310,12 +319,12 @@ template <class T, int R> cudaError_t shared_allow(int c)
                 e = cudaFuncSetAttribute((const void *)attention_dk_dv<T, R>, most, backward_bytes);
         return e;
 }
-}
+} // namespace
 
 /* fn<type, R> for the shape */
 #define BY_SHAPE(fn, s, ...)                                                                                           \
         ((s)->type == DTYPE_BF16 ? (s)->c <= SMALL_C ? fn<bf16, 4>(__VA_ARGS__) : fn<bf16, 2>(__VA_ARGS__)             \
-         : (s)->c <= SMALL_C     ? fn<float, 4>(__VA_ARGS__)                                                           \
+         : (s)->c <= SMALL_C ? fn<float, 4>(__VA_ARGS__)                                                               \
                                  : fn<float, 2>(__VA_ARGS__))
 
 int cuda_attention_new(struct device *d, const struct attention_shape *shape, struct attention **ret, struct error *err)

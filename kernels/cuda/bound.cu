@@ -1,7 +1,8 @@
 /* Diffusing an image and the bound's three terms with their gradients, in double. Spec 5. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 __global__ void __launch_bounds__(BLOCK) diffuse_forward(struct diffuse_forward_args a)
 {
@@ -71,8 +72,8 @@ __device__ inline void prior(double f, double gamma_1, share *ret)
 }
 
 /* 0.5 weight (target - net)^2, continuous time or T steps */
-__device__ inline void diffusion_epsilon(const struct bound_args &a, double eps, double net, double gamma,
-                                         double prime, share *ret)
+__device__ inline void diffusion_epsilon(const struct bound_args &a, double eps, double net, double gamma, double prime,
+                                         share *ret)
 {
         const bool discrete = a.parameterisation == PARAM_EPSILON_DISCRETE;
         const double steps = (double)a.n_timesteps, e = eps - net;
@@ -158,7 +159,7 @@ __global__ void __launch_bounds__(BLOCK) bound(struct bound_args a)
         for (int j = 0; j < 4 && a.d_net && a.g == 1; j++)
                 d_gamma[j][row] = (float)sums[5 + j];
 }
-}
+} // namespace
 
 void cuda_diffuse_forward(struct stream *s, const struct diffuse_forward_args *a)
 {

@@ -1,6 +1,7 @@
 /* 3 x 3 convolutions, stride 1, zero padding 1. Where x and y are of one type and the convolver (cuDNN) has a plan, it
  * computes; weights are turned to its layout and type first, and their gradient back. Else the product of product.h
- * does: with k = (tap, channel) forward is x w, backward data dy against turned weights, backward weights x^T dy. Spec 1.
+ * does: with k = (tap, channel) forward is x w, backward data dy against turned weights, backward weights x^T dy.
+ * Spec 1.
  */
 #include "kernels/cuda/convolver.h"
 #include "kernels/cuda/product.h"
@@ -29,8 +30,9 @@ static int plans_make(struct device *d, struct conv *c, struct error *err)
         if (s->x_type != s->y_type)
                 return 0;
         for (int i = 0; i < PLANS && r == 0; i++) {
-                struct conv_plan_shape shape = {directions[i], s->n_images, s->height, s->width, s->c_in,
-                                                s->c_out,      s->x_type,   i == WAY_FORWARD_ADD || i == WAY_DATA_ADD};
+                struct conv_plan_shape shape = {
+                        directions[i], s->n_images, s->height, s->width,
+                        s->c_in,       s->c_out,    s->x_type, i == WAY_FORWARD_ADD || i == WAY_DATA_ADD};
 
                 r = conv_plan_new(d->convolver, &shape, &c->plans[i], err);
         }
@@ -81,7 +83,8 @@ size_t cuda_conv_workspace(const struct conv *c)
         return most;
 }
 
-namespace {
+namespace
+{
 
 /* ---- weights between our layout, [9, c_in, c_out] of float, and the convolver's, [c_out, 9, c_in] of T */
 
@@ -93,8 +96,8 @@ __global__ void __launch_bounds__(BLOCK) weights_turn(const float *w, int64_t ro
 }
 
 template <class T>
-__global__ void __launch_bounds__(BLOCK) weights_return(const T *x, int64_t rows, int64_t columns, float *dw,
-                                                       bool accumulate)
+__global__ void __launch_bounds__(BLOCK)
+        weights_return(const T *x, int64_t rows, int64_t columns, float *dw, bool accumulate)
 {
         FOR_EACH(i, rows * columns)
         {
@@ -234,8 +237,8 @@ void plan_run(struct stream *s, const char *op, struct conv_plan *p, const void 
                 stream_launched(s, op, conv_plan_run(p, s->handle, (void *)x, (void *)w, (void *)y, space));
 }
 
-template <class T> void *turned_weights(struct stream *s, const char *op, const struct conv_shape *g, const float *w,
-                                        void *to)
+template <class T>
+void *turned_weights(struct stream *s, const char *op, const struct conv_shape *g, const float *w, void *to)
 {
         RUN(s, op, weights_turn<T>, grid_of(9 * g->c_in * g->c_out), BLOCK, 0, w, 9 * g->c_in, g->c_out, (T *)to);
         return to;
@@ -326,7 +329,7 @@ template <class X, class Y> void backward_weights_product(struct stream *s, cons
         product_sliced(s, "conv_backward_weights", x, dy, 9 * g->c_in, g->c_out, pixels_of(g), a->dw, a->accumulate,
                        a->workspace);
 }
-}
+} // namespace
 
 /* fn for the shape's types. */
 #define BY_TYPES(fn, s, a)                                                                                             \

@@ -1,6 +1,6 @@
-/* Convolutions by cuDNN 9's graph API. A plan is the first that its heuristics offer and that may be used: deterministic,
- * in single precision where the type is float32 (no tensor cores, which would be tf32, no transform that loses digits),
- * not compiled at run time, its workspace bounded. */
+/* Convolutions by cuDNN 9's graph API. A plan is the first that its heuristics offer and that may be used:
+ * deterministic, in single precision where the type is float32 (no tensor cores, which would be tf32, no transform that
+ * loses digits), not compiled at run time, its workspace bounded. */
 #include "kernels/cuda/convolver.h"
 
 #include <cudnn.h>
@@ -30,10 +30,21 @@ struct attribute {
         const void *value;
 };
 
-#define ONE(name, kind, ctype, value) {CUDNN_ATTR_##name, CUDNN_TYPE_##kind, 1, &(const ctype){value}}
+#define ONE(name, kind, ctype, value)                                                                                  \
+        {                                                                                                              \
+                CUDNN_ATTR_##name, CUDNN_TYPE_##kind, 1, &(const ctype)                                                \
+                {                                                                                                      \
+                        value                                                                                          \
+                }                                                                                                      \
+        }
 #define MANY(name, ...)                                                                                                \
-        {CUDNN_ATTR_##name, CUDNN_TYPE_INT64, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t),                      \
-         (const int64_t[]){__VA_ARGS__}}
+        {                                                                                                              \
+                CUDNN_ATTR_##name, CUDNN_TYPE_INT64, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t),               \
+                        (const int64_t[])                                                                              \
+                {                                                                                                      \
+                        __VA_ARGS__                                                                                    \
+                }                                                                                                      \
+        }
 #define BUILD(p, kind, ...)                                                                                            \
         build(p, CUDNN_BACKEND_##kind##_DESCRIPTOR, (const struct attribute[]){__VA_ARGS__},                           \
               sizeof((const struct attribute[]){__VA_ARGS__}) / sizeof(struct attribute))
@@ -88,17 +99,18 @@ static descriptor tensor(struct conv_plan *p, cudnnDataType_t type, int64_t id, 
 {
         return BUILD(p, TENSOR, ONE(TENSOR_UNIQUE_ID, INT64, int64_t, id),
                      ONE(TENSOR_DATA_TYPE, DATA_TYPE, cudnnDataType_t, type), MANY(TENSOR_DIMENSIONS, n, c, h, w),
-                     MANY(TENSOR_STRIDES, c *h *w, 1, c *w, c), ONE(TENSOR_BYTE_ALIGNMENT, INT64, int64_t, 16));
+                     MANY(TENSOR_STRIDES, c * h * w, 1, c * w, c), ONE(TENSOR_BYTE_ALIGNMENT, INT64, int64_t, 16));
 }
 
+/* Factors are floats where sums are: a double is taken too, but its first half is what is read. */
 #define OPERATION(kind, attr, x_name, w_name, y_name)                                                                  \
-        BUILD(p, OPERATION_CONVOLUTION_##kind, \
+        BUILD(p, OPERATION_CONVOLUTION_##kind,                                                                         \
               ONE(OPERATION_CONVOLUTION_##attr##_CONV_DESC, BACKEND_DESCRIPTOR, descriptor, conv),                     \
               ONE(OPERATION_CONVOLUTION_##attr##_##x_name, BACKEND_DESCRIPTOR, descriptor, x),                         \
               ONE(OPERATION_CONVOLUTION_##attr##_##w_name, BACKEND_DESCRIPTOR, descriptor, w),                         \
               ONE(OPERATION_CONVOLUTION_##attr##_##y_name, BACKEND_DESCRIPTOR, descriptor, y),                         \
-              ONE(OPERATION_CONVOLUTION_##attr##_ALPHA, DOUBLE, double, 1),                                            \
-              ONE(OPERATION_CONVOLUTION_##attr##_BETA, DOUBLE, double, s->accumulate ? 1 : 0))
+              ONE(OPERATION_CONVOLUTION_##attr##_ALPHA, FLOAT, float, 1),                                              \
+              ONE(OPERATION_CONVOLUTION_##attr##_BETA, FLOAT, float, s->accumulate ? 1 : 0))
 
 static descriptor operation(struct conv_plan *p, const struct conv_plan_shape *s)
 {
@@ -106,12 +118,12 @@ static descriptor operation(struct conv_plan *p, const struct conv_plan_shape *s
         descriptor x = tensor(p, type, ID_X, s->n_images, s->c_in, s->height, s->width);
         descriptor w = tensor(p, type, ID_W, s->c_out, s->c_in, 3, 3);
         descriptor y = tensor(p, type, ID_Y, s->n_images, s->c_out, s->height, s->width);
-        descriptor conv = BUILD(p, CONVOLUTION, ONE(CONVOLUTION_SPATIAL_DIMS, INT64, int64_t, 2),
-                                ONE(CONVOLUTION_COMP_TYPE, DATA_TYPE, cudnnDataType_t, CUDNN_DATA_FLOAT),
-                                ONE(CONVOLUTION_CONV_MODE, CONVOLUTION_MODE, cudnnConvolutionMode_t,
-                                    CUDNN_CROSS_CORRELATION),
-                                MANY(CONVOLUTION_PRE_PADDINGS, 1, 1), MANY(CONVOLUTION_POST_PADDINGS, 1, 1),
-                                MANY(CONVOLUTION_DILATIONS, 1, 1), MANY(CONVOLUTION_FILTER_STRIDES, 1, 1));
+        descriptor conv =
+                BUILD(p, CONVOLUTION, ONE(CONVOLUTION_SPATIAL_DIMS, INT64, int64_t, 2),
+                      ONE(CONVOLUTION_COMP_TYPE, DATA_TYPE, cudnnDataType_t, CUDNN_DATA_FLOAT),
+                      ONE(CONVOLUTION_CONV_MODE, CONVOLUTION_MODE, cudnnConvolutionMode_t, CUDNN_CROSS_CORRELATION),
+                      MANY(CONVOLUTION_PRE_PADDINGS, 1, 1), MANY(CONVOLUTION_POST_PADDINGS, 1, 1),
+                      MANY(CONVOLUTION_DILATIONS, 1, 1), MANY(CONVOLUTION_FILTER_STRIDES, 1, 1));
 
         if (!x || !w || !y || !conv)
                 return NULL;
@@ -142,13 +154,13 @@ static bool may_be_used(struct conv_plan *p, descriptor config, enum dtype type)
         for (int64_t i = 0; ok && i < n; i++)
                 ok = notes[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC &&
                      notes[i] != CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION &&
-                     (type == DTYPE_BF16 || (notes[i] != CUDNN_NUMERICAL_NOTE_TENSOR_CORE &&
-                                             notes[i] != CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS &&
-                                             notes[i] != CUDNN_NUMERICAL_NOTE_FFT &&
-                                             notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD &&
-                                             notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 &&
-                                             notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 &&
-                                             notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13));
+                     (type == DTYPE_BF16 ||
+                      (notes[i] != CUDNN_NUMERICAL_NOTE_TENSOR_CORE &&
+                       notes[i] != CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS && notes[i] != CUDNN_NUMERICAL_NOTE_FFT &&
+                       notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD &&
+                       notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 &&
+                       notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 &&
+                       notes[i] != CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13));
         for (int64_t i = 0; ok && i < n_behaviour; i++)
                 ok = behaviour[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
         return ok;
@@ -158,8 +170,9 @@ static bool may_be_used(struct conv_plan *p, descriptor config, enum dtype type)
 static bool plan_try(struct conv_plan *p, descriptor config)
 {
         int64_t n = 0;
-        descriptor plan = BUILD(p, EXECUTION_PLAN, ONE(EXECUTION_PLAN_HANDLE, HANDLE, cudnnHandle_t, p->convolver->handle),
-                                ONE(EXECUTION_PLAN_ENGINE_CONFIG, BACKEND_DESCRIPTOR, descriptor, config));
+        descriptor plan =
+                BUILD(p, EXECUTION_PLAN, ONE(EXECUTION_PLAN_HANDLE, HANDLE, cudnnHandle_t, p->convolver->handle),
+                      ONE(EXECUTION_PLAN_ENGINE_CONFIG, BACKEND_DESCRIPTOR, descriptor, config));
 
         if (!plan || cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
                                               &p->workspace_bytes) != CUDNN_STATUS_SUCCESS)

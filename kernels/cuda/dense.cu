@@ -36,7 +36,8 @@ size_t cuda_dense_workspace(const struct dense *x)
         return product_bytes(x->shape.k, x->shape.n, x->shape.m);
 }
 
-namespace {
+namespace
+{
 
 template <class T> struct rows { /* [i, k] */
         static constexpr bool K_FIRST = true;
@@ -163,7 +164,7 @@ struct wide_output {
                 set_pair(y, y_low, i * n + j, v + (b ? b[j] : 0));
         }
 };
-}
+} // namespace
 
 #define BY_TYPE(fn, s, a)                                                                                              \
         do {                                                                                                           \

@@ -28,7 +28,8 @@ static cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t sh
                         stream_launched(s, op, LAUNCH(kernel, grid, block, shared, (s)->handle, __VA_ARGS__));         \
         } while (0)
 
-namespace {
+namespace
+{
 
 typedef __nv_bfloat16 bf16;
 
@@ -153,4 +154,4 @@ template <class T, int N> __device__ inline void store(T *p, const vector<T, N> 
 {
         *reinterpret_cast<vector<T, N> *>(p) = x;
 }
-}
+} // namespace

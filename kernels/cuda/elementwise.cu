@@ -2,7 +2,8 @@
  * pass through (add, swish, copies) the memory is what takes the time. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 template <class T>
 __global__ void __launch_bounds__(BLOCK) swish_forward(int64_t n, const T *x, const float *x_low, T *y, float *y_low)
@@ -127,7 +128,7 @@ __global__ void __launch_bounds__(BLOCK) encode_image(int64_t n, const uint8_t *
         FOR_EACH(i, n)
         f[i] = 2 * ((float)x[i] + 0.5f) / 256 - 1;
 }
-}
+} // namespace
 
 void cuda_swish_forward(struct stream *s, const struct swish_forward_args *a)
 {
@@ -149,7 +150,8 @@ void cuda_swish_backward(struct stream *s, const struct swish_backward_args *a)
                     (const float *)a->dy, (float *)a->dx);
 }
 
-namespace {
+namespace
+{
 
 template <class T> void add_run(struct stream *s, const struct add_args *a)
 {
@@ -159,7 +161,7 @@ template <class T> void add_run(struct stream *s, const struct add_args *a)
         else
                 RUN(s, "add", add<T>, grid_of(a->n), BLOCK, 0, a->n, (const T *)a->x, (T *)a->y);
 }
-}
+} // namespace
 
 void cuda_add(struct stream *s, const struct add_args *a)
 {

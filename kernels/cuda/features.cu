@@ -3,7 +3,8 @@
 
 #define TWO_PI 6.283185307179586476925
 
-namespace {
+namespace
+{
 
 /* f_i of the time embedding: from 1 down to 1 / 10000 */
 __device__ inline double frequency(int64_t i, int64_t half)
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(BLOCK)
                 dz[i] = (float)(accumulate ? dz[i] + sum : sum);
         }
 }
-}
+} // namespace
 
 void cuda_time_embedding_forward(struct stream *s, const struct time_embedding_forward_args *a)
 {
@@ -107,8 +108,8 @@ void cuda_fourier_forward(struct stream *s, const struct fourier_forward_args *a
                 RUN(s, "fourier_forward", fourier_forward<bf16>, grid_of(3 * a->n_pixels), BLOCK, 0, a->n_pixels, a->z,
                     a->z_low, (bf16 *)a->y);
         else
-                RUN(s, "fourier_forward", fourier_forward<float>, grid_of(3 * a->n_pixels), BLOCK, 0, a->n_pixels,
-                    a->z, a->z_low, (float *)a->y);
+                RUN(s, "fourier_forward", fourier_forward<float>, grid_of(3 * a->n_pixels), BLOCK, 0, a->n_pixels, a->z,
+                    a->z_low, (float *)a->y);
 }
 
 void cuda_fourier_backward(struct stream *s, const struct fourier_backward_args *a)

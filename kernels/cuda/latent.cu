@@ -1,7 +1,8 @@
 /* The latents and their KL divergences, in double: a block a row. Spec 3. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 enum { ROW_BLOCK = 64 };
 
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(ROW_BLOCK) topk_backward(struct topk_backward_
         a.d_logits[row * a.n + i] =
                 (float)((de[i] - soft[i] * dot) / norm - mean + a.d_kl * kl_gradient(logits[i], a.n, total, kl));
 }
-}
+} // namespace
 
 void cuda_topk_forward(struct stream *s, const struct topk_forward_args *a)
 {

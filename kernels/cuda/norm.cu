@@ -1,12 +1,12 @@
-/* y = dropout(swish(GroupNorm([a | b] + addend; groups, eps 1e-6) scale + bias)) and its gradients. Spec 1; Wu & He 2018.
- * With xhat = (x - mean) / std, u = xhat scale + bias, N values a group:
- *   du = dy mask swish'(u), dscale = sum du xhat, dbias = sum du, dxhat = du scale,
- *   dx = (dxhat - sum(dxhat) / N - xhat sum(dxhat xhat) / N) / std, the sums over the group.
+/* y = dropout(swish(GroupNorm([a | b] + addend; groups, eps 1e-6) scale + bias)) and its gradients. Spec 1; Wu & He
+ * 2018. With xhat = (x - mean) / std, u = xhat scale + bias, N values a group: du = dy mask swish'(u), dscale = sum du
+ * xhat, dbias = sum du, dxhat = du scale, dx = (dxhat - sum(dxhat) / N - xhat sum(dxhat xhat) / N) / std, the sums over
+ * the group.
  *
- * A block has one image's chunk of whole groups, of about 32 channels; a thread has V neighbouring channels (its lane) of
- * each rows-th pixel. The first pass adds up by channel, the second, whose reads the cache still has, writes. Sums are
- * float over 8 pixels, shifted by the channel's first value where they are squared, then double. Dropout's mask is drawn
- * again backward: one draw is V = 8 neighbouring values. */
+ * A block has one image's chunk of whole groups, of about 32 channels; a thread has V neighbouring channels (its lane)
+ * of each rows-th pixel. The first pass adds up by channel, the second, whose reads the cache still has, writes. Sums
+ * are float over 8 pixels, shifted by the channel's first value where they are squared, then double. Dropout's mask is
+ * drawn again backward: one draw is V = 8 neighbouring values. */
 #include "kernels/cuda/cuda.h"
 
 #include <errno.h>
@@ -71,7 +71,8 @@ size_t cuda_norm_workspace(const struct norm *n)
         return (size_t)(n->shape.n_images * (n->shape.c_a + n->shape.c_b)) * 2 * sizeof(double);
 }
 
-namespace {
+namespace
+{
 
 template <class T> struct norm_input {
         const T *a, *b;
@@ -190,13 +191,16 @@ __device__ inline void mask_at(const norm_input<T> &n, const mask_source &m, con
                 for (int e = 0; e < V; e++)
                         ret[e] = n.dropout.mask[(int64_t)p.image * n.pixels * c + at + e];
         } else if (n.dropout.rate > 0) {
-                const struct philox d = philox_draw(m.seed, STREAM_DROPOUT, n.dropout.block, (uint32_t)(at / 8),
-                                                    m.image, m.step, 0);
+                const struct philox d =
+                        philox_draw(m.seed, STREAM_DROPOUT, n.dropout.block, (uint32_t)(at / 8), m.image, m.step, 0);
 
 #pragma unroll
                 for (int e = 0; e < V; e++) {
                         const int half = V == 8 ? e : (int)(at % 8);
-                        const uint32_t pairs = half / 2 == 0 ? d.v[0] : half / 2 == 1 ? d.v[1] : half / 2 == 2 ? d.v[2] : d.v[3];
+                        const uint32_t pairs = half / 2 == 0   ? d.v[0]
+                                               : half / 2 == 1 ? d.v[1]
+                                               : half / 2 == 2 ? d.v[2]
+                                                               : d.v[3];
 
                         ret[e] = (pairs >> (half % 2 * 16) & 0xFFFFu) >= m.least ? m.kept : 0;
                 }
@@ -207,7 +211,8 @@ __device__ inline void mask_at(const norm_input<T> &n, const mask_source &m, con
 }
 
 /* total[lane V + e] = the sum over rows of sums[e], in order; part: blockDim.x V doubles. */
-template <int V> __device__ inline void rows_sum(const place &p, int lanes, const double sums[V], double *part, double *total)
+template <int V>
+__device__ inline void rows_sum(const place &p, int lanes, const double sums[V], double *part, double *total)
 {
         for (int e = 0; e < V; e++)
                 part[(int)threadIdx.x * V + e] = p.works ? sums[e] : 0;
@@ -282,8 +287,7 @@ __device__ inline void shifted_sums(const norm_input<T> &n, const place &p, cons
         }
 }
 
-template <class T, int V>
-__global__ void __launch_bounds__(BLOCK) norm_forward(norm_input<T> n, T *y, float *stats)
+template <class T, int V> __global__ void __launch_bounds__(BLOCK) norm_forward(norm_input<T> n, T *y, float *stats)
 {
         DYNAMIC_SHARED(double, shared);
         const place p = place_of<T, V>(n);
@@ -369,8 +373,7 @@ __device__ inline void store_gradient(const norm_input<T> &n, const norm_gradien
         store<T, V>(to, out);
 }
 
-template <class T, int V>
-__global__ void __launch_bounds__(BLOCK) norm_backward(norm_input<T> n, norm_gradients<T> g)
+template <class T, int V> __global__ void __launch_bounds__(BLOCK) norm_backward(norm_input<T> n, norm_gradients<T> g)
 {
         DYNAMIC_SHARED(double, shared);
         const place p = place_of<T, V>(n);
@@ -471,8 +474,10 @@ template <class T, class A> norm_input<T> input_of(const struct norm *n, const A
 {
         const struct norm_shape *s = &n->shape;
 
-        return {(const T *)a->a, (const T *)a->b, a->addend, a->scale, a->bias, (int)s->pixels, (int)s->c_a,
-                (int)s->c_b, (int)((s->c_a + s->c_b) / s->groups), n->lanes, a->swish, a->dropout};
+        return {(const T *)a->a, (const T *)a->b, a->addend,
+                a->scale,        a->bias,         (int)s->pixels,
+                (int)s->c_a,     (int)s->c_b,     (int)((s->c_a + s->c_b) / s->groups),
+                n->lanes,        a->swish,        a->dropout};
 }
 
 dim3 grid_of_norm(const struct norm *n)
@@ -507,7 +512,7 @@ template <class T> void backward(struct stream *s, const struct norm_backward_ar
         const struct norm *n = a->norm;
         const int64_t c = n->shape.c_a + n->shape.c_b;
         double *shares = (double *)a->workspace;
-        const norm_gradients<T> g = {(const T *)a->dy, a->stats,   (T *)a->da, (T *)a->db,
+        const norm_gradients<T> g = {(const T *)a->dy, a->stats,        (T *)a->da, (T *)a->db,
                                      a->accumulate_a,  a->accumulate_b, a->daddend, shares};
 
         if (n->v == 8)
@@ -520,7 +525,7 @@ template <class T> void backward(struct stream *s, const struct norm_backward_ar
                 RUN(s, "norm_backward", norm_weights, (unsigned)c, BLOCK, 0, (const double *)shares,
                     (int)n->shape.n_images, (int)c, a->dscale, a->dbias, a->accumulate_weights);
 }
-}
+} // namespace
 
 void cuda_norm_forward(struct stream *s, const struct norm_forward_args *a)
 {

@@ -1,7 +1,8 @@
 /* AdamW with an average of the weights, in double. Spec 6; Loshchilov & Hutter 2019. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 enum { COLLECT_BLOCK = 1024 };
 
@@ -48,8 +49,7 @@ __global__ void __launch_bounds__(BLOCK) outer_squares(struct outer_gradient o, 
                 partial[blockIdx.x] = a == b ? sum : 2 * sum;
 }
 
-__global__ void __launch_bounds__(COLLECT_BLOCK)
-        collect(int64_t n, const double *partial, double *ret, bool accumulate)
+__global__ void __launch_bounds__(COLLECT_BLOCK) collect(int64_t n, const double *partial, double *ret, bool accumulate)
 {
         double sum = 0;
 
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(32) note_failure(const struct step_state *stat
         if (threadIdx.x == 0)
                 *failed = state->failure;
 }
-}
+} // namespace
 
 void cuda_squared_norm(struct stream *s, const struct squared_norm_args *a)
 {

@@ -1,7 +1,8 @@
 /* Matrix products of any shape: C(i, j) = sum over k of A(i, k) B(k, j), with A, B and C given by objects, so that
  * convolutions and dense layers of every direction are one kernel. Tiles of 64 x N, TILE_K deep, in shared memory; a
- * thread adds up 4 rows of one to four columns. Sums are of type Sum, of FOLD_K products in order and then of those, within
- * a slice of k (blockIdx.z); product_collect adds slices up in double. No tensor cores: cuDNN has those, this is for what it lacks.
+ * thread adds up 4 rows of one to four columns. Sums are of type Sum, of FOLD_K products in order and then of those,
+ * within a slice of k (blockIdx.z); product_collect adds slices up in double. No tensor cores: cuDNN has those, this is
+ * for what it lacks.
  *
  * A: `float at(int i, int k)`; K_FIRST: neighbours in memory are neighbours in k. B likewise, at(k, j).
  * C: `void set(int i, int j, int slice, Sum)`. */
@@ -9,7 +10,8 @@
 
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 enum { TILE_M = 64, TILE_K = 16, FOLD_K = 128, SLICE_K = 2048 };
 
@@ -157,4 +159,4 @@ void columns_sum(struct stream *s, const char *op, const T *x, int64_t rows, int
         RUN(s, op, product_collect<double>, grid_of(columns), BLOCK, 0, (const double *)partial, columns, slices, y,
             accumulate);
 }
-}
+} // namespace

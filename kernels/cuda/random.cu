@@ -1,7 +1,8 @@
 /* Random numbers by purpose (philox.h), in double and rounded once. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 /* Counter element `at` of a row's image. */
 __device__ inline struct philox draw(const struct step_state *s, const struct row *row, enum philox_stream stream,
@@ -120,7 +121,7 @@ __global__ void __launch_bounds__(BLOCK) sampling_times(struct sampling_times_ar
                 a.s[i] = (float)(step / steps);
         }
 }
-}
+} // namespace
 
 void cuda_random_normal(struct stream *s, const struct random_normal_args *a)
 {

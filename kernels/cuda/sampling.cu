@@ -1,7 +1,8 @@
 /* The ancestral sampler's step and the decoder, in double. Spec 8. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 /* The network's estimate of the noise. Spec 5 and 8: eps_hat = net, or alpha v_hat + sigma z. */
 __device__ inline double eps_hat_of(enum parameterisation p, double gamma, double z, double net)
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(BLOCK) decode(struct decode_args a)
                 a.x[i] = (uint8_t)(a.uniform ? decode_draw(z, gamma, a.uniform[i]) : decode_nearest(z));
         }
 }
-}
+} // namespace
 
 void cuda_ancestral_step(struct stream *s, const struct ancestral_step_args *a)
 {

@@ -1,7 +1,8 @@
 /* The noise schedules, in double. Spec 4. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 /* P(t), its derivatives in a, b, c, and the root of its derivative in t */
 struct poly {
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(MONOTONE_BLOCK) monotone_out_backward(struct m
         if (threadIdx.x == 0 && a.db)
                 a.db[0] = (float)(a.accumulate ? a.db[0] + db : db);
 }
-}
+} // namespace
 
 void cuda_poly_forward(struct stream *s, const struct poly_forward_args *a)
 {

@@ -2,7 +2,8 @@
  * it tells of the step that failed however many are launched behind it. What changes the state is one thread's. */
 #include "kernels/cuda/cuda.h"
 
-namespace {
+namespace
+{
 
 enum { ONE = 32 }; /* threads of a block of which the first works */
 
@@ -154,7 +155,7 @@ __global__ void __launch_bounds__(BLOCK) image_add(struct image_add_args a)
                 }
         }
 }
-}
+} // namespace
 
 void cuda_step_begin(struct stream *s, const struct step_begin_args *a)
 {

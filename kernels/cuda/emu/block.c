@@ -1,5 +1,5 @@
-/* Runs a launch: block after block, each thread of a block a fiber, on one thread of the host. A fiber that ends without
- * having waited takes the next thread, so a kernel without barriers needs no switches. */
+/* Runs a launch: block after block, each thread of a block a fiber, on one thread of the host. A fiber that ends
+ * without having waited takes the next thread, so a kernel without barriers needs no switches. */
 #include "kernels/cuda/emu/emu.h"
 
 #include <pthread.h>
@@ -291,8 +291,8 @@ static struct fiber *fiber_get(void)
         f->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (f->stack == MAP_FAILED)
                 emu_fault("out of memory for a stack");
-        /* stacks of the same layout would share cache sets: shifted. Then what emu_switch pops: six registers, fiber_main
-         * as the return address, and a word that keeps the stack's alignment. */
+        /* stacks of the same layout would share cache sets: shifted. Then what emu_switch pops: six registers,
+         * fiber_main as the return address, and a word that keeps the stack's alignment. */
         sp = (void **)(void *)(f->stack + STACK_BYTES - colour++ % 32 * 128);
         *--sp = NULL;
         *--sp = (void *)fiber_main;

@@ -28,7 +28,6 @@
 #define __grid_constant__
 #define __shared__ emu_use_SHARED_instead
 
-
 extern "C" {
 extern uint3 emu_thread, emu_block;
 extern dim3 emu_block_dim, emu_grid_dim;
