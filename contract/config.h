@@ -63,8 +63,8 @@ int config_from_json(const json_t *document, struct config *ret, struct errors *
 
 /* What no single row can say: latent_k <= latent_size; sm_n_embd a multiple of 32; schedules that belong to another
  * vdm_type (vdm: learnable_nnet, learnable_scalar, fixed; else: poly_fixedend, learnable_nnet, linear); "ldm" with vdm;
- * discrete time with the velocity bound; warm-up within the run when lr_decay; what this release does not compute yet
- * (ldm, cnn, gumbel and gaussian latents) as -ENOTSUP with a text that says so. Adds to errs; 0 or negative. */
+ * discrete time with the velocity bound; warm-up within the run when lr_decay; "ldm" in
+ * another precision than float32. Adds to errs; 0 or negative. */
 int config_check(const struct config *c, struct errors *errs);
 
 /* The whole configuration, every key, as nested objects. New reference; NULL without memory. */

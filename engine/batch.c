@@ -32,9 +32,17 @@ void batch_make(struct pass *p, const struct batch_memory *b, const uint8_t *ima
             .y = x->eps);
         if (c->vdm_type == VDM_VDM)
                 return;
-        if (bound_noise_is_sum(c))
+        switch (bound_noise(c)) {
+        case NOISE_SUM_OF_GAMMA:
                 RUN(p, random_gamma, .state = p->state, .rows = rows, .m = p->m, .n = n, .k = c->latent_k,
                     .y = x->latent);
-        else
+                break;
+        case NOISE_GUMBEL:
                 RUN(p, random_gumbel, .state = p->state, .rows = rows, .m = p->m, .n = n, .y = x->latent);
+                break;
+        case NOISE_NORMAL:
+                RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_LATENT, .m = p->m, .d = n,
+                    .y = x->latent);
+                break;
+        }
 }

@@ -129,7 +129,7 @@ int evaluator_run(struct evaluator *v, const struct dataset *d, const struct eva
                 return error_set(err, -ENOMEM, NULL, "no memory for %lld results", (long long)e->n_images);
         v->what = e;
         v->repeats = e->method == BOUND_DENSE ? e->n_timesteps : 1;
-        v->program.at = (struct step_state){.seed = e->seed};
+        v->program.at = (struct step_state){.seed = e->seed, .tau = 1};
         v->program.model->pass.params =
                 v->program.rt->section[e->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
         r = run(v, d, between, sums, err);

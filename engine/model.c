@@ -73,50 +73,97 @@ int model_dry_run(struct model *model, void (*f)(struct model *, void *user), vo
         return 0;
 }
 
-bool bound_noise_is_sum(const struct config *c)
+enum latent_noise bound_noise(const struct config *c)
 {
-        return c->topk_noise_type == TOPK_NOISE_GAMMA || c->vdm_type == VDM_MULAN_VELOCITY;
+        if (c->latent_type == LATENT_GAUSSIAN)
+                return NOISE_NORMAL;
+        if (c->latent_type == LATENT_GUMBEL)
+                return NOISE_GUMBEL;
+        return c->topk_noise_type == TOPK_NOISE_GAMMA || c->vdm_type == VDM_MULAN_VELOCITY ? NOISE_SUM_OF_GAMMA
+                                                                                           : NOISE_GUMBEL;
 }
 
 /* What a pass over the bound holds between forward and backward. */
 struct bound_pass {
-        float *f, *e, *logits, *soft, *norm, *kl; /* the image; the latent */
-        float *zero, *one;                        /* [m]: times 0 and 1 */
+        float *f;                                      /* the image */
+        float *e, *logits, *spread, *soft, *norm, *kl; /* the latent; spread: gaussian's */
+        float *zero, *one;                             /* [m]: times 0 and 1 */
         struct schedule_at at_0, at_1, at_t, at_s;
-        float *z, *g, *net;                        /* z and g with their low parts behind them */
+        float *z, *net;                            /* z with its low part behind it */
         float *d_net, *d_z, *dg, *de, *d_gamma[4]; /* gammas: 0, 1, t, prime (of s when discrete) */
 };
 
-static void latent_forward(struct model *model, struct bound_pass *b, const struct batch *batch)
+/* noise NULL: the largest logits alone, or gaussian's mean */
+static void latent_forward(struct model *model, struct bound_pass *b, const float *noise)
 {
         struct pass *p = &model->pass;
         const struct config *c = p->config;
         struct encoder_network *encoder = &model->networks.encoder;
-        int64_t n = p->m * c->latent_size;
+        int64_t m = p->m, n = c->latent_size;
 
-        b->soft = pass_alloc(p, n);
-        b->norm = pass_alloc(p, p->m);
+        b->soft = pass_alloc(p, m * n);
+        b->norm = pass_alloc(p, m);
         tape_bind(encoder->f, b->f, NULL, NULL, false);
         tape_bind(encoder->time, b->zero, NULL, NULL, false);
         tape_bind(encoder->context, b->zero, NULL, NULL, false);
         tape_bind(encoder->logits, b->logits, NULL, NULL, true);
+        if (encoder->spread) {
+                b->spread = pass_alloc(p, m * n);
+                tape_bind(encoder->spread, b->spread, NULL, NULL, true);
+        }
         tape_forward(p, &encoder->tape);
-        RUN(p, topk_forward, .m = p->m, .n = c->latent_size, .k = c->latent_k, .logits = b->logits,
-            .noise = batch->latent, .sum_of_gamma = bound_noise_is_sum(c), .e = b->e, .soft = b->soft, .norm = b->norm,
-            .kl = b->kl);
+        if (c->latent_type == LATENT_GAUSSIAN)
+                RUN(p, gaussian_forward, .m = m, .n = n, .mu = b->logits, .raw = b->spread, .noise = noise, .e = b->e,
+                    .kl = b->kl);
+        else if (c->latent_type == LATENT_GUMBEL && noise)
+                RUN(p, gumbel_forward, .m = m, .n = n, .logits = b->logits, .noise = noise, .state = p->state,
+                    .e = b->e, .soft = b->soft, .kl = b->kl);
+        else
+                RUN(p, topk_forward, .m = m, .n = n, .k = c->latent_type == LATENT_GUMBEL ? 1 : c->latent_k,
+                    .logits = b->logits, .noise = noise, .sum_of_gamma = bound_noise(c) == NOISE_SUM_OF_GAMMA,
+                    .e = b->e, .soft = b->soft, .norm = b->norm, .kl = b->kl);
 }
 
-static void latent_backward(struct model *model, struct bound_pass *b, float *de, float d_kl)
+static void latent_backward(struct model *model, struct bound_pass *b, const struct batch *batch, float *de, float d_kl)
 {
         struct pass *p = &model->pass;
         const struct config *c = p->config;
-        float *d_logits = pass_alloc(p, p->m * c->latent_size);
+        struct encoder_network *encoder = &model->networks.encoder;
+        int64_t m = p->m, n = c->latent_size;
+        size_t mark = arena_mark(p->arena);
 
-        RUN(p, topk_backward, .m = p->m, .n = c->latent_size, .logits = b->logits, .soft = b->soft, .norm = b->norm,
-            .de = de, .d_kl = d_kl, .d_logits = d_logits);
-        model->networks.encoder.logits->d = d_logits;
-        tape_backward(p, &model->networks.encoder.tape);
-        pass_release(p, &d_logits);
+        encoder->logits->d = pass_alloc(p, m * n);
+        if (encoder->spread)
+                encoder->spread->d = pass_alloc(p, m * n);
+        if (c->latent_type == LATENT_GAUSSIAN)
+                RUN(p, gaussian_backward, .m = m, .n = n, .mu = b->logits, .raw = b->spread, .noise = batch->latent,
+                    .de = de, .d_kl = d_kl, .d_mu = encoder->logits->d, .d_raw = encoder->spread->d);
+        else if (c->latent_type == LATENT_GUMBEL)
+                RUN(p, gumbel_backward, .m = m, .n = n, .logits = b->logits, .soft = b->soft, .state = p->state,
+                    .de = de, .d_kl = d_kl, .d_logits = encoder->logits->d);
+        else
+                RUN(p, topk_backward, .m = m, .n = n, .logits = b->logits, .soft = b->soft, .norm = b->norm, .de = de,
+                    .d_kl = d_kl, .d_logits = encoder->logits->d);
+        tape_backward(p, &encoder->tape);
+        arena_release_since(p->arena, mark);
+}
+
+/* The score network's time: the schedule's gamma, of each value for ldm, else averaged over the image. [values, then
+ * low parts] where it is averaged. */
+static void bind_time(struct model *model, const struct schedule_at *at, float *dg)
+{
+        struct pass *p = &model->pass;
+        struct score_network *score = &model->networks.score;
+        float *g;
+
+        if (p->config->unet_type == UNET_LDM) {
+                tape_bind(score->g, at->gamma, at->gamma_low, dg, false);
+                return;
+        }
+        g = pass_alloc(p, 2 * p->m);
+        RUN(p, row_mean_forward, .m = p->m, .n = model->schedule.d, .x = at->gamma, .x_low = at->gamma_low, .y = g,
+            .y_low = g + p->m);
+        tape_bind(score->g, g, g + p->m, dg, false);
 }
 
 static void bound_forward(struct model *model, struct bound_pass *b, const struct batch *batch)
@@ -134,7 +181,7 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         RUN(p, fill, .n = p->m, .value = 1, .y = b->one);
         RUN(p, fill, .n = p->m, .value = 0, .y = b->kl);
         if (!model->baseline)
-                latent_forward(model, b, batch);
+                latent_forward(model, b, batch->latent);
 
         schedule_begin(p, &model->schedule, b->e);
         schedule_evaluate_end(p, &model->schedule, false, b->zero, &b->at_0);
@@ -146,17 +193,14 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         b->z = pass_alloc(p, 2 * n);
         RUN(p, diffuse_forward, .m = p->m, .d = DIMENSIONS, .g = d, .f = b->f, .eps = batch->eps,
             .gamma = b->at_t.gamma, .gamma_low = b->at_t.gamma_low, .z = b->z, .z_low = b->z + n);
-        b->g = pass_alloc(p, 2 * p->m);
-        RUN(p, row_mean_forward, .m = p->m, .n = d, .x = b->at_t.gamma, .x_low = b->at_t.gamma_low, .y = b->g,
-            .y_low = b->g + p->m);
         if (p->keep) {
                 b->d_z = pass_alloc(p, n);
-                b->dg = pass_alloc(p, p->m);
+                b->dg = pass_alloc(p, p->config->unet_type == UNET_LDM ? n : p->m);
                 if (!model->baseline)
                         b->de = pass_alloc(p, p->m * s->k);
         }
         tape_bind(score->z, b->z, b->z + n, b->d_z, true);
-        tape_bind(score->g, b->g, b->g + p->m, b->dg, false);
+        bind_time(model, &b->at_t, b->dg);
         tape_bind(score->e, conditioned ? b->e : b->zero, NULL, conditioned ? b->de : NULL, false);
         tape_bind(score->net, b->net, NULL, NULL, true);
         tape_forward(p, &score->tape);
@@ -194,7 +238,10 @@ static void bound_backward(struct model *model, struct bound_pass *b, const stru
         tape_backward(p, &model->networks.score.tape);
         RUN(p, diffuse_backward, .m = p->m, .d = DIMENSIONS, .g = s->d, .f = b->f, .eps = batch->eps,
             .gamma = b->at_t.gamma, .dz = b->d_z, .d_gamma = b->d_gamma[2]);
-        RUN(p, row_mean_backward, .m = p->m, .n = s->d, .dy = b->dg, .dx = b->d_gamma[2]);
+        if (p->config->unet_type == UNET_LDM)
+                RUN(p, add, .n = p->m * s->d, .x = b->dg, .y = b->d_gamma[2]);
+        else
+                RUN(p, row_mean_backward, .m = p->m, .n = s->d, .dy = b->dg, .dx = b->d_gamma[2]);
 
         if (discrete)
                 schedule_evaluate_backward(p, s, &b->at_s, b->d_gamma[3], NULL, b->de);
@@ -203,7 +250,7 @@ static void bound_backward(struct model *model, struct bound_pass *b, const stru
         schedule_evaluate_backward(p, s, &b->at_0, b->d_gamma[0], NULL, b->de);
         schedule_begin_backward(p, s, b->de);
         if (!model->baseline)
-                latent_backward(model, b, b->de, grad_scale);
+                latent_backward(model, b, batch, b->de, grad_scale);
 }
 
 /* Where the caller wants it, else in the arena. */
@@ -231,20 +278,65 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
         arena_release_since(p->arena, mark);
 }
 
-void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net)
+void model_latent(struct model *model, const float *f, float *e, float *kl)
+{
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+        bool keep = p->keep;
+        struct bound_pass b = {.f = (float *)f,
+                               .e = e,
+                               .logits = pass_alloc(p, p->m * p->config->latent_size),
+                               .kl = kl,
+                               .zero = pass_zeros(p, p->m)};
+
+        p->keep = false;
+        RUN(p, fill, .n = p->m, .value = 0, .y = kl);
+        if (!model->baseline)
+                latent_forward(model, &b, NULL);
+        p->keep = keep;
+        arena_release_since(p->arena, mark);
+}
+
+/* The score network at z with the schedule's evaluation; z_low, dz (+=) may be NULL. */
+static void score_forward(struct model *model, const float *z, const float *z_low, const float *e,
+                          const struct schedule_at *at, float *net, float *dz)
 {
         struct pass *p = &model->pass;
         struct score_network *score = &model->networks.score;
-        bool conditioned = networks_conditioned(p->config);
-        float *g = pass_alloc(p, 2 * p->m), *zero = pass_zeros(p, p->m);
 
-        RUN(p, row_mean_forward, .m = p->m, .n = model->schedule.d, .x = at->gamma, .x_low = at->gamma_low, .y = g,
-            .y_low = g + p->m);
-        tape_bind(score->z, z, NULL, NULL, false);
-        tape_bind(score->g, g, g + p->m, NULL, false);
-        tape_bind(score->e, conditioned ? e : zero, NULL, NULL, false);
-        tape_bind(score->net, net, NULL, NULL, false);
+        tape_bind(score->z, z, z_low, dz, true);
+        bind_time(model, at, NULL);
+        tape_bind(score->e, networks_conditioned(p->config) ? e : pass_zeros(p, p->m), NULL, NULL, false);
+        tape_bind(score->net, net, NULL, NULL, true);
         tape_forward(p, &score->tape);
-        pass_release(p, &zero);
-        pass_release(p, &g);
+}
+
+void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net)
+{
+        size_t mark = arena_mark(model->pass.arena);
+
+        score_forward(model, z, NULL, e, at, net, NULL);
+        arena_release_since(model->pass.arena, mark);
+}
+
+void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e, bool reverse,
+                const float *probe, float *k, float *dx)
+{
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+        int64_t n = p->m * DIMENSIONS;
+        float *net = pass_alloc(p, n), *d_net = pass_alloc(p, n);
+        struct schedule_at at;
+
+        p->keep = probe;
+        schedule_evaluate(p, &model->schedule, t, &at);
+        score_forward(model, x, x_low, e, &at, net, probe ? dx : NULL);
+        RUN(p, drift, .m = p->m, .d = DIMENSIONS, .g = model->schedule.d, .parameterisation = model->parameterisation,
+            .reverse = reverse, .x = x, .x_low = x_low, .net = net, .gamma = at.gamma, .gamma_prime = at.gamma_prime,
+            .probe = probe, .k = k, .d_net = d_net, .d_x = dx);
+        if (probe) {
+                model->networks.score.net->d = d_net;
+                tape_backward(p, &model->networks.score.tape);
+        }
+        arena_release_since(p->arena, mark);
 }

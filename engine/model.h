@@ -29,10 +29,12 @@ struct batch {
         uint8_t *x;         /* [m, 3072] */
         float *t, *s;       /* [m]; s for discrete time, or NULL */
         float *eps_0, *eps; /* [m, 3072] */
-        float *latent; /* gamma noise [10, m, latent_size] or [m, latent_size] (bound_noise_is_sum); NULL for vdm */
+        float *latent; /* NOISE_SUM_OF_GAMMA: gamma variates [10, m, latent_size]; else [m, latent_size]; NULL for vdm
+                        */
 };
-/* Whether the latent's noise is the sum of gamma variates. */
-bool bound_noise_is_sum(const struct config *c);
+/* What the latent's noise is. */
+enum latent_noise { NOISE_SUM_OF_GAMMA, NOISE_GUMBEL, NOISE_NORMAL };
+enum latent_noise bound_noise(const struct config *c);
 
 /* Where the results go, device memory of the caller; NULL members are not wanted. */
 struct bound_results {
@@ -50,5 +52,15 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
 /* The score network in sampling: its raw output, net [m, 3072], at z [m, 3072], the latent e [m, latent_size] (NULL for
  * vdm) and the schedule's evaluation at this time. */
 void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net);
+
+/* The latent that images f [m, 3072] of (-1, 1) have by themselves (spec 7, 2), without noise: e [m, latent_size], the
+ * hard top k (gumbel: the largest; gaussian: the mean), and its KL [m], of vdm 0. */
+void model_latent(struct model *model, const float *f, float *e, float *kl);
+
+/* The probability flow (spec 7) at x [m, 3072] (and its low part) and times t [m], after schedule_begin with the latent
+ * e: k = dx/dt (reverse: the negative), and where probe is not NULL dx = J^T probe, J the derivative of k by x; all
+ * [m, 3072]. */
+void model_flow(struct model *model, const float *x, const float *x_low, const float *t, const float *e, bool reverse,
+                const float *probe, float *k, float *dx);
 
 DEFINE_CLEANUP(struct model *, model_free);

@@ -9,13 +9,17 @@
 struct tensor *resnet_block(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, struct tensor *cond,
                             int64_t c)
 {
-        struct tensor *h, *shortcut = x;
+        struct tensor *h, *shortcut = x, *projected;
 
         net_enter(t, "%s", name);
         h = net_norm(t, "GroupNorm_0", x, x_b, .swish = true, .again = true);
         h = net_conv(t, "conv1", h, c);
-        h = net_norm(t, "GroupNorm_1", h, NULL, .swish = true, .dropout = true, .again = true,
-                     .addend = net_dense(t, "cond_proj", cond, NULL, c, .zero = true, .no_bias = true));
+        projected = net_dense(t, "cond_proj", cond, NULL, c, .zero = true, .no_bias = true);
+        if (tensor_pixels(cond) > 1) { /* of each pixel: added to the map; of the image: in the norm */
+                h = net_add(t, projected, h);
+                projected = NULL;
+        }
+        h = net_norm(t, "GroupNorm_1", h, NULL, .swish = true, .dropout = true, .again = true, .addend = projected);
         h = net_conv(t, "conv2", h, c, .zero = true);
         if (x_b || x->c != c)
                 shortcut = net_dense(t, "nin_shortcut", x, x_b, c);
@@ -92,7 +96,7 @@ static void score_network(struct score_network *s, const struct config *c)
         struct tensor *h;
 
         s->z = net_input(t, IMAGE_SIDE, IMAGE_SIDE, COLOURS);
-        s->g = net_input(t, 1, 1, 1);
+        s->g = c->unet_type == UNET_LDM ? net_input(t, IMAGE_SIDE, IMAGE_SIDE, COLOURS) : net_input(t, 1, 1, 1);
         s->e = net_input(t, 1, 1, networks_conditioned(c) ? c->latent_size : 1);
         net_enter(t, "score_model");
         trunk(t, c, s->z, s->g, s->e, c->gamma_min, 1.0 / (c->gamma_max - c->gamma_min), c->sm_n_layer, &k);
@@ -117,21 +121,30 @@ static void encoder_network(struct encoder_network *n, const struct config *c)
         n->time = net_input(t, 1, 1, 1);
         n->context = net_input(t, 1, 1, 1);
         net_enter(t, "encoder_model");
+        if (c->encoder == ENCODER_CNN && c->latent_type != LATENT_GAUSSIAN) {
+                h = net_relu(t, net_conv(t, "CONV1", n->f, 32));
+                h = net_relu(t, net_conv(t, "CONV2", h, 16, .float32 = true));
+                n->logits = net_dense(t, "DENSE", h, NULL, c->latent_size, .flatten = true);
+                net_leave(t);
+                return;
+        }
         trunk(t, c, n->f, n->time, n->context, 0, 1, c->forward_n_layer, &k);
         h = net_norm(t, "GroupNorm_0", k.h, NULL, .swish = true);
         h = net_swish(t, net_conv(t, "conv_out", h, 1, .zero = true, .float32 = true));
-        n->logits = net_dense(t, "dense_layer_final", h, NULL, c->latent_size, .flatten = true);
+        if (c->latent_type == LATENT_GAUSSIAN) {
+                n->logits = net_dense(t, "dense_layer_final_mu", h, NULL, c->latent_size, .flatten = true);
+                n->spread = net_dense(t, "dense_layer_final_sigma", h, NULL, c->latent_size, .flatten = true);
+        } else {
+                n->logits = net_dense(t, "dense_layer_final", h, NULL, c->latent_size, .flatten = true);
+        }
         net_leave(t);
 }
 
 int networks_init(struct networks *n, const struct config *c, struct params *layout, enum dtype type, struct error *err)
 {
         *n = (struct networks){0};
-        if (c->unet_type != UNET_VDM)
-                return error_set(err, -ENOTSUP, "/model/unet_type", "this release computes \"vdm\" only");
-        if (c->vdm_type != VDM_VDM && (c->encoder != ENCODER_UNET || c->latent_type != LATENT_TOPK))
-                return error_set(err, -ENOTSUP, "/model/encoder",
-                                 "this release computes the \"unet\" encoder with the \"topk\" latent only");
+        if (c->unet_type == UNET_LDM && type != DTYPE_FLOAT32)
+                return error_set(err, -ENOTSUP, "/machine/precision", "\"ldm\" is computed in float32 only");
         tape_init(&n->score.tape, layout, type, &n->n_dropouts);
         score_network(&n->score, c);
         if (n->score.tape.error.code == 0 && c->vdm_type != VDM_VDM) {

@@ -8,14 +8,16 @@
 
 struct score_network {
         struct tape tape;
-        struct tensor *z, *g, *e; /* in: [32, 32, 3]; [1], the schedule's gamma averaged over an image; [context] */
-        struct tensor *net;       /* out: [32, 32, 3], float32 */
+        struct tensor *z;   /* in: [32, 32, 3] */
+        struct tensor *g;   /* in: the schedule's gamma, [32, 32, 3], or but for ldm [1], averaged over an image */
+        struct tensor *e;   /* in: [context] */
+        struct tensor *net; /* out: [32, 32, 3], float32 */
 };
 
 struct encoder_network {
         struct tape tape;
         struct tensor *f, *time, *context; /* in: [32, 32, 3] in (-1, 1); a zero each */
-        struct tensor *logits;             /* out: [latent_size] */
+        struct tensor *logits, *spread; /* out: [latent_size]; gaussian: mu, and var before its softplus; else NULL */
 };
 
 struct networks {

@@ -240,6 +240,21 @@ static void swish_backward(struct pass *p, struct tensor *y, void *const dx[TENS
 const struct operation operation_swish = {
         .reads = 1u, .residual = -1, .in_place = true, .forward = swish_forward, .backward = swish_backward};
 
+static void relu_forward(struct pass *p, struct tensor *y)
+{
+        RUN(p, relu_forward, .n = tensor_size(p, y), .type = y->type, .x = y->in[0]->value, .y = (void *)y->value);
+}
+
+static void relu_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
+                          const bool add[TENSOR_INPUTS])
+{
+        (void)add;
+        RUN(p, relu_backward, .n = tensor_size(p, y), .type = y->type, .x = y->in[0]->value, .dy = y->d, .dx = dx[0]);
+}
+
+const struct operation operation_relu = {
+        .reads = 1u, .residual = -1, .in_place = true, .forward = relu_forward, .backward = relu_backward};
+
 static void fourier_forward(struct pass *p, struct tensor *y)
 {
         RUN(p, fourier_forward, .n_pixels = p->m * tensor_pixels(y), .type = y->type, .z = y->in[0]->value,
@@ -256,37 +271,59 @@ static void fourier_backward(struct pass *p, struct tensor *y, void *const dx[TE
 const struct operation operation_fourier = {
         .reads = 1u, .adds = 1u, .residual = -1, .forward = fourier_forward, .backward = fourier_backward};
 
+/* ---- the embedding of times, one an image or one for each of its values, with the context beside it */
+
 enum { TIME_G, TIME_E };
+
+/* Column j of x [n, columns], or x itself where there is one column. */
+static const float *column_of(struct pass *p, const float *x, int64_t n, int64_t columns, int64_t j, float *room)
+{
+        if (columns == 1 || !x)
+                return x;
+        RUN(p, copy_2d, .rows = n, .columns = 1, .x = x + j, .x_stride = columns, .y = room, .y_stride = 1, .scale = 1);
+        return room;
+}
 
 static void time_forward(struct pass *p, struct tensor *y)
 {
         const struct tensor *g = y->in[TIME_G], *e = y->in[TIME_E];
-        int64_t width = y->c, embedded = width - e->c;
-        float *to = (float *)y->value;
+        int64_t n = p->m * tensor_pixels(g), width = y->c, embedded = (width - e->c) / g->c;
+        size_t mark = arena_mark(p->arena);
+        float *to = (float *)y->value, *room = pass_alloc(p, n), *room_low = pass_alloc(p, n);
 
-        RUN(p, time_embedding_forward, .m = p->m, .n = embedded, .g = g->value, .g_low = g->low, .offset = y->offset,
-            .scale = y->scale, .y = to, .y_stride = width);
-        RUN(p, copy_2d, .rows = p->m, .columns = e->c, .x = e->value, .x_stride = e->c, .y = to + embedded,
-            .y_stride = width, .scale = 1);
+        for (int64_t j = 0; j < g->c; j++)
+                RUN(p, time_embedding_forward, .m = n, .n = embedded, .g = column_of(p, g->value, n, g->c, j, room),
+                    .g_low = column_of(p, g->low, n, g->c, j, room_low), .offset = y->offset, .scale = y->scale,
+                    .y = to + j * embedded, .y_stride = width);
+        RUN(p, repeat_forward, .m = p->m, .pixels = tensor_pixels(g), .c = e->c, .x = e->value,
+            .y = to + g->c * embedded, .y_stride = width);
+        arena_release_since(p->arena, mark);
 }
 
 static void time_backward(struct pass *p, struct tensor *y, void *const dx[TENSOR_INPUTS],
                           const bool add[TENSOR_INPUTS])
 {
         const struct tensor *g = y->in[TIME_G], *e = y->in[TIME_E];
-        int64_t width = y->c, embedded = width - e->c;
+        int64_t n = p->m * tensor_pixels(g), width = y->c, embedded = (width - e->c) / g->c;
+        size_t mark = arena_mark(p->arena);
+        float *room = pass_alloc(p, n), *room_low = pass_alloc(p, n), *dg = pass_alloc(p, n);
         const float *dy = y->d;
 
-        if (dx[TIME_G])
-                RUN(p, time_embedding_backward, .m = p->m, .n = embedded, .g = g->value, .g_low = g->low,
-                    .offset = y->offset, .scale = y->scale, .dy = dy, .dy_stride = width, .dg = dx[TIME_G]);
+        for (int64_t j = 0; dx[TIME_G] && j < g->c; j++) {
+                RUN(p, time_embedding_backward, .m = n, .n = embedded, .g = column_of(p, g->value, n, g->c, j, room),
+                    .g_low = column_of(p, g->low, n, g->c, j, room_low), .offset = y->offset, .scale = y->scale,
+                    .dy = dy + j * embedded, .dy_stride = width, .dg = dg);
+                RUN(p, copy_2d, .rows = n, .columns = 1, .x = dg, .x_stride = 1, .y = (float *)dx[TIME_G] + j,
+                    .y_stride = g->c, .accumulate = add[TIME_G], .scale = 1);
+        }
         if (dx[TIME_E])
-                RUN(p, copy_2d, .rows = p->m, .columns = e->c, .x = dy + embedded, .x_stride = width, .y = dx[TIME_E],
-                    .y_stride = e->c, .accumulate = add[TIME_E], .scale = 1);
+                RUN(p, repeat_backward, .m = p->m, .pixels = tensor_pixels(g), .c = e->c, .dy = dy + g->c * embedded,
+                    .dy_stride = width, .dx = dx[TIME_E], .accumulate = add[TIME_E]);
+        arena_release_since(p->arena, mark);
 }
 
 const struct operation operation_time = {.reads = 1u << TIME_G,
-                                         .adds = 1u << TIME_E,
+                                         .adds = 1u << TIME_G | 1u << TIME_E,
                                          .residual = -1,
                                          .forward = time_forward,
                                          .backward = time_backward};

@@ -22,4 +22,4 @@ struct operation {
 };
 
 extern const struct operation operation_conv, operation_dense, operation_norm, operation_attention, operation_swish,
-        operation_fourier, operation_time;
+        operation_relu, operation_fourier, operation_time;

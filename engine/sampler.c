@@ -17,12 +17,14 @@ static void draw(struct sampler *s, enum philox_stream stream, int64_t d, float 
         RUN(p, random_normal, .state = p->state, .rows = p->rows, .stream = stream, .m = p->m, .d = d, .y = y);
 }
 
-/* e: the published one, its first k entries 1, or the hard top k of a normal draw a sample. */
+/* e. Fixed, the published one: the first k entries 1 (gumbel: entry 1, counted from 0; gaussian: zeros). Random, of a
+ * normal draw a sample: its hard top k (gumbel: its largest; gaussian: itself). */
 static void make_latent(struct sampler *s)
 {
         struct pass *p = &s->program.model->pass;
         const struct config *c = p->config;
-        int64_t size = c->latent_size, n = p->m * size;
+        bool gumbel = c->latent_type == LATENT_GUMBEL, gaussian = c->latent_type == LATENT_GAUSSIAN;
+        int64_t size = c->latent_size, n = p->m * size, k = gumbel ? 1 : gaussian ? 0 : c->latent_k;
         size_t mark = arena_mark(p->arena);
         float *logits = pass_alloc(p, n), *soft = pass_alloc(p, n), *norm = pass_alloc(p, p->m),
               *kl = pass_alloc(p, p->m);
@@ -30,11 +32,13 @@ static void make_latent(struct sampler *s)
         if (s->what.latent == SAMPLING_LATENT_FIXED) {
                 RUN(p, fill, .n = n, .value = 0, .y = s->e);
                 RUN(p, fill, .n = p->m, .value = 1, .y = norm);
-                RUN(p, copy_2d, .rows = p->m, .columns = c->latent_k, .x = norm, .x_stride = 0, .y = s->e,
+                RUN(p, copy_2d, .rows = p->m, .columns = k, .x = norm, .x_stride = 0, .y = s->e + (gumbel ? 1 : 0),
                     .y_stride = size, .scale = 0, .shift = 1);
+        } else if (gaussian) {
+                draw(s, STREAM_SAMPLE_LATENT, size, s->e);
         } else {
                 draw(s, STREAM_SAMPLE_LATENT, size, logits);
-                RUN(p, topk_forward, .m = p->m, .n = size, .k = c->latent_k, .logits = logits, .e = s->e, .soft = soft,
+                RUN(p, topk_forward, .m = p->m, .n = size, .k = k, .logits = logits, .e = s->e, .soft = soft,
                     .norm = norm, .kl = kl);
         }
         arena_release_since(p->arena, mark);

@@ -197,6 +197,11 @@ struct tensor *net_swish(struct tape *t, struct tensor *x)
         return add_tensor(t, &operation_swish, x->height, x->width, x->c, x->type, x, NULL, NULL);
 }
 
+struct tensor *net_relu(struct tape *t, struct tensor *x)
+{
+        return add_tensor(t, &operation_relu, x->height, x->width, x->c, x->type, x, NULL, NULL);
+}
+
 struct tensor *net_fourier(struct tape *t, struct tensor *z)
 {
         if (z->c != 3)
@@ -206,7 +211,8 @@ struct tensor *net_fourier(struct tape *t, struct tensor *z)
 
 struct tensor *net_time(struct tape *t, struct tensor *g, struct tensor *e, int64_t n, double offset, double scale)
 {
-        struct tensor *y = add_tensor(t, &operation_time, 1, 1, n + e->c, DTYPE_FLOAT32, g, e, NULL);
+        struct tensor *y =
+                add_tensor(t, &operation_time, g->height, g->width, g->c * n + e->c, DTYPE_FLOAT32, g, e, NULL);
 
         y->offset = (float)offset;
         y->scale = (float)scale;

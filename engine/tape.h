@@ -100,9 +100,10 @@ struct tensor *net_add(struct tape *t, struct tensor *y, struct tensor *x);
 struct tensor *net_attention_(struct tape *t, struct tensor *q, struct tensor *k, struct tensor *v,
                               struct net_options o);
 struct tensor *net_swish(struct tape *t, struct tensor *x);
+struct tensor *net_relu(struct tape *t, struct tensor *x);
 /* [z, Fourier(z)]: 15 channels from 3. */
 struct tensor *net_fourier(struct tape *t, struct tensor *z);
-/* [temb((g - offset) scale), e]: n + e's entries. */
+/* At every pixel of g, [temb((g - offset) scale) of each channel, n values each, side by side, e]; e a vector. */
 struct tensor *net_time(struct tape *t, struct tensor *g, struct tensor *e, int64_t n, double offset, double scale);
 
 /* ---- passes */

@@ -218,6 +218,28 @@ struct cost cost_swish_backward(const struct swish_backward_args *a)
         return (struct cost){0, 3 * (double)a->n * (double)dtype_bytes(a->type)};
 }
 
+struct cost cost_relu_forward(const struct relu_forward_args *a)
+{
+        return (struct cost){0, 2 * (double)a->n * (double)dtype_bytes(a->type)};
+}
+
+struct cost cost_relu_backward(const struct relu_backward_args *a)
+{
+        return (struct cost){0, 3 * (double)a->n * (double)dtype_bytes(a->type)};
+}
+
+struct cost cost_repeat_forward(const struct repeat_forward_args *a)
+{
+        return (struct cost){0, floats((double)(a->m * a->c) * (1 + (double)a->pixels))};
+}
+
+struct cost cost_repeat_backward(const struct repeat_backward_args *a)
+{
+        double n = (double)(a->m * a->c);
+
+        return (struct cost){0, floats(n * (double)a->pixels) + output(floats(n), a->accumulate)};
+}
+
 struct cost cost_add(const struct add_args *a)
 {
         return (struct cost){0, 3 * (double)a->n * (double)dtype_bytes(a->type)};
@@ -310,6 +332,56 @@ struct cost cost_monotone_out_backward(const struct monotone_out_backward_args *
                                         output(present(a->dw, F) + present(a->db, F), a->accumulate)};
 }
 
+/* ---- the probability flow */
+
+struct cost cost_drift(const struct drift_args *a)
+{
+        double n = floats((double)a->m * (double)a->d), g = floats((double)a->m * (double)a->g);
+
+        return (struct cost){0, 3 * n + present(a->x_low, n) + 2 * g + present(a->probe, 3 * n)};
+}
+
+struct cost cost_divergence(const struct divergence_args *a)
+{
+        return (struct cost){0, floats(2 * (double)a->m * (double)a->d) + (double)a->m * sizeof(double)};
+}
+
+struct cost cost_flow_slots(const struct flow_slots_args *a)
+{
+        double m = (double)a->m;
+
+        return (struct cost){
+                0, 2 * floats(m * (double)a->d) +
+                           m * (double)(sizeof(struct trajectory) + sizeof(struct row) + sizeof(struct flow_result))};
+}
+
+struct cost cost_dequantise(const struct dequantise_args *a)
+{
+        return (struct cost){0, floats(3 * (double)a->m * (double)a->d)};
+}
+
+struct cost cost_flow_probe(const struct flow_probe_args *a)
+{
+        return (struct cost){0, floats((double)a->m * (double)a->d)};
+}
+
+struct cost cost_flow_start(const struct flow_start_args *a)
+{
+        return (struct cost){0, floats((1 + a->stage) * (double)a->m * (double)a->d)};
+}
+
+struct cost cost_flow_stage(const struct flow_stage_args *a)
+{
+        double n = floats((double)a->m * (double)a->d);
+
+        return (struct cost){0, (4 + a->stage) * n + floats((double)a->m)};
+}
+
+struct cost cost_flow_step(const struct flow_step_args *a)
+{
+        return (struct cost){0, (flow_tableaus[a->solver].stages + 8) * floats((double)a->m * (double)a->d)};
+}
+
 /* ---- latent, bound, sampling */
 
 struct cost cost_topk_forward(const struct topk_forward_args *a)
@@ -322,6 +394,30 @@ struct cost cost_topk_forward(const struct topk_forward_args *a)
 struct cost cost_topk_backward(const struct topk_backward_args *a)
 {
         return (struct cost){0, floats(4 * (double)a->m * (double)a->n + (double)a->m)};
+}
+
+struct cost cost_gumbel_forward(const struct gumbel_forward_args *a)
+{
+        return (struct cost){0, floats(4 * (double)a->m * (double)a->n + (double)a->m)};
+}
+
+struct cost cost_gumbel_backward(const struct gumbel_backward_args *a)
+{
+        return (struct cost){0, floats(4 * (double)a->m * (double)a->n)};
+}
+
+struct cost cost_gaussian_forward(const struct gaussian_forward_args *a)
+{
+        double n = floats((double)a->m * (double)a->n);
+
+        return (struct cost){0, 3 * n + present(a->noise, n) + floats((double)a->m)};
+}
+
+struct cost cost_gaussian_backward(const struct gaussian_backward_args *a)
+{
+        double n = floats((double)a->m * (double)a->n);
+
+        return (struct cost){0, 5 * n + present(a->noise, n)};
 }
 
 struct cost cost_diffuse_forward(const struct diffuse_forward_args *a)

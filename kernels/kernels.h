@@ -21,6 +21,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "kernels/flow.h"
 #include "kernels/philox.h"
 
 #define KERNELS_ABI 2
@@ -292,11 +293,37 @@ struct swish_backward_args {
         const void *x, *dy;
         void *dx;
 };
+struct relu_forward_args {
+        int64_t n;
+        enum dtype type;
+        const void *x;
+        void *y; /* max(0, x); may be x */
+};
+struct relu_backward_args {
+        int64_t n;
+        enum dtype type;
+        const void *x, *dy; /* dx = dy where x > 0, else 0 */
+        void *dx;
+};
 struct add_args {
         int64_t n;
         enum dtype type;
         const void *x;
         void *y; /* y += x */
+};
+/* An image's vector at every pixel: y[i, p, 0 .. c) = x[i, 0 .. c); backward sums over the pixels, in double. */
+struct repeat_forward_args {
+        int64_t m, pixels, c;
+        const float *x; /* [m, c] */
+        float *y;       /* [m, pixels] rows of y_stride values */
+        int64_t y_stride;
+};
+struct repeat_backward_args {
+        int64_t m, pixels, c;
+        const float *dy;
+        int64_t dy_stride;
+        float *dx; /* [m, c] */
+        bool accumulate;
 };
 struct copy_2d_args {
         int64_t rows, columns;
@@ -388,9 +415,9 @@ struct monotone_out_backward_args {
         bool accumulate;      /* dw, db */
 };
 
-/* ---- the latent. Spec 3. topk: y = logits + noise, centred; soft = y / |y|; hard = y >= its k-th largest (ties
- * count); e = (hard - soft) + soft, straight through. KL of softmax(logits) to the uniform. noise: raw gamma variates
- * [10, m, n] (sum_of_gamma), else additive noise [m, n]; NULL: none. */
+/* ---- the latent. Spec 3. e = (hard - soft) + soft, straight through: hard forward, soft backward. topk: y = logits +
+ * noise, centred; soft = y / |y|; hard = y >= its k-th largest (ties count). KL of softmax(logits) to the uniform.
+ * noise: raw gamma variates [10, m, n] (sum_of_gamma), else additive noise [m, n]; NULL: none. */
 
 struct topk_forward_args {
         int64_t m, n;
@@ -408,6 +435,40 @@ struct topk_backward_args {
         const float *de; /* [m, n] */
         float d_kl;      /* gradient of each image's KL */
         float *d_logits; /* [m, n] */
+};
+
+/* gumbel: y = (logits + noise) / tau of the state, soft = softmax(y), hard is 1 at the first of y's largest. KL as
+ * topk's. */
+struct gumbel_forward_args {
+        int64_t m, n;
+        const float *logits, *noise;    /* [m, n] */
+        const struct step_state *state; /* tau */
+        float *e;                       /* [m, n] */
+        float *soft;                    /* [m, n], kept */
+        float *kl;                      /* [m] */
+};
+struct gumbel_backward_args {
+        int64_t m, n;
+        const float *logits, *soft;
+        const struct step_state *state;
+        const float *de; /* [m, n] */
+        float d_kl;
+        float *d_logits; /* [m, n] */
+};
+
+/* gaussian: e = mu + sqrt(var) noise, var = softplus(raw); KL to the standard normal. noise NULL: the mean. */
+struct gaussian_forward_args {
+        int64_t m, n;
+        const float *mu, *raw, *noise; /* [m, n] */
+        float *e;                      /* [m, n] */
+        float *kl;                     /* [m] */
+};
+struct gaussian_backward_args {
+        int64_t m, n;
+        const float *mu, *raw, *noise;
+        const float *de; /* [m, n] */
+        float d_kl;
+        float *d_mu, *d_raw; /* [m, n] */
 };
 
 /* ---- the bound. Spec 5. d = 3072; gamma arguments are [m, g] with g = d, or g = 1 (VDM: one value an image). */
@@ -461,6 +522,138 @@ struct decode_args {
         const float *z, *gamma_0;
         const float *uniform; /* or NULL */
         uint8_t *x;
+};
+
+/* ---- the probability flow. Spec 7. A trajectory is a slot of a batch: a state of d values as pairs (x, x_low), the
+ * integral l of the divergence, time s from 0 to 1 and a step size of its own. It goes with the model's time, t = s, or
+ * against it (reverse: t = 1 - s, dx/ds = -dx/dt). A step of a solver (kernels/flow.h) evaluates its stages 1 .. n - 1
+ * of all trajectories together; a fresh one spends its first step on finding its slope (stage 1) and step size (stage
+ * 2), and does not move. */
+
+struct trajectory {
+        int64_t place;             /* of the list: what it integrates; -1: nothing */
+        double s, h;               /* where it is; the step that is tried next */
+        double l;                  /* integral of the divergence so far */
+        double slope[FLOW_STAGES]; /* of l, by stage */
+        double error;              /* of the step that was tried: sum of squares of error over tolerance */
+        double norm;               /* the error norm of the last step that was taken; 0: none was */
+        double log_q;              /* of the dequantising noise, without what is the same for all */
+        int64_t n_evaluations, n_rejected;
+        uint32_t fresh;    /* begins: has no step size yet */
+        uint32_t rejected; /* the last try was */
+        uint32_t done;     /* s = 1, or the step size has collapsed: */
+        uint32_t failed;
+};
+
+/* What a trajectory has left, by its place in the list. */
+struct flow_result {
+        double log_p; /* -(d ln 2 pi + |x(1)|^2) / 2 + l(1) */
+        double log_q, kl;
+        int64_t n_evaluations, n_rejected;
+        int64_t failed; /* not 0: the step size collapsed, log_p means nothing */
+};
+
+/* Slots that are done leave their results and take the next of places [n], from state->position on, which moves: a
+ * place is image x repeats + importance sample. They are fresh, at s = 0; where the list has ended place becomes -1 and
+ * the slot stays done. */
+struct flow_slots_args {
+        int64_t m, d, n, repeats;
+        const int64_t *places;
+        const float *x, *x_low, *kl; /* [m, d], [m]: of those that are done */
+        struct step_state *state;
+        struct row *rows;                /* [m] */
+        struct trajectory *trajectories; /* [m]; before the first time: place -1, done */
+        struct flow_result *results;     /* by place */
+};
+
+enum dequantisation { DEQUANTISE_TRUNCATED, DEQUANTISE_UNIFORM };
+/* x of fresh slots. Truncated: f + std u, u a standard normal cut to [-3, 3] by rejection (the pair of words 0, 1 of
+ * element i; attempt counts), log_q = -|u|^2 / 2. Uniform: f + (2 u - 1) / 256, u of words 0 .. 3 of quad i / 4 in
+ * (0, 1), log_q = 0. */
+struct dequantise_args {
+        int64_t m, d;
+        enum dequantisation kind;
+        double std;
+        const float *f;
+        const struct step_state *state;
+        const struct row *rows;
+        float *x, *x_low;
+        struct trajectory *trajectories;
+};
+/* Probes of the divergence. Rademacher: -1 where bit 31 of word i mod 4 of quad i / 4 is 0, else 1. Gaussian: as
+ * random_normal's. The counter's step is 0, or, with `each`, the number of the trajectory's evaluation that stage is:
+ * one probe for all of a trajectory, or one an evaluation. */
+enum probe { PROBE_RADEMACHER, PROBE_GAUSSIAN };
+struct flow_probe_args {
+        int64_t m, d;
+        enum probe kind;
+        bool each;
+        int stage;
+        const struct step_state *state;
+        const struct row *rows;
+        const struct trajectory *trajectories;
+        float *y;
+};
+
+/* k = dx/ds of the flow; spec 7: 0.5 sigma gamma' (net - sigma x) for the noise parameterisations, 0.5 alpha sigma
+ * gamma' v_hat for the velocity's; reverse: the negative. With a probe also the gradient of probe . k by net and,
+ * directly, by x. */
+struct drift_args {
+        int64_t m, d, g;
+        enum parameterisation parameterisation;
+        bool reverse;
+        const float *x, *x_low, *net, *gamma, *gamma_prime;
+        const float *probe; /* or NULL */
+        float *k;           /* [m, d] */
+        float *d_net, *d_x; /* [m, d]; with a probe */
+};
+/* slope[stage] of each trajectory = sum of dx probe over its d values, in double: with dx = J^T probe, Hutchinson's
+ * estimate of the divergence. */
+struct divergence_args {
+        int64_t m, d;
+        int stage;
+        const float *dx, *probe;
+        struct trajectory *trajectories; /* [m] */
+};
+/* Where stage 1 .. is evaluated: y = x + h sum over j < stage of a[stage][j] k[j], t of s + c[stage] h. Fresh ones: x
+ * itself, but at stage 2 an Euler step of the h that flow_start looks ahead by. */
+struct flow_stage_args {
+        int64_t m, d;
+        enum flow_solver solver;
+        int stage;
+        bool reverse;
+        const float *x, *x_low;
+        const float *k; /* [FLOW_STAGES, m, d] */
+        const struct trajectory *trajectories;
+        float *y, *y_low; /* [m, d] */
+        float *t;         /* [m] */
+};
+/* Of fresh slots: after stage 1 its slope becomes stage 0's and h a size to look ahead by; after stage 2 h is the first
+ * step size (Hairer, Norsett & Wanner, II.4, as scipy has it). */
+struct flow_start_args {
+        int64_t m, d;
+        enum flow_solver solver;
+        int stage;
+        double rtol, atol;
+        bool shared;
+        const float *x;
+        float *k;
+        struct trajectory *trajectories;
+};
+/* Ends a step: error norm (root of the mean of (h e / (atol + rtol max(|y|, |y_new|)))^2 over the d values and l;
+ * shared: over all trajectories'), then x, l, s move on where it is below 1 and the step size is scaled by
+ * 0.9 norm^(0.75 beta - 1/q) last^beta, q the order of the error, last the norm of the step before (beta 0: scipy's
+ * rule), within 0.2 and 10, at most 1 after a rejection; k[0] = k of the last stage where it moved. Fresh slots are so
+ * no more. Slots that are done stay as they are. y is the last stage's, the new x. */
+struct flow_step_args {
+        int64_t m, d;
+        enum flow_solver solver;
+        double rtol, atol, beta;
+        bool shared;
+        float *x, *x_low;
+        const float *y, *y_low;
+        float *k; /* [FLOW_STAGES, m, d] */
+        struct trajectory *trajectories;
 };
 
 /* ---- optimizer. Spec 6: AdamW and EMA in one pass. Called once for what is decayed and once for what is not. */

@@ -39,6 +39,9 @@
  *                                                                                           for z_1
  *   SAMPLE_LATENT   value / 4                   as EPS                                      step: n_steps
  *   PIXEL           value / 4                   word i mod 4: value i                       step: 0
+ *   DEQUANTISE      truncated: the value;       0, 1: a pair of normals, of which the       attempt: pairs before;
+ *                   uniform: value / 4          first is taken; word i mod 4: value i       block: the importance sample
+ *   PROBE           value / 4                   as EPS; signs: word i mod 4: value i        the same
  */
 /* clang-format on */
 #pragma once
@@ -63,6 +66,8 @@ enum philox_stream {
         STREAM_SAMPLE,  /* z_1 and the sampler's noise; step: the sampler's */
         STREAM_SAMPLE_LATENT,
         STREAM_PIXEL, /* a draw of the decoder instead of its arg max */
+        STREAM_DEQUANTISE,
+        STREAM_PROBE, /* of the divergence; step: 0, one a trajectory */
         STREAM_N
 };
 

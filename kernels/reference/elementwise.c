@@ -26,6 +26,47 @@ int reference_swish_backward(const struct swish_backward_args *a)
         return 0;
 }
 
+int reference_relu_forward(const struct relu_forward_args *a)
+{
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < a->n; i++) {
+                double x = value_at(a->type, a->x, i);
+
+                value_set(a->type, a->y, i, x > 0 ? x : 0);
+        }
+        return 0;
+}
+
+int reference_relu_backward(const struct relu_backward_args *a)
+{
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < a->n; i++)
+                value_set(a->type, a->dx, i, value_at(a->type, a->x, i) > 0 ? value_at(a->type, a->dy, i) : 0);
+        return 0;
+}
+
+int reference_repeat_forward(const struct repeat_forward_args *a)
+{
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < a->m * a->pixels; i++)
+                for (int64_t j = 0; j < a->c; j++)
+                        a->y[i * a->y_stride + j] = a->x[i / a->pixels * a->c + j];
+        return 0;
+}
+
+int reference_repeat_backward(const struct repeat_backward_args *a)
+{
+#pragma omp parallel for schedule(static)
+        for (int64_t i = 0; i < a->m * a->c; i++) {
+                double sum = a->accumulate ? a->dx[i] : 0;
+
+                for (int64_t p = 0; p < a->pixels; p++)
+                        sum += a->dy[(i / a->c * a->pixels + p) * a->dy_stride + i % a->c];
+                a->dx[i] = (float)sum;
+        }
+        return 0;
+}
+
 int reference_add(const struct add_args *a)
 {
         for (int64_t i = 0; i < a->n; i++)

@@ -4,6 +4,7 @@
 #include "tests/golden/case.h"
 
 #include "engine/dataset.h"
+#include "engine/exact.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -311,27 +312,28 @@ static float *upload_latent(struct golden *g, int64_t rows, int64_t k)
 static int run_score_network(struct golden *g)
 {
         int64_t m = g->batch, n = m * DIMENSIONS, k = g->config.latent_size;
-        _cleanup_(freep) double *u = golden_uniform("input/g", m);
-        _cleanup_(freep) float *times = golden_zeros(m);
+        int64_t n_times = g->config.unet_type == UNET_LDM ? n : m;
+        _cleanup_(freep) double *u = golden_uniform("input/g", n_times);
+        _cleanup_(freep) float *times = golden_zeros(n_times);
         struct score s = {.z = upload_normal(g, "input/z", n),
                           .e = upload_latent(g, m, k),
                           .dy = upload_normal(g, "input/dy", n),
                           .y = golden_device(g, n),
                           .dz = golden_device(g, n),
-                          .dg = golden_device(g, m),
+                          .dg = golden_device(g, n_times),
                           .de = golden_device(g, m * k)};
         struct network net;
         int r;
 
-        for (int64_t i = 0; i < m; i++)
+        for (int64_t i = 0; i < n_times; i++)
                 times[i] = (float)(-13.3 + 18.3 * u[i]);
-        s.g = golden_upload(g, times, (size_t)m * sizeof *times);
+        s.g = golden_upload(g, times, (size_t)n_times * sizeof *times);
         r = network_open(g, m, true, score_pass, &s, &net);
         if (r)
                 return r;
         golden_device_tensor(g, "y", s.y, n);
         golden_device_tensor(g, "d_z", s.dz, n);
-        golden_device_tensor(g, "d_g", s.dg, m);
+        golden_device_tensor(g, "d_g", s.dg, n_times);
         golden_device_tensor(g, "d_e", s.de, m * k);
         network_gradients(&net, "gradients", net.grads);
         network_close(&net);
@@ -339,8 +341,24 @@ static int run_score_network(struct golden *g)
 }
 
 struct encoding {
+        struct golden *g;
         float *f, *zero, *logits, *d_logits;
+        float *spread, *d_var; /* gaussian: var before its softplus; the gradient of var */
 };
+
+/* The gradient of what a softplus is taken of. */
+static void spread_gradient(const struct encoding *s, float *ret)
+{
+        int64_t n = s->g->batch * s->g->config.latent_size;
+        _cleanup_(freep) float *raw = golden_zeros(n), *d_var = golden_zeros(n);
+
+        golden_download(s->g, s->spread, raw, (size_t)n * sizeof *raw);
+        golden_download(s->g, s->d_var, d_var, (size_t)n * sizeof *d_var);
+        for (int64_t i = 0; i < n; i++)
+                raw[i] = (float)((double)d_var[i] / (1 + exp(-(double)raw[i])));
+        s->g->k->copy_in(s->g->stream, ret, raw, (size_t)n * sizeof *raw);
+        (void)s->g->k->stream_sync(s->g->stream, NULL);
+}
 
 static void encoder_pass(struct model *model, void *user)
 {
@@ -351,17 +369,41 @@ static void encoder_pass(struct model *model, void *user)
         tape_bind(n->time, s->zero, NULL, NULL, false);
         tape_bind(n->context, s->zero, NULL, NULL, false);
         tape_bind(n->logits, s->logits, NULL, s->d_logits, true);
+        if (n->spread)
+                tape_bind(n->spread, s->spread, NULL, golden_device(s->g, s->g->batch * s->g->config.latent_size),
+                          true);
         tape_forward(&model->pass, &n->tape);
+        if (n->spread)
+                spread_gradient(s, n->spread->d);
         tape_backward(&model->pass, &n->tape);
+}
+
+static void encoder_outputs(struct golden *g, const struct encoding *s, int64_t n)
+{
+        _cleanup_(freep) float *var = golden_zeros(n);
+
+        if (g->config.latent_type != LATENT_GAUSSIAN) {
+                golden_device_tensor(g, "logits", s->logits, n);
+                return;
+        }
+        golden_device_tensor(g, "mu", s->logits, n);
+        golden_download(g, s->spread, var, (size_t)n * sizeof *var);
+        for (int64_t i = 0; i < n; i++)
+                var[i] = (float)log1p(exp((double)var[i]));
+        golden_tensor(g, "var", var, n);
 }
 
 static int run_encoder(struct golden *g)
 {
         int64_t m = g->batch, n = m * DIMENSIONS, k = g->config.latent_size;
-        struct encoding s = {.f = golden_device(g, n),
+        bool gaussian = g->config.latent_type == LATENT_GAUSSIAN;
+        struct encoding s = {.g = g,
+                             .f = golden_device(g, n),
                              .zero = golden_device(g, m),
                              .logits = golden_device(g, m * k),
-                             .d_logits = upload_normal(g, "input/d_logits", m * k)};
+                             .spread = golden_device(g, m * k),
+                             .d_logits = upload_normal(g, gaussian ? "input/d_mu" : "input/d_logits", m * k),
+                             .d_var = upload_normal(g, "input/d_var", m * k)};
         struct pass p = {.k = g->k, .stream = g->stream};
         struct network net;
         int r;
@@ -370,7 +412,7 @@ static int run_encoder(struct golden *g)
         r = network_open(g, m, true, encoder_pass, &s, &net);
         if (r)
                 return r;
-        golden_device_tensor(g, "logits", s.logits, m * k);
+        encoder_outputs(g, &s, m * k);
         network_gradients(&net, "gradients", net.grads);
         network_close(&net);
         return 0;
@@ -440,12 +482,23 @@ struct loss {
         struct batch batch;
         struct bound_results ret;
         float grad_scale;
+        struct step_state *state; /* gumbel: with its temperature */
 };
+
+static struct step_state *gumbel_state(struct golden *g)
+{
+        double step = json_number_value(json_object_get(g->json, "step"));
+        struct step_state state = {.tau = (float)fmax(0.5, exp(-1e-5 * step))};
+
+        return golden_upload(g, &state, sizeof state);
+}
 
 static void loss_pass(struct model *model, void *user)
 {
         struct loss *l = user;
 
+        if (l->state)
+                model->pass.state = l->state;
         model_bound(model, &l->batch, l->grad_scale, &l->ret);
 }
 
@@ -473,7 +526,7 @@ static void upload_noise(struct golden *g, const char *prefix, double t0, int64_
         (void)snprintf(name, sizeof name, "%s/eps", prefix);
         ret->eps = upload_normal(g, name, m * DIMENSIONS);
         (void)snprintf(name, sizeof name, "%s/latent", prefix);
-        if (c->latent_type == LATENT_TOPK && bound_noise_is_sum(c)) {
+        if (bound_noise(c) == NOISE_SUM_OF_GAMMA) {
                 _cleanup_(freep) double *u = golden_uniform(name, 10 * n);
                 _cleanup_(freep) float *raw = golden_zeros(10 * n);
 
@@ -588,6 +641,8 @@ static int run_loss(struct golden *g)
         double bpd, sums[2] = {0};
         int r;
 
+        if (g->config.latent_type == LATENT_GUMBEL)
+                l.state = gumbel_state(g);
         r = network_open(g, m, true, no_pass, NULL, &masked);
         if (r)
                 return r;
@@ -698,7 +753,7 @@ static int run_training(struct golden *g)
         return 0;
 }
 
-/* ---- dense bound, sampling */
+/* ---- dense bound, the probability flow, sampling */
 
 static int run_dense_bound(struct golden *g)
 {
@@ -761,6 +816,95 @@ static float *upload_hard_latent(struct golden *g, int64_t m, int64_t size, int6
                         e[i * size + a] = larger < k;
                 }
         return golden_upload(g, e, (size_t)(m * size) * sizeof *e);
+}
+
+/* The drift of the probability flow and the estimate of its divergence. */
+struct flow {
+        float *x, *e, *t, *probe, *k, *dx;
+};
+
+static void flow_pass(struct model *model, void *user)
+{
+        struct flow *f = user;
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+
+        p->grads = NULL;
+        schedule_begin(p, &model->schedule, f->e);
+        model_flow(model, f->x, NULL, f->t, f->e, false, f->probe, f->k, f->dx);
+        arena_release_since(p->arena, mark);
+}
+
+/* The hard top k of uniforms. */
+static float *upload_hot(struct golden *g, int64_t rows)
+{
+        int64_t n = g->config.latent_size, k = g->config.latent_k;
+        _cleanup_(freep) double *u = golden_uniform("input/e", rows * n);
+        _cleanup_(freep) float *e = golden_zeros(rows * n);
+
+        for (int64_t i = 0; i < rows * n; i++) {
+                int64_t larger = 0;
+
+                for (int64_t j = 0; j < n; j++)
+                        larger += u[i / n * n + j] > u[i];
+                e[i] = larger < k;
+        }
+        return golden_upload(g, e, (size_t)(rows * n) * sizeof *e);
+}
+
+/* -1 where the uniform is below 1/2, else 1 */
+static float *upload_probe(struct golden *g, const char *name, int64_t n)
+{
+        _cleanup_(freep) double *u = golden_uniform(name, n);
+        _cleanup_(freep) float *probe = golden_zeros(n);
+
+        for (int64_t i = 0; i < n; i++)
+                probe[i] = u[i] < 0.5 ? -1 : 1;
+        return golden_upload(g, probe, (size_t)n * sizeof *probe);
+}
+
+static int run_flow(struct golden *g)
+{
+        static const char *const times[] = {"0.0", "0.1", "0.5", "0.9", "1.0"};
+        int64_t m = g->batch, n = m * DIMENSIONS;
+        _cleanup_(freep) float *t = golden_zeros(m), *dx = golden_zeros(n), *probe = golden_zeros(n),
+                               *divergence = golden_zeros(m);
+        struct flow f = {.x = upload_normal(g, "input/z", n),
+                         .e = g->config.vdm_type == VDM_VDM ? NULL : upload_hot(g, m),
+                         .t = golden_device(g, m),
+                         .probe = upload_probe(g, "input/probe", n),
+                         .k = golden_device(g, n),
+                         .dx = golden_device(g, n)};
+        char name[32];
+
+        golden_download(g, f.probe, probe, (size_t)n * sizeof *probe);
+        for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+                struct network net;
+                int r;
+
+                for (int64_t j = 0; j < m; j++) {
+                        t[j] = strtof(times[i], NULL);
+                        divergence[j] = 0;
+                }
+                g->k->copy_in(g->stream, f.t, t, (size_t)m * sizeof *t);
+                r = network_open(g, m, true, flow_pass, &f, &net);
+                if (r)
+                        return r;
+                (void)snprintf(name, sizeof name, "drift_%s", times[i]);
+                golden_device_tensor(g, name, f.k, n);
+                golden_download(g, f.dx, dx, (size_t)n * sizeof *dx);
+                for (int64_t j = 0; j < m; j++) {
+                        double sum = 0;
+
+                        for (int64_t d = j * DIMENSIONS; d < (j + 1) * DIMENSIONS; d++)
+                                sum += (double)dx[d] * probe[d];
+                        divergence[j] = (float)sum;
+                }
+                (void)snprintf(name, sizeof name, "divergence_%s", times[i]);
+                golden_tensor(g, name, divergence, m);
+                network_close(&net);
+        }
+        return 0;
 }
 
 struct sampling {
@@ -839,6 +983,175 @@ static int run_sampling(struct golden *g)
         return 0;
 }
 
+/* ---- the exact likelihood: the golden file's own noise and probes, one importance sample after another */
+
+struct likelihood {
+        struct golden *g;
+        struct flow_memory memory;
+        struct flow_solve solve;
+        float *f, *e, *kl;
+        int64_t n_evaluations;
+};
+
+static bool exact_done(struct likelihood *x)
+{
+        struct trajectory at[64];
+        bool done = true;
+
+        golden_download(x->g, x->memory.trajectories, at, (size_t)x->g->batch * sizeof *at);
+        for (int64_t i = 0; i < x->g->batch; i++)
+                done &= at[i].done;
+        x->n_evaluations = at[0].n_evaluations;
+        return done;
+}
+
+static void exact_pass(struct model *model, void *user)
+{
+        struct likelihood *x = user;
+        struct pass *p = &model->pass;
+        size_t mark = arena_mark(p->arena);
+
+        p->grads = NULL;
+        model_latent(model, x->f, x->e, x->kl);
+        schedule_begin(p, &model->schedule, x->e);
+        do
+                flow_step(model, &x->memory, x->e, &x->solve);
+        while (p->k == x->g->k && !exact_done(x)); /* a dry run has no end */
+        arena_release_since(p->arena, mark);
+}
+
+static struct flow_memory exact_memory(struct golden *g, int64_t m)
+{
+        int64_t n = m * DIMENSIONS;
+
+        return (struct flow_memory){.x = golden_device(g, n),
+                                    .x_low = golden_device(g, n),
+                                    .y = golden_device(g, n),
+                                    .y_low = golden_device(g, n),
+                                    .k = golden_device(g, FLOW_STAGES * n),
+                                    .dx = golden_device(g, n),
+                                    .probe = golden_device(g, n),
+                                    .t = golden_device(g, m),
+                                    .trajectories = golden_upload(g, NULL, (size_t)m * sizeof(struct trajectory))};
+}
+
+/* What log q has beside the noise's own part, as published. */
+#define LOG_Q_ALL (-DIMENSIONS * (0.5 * log(2 * M_PI) + log(0.9974613)))
+
+/* Spec 7, 1: f + exp(-13.3 / 2) u, u normal and clamped to [-3, 3] here. Returns log q of each image. */
+static void exact_dequantise(struct likelihood *x, int k, const float *f, double *ret_log_q)
+{
+        int64_t m = x->g->batch, n = m * DIMENSIONS;
+        _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n), *u = NULL;
+        char name[64];
+
+        (void)snprintf(name, sizeof name, "noise/dequantise%d", k);
+        u = golden_normal(name, n);
+        for (int64_t i = 0; i < m; i++)
+                ret_log_q[i] = LOG_Q_ALL;
+        for (int64_t i = 0; i < n; i++) {
+                double clamped = fmin(fmax(u[i], -3), 3), value = f[i] + exp(-13.3 / 2) * clamped;
+
+                high[i] = (float)value;
+                low[i] = (float)(value - high[i]);
+                ret_log_q[i / DIMENSIONS] -= 0.5 * clamped * clamped;
+        }
+        x->g->k->copy_in(x->g->stream, x->memory.x, high, (size_t)n * sizeof *high);
+        x->g->k->copy_in(x->g->stream, x->memory.x_low, low, (size_t)n * sizeof *low);
+        (void)x->g->k->stream_sync(x->g->stream, NULL);
+}
+
+static void exact_log_p(struct likelihood *x, double *ret)
+{
+        int64_t m = x->g->batch, n = m * DIMENSIONS;
+        _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n);
+        struct trajectory at[64];
+
+        golden_download(x->g, x->memory.x, high, (size_t)n * sizeof *high);
+        golden_download(x->g, x->memory.x_low, low, (size_t)n * sizeof *low);
+        golden_download(x->g, x->memory.trajectories, at, (size_t)m * sizeof *at);
+        for (int64_t i = 0; i < m; i++)
+                ret[i] = at[i].l - DIMENSIONS * 0.5 * log(2 * M_PI);
+        for (int64_t i = 0; i < n; i++)
+                ret[i / DIMENSIONS] -= 0.5 * pow((double)high[i] + low[i], 2);
+}
+
+static void exact_results(struct golden *g, const double *log_p, const double *log_q, const float *kl, int64_t K)
+{
+        int64_t m = g->batch;
+        _cleanup_(freep) float *p = golden_zeros(K * m), *q = golden_zeros(K * m), *bpd = golden_zeros(m);
+        struct flow_result results[64];
+        char name[32];
+
+        for (int64_t i = 0; i < K * m; i++) {
+                p[i] = (float)log_p[i];
+                q[i] = (float)log_q[i];
+        }
+        golden_tensor(g, "log_p", p, K * m);
+        golden_tensor(g, "log_q", q, K * m);
+        golden_tensor(g, "kl", kl, m);
+        for (int64_t n = 1; n <= K; n += MAX(K - 1, (int64_t)1)) {
+                for (int64_t i = 0; i < m; i++) {
+                        for (int64_t j = 0; j < n; j++)
+                                results[j] = (struct flow_result){
+                                        .log_p = log_p[j * m + i], .log_q = log_q[j * m + i] - LOG_Q_ALL, .kl = kl[i]};
+                        bpd[i] = (float)exact_bpd(results, n, DEQUANTISE_TRUNCATED).published;
+                }
+                (void)snprintf(name, sizeof name, "bpd_k%lld", (long long)n);
+                golden_tensor(g, name, bpd, m);
+        }
+}
+
+static int run_exact(struct golden *g)
+{
+        int64_t m = g->batch, n = m * DIMENSIONS;
+        int64_t K = json_integer_value(json_object_get(g->json, "K"));
+        _cleanup_(freep) float *f = golden_zeros(n), *kl = golden_zeros(m);
+        double log_p[64], log_q[64];
+        struct likelihood x = {.g = g,
+                               .memory = exact_memory(g, m),
+                               .solve = {.rtol = json_number_value(json_object_get(g->json, "rtol")),
+                                         .atol = json_number_value(json_object_get(g->json, "atol")),
+                                         .shared = true,
+                                         .divergence = true},
+                               .f = golden_device(g, n),
+                               .e = golden_device(g, m * g->config.latent_size),
+                               .kl = golden_device(g, m)};
+        struct pass p = {.k = g->k, .stream = g->stream};
+
+        RUN(&p, encode_image, .n = n, .x = upload_images(g, m), .f = x.f);
+        golden_download(g, x.f, f, (size_t)n * sizeof *f);
+        for (int k = 0; k < K; k++) {
+                struct trajectory fresh[64] = {{0}};
+                struct network net;
+                char name[64];
+                int r;
+
+                for (int64_t i = 0; i < m; i++)
+                        fresh[i].fresh = 1;
+                g->k->copy_in(g->stream, x.memory.trajectories, fresh, (size_t)m * sizeof *fresh);
+                exact_dequantise(&x, k, f, log_q + k * m);
+                (void)snprintf(name, sizeof name, "noise/probe%d", k);
+                x.memory.probe = upload_probe(g, name, n);
+                r = network_open(g, m, true, exact_pass, &x, &net);
+                if (r)
+                        return r;
+                if (k == 0) {
+                        golden_download(g, x.kl, kl, (size_t)m * sizeof *kl);
+                        golden_device_tensor(g, "z_1", x.memory.x, n);
+                }
+                exact_log_p(&x, log_p + k * m);
+                if (x.n_evaluations !=
+                    json_integer_value(json_array_get(json_object_get(g->json, "evaluations"), (size_t)k))) {
+                        (void)printf("FAILED %s: %lld evaluations\n", g->folder, (long long)x.n_evaluations);
+                        g->n_failed++;
+                }
+                network_close(&net);
+        }
+        exact_results(g, log_p, log_q, kl, K);
+        return 0;
+}
+
 static int run(struct golden *g)
 {
         static const struct {
@@ -851,6 +1164,8 @@ static int run(struct golden *g)
                      {"loss", run_loss},
                      {"training", run_training},
                      {"dense_bound", run_dense_bound},
+                     {"ode", run_flow},
+                     {"likelihood", run_exact},
                      {"sampling", run_sampling}};
         static const char *const layers[] = {"conv3x3", "group_norm_swish", "dense_swish", "attention", "resnet_block"};
         const char *op = json_string_value(json_object_get(g->json, "op"));

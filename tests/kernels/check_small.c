@@ -168,6 +168,109 @@ void check_swish_backward(struct test *t)
                 }
 }
 
+static double relu_loss(struct test *t, void *context)
+{
+        struct pair_case *c = context;
+
+        RUN_REFERENCE(t, relu_forward, .n = c->n, .x = AT(c->x), .y = AT(c->y));
+        return test_dot(t, c->y, c->dy);
+}
+
+void check_relu_forward(struct test *t)
+{
+        for (size_t i = 0; i < 2 * ARRAY_LEN(lengths); i++) {
+                int64_t n = lengths[i / 2];
+                double *want = malloc((size_t)n * sizeof *want);
+                struct tensor *x, *y;
+
+                test_case(t, "%d, in place %d", (int)n, (int)(i % 2));
+                x = i % 2 ? test_inout(t, "x", (size_t)n, 0) : test_input(t, "x", (size_t)n, 20, 0);
+                for (int64_t j = 0; j < n; j++)
+                        want[j] = fmax(tensor_values(x)[j], 0);
+                y = i % 2 ? x : test_output(t, "y", (size_t)n, 0);
+                RUN(t, relu_forward, .n = n, .x = AT(x), .y = AT(y));
+                test_compare(t);
+                test_expect(t, y, want, 0);
+                free(want);
+                test_end(t);
+        }
+}
+
+void check_relu_backward(struct test *t)
+{
+        for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+                struct pair_case c = {.n = lengths[i]};
+                struct tensor *dx;
+
+                test_case(t, "%d", (int)c.n);
+                c.x = test_input(t, "x", (size_t)c.n, 3, 0);
+                for (int64_t j = 0; j < c.n; j++) /* away from the kink, so that differences see a slope */
+                        tensor_values(c.x)[j] += tensor_values(c.x)[j] < 0 ? -0.5f : 0.5f;
+                test_upload(t, c.x);
+                c.dy = test_input(t, "dy", (size_t)c.n, 1, 0);
+                dx = test_output(t, "dx", (size_t)c.n, 0);
+                c.y = test_output(t, "y", (size_t)c.n, -1);
+                RUN(t, relu_backward, .n = c.n, .x = AT(c.x), .dy = AT(c.dy), .dx = AT(dx));
+                test_compare(t);
+                test_slope(t, c.x, dx, 0.01, relu_loss, &c);
+                test_end(t);
+        }
+}
+
+static const int64_t repeat_shapes[][4] = {{2, 9, 5, 8}, {1, 1, 1, 1}, {3, 64, 50, 50}}; /* m, pixels, c, stride */
+
+void check_repeat_forward(struct test *t)
+{
+        for (size_t i = 0; i < ARRAY_LEN(repeat_shapes); i++) {
+                const int64_t *s = repeat_shapes[i];
+                size_t n = (size_t)(s[0] * s[1] * s[3]);
+                double *want = malloc(n * sizeof *want);
+                struct tensor *x, *y;
+
+                test_case(t, "%d x %d x %d, stride %d", (int)s[0], (int)s[1], (int)s[2], (int)s[3]);
+                x = test_input(t, "x", (size_t)(s[0] * s[2]), 1, 0);
+                y = test_inout(t, "y", n, 0); /* what is between the rows stays */
+                for (size_t j = 0; j < n; j++) {
+                        size_t column = j % (size_t)s[3], image = j / (size_t)(s[1] * s[3]);
+
+                        want[j] = column < (size_t)s[2] ? tensor_values(x)[image * (size_t)s[2] + column]
+                                                        : tensor_values(y)[j];
+                }
+                RUN(t, repeat_forward, .m = s[0], .pixels = s[1], .c = s[2], .x = AT(x), .y = AT(y), .y_stride = s[3]);
+                test_compare(t);
+                test_expect(t, y, want, 0);
+                free(want);
+                test_end(t);
+        }
+}
+
+void check_repeat_backward(struct test *t)
+{
+        for (size_t i = 0; i < 2 * ARRAY_LEN(repeat_shapes); i++) {
+                const int64_t *s = repeat_shapes[i / 2];
+                bool accumulate = i % 2;
+                size_t n = (size_t)(s[0] * s[2]);
+                double *want = malloc(n * sizeof *want);
+                struct tensor *dy, *dx;
+
+                test_case(t, "%d x %d x %d, accumulate %d", (int)s[0], (int)s[1], (int)s[2], accumulate);
+                dy = test_input(t, "dy", (size_t)(s[0] * s[1] * s[3]), 1, 0);
+                dx = test_sum(t, "dx", n, 2, accumulate);
+                for (size_t j = 0; j < n; j++) {
+                        want[j] = accumulate ? tensor_values(dx)[j] : 0;
+                        for (size_t p = (size_t)s[1]; p-- > 0;)
+                                want[j] += tensor_values(
+                                        dy)[(j / (size_t)s[2] * (size_t)s[1] + p) * (size_t)s[3] + j % (size_t)s[2]];
+                }
+                RUN(t, repeat_backward, .m = s[0], .pixels = s[1], .c = s[2], .dy = AT(dy), .dy_stride = s[3],
+                    .dx = AT(dx), .accumulate = accumulate);
+                test_compare(t);
+                test_expect(t, dx, want, 2);
+                free(want);
+                test_end(t);
+        }
+}
+
 void check_add(struct test *t)
 {
         for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
