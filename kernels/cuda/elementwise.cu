@@ -28,6 +28,41 @@ template <class T> __global__ void __launch_bounds__(BLOCK) swish_backward(int64
         }
 }
 
+template <class T> __global__ void __launch_bounds__(BLOCK) relu_forward(int64_t n, const T *x, T *y)
+{
+        FOR_EACH(i, n)
+        y[i] = widen(x[i]) > 0 ? x[i] : narrow<T>(0);
+}
+
+template <class T> __global__ void __launch_bounds__(BLOCK) relu_backward(int64_t n, const T *x, const T *dy, T *dx)
+{
+        FOR_EACH(i, n)
+        dx[i] = widen(x[i]) > 0 ? dy[i] : narrow<T>(0);
+}
+
+__global__ void __launch_bounds__(BLOCK) repeat_forward(struct repeat_forward_args a)
+{
+        FOR_EACH(i, a.m * a.pixels * a.c)
+        {
+                const int64_t row = i / a.c, j = i % a.c;
+
+                a.y[row * a.y_stride + j] = a.x[row / a.pixels * a.c + j];
+        }
+}
+
+/* A value a thread: neighbours read neighbours, pixel by pixel. */
+__global__ void __launch_bounds__(BLOCK) repeat_backward(struct repeat_backward_args a)
+{
+        FOR_EACH(i, a.m * a.c)
+        {
+                double sum = a.accumulate ? a.dx[i] : 0;
+
+                for (int64_t p = 0; p < a.pixels; p++)
+                        sum += (double)a.dy[(i / a.c * a.pixels + p) * a.dy_stride + i % a.c];
+                a.dx[i] = (float)sum;
+        }
+}
+
 template <class T> __global__ void __launch_bounds__(BLOCK) add(int64_t n, const T *x, T *y)
 {
         FOR_EACH(i, n)
@@ -169,6 +204,36 @@ void cuda_add(struct stream *s, const struct add_args *a)
                 add_run<bf16>(s, a);
         else
                 add_run<float>(s, a);
+}
+
+void cuda_relu_forward(struct stream *s, const struct relu_forward_args *a)
+{
+        if (a->type == DTYPE_BF16)
+                RUN(s, "relu_forward", relu_forward<bf16>, grid_of(a->n), BLOCK, 0, a->n, (const bf16 *)a->x,
+                    (bf16 *)a->y);
+        else
+                RUN(s, "relu_forward", relu_forward<float>, grid_of(a->n), BLOCK, 0, a->n, (const float *)a->x,
+                    (float *)a->y);
+}
+
+void cuda_relu_backward(struct stream *s, const struct relu_backward_args *a)
+{
+        if (a->type == DTYPE_BF16)
+                RUN(s, "relu_backward", relu_backward<bf16>, grid_of(a->n), BLOCK, 0, a->n, (const bf16 *)a->x,
+                    (const bf16 *)a->dy, (bf16 *)a->dx);
+        else
+                RUN(s, "relu_backward", relu_backward<float>, grid_of(a->n), BLOCK, 0, a->n, (const float *)a->x,
+                    (const float *)a->dy, (float *)a->dx);
+}
+
+void cuda_repeat_forward(struct stream *s, const struct repeat_forward_args *a)
+{
+        RUN(s, "repeat_forward", repeat_forward, grid_of(a->m * a->pixels * a->c), BLOCK, 0, *a);
+}
+
+void cuda_repeat_backward(struct stream *s, const struct repeat_backward_args *a)
+{
+        RUN(s, "repeat_backward", repeat_backward, grid_of(a->m * a->c), BLOCK, 0, *a);
 }
 
 void cuda_copy_2d(struct stream *s, const struct copy_2d_args *a)

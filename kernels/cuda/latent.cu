@@ -112,6 +112,90 @@ __global__ void __launch_bounds__(ROW_BLOCK) topk_backward(struct topk_backward_
         a.d_logits[row * a.n + i] =
                 (float)((de[i] - soft[i] * dot) / norm - mean + a.d_kl * kl_gradient(logits[i], a.n, total, kl));
 }
+
+/* Where y is largest, the first of several; every thread finds it: a row is short. */
+__device__ inline int64_t first_largest(const float *logits, const float *noise, double tau, int64_t n, double *ret_y)
+{
+        int64_t largest = 0;
+
+        *ret_y = -HUGE_VAL;
+        for (int64_t i = 0; i < n; i++) {
+                const double y = ((double)logits[i] + noise[i]) / tau;
+
+                if (y > *ret_y) {
+                        *ret_y = y;
+                        largest = i;
+                }
+        }
+        return largest;
+}
+
+__global__ void __launch_bounds__(ROW_BLOCK) gumbel_forward(struct gumbel_forward_args a)
+{
+        const int64_t row = blockIdx.x;
+        const float *logits = a.logits + row * a.n, *noise = a.noise + row * a.n;
+        float *soft = a.soft + row * a.n, *e = a.e + row * a.n;
+        const double total = log_sum_exp(logits, a.n), kl = kl_to_uniform(logits, a.n, total), tau = a.state->tau;
+        double most, sum = 0;
+        const int64_t largest = first_largest(logits, noise, tau, a.n, &most);
+
+        FOR_ROW(i, a.n)
+        sum += exp(((double)logits[i] + noise[i]) / tau - most);
+        sum = block_sum(sum);
+        FOR_ROW(i, a.n)
+        {
+                soft[i] = (float)(exp(((double)logits[i] + noise[i]) / tau - most) / sum);
+                e[i] = ((i == largest ? 1 : 0) - soft[i]) + soft[i];
+        }
+        if (threadIdx.x == 0)
+                a.kl[row] = (float)kl;
+}
+
+/* d_y = soft (de - soft . de), d_logits = d_y / tau */
+__global__ void __launch_bounds__(ROW_BLOCK) gumbel_backward(struct gumbel_backward_args a)
+{
+        const int64_t row = blockIdx.x;
+        const float *logits = a.logits + row * a.n, *soft = a.soft + row * a.n, *de = a.de + row * a.n;
+        const double total = log_sum_exp(logits, a.n), kl = kl_to_uniform(logits, a.n, total), tau = a.state->tau;
+        double dot = 0;
+
+        FOR_ROW(i, a.n)
+        dot += (double)soft[i] * de[i];
+        dot = block_sum(dot);
+        FOR_ROW(i, a.n)
+        a.d_logits[row * a.n + i] =
+                (float)(soft[i] * (de[i] - dot) / tau + a.d_kl * kl_gradient(logits[i], a.n, total, kl));
+}
+
+__global__ void __launch_bounds__(ROW_BLOCK) gaussian_forward(struct gaussian_forward_args a)
+{
+        const int64_t first = (int64_t)blockIdx.x * a.n;
+        double kl = 0;
+
+        FOR_ROW(j, a.n)
+        {
+                const int64_t i = first + j;
+                const double mu = a.mu[i], var = softplus(a.raw[i]);
+
+                a.e[i] = (float)(mu + sqrt(var) * (a.noise ? a.noise[i] : 0));
+                kl += 0.5 * (mu * mu + var - log(var) - 1);
+        }
+        kl = block_sum(kl);
+        if (threadIdx.x == 0)
+                a.kl[blockIdx.x] = (float)kl;
+}
+
+__global__ void __launch_bounds__(BLOCK) gaussian_backward(struct gaussian_backward_args a)
+{
+        FOR_EACH(i, a.m * a.n)
+        {
+                const double var = softplus(a.raw[i]), noise = a.noise ? a.noise[i] : 0;
+                const double d_var = a.de[i] * noise / (2 * sqrt(var)) + a.d_kl * 0.5 * (1 - 1 / var);
+
+                a.d_mu[i] = (float)(a.de[i] + (double)a.d_kl * a.mu[i]);
+                a.d_raw[i] = (float)(d_var * sigmoid(a.raw[i]));
+        }
+}
 } // namespace
 
 void cuda_topk_forward(struct stream *s, const struct topk_forward_args *a)
@@ -122,4 +206,24 @@ void cuda_topk_forward(struct stream *s, const struct topk_forward_args *a)
 void cuda_topk_backward(struct stream *s, const struct topk_backward_args *a)
 {
         RUN(s, "topk_backward", topk_backward, (unsigned)a->m, ROW_BLOCK, 0, *a);
+}
+
+void cuda_gumbel_forward(struct stream *s, const struct gumbel_forward_args *a)
+{
+        RUN(s, "gumbel_forward", gumbel_forward, (unsigned)a->m, ROW_BLOCK, 0, *a);
+}
+
+void cuda_gumbel_backward(struct stream *s, const struct gumbel_backward_args *a)
+{
+        RUN(s, "gumbel_backward", gumbel_backward, (unsigned)a->m, ROW_BLOCK, 0, *a);
+}
+
+void cuda_gaussian_forward(struct stream *s, const struct gaussian_forward_args *a)
+{
+        RUN(s, "gaussian_forward", gaussian_forward, (unsigned)a->m, ROW_BLOCK, 0, *a);
+}
+
+void cuda_gaussian_backward(struct stream *s, const struct gaussian_backward_args *a)
+{
+        RUN(s, "gaussian_backward", gaussian_backward, grid_of(a->m * a->n), BLOCK, 0, *a);
 }

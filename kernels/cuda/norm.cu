@@ -136,16 +136,13 @@ template <class T, int V> __device__ inline values<T, V> read(const T *x)
         return r;
 }
 
-template <class T, int V>
-__device__ inline values<T, V> input_at(const norm_input<T> &n, const place &p, int pixel, const float add[V])
+/* Without the addend. */
+template <class T, int V> __device__ inline values<T, V> input_at(const norm_input<T> &n, const place &p, int pixel)
 {
         const int64_t at = (int64_t)p.image * n.pixels + pixel;
-        values<T, V> x = p.channel < n.c_a ? read<T, V>(n.a + at * n.c_a + p.channel)
-                                           : read<T, V>(n.b + at * n.c_b + (p.channel - n.c_a));
 
-        for (int e = 0; e < V; e++)
-                x.v[e] += add[e];
-        return x;
+        return p.channel < n.c_a ? read<T, V>(n.a + at * n.c_a + p.channel)
+                                 : read<T, V>(n.b + at * n.c_b + (p.channel - n.c_a));
 }
 
 /* What changes a thread's channels: the addend (0 where there is none), scale, bias. */
@@ -229,10 +226,10 @@ __device__ inline void rows_sum(const place &p, int lanes, const double sums[V],
 
 /* ---- forward */
 
-/* mean and 1 / std of the chunk's groups, to stats and to `moments`. x = pivot + d by channel: the sum of squares about
- * the mean is that of d, moved. */
+/* mean and 1 / std of the chunk's groups, to stats and to `moments`. x = pivot + d by channel, addend and all: the sum
+ * of squares about the mean is that of d, moved. */
 __device__ inline void group_moments(int width, int pixels, int n_groups, int first_group, int groups,
-                                     const double *d_1, const double *d_2, const float *pivot, float *stats,
+                                     const double *d_1, const double *d_2, const double *pivot, float *stats,
                                      float *moments)
 {
         for (int g = threadIdx.x; g < n_groups; g += blockDim.x) {
@@ -240,7 +237,7 @@ __device__ inline void group_moments(int width, int pixels, int n_groups, int fi
                 double mean = 0, squares = 0;
 
                 for (int i = g * width; i < (g + 1) * width; i++)
-                        mean += pivot[i] * (double)pixels + d_1[i];
+                        mean += pivot[i] * pixels + d_1[i];
                 mean /= n;
                 for (int i = g * width; i < (g + 1) * width; i++) {
                         const double e = mean - pivot[i];
@@ -258,23 +255,19 @@ __device__ inline void group_moments(int width, int pixels, int n_groups, int fi
 }
 
 template <class T, int V>
-__device__ inline void shifted_sums(const norm_input<T> &n, const place &p, const float add[V], float pivot[V],
-                                    double d_1[V], double d_2[V])
+__device__ inline void shifted_sums(const norm_input<T> &n, const place &p, const values<T, V> &pivot, double d_1[V],
+                                    double d_2[V])
 {
-        const values<T, V> first = input_at<T, V>(n, p, 0, add);
-
-        for (int e = 0; e < V; e++)
-                pivot[e] = first.v[e];
         for (int pixel = p.row; pixel < n.pixels;) {
                 float s_1[V] = {}, s_2[V] = {};
 
 #pragma unroll
                 for (int i = 0; i < RUN_PIXELS; i++, pixel += p.rows)
                         if (pixel < n.pixels) {
-                                const values<T, V> x = input_at<T, V>(n, p, pixel, add);
+                                const values<T, V> x = input_at<T, V>(n, p, pixel);
 
                                 for (int e = 0; e < V; e++) {
-                                        const float d = x.v[e] - pivot[e];
+                                        const float d = x.v[e] - pivot.v[e];
 
                                         s_1[e] += d;
                                         s_2[e] += d * d;
@@ -293,29 +286,38 @@ template <class T, int V> __global__ void __launch_bounds__(BLOCK) norm_forward(
         const place p = place_of<T, V>(n);
         const int channels = n.lanes * V, c = n.c_a + n.c_b, groups = c / n.width;
         double *const part = shared, *const total_1 = part + BLOCK * V, *const total_2 = total_1 + channels;
-        float *const pivots = (float *)(total_2 + channels), *const moments = pivots + channels;
+        double *const pivots = total_2 + channels;
+        float *const moments = (float *)(pivots + channels);
         const mask_source mask = mask_of(n, p.image);
-        float add[V], scale[V], bias[V], pivot[V] = {};
+        float add[V], scale[V], bias[V];
         double d_1[V] = {}, d_2[V] = {};
+        values<T, V> pivot = {};
 
         channel_values<T, V>(n, p, add, scale, bias);
-        if (p.works)
-                shifted_sums<T, V>(n, p, add, pivot, d_1, d_2);
+        if (p.works) {
+                pivot = input_at<T, V>(n, p, 0);
+                shifted_sums<T, V>(n, p, pivot, d_1, d_2);
+        }
         for (int e = 0; e < V && p.row == 0; e++)
-                pivots[p.lane * V + e] = pivot[e];
+                pivots[p.lane * V + e] = (double)pivot.v[e] + (double)add[e];
         rows_sum<V>(p, n.lanes, d_1, part, total_1);
         rows_sum<V>(p, n.lanes, d_2, part, total_2);
         group_moments(n.width, n.pixels, channels / n.width, (int)blockIdx.x * channels / n.width, groups, total_1,
                       total_2, pivots, stats + (int64_t)p.image * groups * 2, moments);
+        for (int e = 0; e < V; e++) { /* from here on u = (x - add) scale + bias */
+                const float *m = moments + 2 * ((p.lane * V + e) / n.width);
+
+                add[e] = m[0] - add[e];
+                scale[e] *= m[1];
+        }
         for (int pixel = p.row; p.works && pixel < n.pixels; pixel += p.rows) {
-                const values<T, V> x = input_at<T, V>(n, p, pixel, add);
+                const values<T, V> x = input_at<T, V>(n, p, pixel);
                 vector<T, V> out;
                 float keep[V];
 
                 mask_at<T, V>(n, mask, p, pixel, keep);
                 for (int e = 0; e < V; e++) {
-                        const float *m = moments + 2 * ((p.lane * V + e) / n.width);
-                        const float u = (x.v[e] - m[0]) * m[1] * scale[e] + bias[e];
+                        const float u = (x.v[e] - add[e]) * scale[e] + bias[e];
 
                         out.v[e] = narrow<T>((n.swish ? u * fast_sigmoid<T>(u) : u) * keep[e]);
                 }
@@ -334,21 +336,41 @@ template <class T> struct norm_gradients {
         double *shares; /* [n_images, c, 2]: of dscale and dbias */
 };
 
+/* A thread's channels: xhat = (x - centre) rstd, u = xhat scale + bias. */
+template <int V> struct channel_norm {
+        float centre[V], rstd[V], scale[V], bias[V];
+};
+
+template <class T, int V>
+__device__ inline channel_norm<V> channel_norm_of(const norm_input<T> &n, const place &p, const float *stats)
+{
+        const int groups = (n.c_a + n.c_b) / n.width;
+        channel_norm<V> k = {};
+        float add[V];
+
+        channel_values<T, V>(n, p, add, k.scale, k.bias);
+        for (int e = 0; e < V && p.works; e++) {
+                const float *m = stats + 2 * ((int64_t)p.image * groups + (p.channel + e) / n.width);
+
+                k.centre[e] = m[0] - add[e];
+                k.rstd[e] = m[1];
+        }
+        return k;
+}
+
 /* du and xhat of V channels of a pixel. */
 template <class T, int V>
 __device__ inline void slopes_at(const norm_input<T> &n, const norm_gradients<T> &g, const mask_source &mask,
-                                 const place &p, int pixel, const float add[V], const float scale[V],
-                                 const float bias[V], const float mean[V], const float rstd[V], float du[V],
-                                 float xhat[V])
+                                 const place &p, int pixel, const channel_norm<V> &k, float du[V], float xhat[V])
 {
         const int c = n.c_a + n.c_b;
-        const values<T, V> x = input_at<T, V>(n, p, pixel, add);
+        const values<T, V> x = input_at<T, V>(n, p, pixel);
         const values<T, V> dy = read<T, V>(g.dy + ((int64_t)p.image * n.pixels + pixel) * c + p.channel);
         float keep[V];
 
         mask_at<T, V>(n, mask, p, pixel, keep);
         for (int e = 0; e < V; e++) {
-                const float h = (x.v[e] - mean[e]) * rstd[e], u = h * scale[e] + bias[e];
+                const float h = (x.v[e] - k.centre[e]) * k.rstd[e], u = h * k.scale[e] + k.bias[e];
                 const float s = n.swish ? fast_sigmoid<T>(u) : 1;
 
                 xhat[e] = h;
@@ -382,21 +404,15 @@ template <class T, int V> __global__ void __launch_bounds__(BLOCK) norm_backward
         double *const total_x = total_b + channels;
         float *const group_sums = (float *)(total_x + channels); /* [groups of the chunk, 2], over N */
         const mask_source mask = mask_of(n, p.image);
-        float add[V], scale[V], bias[V], mean[V] = {}, rstd[V] = {}, du[V], xhat[V];
+        const channel_norm<V> k = channel_norm_of<T, V>(n, p, g.stats);
+        float du[V], xhat[V], mean_du[V], mean_xhat[V];
         double s_a[V] = {}, s_b[V] = {}, s_x[V] = {};
 
-        channel_values<T, V>(n, p, add, scale, bias);
-        for (int e = 0; e < V && p.works; e++) {
-                const float *m = g.stats + 2 * ((int64_t)p.image * groups + (p.channel + e) / n.width);
-
-                mean[e] = m[0];
-                rstd[e] = m[1];
-        }
         for (int pixel = p.row; p.works && pixel < n.pixels;) {
                 float f_a[V] = {}, f_b[V] = {}, f_x[V] = {};
 
                 for (int i = 0; i < RUN_PIXELS && pixel < n.pixels; i++, pixel += p.rows) {
-                        slopes_at<T, V>(n, g, mask, p, pixel, add, scale, bias, mean, rstd, du, xhat);
+                        slopes_at<T, V>(n, g, mask, p, pixel, k, du, xhat);
                         for (int e = 0; e < V; e++) {
                                 f_a[e] += du[e] * xhat[e];
                                 f_b[e] += du[e];
@@ -436,15 +452,18 @@ template <class T, int V> __global__ void __launch_bounds__(BLOCK) norm_backward
                         g.daddend[at] = (float)(r * (n.scale[blockIdx.x * channels + i] * total_b[i] -
                                                      (double)n.pixels * of_group[0] - total_x[i] * of_group[1]));
         }
+        for (int e = 0; e < V; e++) {
+                const float *of_group = group_sums + 2 * ((p.lane * V + e) / n.width);
+
+                mean_du[e] = of_group[0];
+                mean_xhat[e] = of_group[1];
+        }
         for (int pixel = p.row; p.works && pixel < n.pixels; pixel += p.rows) {
                 float dx[V];
 
-                slopes_at<T, V>(n, g, mask, p, pixel, add, scale, bias, mean, rstd, du, xhat);
-                for (int e = 0; e < V; e++) {
-                        const float *of_group = group_sums + 2 * ((p.lane * V + e) / n.width);
-
-                        dx[e] = (du[e] * scale[e] - of_group[0] - xhat[e] * of_group[1]) * rstd[e];
-                }
+                slopes_at<T, V>(n, g, mask, p, pixel, k, du, xhat);
+                for (int e = 0; e < V; e++)
+                        dx[e] = (du[e] * k.scale[e] - mean_du[e] - xhat[e] * mean_xhat[e]) * k.rstd[e];
                 store_gradient<T, V>(n, g, p, pixel, dx);
         }
 }
@@ -492,7 +511,7 @@ size_t shared_of(const struct norm *n)
 {
         const size_t channels = (size_t)(n->lanes * n->v);
 
-        return sizeof(double) * ((size_t)(BLOCK * n->v) + MAX_SUMS * channels) + sizeof(float) * 3 * channels;
+        return sizeof(double) * ((size_t)(BLOCK * n->v) + MAX_SUMS * channels) + sizeof(float) * 2 * channels;
 }
 
 template <class T> void forward(struct stream *s, const struct norm_forward_args *a)

@@ -119,43 +119,60 @@ void product_sliced(struct stream *s, const char *op, A a, B b, int64_t m, int64
 
 /* ---- sums of columns, which are the gradients of biases: y [columns] (+)= sum over rows of x, in double */
 
-enum { SUM_COLUMNS = 32, SUM_ROWS = BLOCK / SUM_COLUMNS };
+enum { SUM_LANES = 16, SUM_ROWS = BLOCK / SUM_LANES, SUM_RUN = 8 };
 constexpr int64_t MAX_SUM_SLICES = 128;
 
-template <class T>
+/* A thread has V neighbouring columns; float over SUM_RUN rows, then double. */
+template <class T, int V>
 __global__ void __launch_bounds__(BLOCK) columns_partial(const T *x, int64_t rows, int64_t columns, double *partial)
 {
-        SHARED(double, sums, [SUM_ROWS][SUM_COLUMNS]);
-        const int lane = threadIdx.x % SUM_COLUMNS, line = threadIdx.x / SUM_COLUMNS;
-        const int64_t column = (int64_t)blockIdx.x * SUM_COLUMNS + lane;
-        double sum = 0;
+        SHARED(double, sums, [SUM_ROWS][SUM_LANES * V]);
+        const int lane = threadIdx.x % SUM_LANES, line = threadIdx.x / SUM_LANES;
+        const int64_t column = ((int64_t)blockIdx.x * SUM_LANES + lane) * V, step = (int64_t)gridDim.y * SUM_ROWS;
+        double sum[V] = {};
 
-        for (int64_t i = (int64_t)blockIdx.y * SUM_ROWS + line; column < columns && i < rows;
-             i += (int64_t)gridDim.y * SUM_ROWS)
-                sum += (double)widen(x[i * columns + column]);
-        sums[line][lane] = sum;
+        for (int64_t i = (int64_t)blockIdx.y * SUM_ROWS + line; column < columns && i < rows;) {
+                float run[V] = {};
+
+                for (int r = 0; r < SUM_RUN && i < rows; r++, i += step) {
+                        const vector<T, V> v = load<T, V>(x + i * columns + column);
+
+                        for (int e = 0; e < V; e++)
+                                run[e] += widen(v.v[e]);
+                }
+                for (int e = 0; e < V; e++)
+                        sum[e] += (double)run[e];
+        }
+        for (int e = 0; e < V; e++)
+                sums[line][lane * V + e] = sum[e];
         __syncthreads();
-        if (line == 0 && column < columns) {
-                for (int i = 1; i < SUM_ROWS; i++)
-                        sum += sums[i][lane];
-                partial[(int64_t)blockIdx.y * columns + column] = sum;
+        for (int e = line; e < V && column < columns; e += SUM_ROWS) {
+                double total = 0;
+
+                for (int i = 0; i < SUM_ROWS; i++)
+                        total += sums[i][lane * V + e];
+                partial[(int64_t)blockIdx.y * columns + column + e] = total;
         }
 }
 
 template <class T>
 void columns_sum(struct stream *s, const char *op, const T *x, int64_t rows, int64_t columns, float *y, bool accumulate)
 {
+        constexpr int V = 16 / sizeof(T);
         const int64_t fit = (int64_t)(SCRATCH_BYTES / sizeof(double)) / columns, wanted = (rows + 511) / 512;
         const int64_t most = fit < MAX_SUM_SLICES ? fit : MAX_SUM_SLICES;
-        const int slices = (int)(wanted < most ? wanted : most);
+        const int slices = (int)(wanted < most ? wanted : most), width = SUM_LANES * (columns % V ? 1 : V);
+        const dim3 grid((unsigned)((columns + width - 1) / width), (unsigned)slices);
         double *partial = (double *)stream_scratch(s);
 
         if (slices < 1) {
                 stream_launched(s, op, cudaErrorInvalidValue); /* more than 131072 columns */
                 return;
         }
-        RUN(s, op, columns_partial<T>, dim3((unsigned)((columns + SUM_COLUMNS - 1) / SUM_COLUMNS), (unsigned)slices),
-            BLOCK, 0, x, rows, columns, partial);
+        if (columns % V)
+                RUN(s, op, (columns_partial<T, 1>), grid, BLOCK, 0, x, rows, columns, partial);
+        else
+                RUN(s, op, (columns_partial<T, V>), grid, BLOCK, 0, x, rows, columns, partial);
         RUN(s, op, product_collect<double>, grid_of(columns), BLOCK, 0, (const double *)partial, columns, slices, y,
             accumulate);
 }
