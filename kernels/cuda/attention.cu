@@ -3,7 +3,7 @@
  * 2022). Kept for backward: the row's largest score and one over its sum. With p the probabilities: dv = p^T do, dp =
  * do v^T, ds = p (dp - sum(do o)), dq = ds k / sqrt(c), dk = ds^T q / sqrt(c). Scores are made again for dq and for dk,
  * dv, so that no sum crosses blocks. Products in float, without tensor cores. Spec 1. */
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/attention.h"
 
 #include <errno.h>
 
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(BLOCK)
 
 /* ---- backward */
 
-/* sum(do o) of a row, a warp each. */
+/* sum(do o) of a row, a warp each: what sum(dp p) is but for o's rounding, which is bf16's to make. */
 template <class T>
 __global__ void __launch_bounds__(BLOCK) attention_dots(const T *d_o, const T *o, int64_t rows, int c, float *dots)
 {
@@ -192,7 +192,7 @@ __device__ inline void tile_slopes(const attention_values<T> &a, int64_t image, 
                 const bool there = query + row + y < a.pixels;
                 const int64_t at = image + query + row + y;
                 const float largest = there ? a.saved[2 * at] : 0, inverse = there ? a.saved[2 * at + 1] : 0;
-                const float dot = there ? a.dots[at] : 0;
+                const float dot = there && a.dots ? a.dots[at] : 0;
 
                 for (int x = 0; x < R; x++) {
                         const bool both = there && key + column + x < a.pixels;
@@ -203,6 +203,42 @@ __device__ inline void tile_slopes(const attention_values<T> &a, int64_t image, 
                         ds[to] = v * (dp[y][x] - dot) * a.scale;
                 }
         }
+}
+
+/* sum(dp p) / sum(p) of each row, from the very scores that ds is made of, so that a row of ds sums to zero as it
+ * should: the gradient of k's bias is all that is left of these sums. */
+template <class T, int R>
+__global__ void __launch_bounds__(BLOCK) attention_exact_dots(attention_values<T> a, float *dots)
+{
+        constexpr int ROWS = tile<R>::ROWS;
+        DYNAMIC_SHARED(float, shared);
+        const int size = ROWS * row_stride(a.c), first = (int)blockIdx.x * ROWS;
+        const int row = threadIdx.x / 4, part = threadIdx.x % 4;
+        float *const qs = shared, *const dos = qs + size, *const ks = dos + size, *const vs = ks + size;
+        float *const p = vs + size, *const pdp = p + ROWS * tile<R>::SCORES;
+        const int64_t image = (int64_t)blockIdx.y * a.pixels;
+        double sum = 0, of_p = 0;
+
+        tile_load<T, R>(qs, a.q + image * a.c, first, a.pixels, a.c);
+        tile_load<T, R>(dos, a.d_o + image * a.c, first, a.pixels, a.c);
+        for (int j = 0; j < a.pixels; j += ROWS) {
+                tile_load<T, R>(ks, a.k + image * a.c, j, a.pixels, a.c);
+                tile_load<T, R>(vs, a.v + image * a.c, j, a.pixels, a.c);
+                __syncthreads();
+                tile_slopes<T, R>(a, image, qs, dos, ks, vs, first, j, p, pdp);
+                __syncthreads();
+                for (int x = part; row < ROWS && x < ROWS; x += 4) {
+                        of_p += (double)p[row * tile<R>::SCORES + x];
+                        sum += (double)pdp[row * tile<R>::SCORES + x];
+                }
+                __syncthreads();
+        }
+        for (int i = 1; i < 4; i *= 2) {
+                sum += __shfl_xor_sync(ALL_LANES, sum, i);
+                of_p += __shfl_xor_sync(ALL_LANES, of_p, i);
+        }
+        if (part == 0 && row < ROWS && first + row < a.pixels)
+                dots[image + first + row] = (float)(sum / (of_p * (double)a.scale));
 }
 
 template <class T, int R> __global__ void __launch_bounds__(BLOCK) attention_dq(attention_values<T> a, T *dq)
@@ -283,24 +319,32 @@ template <class T, int R> void forward(struct stream *s, const struct attention_
             (float *)a->saved, (int)g->pixels, (int)g->c, (float)(1 / sqrt((double)g->c)));
 }
 
-template <class T, int R> void backward(struct stream *s, const struct attention_backward_args *a)
+template <class T> void dots_rounded(struct stream *s, const struct attention_backward_args *a, float *dots)
 {
         const struct attention_shape *g = &a->attention->shape;
         const int64_t rows = g->n_images * g->pixels;
-        float *dots = (float *)a->workspace;
-        const attention_values<T> v = {(const T *)a->q,
-                                       (const T *)a->k,
-                                       (const T *)a->v,
-                                       (const T *)a->d_o,
-                                       (const float *)a->saved,
-                                       dots,
-                                       (int)g->pixels,
-                                       (int)g->c,
-                                       (float)(1 / sqrt((double)g->c))};
-        const size_t shared = shared_of<R>((int)g->c, 4, 2);
 
         RUN(s, "attention_backward", attention_dots<T>, (unsigned)((rows + BLOCK / 32 - 1) / (BLOCK / 32)), BLOCK, 0,
             (const T *)a->d_o, (const T *)a->o, rows, (int)g->c, dots);
+}
+
+template <class T, int R> void backward(struct stream *s, const struct attention_backward_args *a)
+{
+        const struct attention_shape *g = &a->attention->shape;
+        float *dots = (float *)a->workspace;
+        attention_values<T> v = {(const T *)a->q,
+                                 (const T *)a->k,
+                                 (const T *)a->v,
+                                 (const T *)a->d_o,
+                                 (const float *)a->saved,
+                                 NULL,
+                                 (int)g->pixels,
+                                 (int)g->c,
+                                 (float)(1 / sqrt((double)g->c))};
+        const size_t shared = shared_of<R>((int)g->c, 4, 2);
+
+        RUN(s, "attention_backward", (attention_exact_dots<T, R>), grid_of_attention<R>(g), BLOCK, shared, v, dots);
+        v.dots = dots;
         RUN(s, "attention_backward", (attention_dq<T, R>), grid_of_attention<R>(g), BLOCK, shared, v, (T *)a->dq);
         RUN(s, "attention_backward", (attention_dk_dv<T, R>), grid_of_attention<R>(g), BLOCK, shared, v, (T *)a->dk,
             (T *)a->dv);
@@ -315,6 +359,8 @@ template <class T, int R> cudaError_t shared_allow(int c)
 
         if (e == cudaSuccess)
                 e = cudaFuncSetAttribute((const void *)attention_dq<T, R>, most, backward_bytes);
+        if (e == cudaSuccess)
+                e = cudaFuncSetAttribute((const void *)attention_exact_dots<T, R>, most, backward_bytes);
         if (e == cudaSuccess)
                 e = cudaFuncSetAttribute((const void *)attention_dk_dv<T, R>, most, backward_bytes);
         return e;
@@ -368,10 +414,22 @@ size_t cuda_attention_saved(const struct attention *a)
 
 void cuda_attention_forward(struct stream *s, const struct attention_forward_args *a)
 {
-        BY_SHAPE(forward, &a->attention->shape, s, a);
+        const struct attention_shape *g = &a->attention->shape;
+
+        if (attention_mma_takes(g))
+                attention_mma_forward(s, g, a);
+        else
+                BY_SHAPE(forward, g, s, a);
 }
 
 void cuda_attention_backward(struct stream *s, const struct attention_backward_args *a)
 {
-        BY_SHAPE(backward, &a->attention->shape, s, a);
+        const struct attention_shape *g = &a->attention->shape;
+
+        if (attention_mma_takes(g)) {
+                dots_rounded<bf16>(s, a, (float *)a->workspace);
+                attention_mma_backward(s, g, a, (const float *)a->workspace);
+        } else {
+                BY_SHAPE(backward, g, s, a);
+        }
 }

@@ -1,5 +1,6 @@
-/* y = x w + b and its gradients by the product of product.h; the wide one, of pairs, with sums in double. Spec 1. */
-#include "kernels/cuda/product.h"
+/* y = x w + b and its gradients, by products of ours: bf16 on tensor cores (product_mma.h), float32 without
+ * (product.h); the wide one, of pairs, with sums in double. Spec 1. */
+#include "kernels/cuda/product_mma.h"
 
 #include <errno.h>
 
@@ -39,53 +40,60 @@ size_t cuda_dense_workspace(const struct dense *x)
 namespace
 {
 
-template <class T> struct rows { /* [i, k] */
-        static constexpr bool K_FIRST = true;
-        const T *x;
+/* Eight values in one access, where they are aligned. */
+__device__ inline bool read_eight(const bf16 *p, vector<bf16, 8> *ret)
+{
+        if ((uintptr_t)p % 16)
+                return false;
+        *ret = load<bf16, 8>(p);
+        return true;
+}
+
+__device__ inline bool read_eight(const float *p, vector<bf16, 8> *ret)
+{
+        if ((uintptr_t)p % 16)
+                return false;
+        const vector<float, 4> low = load<float, 4>(p), high = load<float, 4>(p + 4);
+
+        for (int e = 0; e < 4; e++) {
+                ret->v[e] = narrow<bf16>(low.v[e]);
+                ret->v[e + 4] = narrow<bf16>(high.v[e]);
+        }
+        return true;
+}
+
+/* An operand of a product whose value (outer, k) lies at x[outer stride + k] or, with K_FIRST false, x[k stride +
+ * outer]; rounded as T, which it need not be of. */
+template <class T, class X, bool ALONG_K> struct matrix {
+        static constexpr bool K_FIRST = ALONG_K;
+        const X *x;
         int64_t stride;
+        __device__ const X *place(int i, int k) const
+        {
+                return ALONG_K ? x + i * stride + k : x + k * stride + i;
+        }
+        __device__ float outer(int i, int k) const
+        {
+                return widen(narrow<T>(widen(*place(i, k))));
+        }
+        __device__ bool eight(int i, int k, vector<bf16, 8> *ret) const
+        {
+                return read_eight(place(i, k), ret);
+        }
+};
+
+/* As the left operand, at(i, k), and as the right one, at(k, j). */
+template <class T, class X, bool ALONG_K> struct left : matrix<T, X, ALONG_K> {
         __device__ float at(int i, int k) const
         {
-                return widen(x[i * stride + k]);
+                return this->outer(i, k);
         }
 };
 
-template <class T> struct rows_turned { /* [k, i] read as (i, k) */
-        static constexpr bool K_FIRST = false;
-        const T *x;
-        int64_t stride;
-        __device__ float at(int i, int k) const
-        {
-                return widen(x[k * stride + i]);
-        }
-};
-
-template <class T> struct columns { /* values [k, j] */
-        static constexpr bool K_FIRST = false;
-        const T *x;
-        int64_t stride;
+template <class T, class X, bool ALONG_K> struct right : matrix<T, X, ALONG_K> {
         __device__ float at(int k, int j) const
         {
-                return widen(x[k * stride + j]);
-        }
-};
-
-template <class T> struct weights { /* [k, j], rounded as T */
-        static constexpr bool K_FIRST = false;
-        const float *w;
-        int64_t n;
-        __device__ float at(int k, int j) const
-        {
-                return weight<T>(w[k * n + j]);
-        }
-};
-
-template <class T> struct weights_turned { /* [j, k] read as (k, j) */
-        static constexpr bool K_FIRST = true;
-        const float *w;
-        int64_t n;
-        __device__ float at(int k, int j) const
-        {
-                return weight<T>(w[j * n + k]);
+                return this->outer(j, k);
         }
 };
 
@@ -102,33 +110,60 @@ template <class T> struct sum_output {
         }
 };
 
+/* Which product computes a type. */
+template <class A, class B, class C>
+void multiply(struct stream *s, const char *op, float, A a, B b, C c, int64_t m, int64_t n, int64_t k)
+{
+        product_run<float>(s, op, a, b, c, m, n, k, 1);
+}
+
+template <class A, class B, class C>
+void multiply(struct stream *s, const char *op, bf16, A a, B b, C c, int64_t m, int64_t n, int64_t k)
+{
+        product_mma_run(s, op, a, b, c, m, n, k, 1);
+}
+
+template <class A, class B>
+void multiply_sliced(struct stream *s, const char *op, float, A a, B b, int64_t m, int64_t n, int64_t k, float *y,
+                     bool accumulate, void *partial)
+{
+        product_sliced(s, op, a, b, m, n, k, y, accumulate, partial);
+}
+
+template <class A, class B>
+void multiply_sliced(struct stream *s, const char *op, bf16, A a, B b, int64_t m, int64_t n, int64_t k, float *y,
+                     bool accumulate, void *partial)
+{
+        product_mma_sliced(s, op, a, b, m, n, k, y, accumulate, partial);
+}
+
 template <class T> void forward(struct stream *s, const struct dense_forward_args *a)
 {
         const struct dense_shape *g = &a->dense->shape;
-        const rows<T> x = {(const T *)a->x, g->k};
-        const weights<T> w = {a->w, g->n};
+        const left<T, T, true> x = {{(const T *)a->x, g->k}};
+        const right<T, float, false> w = {{a->w, g->n}};
         const sum_output<T> y = {(T *)a->y, a->b, g->n, a->accumulate};
 
-        product_run<float>(s, "dense_forward", x, w, y, g->m, g->n, g->k, 1);
+        multiply(s, "dense_forward", T(), x, w, y, g->m, g->n, g->k);
 }
 
 template <class T> void backward_data(struct stream *s, const struct dense_backward_data_args *a)
 {
         const struct dense_shape *g = &a->dense->shape;
-        const rows<T> dy = {(const T *)a->dy, g->n};
-        const weights_turned<T> w = {a->w, g->n};
+        const left<T, T, true> dy = {{(const T *)a->dy, g->n}};
+        const right<T, float, true> w = {{a->w, g->n}};
         const sum_output<T> dx = {(T *)a->dx, NULL, g->k, a->accumulate};
 
-        product_run<float>(s, "dense_backward_data", dy, w, dx, g->m, g->k, g->n, 1);
+        multiply(s, "dense_backward_data", T(), dy, w, dx, g->m, g->k, g->n);
 }
 
 template <class T> void backward_weights(struct stream *s, const struct dense_backward_weights_args *a)
 {
         const struct dense_shape *g = &a->dense->shape;
-        const rows_turned<T> x = {(const T *)a->x, g->k};
-        const columns<T> dy = {(const T *)a->dy, g->n};
+        const left<T, T, false> x = {{(const T *)a->x, g->k}};
+        const right<T, T, false> dy = {{(const T *)a->dy, g->n}};
 
-        product_sliced(s, "dense_backward_weights", x, dy, g->k, g->n, g->m, a->dw, a->accumulate, a->workspace);
+        multiply_sliced(s, "dense_backward_weights", T(), x, dy, g->k, g->n, g->m, a->dw, a->accumulate, a->workspace);
         if (a->db)
                 columns_sum(s, "dense_backward_weights", (const T *)a->dy, g->m, g->n, a->db, a->accumulate);
 }
