@@ -108,6 +108,22 @@ template <class T> struct sum_output {
 
                 y[at] = narrow<T>(v + (b ? b[j] : 0) + (accumulate ? widen(y[at]) : 0));
         }
+        __device__ void set_two(int i, int j, int slice, float v, float w)
+        {
+                const int64_t at = i * n + j;
+                vector<T, 2> two = {};
+
+                if (n % 2) { /* rows begin anywhere */
+                        set(i, j, slice, v);
+                        set(i, j + 1, slice, w);
+                        return;
+                }
+                if (accumulate)
+                        two = load<T, 2>(y + at);
+                two.v[0] = narrow<T>(v + (b ? b[j] : 0) + (accumulate ? widen(two.v[0]) : 0));
+                two.v[1] = narrow<T>(w + (b ? b[j + 1] : 0) + (accumulate ? widen(two.v[1]) : 0));
+                store<T, 2>(y + at, two);
+        }
 };
 
 /* Which product computes a type. */

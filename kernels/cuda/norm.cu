@@ -5,7 +5,8 @@
  *
  * A block has one image's chunk of whole groups, of about 32 channels; a thread has V neighbouring channels (its lane)
  * of each rows-th pixel. The first pass adds up by channel, the second, whose reads the cache still has, writes. Sums
- * are float over 8 pixels, shifted by the channel's first value where they are squared, then double. Dropout's mask is
+ * are float over 16 pixels of a thread (all that it has of a map of 32 x 32) and of those, then double; shifted by the
+ * channel's first value where they are squared. Dropout's mask is
  * drawn again backward: one draw is V = 8 neighbouring values. */
 #include "kernels/cuda/cuda.h"
 
@@ -13,7 +14,7 @@
 
 #define EPS 1e-6
 
-enum { RUN_PIXELS = 8, CHUNK = 32, MAX_LANES = 128, MAX_SUMS = 3 };
+enum { RUN_PIXELS = 16, LOADS = 8, CHUNK = 32, MAX_LANES = 128, MAX_SUMS = 3 };
 
 struct norm {
         struct norm_shape shape; /* first: kernels/cost.h */
@@ -207,21 +208,23 @@ __device__ inline void mask_at(const norm_input<T> &n, const mask_source &m, con
         }
 }
 
-/* total[lane V + e] = the sum over rows of sums[e], in order; part: blockDim.x V doubles. */
-template <int V>
-__device__ inline void rows_sum(const place &p, int lanes, const double sums[V], double *part, double *total)
+/* Sums of a thread's channels in shared memory: run by run. */
+template <int V> __device__ inline void part_add(float *part, const float run[V], bool first)
 {
         for (int e = 0; e < V; e++)
-                part[(int)threadIdx.x * V + e] = p.works ? sums[e] : 0;
-        __syncthreads();
+                part[(int)threadIdx.x * V + e] = first ? run[e] : part[(int)threadIdx.x * V + e] + run[e];
+}
+
+/* total[lane V + e] = the sum over rows of part, in order, in double. */
+template <int V> __device__ inline void rows_sum(const place &p, int lanes, const float *part, double *total)
+{
         for (int i = threadIdx.x; i < lanes * V; i += blockDim.x) {
                 double sum = 0;
 
                 for (int row = 0; row < p.rows; row++)
-                        sum += part[row * lanes * V + i];
+                        sum += (double)part[row * lanes * V + i];
                 total[i] = sum;
         }
-        __syncthreads();
 }
 
 /* ---- forward */
@@ -255,53 +258,52 @@ __device__ inline void group_moments(int width, int pixels, int n_groups, int fi
 }
 
 template <class T, int V>
-__device__ inline void shifted_sums(const norm_input<T> &n, const place &p, const values<T, V> &pivot, double d_1[V],
-                                    double d_2[V])
+__device__ inline void shifted_sums(const norm_input<T> &n, const place &p, const values<T, V> &pivot, float *part_1,
+                                    float *part_2)
 {
-        for (int pixel = p.row; pixel < n.pixels;) {
+        for (int pixel = p.row, first = 1; first || (p.works && pixel < n.pixels); first = 0) {
                 float s_1[V] = {}, s_2[V] = {};
 
+                for (int i = 0; i < RUN_PIXELS && p.works; i += LOADS)
 #pragma unroll
-                for (int i = 0; i < RUN_PIXELS; i++, pixel += p.rows)
-                        if (pixel < n.pixels) {
-                                const values<T, V> x = input_at<T, V>(n, p, pixel);
+                        for (int j = 0; j < LOADS; j++, pixel += p.rows)
+                                if (pixel < n.pixels) {
+                                        const values<T, V> x = input_at<T, V>(n, p, pixel);
 
-                                for (int e = 0; e < V; e++) {
-                                        const float d = x.v[e] - pivot.v[e];
+                                        for (int e = 0; e < V; e++) {
+                                                const float d = x.v[e] - pivot.v[e];
 
-                                        s_1[e] += d;
-                                        s_2[e] += d * d;
+                                                s_1[e] += d;
+                                                s_2[e] += d * d;
+                                        }
                                 }
-                        }
-                for (int e = 0; e < V; e++) {
-                        d_1[e] += (double)s_1[e];
-                        d_2[e] += (double)s_2[e];
-                }
+                part_add<V>(part_1, s_1, first);
+                part_add<V>(part_2, s_2, first);
         }
 }
 
-template <class T, int V> __global__ void __launch_bounds__(BLOCK) norm_forward(norm_input<T> n, T *y, float *stats)
+template <class T, int V> __global__ void __launch_bounds__(BLOCK, 2) norm_forward(norm_input<T> n, T *y, float *stats)
 {
         DYNAMIC_SHARED(double, shared);
         const place p = place_of<T, V>(n);
         const int channels = n.lanes * V, c = n.c_a + n.c_b, groups = c / n.width;
-        double *const part = shared, *const total_1 = part + BLOCK * V, *const total_2 = total_1 + channels;
-        double *const pivots = total_2 + channels;
-        float *const moments = (float *)(pivots + channels);
+        double *const total_1 = shared, *const total_2 = total_1 + channels, *const pivots = total_2 + channels;
+        float *const moments = (float *)(pivots + channels), *const part_1 = moments + 2 * channels;
+        float *const part_2 = part_1 + BLOCK * V;
         const mask_source mask = mask_of(n, p.image);
         float add[V], scale[V], bias[V];
-        double d_1[V] = {}, d_2[V] = {};
         values<T, V> pivot = {};
 
         channel_values<T, V>(n, p, add, scale, bias);
-        if (p.works) {
+        if (p.works)
                 pivot = input_at<T, V>(n, p, 0);
-                shifted_sums<T, V>(n, p, pivot, d_1, d_2);
-        }
+        shifted_sums<T, V>(n, p, pivot, part_1, part_2);
         for (int e = 0; e < V && p.row == 0; e++)
                 pivots[p.lane * V + e] = (double)pivot.v[e] + (double)add[e];
-        rows_sum<V>(p, n.lanes, d_1, part, total_1);
-        rows_sum<V>(p, n.lanes, d_2, part, total_2);
+        __syncthreads();
+        rows_sum<V>(p, n.lanes, part_1, total_1);
+        rows_sum<V>(p, n.lanes, part_2, total_2);
+        __syncthreads();
         group_moments(n.width, n.pixels, channels / n.width, (int)blockIdx.x * channels / n.width, groups, total_1,
                       total_2, pivots, stats + (int64_t)p.image * groups * 2, moments);
         for (int e = 0; e < V; e++) { /* from here on u = (x - add) scale + bias */
@@ -336,32 +338,31 @@ template <class T> struct norm_gradients {
         double *shares; /* [n_images, c, 2]: of dscale and dbias */
 };
 
-/* A thread's channels: xhat = (x - centre) rstd, u = xhat scale + bias. */
+/* A thread's channels: with d = x - centre, u = d slope + bias. */
 template <int V> struct channel_norm {
-        float centre[V], rstd[V], scale[V], bias[V];
+        float centre[V], slope[V], bias[V];
 };
 
 template <class T, int V>
 __device__ inline channel_norm<V> channel_norm_of(const norm_input<T> &n, const place &p, const float *stats)
 {
-        const int groups = (n.c_a + n.c_b) / n.width;
         channel_norm<V> k = {};
         float add[V];
 
-        channel_values<T, V>(n, p, add, k.scale, k.bias);
+        channel_values<T, V>(n, p, add, k.slope, k.bias);
         for (int e = 0; e < V && p.works; e++) {
-                const float *m = stats + 2 * ((int64_t)p.image * groups + (p.channel + e) / n.width);
+                const float *m = stats + 2 * ((p.channel + e) / n.width);
 
                 k.centre[e] = m[0] - add[e];
-                k.rstd[e] = m[1];
+                k.slope[e] *= m[1];
         }
         return k;
 }
 
-/* du and xhat of V channels of a pixel. */
+/* du and d of V channels of a pixel. */
 template <class T, int V>
 __device__ inline void slopes_at(const norm_input<T> &n, const norm_gradients<T> &g, const mask_source &mask,
-                                 const place &p, int pixel, const channel_norm<V> &k, float du[V], float xhat[V])
+                                 const place &p, int pixel, const channel_norm<V> &k, float du[V], float d[V])
 {
         const int c = n.c_a + n.c_b;
         const values<T, V> x = input_at<T, V>(n, p, pixel);
@@ -370,11 +371,13 @@ __device__ inline void slopes_at(const norm_input<T> &n, const norm_gradients<T>
 
         mask_at<T, V>(n, mask, p, pixel, keep);
         for (int e = 0; e < V; e++) {
-                const float h = (x.v[e] - k.centre[e]) * k.rstd[e], u = h * k.scale[e] + k.bias[e];
-                const float s = n.swish ? fast_sigmoid<T>(u) : 1;
+                d[e] = x.v[e] - k.centre[e];
+                du[e] = dy.v[e] * keep[e];
+                if (n.swish) {
+                        const float u = d[e] * k.slope[e] + k.bias[e], s = fast_sigmoid<T>(u);
 
-                xhat[e] = h;
-                du[e] = dy.v[e] * keep[e] * (n.swish ? s + u * s * (1 - s) : 1);
+                        du[e] *= s + u * s * (1 - s);
+                }
         }
 }
 
@@ -395,76 +398,85 @@ __device__ inline void store_gradient(const norm_input<T> &n, const norm_gradien
         store<T, V>(to, out);
 }
 
-template <class T, int V> __global__ void __launch_bounds__(BLOCK) norm_backward(norm_input<T> n, norm_gradients<T> g)
+/* Sums over a thread's pixels of du d, du and d. */
+template <class T, int V>
+__device__ inline void slope_sums(const norm_input<T> &n, const norm_gradients<T> &g, const mask_source &mask,
+                                  const place &p, const channel_norm<V> &k, float *part)
+{
+        for (int pixel = p.row, first = 1; first || (p.works && pixel < n.pixels); first = 0) {
+                float run[MAX_SUMS][V] = {}, du[V], d[V];
+
+                for (int i = 0; i < RUN_PIXELS && p.works && pixel < n.pixels; i++, pixel += p.rows) {
+                        slopes_at<T, V>(n, g, mask, p, pixel, k, du, d);
+                        for (int e = 0; e < V; e++) {
+                                run[0][e] += du[e] * d[e];
+                                run[1][e] += du[e];
+                                run[2][e] += d[e];
+                        }
+                }
+                for (int i = 0; i < MAX_SUMS; i++)
+                        part_add<V>(part + i * BLOCK * V, run[i], first);
+        }
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(BLOCK, 2) norm_backward(norm_input<T> n, norm_gradients<T> g)
 {
         DYNAMIC_SHARED(double, shared);
         const place p = place_of<T, V>(n);
-        const int channels = n.lanes * V, c = n.c_a + n.c_b, groups = c / n.width;
-        double *const part = shared, *const total_a = part + BLOCK * V, *const total_b = total_a + channels;
-        double *const total_x = total_b + channels;
-        float *const group_sums = (float *)(total_x + channels); /* [groups of the chunk, 2], over N */
+        const int channels = n.lanes * V, c = n.c_a + n.c_b, groups = c / n.width, c0 = (int)blockIdx.x * channels;
+        double *const total = shared, *const total_a = total, *const total_b = total_a + channels;
+        double *const total_d = total_b + channels;
+        float *const group_means =
+                (float *)(total_d + channels); /* [groups of the chunk, 2]: of dxhat, of dxhat xhat */
+        float *const part = group_means + 2 * channels;
+        const float *const stats = g.stats + 2 * (int64_t)p.image * groups;
         const mask_source mask = mask_of(n, p.image);
-        const channel_norm<V> k = channel_norm_of<T, V>(n, p, g.stats);
-        float du[V], xhat[V], mean_du[V], mean_xhat[V];
-        double s_a[V] = {}, s_b[V] = {}, s_x[V] = {};
+        const channel_norm<V> k = channel_norm_of<T, V>(n, p, stats);
+        float du[V], d[V], mean[V], tilt[V];
 
-        for (int pixel = p.row; p.works && pixel < n.pixels;) {
-                float f_a[V] = {}, f_b[V] = {}, f_x[V] = {};
-
-                for (int i = 0; i < RUN_PIXELS && pixel < n.pixels; i++, pixel += p.rows) {
-                        slopes_at<T, V>(n, g, mask, p, pixel, k, du, xhat);
-                        for (int e = 0; e < V; e++) {
-                                f_a[e] += du[e] * xhat[e];
-                                f_b[e] += du[e];
-                                f_x[e] += xhat[e];
-                        }
-                }
-                for (int e = 0; e < V; e++) {
-                        s_a[e] += (double)f_a[e];
-                        s_b[e] += (double)f_b[e];
-                        s_x[e] += (double)f_x[e];
-                }
-        }
-        rows_sum<V>(p, n.lanes, s_a, part, total_a);
-        rows_sum<V>(p, n.lanes, s_b, part, total_b);
-        rows_sum<V>(p, n.lanes, s_x, part, total_x);
+        slope_sums<T, V>(n, g, mask, p, k, part);
+        __syncthreads();
+        for (int i = 0; i < MAX_SUMS; i++)
+                rows_sum<V>(p, n.lanes, part + i * BLOCK * V, total + i * channels);
+        __syncthreads();
         for (int i = threadIdx.x; i < channels / n.width; i += blockDim.x) {
+                const double values = (double)n.pixels * n.width;
                 double sum = 0, sum_xhat = 0;
 
-                for (int j = i * n.width; j < (i + 1) * n.width && (int)blockIdx.x * channels + j < c; j++) {
-                        const double w = n.scale[blockIdx.x * channels + j];
+                for (int j = i * n.width; j < (i + 1) * n.width && c0 + j < c; j++) {
+                        const double w = n.scale[c0 + j];
 
                         sum += w * total_b[j];
-                        sum_xhat += w * total_a[j];
+                        sum_xhat += w * total_a[j] * stats[2 * ((c0 + j) / n.width) + 1];
                 }
-                group_sums[2 * i] = (float)(sum / ((double)n.pixels * n.width));
-                group_sums[2 * i + 1] = (float)(sum_xhat / ((double)n.pixels * n.width));
+                group_means[2 * i] = (float)(sum / values);
+                group_means[2 * i + 1] = (float)(sum_xhat / values);
         }
         __syncthreads();
-        for (int i = threadIdx.x; i < channels && (int)blockIdx.x * channels + i < c; i += blockDim.x) {
-                const int64_t at = (int64_t)p.image * c + blockIdx.x * channels + i;
-                const float *of_group = group_sums + 2 * (i / n.width);
-                const double r = g.stats[2 * ((int64_t)p.image * groups + (blockIdx.x * channels + i) / n.width) + 1];
+        for (int i = threadIdx.x; i < channels && c0 + i < c; i += blockDim.x) {
+                const int64_t at = (int64_t)p.image * c + c0 + i;
+                const float *of_group = group_means + 2 * (i / n.width);
+                const double r = stats[2 * ((c0 + i) / n.width) + 1];
 
-                g.shares[2 * at] = total_a[i];
+                g.shares[2 * at] = total_a[i] * r;
                 g.shares[2 * at + 1] = total_b[i];
                 if (g.daddend) /* the sum over pixels of dx */
-                        g.daddend[at] = (float)(r * (n.scale[blockIdx.x * channels + i] * total_b[i] -
-                                                     (double)n.pixels * of_group[0] - total_x[i] * of_group[1]));
+                        g.daddend[at] = (float)(r * (n.scale[c0 + i] * total_b[i] - (double)n.pixels * of_group[0] -
+                                                     total_d[i] * r * of_group[1]));
         }
-        for (int e = 0; e < V; e++) {
-                const float *of_group = group_sums + 2 * ((p.lane * V + e) / n.width);
+        for (int e = 0; e < V; e++) { /* dx = du slope - mean - d tilt */
+                const float *of_group = group_means + 2 * ((p.lane * V + e) / n.width);
+                const float r = p.works ? stats[2 * ((p.channel + e) / n.width) + 1] : 0;
 
-                mean_du[e] = of_group[0];
-                mean_xhat[e] = of_group[1];
+                mean[e] = of_group[0] * r;
+                tilt[e] = of_group[1] * r * r;
         }
         for (int pixel = p.row; p.works && pixel < n.pixels; pixel += p.rows) {
-                float dx[V];
-
-                slopes_at<T, V>(n, g, mask, p, pixel, k, du, xhat);
+                slopes_at<T, V>(n, g, mask, p, pixel, k, du, d);
                 for (int e = 0; e < V; e++)
-                        dx[e] = (du[e] * k.scale[e] - mean_du[e] - xhat[e] * mean_xhat[e]) * k.rstd[e];
-                store_gradient<T, V>(n, g, p, pixel, dx);
+                        du[e] = du[e] * k.slope[e] - mean[e] - d[e] * tilt[e];
+                store_gradient<T, V>(n, g, p, pixel, du);
         }
 }
 
@@ -506,12 +518,13 @@ dim3 grid_of_norm(const struct norm *n)
         return dim3((unsigned)((n->shape.c_a + n->shape.c_b + channels - 1) / channels), (unsigned)n->shape.n_images);
 }
 
-/* part, MAX_SUMS totals by channel, and floats by channel and by group. */
-size_t shared_of(const struct norm *n)
+/* MAX_SUMS doubles and two floats by channel; as many floats by thread and channel. */
+size_t shared_of(const struct norm *n, int sums)
 {
         const size_t channels = (size_t)(n->lanes * n->v);
 
-        return sizeof(double) * ((size_t)(BLOCK * n->v) + MAX_SUMS * channels) + sizeof(float) * 2 * channels;
+        return (MAX_SUMS * sizeof(double) + 2 * sizeof(float)) * channels +
+               sizeof(float) * (size_t)(sums * BLOCK * n->v);
 }
 
 template <class T> void forward(struct stream *s, const struct norm_forward_args *a)
@@ -519,10 +532,10 @@ template <class T> void forward(struct stream *s, const struct norm_forward_args
         const struct norm *n = a->norm;
 
         if (n->v == 8)
-                RUN(s, "norm_forward", (norm_forward<T, 8>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
+                RUN(s, "norm_forward", (norm_forward<T, 8>), grid_of_norm(n), BLOCK, shared_of(n, 2), input_of<T>(n, a),
                     (T *)a->y, a->stats);
         else
-                RUN(s, "norm_forward", (norm_forward<T, 1>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
+                RUN(s, "norm_forward", (norm_forward<T, 1>), grid_of_norm(n), BLOCK, shared_of(n, 2), input_of<T>(n, a),
                     (T *)a->y, a->stats);
 }
 
@@ -535,11 +548,11 @@ template <class T> void backward(struct stream *s, const struct norm_backward_ar
                                      a->accumulate_a,  a->accumulate_b, a->daddend, shares};
 
         if (n->v == 8)
-                RUN(s, "norm_backward", (norm_backward<T, 8>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
-                    g);
+                RUN(s, "norm_backward", (norm_backward<T, 8>), grid_of_norm(n), BLOCK, shared_of(n, MAX_SUMS),
+                    input_of<T>(n, a), g);
         else
-                RUN(s, "norm_backward", (norm_backward<T, 1>), grid_of_norm(n), BLOCK, shared_of(n), input_of<T>(n, a),
-                    g);
+                RUN(s, "norm_backward", (norm_backward<T, 1>), grid_of_norm(n), BLOCK, shared_of(n, MAX_SUMS),
+                    input_of<T>(n, a), g);
         if (a->dscale)
                 RUN(s, "norm_backward", norm_weights, (unsigned)c, BLOCK, 0, (const double *)shares,
                     (int)n->shape.n_images, (int)c, a->dscale, a->dbias, a->accumulate_weights);

@@ -64,6 +64,11 @@ template <class Sum> struct product_partial {
         {
                 p[((int64_t)slice * m + i) * n + j] = v;
         }
+        __device__ void set_two(int i, int j, int slice, Sum v, Sum w)
+        {
+                set(i, j, slice, v);
+                set(i, j + 1, slice, w);
+        }
 };
 
 /* y (+)= sum over slices, in order. */

@@ -2,8 +2,8 @@
  * A block has 128 x 64 values of C, its eight warps 32 x 32 each, MMA_K deep in shared memory; operands are rounded to
  * bf16 on the way there. By slices of k (blockIdx.z) where they are asked for.
  *
- * Operands also have `bool eight(int i, int k, vector<bf16, 8> *)`: eight neighbours in memory in one access, false
- * where they do not lie so. */
+ * C also has `set_two`, of j and j + 1. Operands also have `bool eight(int i, int k, vector<bf16, 8> *)`: eight
+ * neighbours in memory in one access, false where they do not lie so. */
 #pragma once
 
 #include "kernels/cuda/mma.h"
@@ -67,23 +67,31 @@ __global__ void __launch_bounds__(BLOCK) product_mma(A a, B b, C c, int m, int n
                 for (int l = 0; l < MMA_K; l += 16) {
                         uint32_t fa[2][4], fb[4][2];
 
+#pragma unroll
                         for (int y = 0; y < 2; y++)
                                 mma_load_a(fa[y], as, MMA_STRIDE, row + 16 * y, l);
+#pragma unroll
                         for (int x = 0; x < 4; x++)
                                 mma_load_b(fb[x], bs, MMA_STRIDE, column + 8 * x, l);
+#pragma unroll
                         for (int y = 0; y < 2; y++)
+#pragma unroll
                                 for (int x = 0; x < 4; x++)
                                         mma_16x8x16(sum[y][x], fa[y], fb[x]);
                 }
                 __syncthreads();
         }
+#pragma unroll
         for (int y = 0; y < 2; y++)
+#pragma unroll
                 for (int x = 0; x < 4; x++)
-                        for (int e = 0; e < 4; e++) {
-                                const int i = i0 + row + 16 * y + group + e / 2 * 8;
-                                const int j = j0 + column + 8 * x + 2 * pair + e % 2;
+#pragma unroll
+                        for (int e = 0; e < 4; e += 2) {
+                                const int i = i0 + row + 16 * y + group + e / 2 * 8, j = j0 + column + 8 * x + 2 * pair;
 
-                                if (i < m && j < n)
+                                if (i < m && j + 1 < n)
+                                        c.set_two(i, j, (int)blockIdx.z, sum[y][x][e], sum[y][x][e + 1]);
+                                else if (i < m && j < n)
                                         c.set(i, j, (int)blockIdx.z, sum[y][x][e]);
                         }
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # run.sh OUT [STAGE...]: on a machine with a GPU, from what pack.sh has made. Every stage's output is on disk as soon as
-# it is there, below OUT; the last line of OUT/report.txt says how much passed. Stages: machine, checks, bench, sanitizer.
+# it is there, below OUT; the last line of OUT/report.txt says how much passed. Stages: machine, checks, bench, profile, sanitizer.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$1
@@ -73,6 +73,12 @@ for stage in $stages; do
                         --batch 128 --steps 10 --warmup 3
                 step 100 bench_float32 bin/mulun-worker --bench --cuda 1 --embd 128 --layers 32 --encoder-layers 4 \
                         --batch 128 --steps 5 --warmup 2
+                ;;
+        profile)
+                step 110 profile_run ncu --metrics gpu__time_duration.sum --csv --log-file profile.csv \
+                        bin/mulun-worker --bench --cuda 1 --bf16 1 --embd 128 --layers 3 --encoder-layers 1 \
+                        --batch 128 --steps 1 --warmup 0
+                step 10 profile python3 "$here/profile.py" profile.csv
                 ;;
         sanitizer)
                 step 120 memcheck compute-sanitizer --tool memcheck bin/kernels-check test cuda norm_backward
