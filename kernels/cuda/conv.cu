@@ -4,10 +4,11 @@
  * Spec 1.
  */
 #include "kernels/cuda/convolver.h"
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/product_mma.h"
 
 #include <errno.h>
 
+enum { TERMS = 3 }; /* of bf16 that make a float: pixels_mma */
 enum { PLANS = 5, WAY_FORWARD = 0, WAY_FORWARD_ADD, WAY_DATA, WAY_DATA_ADD, WAY_WEIGHTS };
 
 struct conv {
@@ -79,7 +80,7 @@ size_t cuda_conv_workspace(const struct conv *c)
                 if (c->plans[i])
                         most = MAX(most, cuda_align(weights_bytes(s)) + conv_plan_workspace(c->plans[i]));
         if (!c->plans[WAY_WEIGHTS])
-                most = MAX(most, product_bytes(9 * s->c_in, s->c_out, s->n_images * s->height * s->width));
+                most = MAX(most, product_bytes(9 * s->c_in, TERMS * s->c_out, s->n_images * s->height * s->width));
         return most;
 }
 
@@ -212,7 +213,102 @@ template <class T> struct output { /* y = sum + b + residual, residual may be y 
 
                 y[at] = narrow<T>(v + (b ? b[j] : 0) + (residual ? widen(residual[at]) : 0));
         }
+        __device__ void set_two(int i, int j, int slice, float v, float w)
+        {
+                set(i, j, slice, v);
+                set(i, j + 1, slice, w);
+        }
 };
+
+/* ---- the same for tensor cores: x of bf16, whose channels come in eights */
+
+__device__ inline bool map_eight(const map &g, const bf16 *x, int p, int tap, int channel, vector<bf16, 8> *ret)
+{
+        const int dy = tap / 3 - 1, dx = tap % 3 - 1;
+        const int row = p / g.width % g.height + dy, column = p % g.width + dx;
+
+        *ret = {};
+        if (row >= 0 && row < g.height && column >= 0 && column < g.width)
+                *ret = load<bf16, 8>(x + ((int64_t)p + dy * g.width + dx) * g.c + channel);
+        return true;
+}
+
+struct patches_mma {
+        static constexpr bool K_FIRST = true;
+        map g;
+        const bf16 *x;
+        __device__ float outer(int i, int k) const
+        {
+                return map_at(g, x, i, k / g.c, k % g.c);
+        }
+        __device__ bool eight(int i, int k, vector<bf16, 8> *ret) const
+        {
+                return map_eight(g, x, i, k / g.c, k % g.c, ret);
+        }
+};
+
+struct patches_turned_mma {
+        static constexpr bool K_FIRST = false;
+        map g;
+        const bf16 *x;
+        __device__ float outer(int i, int k) const
+        {
+                return map_at(g, x, k, i / g.c, i % g.c);
+        }
+        __device__ bool eight(int i, int k, vector<bf16, 8> *ret) const
+        {
+                return map_eight(g, x, k, i / g.c, i % g.c, ret);
+        }
+};
+
+struct kernel_mma {
+        static constexpr bool K_FIRST = true;
+        const float *w;
+        int c_out;
+        __device__ float outer(int j, int k) const
+        {
+                return w[(int64_t)k * c_out + j];
+        }
+        __device__ bool eight(int, int, vector<bf16, 8> *) const
+        {
+                return false;
+        }
+};
+
+/* dy of float as three terms of bf16, whose sum it is but for its last bit: three times as many columns. */
+struct pixels_mma {
+        static constexpr bool K_FIRST = true;
+        const float *x;
+        int c;
+        __device__ float outer(int j, int k) const
+        {
+                float rest = x[(int64_t)k * c + j % c];
+
+                for (int term = 0; term < j / c; term++)
+                        rest -= weight<bf16>(rest);
+                return rest;
+        }
+        __device__ bool eight(int, int, vector<bf16, 8> *) const
+        {
+                return false;
+        }
+};
+
+/* dw [m, c] (+)= the terms' sums over slices, [slices, m, 3 c]. */
+__global__ void __launch_bounds__(BLOCK)
+        terms_collect(const float *p, int64_t m, int c, int slices, float *dw, bool accumulate)
+{
+        FOR_EACH(i, m * c)
+        {
+                const int64_t row = i / c, column = i % c;
+                double sum = accumulate ? dw[i] : 0;
+
+                for (int s = 0; s < slices; s++)
+                        for (int term = 0; term < TERMS; term++)
+                                sum += (double)p[((int64_t)s * m + row) * TERMS * c + term * c + column];
+                dw[i] = (float)sum;
+        }
+}
 
 /* ---- by the convolver */
 
@@ -329,6 +425,36 @@ template <class X, class Y> void backward_weights_product(struct stream *s, cons
         product_sliced(s, "conv_backward_weights", x, dy, 9 * g->c_in, g->c_out, pixels_of(g), a->dw, a->accumulate,
                        a->workspace);
 }
+
+/* Whether x bf16, y float, few of them: the networks' ends, on tensor cores. */
+bool is_end(const struct conv_shape *g)
+{
+        return g->x_type == DTYPE_BF16 && g->y_type == DTYPE_FLOAT32 && g->c_in % 8 == 0;
+}
+
+void end_forward(struct stream *s, const struct conv_forward_args *a)
+{
+        const struct conv_shape *g = &a->conv->shape;
+        const patches_mma x = {map_of(g, g->c_in), (const bf16 *)a->x};
+        const kernel_mma w = {a->w, (int)g->c_out};
+        const output<float> y = {(float *)a->y, a->b, (const float *)a->residual, (int)g->c_out};
+
+        product_mma_run(s, "conv_forward", x, w, y, pixels_of(g), g->c_out, 9 * g->c_in, 1);
+}
+
+void end_backward_weights(struct stream *s, const struct conv_backward_weights_args *a)
+{
+        const struct conv_shape *g = &a->conv->shape;
+        const patches_turned_mma x = {map_of(g, g->c_in), (const bf16 *)a->x};
+        const pixels_mma dy = {(const float *)a->dy, (int)g->c_out};
+        const int64_t m = 9 * g->c_in, n = TERMS * g->c_out;
+        const int slices = product_slices(pixels_of(g));
+        const product_partial<float> partial = {(float *)a->workspace, (int)m, (int)n};
+
+        product_mma_run(s, "conv_backward_weights", x, dy, partial, m, n, pixels_of(g), slices);
+        RUN(s, "conv_backward_weights", terms_collect, grid_of(m * g->c_out), BLOCK, 0, (const float *)a->workspace, m,
+            (int)g->c_out, slices, a->dw, a->accumulate);
+}
 } // namespace
 
 /* fn for the shape's types. */
@@ -356,6 +482,8 @@ void cuda_conv_forward(struct stream *s, const struct conv_forward_args *a)
 {
         if (a->conv->plans[a->residual == a->y ? WAY_FORWARD_ADD : WAY_FORWARD])
                 BY_TYPE(forward_planned, s, a);
+        else if (is_end(&a->conv->shape))
+                end_forward(s, a);
         else
                 BY_TYPES(forward_product, s, a);
 }
@@ -374,6 +502,8 @@ void cuda_conv_backward_weights(struct stream *s, const struct conv_backward_wei
 
         if (a->conv->plans[WAY_WEIGHTS])
                 BY_TYPE(backward_weights_planned, s, a);
+        else if (is_end(g))
+                end_backward_weights(s, a);
         else
                 BY_TYPES(backward_weights_product, s, a);
         if (!a->db)

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#define MANY_TILES 264 /* two for each multiprocessor */
+
 struct dense {
         struct dense_shape shape; /* first: kernels/cost.h */
 };
@@ -31,10 +33,27 @@ struct dense *cuda_dense_free(struct dense *x)
         return NULL;
 }
 
-/* Partial sums of the weights' gradient. */
+/* Slices of k, so that products of few tiles have work for all of the device. */
+static int slices_of(int64_t m, int64_t n, int64_t k)
+{
+        const int64_t tiles = ((m + 63) / 64) * ((n + 63) / 64), least = 64; /* of k a slice */
+        const int64_t wanted = (MANY_TILES + tiles - 1) / tiles, most = (k + least - 1) / least;
+
+        return (int)(wanted < most ? wanted : most);
+}
+
+static size_t slices_bytes(int64_t m, int64_t n, int64_t k)
+{
+        return sizeof(float) * (size_t)(m * n) * (size_t)slices_of(m, n, k);
+}
+
+/* Partial sums of the direction that has the most. */
 size_t cuda_dense_workspace(const struct dense *x)
 {
-        return product_bytes(x->shape.k, x->shape.n, x->shape.m);
+        const struct dense_shape *g = &x->shape;
+
+        return MAX(product_bytes(g->k, g->n, g->m),
+                   MAX(slices_bytes(g->m, g->n, g->k), slices_bytes(g->m, g->k, g->n)));
 }
 
 namespace
@@ -126,17 +145,45 @@ template <class T> struct sum_output {
         }
 };
 
+/* Partial sums of slices become outputs. */
+template <class C>
+__global__ void __launch_bounds__(BLOCK) slices_end(const float *partial, int m, int n, int slices, C c)
+{
+        FOR_EACH(i, (int64_t)m * n)
+        {
+                float sum = 0;
+
+                for (int s = 0; s < slices; s++)
+                        sum += partial[(int64_t)s * m * n + i];
+                c.set((int)(i / n), (int)(i % n), 0, sum);
+        }
+}
+
 /* Which product computes a type. */
 template <class A, class B, class C>
-void multiply(struct stream *s, const char *op, float, A a, B b, C c, int64_t m, int64_t n, int64_t k)
+void multiply_type(struct stream *s, const char *op, float, A a, B b, C c, int64_t m, int64_t n, int64_t k, int slices)
 {
-        product_run<float>(s, op, a, b, c, m, n, k, 1);
+        product_run<float>(s, op, a, b, c, m, n, k, slices);
 }
 
 template <class A, class B, class C>
-void multiply(struct stream *s, const char *op, bf16, A a, B b, C c, int64_t m, int64_t n, int64_t k)
+void multiply_type(struct stream *s, const char *op, bf16, A a, B b, C c, int64_t m, int64_t n, int64_t k, int slices)
 {
-        product_mma_run(s, op, a, b, c, m, n, k, 1);
+        product_mma_run(s, op, a, b, c, m, n, k, slices);
+}
+
+template <class T, class A, class B, class C>
+void multiply(struct stream *s, const char *op, T type, A a, B b, C c, int64_t m, int64_t n, int64_t k, void *workspace)
+{
+        const int slices = slices_of(m, n, k);
+        const product_partial<float> partial = {(float *)workspace, (int)m, (int)n};
+
+        if (slices == 1) {
+                multiply_type(s, op, type, a, b, c, m, n, k, 1);
+                return;
+        }
+        multiply_type(s, op, type, a, b, partial, m, n, k, slices);
+        RUN(s, op, slices_end<C>, grid_of(m * n), BLOCK, 0, (const float *)workspace, (int)m, (int)n, slices, c);
 }
 
 template <class A, class B>
@@ -160,7 +207,7 @@ template <class T> void forward(struct stream *s, const struct dense_forward_arg
         const right<T, float, false> w = {{a->w, g->n}};
         const sum_output<T> y = {(T *)a->y, a->b, g->n, a->accumulate};
 
-        multiply(s, "dense_forward", T(), x, w, y, g->m, g->n, g->k);
+        multiply(s, "dense_forward", T(), x, w, y, g->m, g->n, g->k, a->workspace);
 }
 
 template <class T> void backward_data(struct stream *s, const struct dense_backward_data_args *a)
@@ -170,7 +217,7 @@ template <class T> void backward_data(struct stream *s, const struct dense_backw
         const right<T, float, true> w = {{a->w, g->n}};
         const sum_output<T> dx = {(T *)a->dx, NULL, g->k, a->accumulate};
 
-        multiply(s, "dense_backward_data", T(), dy, w, dx, g->m, g->k, g->n);
+        multiply(s, "dense_backward_data", T(), dy, w, dx, g->m, g->k, g->n, a->workspace);
 }
 
 template <class T> void backward_weights(struct stream *s, const struct dense_backward_weights_args *a)

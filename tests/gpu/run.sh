@@ -1,6 +1,6 @@
 #!/bin/bash
 # run.sh OUT [STAGE...]: on a machine with a GPU, from what pack.sh has made. Every stage's output is on disk as soon as
-# it is there, below OUT; the last line of OUT/report.txt says how much passed. Stages: machine, checks, bench, profile, sanitizer.
+# it is there, below OUT; the last line of OUT/report.txt says how much passed. Stages: machine, checks, bench, peer, profile, sanitizer.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$1
@@ -74,8 +74,14 @@ for stage in $stages; do
                 step 100 bench_float32 bin/mulun-worker --bench --cuda 1 --embd 128 --layers 32 --encoder-layers 4 \
                         --batch 128 --steps 5 --warmup 2
                 ;;
+        peer) # PyTorch's training step on the same card, eager: compiling takes minutes
+                for precision in bf16 fp32; do
+                        step 100 "peer_$precision" python3 "$here/torch_mulan.py" --device cuda --embd 128 --layers 32 \
+                                --encoder-layers 4 --batch 128 --precision "$precision"
+                done
+                ;;
         profile)
-                step 110 profile_run ncu --metrics gpu__time_duration.sum --csv --log-file profile.csv \
+                step 110 profile_run ncu --clock-control none --metrics gpu__time_duration.sum --csv --log-file profile.csv \
                         bin/mulun-worker --bench --cuda 1 --bf16 1 --embd 128 --layers 3 --encoder-layers 1 \
                         --batch 128 --steps 1 --warmup 0
                 step 10 profile python3 "$here/profile.py" profile.csv
