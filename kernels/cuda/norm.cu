@@ -14,7 +14,7 @@
 
 #define EPS 1e-6
 
-enum { RUN_PIXELS = 16, LOADS = 8, CHUNK = 32, MAX_LANES = 128, MAX_SUMS = 3 };
+enum { RUN_PIXELS = 16, FORWARD_LOADS = 4, CHUNK = 32, MAX_LANES = 128, MAX_SUMS = 3 };
 
 struct norm {
         struct norm_shape shape; /* first: kernels/cost.h */
@@ -126,10 +126,8 @@ template <class T, int V> struct values {
         float v[V];
 };
 
-/* V channels of a pixel. */
-template <class T, int V> __device__ inline values<T, V> read(const T *x)
+template <class T, int V> __device__ inline values<T, V> widened(const vector<T, V> &raw)
 {
-        const vector<T, V> raw = load<T, V>(x);
         values<T, V> r;
 
         for (int e = 0; e < V; e++)
@@ -137,13 +135,25 @@ template <class T, int V> __device__ inline values<T, V> read(const T *x)
         return r;
 }
 
-/* Without the addend. */
-template <class T, int V> __device__ inline values<T, V> input_at(const norm_input<T> &n, const place &p, int pixel)
+/* V channels of a pixel, without the addend. */
+template <class T, int V> __device__ inline vector<T, V> input_at(const norm_input<T> &n, const place &p, int pixel)
 {
         const int64_t at = (int64_t)p.image * n.pixels + pixel;
 
-        return p.channel < n.c_a ? read<T, V>(n.a + at * n.c_a + p.channel)
-                                 : read<T, V>(n.b + at * n.c_b + (p.channel - n.c_a));
+        return p.channel < n.c_a ? load<T, V>(n.a + at * n.c_a + p.channel)
+                                 : load<T, V>(n.b + at * n.c_b + (p.channel - n.c_a));
+}
+
+/* Those of the thread's next N pixels, all asked for before the first is used; 0 behind the end. */
+template <int N, class T, int V>
+__device__ inline void inputs_at(const norm_input<T> &n, const place &p, int pixel, vector<T, V> ret[N])
+{
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+                ret[i] = {};
+                if (pixel + i * p.rows < n.pixels)
+                        ret[i] = input_at<T, V>(n, p, pixel + i * p.rows);
+        }
 }
 
 /* What changes a thread's channels: the addend (0 where there is none), scale, bias. */
@@ -264,22 +274,40 @@ __device__ inline void shifted_sums(const norm_input<T> &n, const place &p, cons
         for (int pixel = p.row, first = 1; first || (p.works && pixel < n.pixels); first = 0) {
                 float s_1[V] = {}, s_2[V] = {};
 
-                for (int i = 0; i < RUN_PIXELS && p.works; i += LOADS)
+                for (int i = 0; i < RUN_PIXELS && p.works; i += FORWARD_LOADS, pixel += FORWARD_LOADS * p.rows) {
+                        vector<T, V> raw[FORWARD_LOADS];
+
+                        inputs_at<FORWARD_LOADS, T, V>(n, p, pixel, raw);
 #pragma unroll
-                        for (int j = 0; j < LOADS; j++, pixel += p.rows)
-                                if (pixel < n.pixels) {
-                                        const values<T, V> x = input_at<T, V>(n, p, pixel);
+                        for (int j = 0; j < FORWARD_LOADS; j++)
+                                for (int e = 0; e < V && pixel + j * p.rows < n.pixels; e++) {
+                                        const float d = widen(raw[j].v[e]) - pivot.v[e];
 
-                                        for (int e = 0; e < V; e++) {
-                                                const float d = x.v[e] - pivot.v[e];
-
-                                                s_1[e] += d;
-                                                s_2[e] += d * d;
-                                        }
+                                        s_1[e] += d;
+                                        s_2[e] += d * d;
                                 }
+                }
                 part_add<V>(part_1, s_1, first);
                 part_add<V>(part_2, s_2, first);
         }
+}
+
+/* y of V channels of a pixel: of u = (x - centre) slope + bias. */
+template <class T, int V>
+__device__ inline void output_at(const norm_input<T> &n, const mask_source &mask, const place &p, int pixel,
+                                 const vector<T, V> &raw, const float centre[V], const float slope[V],
+                                 const float bias[V], T *y)
+{
+        vector<T, V> out;
+        float keep[V];
+
+        mask_at<T, V>(n, mask, p, pixel, keep);
+        for (int e = 0; e < V; e++) {
+                const float u = (widen(raw.v[e]) - centre[e]) * slope[e] + bias[e];
+
+                out.v[e] = narrow<T>((n.swish ? u * fast_sigmoid<T>(u) : u) * keep[e]);
+        }
+        store<T, V>(y + ((int64_t)p.image * n.pixels + pixel) * (n.c_a + n.c_b) + p.channel, out);
 }
 
 template <class T, int V> __global__ void __launch_bounds__(BLOCK, 2) norm_forward(norm_input<T> n, T *y, float *stats)
@@ -296,7 +324,7 @@ template <class T, int V> __global__ void __launch_bounds__(BLOCK, 2) norm_forwa
 
         channel_values<T, V>(n, p, add, scale, bias);
         if (p.works)
-                pivot = input_at<T, V>(n, p, 0);
+                pivot = widened<T, V>(input_at<T, V>(n, p, 0));
         shifted_sums<T, V>(n, p, pivot, part_1, part_2);
         for (int e = 0; e < V && p.row == 0; e++)
                 pivots[p.lane * V + e] = (double)pivot.v[e] + (double)add[e];
@@ -312,22 +340,24 @@ template <class T, int V> __global__ void __launch_bounds__(BLOCK, 2) norm_forwa
                 add[e] = m[0] - add[e];
                 scale[e] *= m[1];
         }
-        for (int pixel = p.row; p.works && pixel < n.pixels; pixel += p.rows) {
-                const values<T, V> x = input_at<T, V>(n, p, pixel);
-                vector<T, V> out;
-                float keep[V];
+        for (int pixel = p.row; p.works && pixel < n.pixels; pixel += FORWARD_LOADS * p.rows) {
+                vector<T, V> raw[FORWARD_LOADS];
 
-                mask_at<T, V>(n, mask, p, pixel, keep);
-                for (int e = 0; e < V; e++) {
-                        const float u = (x.v[e] - add[e]) * scale[e] + bias[e];
-
-                        out.v[e] = narrow<T>((n.swish ? u * fast_sigmoid<T>(u) : u) * keep[e]);
-                }
-                store<T, V>(y + ((int64_t)p.image * n.pixels + pixel) * c + p.channel, out);
+                inputs_at<FORWARD_LOADS, T, V>(n, p, pixel, raw);
+#pragma unroll
+                for (int i = 0; i < FORWARD_LOADS; i++)
+                        if (pixel + i * p.rows < n.pixels)
+                                output_at<T, V>(n, mask, p, pixel + i * p.rows, raw[i], add, scale, bias, y);
         }
 }
 
 /* ---- backward */
+
+/* Pixels that are asked for together: what registers allow. */
+template <class T> __device__ constexpr int backward_loads(void)
+{
+        return 4 / sizeof(T);
+}
 
 template <class T> struct norm_gradients {
         const T *dy;
@@ -359,20 +389,33 @@ __device__ inline channel_norm<V> channel_norm_of(const norm_input<T> &n, const 
         return k;
 }
 
+/* dy of the thread's next pixels, as inputs_at. */
+template <class T, int V>
+__device__ inline void gradients_at(const norm_input<T> &n, const norm_gradients<T> &g, const place &p, int pixel,
+                                    vector<T, V> ret[backward_loads<T>()])
+{
+        const T *const dy = g.dy + (int64_t)p.image * n.pixels * (n.c_a + n.c_b) + p.channel;
+
+#pragma unroll
+        for (int i = 0; i < backward_loads<T>(); i++) {
+                ret[i] = {};
+                if (pixel + i * p.rows < n.pixels)
+                        ret[i] = load<T, V>(dy + (int64_t)(pixel + i * p.rows) * (n.c_a + n.c_b));
+        }
+}
+
 /* du and d of V channels of a pixel. */
 template <class T, int V>
-__device__ inline void slopes_at(const norm_input<T> &n, const norm_gradients<T> &g, const mask_source &mask,
-                                 const place &p, int pixel, const channel_norm<V> &k, float du[V], float d[V])
+__device__ inline void slopes_at(const norm_input<T> &n, const mask_source &mask, const place &p, int pixel,
+                                 const channel_norm<V> &k, const vector<T, V> &x, const vector<T, V> &dy, float du[V],
+                                 float d[V])
 {
-        const int c = n.c_a + n.c_b;
-        const values<T, V> x = input_at<T, V>(n, p, pixel);
-        const values<T, V> dy = read<T, V>(g.dy + ((int64_t)p.image * n.pixels + pixel) * c + p.channel);
         float keep[V];
 
         mask_at<T, V>(n, mask, p, pixel, keep);
         for (int e = 0; e < V; e++) {
-                d[e] = x.v[e] - k.centre[e];
-                du[e] = dy.v[e] * keep[e];
+                d[e] = widen(x.v[e]) - k.centre[e];
+                du[e] = widen(dy.v[e]) * keep[e];
                 if (n.swish) {
                         const float u = d[e] * k.slope[e] + k.bias[e], s = fast_sigmoid<T>(u);
 
@@ -392,7 +435,7 @@ __device__ inline void store_gradient(const norm_input<T> &n, const norm_gradien
         values<T, V> before = {};
 
         if (accumulate)
-                before = read<T, V>(to);
+                before = widened<T, V>(load<T, V>(to));
         for (int e = 0; e < V; e++)
                 out.v[e] = narrow<T>(dx[e] + before.v[e]);
         store<T, V>(to, out);
@@ -406,12 +449,22 @@ __device__ inline void slope_sums(const norm_input<T> &n, const norm_gradients<T
         for (int pixel = p.row, first = 1; first || (p.works && pixel < n.pixels); first = 0) {
                 float run[MAX_SUMS][V] = {}, du[V], d[V];
 
-                for (int i = 0; i < RUN_PIXELS && p.works && pixel < n.pixels; i++, pixel += p.rows) {
-                        slopes_at<T, V>(n, g, mask, p, pixel, k, du, d);
-                        for (int e = 0; e < V; e++) {
-                                run[0][e] += du[e] * d[e];
-                                run[1][e] += du[e];
-                                run[2][e] += d[e];
+                for (int i = 0; i < RUN_PIXELS && p.works;
+                     i += backward_loads<T>(), pixel += backward_loads<T>() * p.rows) {
+                        vector<T, V> x[backward_loads<T>()], dy[backward_loads<T>()];
+
+                        inputs_at<backward_loads<T>(), T, V>(n, p, pixel, x);
+                        gradients_at<T, V>(n, g, p, pixel, dy);
+#pragma unroll
+                        for (int j = 0; j < backward_loads<T>(); j++) {
+                                if (pixel + j * p.rows >= n.pixels)
+                                        break;
+                                slopes_at<T, V>(n, mask, p, pixel + j * p.rows, k, x[j], dy[j], du, d);
+                                for (int e = 0; e < V; e++) {
+                                        run[0][e] += du[e] * d[e];
+                                        run[1][e] += du[e];
+                                        run[2][e] += d[e];
+                                }
                         }
                 }
                 for (int i = 0; i < MAX_SUMS; i++)
@@ -472,11 +525,20 @@ __global__ void __launch_bounds__(BLOCK, 2) norm_backward(norm_input<T> n, norm_
                 mean[e] = of_group[0] * r;
                 tilt[e] = of_group[1] * r * r;
         }
-        for (int pixel = p.row; p.works && pixel < n.pixels; pixel += p.rows) {
-                slopes_at<T, V>(n, g, mask, p, pixel, k, du, d);
-                for (int e = 0; e < V; e++)
-                        du[e] = du[e] * k.slope[e] - mean[e] - d[e] * tilt[e];
-                store_gradient<T, V>(n, g, p, pixel, du);
+        for (int pixel = p.row; p.works && pixel < n.pixels; pixel += backward_loads<T>() * p.rows) {
+                vector<T, V> x[backward_loads<T>()], dy[backward_loads<T>()];
+
+                inputs_at<backward_loads<T>(), T, V>(n, p, pixel, x);
+                gradients_at<T, V>(n, g, p, pixel, dy);
+#pragma unroll
+                for (int i = 0; i < backward_loads<T>(); i++) {
+                        if (pixel + i * p.rows >= n.pixels)
+                                break;
+                        slopes_at<T, V>(n, mask, p, pixel + i * p.rows, k, x[i], dy[i], du, d);
+                        for (int e = 0; e < V; e++)
+                                du[e] = du[e] * k.slope[e] - mean[e] - d[e] * tilt[e];
+                        store_gradient<T, V>(n, g, p, pixel + i * p.rows, du);
+                }
         }
 }
 

@@ -99,7 +99,9 @@ inline size_t product_bytes(int64_t m, int64_t n, int64_t k)
 template <class Sum, class A, class B, class C>
 void product_run(struct stream *s, const char *op, A a, B b, C c, int64_t m, int64_t n, int64_t k, int slices)
 {
-        const int width = n <= 16 ? 16 : 64;
+        /* narrow tiles also where wide ones would leave multiprocessors idle */
+        const int64_t wide = ((m + TILE_M - 1) / TILE_M) * ((n + 63) / 64) * slices;
+        const int width = n <= 16 || wide < 132 ? 16 : 64;
         const int slice_k = (int)((k + slices - 1) / slices);
         const dim3 grid((unsigned)((m + TILE_M - 1) / TILE_M), (unsigned)((n + width - 1) / width), (unsigned)slices);
 

@@ -36,8 +36,9 @@ template <int ROWS, class Operand>
 __device__ inline void mma_tile(bf16 *to, const Operand &x, int i0, int k0, int n, int end)
 {
         for (int t = threadIdx.x; t < ROWS * MMA_K / 8; t += BLOCK) {
-                const int row = Operand::K_FIRST ? t / (MMA_K / 8) : t % (ROWS / 8) * 8;
-                const int k = Operand::K_FIRST ? t % (MMA_K / 8) * 8 : t / (ROWS / 8);
+                /* turned: a warp's stores go along k, each to a bank of its own */
+                const int row = Operand::K_FIRST ? t / (MMA_K / 8) : t / MMA_K * 8;
+                const int k = Operand::K_FIRST ? t % (MMA_K / 8) * 8 : t % MMA_K;
                 const vector<bf16, 8> v = eight_of(x, i0 + row, k0 + k, n, end);
 
                 if (Operand::K_FIRST)

@@ -84,7 +84,7 @@ for stage in $stages; do
                 step 110 profile_run ncu --clock-control none --metrics gpu__time_duration.sum --csv --log-file profile.csv \
                         bin/mulun-worker --bench --cuda 1 --bf16 1 --embd 128 --layers 3 --encoder-layers 1 \
                         --batch 128 --steps 1 --warmup 0
-                step 10 profile python3 "$here/profile.py" profile.csv
+                step 10 profile python3 "$here/kernel_times.py" profile.csv
                 ;;
         sanitizer)
                 step 120 memcheck compute-sanitizer --tool memcheck bin/kernels-check test cuda norm_backward

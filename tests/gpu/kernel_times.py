@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""profile.py FILE: kernels of ncu's CSV by the time that they took together."""
+"""kernel_times.py FILE: kernels of ncu's CSV by the time that they took together."""
 
 import collections
 import csv
