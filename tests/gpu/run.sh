@@ -44,6 +44,7 @@ goldens() {
 }
 
 golden_tally() {
+        if grep -qv 'status \(0\|77\):' "$out/goldens.txt"; then failed=$((failed + 1)); else passed=$((passed + 1)); fi
         printf 'goldens: %d passed, %d skipped, %d failed\n' "$(grep -c 'status 0:' "$out/goldens.txt")" \
                 "$(grep -c 'status 77:' "$out/goldens.txt")" "$(grep -vc 'status \(0\|77\):' "$out/goldens.txt")" |
                 tee -a "$out/report.txt" "$out/goldens.txt"
@@ -64,7 +65,7 @@ for stage in $stages; do
         checks)
                 goldens >"$out/goldens.txt" 2>&1 &
                 step 120 bf16 bin/kernels-check bf16 cuda
-                step 130 operations bin/kernels-check test cuda
+                step 200 operations bin/kernels-check test cuda
                 wait
                 golden_tally
                 ;;
@@ -92,3 +93,4 @@ for stage in $stages; do
         esac
 done
 say "$passed steps passed, $failed failed"
+[ "$failed" -eq 0 ]
