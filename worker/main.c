@@ -19,7 +19,8 @@ static const char usage[] =
         "                                    (KIND: train, evaluate, sample)\n"
         "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads "
         "N]\n"
-        "                            [--bf16 1]  time training steps: a table by operation, then a line of JSON\n"
+        "                            [--bf16 1] [--cuda 1]  time training steps: a table by operation, then a line of "
+        "JSON\n"
         "       mulun-worker --help | --version\n";
 
 static int print_json(json_t *json)
