@@ -393,9 +393,8 @@ const unsigned char *emu_exchange(unsigned mask, const void *mine, size_t n, con
                 for (unsigned m = mask; m; m &= m - 1)
                         threads[base + (unsigned)__builtin_ctz(m)].state = THREAD_READY;
                 at = 0;
-                if (order_kind != ORDER_RANDOM)
-                        return w->slots[side];
-                shuffle(order, n_threads);
+                if (order_kind != ORDER_RANDOM || order_next() % 4)
+                        return w->slots[side]; /* the last to arrive goes on first, mostly: switches cost */
         }
         wait_here();
         return w->slots[side];
