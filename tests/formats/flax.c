@@ -1,6 +1,6 @@
 /* Files of flax: what other programs wrote reads as it is, all else is refused by place and offset.
  *
- *   test-flax --export CHECKPOINT FORMAT CHUNK_BYTES TO   for formats.py: a checkpoint as another program's file
+ *   test-flax --export CHECKPOINT FORMAT CHUNK_BYTES TO   for foreign.py: a checkpoint as another program's file
  *   test-flax --list FILE                                  a line a leaf: path, dtype, shape, l2 norm or value */
 #include "engine/formats/export.h"
 #include "engine/formats/flax.h"
@@ -324,7 +324,7 @@ static void numbers_have_their_shortest_form(void **state _unused_)
         free(r);
 }
 
-/* ---- for formats.py */
+/* ---- for foreign.py */
 
 static double norm(const struct flax *f, const struct flax_node *n)
 {
