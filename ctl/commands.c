@@ -159,12 +159,24 @@ int command_list(struct call *c)
         return EXIT_OK;
 }
 
+static void print_members(const json_t *o)
+{
+        const char *key;
+        json_t *v;
+
+        json_object_foreach((json_t *)o, key, v)
+        {
+                _cleanup_(freep) char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_to_text(v);
+
+                (void)printf("%-12s %s\n", key, text ? text : "");
+        }
+}
+
 static void print_job(const json_t *job)
 {
         static const char *const texts[] = {"kind",        "state",   "waiting", "name",
                                             "config_name", "created", "started", "ended"};
-        const json_t *p = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *tag, *v;
-        const char *key;
+        const json_t *p = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *tag;
         char time[32];
         size_t i;
 
@@ -185,12 +197,7 @@ static void print_job(const json_t *job)
         if (json_is_object(json_object_get(job, "error")))
                 (void)printf("%-12s %s: %s\n", "error", text_of(json_object_get(job, "error"), "class"),
                              text_of(json_object_get(job, "error"), "detail"));
-        json_object_foreach((json_t *)result, key, v)
-        {
-                _cleanup_(freep) char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_to_text(v);
-
-                (void)printf("%-12s %s\n", key, text ? text : "");
-        }
+        print_members(json_is_object(result) ? result : json_object_get(job, "import"));
 }
 
 /* One request about a job; its answer is printed as JSON, or by `print`. */

@@ -69,6 +69,17 @@ static int resolve(const struct daemon *d, json_t *import, const char *key, stru
         return json_object_set_new(import, key, json_string(path)) < 0 ? errors_add(errs, -ENOMEM, "", "no memory") : 0;
 }
 
+/* The operation's import, new or to run again, is on its way to the store and makes a data set of this name. */
+static bool is_making(const struct op *op, const char *name)
+{
+        const char *made = op->kind == OP_REOPEN ? op->dataset
+                           : op->storing && op->submission->kind == JOB_IMPORT
+                                   ? import_dataset_name(op->submission->import)
+                                   : NULL;
+
+        return made && !strcmp(made, name);
+}
+
 /* An import that is not over, or on its way to the store, makes a data set of this name. */
 static bool is_coming(const struct op *op, const char *name)
 {
@@ -79,8 +90,7 @@ static bool is_coming(const struct op *op, const char *name)
                 coming = d->queue.jobs[i]->kind == JOB_IMPORT && !strcmp(d->queue.jobs[i]->dataset, name);
         (void)pthread_mutex_lock(&d->control_lock);
         for (const struct op *o = d->ops; o && !coming; o = o->next)
-                coming = o != op && o->storing && o->submission && o->submission->kind == JOB_IMPORT &&
-                         !strcmp(import_dataset_name(o->submission->import) ?: "", name);
+                coming = o != op && is_making(o, name);
         (void)pthread_mutex_unlock(&d->control_lock);
         return coming;
 }
@@ -120,6 +130,7 @@ int import_check_retry(struct op *op, const struct job_row *row, struct errors *
 {
         const char *name = import_dataset_name(row->import);
 
+        (void)snprintf(op->dataset, sizeof op->dataset, "%s", name ? name : "");
         return name ? check_name(op, name, errs) : 0;
 }
 

@@ -13,8 +13,8 @@ struct op {
         struct submission *submission;
         int64_t job;
         struct reopening how; /* reopen */
-        char dataset[65];     /* remove_dataset: its name; submit: that of the data that the job needs */
-        bool storing;         /* submit: the job's row is on its way */
+        char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
+        bool storing;     /* submit: the job's row is on its way */
         control_done *done;
         void *user;
         struct op *next;         /* of all that are open */

@@ -5,8 +5,9 @@
  *   numpy      .npy or .npz: a file, or a folder of them
  *   folder     PNG and JPEG images: train/ and test/ (or validation/), or all in one
  *
- * Its provenance, in the file: {"path", "test_path"? (of each the first 900 bytes), "test_share"?, "format", "imported": when, "resized": how many
- * images were not 32 x 32, and were averaged over their area after cropping their centre to a square}. */
+ * Its provenance, in the file: {"path", "test_path"? (of each the first 900 bytes), "test_share"?, "format",
+ * "imported": when, "resized": how many images were not 32 x 32, and were averaged over their area after cropping their
+ * centre to a square}. */
 #pragma once
 
 #include "engine/dataset.h"

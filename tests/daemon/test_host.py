@@ -119,7 +119,8 @@ def test_job_waits_for_a_data_set_that_this_daemon_lacks(service):
 
 
 @pytest.mark.parametrize("arguments, option", [
-    (["--nonsense"], "--nonsense"), (["--state"], "--state"), (["--state", "--web"], "--state"), (["--dataset", "x"], "--dataset"),
+    (["--nonsense"], "--nonsense"), (["--import-root", "/no/such/folder"], "--import-root"), (["--import-root", "/etc/passwd"], "--import-root"),
+    (["--import-root", ""], "--import-root"), (["--state"], "--state"), (["--state", "--web"], "--state"), (["--dataset", "x"], "--dataset"),
     (["--dataset", "=x"], "--dataset"), (["--dataset", "a="], "--dataset"), (["--dataset", "a/b=/tmp"], "--dataset"),
     (["--listen", "0.0.0.0:8700"], "--listen"), (["--listen", "localhost:8700"], "--listen"), (["--listen", "[::1]:8700"], "--listen"),
     (["--listen", "127.0.0.1"], "--listen"), (["--listen", "127.0.0.1:70000"], "--listen"), (["word"], "word")])

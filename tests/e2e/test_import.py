@@ -237,6 +237,9 @@ def test_the_command_line_imports_lists_and_deletes(daemon):
     assert "already" in ctl(daemon, "dataset", "import", "mine", path, code=1)
     job = int(ctl(daemon, "dataset", "import", "other", path, "--test-share", "0.5", "--detach"))
     daemon.wait_state(job, "succeeded")
+    shown = ctl(daemon, "show", str(job))
+    assert "import" in shown and "other" in shown and "train        20" in shown
+    assert ctl(daemon, "list", "--kind", "import").count("succeeded") == 2
     assert "test_path" in ctl(daemon, "dataset", "import", "third", path, code=1)
     assert json.loads(ctl(daemon, "dataset", "list", "--json"))["datasets"][0]["name"] == "mine"
     ctl(daemon, "dataset", "delete", "mine")
