@@ -371,12 +371,26 @@ static const struct flax_node *child_of(const struct flax *f, const struct flax_
         return NULL;
 }
 
-/* The child whose key is the number i. */
-static const struct flax_node *numbered(const struct flax *f, const struct flax_node *n, size_t i)
+/* The children of a map whose keys are 0 to n - 1, by their numbers, whatever their order; *ret is the caller's to
+ * free. -EINVAL: they are others. */
+static int number_children(const struct flax *f, const struct flax_node *n, const struct flax_node ***ret)
 {
-        char key[24];
+        _cleanup_(freep) const struct flax_node **by_number = calloc(n->n_children + 1, sizeof *by_number);
 
-        return child_of(f, n, key, (size_t)snprintf(key, sizeof key, "%zu", i));
+        if (!by_number)
+                return -ENOMEM;
+        for (size_t child = n->first; child; child = f->nodes[child].next) {
+                const char *key = f->nodes[child].key;
+                size_t i = strtoull(key, NULL, 10);
+                char digits[24];
+
+                (void)snprintf(digits, sizeof digits, "%zu", i);
+                if (i >= n->n_children || strcmp(digits, key) != 0)
+                        return -EINVAL;
+                by_number[i] = &f->nodes[child]; /* no key is there twice, so that all are filled */
+        }
+        *ret = TAKE_PTR(by_number);
+        return 0;
 }
 
 static void hide(struct flax *f, size_t node)
@@ -387,44 +401,65 @@ static void hide(struct flax *f, size_t node)
         }
 }
 
+static int join_shape(struct flax *f, size_t node, const struct flax_node *shape, struct error *err)
+{
+        _cleanup_(freep) const struct flax_node **dimensions = NULL;
+        struct flax_node *q = &f->nodes[node];
+        int r = number_children(f, shape, &dimensions);
+
+        q->size = 1;
+        for (size_t i = 0; i < shape->n_children && r >= 0; i++)
+                if (!dimensions[i]->is_integer || !add_dimension(q, dimensions[i]->integer))
+                        r = -EINVAL;
+        if (r == -ENOMEM)
+                return no_memory(f, err);
+        return r < 0 ? wrong(f, node, shape->at, err, "a chunked array's shape is none") : 0;
+}
+
+/* The chunks' places in the file as the array's pieces. */
+static int join_pieces(struct flax *f, size_t node, const struct flax_node *chunks, struct error *err)
+{
+        _cleanup_(freep) const struct flax_node **numbered = NULL;
+        struct flax_node *q = &f->nodes[node];
+        int64_t size = 0;
+        int r = number_children(f, chunks, &numbered);
+
+        if (r < 0)
+                return r == -ENOMEM ? no_memory(f, err)
+                                    : wrong(f, node, chunks->at, err, "its chunks are not numbered from 0");
+        q->first_piece = f->file->n_pieces;
+        q->n_pieces = chunks->n_children;
+        for (size_t i = 0; i < chunks->n_children && r >= 0; i++) {
+                const struct flax_node *c = numbered[i];
+
+                if (c->type != FLAX_ARRAY || c->n_dims != 1 || c->n_pieces != 1 || (i && c->dtype != q->dtype))
+                        return wrong(f, node, c->at, err, "chunk %zu is no vector of the first chunk's dtype", i);
+                q->dtype = c->dtype;
+                size += c->size;
+                r = add_piece(f, f->file->pieces[c->first_piece].at, c->size, err);
+        }
+        if (r >= 0 && size != q->size)
+                r = wrong(f, node, q->at, err, "its chunks hold %" PRId64 " values, its shape %" PRId64, size, q->size);
+        return r;
+}
+
 /* A map with the mark of a chunked array becomes that array. */
 static int join_chunks(struct flax *f, size_t node, struct error *err)
 {
         struct flax_node *q = &f->nodes[node];
         const struct flax_node *shape = child_of(f, q, "shape", 5), *chunks = child_of(f, q, "chunks", 6);
-        size_t first_piece = f->file->n_pieces;
-        int64_t size = 0;
-        int r = 0;
+        int r;
 
         if (!shape || !chunks || q->n_children != 3 || shape->type != FLAX_MAP || chunks->type != FLAX_MAP ||
             !chunks->n_children)
                 return wrong(f, node, q->at, err, "a chunked array has no shape or no chunks");
-        q->size = 1;
-        for (size_t i = 0; i < shape->n_children; i++) {
-                const struct flax_node *d = numbered(f, shape, i);
-
-                if (!d || !d->is_integer || !add_dimension(q, d->integer))
-                        return wrong(f, node, shape->at, err, "a chunked array's shape is none");
-        }
-        for (size_t i = 0; i < chunks->n_children && r >= 0; i++) {
-                const struct flax_node *c = numbered(f, chunks, i);
-
-                if (!c || c->type != FLAX_ARRAY || c->n_dims != 1 || c->n_pieces != 1 || (i && c->dtype != q->dtype))
-                        return wrong(f, node, c ? c->at : chunks->at, err,
-                                     "chunk %zu is no vector of the first chunk's dtype", i);
-                q->dtype = c->dtype;
-                size += c->size;
-                r = add_piece(f, f->file->pieces[c->first_piece].at, c->size, err);
-        }
+        r = join_shape(f, node, shape, err);
+        if (r >= 0)
+                r = join_pieces(f, node, chunks, err);
         if (r < 0)
                 return r;
-        if (size != q->size)
-                return wrong(f, node, q->at, err, "its chunks hold %" PRId64 " values, its shape %" PRId64, size,
-                             q->size);
         hide(f, node);
         q->type = FLAX_ARRAY;
-        q->first_piece = first_piece;
-        q->n_pieces = chunks->n_children;
         q->first = q->n_children = 0;
         return 0;
 }

@@ -177,7 +177,7 @@ static int match_counters(struct matching *m, struct error *err)
                 m->used[count - f->nodes] = true;
         }
         if (r < 0)
-                return r == -EINVAL ? err->code = -EBADMSG : r;
+                return r == -EINVAL ? error_set(err, -EBADMSG, m->path, "an optimizer's count is no integer") : r;
         m->x->step = MAX(m->x->updates, 0);
         if (!step)
                 return 0;

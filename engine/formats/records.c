@@ -105,7 +105,7 @@ int records_open(const char *path, size_t max_bytes, struct records **ret, struc
         r->fd = -1;
         if (strlen(path) >= sizeof r->path)
                 return error_set(err, -ENAMETOOLONG, path, "the path is too long");
-        (void)snprintf(r->path, sizeof r->path, "%s", path);
+        memcpy(r->path, path, strlen(path) + 1);
         /* Not to wait for whoever writes into a FIFO. */
         r->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (r->fd < 0 || fstat(r->fd, &st) < 0)

@@ -1,6 +1,6 @@
 /* Files of flax: what other programs wrote reads as it is, all else is refused by place and offset.
  *
- *   test-flax --export CHECKPOINT FORMAT CHUNK_BYTES TO   for formats.py: a checkpoint as another program's file
+ *   test-flax --export CHECKPOINT FORMAT CHUNK_BYTES TO   for foreign.py: a checkpoint as another program's file
  *   test-flax --list FILE                                  a line a leaf: path, dtype, shape, l2 norm or value */
 #include "engine/formats/export.h"
 #include "engine/formats/flax.h"
@@ -104,6 +104,34 @@ static void small_file_is_read(void **state _unused_)
         assert_int_equal(i, -1);
         assert_null(flax_find(f, f->nodes, "b/c/d"));
         assert_null(flax_find(f, f->nodes, "z"));
+}
+
+/* Chunks in another order than their numbers', which no writer of flax makes, are put in theirs. */
+static void chunks_are_joined_by_their_numbers(void **state _unused_)
+{
+        static const char file[] = "\x81\xa1"
+                                   "a\x83\xb9__msgpack_chunked_array__\xc3\xa5shape\x82\xa1"
+                                   "1\x01\xa1"
+                                   "0\x03\xa6"
+                                   "chunks\x82\xa1"
+                                   "1\xc7\x11\x01\x93\x91\x01\xa7"
+                                   "float32\xc4\x04\x00\x00\x40\x40\xa1"
+                                   "0\xc7\x15\x01\x93\x91\x02\xa7"
+                                   "float32\xc4\x08\x00\x00\x80\x3f\x00\x00\x00\x40";
+        _cleanup_(flax_closep) struct flax *f = NULL;
+        const struct flax_node *a;
+        struct error err = {0};
+        float v[3];
+
+        PUT(file);
+        if (flax_open(path, &f, &err) < 0)
+                fail_msg("%s", err.text);
+        a = flax_find(f, f->nodes, "a");
+        assert_true(a && a->n_dims == 2 && a->shape[0] == 3 && a->shape[1] == 1);
+        assert_int_equal(flax_reals(f, a, 0, 3, v, &err), 0);
+        assert_true(v[0] == 1 && v[1] == 2 && v[2] == 3);
+        assert_int_equal(flax_reals(f, a, 1, 2, v, &err), 0);
+        assert_true(v[0] == 2 && v[1] == 3);
 }
 
 /* One value of each dtype of reals, and where float32 cannot hold it. */
@@ -263,7 +291,7 @@ static void wrong_files_are_refused(void **state _unused_)
                     "chunks\x81\xa1"
                     "1\xc7\x11\x01\x93\x91\x01\xa7"
                     "float32\xc4\x04zzzz",
-                    "chunk 0 is no vector"),
+                    "its chunks are not numbered from 0"),
                 ROW("\x81\xa3"
                     "\x1b[m\xc1",
                     "/?[m, byte 5"),
@@ -324,7 +352,7 @@ static void numbers_have_their_shortest_form(void **state _unused_)
         free(r);
 }
 
-/* ---- for formats.py */
+/* ---- for foreign.py */
 
 static double norm(const struct flax *f, const struct flax_node *n)
 {
@@ -405,6 +433,7 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 T(small_file_is_read),
                 T(reals_of_every_dtype_are_read),
+                T(chunks_are_joined_by_their_numbers),
                 T(every_cut_is_refused),
                 T(wrong_files_are_refused),
                 T(bombs_are_refused),

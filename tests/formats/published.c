@@ -1,7 +1,8 @@
 /* A checkpoint that the published code wrote (flax-mulan/, made by running it: three steps, then the averaged weights'
  * outputs for some inputs) becomes one of ours that computes the same, trains further and goes back byte for byte.
  *
- *   test-published --import FROM TO   with that model's configuration, for formats.py */
+ *   test-published --import FROM TO [CONFIG]   with that model's configuration, or that of a JSON file
+ *   test-published --make - TO CONFIG          a checkpoint of a configuration, of any size */
 #include "engine/formats/export.h"
 #include "engine/formats/published.h"
 #include "engine/trainer.h"
@@ -417,6 +418,48 @@ static void the_report_names_every_tensor(void **state _unused_)
         assert_string_equal(line, "left-over,,\"/st?p\",int32,\"[]\"");
 }
 
+/* ---- for foreign.py and tests/bench/formats.py */
+
+static int read_value(void *user _unused_, enum section section, int64_t offset, int64_t n, float *ret,
+                      struct error *err _unused_)
+{
+        for (int64_t i = 0; i < n; i++)
+                ret[i] = (float)((offset + i) % 1000 + section) / 1000;
+        return 0;
+}
+
+static int read_config(const char *file, struct error *err)
+{
+        _cleanup_json_ json_t *document = NULL;
+        struct errors errs = {0};
+        int r = json_parse_file(file, 1 << 20, &document, err);
+
+        if (r >= 0 && (r = config_from_json(document, &config, &errs)) < 0)
+                *err = errs.items[0];
+        return r;
+}
+
+static int tool(int argc, char **argv)
+{
+        struct checkpoint_io io = {.read = read_value};
+        struct error err = {0};
+        int r = 0;
+
+        config = published_config();
+        if (argc == 5)
+                r = read_config(argv[4], &err);
+        if (r >= 0)
+                r = params_new(&config, &params, &err);
+        if (r >= 0 && !strcmp(argv[1], "--make"))
+                r = checkpoint_write(argv[3], params, &config, 1000, NULL, &io, NULL, NULL, &err);
+        else if (r >= 0)
+                r = import(argv[2], params, &config, argv[3], &err);
+        params = params_free(params);
+        if (r < 0)
+                (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
+        return r < 0;
+}
+
 int main(int argc, char **argv)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -435,16 +478,7 @@ int main(int argc, char **argv)
                 T(the_report_names_every_tensor),
         };
 
-        if (argc == 4 && !strcmp(argv[1], "--import")) {
-                struct error err = {0};
-
-                config = published_config();
-                if (params_new(&config, &params, &err) < 0 || import(argv[2], params, &config, argv[3], &err) < 0) {
-                        (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
-                        return 1;
-                }
-                params = params_free(params);
-                return 0;
-        }
+        if (argc >= 4)
+                return tool(argc, argv);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

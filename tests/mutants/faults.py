@@ -255,9 +255,9 @@ FORMATS = [
     Fault("values without an end", "engine/formats/flax.c", "if (f->n_nodes == FLAX_NODES_MAX ||", "if (f->n_nodes == 100 * FLAX_NODES_MAX ||", FLAX),
     Fault("bytes that do not fit the shape", "engine/formats/flax.c", "|| expected != t.size)", "|| expected > t.size)", FLAX),
     Fault("a shape below zero", "engine/formats/flax.c", "if (d < 0 || q->n_dims", "if (q->n_dims", FLAX),
-    Fault("chunks that do not fill the shape", "engine/formats/flax.c", "        if (size != q->size)\n", "        if (size > q->size)\n", FLAX),
+    Fault("chunks that do not fill the shape", "engine/formats/flax.c", "if (r >= 0 && size != q->size)", "if (r >= 0 && size > q->size)", FLAX),
     Fault("every chunk the first", "engine/formats/flax.c", "r = add_piece(f, f->file->pieces[c->first_piece].at, c->size, err);",
-          "r = add_piece(f, f->file->pieces[numbered(f, chunks, 0)->first_piece].at, c->size, err);", PUBLISHED),
+          "r = add_piece(f, f->file->pieces[numbered[0]->first_piece].at, c->size, err);", FLAX),
     Fault("a piece from its beginning", "engine/formats/flax.c", "p->at + first * dtype_bytes[array->dtype], some", "p->at, some", FLAX),
     Fault("bfloat16 in the low half", "engine/formats/flax.c", "uint32_t bits = (uint32_t)halves[i] << 16;", "uint32_t bits = (uint32_t)halves[i];", FLAX),
     Fault("the moments swapped", "engine/formats/published.c", '{[SECTION_M] = "mu", [SECTION_V] = "nu"}', '{[SECTION_M] = "nu", [SECTION_V] = "mu"}', PUBLISHED),
@@ -652,5 +652,28 @@ ROAD = [
     Fault("what a killed import left stays", "worker/task.c", '"csv", "images", NULL}', '"csv", NULL}', road("killed_import")),
 ]
 
+def published(cases):
+    return [f"e2e:published#{cases}"]
+
+
+PUBLISHED_ROAD = [
+    Fault("an imported checkpoint has no trainer's state", "worker/import_checkpoint.c", 'json_pack("{s:{}}", "trainer");', 'json_object();', published("trained_further")),
+    Fault("an imported checkpoint is at step 0", "worker/import_checkpoint.c", 'name, sizeof name, "step-%lld.safetensors", (long long)x->step);',
+          'name, sizeof name, "step-%lld.safetensors", 0LL);', published("trained_further")),
+    Fault("times of events in seconds", "worker/import_events.c", "double ms = wall * 1000;", "double ms = wall;", published("go_out_again")),
+    Fault("logs that are cut are an error", "worker/import_events.c", "                x->cut = true;\n                r = 0;\n", "                x->cut = true;\n",
+          published("cut_or_altered")),
+    Fault("every file of a folder is an event file", "worker/import_events.c", 'if (!strstr(e->d_name, "tfevents") ||', "if (", published("cut_or_altered")),
+    Fault("a tag's last points are lost", "worker/import_events.c", "                r = flush(&x, x.tags[i], err);\n", "                r = 0;\n", published("go_out_again")),
+    Fault("a tag's first points are lost", "worker/import_events.c", "return ++g->n == ROWS ? flush(x, g, err) : 0;", "return (g->n = (g->n + 1) % ROWS), 0;",
+          published("go_out_again")),
+    Fault("any bytes are an image", "worker/import_events.c", "!memcmp(v->image, signature, sizeof signature);", "v->image != NULL;", published("go_out_again")),
+    Fault("events may have a configuration", "api/submit.c", 'if (json_object_get(body, i ? "overrides" : "config"))', "if (false)", published("asked_for_rightly")),
+    Fault("imported logs have checkpoints", "daemon/submit.c", "(source.kind != JOB_IMPORT || !json_object_size(source.config))", "source.kind != JOB_IMPORT",
+          published("go_out_again")),
+    Fault("an import's configuration is lost", "daemon/import.c", "        op->config = TAKE_PTR(op->submission->config);\n", "", published("trained_further")),
+    Fault("images do not go out", "api/export.c", "while (r >= 0 && !b->size && x->n_images)", "while (false)", published("go_out_again")),
+]
+
 FAULTS = (TRAINER + LIKELIHOOD + SAMPLER + OPTIMIZER + MODEL + PASS + SCHEDULE + PARAMS + TAPE + OPERATIONS + NETWORKS + RUNTIME + CHECKPOINT + FORMATS
-          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD)
+          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD + PUBLISHED_ROAD)
