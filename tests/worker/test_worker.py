@@ -379,41 +379,42 @@ def test_the_exact_likelihood(tmp_path):
     assert results["context"]["bpd"] != plain["bpd"]
 
 
-@pytest.mark.parametrize("damage", [None, "cut", "other data", "garbage"])
-def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, damage):
-    train = tmp_path / "train"
-    train.mkdir()
+@pytest.fixture(scope="module", name="interrupted")
+def fixture_interrupted(tmp_path_factory):
+    """A checkpoint, its exact likelihood's table, and the folder of an evaluation that was stopped on its way."""
+    train, whole, killed = (tmp_path_factory.mktemp(name) for name in ("train", "whole", "killed"))
     assert work(train, 1).returncode == 0
     newest = checkpoints(train, 1)[:1]
-    (tmp_path / "whole").mkdir()
-    assert run(text=ode(tmp_path / "whole", 1, newest)).returncode == 0
-    folder = tmp_path / "killed"
-    folder.mkdir()
+    assert run(text=ode(whole, 1, newest)).returncode == 0
+    spool = killed / "attempt-1.events"
     with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
-        p.stdin.write(ode(folder, 1, newest).encode())
+        p.stdin.write(ode(killed, 1, newest).encode())
         p.stdin.close()
-        spool = folder / "attempt-1.events"
         while p.poll() is None and not (spool.exists() and any(b'"progress"' in line and b'"step":0,' not in line for line in spool.read_bytes().splitlines())):
             time.sleep(0.02)
         p.send_signal(signal.SIGTERM)  # a stop keeps what is done, as every ten seconds do
         p.wait(60)
-    kept = folder / "ode-results.bin"
-    assert kept.exists() and events(folder, 1)[-1]["type"] == "stopped"
-    if damage:
-        data = bytearray(kept.read_bytes())
-        if damage == "cut":
-            data = data[:-8]
-        elif damage == "other data":
-            data[16 + 2 * 33] ^= 1
-        else:
-            data[-40:] = b"\xff" * 40
-        kept.write_bytes(data)
-    r = run(text=ode(folder, 2, newest))
+    assert events(killed, 1)[-1]["type"] == "stopped" and (killed / "ode-results.bin").exists()
+    return newest, table(whole), killed
+
+
+@pytest.mark.parametrize("damage", [None, "cut", "other data", "garbage"])
+def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, interrupted, damage):
+    newest, whole, killed = interrupted
+    data = bytearray((killed / "ode-results.bin").read_bytes())
+    if damage == "cut":
+        data = data[:-8]
+    elif damage == "other data":
+        data[16 + 2 * 33] ^= 1
+    elif damage == "garbage":
+        data[-40:] = b"\xff" * 40
+    (tmp_path / "ode-results.bin").write_bytes(data)
+    r = run(text=ode(tmp_path, 2, newest))
     assert r.returncode == 0
-    said = b"begins anew" in r.stderr
-    assert said == (damage in ("cut", "other data")) and (b"were done before" in r.stderr) == (damage in (None, "garbage"))
-    for mine, whole in zip(table(folder), table(tmp_path / "whole")):
-        assert float(mine["bpd"]) == pytest.approx(float(whole["bpd"]), abs=1e-5)
+    assert (b"begins anew" in r.stderr) == (damage in ("cut", "other data"))
+    assert (b"were done before" in r.stderr) == (damage in (None, "garbage"))
+    for mine, theirs in zip(table(tmp_path), whole):
+        assert float(mine["bpd"]) == pytest.approx(float(theirs["bpd"]), abs=1e-5)
 
 
 @pytest.mark.parametrize("method", ["ancestral", "ode"])
