@@ -549,6 +549,41 @@ def test_gaps_in_the_numbers_of_its_files_are_said(tmp_path, numbers, remark):
     assert d["train"] == 8 * len(numbers) and d.get("remark") == remark
 
 
+def modules(tmp_path):
+    """A folder whose back end "cuda" is the emulated device; skips where that is not built."""
+    emulated = os.environ.get("MULUN_EMULATED", "")
+    if not os.path.exists(emulated):
+        pytest.skip("the emulated device is not built: CUDA's headers were not found")
+    os.symlink(emulated, tmp_path / "libmulun-cuda.so")
+    return str(tmp_path)
+
+
+def test_probe_lists_devices(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULUN_MODULES", "/nonexistent")
+    d = json.loads(run("--probe").stdout)
+    assert [x["backend"] for x in d["devices"]] == ["cpu"] and "no module" in d["cuda"]
+    monkeypatch.setenv("MULUN_MODULES", modules(tmp_path))
+    d = json.loads(run("--probe").stdout)
+    assert [x["backend"] for x in d["devices"]] == ["cpu", "cuda"] and "cuda" not in d
+    assert d["devices"][1]["name"] == "emulated device" and d["devices"][1]["uuid"].startswith("GPU-")
+    assert d["devices"][1]["memory_total"] >= d["devices"][1]["memory_free"] > 0 and d["devices"][1]["compute"] == [9, 0]
+
+
+def test_training_on_the_emulated_device_is_training_on_the_processor(tmp_path, monkeypatch):
+    values = {}
+    monkeypatch.setenv("MULUN_MODULES", modules(tmp_path))
+    for backend in ("cpu", "cuda"):
+        folder = tmp_path / backend
+        folder.mkdir()
+        a = assignment(folder, 1, machine__backend=backend, training__num_steps_train=2, training__steps_per_eval=100,
+                       training__num_steps_eval=1, evaluation__n_images=2, sampling__n_images=1)
+        assert run(text=json.dumps(a), seconds=500).returncode == 0
+        said = events(folder, 1)
+        assert [e["backend"] for e in said if e["type"] == "start"] == [backend.replace("cuda", "cuda-emu")]
+        values[backend] = [v for e in said if e["type"] == "scalars" for v in e["columns"].get("train/bpd", [])]
+    assert values["cpu"] and values["cuda"] == pytest.approx(values["cpu"], rel=1e-5)
+
+
 def test_estimate():
     need = {kind: json.loads(run("--estimate", kind, text=json.dumps(CONFIG)).stdout)["bytes"] for kind in ("train", "evaluate", "sample")}
     assert need["train"] > need["evaluate"] > 0 and need["sample"] > 0
