@@ -578,6 +578,11 @@ struct flax *flax_close(struct flax *f)
         return NULL;
 }
 
+const char *flax_file_name(const struct flax *f)
+{
+        return f->file->path;
+}
+
 const struct flax_node *flax_find(const struct flax *f, const struct flax_node *below, const char *path)
 {
         while (below && *path) {

@@ -71,6 +71,7 @@ struct flax {
 /* The tree of a file; it stays open for the values. -EBADMSG for what is no such file. */
 int flax_open(const char *path, struct flax **ret, struct error *err);
 struct flax *flax_close(struct flax *f);
+const char *flax_file_name(const struct flax *f); /* the path that it was opened by */
 
 /* What stands at a path of keys with slashes below a node, or NULL. Borrowed. */
 const struct flax_node *flax_find(const struct flax *f, const struct flax_node *below, const char *path);

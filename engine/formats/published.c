@@ -261,22 +261,17 @@ struct published *published_close(struct published *x)
 
 /* ---- writing */
 
-struct source {
-        struct published *x;
-        const char *path;
-};
-
-static int check_values(const struct source *s, const struct published_row *row, int64_t first, int64_t n,
+static int check_values(const struct published *x, const struct published_row *row, int64_t first, int64_t n,
                         const float *values, struct error *err)
 {
         char where[SHOWN];
 
         for (int64_t i = 0; i < n; i++)
                 if (!isfinite(values[i]) || (row->section == SECTION_V && values[i] < 0)) {
-                        flax_path(s->x->tree, row->node, where, sizeof where);
-                        return error_set(err, -EBADMSG, s->path, "%s: value %" PRId64 " is %g, which no %s is", where,
-                                         first + i, (double)values[i],
-                                         row->section == SECTION_V ? "second moment" : "weight");
+                        flax_path(x->tree, row->node, where, sizeof where);
+                        return error_set(err, -EBADMSG, flax_file_name(x->tree),
+                                         "%s: value %" PRId64 " is %g, which no %s is", where, first + i,
+                                         (double)values[i], row->section == SECTION_V ? "second moment" : "weight");
                 }
         return 0;
 }
@@ -284,8 +279,8 @@ static int check_values(const struct source *s, const struct published_row *row,
 /* checkpoint_io's read: a piece of one parameter, from wherever the file has it. */
 static int read_values(void *user, enum section s, int64_t offset, int64_t n, float *ret, struct error *err)
 {
-        const struct source *from = user;
-        const struct params *p = from->x->params;
+        const struct published *x = user;
+        const struct params *p = x->params;
         const struct published_row *row;
         size_t i = 0;
         int64_t first;
@@ -294,22 +289,21 @@ static int read_values(void *user, enum section s, int64_t offset, int64_t n, fl
         while (offset < p->items[i].offset || offset >= p->items[i].offset + p->items[i].size)
                 i++;
         first = offset - p->items[i].offset;
-        row = &from->x->rows[(size_t)s * p->n + i];
+        row = &x->rows[(size_t)s * p->n + i];
         if (!row->node && s >= SECTION_M) {
                 memset(ret, 0, (size_t)n * sizeof *ret);
                 return 0;
         }
         if (!row->node)
-                row = &from->x->rows[(s == SECTION_PARAMS ? SECTION_EMA : SECTION_PARAMS) * p->n + i];
-        r = flax_reals(from->x->tree, row->node, first, n, ret, err);
-        return r < 0 ? r : check_values(from, row, first, n, ret, err);
+                row = &x->rows[(s == SECTION_PARAMS ? SECTION_EMA : SECTION_PARAMS) * p->n + i];
+        r = flax_reals(x->tree, row->node, first, n, ret, err);
+        return r < 0 ? r : check_values(x, row, first, n, ret, err);
 }
 
 int published_write(struct published *x, const char *to, const struct config *c, const char *state,
                     char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err)
 {
-        struct source from = {.x = x, .path = to};
-        struct checkpoint_io io = {.user = &from, .read = read_values};
+        struct checkpoint_io io = {.user = x, .read = read_values};
 
         return checkpoint_write(to, x->params, c, x->step, state, &io, ret_digest, ret_bytes, err);
 }

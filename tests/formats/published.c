@@ -371,8 +371,12 @@ static void values_that_are_no_weights_are_refused(void **state _unused_)
 {
         static const char first[] = "\x59\x4a\x19\xb6\x02\x89\x1a\xb6", nan[] = "\x59\x4a\x19\xb6\x00\x00\xc0\x7f";
 
+        struct error err = {0};
+
         alter(first, nan, 8, 1);
         assert_refused("/params/encoder_model/GroupNorm_0/bias: value 1 is nan, which no weight is");
+        assert_int_equal(import(path, params, &config, to, &err), -EBADMSG);
+        assert_string_equal(err.path, path); /* the file that is wrong */
 }
 
 /* Renamed keys: what is missing is made up for, what is left over is counted. */
