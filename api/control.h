@@ -6,7 +6,8 @@
 #include "store/store.h"
 
 /* What came of it. id: the job. On failure r is negative: -ENOENT no such job or checkpoint; -EBUSY the action does not
- * fit the job's state (state is set); -EINVAL with errs: what is wrong in the request, at its pointers; -ENOSPC; -EIO.
+ * fit the job's state (state is set); -EEXIST: a name is taken, or what has it is in use; -EINVAL with errs: what is
+ * wrong in the request, at its pointers; -ENOSPC; -EIO.
  */
 struct control_answer {
         int r;
@@ -21,6 +22,7 @@ struct submission {
         enum job_kind kind;
         char *name, *config_name; /* "" where there is none */
         json_t *tags;             /* array of strings */
+        json_t *import;    /* import: as import_from_json reads it, but for the paths, which are as they were given */
         json_t *config;    /* train: whole. With a source: NULL; the daemon takes that job's and applies overrides */
         json_t *overrides; /* with a source: object dotted path -> value, or NULL; evaluate and sample have
                               evaluation.*, sampling.*, machine.* alone */
@@ -46,13 +48,17 @@ struct control_status {
 
 struct control {
         void *daemon;
-        /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory. */
+        /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory, a path
+         * outside the folders for imports; -EEXIST a name that is taken. */
         void (*submit)(struct control *c, struct submission *s, control_done *done, void *user);
         void (*cancel)(struct control *c, int64_t job, control_done *done, void *user);
         /* From its last checkpoint, where it has one. -EINVAL when steps is not above that one's step. */
         void (*reopen)(struct control *c, int64_t job, const struct reopening *how, control_done *done, void *user);
         /* Removes a job that is not queued or running, its files first. */
         void (*remove)(struct control *c, int64_t job, control_done *done, void *user);
+        /* Removes an imported data set, its file first. -EEXIST: a job that is not over uses it, or it is the command
+         * line's. */
+        void (*remove_dataset)(struct control *c, const char *name, control_done *done, void *user);
         /* mulunctl stop: checkpoint and end the workers (jobs go back to queued), then end the daemon. */
         void (*stop)(struct control *c, control_done *done, void *user);
         /* At once, from any thread. */

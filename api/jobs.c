@@ -70,7 +70,8 @@ static json_t *job_to_json(const struct job_row *j, const struct control_status 
                 {"ended", json_from_time(j->ended_us)},
                 {"attempts", json_integer(j->attempts)},
                 {"progress", progress},
-                {"config", object_or_null(j->config)},
+                {"config", object_or_null(j->import ? NULL : j->config)},
+                {"import", object_or_null(j->import)},
                 {"config_name", text_or_null(j->config_name)},
                 {"checkpoint", checkpoint_to_json(j)},
                 {"accept_changed_data", json_boolean(j->accept_changed_data)},
@@ -179,7 +180,7 @@ void jobs_list(struct request *r)
 
 /* ---- submit */
 
-static void submitted(struct request *r)
+void jobs_submitted(struct request *r)
 {
         char location[40];
 
@@ -218,7 +219,7 @@ void jobs_submit(struct request *r)
                 problem_errors(r, p, &errs);
                 return;
         }
-        pending = request_ask(r, submitted);
+        pending = request_ask(r, jobs_submitted);
         if (pending)
                 control->submit(control, TAKE_PTR(s), request_done, pending);
 }
@@ -233,7 +234,7 @@ static void acted(struct request *r)
                 answer_job(r, r->id, 200);
 }
 
-static void removed(struct request *r)
+void answer_removed(struct request *r)
 {
         if (r->answer.r < 0)
                 request_refused(r, PROBLEM_REQUEST_INVALID);
@@ -324,7 +325,7 @@ void jobs_retry(struct request *r)
 void jobs_remove(struct request *r)
 {
         struct control *control = request_settings(r)->control;
-        struct pending *pending = request_ask(r, removed);
+        struct pending *pending = request_ask(r, answer_removed);
 
         if (pending)
                 control->remove(control, r->id, request_done, pending);

@@ -76,6 +76,9 @@ void request_apart(struct request *r, route_handler *work, bool is_long);
  * an empty object where empty_too. *ret is owned. */
 bool request_body(struct request *r, const char *const *keys, bool empty_too, json_t **ret);
 
+/* jobs.c: continuations for what others submit or remove, too: 201 with the new job, and 204. */
+route_handler jobs_submitted, answer_removed;
+
 /* Asks the daemon: suspends the connection; `then` runs on a thread of the server when the answer is there. Call
  * control's function with request_done and the pointer that this returns; NULL: answered with a problem. The request is
  * not to be touched after control's function was called. */

@@ -11,6 +11,7 @@
 #define NAME_BYTES_MAX 200
 #define TAG_BYTES_MAX 64
 #define TAGS_MAX 32
+#define PATH_BYTES_MAX 4095
 
 const char *const submit_keys[] = {
         "kind",    "name", "tags",        "config",   "overrides", "checkpoint", "method",     "split",
@@ -50,6 +51,7 @@ struct submission *submission_free(struct submission *s)
         free(s->name);
         free(s->config_name);
         json_decref(s->tags);
+        json_decref(s->import);
         json_decref(s->config);
         json_decref(s->overrides);
         free(s);
@@ -91,9 +93,9 @@ static int read_kind(const json_t *body, struct submission *s, struct errors *er
         json_t *member;
         int kind = 0;
 
-        while (kind < JOB_KIND_N && !string_is(v, job_kind_names[kind]))
+        while (kind < JOB_IMPORT && !string_is(v, job_kind_names[kind]))
                 kind++;
-        if (kind == JOB_KIND_N)
+        if (kind == JOB_IMPORT) /* which is asked for where its outcome will be: POST /v1/datasets */
                 return errors_add(errs, -EINVAL, "/kind", "expected one of train, evaluate, sample");
         s->kind = (enum job_kind)kind;
         json_object_foreach((json_t *)body, key, member)
@@ -247,10 +249,12 @@ static void apply_overrides(const json_t *body, enum job_kind kind, json_t *docu
         }
 }
 
-/* An evaluation or a sample may change how it is made, not the model. */
+/* An evaluation or a sample may change how it is made, not the model; but a network that was trained to predict the
+ * noise can be read as a velocity (vdm_type with velocity_from_epsilon), as published. */
 static void check_sections(const json_t *record, struct errors *errs)
 {
-        static const char *const sections[] = {"evaluation.", "sampling.", "machine."};
+        static const char *const sections[] = {"evaluation.", "sampling.", "machine.", "vdm_type",
+                                               "model.velocity_from_epsilon"};
         const char *path;
         json_t *v;
 
@@ -287,6 +291,69 @@ static void read_configuration(const json_t *body, struct submission *s, json_t 
                 json_decref(s->overrides);
                 s->overrides = NULL;
         }
+}
+
+/* A path that the server resolves; NULL where it is none, or absent, which is an error where it must be there. */
+static json_t *read_path(const json_t *body, const char *key, bool must, struct errors *errs)
+{
+        json_t *v = json_object_get(body, key);
+        char pointer[32];
+
+        if (!v && !must)
+                return NULL;
+        if (is_printable(v, PATH_BYTES_MAX) && json_string_value(v)[0] == '/')
+                return v;
+        (void)snprintf(pointer, sizeof pointer, "/%s", key);
+        (void)errors_add(errs, -EINVAL, pointer, "expected an absolute path of at most %d bytes", PATH_BYTES_MAX);
+        return NULL;
+}
+
+static json_t *read_format(const json_t *body, struct errors *errs)
+{
+        static const char *const formats[] = {"cifar10", "tfrecord", "numpy", "folder"};
+        json_t *v = json_object_get(body, "format");
+        size_t i = 0;
+
+        while (v && i < ARRAY_LEN(formats) && !string_is(v, formats[i]))
+                i++;
+        if (i == ARRAY_LEN(formats))
+                (void)errors_add(errs, -EINVAL, "/format", "expected one of cifar10, tfrecord, numpy, folder");
+        return v;
+}
+
+const char *const import_keys[] = {"name", "path", "test_path", "format", "test_share", NULL};
+
+int import_submission_from_json(const json_t *body, struct submission **ret, struct errors *errs)
+{
+        _cleanup_(submission_freep) struct submission *s = calloc(1, sizeof *s);
+        const json_t *name = json_object_get(body, "name"), *share = json_object_get(body, "test_share");
+        json_t *path, *test_path, *format;
+
+        if (!json_is_string(name) || strlen(json_string_value(name)) != json_string_length(name) ||
+            !text_is_plain_name(json_string_value(name), 64))
+                (void)errors_add(errs, -EINVAL, "/name",
+                                 "expected 1 to 64 letters, digits, '.', '-', '_', not beginning with '.'");
+        path = read_path(body, "path", true, errs);
+        test_path = read_path(body, "test_path", false, errs);
+        format = read_format(body, errs);
+        if (share && (!json_is_number(share) || json_number_value(share) <= 0 || json_number_value(share) >= 1))
+                (void)errors_add(errs, -EINVAL, "/test_share", "expected a number above 0 and below 1");
+        if (share && json_object_get(body, "test_path"))
+                (void)errors_add(errs, -EINVAL, "/test_share", "test_path names the test images already");
+        if (errs->n)
+                return -EINVAL;
+        if (!s)
+                return errors_add(errs, -ENOMEM, "", "no memory");
+        s->kind = JOB_IMPORT;
+        s->name = strdup(json_string_value(name));
+        s->config_name = strdup("");
+        s->tags = json_array();
+        s->import = json_pack("{s:s, s:O, s:O, s:O*, s:O*, s:O*}", "what", import_what_names[IMPORT_DATASET], "name",
+                              name, "path", path, "test_path", test_path, "format", format, "test_share", share);
+        if (!s->name || !s->config_name || !s->tags || !s->import)
+                return errors_add(errs, -ENOMEM, "", "no memory");
+        *ret = TAKE_PTR(s);
+        return 0;
 }
 
 int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret,

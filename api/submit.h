@@ -11,4 +11,9 @@ extern const char *const submit_keys[]; /* every member that some kind takes */
 int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret,
                          enum problem *ret_problem, struct errors *errs);
 
+/* The same from the body of POST /v1/datasets, whose members are known (import_keys): an import. The path is not looked
+ * at. -EINVAL with errs: pointers into the body. */
+extern const char *const import_keys[];
+int import_submission_from_json(const json_t *body, struct submission **ret, struct errors *errs);
+
 DEFINE_CLEANUP(struct submission *, submission_free);

@@ -4,10 +4,24 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of a path that is too long the end says more: the name of the file. It does not begin inside a character. */
+static void copy_path(char *ret, size_t size, const char *path)
+{
+        static const char cut[] = "...";
+        size_t n = strlen(path);
+
+        if (n >= size) {
+                path += n - (size - sizeof cut);
+                while ((*path & 0xc0) == 0x80)
+                        path++;
+        }
+        (void)snprintf(ret, size, "%s%s", n >= size ? cut : "", path);
+}
+
 static void fill(struct error *err, int code, const char *path, const char *fmt, va_list ap)
 {
         err->code = code;
-        (void)snprintf(err->path, sizeof err->path, "%s", path ? path : "");
+        copy_path(err->path, sizeof err->path, path ? path : "");
         (void)vsnprintf(err->text, sizeof err->text, fmt, ap);
         for (char *p = err->text; *p; p++)
                 if (*p == '\n' || *p == '\r')

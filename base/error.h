@@ -7,7 +7,7 @@
 
 struct error {
         int code;       /* negative errno */
-        char path[160]; /* where: a file, a JSON pointer such as /model/sm_n_embd, or "" */
+        char path[160]; /* where: a file, a JSON pointer such as /model/sm_n_embd, or ""; too long: "..." and its end */
         char text[400]; /* what, and what was expected; no line break */
 };
 

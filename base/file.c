@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -83,6 +84,30 @@ int file_writer_append(struct file_writer *w, const void *data, size_t size, str
                 size -= (size_t)n;
         }
         return 0;
+}
+
+int file_writer_overwrite(struct file_writer *w, int64_t offset, const void *data, size_t size, struct error *err)
+{
+        const char *p = data;
+
+        assert(offset >= 0 && offset + (int64_t)size <= w->bytes);
+        while (size) {
+                ssize_t n = pwrite(w->fd, p, size, (off_t)offset);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return error_set(err, -errno, w->path, "cannot be written: %s", strerror(errno));
+                p += n;
+                offset += n;
+                size -= (size_t)n;
+        }
+        return 0;
+}
+
+int file_writer_fd(const struct file_writer *w)
+{
+        return w->fd;
 }
 
 static void digest_text(const XXH3_state_t *state, char ret[DIGEST_SIZE])
@@ -220,6 +245,13 @@ int file_make_folder(const char *path, struct error *err)
                 if (!c)
                         return 0;
         }
+}
+
+int file_move(const char *from, const char *to, struct error *err)
+{
+        if (rename(from, to) < 0)
+                return error_set(err, -errno, to, "cannot be renamed into place: %s", strerror(errno));
+        return sync_folder_of(to, err);
 }
 
 static int remove_one(const char *path, const struct stat *st _unused_, int flag _unused_, struct FTW *ftw _unused_)

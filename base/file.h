@@ -18,6 +18,9 @@ int file_write_atomic(const char *path, const void *data, size_t size, char ret_
 struct file_writer;
 int file_writer_new(const char *path, struct file_writer **ret, struct error *err);
 int file_writer_append(struct file_writer *w, const void *data, size_t size, struct error *err);
+/* Over what was appended at offset (a header that is known last); the digest stays that of what was appended. */
+int file_writer_overwrite(struct file_writer *w, int64_t offset, const void *data, size_t size, struct error *err);
+int file_writer_fd(const struct file_writer *w); /* borrowed, to read back what was written by pread(2) */
 int file_writer_commit(struct file_writer *w, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
 struct file_writer *file_writer_free(struct file_writer *w); /* without commit: the temporary file is removed */
 
@@ -37,6 +40,10 @@ int file_digest_fd(int fd, const char *path, char ret_digest[DIGEST_SIZE], int64
 
 /* Makes the folder and its parents, mode 0750; an existing one is success. */
 int file_make_folder(const char *path, struct error *err);
+
+/* Renames a file to another folder of the same file system, where it replaces what has its name; on disk when it
+ * returns. */
+int file_move(const char *from, const char *to, struct error *err);
 
 /* Removes a folder and everything below it; a missing one is success. Does not follow links. */
 int file_remove_tree(const char *path, struct error *err);

@@ -17,12 +17,20 @@ NAMES(encoder) = {"unet", "cnn", NULL};
 NAMES(latent_type) = {"topk", "gumbel", "gaussian", NULL};
 NAMES(topk_noise) = {"gamma", "gumbel", NULL};
 NAMES(reparam) = {"true", NULL};
-NAMES(gamma_type) = {"poly_fixedend", "learnable_nnet", "linear", "learnable_scalar", "fixed", NULL};
+NAMES(gamma_type) = {"poly_fixedend", "learnable_nnet", "linear", "learnable_scalar", "fixed", "ddpm_linear",
+                     "cosine",        "straight",       NULL};
+NAMES(loss_weight) = {"likelihood", "simple", "flow_matching", NULL};
 NAMES(optimizer) = {"adamw", NULL};
-NAMES(bound_method) = {"sparse", "dense", NULL};
+NAMES(likelihood) = {"sparse", "dense", "ode", NULL};
+NAMES(ode_noise) = {"truncated_normal", "uniform", NULL};
+NAMES(ode_constants) = {"exact", "published", NULL};
+NAMES(ode_probe) = {"rademacher", "gaussian", NULL};
+NAMES(ode_solver) = {"dormand_prince", "tsitouras", "bogacki_shampine", NULL};
+NAMES(ode_step) = {"image", "batch", NULL};
 NAMES(split) = {"train", "test", NULL};
 NAMES(weights) = {"ema", "params", NULL};
-NAMES(sampling_latent) = {"fixed", "random", NULL};
+NAMES(sampling_latent) = {"fixed", "random", "images", NULL};
+NAMES(sampling_method) = {"ancestral", "ode", NULL};
 NAMES(backend) = {"auto", "cpu", "reference", "cuda", NULL};
 NAMES(precision) = {"float32", "bf16", NULL};
 NAMES(plan_choice) = {"measured", "rule", NULL};
@@ -31,11 +39,18 @@ static_assert(ARRAY_LEN(unet_type_names) == UNET_LDM + 2, "a name for each");
 static_assert(ARRAY_LEN(encoder_names) == ENCODER_CNN + 2, "a name for each");
 static_assert(ARRAY_LEN(latent_type_names) == LATENT_GAUSSIAN + 2, "a name for each");
 static_assert(ARRAY_LEN(topk_noise_names) == TOPK_NOISE_GUMBEL + 2, "a name for each");
-static_assert(ARRAY_LEN(gamma_type_names) == GAMMA_FIXED + 2, "a name for each");
-static_assert(ARRAY_LEN(bound_method_names) == BOUND_DENSE + 2, "a name for each");
+static_assert(ARRAY_LEN(gamma_type_names) == GAMMA_STRAIGHT + 2, "a name for each");
+static_assert(ARRAY_LEN(loss_weight_names) == LOSS_WEIGHT_FLOW_MATCHING + 2, "a name for each");
+static_assert(ARRAY_LEN(likelihood_names) == LIKELIHOOD_ODE + 2, "a name for each");
+static_assert(ARRAY_LEN(ode_noise_names) == ODE_NOISE_UNIFORM + 2, "a name for each");
+static_assert(ARRAY_LEN(ode_constants_names) == ODE_CONSTANTS_PUBLISHED + 2, "a name for each");
+static_assert(ARRAY_LEN(ode_probe_names) == ODE_PROBE_GAUSSIAN + 2, "a name for each");
+static_assert(ARRAY_LEN(ode_solver_names) == ODE_SOLVER_BOGACKI_SHAMPINE + 2, "a name for each");
+static_assert(ARRAY_LEN(ode_step_names) == ODE_STEP_BATCH + 2, "a name for each");
 static_assert(ARRAY_LEN(split_names) == SPLIT_TEST + 2, "a name for each");
 static_assert(ARRAY_LEN(weights_names) == WEIGHTS_PARAMS + 2, "a name for each");
-static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_RANDOM + 2, "a name for each");
+static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_IMAGES + 2, "a name for each");
+static_assert(ARRAY_LEN(sampling_method_names) == SAMPLING_METHOD_ODE + 2, "a name for each");
 static_assert(ARRAY_LEN(precision_names) == PRECISION_BF16 + 2, "a name for each");
 static_assert(ARRAY_LEN(plan_choice_names) == PLANS_RULE + 2, "a name for each");
 static_assert(ARRAY_LEN(backend_names) == BACKEND_CUDA + 2, "a name for each");
@@ -314,8 +329,10 @@ int config_from_json(const json_t *document, struct config *ret, struct errors *
 
 int config_check(const struct config *c, struct errors *errs)
 {
+        static const unsigned schedules_fixed =
+                1U << GAMMA_FIXED | 1U << GAMMA_DDPM_LINEAR | 1U << GAMMA_COSINE | 1U << GAMMA_STRAIGHT;
         static const unsigned schedules_vdm =
-                1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LEARNABLE_SCALAR | 1U << GAMMA_FIXED;
+                schedules_fixed | 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LEARNABLE_SCALAR;
         static const unsigned schedules_mulan =
                 1U << GAMMA_POLY_FIXEDEND | 1U << GAMMA_LEARNABLE_NNET | 1U << GAMMA_LINEAR;
         bool vdm = c->vdm_type == VDM_VDM;
@@ -328,7 +345,7 @@ int config_check(const struct config *c, struct errors *errs)
                  "is not a multiple of 32 (the norms have 32 groups)"},
                 {c->gamma_min >= c->gamma_max, -EINVAL, "/model/gamma_max", "is not above gamma_min"},
                 {vdm && !(schedules_vdm >> c->gamma_type & 1), -EINVAL, "/model/gamma_type",
-                 "vdm has the schedules learnable_nnet, learnable_scalar, fixed"},
+                 "vdm has the schedules learnable_nnet, learnable_scalar, fixed, ddpm_linear, cosine, straight"},
                 {!vdm && !(schedules_mulan >> c->gamma_type & 1), -EINVAL, "/model/gamma_type",
                  "mulan has the schedules poly_fixedend, learnable_nnet, linear"},
                 {vdm && c->unet_type == UNET_LDM, -EINVAL, "/model/unet_type",
@@ -341,6 +358,11 @@ int config_check(const struct config *c, struct errors *errs)
                  "is above latent_size"},
                 {c->vdm_type == VDM_MULAN_VELOCITY && c->sm_n_timesteps > 0, -EINVAL, "/model/sm_n_timesteps",
                  "mulan_velocity has continuous time only: 0"},
+                {c->loss_weight != LOSS_WEIGHT_LIKELIHOOD && (!vdm || !(schedules_fixed >> c->gamma_type & 1)), -EINVAL,
+                 "/training/loss_weight",
+                 "a learned schedule has the likelihood's weight alone; expected vdm with a known one"},
+                {c->loss_weight != LOSS_WEIGHT_LIKELIHOOD && c->sm_n_timesteps > 0, -EINVAL, "/training/loss_weight",
+                 "discrete time has the likelihood's weight alone"},
                 {c->lr_decay && c->num_steps_lr_warmup >= c->num_steps_train, -EINVAL, "/training/num_steps_lr_warmup",
                  "with lr_decay the warm-up ends before num_steps_train"},
         };

@@ -10,29 +10,53 @@ enum encoder { ENCODER_UNET, ENCODER_CNN };
 enum latent_type { LATENT_TOPK, LATENT_GUMBEL, LATENT_GAUSSIAN };
 enum topk_noise { TOPK_NOISE_GAMMA, TOPK_NOISE_GUMBEL };
 enum reparam { REPARAM_TRUE };
-enum gamma_type { GAMMA_POLY_FIXEDEND, GAMMA_LEARNABLE_NNET, GAMMA_LINEAR, GAMMA_LEARNABLE_SCALAR, GAMMA_FIXED };
+enum gamma_type {
+        GAMMA_POLY_FIXEDEND,
+        GAMMA_LEARNABLE_NNET,
+        GAMMA_LINEAR,
+        GAMMA_LEARNABLE_SCALAR,
+        GAMMA_FIXED,
+        GAMMA_DDPM_LINEAR,
+        GAMMA_COSINE,
+        GAMMA_STRAIGHT
+};
+enum loss_weight { LOSS_WEIGHT_LIKELIHOOD, LOSS_WEIGHT_SIMPLE, LOSS_WEIGHT_FLOW_MATCHING };
 enum optimizer { OPTIMIZER_ADAMW };
-enum bound_method { BOUND_SPARSE, BOUND_DENSE };
+enum likelihood { LIKELIHOOD_SPARSE, LIKELIHOOD_DENSE, LIKELIHOOD_ODE };
+enum ode_noise { ODE_NOISE_TRUNCATED_NORMAL, ODE_NOISE_UNIFORM };
+enum ode_constants { ODE_CONSTANTS_EXACT, ODE_CONSTANTS_PUBLISHED };
+enum ode_probe { ODE_PROBE_RADEMACHER, ODE_PROBE_GAUSSIAN };
+enum ode_solver { ODE_SOLVER_DORMAND_PRINCE, ODE_SOLVER_TSITOURAS, ODE_SOLVER_BOGACKI_SHAMPINE };
+enum ode_step { ODE_STEP_IMAGE, ODE_STEP_BATCH };
 enum split { SPLIT_TRAIN, SPLIT_TEST };
 enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
-enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM };
+enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM, SAMPLING_LATENT_IMAGES };
+enum sampling_method { SAMPLING_METHOD_ANCESTRAL, SAMPLING_METHOD_ODE };
 enum backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_REFERENCE, BACKEND_CUDA };
 enum precision { PRECISION_FLOAT32, PRECISION_BF16 };
 enum plan_choice { PLANS_MEASURED, PLANS_RULE };
 
 /* Names of the choices in JSON, in the enum's order, NULL-terminated; the array is called TAG_names. */
-extern const char *const vdm_type_names[];        /* mulan_velocity mulan_epsilon vdm */
-extern const char *const unet_type_names[];       /* vdm ldm */
-extern const char *const encoder_names[];         /* unet cnn */
-extern const char *const latent_type_names[];     /* topk gumbel gaussian */
-extern const char *const topk_noise_names[];      /* gamma gumbel */
-extern const char *const reparam_names[];         /* true */
-extern const char *const gamma_type_names[];      /* poly_fixedend learnable_nnet linear learnable_scalar fixed */
+extern const char *const vdm_type_names[];    /* mulan_velocity mulan_epsilon vdm */
+extern const char *const unet_type_names[];   /* vdm ldm */
+extern const char *const encoder_names[];     /* unet cnn */
+extern const char *const latent_type_names[]; /* topk gumbel gaussian */
+extern const char *const topk_noise_names[];  /* gamma gumbel */
+extern const char *const reparam_names[];     /* true */
+extern const char *const
+        gamma_type_names[]; /* poly_fixedend learnable_nnet linear learnable_scalar fixed ddpm_linear cosine straight */
+extern const char *const loss_weight_names[];     /* likelihood simple flow_matching */
 extern const char *const optimizer_names[];       /* adamw */
-extern const char *const bound_method_names[];    /* sparse dense */
+extern const char *const likelihood_names[];      /* sparse dense ode */
+extern const char *const ode_noise_names[];       /* truncated_normal uniform */
+extern const char *const ode_constants_names[];   /* exact published */
+extern const char *const ode_probe_names[];       /* rademacher gaussian */
+extern const char *const ode_solver_names[];      /* dormand_prince tsitouras bogacki_shampine */
+extern const char *const ode_step_names[];        /* image batch */
 extern const char *const split_names[];           /* train test */
 extern const char *const weights_names[];         /* ema params */
-extern const char *const sampling_latent_names[]; /* fixed random */
+extern const char *const sampling_latent_names[]; /* fixed random images */
+extern const char *const sampling_method_names[]; /* ancestral ode */
 extern const char *const backend_names[];         /* auto cpu reference cuda */
 extern const char *const precision_names[];       /* float32 bf16 */
 extern const char *const plan_choice_names[];     /* measured rule */

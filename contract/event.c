@@ -15,11 +15,13 @@ const char *const event_type_names[] = {"hello", "start",   "progress", "scalars
                                         "done",  "stopped", "error",    "unknown", NULL};
 const char *const artifact_kind_names[] = {"checkpoint", "image", "table", NULL};
 const char *const error_class_names[] = {"configuration", "numeric", "memory", "data", "device", "host", NULL};
-const char *const job_kind_names[] = {"train", "evaluate", "sample", NULL};
+const char *const job_kind_names[] = {"train", "evaluate", "sample", "import", NULL};
+const char *const import_what_names[] = {"dataset", NULL};
 static_assert(ARRAY_LEN(event_type_names) == EVENT_TYPE_N + 1, "a name for each");
 static_assert(ARRAY_LEN(artifact_kind_names) == ARTIFACT_KIND_N + 1, "a name for each");
 static_assert(ARRAY_LEN(error_class_names) == ERROR_CLASS_N + 1, "a name for each");
 static_assert(ARRAY_LEN(job_kind_names) == JOB_KIND_N + 1, "a name for each");
+static_assert(ARRAY_LEN(import_what_names) == IMPORT_WHAT_N + 1, "a name for each");
 
 enum field_kind {
         FIELD_INT,    /* int64_t */
@@ -38,7 +40,7 @@ struct field {
         size_t offset;
         int64_t min, max;
         const char *const *names; /* CHOICE */
-        bool optional;            /* absent: as it was, empty; an empty DIGEST or TEXT is not written */
+        bool optional;            /* absent: as it was, empty; an empty DIGEST, TEXT or OBJECT is not written */
 };
 
 #define INT_MAX_EXACT ((INT64_C(1) << 53) - 1) /* the largest that JavaScript reads exactly */
@@ -253,7 +255,9 @@ static int write_fields(const struct field *fields, const void *base, json_t *o,
         for (const struct field *f = fields; f->key; f++) {
                 const char *m = (const char *)base + f->offset;
 
-                if (f->optional && (f->kind == FIELD_DIGEST ? !*m : f->kind == FIELD_TEXT && !*(char *const *)m))
+                if (f->optional && (f->kind == FIELD_DIGEST                            ? !*m
+                                    : f->kind == FIELD_TEXT || f->kind == FIELD_OBJECT ? !*(const void *const *)m
+                                                                                       : false))
                         continue;
                 if (json_object_set_new(o, f->key, field_value(f, m)) < 0)
                         return error_set(err, -EINVAL, f->key, "no memory, or not UTF-8");
@@ -515,7 +519,7 @@ static const struct field assignment_fields[] = {
         F(assignment, INT, attempt, 1, INT_MAX_EXACT),
         {.key = "kind", .kind = FIELD_CHOICE, .offset = offsetof(struct assignment, kind), .names = job_kind_names},
         IDENTITY(assignment),
-        F(assignment, OBJECT, config, 0, 0),
+        {.key = "config", .kind = FIELD_OBJECT, .offset = offsetof(struct assignment, config), .optional = true},
         {.key = "accept_changed_data",
          .kind = FIELD_BOOL,
          .offset = offsetof(struct assignment, accept_changed_data),
@@ -541,6 +545,25 @@ static const struct field dataset_fields[] = {
          .min = 0,
          .max = 64},
         {0}};
+#define IMPORT_TEXT(m, longest, may_lack)                                                                              \
+        {                                                                                                              \
+                .key = #m, .kind = FIELD_TEXT, .offset = offsetof(struct assignment_import, m), .min = 1,              \
+                .max = longest, .optional = may_lack                                                                   \
+        }
+static const struct field import_fields[] = {{.key = "what",
+                                              .kind = FIELD_CHOICE,
+                                              .offset = offsetof(struct assignment_import, what),
+                                              .names = import_what_names},
+                                             F(assignment_import, NAME, name, 1, 64),
+                                             IMPORT_TEXT(path, PATH_BYTES_MAX, false),
+                                             IMPORT_TEXT(test_path, PATH_BYTES_MAX, true),
+                                             IMPORT_TEXT(format, 32, true),
+                                             {.key = "test_share",
+                                              .kind = FIELD_REAL,
+                                              .offset = offsetof(struct assignment_import, test_share),
+                                              .optional = true},
+                                             IMPORT_TEXT(target, PATH_BYTES_MAX, true),
+                                             {0}};
 static const struct field checkpoint_fields[] = {
         F(assignment_checkpoint, TEXT, path, 1, PATH_BYTES_MAX),
         {.key = "xxh128", .kind = FIELD_DIGEST, .offset = offsetof(struct assignment_checkpoint, digest)},
@@ -572,21 +595,59 @@ static int read_checkpoints(const json_t *o, struct assignment *a, struct error 
         return r;
 }
 
+int import_from_json(const json_t *o, const char *pointer, struct assignment_import *ret, struct error *err)
+{
+        _cleanup_(import_done) struct assignment_import i = {0};
+        int r = json_is_object(o) ? read_fields(o, pointer, import_fields, &i, err)
+                                  : error_set(err, -EINVAL, pointer, "expected an object");
+
+        if (r < 0)
+                return r;
+        *ret = i;
+        i = (struct assignment_import){0}; /* ret owns it now */
+        return 0;
+}
+
+json_t *import_to_json(const struct assignment_import *i)
+{
+        _cleanup_json_ json_t *o = json_object();
+
+        return write_fields(import_fields, i, o, NULL) < 0 ? NULL : TAKE_PTR(o);
+}
+
+void import_done(struct assignment_import *i)
+{
+        free(i->name);
+        free(i->path);
+        free(i->test_path);
+        free(i->format);
+        free(i->target);
+        *i = (struct assignment_import){0};
+}
+
+/* What the kind is about: a configuration and its data, or what is to be imported. */
+static int read_subject(const json_t *document, struct assignment *a, struct error *err)
+{
+        const json_t *dataset = json_object_get(document, "dataset");
+
+        if (a->kind == JOB_IMPORT)
+                return import_from_json(json_object_get(document, "import"), "/import", &a->import, err);
+        if (!a->config)
+                return error_set(err, -EINVAL, "/config", "expected an object");
+        return json_is_object(dataset) ? read_fields(dataset, "/dataset", dataset_fields, a, err)
+                                       : error_set(err, -EINVAL, "/dataset", "expected an object");
+}
+
 int assignment_from_json(const json_t *document, struct assignment *ret, struct error *err)
 {
         _cleanup_(assignment_done) struct assignment a = {0};
-        const json_t *dataset = json_object_get(document, "dataset");
         int r;
 
         if (!json_is_object(document))
                 return error_set(err, -EINVAL, NULL, "expected an object");
         r = read_fields(document, "", assignment_fields, &a, err);
-        if (r >= 0 && !a.config)
-                r = error_set(err, -EINVAL, "/config", "expected an object");
-        if (r >= 0 && !json_is_object(dataset))
-                r = error_set(err, -EINVAL, "/dataset", "expected an object");
         if (r >= 0)
-                r = read_fields(dataset, "/dataset", dataset_fields, &a, err);
+                r = read_subject(document, &a, err);
         if (r >= 0)
                 r = read_checkpoints(document, &a, err);
         if (r < 0)
@@ -596,14 +657,24 @@ int assignment_from_json(const json_t *document, struct assignment *ret, struct 
         return 0;
 }
 
+static int write_subject(const struct assignment *a, json_t *o)
+{
+        json_t *dataset;
+
+        if (a->kind == JOB_IMPORT)
+                return json_object_set_new(o, "import", import_to_json(&a->import));
+        if (json_object_set_new(o, "dataset", dataset = json_object()) < 0)
+                return -ENOMEM;
+        return write_fields(dataset_fields, a, dataset, NULL);
+}
+
 json_t *assignment_to_json(const struct assignment *a)
 {
         _cleanup_json_ json_t *o = json_object();
-        json_t *dataset, *list;
+        json_t *list;
 
-        if (json_object_set_new(o, "dataset", dataset = json_object()) < 0 ||
-            json_object_set_new(o, "checkpoints", list = json_array()) < 0 ||
-            write_fields(assignment_fields, a, o, NULL) < 0 || write_fields(dataset_fields, a, dataset, NULL) < 0)
+        if (json_object_set_new(o, "checkpoints", list = json_array()) < 0 ||
+            write_fields(assignment_fields, a, o, NULL) < 0 || write_subject(a, o) < 0)
                 return NULL;
         for (size_t i = 0; i < a->n_checkpoints; i++) {
                 json_t *c = json_object();
@@ -618,6 +689,7 @@ json_t *assignment_to_json(const struct assignment *a)
 void assignment_done(struct assignment *a)
 {
         json_decref(a->config);
+        import_done(&a->import);
         free(a->dataset_name);
         free(a->dataset_path);
         free(a->dataset_digest);

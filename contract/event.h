@@ -111,6 +111,9 @@ int command_encode(const struct command *c, struct buf *b, struct error *err);
  *   {"job":3,"attempt":7,"kind":"train","config":{..},"dataset":{"name":"photos32","path":"/..","digest":".."},
  *    "identity":"..","accept_changed_data":false,"folder":"/state/jobs/3","socket":"/state/worker.sock",
  *    "checkpoints":[{"path":"/state/jobs/3/step-1000.safetensors","xxh128":"..","step":1000,"identity":".."}, ..]}
+ * or, of kind import, "import" in the place of "config" and "dataset":
+ *   {"job":4,"attempt":8,"kind":"import","import":{"what":"dataset","name":"mine","path":"/data/mine","test_path":"/..",
+ *    "format":"folder","test_share":0.1,"target":"/state/datasets/mine.images"},"identity":"..",..}
  * identity: 32 hexadecimal digits, drawn when the job was submitted: the job's own, and of each checkpoint that of the
  * job whose it is. It stands in the spool's hello and in the checkpoints, so that nothing of another run that had the
  * same number is ever taken for this one's. Jobs of the releases before have none: absent, here and there.
@@ -118,8 +121,24 @@ int command_encode(const struct command *c, struct buf *b, struct error *err);
  * checkpoints: newest first; train resumes from the first that is whole (none: from the start), evaluate and sample
  * read the first (only one is given). The attempt is alive while it holds flock(FOLDER/attempt-N.lock), which it takes
  * before anything else. Its standard error is FOLDER/log, append. */
-enum job_kind { JOB_TRAIN, JOB_EVALUATE, JOB_SAMPLE, JOB_KIND_N };
-extern const char *const job_kind_names[]; /* train evaluate sample */
+enum job_kind { JOB_TRAIN, JOB_EVALUATE, JOB_SAMPLE, JOB_IMPORT, JOB_KIND_N };
+extern const char *const job_kind_names[]; /* train evaluate sample import */
+
+/* What an import brings in. The row of the job, its submission and its assignment all hold this as a JSON object. */
+enum import_what { IMPORT_DATASET, IMPORT_WHAT_N };
+extern const char *const import_what_names[]; /* dataset */
+struct assignment_import {
+        enum import_what what;
+        char *name;        /* a plain file name */
+        char *path;        /* absolute, links resolved, in a folder from which may be imported */
+        char *test_path;   /* the same; NULL: none */
+        char *format;      /* NULL: by what is there */
+        double test_share; /* 0: none */
+        char *target;      /* where the outcome goes: STATE/datasets/NAME.images; NULL in what the store keeps */
+};
+int import_from_json(const json_t *o, const char *pointer, struct assignment_import *ret, struct error *err);
+json_t *import_to_json(const struct assignment_import *i); /* new reference; NULL without memory */
+void import_done(struct assignment_import *i);
 
 struct assignment_checkpoint {
         char *path;
@@ -132,7 +151,8 @@ struct assignment {
         enum job_kind kind;
         char identity[33];
         bool accept_changed_data;
-        json_t *config; /* whole; a worker reads it with config_from_json */
+        json_t *config;                  /* whole; a worker reads it with config_from_json; NULL for an import */
+        struct assignment_import import; /* of an import, which has neither configuration nor data set */
         char *dataset_name, *dataset_path, *dataset_digest;
         char *folder, *socket;
         char *plans; /* folder where measured plans are kept (kernels.h, plans_folder); "" or NULL: by the rule */
@@ -144,6 +164,9 @@ json_t *assignment_to_json(const struct assignment *a);
 void assignment_done(struct assignment *a);
 
 /* `mulun-worker --describe DIR` prints, as one JSON object:
- *   {"format":"cifar10","train":7415,"test":1228,"digest":"..","remark":".."}  or {"error":{"path":"..","detail":".."}}
- * with exit 1 remark, where there is one: what is odd in it though it can be used, such as a gap in its files' numbers.
+ *   {"format":"cifar10","train":7415,"test":1228,"digest":"..","mean":[125.3,123.0,113.9],"source":"tfrecord",
+ *    "remark":".."}
+ * or {"error":{"path":"..","detail":".."}} with exit 1. mean: of the training images, by channel; source: the format
+ * that it was imported from, where it was; remark, where there is one: what is odd in it though it can be used, such as
+ * a gap in its files' numbers.
  */

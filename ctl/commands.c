@@ -74,6 +74,9 @@ void print_outcome(const json_t *job)
                 (void)printf(": %s: %s", text_of(error, "class"), text_of(error, "detail"));
         else if (!isnan(bpd))
                 (void)printf(": %.4f bits per dimension", bpd);
+        else if (!strcmp(text_of(result, "what"), "dataset"))
+                (void)printf(": %s, %.0f images to train on, %.0f to test on", text_of(result, "dataset"),
+                             real_of(result, "train"), real_of(result, "test"));
         (void)printf("\n");
 }
 
@@ -156,12 +159,24 @@ int command_list(struct call *c)
         return EXIT_OK;
 }
 
+static void print_members(const json_t *o)
+{
+        const char *key;
+        json_t *v;
+
+        json_object_foreach((json_t *)o, key, v)
+        {
+                _cleanup_(freep) char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_to_text(v);
+
+                (void)printf("%-12s %s\n", key, text ? text : "");
+        }
+}
+
 static void print_job(const json_t *job)
 {
         static const char *const texts[] = {"kind",        "state",   "waiting", "name",
                                             "config_name", "created", "started", "ended"};
-        const json_t *p = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *tag, *v;
-        const char *key;
+        const json_t *p = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *tag;
         char time[32];
         size_t i;
 
@@ -182,12 +197,7 @@ static void print_job(const json_t *job)
         if (json_is_object(json_object_get(job, "error")))
                 (void)printf("%-12s %s: %s\n", "error", text_of(json_object_get(job, "error"), "class"),
                              text_of(json_object_get(job, "error"), "detail"));
-        json_object_foreach((json_t *)result, key, v)
-        {
-                _cleanup_(freep) char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_to_text(v);
-
-                (void)printf("%-12s %s\n", key, text ? text : "");
-        }
+        print_members(json_is_object(result) ? result : json_object_get(job, "import"));
 }
 
 /* One request about a job; its answer is printed as JSON, or by `print`. */
@@ -352,12 +362,89 @@ int command_datasets(struct call *c)
                 print_json(reply.document);
                 return EXIT_OK;
         }
-        (void)printf("NAME                  FORMAT      TRAIN     TEST\n");
+        (void)printf("NAME                  FORMAT      TRAIN     TEST      FROM\n");
         json_array_foreach(json_object_get(reply.document, "datasets"), i, d)
         {
                 print_cell(text_of(d, "name"), 20);
                 print_cell(text_of(d, "format"), 10);
-                (void)printf("%-8.0f  %.0f\n", real_of(d, "train"), real_of(d, "test"));
+                (void)printf("%-8.0f  %-8.0f  %s\n", real_of(d, "train"), real_of(d, "test"),
+                             *text_of(d, "source_format") ? text_of(d, "source_format") : text_of(d, "origin"));
         }
         return EXIT_OK;
+}
+
+/* The server resolves paths against nothing: they are made absolute here, where they mean something. NULL: told. */
+static json_t *absolute(const char *path)
+{
+        char *real = realpath(path, NULL);
+        json_t *v = json_string(real ? real : path);
+
+        free(real);
+        if (!v)
+                (void)usage_error("a path is not UTF-8");
+        return v;
+}
+
+static int import_body(struct call *c, json_t *body)
+{
+        const char *share = c->options[OPTION_TEST_SHARE], *test = c->options[OPTION_TEST];
+        char *end = NULL;
+        json_t *path = absolute(c->args[2]), *test_path = test ? absolute(test) : NULL;
+        double part = share ? strtod(share, &end) : 0;
+
+        (void)json_object_set_new(body, "name", json_string(c->args[1]));
+        (void)json_object_set_new(body, "path", path);
+        if (test)
+                (void)json_object_set_new(body, "test_path", test_path);
+        if (c->options[OPTION_FORMAT])
+                (void)json_object_set_new(body, "format", json_string(c->options[OPTION_FORMAT]));
+        if (share && (end == share || *end || !(part > 0 && part < 1)))
+                return usage_error("--test-share takes a number above 0 and below 1");
+        if (share)
+                (void)json_object_set_new(body, "test_share", json_real(part));
+        return path && (!test || test_path) ? EXIT_OK : EXIT_USAGE;
+}
+
+static int import_dataset(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        _cleanup_(reply_done) struct reply reply = {0};
+        int64_t id;
+        int r = import_body(c, body);
+
+        if (r)
+                return r;
+        if (ask(c, "POST", "/v1/datasets", body, &reply) < 0)
+                return EXIT_NO;
+        id = json_integer_value(json_object_get(reply.document, "id"));
+        if (c->options[OPTION_DETACH] && c->options[OPTION_JSON])
+                print_json(reply.document);
+        else if (c->options[OPTION_DETACH])
+                (void)printf("%lld\n", (long long)id);
+        return c->options[OPTION_DETACH] ? EXIT_OK : watch_job(c, id);
+}
+
+static int delete_dataset(struct call *c)
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+        char path[128];
+
+        if (strlen(c->args[1]) > 64 || c->args[1][strcspn(c->args[1], "/?#%")])
+                return usage_error("that is no name of a data set; mulunctl dataset list shows them");
+        (void)snprintf(path, sizeof path, "/v1/datasets/%s", c->args[1]);
+        return ask(c, "DELETE", path, NULL, &reply) < 0 ? EXIT_NO : EXIT_OK;
+}
+
+int command_dataset(struct call *c)
+{
+        static const struct {
+                const char *name;
+                int n_args;
+                command_run *run;
+        } verbs[] = {{"list", 1, command_datasets}, {"import", 3, import_dataset}, {"delete", 2, delete_dataset}};
+
+        for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+                if (!strcmp(verbs[i].name, c->args[0]) && verbs[i].n_args == c->n_args)
+                        return verbs[i].run(c);
+        return usage_error("dataset takes: list, import NAME PATH, or delete NAME");
 }

@@ -24,7 +24,9 @@ static const struct {
         {"remove", "JOB...", 1, 1000, command_remove, "remove jobs that are over, with their files"},
         {"stop", "", 0, 0, command_stop, "end the daemon; running jobs write a checkpoint and go on at its next start"},
         {"configs", "[NAME]", 0, 1, command_configs, "configurations of the server, or one of them"},
-        {"datasets", "", 0, 0, command_datasets, "data sets of the server"},
+        {"datasets", "", 0, 0, command_datasets, "data sets of the server, as dataset list"},
+        {"dataset", "list | import NAME PATH | delete NAME", 1, 3, command_dataset,
+         "data sets of the server: list them, import one from files there, delete an imported one"},
 };
 
 static const struct {

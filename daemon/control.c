@@ -226,6 +226,8 @@ static int check_retry(struct op *op, const struct job_row *row, struct errors *
         struct error err;
         int64_t step;
 
+        if (row->kind == JOB_IMPORT)
+                return import_check_retry(op, row, errs);
         if (!row->source_job || checkpoint_resolve(op->daemon, row->id, -1, &step, NULL) >= 0 ||
             checkpoint_resolve(op->daemon, row->source_job, row->source_step, &step, &err) >= 0)
                 return 0;
@@ -405,6 +407,9 @@ static void op_run(struct op *op)
         case OP_REMOVE:
                 op_remove(op);
                 break;
+        case OP_REMOVE_DATASET:
+                op_remove_dataset(op);
+                break;
         case OP_STOP:
                 op_stop(op);
                 break;
@@ -465,6 +470,14 @@ static void call_remove(struct control *c, int64_t job, control_done *done, void
         enter(c, &(struct op){.kind = OP_REMOVE, .job = job}, done, user);
 }
 
+static void call_remove_dataset(struct control *c, const char *name, control_done *done, void *user)
+{
+        struct op what = {.kind = OP_REMOVE_DATASET};
+
+        (void)snprintf(what.dataset, sizeof what.dataset, "%s", name);
+        enter(c, &what, done, user);
+}
+
 static void call_stop(struct control *c, control_done *done, void *user)
 {
         enter(c, &(struct op){.kind = OP_STOP}, done, user);
@@ -488,7 +501,8 @@ static void call_status(struct control *c, struct control_status *ret)
 void control_init(struct daemon *d)
 {
         (void)pthread_mutex_init(&d->control_lock, NULL);
-        d->control = (struct control){d, call_submit, call_cancel, call_reopen, call_remove, call_stop, call_status};
+        d->control = (struct control){d,           call_submit,         call_cancel, call_reopen,
+                                      call_remove, call_remove_dataset, call_stop,   call_status};
 }
 
 /* The list has no one but the loop's thread from here on. */

@@ -63,7 +63,7 @@ static bool startable(const struct job *j, void *user)
 {
         struct daemon *d = user;
 
-        if (daemon_dataset(d, j->dataset))
+        if (j->kind == JOB_IMPORT || daemon_dataset(d, j->dataset))
                 return true;
         if (!d->waiting_said)
                 log_warning("job %lld waits: this daemon was started without its data set \"%s\"", (long long)j->id,
@@ -122,6 +122,8 @@ void daemon_job_settled(struct daemon *d, struct job *j)
                 return;
         if (job_state_is_final(j->state)) {
                 source = j->source_job;
+                if (j->kind == JOB_IMPORT)
+                        datasets_import_over(d, j);
                 (void)queue_take(&d->queue, j->id);
                 (void)job_free(j);
         }

@@ -20,9 +20,11 @@ struct estimates;
 struct helper;
 struct removal;
 
+#define ALL_DATASETS_MAX 256 /* of the command line and imported */
+
 struct dataset {
         struct dataset_row row;
-        bool available;
+        bool available; /* else its name is taken all the same */
 };
 
 struct daemon {
@@ -37,7 +39,7 @@ struct daemon {
         struct channel *channel;
         struct server *server;
         size_t connections; /* that the server may have */
-        struct dataset datasets[DATASETS_MAX];
+        struct dataset datasets[ALL_DATASETS_MAX];
         size_t n_datasets;
         struct removal *removals; /* checkpoints whose files are going */
         int commits;              /* on their way to the disk */
@@ -92,5 +94,14 @@ void estimates_done(struct daemon *d);
 /* recover.c: jobs and workers of the daemon before. */
 int recover(struct daemon *d, struct error *err);
 
-/* datasets.c: asks the worker about each data set of the settings; runs the loop until all have answered. */
+/* datasets.c: asks the worker about each data set of the settings and each that was imported; runs the loop until all
+ * have answered. */
 int datasets_describe(struct daemon *d, struct error *err);
+/* STATE/datasets/NAME.images; false when it does not fit. */
+bool datasets_path(const struct daemon *d, const char *name, char *ret, size_t size);
+/* Whether the name is taken, also by one that is not available. */
+struct dataset *datasets_find(struct daemon *d, const char *name);
+/* An import of this name says that it is done: before its job is over, so that whoever sees that may use it. */
+void datasets_imported(struct daemon *d, const char *name, const json_t *result);
+/* An import is over: what a job that did not succeed left under its name goes. */
+void datasets_import_over(struct daemon *d, const struct job *j);

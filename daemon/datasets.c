@@ -1,5 +1,10 @@
-/* Data sets of the command line: each is described by `mulun-worker --describe DIR`, two at a time at most, before the
- * daemon serves. One that fails is logged with its reason; its name is not available. */
+/* Data sets: those of the command line, and those that were imported, STATE/datasets/NAME.images. Each is described by
+ * `mulun-worker --describe PATH`, two at a time at most, before the daemon serves. One that fails is logged with its
+ * reason; its name is not available. An import that succeeds describes its own by its result.
+ *
+ * Which data sets there are is said by the command line and that folder, never by the store's table, which is made
+ * anew at every start: a file is there whole or not at all. */
+#include "contract/text.h"
 #include "daemon/daemon.h"
 #include "daemon/process.h"
 
@@ -11,6 +16,7 @@
 
 #define DESCRIBE_TIMEOUT_US (600 * US_PER_S) /* it reads every byte, for the digest */
 #define TOGETHER 2
+#define SUFFIX ".images"
 
 struct describing {
         struct daemon *daemon;
@@ -20,17 +26,80 @@ struct describing {
 struct all {
         struct daemon *daemon;
         size_t next, running;
-        struct helper *helpers[DATASETS_MAX];
-        struct describing describing[DATASETS_MAX];
+        struct helper *helpers[ALL_DATASETS_MAX];
+        struct describing describing[ALL_DATASETS_MAX];
 };
 
 static struct all all; /* of the one call at start */
 static void start_more(void);
 
+/* ---- what is known of them */
+
+bool datasets_path(const struct daemon *d, const char *name, char *ret, size_t size)
+{
+        int n = snprintf(ret, size, "%s/datasets/%s" SUFFIX, d->settings.state, name);
+
+        return n >= 0 && (size_t)n < size;
+}
+
+struct dataset *datasets_find(struct daemon *d, const char *name)
+{
+        for (size_t i = 0; i < d->n_datasets; i++)
+                if (!strcmp(d->datasets[i].row.name, name))
+                        return &d->datasets[i];
+        return NULL;
+}
+
+/* A new one that is not available yet. NULL: the path is too long, or there are too many. */
+static struct dataset *add(struct daemon *d, const char *name, const char *path, bool imported)
+{
+        struct dataset *s = &d->datasets[d->n_datasets];
+
+        if (d->n_datasets == ARRAY_LEN(d->datasets) || strlen(path) >= sizeof s->row.path)
+                return NULL;
+        *s = (struct dataset){.row = {.imported = imported}};
+        (void)snprintf(s->row.name, sizeof s->row.name, "%s", name);
+        (void)snprintf(s->row.path, sizeof s->row.path, "%s", path);
+        d->n_datasets++;
+        return s;
+}
+
+static int read_mean(const json_t *o, double ret[3], struct error *err)
+{
+        const json_t *mean = json_object_get(o, "mean");
+
+        for (size_t k = 0; k < 3; k++) {
+                if (!json_is_number(json_array_get(mean, k)))
+                        return error_set(err, -EINVAL, "/mean", "expected three numbers");
+                ret[k] = json_number_value(json_array_get(mean, k));
+        }
+        return 0;
+}
+
+/* Of a description, or of an import's result; format is the data set's own. */
+static int read_row(const json_t *o, const char *format, struct dataset_row *row, struct error *err)
+{
+        const char *digest = NULL, *source = NULL;
+        int r;
+
+        if ((r = json_get_string(o, "", "digest", sizeof row->digest - 1, &digest, err)) < 0 ||
+            (r = json_get_string(o, "", "source", sizeof row->source - 1, &source, err)) < 0 ||
+            (r = json_get_int(o, "", "train", 0, INT64_MAX, &row->n_train, err)) < 0 ||
+            (r = json_get_int(o, "", "test", 0, INT64_MAX, &row->n_test, err)) < 0 ||
+            (r = read_mean(o, row->mean, err)) < 0)
+                return r;
+        if (!format || !digest || !text_is_digest(digest))
+                return error_set(err, -EINVAL, NULL, "expected format, digest, train and test");
+        (void)snprintf(row->format, sizeof row->format, "%s", format);
+        (void)snprintf(row->digest, sizeof row->digest, "%s", digest);
+        (void)snprintf(row->source, sizeof row->source, "%s", source ? source : "");
+        return 0;
+}
+
 static int read_description(const struct buf *output, struct dataset_row *row, struct error *err)
 {
         _cleanup_json_ json_t *o = NULL;
-        const char *format = NULL, *digest = NULL, *path = NULL, *detail = NULL, *remark = NULL;
+        const char *format = NULL, *path = NULL, *detail = NULL, *remark = NULL;
         json_t *problem = NULL;
         int r = json_parse(output->data, output->size, &o, err);
 
@@ -43,20 +112,24 @@ static int read_description(const struct buf *output, struct dataset_row *row, s
                 (void)json_get_string(problem, "/error", "detail", 4096, &detail, NULL);
                 return error_set(err, -EINVAL, path, "%s", detail ? detail : "no reason was given");
         }
-        if ((r = json_get_string(o, "", "format", sizeof row->format - 1, &format, err)) < 0 ||
-            (r = json_get_string(o, "", "digest", sizeof row->digest - 1, &digest, err)) < 0 ||
-            (r = json_get_int(o, "", "train", 0, INT64_MAX, &row->n_train, err)) < 0 ||
-            (r = json_get_int(o, "", "test", 0, INT64_MAX, &row->n_test, err)) < 0)
+        r = json_get_string(o, "", "format", sizeof row->format - 1, &format, err);
+        if (r >= 0)
+                r = read_row(o, format, row, err);
+        if (r < 0)
                 return r;
         (void)json_get_string(o, "", "remark", 4096, &remark, NULL);
         if (remark)
                 log_warning("data set %s (%s): %s", row->name, row->path, remark);
-        if (!format || !digest)
-                return error_set(err, -EINVAL, NULL, "expected format, digest, train and test");
-        (void)snprintf(row->format, sizeof row->format, "%s", format);
-        (void)snprintf(row->digest, sizeof row->digest, "%s", digest);
         return 0;
 }
+
+static void say(const struct dataset_row *row)
+{
+        log_info("data set %s: %s, %lld images to train on, %lld to test on, in %s", row->name, row->format,
+                 (long long)row->n_train, (long long)row->n_test, row->path);
+}
+
+/* ---- at start */
 
 static int keep(struct daemon *d, struct dataset *s, struct error *err)
 {
@@ -69,8 +142,7 @@ static int keep(struct daemon *d, struct dataset *s, struct error *err)
         s->available = true; /* jobs may use it even when a full disk keeps it off the list */
         r = store_write(d->store, w, NULL, err);
         if (r >= 0)
-                log_info("data set %s: %s, %lld images to train on, %lld to test on, in %s", s->row.name, s->row.format,
-                         (long long)s->row.n_train, (long long)s->row.n_test, s->row.path);
+                say(&s->row);
         return r;
 }
 
@@ -98,7 +170,7 @@ static void start_one(size_t i)
 {
         struct daemon *d = all.daemon;
         struct describing *x = &all.describing[i];
-        char *argv[] = {d->settings.worker, (char[]){"--describe"}, d->settings.datasets[i].path, NULL};
+        char *argv[] = {d->settings.worker, (char[]){"--describe"}, d->datasets[i].row.path, NULL};
         struct error err;
         int r;
 
@@ -106,7 +178,7 @@ static void start_one(size_t i)
         r = helper_run(d->loop, d->settings.worker, argv, NULL, DESCRIBE_TIMEOUT_US, 65536, on_described, x,
                        &all.helpers[i], &err);
         if (r < 0) {
-                log_error("data set %s is not available: %s", d->settings.datasets[i].name, err.text);
+                log_error("data set %s is not available: %s", d->datasets[i].row.name, err.text);
                 return;
         }
         all.running++;
@@ -120,6 +192,40 @@ static void start_more(void)
                 loop_quit(all.daemon->loop);
 }
 
+/* The name of a file NAME.images; false for others. */
+static bool name_of_file(const char *file, char ret[65])
+{
+        size_t n = strlen(file), suffix = strlen(SUFFIX);
+
+        if (n <= suffix || n - suffix > 64 || strcmp(file + n - suffix, SUFFIX) != 0)
+                return false;
+        (void)snprintf(ret, 65, "%.*s", (int)(n - suffix), file);
+        return text_is_plain_name(ret, 64);
+}
+
+static void add_imported(struct daemon *d)
+{
+        char folder[PATH_MAX], path[PATH_MAX], name[65];
+        struct dirent *e;
+
+        (void)snprintf(folder, sizeof folder, "%.*s/datasets", PATH_MAX - 16, d->settings.state);
+        _cleanup_(closedirp) DIR *list = opendir(folder);
+
+        if (!list) {
+                log_error("%s: cannot be listed: %s", folder, strerror(errno));
+                return;
+        }
+        while ((e = readdir(list))) {
+                if (!name_of_file(e->d_name, name))
+                        continue;
+                if (datasets_find(d, name))
+                        log_warning("data set %s: that of the command line is used, not the imported one", name);
+                else if (!datasets_path(d, name, path, sizeof path) || !add(d, name, path, true))
+                        log_error("data set %s is not available: its path is too long, or there are more than %d", name,
+                                  ALL_DATASETS_MAX);
+        }
+}
+
 int datasets_describe(struct daemon *d, struct error *err)
 {
         struct write *clear = write_new(WRITE_DATASETS_CLEAR);
@@ -128,15 +234,11 @@ int datasets_describe(struct daemon *d, struct error *err)
         if (r < 0)
                 log_error("the list of data sets cannot be renewed: %s", err->text);
         r = 0;
-        d->n_datasets = d->settings.n_datasets;
-        for (size_t i = 0; i < d->n_datasets; i++) {
-                (void)snprintf(d->datasets[i].row.name, sizeof d->datasets[i].row.name, "%s",
-                               d->settings.datasets[i].name);
-                if (snprintf(d->datasets[i].row.path, sizeof d->datasets[i].row.path, "%s",
-                             d->settings.datasets[i].path) >= (int)sizeof d->datasets[i].row.path)
+        for (size_t i = 0; i < d->settings.n_datasets; i++)
+                if (!add(d, d->settings.datasets[i].name, d->settings.datasets[i].path, false))
                         return error_set(err, -ENAMETOOLONG, "--dataset", "the path of data set %s is too long",
                                          d->settings.datasets[i].name);
-        }
+        add_imported(d);
         all = (struct all){.daemon = d};
         while (all.running < TOGETHER && all.next < d->n_datasets)
                 start_one(all.next++);
@@ -145,4 +247,48 @@ int datasets_describe(struct daemon *d, struct error *err)
         for (size_t i = 0; i < d->n_datasets; i++) /* told to end meanwhile */
                 all.helpers[i] = helper_cancel(all.helpers[i]);
         return r;
+}
+
+/* ---- of imports */
+
+static void on_listed(struct daemon *d _unused_, const struct commit *c, void *user _unused_)
+{
+        if (c->r < 0)
+                log_error("an imported data set is not listed: %s", c->err.text);
+}
+
+void datasets_imported(struct daemon *d, const char *name, const json_t *result)
+{
+        struct dataset *s = datasets_find(d, name);
+        char path[PATH_MAX] = "";
+        struct write *w;
+        struct error err;
+
+        if (!s && datasets_path(d, name, path, sizeof path))
+                s = add(d, name, path, true);
+        if (!s || !s->row.imported) {
+                log_error("data set %s is imported, but there is no place for it on the list", name);
+                return;
+        }
+        if (read_row(result, "images", &s->row, &err) < 0) {
+                log_error("data set %s is imported, but not available before the next start: %s %s", name, err.path,
+                          err.text);
+                return;
+        }
+        s->available = true;
+        say(&s->row);
+        w = write_new(WRITE_DATASET);
+        if (w)
+                w->dataset = s->row;
+        commit_submit(d, w, on_listed, NULL);
+}
+
+void datasets_import_over(struct daemon *d, const struct job *j)
+{
+        char path[PATH_MAX];
+
+        if (j->state == JOB_SUCCEEDED || !j->dataset[0] || datasets_find(d, j->dataset))
+                return;
+        if (datasets_path(d, j->dataset, path, sizeof path) && unlink(path) == 0)
+                log_info("data set %s: what a job that did not succeed left is removed", j->dataset);
 }

@@ -92,10 +92,19 @@ int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, st
         return 0;
 }
 
+const char *import_dataset_name(const json_t *import)
+{
+        const char *what = json_string_value(json_object_get(import, "what"));
+
+        return what && !strcmp(what, import_what_names[IMPORT_DATASET])
+                       ? json_string_value(json_object_get(import, "name"))
+                       : NULL;
+}
+
 struct job *job_new(const struct job_row *row, struct error *err)
 {
         struct job *j = calloc(1, sizeof *j);
-        const char *dataset = NULL;
+        const char *dataset = import_dataset_name(row->import);
 
         if (!j) {
                 (void)error_set(err, -ENOMEM, NULL, "no memory for a job");
@@ -111,8 +120,9 @@ struct job *job_new(const struct job_row *row, struct error *err)
                 .source_job = row->source_job,
                 .source_step = row->source_step,
         };
-        (void)json_get_string(json_object_get(row->config, "data"), "/data", "dataset", sizeof j->dataset - 1, &dataset,
-                              NULL);
+        if (j->kind != JOB_IMPORT)
+                (void)json_get_string(json_object_get(row->config, "data"), "/data", "dataset", sizeof j->dataset - 1,
+                                      &dataset, NULL);
         (void)snprintf(j->dataset, sizeof j->dataset, "%s", dataset ? dataset : "");
         (void)snprintf(j->identity, sizeof j->identity, "%s", row->identity);
         return j;

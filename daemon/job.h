@@ -28,7 +28,7 @@ struct job {
         bool cancel_requested;
         bool noting_cancel; /* the request is on its way to the disk: no answer says it yet */
         bool started;       /* has a start time */
-        char dataset[65];
+        char dataset[65];   /* of an import: the one that it makes, "" where it makes none */
         char identity[33];
         bool accept_changed_data;
         int64_t source_job, source_step;
@@ -47,6 +47,9 @@ int job_next(enum job_state state, enum job_trigger trigger);
 typedef void job_moved(struct daemon *d, struct job *j, const struct commit *c, void *user);
 int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, struct write *carrier, job_moved *done,
                    void *user, struct error *err);
+
+/* The data set that an import (a job's or a submission's) makes, borrowed; NULL: none. import may be NULL. */
+const char *import_dataset_name(const json_t *import);
 
 struct job *job_new(const struct job_row *row, struct error *err);
 struct job *job_free(struct job *j);

@@ -137,6 +137,7 @@ static int check_file_system(const char *state, struct error *err)
 static int open_state(struct daemon *d, int *ret_lock, struct error *err)
 {
         struct settings *s = &d->settings;
+        static const char *const more[] = {"datasets", "imports"};
         char absolute[PATH_MAX], jobs[PATH_MAX];
         int r = file_make_folder(s->state, err);
 
@@ -166,7 +167,13 @@ static int open_state(struct daemon *d, int *ret_lock, struct error *err)
                 return r;
         (void)snprintf(jobs, sizeof jobs, "%.*s/jobs", (int)sizeof jobs - 8, s->state);
         r = file_make_folder(jobs, err);
-        return r < 0 ? r : check_owner(jobs, err);
+        if (r >= 0)
+                r = check_owner(jobs, err);
+        for (size_t i = 0; i < ARRAY_LEN(more) && r >= 0; i++) {
+                (void)snprintf(jobs, sizeof jobs, "%.*s/%s", (int)sizeof jobs - 16, s->state, more[i]);
+                r = file_make_folder(jobs, err);
+        }
+        return r;
 }
 
 static int check_folder(const char *path, const char *option, bool given, struct error *err)

@@ -4,7 +4,7 @@
 
 #include "daemon/daemon.h"
 
-enum op_kind { OP_SUBMIT, OP_CANCEL, OP_REOPEN, OP_REMOVE, OP_STOP };
+enum op_kind { OP_SUBMIT, OP_CANCEL, OP_REOPEN, OP_REMOVE, OP_REMOVE_DATASET, OP_STOP };
 
 struct op {
         struct post post;
@@ -13,6 +13,8 @@ struct op {
         struct submission *submission;
         int64_t job;
         struct reopening how; /* reopen */
+        char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
+        bool storing;     /* submit: the job's row is on its way */
         control_done *done;
         void *user;
         struct op *next;         /* of all that are open */
@@ -33,5 +35,13 @@ void op_fail(struct op *op, enum job_state state, const struct error *err);
 
 /* submit.c */
 void op_submit(struct op *op);
+/* Its checks are done: stores the job and answers. */
+void op_store_job(struct op *op);
+
+/* import.c */
+void op_import(struct op *op);
+void op_remove_dataset(struct op *op);
+/* Whether an import that is over may run again: its name is still free. */
+int import_check_retry(struct op *op, const struct job_row *row, struct errors *errs);
 /* latest (-1), best (-2) or the checkpoint at a step of a training job. -ENOENT, err says which is missing. */
 int checkpoint_resolve(struct daemon *d, int64_t job, int64_t which, int64_t *ret_step, struct error *err);

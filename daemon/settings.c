@@ -18,6 +18,8 @@ const char settings_usage[] =
         "                       else ~/.local/state/mulund)\n"
         "  --listen ADDRESS     127.0.0.1:PORT; port 0: any free one (default: 127.0.0.1:8700)\n"
         "  --dataset NAME=DIR   a data set that jobs may name; may be given many times\n"
+        "  --import-root DIR    a folder from which may be imported; may be given many times\n"
+        "                       (STATE/imports always is one)\n"
         "  --web DIR            the dashboard's files\n"
         "  --configs DIR        configurations that jobs may name: NAME.json\n"
         "  --worker PATH        the worker's program (default: mulun-worker beside this one)\n"
@@ -89,6 +91,21 @@ static int parse_dataset(const char *value, struct settings *s, struct error *er
         return 0;
 }
 
+static int parse_import_root(const char *value, struct settings *s, struct error *err)
+{
+        char *root = s->import_roots[s->n_import_roots];
+        struct stat st;
+
+        if (s->n_import_roots == IMPORT_ROOTS_MAX)
+                return wrong(err, "--import-root", "there are too many");
+        if (!value[0] || !realpath(value, root) || stat(root, &st) < 0 || !S_ISDIR(st.st_mode))
+                return wrong(err, "--import-root", "DIR is not a folder");
+        if (text_valid_utf8(root, strlen(root)) != strlen(root))
+                return wrong(err, "--import-root", "the folder's path (its links resolved) is not UTF-8");
+        s->n_import_roots++;
+        return 0;
+}
+
 static int parse_option(const char *name, const char *value, struct settings *s, struct error *err)
 {
         if (!strcmp(name, "--state"))
@@ -101,12 +118,15 @@ static int parse_option(const char *name, const char *value, struct settings *s,
                 return copy_path(value, s->worker, name, err);
         if (!strcmp(name, "--listen"))
                 return parse_listen(value, s, err);
+        if (!strcmp(name, "--import-root"))
+                return parse_import_root(value, s, err);
         return parse_dataset(value, s, err);
 }
 
 static bool takes_value(const char *name)
 {
-        static const char *const names[] = {"--state", "--listen", "--dataset", "--web", "--configs", "--worker"};
+        static const char *const names[] = {"--state",   "--listen", "--dataset",    "--web",
+                                            "--configs", "--worker", "--import-root"};
 
         for (size_t i = 0; i < ARRAY_LEN(names); i++)
                 if (!strcmp(names[i], name))

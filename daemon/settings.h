@@ -6,7 +6,8 @@
 #include <limits.h>
 #include <netinet/in.h>
 
-#define DATASETS_MAX 64
+#define DATASETS_MAX 64 /* of the command line */
+#define IMPORT_ROOTS_MAX 32
 
 struct settings {
         char state[PATH_MAX], web[PATH_MAX], configs[PATH_MAX], worker[PATH_MAX];
@@ -17,6 +18,8 @@ struct settings {
                 char name[65];
                 char path[PATH_MAX];
         } datasets[DATASETS_MAX];
+        size_t n_import_roots;
+        char import_roots[IMPORT_ROOTS_MAX][PATH_MAX]; /* links resolved; STATE/imports is one, too */
         bool help, version, web_given, configs_given;
         int64_t stop_timeout_us;    /* environment MULUND_STOP_TIMEOUT_MS, for tests */
         int64_t retry_us;           /* environment MULUND_RETRY_MS, for tests */

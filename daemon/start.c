@@ -65,20 +65,50 @@ static int collect_checkpoints(struct daemon *d, const struct job *j, struct ass
         return r;
 }
 
+/* What is imported, and where its outcome goes. */
+static int fill_import(const struct daemon *d, const struct job_row *row, struct assignment *a, struct error *err)
+{
+        char path[PATH_MAX];
+        int r = import_from_json(row->import, "/import", &a->import, err);
+
+        if (r < 0 || a->import.what != IMPORT_DATASET)
+                return r;
+        if (!datasets_path(d, a->import.name, path, sizeof path))
+                return error_set(err, -ENAMETOOLONG, NULL, "the path of its data set is too long");
+        free(a->import.target);
+        a->import.target = strdup(path);
+        return a->import.target ? 0 : error_set(err, -ENOMEM, NULL, "no memory for an assignment");
+}
+
+static int fill_dataset(const struct daemon *d, const struct job *j, struct assignment *a, struct error *err)
+{
+        const struct dataset *dataset = daemon_dataset(d, j->dataset);
+
+        if (!dataset)
+                return error_set(err, -ENOENT, NULL, "its data set is not available");
+        a->dataset_name = strdup(dataset->row.name);
+        a->dataset_path = strdup(dataset->row.path);
+        a->dataset_digest = strdup(dataset->row.digest);
+        return a->dataset_name && a->dataset_path && a->dataset_digest
+                       ? 0
+                       : error_set(err, -ENOMEM, NULL, "no memory for an assignment");
+}
+
 static int fill_assignment(struct daemon *d, const struct job *j, int64_t attempt, struct assignment *a,
                            struct error *err)
 {
-        const struct dataset *dataset = daemon_dataset(d, j->dataset);
         char folder[PATH_MAX], plans[PATH_MAX + 8];
         struct job_row row;
         int r = reader_job(d->reader, j->id, &row, err);
 
         if (r < 0)
                 return r;
-        a->config = TAKE_PTR(row.config);
+        r = j->kind == JOB_IMPORT ? fill_import(d, &row, a, err) : fill_dataset(d, j, a, err);
+        if (j->kind != JOB_IMPORT)
+                a->config = TAKE_PTR(row.config);
         job_row_done(&row);
-        if (!dataset)
-                return error_set(err, -ENOENT, NULL, "its data set is not available");
+        if (r < 0)
+                return r;
         if (!daemon_job_path(d, j->id, NULL, folder, sizeof folder))
                 return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
         (void)snprintf(plans, sizeof plans, "%s/plans", d->settings.state);
@@ -87,13 +117,10 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
         a->kind = j->kind;
         a->accept_changed_data = j->accept_changed_data;
         (void)snprintf(a->identity, sizeof a->identity, "%s", j->identity);
-        a->dataset_name = strdup(dataset->row.name);
-        a->dataset_path = strdup(dataset->row.path);
-        a->dataset_digest = strdup(dataset->row.digest);
         a->folder = strdup(folder);
         a->socket = strdup(d->socket);
         a->plans = strdup(plans);
-        if (!a->dataset_name || !a->dataset_path || !a->dataset_digest || !a->folder || !a->socket || !a->plans)
+        if (!a->folder || !a->socket || !a->plans)
                 return error_set(err, -ENOMEM, NULL, "no memory for an assignment");
         r = folder_claim(d, j, err);
         if (r >= 0)

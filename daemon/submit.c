@@ -100,6 +100,7 @@ static int check_config(struct op *op, struct errors *errs)
         dataset = daemon_dataset(op->daemon, c.dataset);
         if (!dataset)
                 return errors_add(errs, -EINVAL, "/data/dataset", "this server has no data set of this name");
+        (void)snprintf(op->dataset, sizeof op->dataset, "%s", c.dataset);
         if (op->submission->kind == JOB_TRAIN)
                 check_train(&c, &dataset->row, errs);
         else if (op->submission->kind == JOB_EVALUATE)
@@ -137,11 +138,12 @@ static void on_job_stored(struct daemon *d, const struct commit *c, void *user)
         daemon_schedule(d);
 }
 
-static void store_job(struct op *op)
+void op_store_job(struct op *op)
 {
         struct submission *s = op->submission;
         struct write *w = write_new(WRITE_JOB_NEW);
 
+        op->storing = true;
         if (w) {
                 w->time_us = clock_wall_us();
                 w->row.kind = s->kind;
@@ -153,6 +155,7 @@ static void store_job(struct op *op)
                 w->row.name = TAKE_PTR(s->name);
                 w->row.config_name = TAKE_PTR(s->config_name);
                 w->row.tags = TAKE_PTR(s->tags);
+                w->row.import = s->import ? json_incref(s->import) : NULL;
                 w->row.config = TAKE_PTR(op->config);
         }
         commit_submit(op->daemon, w, on_job_stored, op);
@@ -262,7 +265,7 @@ static void check_memory(struct op *op, int64_t bytes)
         struct errors errs = {0};
 
         if (bytes <= available) {
-                store_job(op);
+                op_store_job(op);
                 return;
         }
         (void)errors_add(&errs, -EINVAL, "/model",
@@ -442,6 +445,10 @@ void op_submit(struct op *op)
         struct errors errs = {0};
         int r = 0;
 
+        if (s->kind == JOB_IMPORT) {
+                op_import(op);
+                return;
+        }
         if (!s->source_job)
                 op->config = TAKE_PTR(s->config);
         else

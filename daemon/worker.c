@@ -478,6 +478,8 @@ static enum job_trigger outcome_trigger(struct worker *w, const struct event *e,
         switch (e->type) {
         case EVENT_DONE:
                 write->row.result = e->result ? json_incref(e->result) : NULL;
+                if (w->job->kind == JOB_IMPORT && w->job->dataset[0])
+                        datasets_imported(w->daemon, w->job->dataset, e->result);
                 return TRIGGER_DONE;
         case EVENT_ERROR:
                 return error_trigger(w, e, write);

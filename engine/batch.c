@@ -23,7 +23,8 @@ void batch_make(struct pass *p, const struct batch_memory *b, const uint8_t *ima
         const struct batch *x = &b->batch;
         int64_t n = c->latent_size;
 
-        RUN(p, gather, .m = p->m, .bytes = IMAGE_BYTES, .images = images, .rows = rows, .x = x->x);
+        RUN(p, gather, .m = p->m, .bytes = IMAGE_BYTES, .images = images, .rows = rows, .x = x->x,
+            .flip = b->flip ? p->state : NULL, .width = IMAGE_SIDE, .channels = IMAGE_CHANNELS);
         RUN(p, random_times, .state = p->state, .rows = rows, .m = p->m, .total = total, .independent = independent,
             .n_timesteps = c->sm_n_timesteps, .t = x->t, .s = x->s);
         RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_EPS_0, .m = p->m, .d = DIMENSIONS,

@@ -32,7 +32,7 @@ static void slots(struct exact *v)
 }
 
 /* What fresh slots begin with. Of the others the latent is computed, too, from what it was made of. */
-static void fill_once(struct model *model, void *user)
+static void begin_once(struct model *model, void *user)
 {
         struct exact *v = user;
         struct pass *p = &model->pass;
@@ -62,7 +62,7 @@ static void step_once(struct model *model, void *user)
 
 static void both_once(struct model *model, void *user)
 {
-        fill_once(model, user);
+        begin_once(model, user);
         step_once(model, user);
 }
 
@@ -114,68 +114,72 @@ static int64_t count_running(const struct exact *v)
         return n;
 }
 
-/* Fills slots, then steps until too few of them are busy. Filling costs an encoder's pass over all slots, an idle slot
- * a score network's twelve: a sixteenth of them may wait. */
-static int advance(struct exact *v, const struct graph *fill, const struct graph *step, bool *ret_end,
-                   struct error *err)
+/* A window of steps; how many trajectories are on their way after it. */
+static int advance(struct exact *v, const struct graph *step, int64_t *ret_running, struct error *err)
 {
         struct program *x = &v->program;
         const struct kernels *k = x->rt->k;
-        int64_t m = x->model->pass.m, enough = m - m / 16, running, window;
-        int r;
+        int64_t window, m = x->model->pass.m;
+        int r = program_window(x, step, 4, &window, err);
 
-        slots(v);
-        k->graph_launch(x->rt->stream, fill);
-        do {
-                r = program_window(x, step, 4, &window, err);
-                if (r < 0)
-                        return r;
-                k->copy_out(x->rt->stream, v->seen, v->flow.trajectories, (size_t)m * sizeof *v->seen);
-                if ((r = k->stream_sync(x->rt->stream, err)) < 0)
-                        return r;
-                running = count_running(v);
-        } while (running && (running >= enough || x->at.position == v->n_places));
-        *ret_end = !running && x->at.position == v->n_places;
+        if (r < 0)
+                return r;
+        k->copy_out(x->rt->stream, v->seen, v->flow.trajectories, (size_t)m * sizeof *v->seen);
+        if ((r = k->stream_sync(x->rt->stream, err)) < 0)
+                return r;
+        *ret_running = count_running(v);
         return 0;
 }
 
-static int find_failed(const struct flow_result *results, int64_t n, int64_t repeats, struct error *err)
-{
-        for (int64_t i = 0; i < n; i++)
-                if (results[i].failed || (results[i].n_evaluations && !isfinite(results[i].log_p)))
-                        return error_set(err, -EDOM, NULL, "the flow of image %lld cannot be integrated",
-                                         (long long)(i / repeats));
-        return 0;
-}
-
-static int fetch(struct exact *v, struct flow_result *results, struct error *err)
+/* What is done by now. */
+static int fetch(struct exact *v, struct flow_result *results, int64_t *ret_ended, struct error *err)
 {
         struct runtime *rt = v->program.rt;
-        int64_t n = v->what->n_images * v->what->n_samples;
+        int64_t k = v->what->n_samples, n = v->what->n_images * k;
         int r;
 
         rt->k->copy_out(rt->stream, results, v->results, (size_t)n * sizeof *results);
-        r = rt->k->stream_sync(rt->stream, err);
-        return r < 0 ? r : find_failed(results, n, v->what->n_samples, err);
+        if ((r = rt->k->stream_sync(rt->stream, err)) < 0)
+                return r;
+        *ret_ended = 0;
+        for (int64_t i = 0; i < n; i++) {
+                const struct flow_result *x = &results[i];
+
+                if (x->failed || (x->n_evaluations && !isfinite(x->log_p)))
+                        return error_set(err, -EDOM, NULL,
+                                         "the flow of image %lld cannot be integrated (after %lld evaluations)",
+                                         (long long)(i / k), (long long)x->n_evaluations);
+                *ret_ended += x->n_evaluations != 0;
+        }
+        return 0;
 }
 
-static int integrate(struct exact *v, const struct graph *fill, const struct graph *step, struct flow_result *results,
+static void fill(struct exact *v, const struct graph *g)
+{
+        slots(v);
+        v->program.rt->k->graph_launch(v->program.rt->stream, g);
+}
+
+/* Slots are filled when too many of them are idle: filling costs an encoder's pass over all slots, an idle slot a score
+ * network's twelve a step. */
+static int integrate(struct exact *v, const struct graph *begin, const struct graph *step, struct flow_result *results,
                      const struct between *between, struct error *err)
 {
-        int64_t all = v->what->n_images * v->what->n_samples, before = all - v->n_places;
-        bool end = v->n_places == 0;
+        struct program *x = &v->program;
+        int64_t all = v->what->n_images * v->what->n_samples, m = x->model->pass.m, enough = m - m / 16;
+        int64_t running, ended = all - v->n_places;
         int r = 0;
 
-        while (r >= 0 && !end) {
-                r = advance(v, fill, step, &end, err);
-                if (end)
-                        slots(v);
-                if (r >= 0)
-                        r = fetch(v, results, err);
+        if (v->n_places)
+                fill(v, begin);
+        while (r >= 0 && ended < all) {
+                r = advance(v, step, &running, err);
+                if (r >= 0 && (!running || (running < enough && x->at.position < v->n_places))) {
+                        fill(v, begin);
+                        r = fetch(v, results, &ended, err);
+                }
                 if (r >= 0 && between->f)
-                        r = between->f(between->user,
-                                       before + v->program.at.position - (end ? 0 : v->program.model->pass.m), all,
-                                       err);
+                        r = between->f(between->user, ended, all, err);
         }
         return r < 0 ? r : 0;
 }
@@ -213,7 +217,7 @@ int exact_run(struct exact *v, const struct dataset *d, const struct exact_evalu
 {
         struct program *x = &v->program;
         struct runtime *rt = x->rt;
-        struct graph *fill = NULL, *step = NULL;
+        struct graph *begin = NULL, *step = NULL;
         int r;
 
         v->what = e;
@@ -221,15 +225,16 @@ int exact_run(struct exact *v, const struct dataset *d, const struct exact_evalu
         v->solve.reverse = false;
         v->solve.divergence = true;
         x->at = (struct step_state){.seed = e->seed, .tau = 1};
+        x->model->context = x->model->baseline && rt->config->ode_published_vdm_context ? 1 : 0;
         x->model->pass.params = rt->section[e->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
         r = prepare(v, d, results, err);
         if (r >= 0)
-                r = program_record(x, fill_once, v, &fill, err);
+                r = program_record(x, begin_once, v, &begin, err);
         if (r >= 0)
                 r = program_record(x, step_once, v, &step, err);
         if (r >= 0)
-                r = integrate(v, fill, step, results, between, err);
-        (void)rt->k->graph_free(fill);
+                r = integrate(v, begin, step, results, between, err);
+        (void)rt->k->graph_free(begin);
         (void)rt->k->graph_free(step);
         rt->k->memory_free(rt->device, v->images);
         rt->k->memory_free(rt->device, v->places);

@@ -11,7 +11,7 @@ struct evaluator {
         const struct evaluation *what;
         int64_t repeats;
         uint8_t *images; /* device: what is evaluated; */
-        double *sums;    /* and its results, [n_images, 3] bits per dimension */
+        double *sums;    /* and its results: [TIME_BINS, 2] of times, then [n_images, 3], bits per dimension */
 };
 
 /* m rows of the list (image, repeat) from the state's position on; then the position behind them. */
@@ -30,7 +30,10 @@ static void batch_once(struct model *model, void *user)
         model_bound(model, &v->memory.batch, 0, &v->memory.ret);
         RUN(p, image_add, .m = p->m, .n_images = v->what->n_images, .repeats = v->repeats,
             .scale = 1 / ((double)v->repeats * DIMENSIONS * M_LN2), .terms = v->memory.ret.terms,
-            .kl = v->memory.ret.kl, .state = x->state, .sums = v->sums);
+            .kl = v->memory.ret.kl, .state = x->state, .sums = v->sums + 2 * TIME_BINS);
+        RUN(p, time_add, .m = p->m, .n_images = v->what->n_images, .repeats = v->repeats, .n_bins = TIME_BINS,
+            .scale = 1 / (DIMENSIONS * M_LN2), .t = v->memory.batch.t, .terms = v->memory.ret.terms, .state = x->state,
+            .sums = v->sums);
         RUN(p, advance, .position_by = p->m, .state = x->state);
 }
 
@@ -67,11 +70,13 @@ struct evaluator *evaluator_free(struct evaluator *v)
         return NULL;
 }
 
-/* sums: [n_images, 3], what images add up to by part. */
+/* sums: of times, then what images add up to by part. */
 static void summarise(struct evaluation_result *r, const double *sums)
 {
         double squares = 0, n = (double)r->n_images;
 
+        for (int i = 0; i < TIME_BINS; i++, sums += 2)
+                r->diff_at[i] = sums[1] > 0 ? sums[0] / sums[1] : NAN;
         for (int64_t i = 0; i < r->n_images; i++, sums += 3) {
                 r->images[i] = (struct bound_parts){sums[0] + sums[1] + sums[2], sums[0], sums[1], sums[2]};
                 r->mean.recon += sums[0] / n;
@@ -93,7 +98,7 @@ static int run(struct evaluator *v, const struct dataset *d, const struct betwee
         const struct kernels *k = rt->k;
         struct graph *batch = NULL;
         int64_t n = v->what->n_images, m = x->model->pass.m;
-        size_t bytes = (size_t)n * 3 * sizeof(double);
+        size_t bytes = (size_t)(2 * TIME_BINS + n * 3) * sizeof(double);
         int r = runtime_images(rt, d, v->what->split, n, &v->images, err);
 
         if (r >= 0 && !(v->sums = runtime_memory(rt, bytes, err)))
@@ -122,13 +127,13 @@ int evaluator_run(struct evaluator *v, const struct dataset *d, const struct eva
 {
         struct evaluation_result result = {.n_images = e->n_images};
         _cleanup_(freep) struct bound_parts *images = calloc((size_t)e->n_images, sizeof *images);
-        _cleanup_(freep) double *sums = calloc((size_t)e->n_images, 3 * sizeof *sums);
+        _cleanup_(freep) double *sums = calloc((size_t)(2 * TIME_BINS + e->n_images * 3), sizeof *sums);
         int r;
 
         if (!images || !sums)
                 return error_set(err, -ENOMEM, NULL, "no memory for %lld results", (long long)e->n_images);
         v->what = e;
-        v->repeats = e->method == BOUND_DENSE ? e->n_timesteps : 1;
+        v->repeats = e->method == LIKELIHOOD_DENSE ? e->n_timesteps : 1;
         v->program.at = (struct step_state){.seed = e->seed, .tau = 1};
         v->program.model->pass.params =
                 v->program.rt->section[e->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];

@@ -5,7 +5,7 @@
 #include "engine/batch.h"
 
 struct evaluation {
-        enum bound_method method;
+        enum likelihood method; /* sparse or dense */
         enum split split;
         enum weights weights;
         int64_t n_images;    /* the first so many; at most the split's */
@@ -18,9 +18,12 @@ struct bound_parts {
         double bpd, recon, latent, diff;
 };
 
+#define TIME_BINS 20
+
 struct evaluation_result {
         struct bound_parts mean;
-        double standard_error; /* of bpd, over images; NAN for one image */
+        double diff_at[TIME_BINS]; /* mean of diff over times in [i, i + 1) / TIME_BINS, NAN where there was none */
+        double standard_error;     /* of bpd, over images; NAN for one image */
         int64_t n_images;
         struct bound_parts *images; /* [n_images], the caller's to free */
 };

@@ -224,6 +224,11 @@ static void bound_terms(struct model *model, struct bound_pass *b, const struct 
             .terms = ret->terms, .vars = ret->vars, .grad_scale = grad_scale, .d_net = b->d_net, .d_z = b->d_z,
             .d_gamma_0 = b->d_gamma[0], .d_gamma_1 = b->d_gamma[1], .d_gamma_t = b->d_gamma[2],
             .d_gamma_prime = b->d_gamma[3]);
+        if (p->keep && p->config->loss_weight != LOSS_WEIGHT_LIKELIHOOD)
+                RUN(p, weigh_rows, .m = p->m, .d = DIMENSIONS,
+                    .weight = p->config->loss_weight == LOSS_WEIGHT_SIMPLE ? WEIGHT_SIMPLE : WEIGHT_FLOW_MATCHING,
+                    .gamma_min = p->config->gamma_min, .gamma_max = p->config->gamma_max, .gamma = b->at_t.gamma,
+                    .gamma_prime = b->at_t.gamma_prime, .x = b->d_net);
 }
 
 static void bound_backward(struct model *model, struct bound_pass *b, const struct batch *batch, float grad_scale)
@@ -303,10 +308,12 @@ static void score_forward(struct model *model, const float *z, const float *z_lo
 {
         struct pass *p = &model->pass;
         struct score_network *score = &model->networks.score;
+        float *context = pass_alloc(p, p->m);
 
+        RUN(p, fill, .n = p->m, .value = model->context, .y = context);
         tape_bind(score->z, z, z_low, dz, true);
         bind_time(model, at, NULL);
-        tape_bind(score->e, networks_conditioned(p->config) ? e : pass_zeros(p, p->m), NULL, NULL, false);
+        tape_bind(score->e, networks_conditioned(p->config) ? e : context, NULL, NULL, false);
         tape_bind(score->net, net, NULL, NULL, true);
         tape_forward(p, &score->tape);
 }
@@ -327,9 +334,12 @@ void model_flow(struct model *model, const float *x, const float *x_low, const f
         int64_t n = p->m * DIMENSIONS;
         float *net = pass_alloc(p, n), *d_net = pass_alloc(p, n);
         struct schedule_at at;
+        bool keep = p->keep;
 
-        p->keep = probe;
+        /* nothing but x has a gradient */
+        p->keep = false;
         schedule_evaluate(p, &model->schedule, t, &at);
+        p->keep = probe;
         score_forward(model, x, x_low, e, &at, net, probe ? dx : NULL);
         RUN(p, drift, .m = p->m, .d = DIMENSIONS, .g = model->schedule.d, .parameterisation = model->parameterisation,
             .reverse = reverse, .x = x, .x_low = x_low, .net = net, .gamma = at.gamma, .gamma_prime = at.gamma_prime,
@@ -338,5 +348,6 @@ void model_flow(struct model *model, const float *x, const float *x_low, const f
                 model->networks.score.net->d = d_net;
                 tape_backward(p, &model->networks.score.tape);
         }
+        p->keep = keep;
         arena_release_since(p->arena, mark);
 }

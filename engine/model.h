@@ -12,6 +12,7 @@ struct model {
         struct networks networks;
         bool baseline; /* vdm: no latent, one gamma an image */
         enum parameterisation parameterisation;
+        float context; /* of a score network that does not see the latent: 0, as it was trained, unless it is changed */
 };
 
 /* The device and stream are borrowed, layout and config too. m images a batch, or a part of one; the networks' maps

@@ -5,7 +5,7 @@
 
 #include "engine/runtime.h"
 
-#define PROGRAM_BUFFERS 16
+#define PROGRAM_BUFFERS 24
 
 /* Between windows: progress of all. A negative answer, with err set, ends them. */
 struct between {

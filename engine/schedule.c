@@ -298,6 +298,17 @@ void schedule_evaluate(struct pass *p, struct schedule *s, const float *t, struc
                     .gamma_prime = ret->gamma_prime);
                 return;
         }
+        if (s->type >= GAMMA_DDPM_LINEAR) {
+                static const enum known_schedule known[] = {[GAMMA_DDPM_LINEAR] = SCHEDULE_DDPM_LINEAR,
+                                                            [GAMMA_COSINE] = SCHEDULE_COSINE,
+                                                            [GAMMA_STRAIGHT] = SCHEDULE_STRAIGHT};
+
+                ret->gamma_low = ret->gamma + n;
+                RUN(p, known_gamma, .m = p->m, .schedule = known[s->type], .gamma_min = c->gamma_min,
+                    .gamma_max = c->gamma_max, .t = t, .gamma = ret->gamma, .gamma_low = ret->gamma_low,
+                    .gamma_prime = ret->gamma_prime);
+                return;
+        }
         h = s->n_layers ? ret->y[s->n_layers - 1] : NULL;
         RUN(p, monotone_out_forward, .m = p->m, .d = s->d, .w = s->slope ? pass_value(p, s->slope) : k->end[0],
             .b = s->slope ? pass_value(p, s->start) : k->end[1], .t = t, .h = h, .h_prime = h ? h + n : NULL,

@@ -60,6 +60,7 @@ static int plan(struct trainer *t, struct runtime *rt, int64_t parts, struct run
         program_init(&t->program, rt, t->batch);
         program_buffer(&t->program, &t->factored.memory, (size_t)factors * sizeof(float));
         batch_buffers(&t->memory, t->batch / parts, &t->program);
+        t->memory.flip = rt->config->flip;
         return program_plan(&t->program, t->batch / parts, rt->config->precision, true, step, t, need, err);
 }
 

@@ -382,6 +382,16 @@ struct cost cost_flow_step(const struct flow_step_args *a)
         return (struct cost){0, (flow_tableaus[a->solver].stages + 8) * floats((double)a->m * (double)a->d)};
 }
 
+struct cost cost_known_gamma(const struct known_gamma_args *a)
+{
+        return (struct cost){0, floats(4 * (double)a->m)};
+}
+
+struct cost cost_weigh_rows(const struct weigh_rows_args *a)
+{
+        return (struct cost){0, floats(2 * (double)a->m * ((double)a->d + 1))};
+}
+
 /* ---- latent, bound, sampling */
 
 struct cost cost_topk_forward(const struct topk_forward_args *a)
@@ -532,6 +542,11 @@ struct cost cost_gather(const struct gather_args *a)
 struct cost cost_image_add(const struct image_add_args *a)
 {
         return (struct cost){0, floats(4 * (double)a->m) + 6 * (double)sizeof(double) * (double)a->m};
+}
+
+struct cost cost_time_add(const struct time_add_args *a)
+{
+        return (struct cost){0, floats(2 * (double)a->m) + 4 * (double)sizeof(double) * (double)a->n_bins};
 }
 
 /* ---- random numbers */

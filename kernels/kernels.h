@@ -507,6 +507,34 @@ struct bound_args {
         float *d_gamma_0, *d_gamma_1, *d_gamma_t, *d_gamma_prime; /* [m, g]; d_gamma_prime: of gamma_s when discrete */
 };
 
+/* Schedules that are known, from gamma_min at t = 0 to gamma_max at t = 1: the paper's own time u goes linearly between
+ * those of the two ends.
+ *  DDPM_LINEAR  alpha^2 = exp(-(0.1 u + 9.95 u^2))  Ho et al. 2020's linear beta in continuous time, Song et al. 2021
+ *  COSINE       alpha^2 = cos^2(pi u / 2)           Nichol & Dhariwal 2021, without their offset s
+ *  STRAIGHT     sigma / alpha = u / (1 - u)         flow matching's straight path, Lipman et al. 2023, scaled to keep
+ *                                                   the variance
+ * gamma = ln(sigma^2 / alpha^2), gamma_low what float32 rounds away, gamma_prime its derivative by t. */
+enum known_schedule { SCHEDULE_DDPM_LINEAR, SCHEDULE_COSINE, SCHEDULE_STRAIGHT };
+struct known_gamma_args {
+        int64_t m;
+        enum known_schedule schedule;
+        double gamma_min, gamma_max;
+        const float *t;                         /* [m] */
+        float *gamma, *gamma_low, *gamma_prime; /* [m] */
+};
+/* Gradients of the diffusion term by the network's output, x [m, d], from the likelihood's weight to another one of
+ * |eps - eps_hat|^2, in units of the schedule's mean slope (gamma_max - gamma_min) / 2:
+ *  SIMPLE         1                       Ho et al. 2020
+ *  FLOW_MATCHING  (1 + sigma / alpha)^2   |v - v_hat|^2 on the straight path, Lipman et al. 2023 */
+enum row_weight { WEIGHT_SIMPLE, WEIGHT_FLOW_MATCHING };
+struct weigh_rows_args {
+        int64_t m, d;
+        enum row_weight weight;
+        double gamma_min, gamma_max;
+        const float *gamma, *gamma_prime; /* [m] */
+        float *x;
+};
+
 /* ---- sampling. Spec 8. */
 
 /* z_s = sqrt(a/b) (z_t - sigma_t c eps_hat) + sqrt((1 - a) c) eps; eps_hat from net by the parameterisation. */
@@ -735,12 +763,15 @@ struct list_rows_args {
         int64_t m, n_images, repeats;
         struct row *rows; /* [m] */
 };
-/* x[i] = images[rows[i].index] */
+/* x[i] = images[rows[i].index], mirrored left to right where the row's draw of STREAM_FLIP says so: pixel (h, w) is
+ * then the image's (h, width - 1 - w). */
 struct gather_args {
         int64_t m, bytes; /* of an image */
         const uint8_t *images;
         const struct row *rows;
-        uint8_t *x; /* [m, bytes] */
+        const struct step_state *flip; /* seed and step of the draws; NULL: no image is mirrored */
+        int64_t width, channels;       /* with flip: an image is [bytes / (width channels), width, channels] */
+        uint8_t *x;                    /* [m, bytes] */
 };
 /* sums[image][0 .. 2] += scale (terms[0], terms[1] + kl, terms[2]) for those of the m rows from position on
  * that are in the list (list_rows), in order of rows. */
@@ -750,6 +781,16 @@ struct image_add_args {
         const float *terms, *kl; /* [m, 3], [m] */
         const struct step_state *state;
         double *sums; /* [n_images, 3] */
+};
+
+/* The diffusion term by time: sums[floor(t n_bins)] += {scale terms[2], 1}, t below 1, for the same rows in the same
+ * order as image_add. */
+struct time_add_args {
+        int64_t m, n_images, repeats, n_bins;
+        double scale;
+        const float *t, *terms; /* [m], [m, 3] */
+        const struct step_state *state;
+        double *sums; /* [n_bins, 2] */
 };
 
 /* ---- random numbers by purpose (philox.h): seed and step of the state, image and block of the row. */

@@ -42,6 +42,7 @@
  *   DEQUANTISE      truncated: the value;       0, 1: a pair of normals, of which the       attempt: pairs before;
  *                   uniform: value / 4          first is taken; word i mod 4: value i       block: the importance sample
  *   PROBE           value / 4                   as EPS; signs: word i mod 4: value i        the same
+ *   FLIP            0                           word 0, bit 0: whether the image is mirrored
  */
 /* clang-format on */
 #pragma once
@@ -68,6 +69,7 @@ enum philox_stream {
         STREAM_PIXEL, /* a draw of the decoder instead of its arg max */
         STREAM_DEQUANTISE,
         STREAM_PROBE, /* of the divergence; step: 0, one a trajectory */
+        STREAM_FLIP,  /* of a training image, left to right */
         STREAM_N
 };
 

@@ -99,6 +99,10 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         r = bind_json(st, ":tags", w->row.tags, err);
         if (r >= 0)
                 r = bind_json(st, ":config", w->row.config, err);
+        if (!w->row.config)
+                bind_text(st, ":config", "{}");
+        if (r >= 0)
+                r = bind_json(st, ":import", w->row.import, err);
         if (r >= 0)
                 r = db_run(db, st, err);
         if (r < 0)
@@ -262,6 +266,19 @@ static int apply_dataset(struct db *db, struct write *w, struct error *err)
         bind_text(st, ":digest", w->dataset.digest);
         bind_int(st, ":n_train", w->dataset.n_train);
         bind_int(st, ":n_test", w->dataset.n_test);
+        bind_real(st, ":mean_red", w->dataset.mean[0]);
+        bind_real(st, ":mean_green", w->dataset.mean[1]);
+        bind_real(st, ":mean_blue", w->dataset.mean[2]);
+        bind_text(st, ":source", w->dataset.source);
+        bind_int(st, ":imported", w->dataset.imported);
+        return db_run(db, st, err);
+}
+
+static int apply_dataset_remove(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_DATASET_DELETE);
+
+        bind_text(st, ":name", w->dataset.name);
         return db_run(db, st, err);
 }
 
@@ -310,6 +327,8 @@ int apply_write(struct db *db, struct write *w, struct error *err)
                 return apply_artifact_remove(db, w, err);
         case WRITE_DATASET:
                 return apply_dataset(db, w, err);
+        case WRITE_DATASET_REMOVE:
+                return apply_dataset_remove(db, w, err);
         case WRITE_DATASETS_CLEAR:
                 return db_run(db, db_statement(db, ST_DATASET_CLEAR), err);
         case WRITE_KIND_N:

@@ -59,8 +59,8 @@ static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
         copy_text(j->identity, sizeof j->identity, st, 21);
         if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
             (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_json(st, 6, &j->config, err)) < 0 ||
-            (r = column_json(st, 7, &j->result, err)) < 0 || (r = column_json(st, 8, &j->error, err)) < 0 ||
-            (r = column_string(st, 20, &j->waiting, err)) < 0)
+            (r = column_json(st, 23, &j->import, err)) < 0 || (r = column_json(st, 7, &j->result, err)) < 0 ||
+            (r = column_json(st, 8, &j->error, err)) < 0 || (r = column_string(st, 20, &j->waiting, err)) < 0)
                 job_row_done(j);
         return r;
 }
@@ -228,7 +228,13 @@ int reader_marked_job(struct reader *r, int64_t after, int64_t *ret, struct erro
 
 static void fill_dataset(sqlite3_stmt *st, struct dataset_row *d)
 {
-        *d = (struct dataset_row){.n_train = sqlite3_column_int64(st, 4), .n_test = sqlite3_column_int64(st, 5)};
+        *d = (struct dataset_row){
+                .n_train = sqlite3_column_int64(st, 4),
+                .n_test = sqlite3_column_int64(st, 5),
+                .mean = {sqlite3_column_double(st, 6), sqlite3_column_double(st, 7), sqlite3_column_double(st, 8)},
+                .imported = sqlite3_column_int(st, 10) != 0,
+        };
+        copy_text(d->source, sizeof d->source, st, 9);
         copy_text(d->name, sizeof d->name, st, 0);
         copy_text(d->path, sizeof d->path, st, 1);
         copy_text(d->format, sizeof d->format, st, 2);

@@ -89,6 +89,7 @@ void job_row_done(struct job_row *j)
         free(j->waiting);
         json_decref(j->tags);
         json_decref(j->config);
+        json_decref(j->import);
         json_decref(j->result);
         json_decref(j->error);
         *j = (struct job_row){0};

@@ -31,7 +31,8 @@ struct job_row {
         enum job_state state;
         char *name, *config_name; /* "" where there is none */
         json_t *tags;             /* array of strings */
-        json_t *config;           /* whole and frozen */
+        json_t *config;           /* whole and frozen; of an import empty */
+        json_t *import;           /* of an import, as import_from_json reads it; else NULL */
         json_t *result, *error;   /* object or NULL; error: {"class","detail","step"?} */
         int64_t created_us, started_us, ended_us;
         int64_t attempts;
@@ -75,6 +76,9 @@ struct dataset_row {
         char format[16];
         char digest[33];
         int64_t n_train, n_test;
+        double mean[3];  /* of the training images, by channel */
+        char source[16]; /* the format that it was imported from; "" of others */
+        bool imported;   /* by a job, into STATE/datasets; else named by the command line */
 };
 
 /* ---- reading. A reader belongs to one thread. -ENOENT where there is no such row. */
@@ -158,6 +162,7 @@ enum write_kind {
         WRITE_ARTIFACT_MARK,   /* artifact id: readers do not see it any more; its file goes, then the row */
         WRITE_ARTIFACT_REMOVE, /* artifact id */
         WRITE_DATASET,         /* dataset, inserted or replaced */
+        WRITE_DATASET_REMOVE,  /* dataset.name */
         WRITE_DATASETS_CLEAR,  /* all data sets: at start, before those of this run */
         WRITE_KIND_N
 };

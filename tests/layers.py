@@ -21,7 +21,7 @@ ALLOWED = {
     "base": (),
     "contract": ("base",),
     "kernels": ("base",),
-    "engine": ("base", "kernels", "contract/config.h"),
+    "engine": ("base", "kernels", "contract/config.h", "contract/text.h"),
     "worker": ("base", "contract", "engine", "kernels"),
     "store": ("base", "contract"),
     "api": ("base", "contract", "store"),
@@ -40,6 +40,10 @@ LIBRARIES = {
     "oneapi/dnnl/dnnl.h": ("kernels",),
     "dnnl.h": ("kernels",),
     "png.h": ("engine",),
+    "jpeglib.h": ("engine",),
+    "archive.h": ("engine",),
+    "archive_entry.h": ("engine",),
+    "zlib.h": ("engine",),
     "xxhash.h": ("base", "engine"),
 }
 

@@ -14,7 +14,7 @@
 
 static const char usage[] =
         "usage: mulun-worker                 run the assignment on standard input (for mulund)\n"
-        "       mulun-worker --describe DIR  print what data set a folder holds, as JSON\n"
+        "       mulun-worker --describe DIR  print what data set a folder or file holds, as JSON\n"
         "       mulun-worker --probe         print the devices that this machine has, as JSON\n"
         "       mulun-worker --estimate KIND print the memory that a configuration on standard input needs, as JSON\n"
         "                                    (KIND: train, evaluate, sample)\n"
@@ -42,15 +42,18 @@ static int describe(const char *folder)
 {
         _cleanup_(dataset_freep) struct dataset *d = NULL;
         char digest[DIGEST_SIZE], remark[300];
+        double mean[IMAGE_CHANNELS];
         struct error err;
 
         if (dataset_open(folder, &d, &err) < 0 || dataset_digest(d, digest, &err) < 0)
                 return print_error(&err);
         dataset_remark(d, remark, sizeof remark);
-        return print_json(json_pack("{s:s, s:I, s:I, s:s, s:s*}", "format", dataset_format(d), "train",
+        dataset_mean(d, mean);
+        return print_json(json_pack("{s:s, s:I, s:I, s:s, s:[f,f,f], s:O*, s:s*}", "format", dataset_format(d), "train",
                                     (json_int_t)dataset_count(d, SPLIT_TRAIN), "test",
-                                    (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest, "remark",
-                                    remark[0] ? remark : NULL));
+                                    (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest, "mean", mean[0],
+                                    mean[1], mean[2], "source", json_object_get(dataset_provenance(d), "format"),
+                                    "remark", remark[0] ? remark : NULL));
 }
 
 /* Adds what back end says of its device; its error where there is none of that index. */
@@ -121,9 +124,9 @@ static int estimate(const char *kind_name)
         int kind = 0;
         size_t bytes;
 
-        while (kind < JOB_KIND_N && strcmp(job_kind_names[kind], kind_name))
+        while (kind < JOB_IMPORT && strcmp(job_kind_names[kind], kind_name))
                 kind++;
-        if (kind == JOB_KIND_N) {
+        if (kind == JOB_IMPORT) { /* which needs next to nothing */
                 (void)fputs(usage, stderr);
                 return 2;
         }
@@ -133,7 +136,16 @@ static int estimate(const char *kind_name)
         return print_json(json_pack("{s:I}", "bytes", (json_int_t)bytes));
 }
 
-static int run_task(struct task *t, struct error *err)
+static int run_import(struct task *t, struct error *err)
+{
+        const struct assignment *a = t->assignment;
+
+        task_sweep(t);
+        log_info("attempt %lld at job %lld: import of %s", (long long)a->attempt, (long long)a->job, a->import.path);
+        return task_import(t, err);
+}
+
+static int run_model(struct task *t, struct error *err)
 {
         const struct assignment *a = t->assignment;
         int r = read_config(a->config, &t->config, err);
@@ -146,7 +158,7 @@ static int run_task(struct task *t, struct error *err)
                 if (r >= 0 && err->code < 0)
                         log_warning("%s: %s; plans are chosen by the rule", err->path, err->text);
         }
-        if (r >= 0 && a->kind != JOB_SAMPLE)
+        if (r >= 0 && (a->kind != JOB_SAMPLE || t->config.sampling_latent == SAMPLING_LATENT_IMAGES))
                 r = dataset_open(a->dataset_path, &t->dataset, err);
         if (r >= 0 && t->dataset)
                 r = dataset_digest(t->dataset, t->data, err);
@@ -198,7 +210,7 @@ static int work(void)
                 assignment_done(&a);
                 return 1;
         }
-        r = run_task(&t, &err);
+        r = a.kind == JOB_IMPORT ? run_import(&t, &err) : run_model(&t, &err);
         if (r < 0) {
                 char detail[900];
                 int n = snprintf(detail, sizeof detail, "%s%s%s", err.path, err.path[0] ? ": " : "", err.text);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/grid.h"
 
 #include <errno.h>
 #include <math.h>
@@ -11,6 +12,30 @@
 void task_path(const struct task *t, const char *name, char *ret, size_t size)
 {
         (void)snprintf(ret, size, "%s/%s", t->assignment->folder, name);
+}
+
+int task_write_table(struct task *t, const char *name, const struct buf *b, struct error *err)
+{
+        char path[1200], digest[DIGEST_SIZE];
+        int r;
+
+        task_path(t, name, path, sizeof path);
+        r = file_write_atomic(path, b->data, b->size, digest, err);
+        return r < 0 ? r
+                     : reporter_artifact(t->reporter, ARTIFACT_TABLE, t->step, name, (int64_t)b->size, digest, NAN,
+                                         err);
+}
+
+int task_write_picture(struct task *t, const char *name, const uint8_t *images, int64_t n, int64_t columns,
+                       struct error *err)
+{
+        char path[1200], digest[DIGEST_SIZE];
+        int64_t bytes;
+        int r;
+
+        task_path(t, name, path, sizeof path);
+        r = grid_write_png(path, images, n, columns, digest, &bytes, err);
+        return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
 }
 
 int task_add_origin(const struct task *t, json_t *state, struct error *err)
@@ -105,7 +130,7 @@ int task_between(void *progress, int64_t done, int64_t all, struct error *err)
  * checkpoint each. */
 void task_sweep(const struct task *t)
 {
-        static const char *const written[] = {"safetensors", "png", "csv", NULL};
+        static const char *const written[] = {"safetensors", "png", "csv", "images", NULL};
         struct error err;
 
         if (file_sweep(t->assignment->folder, written, &err) < 0)

@@ -1,5 +1,5 @@
-/* The tasks of a worker: train, evaluate, sample. Each runs an assignment to its end and reports; what it returns is
- * for the exit code and, when negative, for the error event. */
+/* The tasks of a worker: train, evaluate, sample, import. Each runs an assignment to its end and reports; what it
+ * returns is for the exit code and, when negative, for the error event. */
 #pragma once
 
 #include "engine/dataset.h"
@@ -10,7 +10,7 @@ struct task {
         const struct assignment *assignment;
         struct config config;
         struct runtime *rt;
-        struct dataset *dataset; /* NULL for sample */
+        struct dataset *dataset; /* NULL for samples that need none, and for an import, which has no runtime either */
         char data[DIGEST_SIZE];  /* its digest, as it was read when the attempt began */
         struct reporter *reporter;
         int64_t step; /* of training, or of the checkpoint in use; for errors */
@@ -20,9 +20,28 @@ struct task {
 int task_train(struct task *t, struct error *err);
 int task_evaluate(struct task *t, struct error *err);
 int task_sample(struct task *t, struct error *err);
+int task_import(struct task *t, struct error *err);
+
+/* The exact likelihood's part of task_evaluate, and what both methods share: how many images, the result (parts, which
+ * may be NULL, is taken; NULL without memory). -ECANCELED: not reported. */
+int task_evaluate_exact(struct task *t, struct error *err);
+int64_t task_evaluation_images(const struct task *t);
+json_t *task_evaluation_json(const struct task *t, double bpd, double standard_error, json_t *parts, int64_t n_images,
+                             int64_t start_us);
+/* What a model makes of the first n images, whose bits per dimension are given: ranked, their schedules and latents, as
+ * files and series. And the diffusion term at n times, evenly over 0 .. 1. */
+struct inspector;
+int task_inspect(struct task *t, struct inspector *v, const double *bpd, int64_t n, struct error *err);
+int task_tell_times(struct task *t, const double *diff_at, int64_t n, struct error *err);
 
 /* Memory in bytes that a job of this kind will need beside the program itself, by a dry run of all its passes. */
 int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err);
+
+/* A file of the job's folder that is an artifact at the task's step: a table, or images [n, 32, 32, 3] as a grid. */
+#define BPD_TABLE "bpd-per-image.csv"
+int task_write_table(struct task *t, const char *name, const struct buf *b, struct error *err);
+int task_write_picture(struct task *t, const char *name, const uint8_t *images, int64_t n, int64_t columns,
+                       struct error *err);
 
 /* FOLDER/NAME of the assignment; name is a plain file name. */
 void task_path(const struct task *t, const char *name, char *ret, size_t size);
@@ -40,7 +59,7 @@ int task_check_origin(const struct task *t, const struct assignment_checkpoint *
 
 /* Sends what is due and takes commands; ret_checkpoint_asked: reporter_poll's. -ECANCELED when a stop was asked for. */
 int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err);
-/* Between two batches or sampling steps: tells the progress, and task_poll. */
+/* Between two batches, sampling steps or imported images: tells the progress, and task_poll. */
 struct task_progress {
         struct task *task;
         int64_t start_us; /* monotonic */

@@ -3,7 +3,8 @@
  * resumes there, since its points from s on replace those of the attempt before. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/grid.h"
+#include "engine/inspect.h"
+#include "engine/exact.h"
 #include "engine/likelihood.h"
 #include "engine/sampler.h"
 #include "engine/trainer.h"
@@ -280,31 +281,29 @@ static int sample_grid(struct training *x, struct error *err)
         /* the published fixed latent while training, so that grids can be compared over time */
         struct sampling what = {.n_images = c->sampling_n_images,
                                 .n_steps = c->sampling_n_steps,
+                                .rtol = c->sampling_rtol,
+                                .atol = c->sampling_atol,
                                 .seed = (uint32_t)c->sampling_seed,
                                 .weights = c->sampling_weights,
                                 .latent = SAMPLING_LATENT_FIXED};
         _cleanup_(freep) uint8_t *images = malloc((size_t)what.n_images * IMAGE_BYTES);
-        char name[64], path[1200], digest[DIGEST_SIZE];
-        int64_t bytes;
+        char name[64];
         int r;
 
         if (!images)
                 return error_set(err, -ENOMEM, NULL, "no memory for the samples");
-        r = sampler_run(x->sampler, &what, &(struct between){between, x}, images, err);
+        r = sampler_run(x->sampler, &what, NULL, NULL, &(struct between){between, x}, images, err);
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
-        task_path(t, name, path, sizeof path);
-        r = grid_write_png(path, images, what.n_images, (int64_t)ceil(sqrt((double)what.n_images)), digest, &bytes,
-                           err);
-        return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
+        return task_write_picture(t, name, images, what.n_images, (int64_t)ceil(sqrt((double)what.n_images)), err);
 }
 
 static int evaluate(struct training *x, struct error *err)
 {
         struct task *t = x->task;
         const struct config *c = &t->config;
-        struct evaluation e = {.method = BOUND_SPARSE,
+        struct evaluation e = {.method = LIKELIHOOD_SPARSE,
                                .split = SPLIT_TEST,
                                .weights = WEIGHTS_EMA,
                                .n_images = evaluation_images(c, t->dataset),
@@ -505,6 +504,8 @@ int task_train(struct task *t, struct error *err)
 int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
+        _cleanup_(exact_freep) struct exact *exact = NULL;
+        _cleanup_(inspector_freep) struct inspector *inspector = NULL;
         struct training x = {0};
         struct runtime_need need = {0};
         bool train = kind == JOB_TRAIN;
@@ -512,10 +513,14 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
 
         if (r >= 0 && train)
                 r = make_models(&x, rt, &need, err);
+        else if (r >= 0 && kind == JOB_EVALUATE && c->evaluation_method == LIKELIHOOD_ODE)
+                r = exact_new(rt, c->batch_size_eval, &exact, &need, err);
         else if (r >= 0 && kind == JOB_EVALUATE)
                 r = evaluator_new(rt, c->batch_size_eval, &x.evaluator, &need, err);
         else if (r >= 0)
                 r = sampler_new(rt, sampler_batch(c), &x.sampler, &need, err);
+        if (r >= 0 && kind == JOB_EVALUATE && c->evaluation_inspect)
+                r = inspector_new(rt, c->batch_size_eval, &inspector, &need, err);
         if (r >= 0)
                 *ret_bytes = runtime_total_bytes(rt, train ? ALL_SECTIONS : 1, train, &need);
         free_models(&x);

@@ -1,11 +1,27 @@
-/* The format is in cifar.h. Files are mapped (MAP_PRIVATE, read only), so that jobs on the same machine share the page
+/* CIFAR-10's binary version (Krizhevsky 2009; www.cs.toronto.edu/~kriz/cifar.html), a folder of
+ *
+ *   data_batch_1.bin, data_batch_2.bin, ..   training images; files in the order of their numbers, which may have gaps
+ *   test_batch.bin                           test images
+ *
+ * A file is images of 3,073 bytes without header, as many as it holds:
+ *
+ *   0     1 byte      label (not read: the models have no classes)
+ *   1     1024 bytes  red plane, 32 rows of 32, top row first
+ *   1025  1024 bytes  green plane
+ *   2049  1024 bytes  blue plane
+ *
+ * Valid: at least one training file, the test file, each a regular file of n x 3,073 bytes with n > 0. Other files are
+ * not looked at, but a data_batch_*.bin whose * is no number is refused rather than left out in silence.
+ *
+ * Files are mapped (MAP_PRIVATE, read only), so that jobs on the same machine share the page
  * cache's one copy, and an image costs a gather of 3 KiB.
  *
  * Assumed: nobody cuts a file in place while it is mapped, and its disk can be read; either would end the process by
  * SIGBUS when the page is touched. Whoever replaces a data set renames new files into place: the mapping then keeps
  * the old ones. The digest, which is taken when a job starts, does not go through the mapping: it reads the same open
  * files and tells such a change as an error. Nothing here changes after cifar_open, so any thread may read. */
-#include "engine/data/cifar.h"
+#include "engine/data/digest.h"
+#include "engine/data/reader.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -17,7 +33,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 #define LABEL_MAX 9
 #define RECORD_BYTES (1 + IMAGE_BYTES)
@@ -67,7 +82,7 @@ static int parse_name(const char *name, int64_t *ret_number)
         return 1;
 }
 
-int cifar_recognise(const char *folder, struct error *err)
+static int cifar_recognise(const char *folder, struct error *err)
 {
         _cleanup_(closedirp) DIR *d = opendir(folder);
         struct dirent *e;
@@ -173,9 +188,29 @@ static int map_file(const struct cifar *c, struct cifar_file *f, struct error *e
         return 0;
 }
 
-int cifar_open(const char *folder, struct cifar **ret, struct error *err)
+static void cifar_close(void *reader)
 {
-        _cleanup_(cifar_freep) struct cifar *c = calloc(1, sizeof *c);
+        struct cifar *c = reader;
+
+        for (size_t i = 0; i < c->n_files; i++) {
+                if (c->files[i].map)
+                        (void)munmap((void *)c->files[i].map, c->files[i].bytes);
+                if (c->files[i].fd >= 0)
+                        (void)close(c->files[i].fd);
+        }
+        free(c->files);
+        free(c);
+}
+
+static void cifar_closep(struct cifar **c)
+{
+        if (*c)
+                cifar_close(*c);
+}
+
+static int cifar_open(const char *folder, void **ret, struct error *err)
+{
+        _cleanup_(cifar_closep) struct cifar *c = calloc(1, sizeof *c);
         char path[2 * PATH_MAX];
         int r;
 
@@ -211,42 +246,28 @@ int cifar_open(const char *folder, struct cifar **ret, struct error *err)
         return 0;
 }
 
-struct cifar *cifar_free(struct cifar *c)
+static int64_t cifar_count(const void *reader, enum split split)
 {
-        if (!c)
-                return NULL;
-        for (size_t i = 0; i < c->n_files; i++) {
-                if (c->files[i].map)
-                        (void)munmap((void *)c->files[i].map, c->files[i].bytes);
-                if (c->files[i].fd >= 0)
-                        (void)close(c->files[i].fd);
-        }
-        free(c->files);
-        free(c);
-        return NULL;
-}
+        const struct cifar *c = reader;
 
-int64_t cifar_count(const struct cifar *c, enum split split)
-{
         return c->count[split];
 }
 
-void cifar_image(const struct cifar *c, enum split split, int64_t index, uint8_t ret[IMAGE_BYTES])
+static void cifar_image(const void *reader, enum split split, int64_t index, uint8_t ret[IMAGE_BYTES])
 {
+        const struct cifar *c = reader;
         const struct cifar_file *f = split == SPLIT_TEST ? &c->files[c->n_files - 1] : c->files;
-        const uint8_t *planes;
 
         assert(index >= 0 && index < c->count[split]);
         while (index >= f->first + f->n_images)
                 f++;
-        planes = f->map + (size_t)(index - f->first) * RECORD_BYTES + 1;
-        for (size_t i = 0; i < IMAGE_PIXELS; i++)
-                for (size_t k = 0; k < 3; k++)
-                        ret[3 * i + k] = planes[k * IMAGE_PIXELS + i];
+        image_from_planes(f->map + (size_t)(index - f->first) * RECORD_BYTES + 1, ret);
 }
 
-void cifar_remark(const struct cifar *c, char *ret, size_t size)
+/* What is odd in the files' numbering: numbers that are missing before the last one, or twice. */
+static void cifar_remark(const void *reader, char *ret, size_t size)
 {
+        const struct cifar *c = reader;
         size_t n = 0;
 
         ret[0] = 0;
@@ -267,55 +288,40 @@ void cifar_remark(const struct cifar *c, char *ret, size_t size)
         }
 }
 
-static int digest_file(const struct cifar *c, const struct cifar_file *f, XXH3_state_t *state, char *chunk,
-                       size_t chunk_bytes, struct error *err)
+static int digest_batch(const struct cifar *c, const struct cifar_file *f, struct digest *digest, struct error *err)
 {
         uint64_t size = htole64(f->bytes);
         char path[2 * PATH_MAX];
-        size_t done = 0;
 
         (void)snprintf(path, sizeof path, "%s/%s", c->folder, f->name);
-        (void)XXH3_128bits_update(state, f->name, strlen(f->name) + 1);
-        (void)XXH3_128bits_update(state, &size, sizeof size);
-        for (;;) {
-                ssize_t n = pread(f->fd, chunk, chunk_bytes, (off_t)done);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return error_set(err, -errno, path, "cannot be read: %s", strerror(errno));
-                if (n == 0)
-                        break;
-                (void)XXH3_128bits_update(state, chunk, (size_t)n);
-                done += (size_t)n;
-        }
-        if (done != f->bytes)
-                return error_set(err, -EBADMSG, path, "has %zu bytes now, but had %zu when it was opened", done,
-                                 f->bytes);
-        return 0;
+        digest_add(digest, f->name, strlen(f->name) + 1);
+        digest_add(digest, &size, sizeof size);
+        return digest_add_file(digest, f->fd, 0, (int64_t)f->bytes, path, err);
 }
 
 /* For each file, training files by number and then the test file: its name with a NUL, its size as a little-endian
  * u64, its bytes. The folder's own name does not count. */
-int cifar_digest(const struct cifar *c, char ret[DIGEST_SIZE], struct error *err)
+static int cifar_digest(const void *reader, char ret[DIGEST_SIZE], struct error *err)
 {
-        const size_t chunk_bytes = (size_t)1 << 20;
-        _cleanup_(freep) char *chunk = malloc(chunk_bytes);
-        XXH3_state_t *state = XXH3_createState();
-        XXH128_hash_t h;
-        int r = 0;
+        const struct cifar *c = reader;
+        _cleanup_(digest_freep) struct digest *digest = NULL;
+        int r = digest_new(c->folder, &digest, err);
 
-        if (!chunk || !state) {
-                (void)XXH3_freeState(state);
-                return error_set(err, -ENOMEM, c->folder, "no memory to read it");
-        }
-        (void)XXH3_128bits_reset(state);
         for (size_t i = 0; i < c->n_files && r >= 0; i++)
-                r = digest_file(c, &c->files[i], state, chunk, chunk_bytes, err);
-        h = XXH3_128bits_digest(state);
-        (void)XXH3_freeState(state);
+                r = digest_batch(c, &c->files[i], digest, err);
         if (r < 0)
                 return r;
-        (void)snprintf(ret, DIGEST_SIZE, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+        digest_text(digest, ret);
         return 0;
 }
+
+const struct dataset_reader cifar_reader = {
+        .format = "cifar10",
+        .recognise = cifar_recognise,
+        .open = cifar_open,
+        .close = cifar_close,
+        .count = cifar_count,
+        .image = cifar_image,
+        .remark = cifar_remark,
+        .digest = cifar_digest,
+};

@@ -68,7 +68,7 @@ int reference_topk_forward(const struct topk_forward_args *a)
                 for (int64_t i = 0; i < a->n; i++)
                         e[i] = hard_at(soft, a->n, a->k, i);
                 for (int64_t i = 0; i < a->n; i++) {
-                        soft[i] = (float)(soft[i] / norm);
+                        soft[i] = norm > 0 ? (float)(soft[i] / norm) : 0; /* logits that are equal, without noise */
                         e[i] = (e[i] - soft[i]) + soft[i];
                 }
                 a->norm[row] = (float)norm;

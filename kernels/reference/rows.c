@@ -33,10 +33,31 @@ int reference_list_rows(const struct list_rows_args *a)
         return 0;
 }
 
+static bool is_mirrored(const struct gather_args *a, const struct row *row)
+{
+        struct philox p;
+
+        if (!a->flip)
+                return false;
+        p = philox_draw(a->flip->seed, STREAM_FLIP, row->block, 0, row->image, (uint64_t)a->flip->step, 0);
+        return p.v[0] & 1;
+}
+
 int reference_gather(const struct gather_args *a)
 {
-        for (int64_t i = 0; i < a->m; i++)
-                memcpy(a->x + i * a->bytes, a->images + a->rows[i].index * a->bytes, (size_t)a->bytes);
+        for (int64_t i = 0; i < a->m; i++) {
+                const uint8_t *image = a->images + a->rows[i].index * a->bytes;
+                uint8_t *x = a->x + i * a->bytes;
+
+                if (!is_mirrored(a, &a->rows[i])) {
+                        memcpy(x, image, (size_t)a->bytes);
+                        continue;
+                }
+                for (int64_t p = 0; p < a->bytes / a->channels; p++)
+                        memcpy(x + p * a->channels,
+                               image + (p / a->width * a->width + a->width - 1 - p % a->width) * a->channels,
+                               (size_t)a->channels);
+        }
         return 0;
 }
 
@@ -51,6 +72,17 @@ int reference_image_add(const struct image_add_args *a)
                 sums[0] += a->scale * (double)terms[0];
                 sums[1] += a->scale * ((double)terms[1] + (double)a->kl[i]);
                 sums[2] += a->scale * (double)terms[2];
+        }
+        return 0;
+}
+
+int reference_time_add(const struct time_add_args *a)
+{
+        for (int64_t i = 0; i < a->m && a->state->position + i < a->n_images * a->repeats; i++) {
+                int64_t bin = MIN((int64_t)(a->t[i] * (double)a->n_bins), a->n_bins - 1);
+
+                a->sums[2 * bin] += a->scale * a->terms[3 * i + 2];
+                a->sums[2 * bin + 1] += 1;
         }
         return 0;
 }

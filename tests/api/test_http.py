@@ -47,6 +47,7 @@ def test_every_route_and_method(server, path, method):
 
 @pytest.mark.parametrize("path", [p for m, p in ROUTES if m == "GET" and "{id}" not in p and p != "/v1/series"] + ["/"])
 def test_head_is_get_without_its_body(server, path):
+    server.tell(do="dataset", name=concrete("{name}"), train=1, test=1)
     a, b = server.get(concrete(path)), server.request("HEAD", concrete(path))
     assert a.status_code == b.status_code == 200 and not b.content
     assert a.headers["Content-Length"] == b.headers["Content-Length"] == str(len(a.content))

@@ -298,9 +298,15 @@ def test_bodies_may_be_left_out_where_nothing_is_needed(server):
 
 
 def test_configs_and_datasets(server):
+    photos = {"name": "photos32", "format": "cifar10", "train": 7415, "test": 1228, "digest": "00112233445566778899aabbccddeeff",
+              "mean": [0.0, 127.5, 0.0], "origin": "command line", "source_format": None}
     server.tell(do="dataset", name="photos32", train=7415, test=1228)
-    assert server.get("/v1/datasets").json() == {"datasets": [{"name": "photos32", "format": "cifar10", "train": 7415, "test": 1228,
-                                                               "digest": "00112233445566778899aabbccddeeff"}]}
+    server.tell(do="dataset", name="mine", train=3, test=2, source="folder")
+    mine = {**photos, "name": "mine", "train": 3, "test": 2, "origin": "imported", "source_format": "folder"}
+    assert server.get("/v1/datasets").json() == {"datasets": [mine, photos]}
+    assert server.get("/v1/datasets/mine").json() == mine
+    problem(server.get("/v1/datasets/no-such"), 404, "not-found")
+    problem(server.request("PUT", "/v1/datasets/mine"), 405, "method-not-allowed")
     configs = server.get("/v1/configs").json()["configs"]
     assert [c["name"] for c in configs] == ["cifar10-conditioned", "imagenet32", "vdm-cifar10"]
     assert configs[0]["config"] == json.loads((PUBLISHED / "cifar10-conditioned.json").read_text())
@@ -311,3 +317,61 @@ def test_configs_and_datasets(server):
     assert schema["properties"]["model"]["properties"]["sm_n_embd"]["maximum"] == 2048
     assert server.get("/healthz").json()["status"] == "ok"
     assert server.get("/readyz").json()["status"] == "ok"
+
+
+def test_an_import_is_a_job(server):
+    body = {"name": "mine", "path": "/data/mine", "format": "tfrecord", "test_share": 0.25}
+    r = server.post("/v1/datasets", body)
+    j = r.json()
+    assert r.status_code == 201 and r.headers["Location"] == f"/v1/jobs/{j['id']}"
+    assert j["kind"] == "import" and j["name"] == "mine" and j["state"] == "queued" and j["config"] is None
+    assert j["import"] == {"what": "dataset", **body}
+    server.submit()
+    assert [x["import"] for x in server.get("/v1/jobs?limit=2").json()["jobs"]] == [None, j["import"]]
+    assert server.get("/v1/jobs?kind=import").json()["jobs"][0] == j
+    j = server.post("/v1/datasets", {"name": "b", "path": "/a", "test_path": "/b"}).json()
+    assert j["import"] == {"what": "dataset", "name": "b", "path": "/a", "test_path": "/b"}
+
+
+@pytest.mark.parametrize("body, pointers", [
+    ({}, ["/name", "/path"]),
+    ({"name": "../x", "path": "/a"}, ["/name"]),
+    ({"name": ".x", "path": "/a"}, ["/name"]),
+    ({"name": "a/b", "path": "/a"}, ["/name"]),
+    ({"name": "a" * 65, "path": "/a"}, ["/name"]),
+    ({"name": "a\x00b", "path": "/a"}, ["/name"]),
+    ({"name": 3, "path": "/a"}, ["/name"]),
+    ({"name": "a", "path": "relative"}, ["/path"]),
+    ({"name": "a", "path": ""}, ["/path"]),
+    ({"name": "a", "path": "/a\x00"}, ["/path"]),
+    ({"name": "a", "path": "/" + "a" * 4096}, ["/path"]),
+    ({"name": "a", "path": "/a", "test_path": "b"}, ["/test_path"]),
+    ({"name": "a", "path": "/a", "format": "gif"}, ["/format"]),
+    ({"name": "a", "path": "/a", "test_share": 0}, ["/test_share"]),
+    ({"name": "a", "path": "/a", "test_share": 1}, ["/test_share"]),
+    ({"name": "a", "path": "/a", "test_share": "0.5"}, ["/test_share"]),
+    ({"name": "a", "path": "/a", "test_share": 0.5, "test_path": "/b"}, ["/test_share"]),
+    ({"name": "a", "path": "/a", "target": "/etc/passwd"}, ["/target"]),
+])
+def test_imports_that_are_not_valid(server, body, pointers):
+    newest = server.get("/v1/jobs?limit=1").json()["jobs"]
+    d = problem(server.post("/v1/datasets", body), 422, "request-invalid")
+    assert [e["pointer"] for e in d["errors"]] == pointers
+    assert server.get("/v1/jobs?limit=1").json()["jobs"] == newest
+
+
+def test_an_import_is_not_submitted_as_a_job(server):
+    d = problem(server.post("/v1/jobs", {"kind": "import", "name": "x"}), 422, "request-invalid")
+    assert d["errors"][0]["pointer"] == "/kind"
+
+
+def test_data_sets_are_removed(server):
+    server.tell(do="dataset", name="mine", train=3, test=2, source="folder")
+    r = server.request("DELETE", "/v1/datasets/mine")
+    assert r.status_code == 204
+    problem(server.get("/v1/datasets/mine"), 404, "not-found")
+    for code, status, type_ in ((2, 404, "not-found"), (17, 409, "conflict"), (5, 500, "internal")):
+        server.tell(do="fail", code=code, text="because", pointer="")
+        assert "because" in str(problem(server.request("DELETE", "/v1/datasets/mine"), status, type_))
+        server.tell(do="fail", code=code if code != 2 else 17, text="because", pointer="/name")
+        problem(server.post("/v1/datasets", {"name": "mine", "path": "/a"}), status if code != 2 else 409, None)

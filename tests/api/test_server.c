@@ -138,6 +138,7 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                                   .name = TAKE_PTR(s->name),
                                   .config_name = TAKE_PTR(s->config_name),
                                   .tags = TAKE_PTR(s->tags),
+                                  .import = TAKE_PTR(s->import),
                                   .config = s->source_job ? json_deep_copy(source.config) : TAKE_PTR(s->config),
                                   .accept_changed_data = s->accept_changed_data,
                                   .source_job = s->source_job,
@@ -148,6 +149,11 @@ static void fake_submit(struct control *control, struct submission *s, control_d
         json_object_foreach(s->overrides, path, v)
         {
                 (void)config_override(w->row.config, path, v, &errs);
+        }
+        if (s->kind == JOB_IMPORT) {
+                (void)submission_free(s);
+                submit_write(f, w, 0, done, user);
+                return;
         }
         if (config_from_json(w->row.config, &c, &errs) < 0)
                 abort(); /* what the API let through is a valid configuration */
@@ -251,6 +257,18 @@ static void fake_remove(struct control *control, int64_t job, control_done *done
         submit_write(f, write_new(WRITE_JOB_REMOVE), job, done, user);
 }
 
+static void fake_remove_dataset(struct control *control, const char *name, control_done *done, void *user)
+{
+        struct fake *f = (struct fake *)control;
+        struct write *w;
+
+        if (intercepted(f, done, user))
+                return;
+        w = write_new(WRITE_DATASET_REMOVE);
+        (void)snprintf(w->dataset.name, sizeof w->dataset.name, "%s", name);
+        submit_write(f, w, 0, done, user);
+}
+
 static void fake_stop(struct control *control, control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
@@ -348,6 +366,9 @@ static json_t *do_dataset(struct fake *f, const json_t *o)
         (void)snprintf(w->dataset.path, sizeof w->dataset.path, "/data/%s", text_of(o, "name"));
         (void)snprintf(w->dataset.format, sizeof w->dataset.format, "cifar10");
         (void)snprintf(w->dataset.digest, sizeof w->dataset.digest, "00112233445566778899aabbccddeeff");
+        (void)snprintf(w->dataset.source, sizeof w->dataset.source, "%s", text_of(o, "source"));
+        w->dataset.imported = *text_of(o, "source");
+        w->dataset.mean[1] = 127.5;
         w->dataset.n_train = int_of(o, "train");
         w->dataset.n_test = int_of(o, "test");
         r = store_write(f->store, w, NULL, &err);
@@ -465,6 +486,7 @@ int main(int argc, char **argv)
                                      .cancel = fake_cancel,
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
+                                     .remove_dataset = fake_remove_dataset,
                                      .stop = fake_stop,
                                      .status = fake_status}};
         struct server_settings settings = {

@@ -59,7 +59,7 @@ static int evaluate(const struct config *c, const struct dataset *d, const char 
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
         _cleanup_(evaluator_freep) struct evaluator *v = NULL;
-        struct evaluation e = {.method = BOUND_SPARSE,
+        struct evaluation e = {.method = LIKELIHOOD_SPARSE,
                                .split = SPLIT_TEST,
                                .weights = WEIGHTS_EMA,
                                .n_images = dataset_count(d, SPLIT_TEST),

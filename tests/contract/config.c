@@ -226,6 +226,15 @@ static void what_no_row_says_is_checked(void **state _unused_)
                 {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"linear\"}}", "/model/gamma_type"},
                 {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"fixed\", \"unet_type\": \"ldm\"}}",
                  "/model/unet_type"},
+                {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"straight\"}, \"training\": {\"loss_weight\": "
+                 "\"flow_matching\"}}",
+                 NULL},
+                {"{\"vdm_type\": \"vdm\", \"model\": {\"gamma_type\": \"learnable_scalar\"}, \"training\": "
+                 "{\"loss_weight\": "
+                 "\"simple\"}}",
+                 "/training/loss_weight"},
+                {"{\"training\": {\"loss_weight\": \"simple\"}}", "/training/loss_weight"},
+                {"{\"model\": {\"gamma_type\": \"cosine\"}}", "/model/gamma_type"},
                 {"{\"model\": {\"gamma_type\": \"fixed\"}}", "/model/gamma_type"},
                 {"{\"model\": {\"gamma_type\": \"linear\"}}", NULL},
                 {"{\"model\": {\"sm_n_timesteps\": 1000}}", "/model/sm_n_timesteps"},
@@ -348,34 +357,35 @@ static void overrides_know_their_keys(void **state _unused_)
         }
 }
 
+static void describes(json_t *schema, json_t *section)
+{
+        const char *key;
+        json_t *v;
+
+        assert_true(json_is_false(json_object_get(schema, "additionalProperties")));
+        json_object_foreach(section, key, v)
+        {
+                json_t *s = json_object_get(json_object_get(schema, "properties"), key);
+
+                assert_true(json_is_object(s));
+                if (json_is_object(v)) {
+                        describes(s, v);
+                        continue;
+                }
+                assert_true(json_equal(v, json_object_get(s, "default")));
+                assert_true(json_is_string(json_object_get(s, "description")));
+        }
+}
+
 static void schema_describes_every_row(void **state _unused_)
 {
         _cleanup_json_ json_t *schema = config_schema(), *whole = NULL;
         struct config c;
-        const char *section, *key;
-        json_t *o, *v;
 
         assert_non_null(schema);
         config_defaults(&c);
         whole = config_to_json(&c);
-        json_object_foreach(whole, section, o)
-        {
-                json_t *s = json_object_get(json_object_get(schema, "properties"), section);
-
-                assert_true(json_is_object(s));
-                if (!json_is_object(o)) {
-                        assert_true(json_equal(o, json_object_get(s, "default")));
-                        continue;
-                }
-                assert_true(json_is_false(json_object_get(s, "additionalProperties")));
-                json_object_foreach(o, key, v)
-                {
-                        json_t *row = json_object_get(json_object_get(s, "properties"), key);
-
-                        assert_true(json_equal(v, json_object_get(row, "default")));
-                        assert_true(json_is_string(json_object_get(row, "description")));
-                }
-        }
+        describes(schema, whole);
 }
 
 int main(void)

@@ -324,6 +324,48 @@ static void assignments_come_back_and_are_strict(void **state _unused_)
         assert_string_equal(err.path, "/checkpoints/1/xxh128");
 }
 
+static void assignments_of_imports_have_no_configuration(void **state _unused_)
+{
+        static const char text[] = "{\"job\":4,\"attempt\":8,\"kind\":\"import\",\"import\":{\"what\":\"dataset\","
+                                   "\"name\":\"mine\",\"path\":\"/data/mine\",\"test_path\":\"/data/test\","
+                                   "\"format\":\"folder\",\"test_share\":0.25,\"target\":\"/state/datasets/"
+                                   "mine.images\"},\"accept_changed_data\":false,\"folder\":\"/state/jobs/4\","
+                                   "\"socket\":\"/state/worker.sock\",\"checkpoints\":[]}";
+        static const struct {
+                const char *key, *bad;
+        } members[] = {{"what", "photographs"}, {"name", "../x"}, {"path", ""}};
+        _cleanup_json_ json_t *in = NULL, *out = NULL;
+        struct assignment a;
+        struct error err;
+
+        assert_int_equal(json_parse(text, strlen(text), &in, NULL), 0);
+        assert_int_equal(assignment_from_json(in, &a, &err), 0);
+        assert_int_equal(a.kind, JOB_IMPORT);
+        assert_null(a.config);
+        assert_string_equal(a.import.test_path, "/data/test");
+        assert_true(a.import.test_share == 0.25);
+        out = assignment_to_json(&a);
+        assignment_done(&a);
+        assert_true(json_equal(in, out));
+        for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+                _cleanup_json_ json_t *o = json_deep_copy(in);
+
+                json_object_set_new(json_object_get(o, "import"), members[i].key, json_string(members[i].bad));
+                assert_int_equal(assignment_from_json(o, &a, &err), -EINVAL);
+                json_object_del(json_object_get(o, "import"), members[i].key);
+                assert_int_equal(assignment_from_json(o, &a, &err), -EINVAL);
+        }
+        json_object_del(json_object_get(in, "import"), "test_path");
+        json_object_del(json_object_get(in, "import"), "test_share");
+        assert_int_equal(assignment_from_json(in, &a, &err), 0);
+        assert_null(a.import.test_path);
+        assert_true(a.import.test_share == 0);
+        assignment_done(&a);
+        json_object_del(in, "import");
+        assert_int_equal(assignment_from_json(in, &a, &err), -EINVAL);
+        assert_string_equal(err.path, "/import");
+}
+
 static void texts_are_told_apart(void **state _unused_)
 {
         assert_true(text_is_plain_name("step-1_000.png", 20));
@@ -352,6 +394,7 @@ int main(void)
                 cmocka_unit_test(sizes_are_bounded),
                 cmocka_unit_test(commands_come_back_and_the_rest_is_refused),
                 cmocka_unit_test(assignments_come_back_and_are_strict),
+                cmocka_unit_test(assignments_of_imports_have_no_configuration),
                 cmocka_unit_test(texts_are_told_apart),
         };
 

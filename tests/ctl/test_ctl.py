@@ -72,7 +72,7 @@ def test_problems_name_every_place(server):
 
 
 @pytest.mark.parametrize("args", [[], ["fly"], ["--strange"], ["list", "--wait"], ["show"], ["show", "x"], ["show", "0"], ["show", "1", "2"],
-                                  ["submit"], ["submit", "a", "b"], ["submit", "a", "--file", "x"], ["submit", "--set"], ["submit", "a", "--set", "x"],
+                                  ["submit"], ["submit", "a", "b"], ["dataset"], ["dataset", "fly"], ["dataset", "import", "a"], ["dataset", "delete", "a/b"], ["dataset", "list", "x"], ["dataset", "import", "a", "/b", "--test-share", "2"], ["submit", "a", "--file", "x"], ["submit", "--set"], ["submit", "a", "--set", "x"],
                                   ["submit", "a", "--set", "=x"], ["submit", "--evaluate", "1", "--sample", "1"], ["submit", "a", "--evaluate", "1"],
                                   ["submit", "a", "--from", "1"], ["submit", "--from", "1", "--sample", "1"], ["submit", "--from", "x"], ["retry"],
                                   ["submit", "a", "--checkpoint", "best"], ["submit", "--evaluate", "x"], ["submit", "--evaluate", "1", "--checkpoint", "x"],
@@ -84,7 +84,7 @@ def test_usage_errors_exit_2(server, args):
 
 def test_help_and_version():
     p = subprocess.run([CTL, "--help"], capture_output=True, text=True, check=True)
-    for command in "submit list show watch log cancel resume retry remove stop configs datasets".split():
+    for command in "submit list show watch log cancel resume retry remove stop configs datasets dataset".split():
         assert re.search(rf"^  {command} ", p.stdout, re.M)
         h = subprocess.run([CTL, command, "--help"], capture_output=True, text=True, check=True).stdout
         assert h.startswith(f"usage: mulunctl {command} ") and "--server" in h
@@ -141,7 +141,7 @@ def test_configs_and_datasets(server):
     server.tell(do="dataset", name="photos32", train=7415, test=1228)
     assert ctl(server, "configs").split() == ["cifar10-conditioned", "imagenet32", "vdm-cifar10"]
     assert json.loads(ctl(server, "configs", "vdm-cifar10")) == json.loads((PUBLISHED / "vdm-cifar10.json").read_text())
-    assert ctl(server, "datasets").splitlines()[1].split() == ["photos32", "cifar10", "7415", "1228"]
+    assert ctl(server, "datasets").splitlines()[1].split() == ["photos32", "cifar10", "7415", "1228", "command", "line"]
     assert "no configuration of that name" in ctl(server, "configs", "no-such", code=1)
 
 

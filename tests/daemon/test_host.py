@@ -94,7 +94,7 @@ def test_data_set_that_is_broken_is_said_and_unavailable(service):
 
 def test_what_is_odd_in_a_data_set_is_said(service):
     with open(service.data + "/describe.json", "w") as f:
-        json.dump({"format": "cifar10", "train": 1, "test": 1, "digest": "0" * 32, "remark": "data_batch_2.bin is missing"}, f)
+        json.dump({"format": "cifar10", "train": 1, "test": 1, "digest": "0" * 32, "mean": [1, 2, 3], "remark": "data_batch_2.bin is missing"}, f)
     service.start()
     assert "scripted" in service.logged() and "data_batch_2.bin is missing" in service.logged()
     assert [d["name"] for d in service.get("/v1/datasets")["datasets"]] == ["scripted"]
@@ -119,7 +119,8 @@ def test_job_waits_for_a_data_set_that_this_daemon_lacks(service):
 
 
 @pytest.mark.parametrize("arguments, option", [
-    (["--nonsense"], "--nonsense"), (["--state"], "--state"), (["--state", "--web"], "--state"), (["--dataset", "x"], "--dataset"),
+    (["--nonsense"], "--nonsense"), (["--import-root", "/no/such/folder"], "--import-root"), (["--import-root", "/etc/passwd"], "--import-root"),
+    (["--import-root", ""], "--import-root"), (["--state"], "--state"), (["--state", "--web"], "--state"), (["--dataset", "x"], "--dataset"),
     (["--dataset", "=x"], "--dataset"), (["--dataset", "a="], "--dataset"), (["--dataset", "a/b=/tmp"], "--dataset"),
     (["--listen", "0.0.0.0:8700"], "--listen"), (["--listen", "localhost:8700"], "--listen"), (["--listen", "[::1]:8700"], "--listen"),
     (["--listen", "127.0.0.1"], "--listen"), (["--listen", "127.0.0.1:70000"], "--listen"), (["word"], "word")])

@@ -17,6 +17,7 @@ BUILD = os.environ.get("MULUND_BUILD", os.path.join(ROOT, "build"))
 MULUND = os.path.join(BUILD, "daemon", "mulund")
 MULUNCTL = os.path.join(BUILD, "ctl", "mulunctl")
 WORKER = os.path.join(BUILD, "worker", "mulun-worker")
+WEB = os.path.join(BUILD, "web", "site")  # not there in a build without the dashboard
 PHOTOS = os.path.join(ROOT, "data", "photos32")
 # the computation in float64 that tests/whole holds the worker against
 sys.path.insert(0, os.path.join(ROOT, "tests", "whole"))
@@ -79,6 +80,7 @@ class Daemon:
         self.folder = str(folder)
         self.state = os.path.join(self.folder, "state")
         self.datasets = datasets or {"photos32": PHOTOS}
+        self.options = []
         self.port, self.process = 0, None
         self.session = requests.Session()
 
@@ -87,10 +89,11 @@ class Daemon:
             with socket.socket() as s:
                 s.bind(("127.0.0.1", 0))
                 self.port = s.getsockname()[1]
-        command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--web", os.path.join(BUILD, "web", "site"),
+        command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--web", WEB if os.path.isdir(WEB) else self.folder,
                    "--configs", os.path.join(ROOT, "configs")]
         for name, path in self.datasets.items():
             command += ["--dataset", f"{name}={path}"]
+        command += self.options
         with open(os.path.join(self.folder, "mulund.log"), "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait(self.answers, 30)

@@ -418,6 +418,54 @@ static void bound_of_the_baseline(void **state)
         tear_down(&x);
 }
 
+/* All of a network's gradient at one time, in the weight asked for and in the likelihood's. */
+static void another_weight_scales_the_gradient(void **state)
+{
+        static const enum loss_weight weights[] = {LOSS_WEIGHT_SIMPLE, LOSS_WEIGHT_FLOW_MATCHING};
+        /* the straight path's own time at t = 0.4, and gamma' there */
+        double first = 1 / (1 + exp(13.3 / 2)), span = 1 / (1 + exp(-5.0 / 2)) - first, u = first + 0.4 * span;
+        double slope = span * 2 / (u * (1 - u));
+        const float times[M] = {0.4f, 0.4f};
+        (void)state;
+
+        for (size_t i = 0; i < ARRAY_LEN(weights); i++) {
+                double want = 18.3 / slope * (weights[i] == LOSS_WEIGHT_SIMPLE ? 1 : pow(1 - u, -2)), dot = 0, norm = 0;
+                float *likelihood = NULL;
+
+                for (int j = 0; j < 2; j++) {
+                        struct fixture x;
+                        struct config c;
+                        size_t bytes;
+
+                        config_defaults(&c);
+                        c.vdm_type = VDM_VDM;
+                        c.gamma_type = GAMMA_STRAIGHT;
+                        c.sm_n_embd = 32;
+                        c.sm_n_layer = 1;
+                        c.loss_weight = j ? weights[i] : LOSS_WEIGHT_LIKELIHOOD;
+                        set_up(&x, &c);
+                        bytes = (size_t)x.layout->n_values * sizeof(float);
+                        x.k->copy_in(x.stream, (void *)x.batch.t, times, sizeof times);
+                        bound_pass(x.model, &x);
+                        x.k->copy_out(x.stream, x.grads_host, x.grads, bytes);
+                        assert_int_equal(x.k->stream_sync(x.stream, NULL), 0);
+                        if (!j) {
+                                likelihood = malloc(bytes);
+                                assert_non_null(likelihood);
+                                memcpy(likelihood, x.grads_host, bytes);
+                        }
+                        for (int64_t k = 0; j && k < x.layout->n_values; k++) {
+                                dot += (double)likelihood[k] * x.grads_host[k];
+                                norm += (double)likelihood[k] * likelihood[k];
+                        }
+                        tear_down(&x);
+                }
+                free(likelihood);
+                if (!(fabs(dot / norm / want - 1) < 1e-4))
+                        fail_msg("the gradient is %g times the likelihood's, should be %g", dot / norm, want);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -425,6 +473,7 @@ int main(void)
                 cmocka_unit_test(factors_multiply_to_the_gradient),
                 cmocka_unit_test(bound_of_epsilon_with_a_monotone_schedule),
                 cmocka_unit_test(bound_of_the_baseline),
+                cmocka_unit_test(another_weight_scales_the_gradient),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -272,10 +272,10 @@ static void an_evaluation_does_not_depend_on_the_batch(void **state)
         struct config c = tiny(VDM_MULAN_VELOCITY);
 
         (void)state;
-        for (int method = BOUND_SPARSE; method <= BOUND_DENSE; method++) {
+        for (int method = LIKELIHOOD_SPARSE; method <= LIKELIHOOD_DENSE; method++) {
                 struct evaluation_result a, b;
 
-                e.method = (enum bound_method)method;
+                e.method = (enum likelihood)method;
                 a = evaluate(&c, 2, &e);
                 b = evaluate(&c, 5, &e);
                 for (int64_t i = 0; i < e.n_images; i++) {
@@ -345,30 +345,53 @@ static void an_evaluation_stops_when_asked(void **state)
         run_close(&x);
 }
 
+/* By steps and by the flow, of random latents and of images'; and the film ends with the samples. */
 static void samples_do_not_depend_on_how_many_are_made(void **state)
 {
-        static const enum vdm_type types[] = {VDM_VDM, VDM_MULAN_EPSILON};
+        static const struct {
+                enum vdm_type type;
+                enum sampling_method method;
+                enum sampling_latent latent;
+        } cases[] = {{VDM_VDM, SAMPLING_METHOD_ANCESTRAL, SAMPLING_LATENT_RANDOM},
+                     {VDM_MULAN_EPSILON, SAMPLING_METHOD_ANCESTRAL, SAMPLING_LATENT_RANDOM},
+                     {VDM_MULAN_EPSILON, SAMPLING_METHOD_ANCESTRAL, SAMPLING_LATENT_IMAGES},
+                     {VDM_VDM, SAMPLING_METHOD_ODE, SAMPLING_LATENT_FIXED},
+                     {VDM_MULAN_VELOCITY, SAMPLING_METHOD_ODE, SAMPLING_LATENT_IMAGES}};
+        enum { FRAMES = 5 };
 
         (void)state;
-        for (size_t i = 0; i < ARRAY_LEN(types); i++) {
-                struct sampling what = {.n_images = 5, .n_steps = 4, .seed = 3, .latent = SAMPLING_LATENT_RANDOM};
-                static uint8_t images[2][5 * IMAGE_BYTES];
-                struct config c = tiny(types[i]);
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                struct sampling what = {.n_images = 5,
+                                        .n_steps = 4,
+                                        .rtol = 1e-2,
+                                        .atol = 1e-2,
+                                        .seed = 3,
+                                        .latent = cases[i].latent,
+                                        .split = SPLIT_TEST};
+                static uint8_t images[2][5 * IMAGE_BYTES], frames[FRAMES * 2 * IMAGE_BYTES];
+                struct film film = {.n_images = 2, .frames_max = FRAMES, .frames = frames};
+                struct config c = tiny(cases[i].type);
                 int64_t different = 0;
                 struct error err;
 
+                c.sampling_method = cases[i].method;
                 for (int j = 0; j < 2; j++) {
                         struct run x;
 
                         run_open(&x, &c, j ? 5 : 2);
                         steps(&x, 2);
-                        assert_int_equal(sampler_run(x.sampler, &what, &(struct between){0}, images[j], &err), 0);
+                        assert_int_equal(sampler_run(x.sampler, &what, dataset, j ? NULL : &film, &(struct between){0},
+                                                     images[j], &err),
+                                         0);
                         run_close(&x);
                 }
                 for (size_t k = 0; k < sizeof images[0]; k++)
                         different += abs(images[0][k] - images[1][k]) > 1;
                 assert_true(different < 50); /* the networks round differently for another batch */
                 assert_memory_not_equal(images[0], images[0] + IMAGE_BYTES, IMAGE_BYTES);
+                assert_true(film.n_frames >= 2 && film.n_frames <= FRAMES);
+                assert_memory_equal(frames + (film.n_frames - 1) * 2 * IMAGE_BYTES, images[0], 2 * IMAGE_BYTES);
+                assert_memory_not_equal(frames, images[0], 2 * IMAGE_BYTES);
         }
 }
 

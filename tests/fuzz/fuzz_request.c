@@ -67,6 +67,26 @@ static void as_submission(const char *s, size_t size)
         (void)submission_free(submission);
 }
 
+static void as_import(const char *s, size_t size)
+{
+        struct submission *submission = NULL;
+        _cleanup_json_ json_t *body = NULL;
+        struct errors errs = {0};
+        struct assignment_import i;
+
+        if (json_parse(s, size, &body, NULL) < 0 || !json_is_object(body))
+                return;
+        if (import_submission_from_json(body, &submission, &errs) < 0) {
+                require(errs.n > 0 && !submission);
+                return;
+        }
+        require(errs.n == 0 && submission->kind == JOB_IMPORT && !submission->config);
+        require(import_from_json(submission->import, "", &i, NULL) == 0); /* as the daemon reads it later */
+        require(i.path[0] == '/' && !strchr(i.name, '/') && i.name[0] != '.' && i.test_share >= 0 && i.test_share < 1);
+        import_done(&i);
+        (void)submission_free(submission);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         char *text = malloc(size + 1), *line = text, *next;
@@ -102,8 +122,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         break;
                 }
         }
-        if (line)
+        if (line) {
                 as_submission(line, size - (size_t)(line - text));
+                as_import(line, size - (size_t)(line - text));
+        }
         free(text);
         return 0;
 }

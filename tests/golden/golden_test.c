@@ -985,7 +985,7 @@ static int run_sampling(struct golden *g)
 
 /* ---- the exact likelihood: the golden file's own noise and probes, one importance sample after another */
 
-struct likelihood {
+struct exact_case {
         struct golden *g;
         struct flow_memory memory;
         struct flow_solve solve;
@@ -993,7 +993,7 @@ struct likelihood {
         int64_t n_evaluations;
 };
 
-static bool exact_done(struct likelihood *x)
+static bool exact_done(struct exact_case *x)
 {
         struct trajectory at[64];
         bool done = true;
@@ -1007,7 +1007,7 @@ static bool exact_done(struct likelihood *x)
 
 static void exact_pass(struct model *model, void *user)
 {
-        struct likelihood *x = user;
+        struct exact_case *x = user;
         struct pass *p = &model->pass;
         size_t mark = arena_mark(p->arena);
 
@@ -1039,7 +1039,7 @@ static struct flow_memory exact_memory(struct golden *g, int64_t m)
 #define LOG_Q_ALL (-DIMENSIONS * (0.5 * log(2 * M_PI) + log(0.9974613)))
 
 /* Spec 7, 1: f + exp(-13.3 / 2) u, u normal and clamped to [-3, 3] here. Returns log q of each image. */
-static void exact_dequantise(struct likelihood *x, int k, const float *f, double *ret_log_q)
+static void exact_dequantise(struct exact_case *x, int k, const float *f, double *ret_log_q)
 {
         int64_t m = x->g->batch, n = m * DIMENSIONS;
         _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n), *u = NULL;
@@ -1061,7 +1061,7 @@ static void exact_dequantise(struct likelihood *x, int k, const float *f, double
         (void)x->g->k->stream_sync(x->g->stream, NULL);
 }
 
-static void exact_log_p(struct likelihood *x, double *ret)
+static void exact_log_p(struct exact_case *x, double *ret)
 {
         int64_t m = x->g->batch, n = m * DIMENSIONS;
         _cleanup_(freep) float *high = golden_zeros(n), *low = golden_zeros(n);
@@ -1108,7 +1108,7 @@ static int run_exact(struct golden *g)
         int64_t K = json_integer_value(json_object_get(g->json, "K"));
         _cleanup_(freep) float *f = golden_zeros(n), *kl = golden_zeros(m);
         double log_p[64], log_q[64];
-        struct likelihood x = {.g = g,
+        struct exact_case x = {.g = g,
                                .memory = exact_memory(g, m),
                                .solve = {.rtol = json_number_value(json_object_get(g->json, "rtol")),
                                          .atol = json_number_value(json_object_get(g->json, "atol")),

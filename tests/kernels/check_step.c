@@ -565,7 +565,7 @@ void check_list_rows(struct test *t)
         }
 }
 
-void check_gather(struct test *t)
+static void check_copies(struct test *t)
 {
         enum { COUNT = 11, M = 6 };
         static const int64_t sizes[] = {1, 48, 3072, 77};
@@ -590,6 +590,95 @@ void check_gather(struct test *t)
                 }
                 test_end(t);
         }
+}
+
+/* The same lists as image_add's, and times at the bins' edges. */
+void check_time_add(struct test *t)
+{
+        static const int64_t cases[][4] = {{8, 20, 1, 0}, {8, 20, 1, 16}, {5, 3, 4, 10}, {4, 3, 4, 12}};
+        enum { BINS = 4 };
+
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                const int64_t *c = cases[i];
+                struct tensor *state, *terms, *times, *sums;
+                double want[2 * BINS];
+
+                test_case(t, "%d rows of %d images, %d times each, from %d", (int)c[0], (int)c[1], (int)c[2],
+                          (int)c[3]);
+                state = test_state(t);
+                tensor_state(state)->position = c[3];
+                test_upload(t, state);
+                times = test_input(t, "t", (size_t)c[0], 1, 0);
+                for (int64_t j = 0; j < c[0]; j++)
+                        tensor_values(times)[j] = j == 2 ? 0x1.fffffep-1f : 0.25f * (float)(j % 4);
+                test_upload(t, times);
+                terms = test_input(t, "terms", (size_t)(3 * c[0]), 10, 300);
+                sums = test_output_doubles(t, "sums", 2 * BINS, DOUBLE_LIMIT);
+                for (int j = 0; j < 2 * BINS; j++) {
+                        want[j] = ((const double *)(const void *)tensor_values(sums))[j];
+                        for (int64_t row = 0; row < MIN(c[0], c[1] * c[2] - c[3]); row++)
+                                if ((row == 2 ? 3 : row % 4) == j / 2)
+                                        want[j] += j % 2 ? 1 : 0.3 * tensor_values(terms)[3 * row + 2];
+                }
+                RUN(t, time_add, .m = c[0], .n_images = c[1], .repeats = c[2], .n_bins = BINS, .scale = 0.3,
+                    .t = AT(times), .terms = AT(terms), .state = AT(state), .sums = AT(sums));
+                test_compare(t);
+                test_expect(t, sums, want, DOUBLE_LIMIT);
+                test_end(t);
+        }
+}
+
+/* Whether the row's image is mirrored, by the table in philox.h. */
+static bool is_mirrored(struct tensor *state, const struct row *r)
+{
+        return philox_draw(tensor_state(state)->seed, STREAM_FLIP, r->block, 0, r->image,
+                           (uint64_t)tensor_state(state)->step, 0)
+                       .v[0] &
+               1;
+}
+
+static void check_flips(struct test *t)
+{
+        enum { COUNT = 5, M = 16 };
+        static const int64_t shapes[][3] = {{32, 32, 3}, {1, 1, 3}, {4, 7, 1}, {3, 2, 5}};
+
+        for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+                const int64_t *s = shapes[i], bytes = s[0] * s[1] * s[2];
+                struct tensor *state, *images, *rows, *x;
+                int mirrored = 0;
+
+                test_case(t, "%d x %d x %d", (int)s[0], (int)s[1], (int)s[2]);
+                state = test_state(t);
+                images = test_bytes(t, "images", (size_t)(COUNT * bytes));
+                rows = test_rows(t, M);
+                for (int j = 0; j < M; j++)
+                        tensor_rows(rows)[j].index = (int64_t)(COUNT * test_uniform(t));
+                test_upload(t, rows);
+                x = test_output_bytes(t, "x", (size_t)(M * bytes));
+                RUN(t, gather, .m = M, .bytes = bytes, .images = AT(images), .rows = AT(rows), .x = AT(x),
+                    .flip = AT(state), .width = s[1], .channels = s[2]);
+                test_compare(t);
+                for (int64_t j = 0; j < M * bytes; j++) {
+                        const struct row *r = &tensor_rows(rows)[j / bytes];
+                        int64_t at = j % bytes, h = at / (s[1] * s[2]), w = at / s[2] % s[1], c = at % s[2];
+
+                        if (is_mirrored(state, r))
+                                w = s[1] - 1 - w;
+                        mirrored += at == 0 && is_mirrored(state, r);
+                        if (((const char *)tensor_result(x, TESTED))[j] !=
+                            images->host[KERNELS_ALIGN + r->index * bytes + (h * s[1] + w) * s[2] + c])
+                                test_fail(t, "byte %lld is another", (long long)j);
+                }
+                if (mirrored == 0 || mirrored == M) /* of 16: odds of 2^-15 */
+                        test_fail(t, "%d of %d are mirrored", mirrored, (int)M);
+                test_end(t);
+        }
+}
+
+void check_gather(struct test *t)
+{
+        check_copies(t);
+        check_flips(t);
 }
 
 void check_image_add(struct test *t)

@@ -82,7 +82,7 @@ static void newer_schema_is_refused(void **state)
         run_sql(f, "PRAGMA user_version = 99");
         assert_true(store_open(f->folder, &f->store, &err) < 0);
         assert_non_null(strstr(err.text, "newer"));
-        run_sql(f, "PRAGMA user_version = 2");
+        run_sql(f, "PRAGMA user_version = 3");
         fixture_open(f);
 }
 
@@ -95,11 +95,15 @@ static void a_database_of_the_first_schema_is_migrated(void **state)
         fixture_close(f);
         run_sql(f, "ALTER TABLE job DROP COLUMN identity; ALTER TABLE job DROP COLUMN accept_changed_data;"
                    "ALTER TABLE attempt DROP COLUMN boot; ALTER TABLE attempt DROP COLUMN start_ticks;"
-                   "DROP INDEX attempt_open; PRAGMA user_version = 1");
+                   "DROP INDEX attempt_open; ALTER TABLE job DROP COLUMN import;"
+                   "ALTER TABLE dataset DROP COLUMN mean_red; ALTER TABLE dataset DROP COLUMN mean_green;"
+                   "ALTER TABLE dataset DROP COLUMN mean_blue; ALTER TABLE dataset DROP COLUMN source;"
+                   "ALTER TABLE dataset DROP COLUMN imported; PRAGMA user_version = 1");
         fixture_open(f);
         assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
         assert_string_equal(j.identity, "");
         assert_string_equal(j.name, "old");
+        assert_null(j.import);
         job_row_done(&j);
 }
 
@@ -650,6 +654,24 @@ static int count_dataset(const struct dataset_row *d _unused_, void *user)
         return 0;
 }
 
+static void an_import_has_no_configuration(void **state)
+{
+        struct fixture *f = *state;
+        struct write *w = write_new(WRITE_JOB_NEW);
+        struct job_row j;
+        int64_t id;
+
+        w->row.kind = JOB_IMPORT;
+        w->row.name = strdup("mine");
+        w->row.import = json_pack("{s:s}", "what", "dataset");
+        assert_int_equal(store_write(f->store, w, &id, NULL), 0);
+        assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+        assert_int_equal(j.kind, JOB_IMPORT);
+        assert_int_equal(json_object_size(j.config), 0);
+        assert_string_equal(json_string_value(json_object_get(j.import, "what")), "dataset");
+        job_row_done(&j);
+}
+
 static void data_sets_are_replaced_and_cleared(void **state)
 {
         struct fixture *f = *state;
@@ -665,7 +687,27 @@ static void data_sets_are_replaced_and_cleared(void **state)
         }
         assert_int_equal(reader_dataset(f->reader, "photos32", &d, NULL), 0);
         assert_int_equal(d.n_train, 11);
+        assert_false(d.imported);
+        struct write *imported = write_new(WRITE_DATASET);
+
+        imported->dataset = (struct dataset_row){.name = "imported",
+                                                 .path = "/y",
+                                                 .format = "images",
+                                                 .source = "tfrecord",
+                                                 .mean = {1.5, 2, 255},
+                                                 .imported = true};
+        assert_int_equal(store_write(f->store, imported, NULL, NULL), 0);
+        assert_int_equal(reader_dataset(f->reader, "imported", &d, NULL), 0);
+        assert_true(d.imported && d.mean[0] == 1.5 && d.mean[1] == 2 && d.mean[2] == 255);
+        assert_string_equal(d.source, "tfrecord");
         assert_int_equal(reader_dataset(f->reader, "other", &d, NULL), -ENOENT);
+        for (int i = 0; i < 2; i++) { /* that it is gone already is no failure */
+                struct write *w = write_new(WRITE_DATASET_REMOVE);
+
+                w->dataset = (struct dataset_row){.name = "imported"};
+                assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+                assert_int_equal(reader_dataset(f->reader, "imported", &d, NULL), -ENOENT);
+        }
         assert_int_equal(store_write(f->store, write_new(WRITE_DATASETS_CLEAR), NULL, NULL), 0);
         assert_int_equal(reader_datasets(f->reader, count_dataset, &n, NULL), 0);
         assert_int_equal(n, 0);
@@ -679,6 +721,7 @@ int main(void)
                 FIXTURE(newer_schema_is_refused),
                 FIXTURE(a_database_of_the_first_schema_is_migrated),
                 FIXTURE(every_job_has_an_identity_of_its_own),
+                FIXTURE(an_import_has_no_configuration),
                 FIXTURE(ids_below_are_never_given),
                 FIXTURE(who_writes_does_not_wait_for_who_reads),
                 FIXTURE(foreign_database_is_refused),

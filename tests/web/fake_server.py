@@ -140,6 +140,10 @@ def odd_jobs():
         ("train", "a long way", "running", 0, {"progress": (1234567, 12000000), "left": 8.3e5}),
         ("evaluate", "of training images", "succeeded", 0, {"progress": (8, 8), "result": {"bpd": 6.25, "standard_error": 0.1, "split": "train"}}),
         train("evaluations", {"eval/bpd": Points((100 * i, v) for i, v in enumerate(noise(4, 40)))}),
+        ("import", "flowers", "succeeded", 0, {"progress": (3000, 3000), "import": {"what": "dataset", "name": "flowers", "path": "/data/<b>flowers", "test_share": 0.1},
+                                               "result": {"what": "dataset", "dataset": "flowers", "source": "folder", "train": 2700, "test": 300, "resized": 3000,
+                                                          "digest": "00112233445566778899aabbccddeeff", "mean": [1.5, 2.5, 3.5]}}),
+        ("import", "more", "running", 0, {"progress": (64, 0), "import": {"what": "dataset", "name": "more", "path": "/data/more"}}),
     ]
 
 
@@ -194,8 +198,9 @@ class World:
                 "ended": rfc3339(j["made"] + 900) if final else None, "attempts": 0 if state == "queued" else 1,
                 "progress": {"step": step, "steps": steps, "images_per_second": 11.5 if state == "running" else None,
                              "seconds_left": j.get("left", (2000 - step) / self.speed) if state == "running" else None},
-                "config": CONFIG | j.get("config", {}), "config_name": "photos32-tiny", "cancel_requested": False, "waiting": j.get("waiting"),
-                "checkpoint": None if j["kind"] == "train" else {"job": 1, "step": 2000}, "result": result, "error": error,
+                "config": None if "import" in j else CONFIG | j.get("config", {}), "import": j.get("import"),
+                "config_name": None if "import" in j else "photos32-tiny", "cancel_requested": False, "waiting": j.get("waiting"),
+                "checkpoint": None if j["kind"] in ("train", "import") else {"job": 1, "step": 2000}, "result": result, "error": error,
                 "links": {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}}
 
     def value(self, job, name, step):

@@ -182,6 +182,24 @@ const failed = await run({
                 assert.ok(!(await page.textContent('body')).includes('NaN'));
                 await done();
         },
+        async an_import_has_no_configuration_and_is_shown() {
+                const {page, done} = await listOf(odd);
+                assert.match(await cell(page, 'flowers', 'Run'), /#13 · import/);
+                assert.match(await cell(page, 'flowers', 'Progress'), /^3,000 \/ 3,000/);
+                assert.equal(await cell(page, 'flowers', 'Test BPD'), '–');
+                await page.getByText('flowers').first().click();
+                await page.locator('.stat').first().waitFor();
+                assert.equal(await page.locator('.stat').first().textContent(), 'Images3,000 of 3,000');
+                const imported = page.getByRole('region', {name: 'Import'});
+                assert.match(await imported.textContent(), /path\/data\/<b>flowers/);
+                assert.equal(await page.getByRole('region', {name: 'Configuration'}).count(), 0);
+                assert.match(await page.getByRole('region', {name: 'Result'}).textContent(), /train2,?700/);
+                await page.goto(odd.at('#/jobs/14'));
+                await page.getByRole('button', {name: 'Cancel'}).click();
+                await page.getByText('What it has read so far is dropped.').waitFor();
+                assert.ok(!/NaN|undefined|null/.test(await page.textContent('body')));
+                await done();
+        },
         async no_width_cuts_a_column_off() {
                 for (const server of [world, odd])
                         for (const hash of ['', '#/jobs/9', '#/jobs/1']) {

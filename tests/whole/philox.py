@@ -5,6 +5,7 @@ the program keeps it, and the float64 computation starts from that."""
 import numpy as np
 
 EPS, EPS_0, LATENT, TIME, DROPOUT, INIT, DATA, SAMPLE, SAMPLE_LATENT, PIXEL = range(10)
+FLIP = 12
 
 MASK = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
@@ -122,6 +123,10 @@ def time(seed, step, i, total, *, block=0, image=0, independent=False, n_timeste
         t = max(np.ceil(t * n_timesteps), 1) / n_timesteps
         return np.float64(np.float32(t)), np.float64(np.float32(t - 1 / n_timesteps))
     return np.float64(np.float32(min(t, 1 - 2.0**-24))), None
+
+
+def is_mirrored(seed, image, step):
+    return bool(words(seed, FLIP, 0, 0, image, step)[0] & np.uint64(1))
 
 
 def training_index(count, seed, position):

@@ -83,10 +83,11 @@ def check_scalars(c, seen, windows):
 
 
 def batch(c, step):
-    return program.photographs(N_TRAIN, "train")[training.batch_indices(c, N_TRAIN, step)]
+    return training.mirrored(c, program.photographs(N_TRAIN, "train")[training.batch_indices(c, N_TRAIN, step)], step)
 
 
 CASES = {
+    "flip": {"data__flip": True, "vdm_type": "vdm", "model__gamma_type": "fixed", "training__batch_size_train": 8},
     "epsilon": {"model__sm_pdrop": 0.3, "optimizer__lr_decay": True, "training__num_steps_lr_warmup": 2},
     "velocity_from_epsilon": {"vdm_type": "mulan_velocity", "model__velocity_from_epsilon": True, "model__topk_noise_type": "gumbel",
                               "model__z_conditioning": False},

@@ -13,6 +13,17 @@ def batch_indices(c, count, step):
     return [philox.training_index(count, c.seed, step * m + i) for i in range(m)]
 
 
+def mirrored(c, images, step):
+    """The batch as data.flip has it: [m, 32, 32, 3]-shaped, however they come."""
+    if not c.get("data.flip"):
+        return images
+    out = images.reshape(len(images), 32, 32, -1).copy()
+    for i in range(len(out)):
+        if philox.is_mirrored(c.seed, i, step):
+            out[i] = out[i, :, ::-1]
+    return out.reshape(images.shape)
+
+
 def learning_rate(c, step):
     """Of the update that has so many before it."""
     w, n = c.num_steps_lr_warmup, c.num_steps_train

@@ -1,13 +1,18 @@
 """mulun-worker as a process, without a daemon: what it says of hostile input, and that its spool tells all."""
 
+import csv
 import json
+import math
 import os
 import signal
+import statistics
 import struct
 import subprocess
 import sys
 import time
+import zlib
 
+import numpy
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -25,6 +30,28 @@ CONFIG = {"vdm_type": "vdm", "data": {"dataset": "photos32"},
 def run(*args, text="", seconds=120):
     data = text.encode() if isinstance(text, str) else text
     return subprocess.run([WORKER, *args], input=data, capture_output=True, timeout=seconds, check=False)
+
+
+def png_pixels(path):
+    """Of an RGB PNG of eight bits, unfiltered or not."""
+    data, at, packed = path.read_bytes(), 8, b""
+    width, height = struct.unpack(">II", data[16:24])
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at:at + 8])
+        packed += data[at + 8:at + 8 + size] if kind == b"IDAT" else b""
+        at += 12 + size
+    raw, rows, before = zlib.decompress(packed), [], numpy.zeros(width * 3, int)
+    for y in range(height):
+        line = numpy.frombuffer(raw[y * (3 * width + 1):(y + 1) * (3 * width + 1)], numpy.uint8).astype(int)
+        kind, row = line[0], line[1:].copy()
+        for x in range(3 * width if kind else 0):
+            left, up, corner = (row[x - 3], before[x], before[x - 3]) if x >= 3 else (0, before[x], 0)
+            guess = left + up - corner
+            paeth = min((abs(guess - left), 0, left), (abs(guess - up), 1, up), (abs(guess - corner), 2, corner))[2]
+            row[x] = (row[x] + (0, left, up, (left + up) // 2, paeth)[kind]) % 256
+        rows.append(row)
+        before = row
+    return numpy.array(rows, numpy.uint8).reshape(height, width, 3)
 
 
 IDENTITY = "0123456789abcdef" * 2
@@ -269,6 +296,147 @@ def test_evaluate_and_sample_read_the_checkpoint_that_is_named(tmp_path):
     check_progress(tmp_path, 3, time.monotonic() - start)
     with open(os.path.join(str(tmp_path), "samples-step-6.png"), "rb") as f:
         assert f.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+@pytest.mark.parametrize("method", ["sparse", "dense"])
+def test_what_an_evaluation_shows_beside_its_number(tmp_path, method):
+    for name, changes in (("vdm", {}), ("mulan", {"vdm_type": "mulan_epsilon"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        a = assignment(folder, 1)
+        a["config"].update(changes)
+        a["config"]["model"]["gamma_type"] = "fixed" if name == "vdm" else "linear"
+        assert run(text=json.dumps(a)).returncode == 0
+        b = {**assignment(folder, 2, checkpoints(folder, 1)[:1], kind="evaluate"), "config": a["config"]}
+        b["config"]["evaluation"] = {"n_images": 40, "method": method, "n_timesteps": 5}
+        assert run(text=json.dumps(b)).returncode == 0
+        said = events(folder, 2)
+        files, result = {e["name"] for e in said if e["type"] == "artifact"}, said[-1]["result"]
+        assert files == {"bpd-per-image.csv", "bpd-ranked.csv", "images-least-bpd.png", "images-most-bpd.png", "diff-over-time.csv",
+                         "gamma-over-time.csv"} | (set() if name == "vdm" else {"gamma-maps.png", "latent-usage.csv"})
+        ranked, images = rows_of(folder / "bpd-ranked.csv"), rows_of(folder / "bpd-per-image.csv")
+        assert [int(r["image"]) for r in ranked] == sorted(range(40), key=lambda i: (float(images[i]["bpd"]), i))
+        least, most = (png_pixels(folder / f"images-{n}-bpd.png") for n in ("least", "most"))
+        data = (ROOT + "/data/photos32/test_batch.bin", lambda i: numpy.fromfile(ROOT + "/data/photos32/test_batch.bin", numpy.uint8)[
+            3073 * i + 1:3073 * (i + 1)].reshape(3, 32, 32).transpose(1, 2, 0))[1]
+        assert (least[:32, :32] == data(int(ranked[0]["image"]))).all() and (most[:32, :32] == data(int(ranked[-1]["image"]))).all()
+        times = rows_of(folder / "diff-over-time.csv")
+        assert len(times) == 20 and all(float(r["diff"]) > 0 for r in times)
+        # sparse: 40 images evenly over t, two in each bin
+        assert statistics.mean(float(r["diff"]) for r in times) == pytest.approx(result["parts"]["diff"], rel=1e-6 if method == "sparse" else 0.1)
+        gamma = [r for r in rows_of(folder / "gamma-over-time.csv") if r["image"] == "all"]
+        assert len(gamma) == 21
+        for r in gamma:
+            if name == "vdm":
+                assert float(r["mean"]) == pytest.approx(-13.3 + 18.3 * float(r["t"]), abs=1e-5) and float(r["spread"]) < 1e-6
+            assert float(r["least"]) <= float(r["mean"]) <= float(r["most"])
+        series = {s for e in said if e["type"] == "scalars" for s in e["columns"]}
+        assert {"time/diff", "time/gamma_mean", "time/gamma_spread"} <= series
+        if name == "mulan":
+            usage = [float(r["mean"]) for r in rows_of(folder / "latent-usage.csv")]
+            assert len(usage) == 50 and sum(usage) == pytest.approx(15, abs=1e-4)  # the top 15 of each image
+
+
+ODE = {"method": "ode", "weights": "params", "n_images": 4, "ode": {"n_samples": 2, "rtol": 1e-2, "atol": 1e-2}}
+
+
+def ode(folder, attempt, checkpoint, **ode_keys):
+    a = assignment(folder, attempt, checkpoint, kind="evaluate")
+    a["config"]["evaluation"] = {**ODE, "ode": {**ODE["ode"], **ode_keys}}
+    return json.dumps(a)
+
+
+def table(folder):
+    with open(os.path.join(str(folder), "bpd-per-image.csv"), encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def test_the_exact_likelihood(tmp_path):
+    (tmp_path / "train").mkdir()
+    assert work(tmp_path / "train", 1, optimizer__learning_rate=0.001).returncode == 0
+    newest = checkpoints(tmp_path / "train", 1)[:1]
+    results = {}
+    for name, keys in (("plain", {}), ("published", {"constants": "published"}), ("uniform", {"dequantisation": "uniform"}),
+                       ("batch", {"step_size": "batch", "fresh_probe": True, "probe": "gaussian"}), ("context", {"published_vdm_context": True})):
+        (tmp_path / name).mkdir()
+        assert run(text=ode(tmp_path / name, 1, newest, **keys)).returncode == 0
+        results[name] = [e for e in events(tmp_path / name, 1) if e["type"] == "done"][0]["result"]
+        r, rows = results[name], table(tmp_path / name)
+        assert r["images"] == 4 and r["n_samples"] == 2 and r["method"] == "ode" and r["evaluations"]["mean"] > 6
+        assert r["bpd"] == r["bpd_published" if name == "published" else "bpd_exact"]
+        assert r["parts"]["latent"] + r["parts"]["flow"] == pytest.approx(r["bpd"], abs=1e-9)
+        assert len(rows) == 4 and statistics.mean(float(x["bpd"]) for x in rows) == pytest.approx(r["bpd_exact"], abs=1e-7)
+        assert statistics.stdev(float(x["bpd"]) for x in rows) / 4 ** 0.5 == pytest.approx(r["standard_error"], abs=1e-7)
+    plain, published = results["plain"], results["published"]
+    assert plain["bpd_exact"] == published["bpd_exact"] and plain["bpd"] != published["bpd"]
+    assert plain["bpd_published"] - plain["bpd_exact"] == pytest.approx(math.log2(0.99730020393673979 / 0.9974613), abs=1e-9)
+    assert abs(results["uniform"]["bpd"] - plain["bpd"]) > 1e-3 and abs(results["batch"]["bpd"] - plain["bpd"]) < 0.5
+    assert results["context"]["bpd"] != plain["bpd"]
+
+
+@pytest.mark.parametrize("damage", [None, "cut", "other data", "garbage"])
+def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, damage):
+    train = tmp_path / "train"
+    train.mkdir()
+    assert work(train, 1).returncode == 0
+    newest = checkpoints(train, 1)[:1]
+    (tmp_path / "whole").mkdir()
+    assert run(text=ode(tmp_path / "whole", 1, newest)).returncode == 0
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
+        p.stdin.write(ode(folder, 1, newest).encode())
+        p.stdin.close()
+        spool = folder / "attempt-1.events"
+        while p.poll() is None and not (spool.exists() and any(b'"progress"' in line and b'"step":0,' not in line for line in spool.read_bytes().splitlines())):
+            time.sleep(0.02)
+        p.send_signal(signal.SIGTERM)  # a stop keeps what is done, as every ten seconds do
+        p.wait(60)
+    kept = folder / "ode-results.bin"
+    assert kept.exists() and events(folder, 1)[-1]["type"] == "stopped"
+    if damage:
+        data = bytearray(kept.read_bytes())
+        if damage == "cut":
+            data = data[:-8]
+        elif damage == "other data":
+            data[16 + 2 * 33] ^= 1
+        else:
+            data[-40:] = b"\xff" * 40
+        kept.write_bytes(data)
+    r = run(text=ode(folder, 2, newest))
+    assert r.returncode == 0
+    said = b"begins anew" in r.stderr
+    assert said == (damage in ("cut", "other data")) and (b"were done before" in r.stderr) == (damage in (None, "garbage"))
+    for mine, whole in zip(table(folder), table(tmp_path / "whole")):
+        assert float(mine["bpd"]) == pytest.approx(float(whole["bpd"]), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["ancestral", "ode"])
+def test_samples_are_a_grid_an_array_and_a_film(tmp_path, method):
+    assert work(tmp_path, 1).returncode == 0
+    keys = {"sampling__method": method, "sampling__n_images": 3, "sampling__film_frames": 4, "sampling__latent": "images", "sampling__n_steps": 6,
+            "sampling__rtol": 1e-2, "sampling__atol": 1e-2}
+    r = work(tmp_path, 2, checkpoints(tmp_path, 1)[:1], kind="sample", **keys)
+    assert r.returncode == 0, r.stderr
+    said = events(tmp_path, 2)
+    result = said[-1]["result"]
+    assert result["method"] == method and result["images"] == 3 and result["dataset"] == "photos32" and ("n_steps" in result) == (method == "ancestral")
+    names = {e["name"] for e in said if e["type"] == "artifact"}
+    assert names == {"samples-step-6.png", "samples-step-6.npy", "film-step-6.png"}
+    images = numpy.load(tmp_path / "samples-step-6.npy")
+    grid, film = (png_pixels(tmp_path / f"{name}-step-6.png") for name in ("samples", "film"))
+    assert images.shape == (3, 32, 32, 3) and images.dtype == numpy.uint8
+    for i in range(3):
+        top, left = 34 * (i // 2), 34 * (i % 2)
+        assert (grid[top:top + 32, left:left + 32] == images[i]).all()
+    assert (film[-32:, -32:] == images[2]).all() and (film[-32:, :32] != images[2]).any()
+    r = work(tmp_path, 3, checkpoints(tmp_path, 1)[:1], kind="sample", sampling__latent="images", sampling__n_images=4000)
+    assert r.returncode == 1 and b"1228 images" in r.stderr
 
 
 def test_sigterm_ends_in_a_checkpoint(tmp_path):

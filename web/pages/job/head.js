@@ -8,7 +8,7 @@ import {isFinal, Pill, progress, ProgressBar, result, Tags, title, waiting} from
 function actions(job, act, gone) {
         const cancel = () => act({
                 title: 'Cancel this run?', action: 'Cancel the run', danger: true,
-                text: job.state === 'running' ? 'It stops at the next step, after a checkpoint. It can be resumed from there.' : 'It leaves the queue.',
+                text: job.kind === 'import' ? 'What it has read so far is dropped.' : job.state === 'running' ? 'It stops at the next step, after a checkpoint. It can be resumed from there.' : 'It leaves the queue.',
         }, () => api.cancel(job.id));
         const p = job.progress ?? {};
         const resume = () => act({
@@ -32,7 +32,7 @@ export function Head({job, act, gone}) {
         const source = Number.isInteger(job.checkpoint?.job) ? job.checkpoint : null, why = waiting(job);
         return h('div.page-head', null,
                 h('div.head-title', null, h('h1', null, title(job)), h(Pill, {state: job.state}),
-                        job.cancel_requested && !isFinal(job.state) ? h('span.soft', {role: 'status'}, 'stopping at the next step') : null,
+                        job.cancel_requested && !isFinal(job.state) ? h('span.soft', {role: 'status'}, job.kind === 'import' ? 'stopping' : 'stopping at the next step') : null,
                         h('p.sub', null, `#${job.id} · ${job.kind}`, source ? [' of ', h('a', {href: `#/jobs/${source.job}`}, `#${source.job}`), ` at step ${format.integer(source.step)}`] : '',
                                 job.config_name ? ` · ${job.config_name}` : '', h(Tags, {job})),
                         why ? h('p.waiting', {role: 'status'}, `Waiting: ${why}`) : null),

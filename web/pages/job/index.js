@@ -86,7 +86,7 @@ class Page {
                                 job.kind === 'train' ? h(CurvesPanel, {job, curves: this.curves}) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut}),
-                                h(ConfigPanel, {config: job.config}),
+                                h(ConfigPanel, {config: job.config, imported: job.import}),
                                 h(FilesPanel, {artifacts: this.artifacts})) : null,
                 ], this.main);
         }

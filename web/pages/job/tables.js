@@ -11,17 +11,18 @@ function list(entries) {
         return h('dl.config-list', null, entries.map(([k, v]) => h('div', {key: k}, h('dt', null, k), h('dd', null, isTree(v) ? JSON.stringify(v) : String(v)))));
 }
 
-// properties: config.
+// properties: config, of a job that has one; imported, of one that brings something in.
 export class ConfigPanel extends Component {
-        shouldComponentUpdate({config}) {
-                return JSON.stringify(config) !== JSON.stringify(this.props.config); // what was folded open stays so
+        shouldComponentUpdate(next) {
+                return JSON.stringify(next) !== JSON.stringify(this.props); // what was folded open stays so
         }
 
-        render({config}) {
-                const entries = Object.entries(config ?? {}), plain = entries.filter(([, v]) => !isTree(v));
-                return h('section', {'aria-label': 'Configuration'},
-                        h('div.section-head', null, h('h2', null, 'Configuration'),
-                                h('div.section-tools', null, h(CopyButton, {text: () => JSON.stringify(this.props.config ?? {}, null, 2), label: 'Copy as JSON'}))),
+        render({config, imported}) {
+                const label = imported ? 'Import' : 'Configuration', shown = imported ?? config ?? {};
+                const entries = Object.entries(shown), plain = entries.filter(([, v]) => !isTree(v));
+                return h('section', {'aria-label': label},
+                        h('div.section-head', null, h('h2', null, label),
+                                h('div.section-tools', null, h(CopyButton, {text: () => JSON.stringify(shown, null, 2), label: 'Copy as JSON'}))),
                         h('div.card.config', null, plain.length ? list(plain) : null,
                                 entries.filter(([, v]) => isTree(v)).map(([k, v]) => h('details', {key: k, open: OPEN.has(k)},
                                         h('summary', null, k, h('span.soft', null, ` ${format.count(Object.keys(v).length, 'key')}`)), list(Object.entries(v))))));
