@@ -1,4 +1,5 @@
 #include "api/response.h"
+#include "engine/formats/export.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -77,19 +78,90 @@ static size_t find_type(const struct artifact_row *a)
         return 0;
 }
 
+/* ---- a checkpoint for other programs */
+
+/* A part of it at a time; its connection's thread waits for the disk no longer than it does for a file. */
+#define EXPORT_PIECE ((int64_t)256 << 10)
+
+struct checkpoint_export {
+        struct export *export;
+        int fd;
+        int64_t at;
+};
+
+static void checkpoint_export_free(void *user)
+{
+        struct checkpoint_export *x = user;
+
+        x->export = export_close(x->export);
+        closep(&x->fd);
+        free(x);
+}
+
+/* stream_answer's next. */
+static int next_part(void *user, struct reader *reader _unused_, struct buf *piece, struct error *err)
+{
+        struct checkpoint_export *x = user;
+        size_t n = (size_t)MIN(export_bytes(x->export) - x->at, EXPORT_PIECE);
+        int r = buf_reserve(piece, n, err);
+
+        if (r >= 0)
+                r = export_read(x->export, x->at, piece->data, n, err);
+        if (r < 0)
+                return r;
+        piece->size += n;
+        x->at += (int64_t)n;
+        return 0;
+}
+
+/* fd is taken. */
+static void export_checkpoint(struct request *r, const struct artifact_row *a, int fd, enum export_format format)
+{
+        static const char *const suffixes[EXPORT_N] = {"flax", "ema.safetensors", "params.safetensors"};
+        struct checkpoint_export *x = calloc(1, sizeof *x);
+        char disposition[EVENT_NAME_MAX + 60];
+        struct error err;
+
+        if (!x) {
+                (void)close(fd);
+                problem(r, PROBLEM_INTERNAL, "no memory");
+                return;
+        }
+        x->fd = fd;
+        if (a->kind != ARTIFACT_CHECKPOINT ||
+            export_open(fd, a->name, format, FLAX_CHUNK_BYTES, &x->export, &err) < 0) {
+                problem(r, PROBLEM_NOT_EXPORTABLE, "%s %s", a->name,
+                        a->kind == ARTIFACT_CHECKPOINT ? err.text : "is no checkpoint");
+                checkpoint_export_free(x);
+                return;
+        }
+        (void)snprintf(disposition, sizeof disposition, "attachment; filename=\"job-%lld-step-%lld.%s\"",
+                       (long long)a->job, (long long)a->step, suffixes[format]);
+        response_stream(r, &(struct stream_answer){.type = "application/octet-stream",
+                                                   .disposition = disposition,
+                                                   .bytes = export_bytes(x->export),
+                                                   .next = next_part,
+                                                   .free = checkpoint_export_free,
+                                                   .user = x});
+}
+
 /* The file is found by the row's id and its plain name: nothing of the request reaches the file system. */
-void artifacts_read(struct request *r)
+static void read_artifact(struct request *r)
 {
         struct reader *reader = request_reader(r);
         _cleanup_(job_row_done) struct job_row j = {0};
         struct artifact_row a;
         struct error err;
         char etag[40], disposition[EVENT_NAME_MAX + 40];
-        int fd, code;
+        int fd, code, format = -1;
         size_t i;
 
         if (!reader)
                 return;
+        if (request_query_choice(r, "format", export_format_names, &format) < 0) {
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+                return;
+        }
         code = reader_artifact(reader, r->id, &a, &err);
         if (code >= 0)
                 code = reader_job(reader, a.job, &j, &err);
@@ -98,8 +170,12 @@ void artifacts_read(struct request *r)
                         code == -ENOENT ? "there is no such artifact" : err.text);
                 return;
         }
-        if (open_job_file(r, &j, a.name, &fd, &err) < 0) {
+        if (open_job_file(request_settings(r)->state_folder, &j, a.name, &fd, &err) < 0) {
                 problem(r, PROBLEM_NOT_FOUND, "the artifact's file is not there any more");
+                return;
+        }
+        if (format >= 0) {
+                export_checkpoint(r, &a, fd, (enum export_format)format);
                 return;
         }
         i = find_type(&a);
@@ -108,4 +184,13 @@ void artifacts_read(struct request *r)
         response_file(r, &(struct file_answer){.fd = fd, .type = types[i].type, .etag = etag, .size = -1});
         if (r->status == 200 || r->status == 206)
                 response_header(r, "Content-Disposition", disposition);
+}
+
+/* Another form needs the whole header of a checkpoint, thousands of tensors. */
+void artifacts_read(struct request *r)
+{
+        if (target_param(&r->target, "format"))
+                request_apart(r, read_artifact, false);
+        else
+                read_artifact(r);
 }

@@ -23,7 +23,8 @@ struct submission {
         char *name, *config_name; /* "" where there is none */
         json_t *tags;             /* array of strings */
         json_t *import;    /* import: as import_from_json reads it, but for the paths, which are as they were given */
-        json_t *config;    /* train: whole. With a source: NULL; the daemon takes that job's and applies overrides */
+        json_t *config;    /* train, and import of a checkpoint: whole. With a source: NULL; the daemon takes that job's
+                              and applies overrides */
         json_t *overrides; /* with a source: object dotted path -> value, or NULL; evaluate and sample have
                               evaluation.*, sampling.*, machine.* alone */
         bool accept_changed_data; /* train */

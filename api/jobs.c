@@ -70,7 +70,7 @@ static json_t *job_to_json(const struct job_row *j, const struct control_status 
                 {"ended", json_from_time(j->ended_us)},
                 {"attempts", json_integer(j->attempts)},
                 {"progress", progress},
-                {"config", object_or_null(j->import ? NULL : j->config)},
+                {"config", object_or_null(json_object_size(j->config) ? j->config : NULL)},
                 {"import", object_or_null(j->import)},
                 {"config_name", text_or_null(j->config_name)},
                 {"checkpoint", checkpoint_to_json(j)},

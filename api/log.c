@@ -94,7 +94,7 @@ static void read_log(struct request *r)
                         problem(r, PROBLEM_INTERNAL, "%s", err.text);
                 return;
         }
-        if (open_job_file(r, &j, "log", &fd, &err) < 0)
+        if (open_job_file(request_settings(r)->state_folder, &j, "log", &fd, &err) < 0)
                 empty_log(r); /* a job that has not run yet */
         else
                 send_log(r, fd, tail, offset);

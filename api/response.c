@@ -13,6 +13,7 @@
 #define LONG_BYTES ((int64_t)256 << 10)  /* a socket takes less at once */
 #define PROBLEM_BYTES ((size_t)16 << 10) /* no problem document is longer */
 #define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
+#define STREAM_BLOCK ((size_t)64 << 10)
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 void response_header(struct request *r, const char *name, const char *value)
@@ -174,6 +175,78 @@ void response_file(struct request *r, struct file_answer *f)
         file_headers(r, f);
 }
 
+/* ---- streams */
+
+struct stream {
+        struct server *server;
+        struct stream_answer answer;
+        struct buf piece;
+        size_t at; /* of the piece: sent so far */
+};
+
+/* 0: over; negative: failed. */
+static int next_piece(struct stream *x)
+{
+        struct reader *reader;
+        struct error err;
+        int r = server_take_reader(x->server, &reader, &err);
+
+        if (r < 0)
+                return r;
+        buf_clear(&x->piece);
+        x->at = 0;
+        r = x->answer.next(x->answer.user, reader, &x->piece, &err);
+        server_put_reader(x->server, reader);
+        return r < 0 ? r : x->piece.size > 0;
+}
+
+static ssize_t read_stream(void *user, uint64_t at _unused_, char *to, size_t size)
+{
+        struct stream *x = user;
+
+        if (x->at == x->piece.size) {
+                int r = next_piece(x);
+
+                if (r <= 0)
+                        return r < 0 ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+        }
+        size = MIN(size, x->piece.size - x->at);
+        memcpy(to, x->piece.data + x->at, size);
+        x->at += size;
+        return (ssize_t)size;
+}
+
+static void free_stream(void *user)
+{
+        struct stream *x = user;
+
+        x->answer.free(x->answer.user);
+        buf_done(&x->piece);
+        free(x);
+}
+
+void response_stream(struct request *r, const struct stream_answer *a)
+{
+        struct stream *x = calloc(1, sizeof *x);
+        struct MHD_Response *response = NULL;
+
+        if (x) {
+                *x = (struct stream){.server = r->server, .answer = *a, .piece = BUF_INIT(STREAM_PIECE_MAX)};
+                response = MHD_create_response_from_callback(a->bytes < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)a->bytes,
+                                                             STREAM_BLOCK, read_stream, x, free_stream);
+        }
+        if (!response) {
+                free(x);
+                a->free(a->user);
+                problem(r, PROBLEM_INTERNAL, "no memory");
+                return;
+        }
+        r->long_answer = true;
+        set(r, 200, response, a->type, NULL);
+        response_header(r, "Cache-Control", "no-store");
+        response_header(r, "Content-Disposition", a->disposition);
+}
+
 int open_beneath(const char *folder, const char *const *segments, size_t n, int *ret_fd, struct error *err)
 {
         _cleanup_(closep) int at = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -198,13 +271,13 @@ int open_beneath(const char *folder, const char *const *segments, size_t n, int 
         return 0;
 }
 
-int open_job_file(const struct request *r, const struct job_row *j, const char *name, int *ret_fd, struct error *err)
+int open_job_file(const char *state_folder, const struct job_row *j, const char *name, int *ret_fd, struct error *err)
 {
         char folder[4096], job[24], marker[sizeof j->identity] = "";
         const char *segments[] = {job, "identity"};
         _cleanup_(closep) int fd = -1;
 
-        (void)snprintf(folder, sizeof folder, "%s/jobs", request_settings(r)->state_folder);
+        (void)snprintf(folder, sizeof folder, "%s/jobs", state_folder);
         (void)snprintf(job, sizeof job, "%lld", (long long)j->id);
         if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, err) >= 0 &&
             (read(fd, marker, sizeof marker - 1) < 0 || strcmp(marker, j->identity) != 0))

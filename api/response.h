@@ -26,8 +26,24 @@ struct file_answer {
 /* The file with Range, If-Range, If-None-Match. */
 void response_file(struct request *r, struct file_answer *f);
 
-/* Opens a file of a job's folder. -ENOENT also when the folder says that it is of another run (daemon/folder.h). */
-int open_job_file(const struct request *r, const struct job_row *j, const char *name, int *ret_fd, struct error *err);
+/* An answer that is made while it is sent, piece by piece, on its connection's thread: each piece is a moment's work,
+ * so that nobody waits for it, and no more than one is in memory. */
+struct stream_answer {
+        const char *type, *disposition;
+        int64_t bytes; /* -1: nobody knows before its end */
+        /* Appends a piece of at most STREAM_PIECE_MAX bytes; nothing: it is over. Negative cuts the connection. The
+         * reader is its own for the call. */
+        int (*next)(void *user, struct reader *reader, struct buf *piece, struct error *err);
+        void (*free)(void *user);
+        void *user; /* taken */
+};
+#define STREAM_PIECE_MAX ((size_t)32 << 20)
+
+void response_stream(struct request *r, const struct stream_answer *a);
+
+/* Opens a file of a job's folder, by its id and identity. -ENOENT also when the folder says that it is of another run
+ * (daemon/folder.h). */
+int open_job_file(const char *state_folder, const struct job_row *j, const char *name, int *ret_fd, struct error *err);
 
 /* Opens folder/a/b.. for reading without following links below folder; regular files only. n segments, each a plain
  * name. -ENOENT for whatever is not such a file. */

@@ -16,7 +16,7 @@
 const char *const submit_keys[] = {
         "kind",    "name", "tags",        "config",   "overrides", "checkpoint", "method",     "split",
         "weights", "seed", "n_timesteps", "n_images", "n_steps",   "latent",     "start_from", "accept_changed_data",
-        NULL};
+        "what",    "path", NULL};
 
 /* Members of the body that stand for keys of the configuration, by kind. */
 static const struct {
@@ -42,6 +42,7 @@ static const char *const kind_keys[][4] = {
         [JOB_TRAIN] = {"config", "start_from", "accept_changed_data", NULL},
         [JOB_EVALUATE] = {"checkpoint", NULL},
         [JOB_SAMPLE] = {"checkpoint", NULL},
+        [JOB_IMPORT] = {"what", "path", "config", NULL},
 };
 
 struct submission *submission_free(struct submission *s)
@@ -93,10 +94,10 @@ static int read_kind(const json_t *body, struct submission *s, struct errors *er
         json_t *member;
         int kind = 0;
 
-        while (kind < JOB_IMPORT && !string_is(v, job_kind_names[kind]))
+        while (kind < JOB_KIND_N && !string_is(v, job_kind_names[kind]))
                 kind++;
-        if (kind == JOB_IMPORT) /* which is asked for where its outcome will be: POST /v1/datasets */
-                return errors_add(errs, -EINVAL, "/kind", "expected one of train, evaluate, sample");
+        if (kind == JOB_KIND_N)
+                return errors_add(errs, -EINVAL, "/kind", "expected one of train, evaluate, sample, import");
         s->kind = (enum job_kind)kind;
         json_object_foreach((json_t *)body, key, member)
         {
@@ -277,17 +278,18 @@ static void check_sections(const json_t *record, struct errors *errs)
 
 static void read_configuration(const json_t *body, struct submission *s, json_t *document, struct errors *errs)
 {
+        bool own = s->kind == JOB_TRAIN || s->kind == JOB_IMPORT;
         struct config c;
 
         s->overrides = json_object();
         apply_overrides(body, s->kind, document, s->overrides, errs);
-        if (!errs->n && s->kind != JOB_TRAIN)
+        if (!errs->n && !own)
                 check_sections(s->overrides, errs);
-        if (s->kind == JOB_TRAIN && s->source_job)
+        if (own && s->source_job)
                 return; /* what they make of the source's configuration is checked with it */
-        if (!errs->n && config_from_json(document, &c, errs) >= 0 && s->kind == JOB_TRAIN)
+        if (!errs->n && config_from_json(document, &c, errs) >= 0 && own)
                 s->config = config_to_json(&c);
-        if (s->kind == JOB_TRAIN) {
+        if (own) {
                 json_decref(s->overrides);
                 s->overrides = NULL;
         }
@@ -356,6 +358,28 @@ int import_submission_from_json(const json_t *body, struct submission **ret, str
         return 0;
 }
 
+/* A checkpoint, which has a configuration, or event files. A data set is asked for where its outcome will be: POST
+ * /v1/datasets. */
+static json_t *read_import(const json_t *body, const char *configs_folder, struct submission *s, struct errors *errs)
+{
+        const json_t *what = json_object_get(body, "what");
+        json_t *path = read_path(body, "path", true, errs);
+        bool events = string_is(what, import_what_names[IMPORT_EVENTS]);
+
+        if (!events && !string_is(what, import_what_names[IMPORT_CHECKPOINT])) {
+                (void)errors_add(errs, -EINVAL, "/what",
+                                 "expected checkpoint or events; a data set is imported by POST /v1/datasets");
+                return NULL;
+        }
+        for (int i = 0; events && i < 2; i++)
+                if (json_object_get(body, i ? "overrides" : "config"))
+                        (void)errors_add(errs, -EINVAL, i ? "/overrides" : "/config", "events have no configuration");
+        s->import = json_pack("{s:O, s:O*}", "what", what, "path", path);
+        if (!s->import)
+                (void)errors_add(errs, -ENOMEM, "", "no memory");
+        return events ? NULL : read_config(body, configs_folder, s, errs);
+}
+
 int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret,
                          enum problem *ret_problem, struct errors *errs)
 {
@@ -381,6 +405,8 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
                 document = json_object();
         } else if (s->kind == JOB_TRAIN) {
                 document = read_config(body, configs_folder, s, errs);
+        } else if (s->kind == JOB_IMPORT) {
+                document = read_import(body, configs_folder, s, errs);
         } else {
                 read_checkpoint(body, s, errs);
                 document = json_object();
@@ -388,10 +414,12 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
         if (errs->n)
                 return -EINVAL;
         *ret_problem = PROBLEM_CONFIG_INVALID;
-        read_configuration(body, s, document, errs);
+        if (document)
+                read_configuration(body, s, document, errs);
         if (errs->n)
                 return -EINVAL;
-        if (!s->name || !s->config_name || !s->tags || (s->kind == JOB_TRAIN && !s->source_job && !s->config))
+        if (!s->name || !s->config_name || !s->tags || (s->kind == JOB_TRAIN && !s->source_job && !s->config) ||
+            (s->kind == JOB_IMPORT && document && !s->config))
                 return errors_add(errs, -ENOMEM, "", "no memory");
         *ret = TAKE_PTR(s);
         return 0;

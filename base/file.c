@@ -37,6 +37,27 @@ int file_read(const char *path, struct buf *buf, struct error *err)
         }
 }
 
+int file_read_at(int fd, const char *path, int64_t offset, void *ret, size_t size, struct error *err)
+{
+        char *to = ret;
+
+        while (size) {
+                ssize_t n = pread(fd, to, size, (off_t)offset);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return error_set(err, -errno, path, "cannot be read: %s", strerror(errno));
+                if (n == 0)
+                        return error_set(err, -EBADMSG, path, "ends at byte %lld, before what it should hold",
+                                         (long long)offset);
+                to += n;
+                size -= (size_t)n;
+                offset += n;
+        }
+        return 0;
+}
+
 struct file_writer {
         int fd;
         int64_t bytes;

@@ -11,6 +11,9 @@
 /* Appends the whole file to buf; -E2BIG when it would pass buf's ceiling. err->path is path. */
 int file_read(const char *path, struct buf *buf, struct error *err);
 
+/* Exactly size bytes from an offset of an open file; -EBADMSG where it ends before. path is for err. */
+int file_read_at(int fd, const char *path, int64_t offset, void *ret, size_t size, struct error *err);
+
 /* Writes data so that path holds either what it held before or all of it. ret_digest may be NULL. */
 int file_write_atomic(const char *path, const void *data, size_t size, char ret_digest[DIGEST_SIZE], struct error *err);
 

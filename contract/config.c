@@ -31,7 +31,7 @@ NAMES(split) = {"train", "test", NULL};
 NAMES(weights) = {"ema", "params", NULL};
 NAMES(sampling_latent) = {"fixed", "random", "images", NULL};
 NAMES(sampling_method) = {"ancestral", "ode", NULL};
-NAMES(backend) = {"auto", "cpu", "reference", NULL};
+NAMES(backend) = {"auto", "cpu", "reference", "cuda", NULL};
 NAMES(precision) = {"float32", "bf16", NULL};
 NAMES(plan_choice) = {"measured", "rule", NULL};
 static_assert(ARRAY_LEN(vdm_type_names) == VDM_VDM + 2, "a name for each");
@@ -53,7 +53,7 @@ static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_IMAGES + 2, "a
 static_assert(ARRAY_LEN(sampling_method_names) == SAMPLING_METHOD_ODE + 2, "a name for each");
 static_assert(ARRAY_LEN(precision_names) == PRECISION_BF16 + 2, "a name for each");
 static_assert(ARRAY_LEN(plan_choice_names) == PLANS_RULE + 2, "a name for each");
-static_assert(ARRAY_LEN(backend_names) == BACKEND_REFERENCE + 2, "a name for each");
+static_assert(ARRAY_LEN(backend_names) == BACKEND_CUDA + 2, "a name for each");
 
 enum row_type { ROW_BOOL, ROW_INT, ROW_REAL, ROW_OPTIONAL_REAL, ROW_STRING, ROW_CHOICE };
 

@@ -32,7 +32,7 @@ enum split { SPLIT_TRAIN, SPLIT_TEST };
 enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
 enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM, SAMPLING_LATENT_IMAGES };
 enum sampling_method { SAMPLING_METHOD_ANCESTRAL, SAMPLING_METHOD_ODE };
-enum backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_REFERENCE };
+enum backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_REFERENCE, BACKEND_CUDA };
 enum precision { PRECISION_FLOAT32, PRECISION_BF16 };
 enum plan_choice { PLANS_MEASURED, PLANS_RULE };
 
@@ -57,7 +57,7 @@ extern const char *const split_names[];           /* train test */
 extern const char *const weights_names[];         /* ema params */
 extern const char *const sampling_latent_names[]; /* fixed random images */
 extern const char *const sampling_method_names[]; /* ancestral ode */
-extern const char *const backend_names[];         /* auto cpu reference */
+extern const char *const backend_names[];         /* auto cpu reference cuda */
 extern const char *const precision_names[];       /* float32 bf16 */
 extern const char *const plan_choice_names[];     /* measured rule */
 

@@ -16,7 +16,7 @@ const char *const event_type_names[] = {"hello", "start",   "progress", "scalars
 const char *const artifact_kind_names[] = {"checkpoint", "image", "table", NULL};
 const char *const error_class_names[] = {"configuration", "numeric", "memory", "data", "device", "host", NULL};
 const char *const job_kind_names[] = {"train", "evaluate", "sample", "import", NULL};
-const char *const import_what_names[] = {"dataset", NULL};
+const char *const import_what_names[] = {"dataset", "checkpoint", "events", NULL};
 static_assert(ARRAY_LEN(event_type_names) == EVENT_TYPE_N + 1, "a name for each");
 static_assert(ARRAY_LEN(artifact_kind_names) == ARTIFACT_KIND_N + 1, "a name for each");
 static_assert(ARRAY_LEN(error_class_names) == ERROR_CLASS_N + 1, "a name for each");
@@ -40,7 +40,7 @@ struct field {
         size_t offset;
         int64_t min, max;
         const char *const *names; /* CHOICE */
-        bool optional;            /* absent: as it was, empty; an empty DIGEST, TEXT or OBJECT is not written */
+        bool optional;            /* absent: as it was, empty; an empty DIGEST, TEXT, NAME or OBJECT is not written */
 };
 
 #define INT_MAX_EXACT ((INT64_C(1) << 53) - 1) /* the largest that JavaScript reads exactly */
@@ -255,9 +255,9 @@ static int write_fields(const struct field *fields, const void *base, json_t *o,
         for (const struct field *f = fields; f->key; f++) {
                 const char *m = (const char *)base + f->offset;
 
-                if (f->optional && (f->kind == FIELD_DIGEST                            ? !*m
-                                    : f->kind == FIELD_TEXT || f->kind == FIELD_OBJECT ? !*(const void *const *)m
-                                                                                       : false))
+                bool points = f->kind == FIELD_TEXT || f->kind == FIELD_NAME || f->kind == FIELD_OBJECT;
+
+                if (f->optional && (f->kind == FIELD_DIGEST ? !*m : points && !*(const void *const *)m))
                         continue;
                 if (json_object_set_new(o, f->key, field_value(f, m)) < 0)
                         return error_set(err, -EINVAL, f->key, "no memory, or not UTF-8");
@@ -554,7 +554,12 @@ static const struct field import_fields[] = {{.key = "what",
                                               .kind = FIELD_CHOICE,
                                               .offset = offsetof(struct assignment_import, what),
                                               .names = import_what_names},
-                                             F(assignment_import, NAME, name, 1, 64),
+                                             {.key = "name",
+                                              .kind = FIELD_NAME,
+                                              .offset = offsetof(struct assignment_import, name),
+                                              .min = 1,
+                                              .max = 64,
+                                              .optional = true},
                                              IMPORT_TEXT(path, PATH_BYTES_MAX, false),
                                              IMPORT_TEXT(test_path, PATH_BYTES_MAX, true),
                                              IMPORT_TEXT(format, 32, true),
@@ -601,6 +606,12 @@ int import_from_json(const json_t *o, const char *pointer, struct assignment_imp
         int r = json_is_object(o) ? read_fields(o, pointer, import_fields, &i, err)
                                   : error_set(err, -EINVAL, pointer, "expected an object");
 
+        if (r >= 0 && (i.what == IMPORT_DATASET) != (i.name != NULL)) {
+                char where[160];
+
+                json_pointer_append(where, sizeof where, pointer, "name");
+                r = error_set(err, -EINVAL, where, "expected one of a data set, and of nothing else");
+        }
         if (r < 0)
                 return r;
         *ret = i;

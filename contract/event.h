@@ -114,6 +114,8 @@ int command_encode(const struct command *c, struct buf *b, struct error *err);
  * or, of kind import, "import" in the place of "config" and "dataset":
  *   {"job":4,"attempt":8,"kind":"import","import":{"what":"dataset","name":"mine","path":"/data/mine","test_path":"/..",
  *    "format":"folder","test_share":0.1,"target":"/state/datasets/mine.images"},"identity":"..",..}
+ *   {..,"import":{"what":"checkpoint","path":"/data/ckpt-223.flax"},"config":{..},..} {..,"import":{"what":"events",..
+ * of which the first has the configuration by which the checkpoint is read, and which its job then has.
  * identity: 32 hexadecimal digits, drawn when the job was submitted: the job's own, and of each checkpoint that of the
  * job whose it is. It stands in the spool's hello and in the checkpoints, so that nothing of another run that had the
  * same number is ever taken for this one's. Jobs of the releases before have none: absent, here and there.
@@ -125,11 +127,11 @@ enum job_kind { JOB_TRAIN, JOB_EVALUATE, JOB_SAMPLE, JOB_IMPORT, JOB_KIND_N };
 extern const char *const job_kind_names[]; /* train evaluate sample import */
 
 /* What an import brings in. The row of the job, its submission and its assignment all hold this as a JSON object. */
-enum import_what { IMPORT_DATASET, IMPORT_WHAT_N };
-extern const char *const import_what_names[]; /* dataset */
+enum import_what { IMPORT_DATASET, IMPORT_CHECKPOINT, IMPORT_EVENTS, IMPORT_WHAT_N };
+extern const char *const import_what_names[]; /* dataset checkpoint events */
 struct assignment_import {
         enum import_what what;
-        char *name;        /* a plain file name */
+        char *name;        /* of a data set: a plain file name; NULL of others */
         char *path;        /* absolute, links resolved, in a folder from which may be imported */
         char *test_path;   /* the same; NULL: none */
         char *format;      /* NULL: by what is there */
@@ -151,8 +153,9 @@ struct assignment {
         enum job_kind kind;
         char identity[33];
         bool accept_changed_data;
-        json_t *config;                  /* whole; a worker reads it with config_from_json; NULL for an import */
-        struct assignment_import import; /* of an import, which has neither configuration nor data set */
+        json_t *config;                  /* whole; a worker reads it with config_from_json; NULL for an import but of a
+                                            checkpoint */
+        struct assignment_import import; /* of an import, which has no data set */
         char *dataset_name, *dataset_path, *dataset_digest;
         char *folder, *socket;
         char *plans; /* folder where measured plans are kept (kernels.h, plans_folder); "" or NULL: by the rule */

@@ -16,6 +16,13 @@ struct client {
         char *server; /* without a slash at its end */
 };
 
+/* An answer on its way: to a file when it is a success, else to the reply. */
+struct download {
+        struct client *client;
+        struct reply *reply;
+        FILE *to;
+};
+
 int client_new(const char *server, struct client **ret, struct error *err)
 {
         _cleanup_(client_freep) struct client *c = calloc(1, sizeof *c);
@@ -166,6 +173,41 @@ int client_expect(struct client *c, const char *method, const char *path, const 
         }
         *ret = r;
         return 0;
+}
+
+static size_t on_download(char *data, size_t size, size_t n, void *user)
+{
+        struct download *d = user;
+        long status = 0;
+
+        (void)curl_easy_getinfo(d->client->curl, CURLINFO_RESPONSE_CODE, &status);
+        return status == 200 ? fwrite(data, 1, size * n, d->to) : on_body(data, size, n, d->reply);
+}
+
+int client_download(struct client *c, const char *path, FILE *to, struct buf *text)
+{
+        _cleanup_(reply_done) struct reply r = {.body = BUF_INIT(REPLY_BYTES_MAX)};
+        _cleanup_(buf_done) struct buf url = BUF_INIT(1 << 20);
+        struct download d = {.client = c, .reply = &r, .to = to};
+        CURLcode code;
+
+        if (buf_printf(&url, NULL, "%s%s", c->server, path) < 0)
+                return -ENOMEM;
+        set_options(c, "GET", url.data, NULL, &r);
+        (void)curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, 0L);
+        (void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_download);
+        (void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &d);
+        code = curl_easy_perform(c->curl);
+        (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &r.status);
+        if (code != CURLE_OK) {
+                (void)buf_printf(text, NULL, "%s: %s", c->server, curl_easy_strerror(code));
+                return -EIO;
+        }
+        (void)json_parse(r.body.data ? r.body.data : "", r.body.size, &r.document, NULL);
+        if (r.status == 200)
+                return 0;
+        describe_problem(c, &r, text);
+        return -EREMOTEIO;
 }
 
 char *client_escape(const char *s)

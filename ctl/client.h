@@ -3,6 +3,8 @@
 
 #include "base/json.h"
 
+#include <stdio.h>
+
 struct client;
 
 int client_new(const char *server, struct client **ret, struct error *err);
@@ -25,6 +27,10 @@ int client_request(struct client *c, const char *method, const char *path, const
  * may have several lines. text is appended to. */
 int client_expect(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
                   struct buf *text);
+
+/* GETs path and writes the answer to a file as it comes, without a limit of time or size. A reply that is no success is
+ * an error as above, and nothing is written. */
+int client_download(struct client *c, const char *path, FILE *to, struct buf *text);
 
 /* Percent-encoded; the caller frees with free(). NULL without memory. */
 char *client_escape(const char *s);

@@ -26,7 +26,8 @@ enum { EXIT_OK, EXIT_NO, EXIT_USAGE };
 
 typedef int command_run(struct call *c);
 command_run command_submit, command_list, command_show, command_watch, command_log, command_cancel, command_resume,
-        command_retry, command_remove, command_stop, command_configs, command_datasets, command_dataset;
+        command_retry, command_remove, command_stop, command_configs, command_datasets, command_dataset, command_export,
+        command_checkpoint, command_import;
 
 /* The server's answer, or an error that was printed (negative). */
 int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret);
@@ -36,6 +37,9 @@ int fail(const char *fmt, ...) _printf_(1, 2);
 
 /* A job's id from an argument; 0 and a printed usage error when it is none. */
 int64_t job_id(const char *s);
+
+/* A path of this machine, which may be the server's, as the server is told it; NULL and a printed error. */
+json_t *absolute_path(const char *path);
 
 void print_json(const json_t *v);
 

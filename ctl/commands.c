@@ -374,7 +374,7 @@ int command_datasets(struct call *c)
 }
 
 /* The server resolves paths against nothing: they are made absolute here, where they mean something. NULL: told. */
-static json_t *absolute(const char *path)
+json_t *absolute_path(const char *path)
 {
         char *real = realpath(path, NULL);
         json_t *v = json_string(real ? real : path);
@@ -389,7 +389,7 @@ static int import_body(struct call *c, json_t *body)
 {
         const char *share = c->options[OPTION_TEST_SHARE], *test = c->options[OPTION_TEST];
         char *end = NULL;
-        json_t *path = absolute(c->args[2]), *test_path = test ? absolute(test) : NULL;
+        json_t *path = absolute_path(c->args[2]), *test_path = test ? absolute_path(test) : NULL;
         double part = share ? strtod(share, &end) : 0;
 
         (void)json_object_set_new(body, "name", json_string(c->args[1]));

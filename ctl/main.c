@@ -22,6 +22,13 @@ static const struct {
         {"resume", "JOB", 1, 1, command_resume, "go on from the last checkpoint"},
         {"retry", "JOB...", 1, 1000, command_retry, "run failed or cancelled jobs again, from the last checkpoint"},
         {"remove", "JOB...", 1, 1000, command_remove, "remove jobs that are over, with their files"},
+        {"import", "checkpoint PATH CONFIG | events PATH", 2, 3, command_import,
+         "a published checkpoint (flax), read by a configuration of the server, or TensorBoard's logs, as a job; "
+         "prints the "
+         "id"},
+        {"export", "JOB", 1, 1, command_export, "every point of a job's series, for TensorBoard, as CSV or JSON lines"},
+        {"checkpoint", "export JOB", 2, 2, command_checkpoint,
+         "a job's checkpoint as the published code's flax file, or its weights as safetensors"},
         {"stop", "", 0, 0, command_stop, "end the daemon; running jobs write a checkpoint and go on at its next start"},
         {"configs", "[NAME]", 0, 1, command_configs, "configurations of the server, or one of them"},
         {"datasets", "", 0, 0, command_datasets, "data sets of the server, as dataset list"},
@@ -68,7 +75,7 @@ static void print_help(size_t command)
         if (all) {
                 (void)printf("usage: mulunctl [--server URL] [--json] COMMAND ...\n\nCommands:\n");
                 for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-                        (void)printf("  %-8s %-9s %s\n", commands[i].name, commands[i].args, commands[i].help);
+                        (void)printf("  %-10s %-10s %s\n", commands[i].name, commands[i].args, commands[i].help);
                 (void)printf("\nOptions of all commands (mulunctl COMMAND --help shows the others):\n");
         } else {
                 (void)printf("usage: mulunctl %s %s%s[options]\n\n%s.\n\nOptions:\n", commands[command].name,

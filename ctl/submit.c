@@ -85,58 +85,66 @@ static int add_checkpoint(const struct call *c, json_t *body)
         return EXIT_OK;
 }
 
-static int add_config(const struct call *c, json_t *body)
+/* name: of a configuration of the server, or NULL. */
+static int add_config(const struct call *c, const char *name, json_t *body)
 {
         json_t *document;
         int r;
 
-        if (!!c->n_args + !!c->options[OPTION_FILE] != 1)
-                return usage_error("submit needs one of: a configuration's name, --file, --from, --evaluate, --sample");
-        if (c->n_args)
-                return json_object_set_new(body, "config", json_string(c->args[0])) < 0
-                               ? usage_error("the name is not UTF-8")
-                               : EXIT_OK;
+        if (name)
+                return json_object_set_new(body, "config", json_string(name)) < 0 ? usage_error("the name is not UTF-8")
+                                                                                  : EXIT_OK;
         r = read_file(c->options[OPTION_FILE], &document);
         if (!r)
                 (void)json_object_set_new(body, "config", document);
         return r;
 }
 
-static int make_body(const struct call *c, json_t *body)
+/* --name and --tag. */
+static int add_labels(const struct call *c, json_t *body)
 {
-        bool evaluate = c->options[OPTION_EVALUATE], sample = c->options[OPTION_SAMPLE], from = c->options[OPTION_FROM];
-        json_t *overrides = json_object(), *tags = json_array();
-        int r;
+        json_t *tags = json_array();
 
-        (void)json_object_set_new(body, "kind", json_string(evaluate ? "evaluate" : sample ? "sample" : "train"));
-        (void)json_object_set_new(body, "overrides", overrides);
         (void)json_object_set_new(body, "tags", tags);
         if (c->options[OPTION_NAME] && json_object_set_new(body, "name", json_string(c->options[OPTION_NAME])) < 0)
                 return usage_error("the name is not UTF-8");
         for (size_t i = 0; i < c->n_tags; i++)
                 if (json_array_append_new(tags, json_string(c->tags[i])) < 0)
                         return usage_error("a tag is not UTF-8");
+        return EXIT_OK;
+}
+
+static int make_body(const struct call *c, json_t *body)
+{
+        bool evaluate = c->options[OPTION_EVALUATE], sample = c->options[OPTION_SAMPLE], from = c->options[OPTION_FROM];
+        bool other = evaluate || sample || from;
+        json_t *overrides = json_object();
+        int r = add_labels(c, body);
+
+        (void)json_object_set_new(body, "kind", json_string(evaluate ? "evaluate" : sample ? "sample" : "train"));
+        (void)json_object_set_new(body, "overrides", overrides);
+        if (r)
+                return r;
         if (evaluate + sample + from > 1)
                 return usage_error("--evaluate, --sample and --from are jobs of their own");
-        if ((evaluate || sample || from) && (c->n_args || c->options[OPTION_FILE]))
+        if (other && (c->n_args || c->options[OPTION_FILE]))
                 return usage_error("what begins with a checkpoint has its configuration; --set changes how it is made");
-        if (!evaluate && !sample && !from && c->options[OPTION_CHECKPOINT])
+        if (!other && !!c->n_args + !!c->options[OPTION_FILE] != 1)
+                return usage_error("submit needs one of: a configuration's name, --file, --from, --evaluate, --sample");
+        if (!other && c->options[OPTION_CHECKPOINT])
                 return usage_error("--checkpoint belongs to --evaluate, --sample or --from");
         if (c->options[OPTION_CHANGED_DATA])
                 (void)json_object_set_new(body, "accept_changed_data", json_true());
-        r = evaluate || sample || from ? add_checkpoint(c, body) : add_config(c, body);
+        r = other ? add_checkpoint(c, body) : add_config(c, c->n_args ? c->args[0] : NULL, body);
         return r ? r : read_sets(c, overrides);
 }
 
-int command_submit(struct call *c)
+/* Prints the id of the new job, or follows it. */
+static int send_job(struct call *c, const json_t *body)
 {
-        _cleanup_json_ json_t *body = json_object();
         _cleanup_(reply_done) struct reply reply = {0};
         int64_t id;
-        int r = make_body(c, body);
 
-        if (r)
-                return r;
         if (ask(c, "POST", "/v1/jobs", body, &reply) < 0)
                 return EXIT_NO;
         id = json_integer_value(json_object_get(reply.document, "id"));
@@ -146,4 +154,39 @@ int command_submit(struct call *c)
                 (void)printf("%lld\n", (long long)id);
         (void)fflush(stdout);
         return c->options[OPTION_WAIT] ? watch_job(c, id) : EXIT_OK;
+}
+
+int command_submit(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        int r = make_body(c, body);
+
+        return r ? r : send_job(c, body);
+}
+
+/* import checkpoint PATH [CONFIG], import events PATH */
+int command_import(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        bool checkpoint = !strcmp(c->args[0], "checkpoint");
+        json_t *path = absolute_path(c->args[1]), *overrides;
+        int r = add_labels(c, body);
+
+        (void)json_object_set_new(body, "kind", json_string("import"));
+        (void)json_object_set_new(body, "what", json_string(c->args[0]));
+        (void)json_object_set_new(body, "path", path);
+        if (r || !path)
+                return EXIT_USAGE;
+        if (!checkpoint && strcmp(c->args[0], "events") != 0)
+                return usage_error("import takes: checkpoint PATH CONFIG, or events PATH; see also dataset import");
+        if (checkpoint && (c->n_args == 3) + !!c->options[OPTION_FILE] != 1)
+                return usage_error("a checkpoint is read by a configuration: its name, or --file");
+        if (!checkpoint && (c->n_args == 3 || c->options[OPTION_FILE] || c->n_sets))
+                return usage_error("events have no configuration");
+        if (checkpoint) {
+                (void)json_object_set_new(body, "overrides", overrides = json_object());
+                r = add_config(c, c->n_args == 3 ? c->args[2] : NULL, body);
+                r = r ? r : read_sets(c, overrides);
+        }
+        return r ? r : send_job(c, body);
 }

@@ -49,6 +49,15 @@ static int outside(const struct daemon *d, const char *pointer, struct errors *e
         return -EINVAL;
 }
 
+/* A component of it is "..": its text says nothing of where it leads. */
+static bool climbs(const char *path)
+{
+        for (const char *p = path; (p = strstr(p, "..")); p += 2)
+                if ((p == path || p[-1] == '/') && (!p[2] || p[2] == '/'))
+                        return true;
+        return false;
+}
+
 /* The member of the import becomes the path with its links resolved. What does not exist outside the allowed folders
  * is outside, too: nobody learns what is there. */
 static int resolve(const struct daemon *d, json_t *import, const char *key, struct errors *errs)
@@ -60,8 +69,9 @@ static int resolve(const struct daemon *d, json_t *import, const char *key, stru
                 return 0;
         (void)snprintf(pointer, sizeof pointer, "/%s", key);
         if (!realpath(given, path))
-                return is_allowed(d, given) ? errors_add(errs, -EINVAL, pointer, "cannot be found: %s", strerror(errno))
-                                            : outside(d, pointer, errs);
+                return is_allowed(d, given) && !climbs(given)
+                               ? errors_add(errs, -EINVAL, pointer, "cannot be found: %s", strerror(errno))
+                               : outside(d, pointer, errs);
         if (!is_allowed(d, path))
                 return outside(d, pointer, errs);
         if (text_valid_utf8(path, strlen(path)) != strlen(path))
@@ -119,6 +129,7 @@ void op_import(struct op *op)
                 (void)resolve(op->daemon, import, "test_path", &errs);
                 r = errs.n ? -EINVAL : 0;
         }
+        op->config = TAKE_PTR(op->submission->config);
         if (r < 0)
                 op_answer(op, r, 0, JOB_QUEUED, &errs);
         else

@@ -104,7 +104,7 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
         if (r < 0)
                 return r;
         r = j->kind == JOB_IMPORT ? fill_import(d, &row, a, err) : fill_dataset(d, j, a, err);
-        if (j->kind != JOB_IMPORT)
+        if (json_object_size(row.config))
                 a->config = TAKE_PTR(row.config);
         job_row_done(&row);
         if (r < 0)

@@ -417,7 +417,7 @@ static int derive_config(struct op *op, struct errors *errs)
 
         if (r < 0)
                 return errors_add(errs, r, where, "%s", err.text);
-        if (source.kind != JOB_TRAIN)
+        if (source.kind != JOB_TRAIN && (source.kind != JOB_IMPORT || !json_object_size(source.config)))
                 return errors_add(errs, -ENOENT, where, "job %lld does not train: it has no checkpoints",
                                   (long long)s->source_job);
         op->config = json_deep_copy(source.config);

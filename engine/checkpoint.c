@@ -31,16 +31,17 @@
 #define PIECE_BYTES ((size_t)PIECE_VALUES * sizeof(float))
 #define ALIGN 64
 #define TENSOR_NAME_MAX (PARAM_NAME_MAX + 8)
+#define PARAMS_MAX 16384 /* of the largest model that is listed: 256 blocks have 6,000 */
 
 static_assert(__BYTE_ORDER == __LITTLE_ENDIAN && sizeof(float) == 4, "values are copied as they are");
 
 const char *const section_names[] = {"params", "ema", "m", "v"};
 static_assert(ARRAY_LEN(section_names) == SECTION_N, "a name a section");
 
-/* Several times what a whole header of this model takes; bounds what a hostile one makes us allocate. */
+/* Several times what a whole header of this model takes (NULL: of any); bounds what a hostile one makes us allocate. */
 static size_t header_max(const struct params *p)
 {
-        return ((size_t)1 << 20) + SECTION_N * p->n * (TENSOR_NAME_MAX + 256);
+        return ((size_t)1 << 20) + SECTION_N * (p ? p->n : PARAMS_MAX) * (TENSOR_NAME_MAX + 256);
 }
 
 static void tensor_name(enum section s, const struct param *q, char ret[TENSOR_NAME_MAX])
@@ -184,39 +185,29 @@ static int altered(const struct reader *x, struct error *err, const char *fmt, .
         return error_set(err, -EBADMSG, x->path, "%s", text);
 }
 
-static int read_at(const struct reader *x, void *ret, size_t size, int64_t offset, struct error *err)
-{
-        char *to = ret;
-
-        while (size) {
-                ssize_t n = pread(x->fd, to, size, offset);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return error_set(err, -errno, x->path, "cannot be read: %s", strerror(errno));
-                if (n == 0)
-                        return altered(x, err, "ends at byte %" PRId64 "; it had %" PRId64 " when it was opened",
-                                       offset, x->file_bytes);
-                to += n;
-                size -= (size_t)n;
-                offset += n;
-        }
-        return 0;
-}
-
-static int reader_open(struct reader *x, struct error *err)
+/* The size of what x->fd is, which must be a file. */
+static int reader_stat(struct reader *x, struct error *err)
 {
         struct stat st;
 
-        x->fd = open(x->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (x->fd < 0)
-                return error_set(err, -errno, x->path, "cannot be opened: %s", strerror(errno));
         if (fstat(x->fd, &st) < 0)
                 return error_set(err, -errno, x->path, "cannot be read: %s", strerror(errno));
         if (!S_ISREG(st.st_mode))
                 return altered(x, err, "is not a regular file; expected a checkpoint");
         x->file_bytes = st.st_size;
+        return 0;
+}
+
+static int reader_open(struct reader *x, struct error *err)
+{
+        int r;
+
+        x->fd = open(x->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (x->fd < 0)
+                return error_set(err, -errno, x->path, "cannot be opened: %s", strerror(errno));
+        r = reader_stat(x, err);
+        if (r < 0)
+                return r;
         x->begin = calloc(SECTION_N * x->p->n + 1, sizeof *x->begin);
         x->piece = malloc((size_t)MIN((int64_t)PIECE_BYTES, x->file_bytes) + 1); /* no piece is longer than the file */
         return x->begin && x->piece ? 0 : error_set(err, -ENOMEM, x->path, "no memory to read it");
@@ -234,7 +225,7 @@ static int check_digest(const struct reader *x, const char *digest, struct error
         (void)XXH3_128bits_reset(state);
         for (int64_t at = 0, n; at < x->file_bytes && r >= 0; at += n) {
                 n = MIN((int64_t)PIECE_BYTES, x->file_bytes - at);
-                r = read_at(x, x->piece, (size_t)n, at, err);
+                r = file_read_at(x->fd, x->path, at, x->piece, (size_t)n, err);
                 if (r >= 0)
                         (void)XXH3_128bits_update(state, x->piece, (size_t)n);
         }
@@ -258,7 +249,7 @@ static int read_header(struct reader *x, json_t **ret, struct error *err)
         if (x->file_bytes < 8)
                 return altered(x, err, "has %" PRId64 " bytes; expected at least the 8 of a header's size",
                                x->file_bytes);
-        r = read_at(x, &le, sizeof le, 0, err);
+        r = file_read_at(x->fd, x->path, 0, &le, sizeof le, err);
         if (r < 0)
                 return r;
         size = le64toh(le);
@@ -271,7 +262,7 @@ static int read_header(struct reader *x, json_t **ret, struct error *err)
         text = malloc((size_t)size + 1);
         if (!text)
                 return error_set(err, -ENOMEM, x->path, "no memory to read it");
-        r = read_at(x, text, (size_t)size, 8, err);
+        r = file_read_at(x->fd, x->path, 8, text, (size_t)size, err);
         if (r < 0)
                 return r;
         /* not json_parse: a name twice must not hide the first */
@@ -344,20 +335,19 @@ static int shape_wrong(const struct reader *x, const char *name, const json_t *s
         return altered(x, err, "%s has shape %.80s, expected [%s]", name, found ? found : "?", expected);
 }
 
-/* Takes the tensor's entry out of root. */
-static int take_tensor(const struct reader *x, json_t *root, enum section s, const struct param *q, int64_t *ret_begin,
-                       struct error *err)
+/* A tensor of the header: borrowed from root. */
+static int find_tensor(const struct reader *x, const json_t *root, const char *name, json_t **ret_shape,
+                       json_t **ret_offsets, struct error *err)
 {
         static const char *const keys[] = {"dtype", "shape", "data_offsets", NULL};
-        char name[TENSOR_NAME_MAX], where[TENSOR_NAME_MAX + 16];
+        char where[TENSOR_NAME_MAX + 16];
         const char *dtype = "";
-        json_t *t, *shape = NULL, *offsets = NULL;
         struct error inner = {0};
-        int64_t begin, end;
+        json_t *t;
         int r;
 
-        tensor_name(s, q, name);
         (void)snprintf(where, sizeof where, "%s", name);
+        *ret_shape = *ret_offsets = NULL;
         r = json_get_container(root, "", name, JSON_OBJECT, &t, &inner);
         if (r == 0)
                 return altered(x, err, "has no tensor %s", name);
@@ -366,29 +356,51 @@ static int take_tensor(const struct reader *x, json_t *root, enum section s, con
         if (r >= 0)
                 r = json_get_string(t, where, "dtype", 16, &dtype, &inner);
         if (r >= 0)
-                r = json_get_container(t, where, "shape", JSON_ARRAY, &shape, &inner);
+                r = json_get_container(t, where, "shape", JSON_ARRAY, ret_shape, &inner);
         if (r >= 0)
-                r = json_get_container(t, where, "data_offsets", JSON_ARRAY, &offsets, &inner);
+                r = json_get_container(t, where, "data_offsets", JSON_ARRAY, ret_offsets, &inner);
         if (r < 0)
                 return altered(x, err, "its header: %s: %s", inner.path, inner.text);
-        if (strcmp(dtype, "F32"))
-                return altered(x, err, "%s has dtype \"%s\", expected F32", name, dtype);
-        if (!shape || !shape_is(shape, q))
-                return shape_wrong(x, name, shape, q, err);
+        return strcmp(dtype, "F32") ? altered(x, err, "%s has dtype \"%s\", expected F32", name, dtype) : 0;
+}
+
+/* Where its values begin, which are `size`. */
+static int take_offsets(const struct reader *x, const char *name, const json_t *offsets, int64_t size,
+                        int64_t *ret_begin, struct error *err)
+{
+        int64_t begin, end;
+
         if (json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
             !json_is_integer(json_array_get(offsets, 1)))
                 return altered(x, err, "%s has no two data_offsets", name);
         begin = json_integer_value(json_array_get(offsets, 0));
         end = json_integer_value(json_array_get(offsets, 1));
-        if (begin < 0 || end < begin || end - begin != 4 * q->size)
+        if (begin < 0 || end < begin || end - begin != 4 * size)
                 return altered(x, err, "%s has data_offsets [%" PRId64 ", %" PRId64 "], expected %" PRId64 " bytes",
-                               name, begin, end, 4 * q->size);
+                               name, begin, end, 4 * size);
         if (end > x->file_bytes - x->data_start)
                 return altered(x, err,
                                "%s ends at byte %" PRId64 " of the data, which has %" PRId64 ": the file is cut", name,
                                end, x->file_bytes - x->data_start);
         *ret_begin = begin;
-        return json_object_del(root, name);
+        return 0;
+}
+
+/* Takes the tensor's entry out of root. */
+static int take_tensor(const struct reader *x, json_t *root, enum section s, const struct param *q, int64_t *ret_begin,
+                       struct error *err)
+{
+        char name[TENSOR_NAME_MAX];
+        json_t *shape, *offsets;
+        int r;
+
+        tensor_name(s, q, name);
+        r = find_tensor(x, root, name, &shape, &offsets, err);
+        if (r >= 0 && (!shape || !shape_is(shape, q)))
+                r = shape_wrong(x, name, shape, q, err);
+        if (r >= 0)
+                r = take_offsets(x, name, offsets, q->size, ret_begin, err);
+        return r < 0 ? r : json_object_del(root, name);
 }
 
 struct extent {
@@ -404,17 +416,11 @@ static int by_begin(const void *a, const void *b)
         return (x->end > y->end) - (x->end < y->end); /* what is empty comes before what begins there */
 }
 
-/* Every byte of the data belongs to one tensor. */
-static int check_tiling(const struct reader *x, struct error *err)
+/* Every byte of the data belongs to one of the n tensors, which are sorted for it. */
+static int check_tiling(const struct reader *x, struct extent *extents, size_t n, struct error *err)
 {
-        size_t n = SECTION_N * x->p->n;
-        _cleanup_(freep) struct extent *extents = calloc(n + 1, sizeof *extents);
         int64_t at = 0, data_bytes = x->file_bytes - x->data_start;
 
-        if (!extents)
-                return error_set(err, -ENOMEM, x->path, "no memory to read it");
-        for (size_t i = 0; i < n; i++)
-                extents[i] = (struct extent){x->begin[i], x->begin[i] + 4 * x->p->items[i % x->p->n].size};
         qsort(extents, n, sizeof *extents, by_begin);
         for (size_t i = 0; i < n; i++) {
                 if (extents[i].begin != at)
@@ -425,6 +431,18 @@ static int check_tiling(const struct reader *x, struct error *err)
         if (at != data_bytes)
                 return altered(x, err, "has %" PRId64 " bytes of data, expected %" PRId64, data_bytes, at);
         return 0;
+}
+
+static int check_model_tiling(const struct reader *x, struct error *err)
+{
+        size_t n = SECTION_N * x->p->n;
+        _cleanup_(freep) struct extent *extents = calloc(n + 1, sizeof *extents);
+
+        if (!extents)
+                return error_set(err, -ENOMEM, x->path, "no memory to read it");
+        for (size_t i = 0; i < n; i++)
+                extents[i] = (struct extent){x->begin[i], x->begin[i] + 4 * x->p->items[i % x->p->n].size};
+        return check_tiling(x, extents, n, err);
 }
 
 static int check_header(struct reader *x, int64_t *ret_step, char **ret_state, struct error *err)
@@ -445,7 +463,7 @@ static int check_header(struct reader *x, int64_t *ret_step, char **ret_state, s
         key = json_object_iter_key(json_object_iter(root));
         if (key)
                 return altered(x, err, "has a tensor %.100s, which the model has not", key);
-        return check_tiling(x, err);
+        return check_model_tiling(x, err);
 }
 
 int checkpoint_peek(const char *path, const struct params *p, int64_t *ret_step, char **ret_state, struct error *err)
@@ -478,7 +496,8 @@ int checkpoint_read(const char *path, const char *digest, const struct params *p
 
                         for (int64_t done = 0, n; done < q->size && r >= 0; done += n) {
                                 n = MIN(PIECE_VALUES, q->size - done);
-                                r = read_at(&x, x.piece, (size_t)n * sizeof *x.piece, from + 4 * done, err);
+                                r = file_read_at(x.fd, path, from + 4 * done, x.piece, (size_t)n * sizeof *x.piece,
+                                                 err);
                                 if (r >= 0)
                                         r = io->write(io->user, (enum section)s, q->offset + done, n, x.piece, err);
                         }
@@ -488,5 +507,89 @@ int checkpoint_read(const char *path, const char *digest, const struct params *p
         *ret_step = step;
         if (ret_state)
                 *ret_state = TAKE_PTR(state);
+        return 0;
+}
+
+/* ---- listing */
+
+void checkpoint_list_done(struct checkpoint_list *l)
+{
+        free(l->items);
+        json_decref(l->config);
+        *l = (struct checkpoint_list){0};
+}
+
+/* The tensor's name, shape and place from the header. */
+static int list_tensor(const struct reader *x, const json_t *root, const char *name, struct checkpoint_tensor *ret,
+                       struct extent *ret_extent, struct error *err)
+{
+        json_t *shape, *offsets, *v;
+        size_t i;
+        int r = find_tensor(x, root, name, &shape, &offsets, err);
+
+        if (r < 0)
+                return r;
+        ret->size = 1;
+        ret->n_dims = (int)json_array_size(shape);
+        if (!shape || json_array_size(shape) > ARRAY_LEN(ret->shape) || strlen(name) >= sizeof ret->name)
+                return altered(x, err, "%.100s is no tensor of a checkpoint", name);
+        json_array_foreach(shape, i, v)
+        {
+                ret->shape[i] = json_integer_value(v);
+                if (!json_is_integer(v) || ret->shape[i] < 1 ||
+                    __builtin_mul_overflow(ret->size, ret->shape[i], &ret->size) || ret->size > x->file_bytes)
+                        return altered(x, err, "%s has no shape", name);
+        }
+        (void)snprintf(ret->name, sizeof ret->name, "%s", name);
+        r = take_offsets(x, name, offsets, ret->size, &ret->at, err);
+        *ret_extent = (struct extent){ret->at, ret->at + 4 * ret->size};
+        ret->at += x->data_start;
+        return r;
+}
+
+static int list_tensors(const struct reader *x, json_t *root, struct checkpoint_list *l, struct error *err)
+{
+        size_t n = json_object_size(root);
+        _cleanup_(freep) struct extent *extents = calloc(n + 1, sizeof *extents);
+        const char *key;
+        json_t *value;
+
+        l->items = calloc(n + 1, sizeof *l->items);
+        if (!extents || !l->items)
+                return error_set(err, -ENOMEM, x->path, "no memory to read it");
+        json_object_foreach(root, key, value)
+        {
+                int r = list_tensor(x, root, key, &l->items[l->n], &extents[l->n], err);
+
+                if (r < 0)
+                        return r;
+                l->n++;
+        }
+        return check_tiling(x, extents, n, err);
+}
+
+int checkpoint_list(int fd, const char *path, struct checkpoint_list *ret, struct error *err)
+{
+        _cleanup_(checkpoint_list_done) struct checkpoint_list l = {0};
+        _cleanup_(freep) char *state = NULL;
+        _cleanup_json_ json_t *root = NULL;
+        struct reader x = {.path = path, .fd = fd};
+        const char *text;
+        int r = reader_stat(&x, err);
+
+        if (r >= 0)
+                r = read_header(&x, &root, err);
+        if (r < 0)
+                return r;
+        text = json_string_value(json_object_get(json_object_get(root, "__metadata__"), "config"));
+        if (text && (json_parse(text, strlen(text), &l.config, NULL) < 0 || !json_is_object(l.config)))
+                return altered(&x, err, "its configuration is no JSON object");
+        r = take_metadata(&x, root, &l.step, &state, err);
+        if (r >= 0)
+                r = list_tensors(&x, root, &l, err);
+        if (r < 0)
+                return r;
+        *ret = l;
+        l = (struct checkpoint_list){0};
         return 0;
 }

@@ -33,3 +33,22 @@ int checkpoint_peek(const char *path, const struct params *p, int64_t *ret_step,
  * with the file, what was found and what was expected. *ret_state (ret_state may be NULL) is the caller's, or NULL. */
 int checkpoint_read(const char *path, const char *digest, const struct params *p, unsigned sections,
                     const struct checkpoint_io *io, int64_t *ret_step, char **ret_state, struct error *err);
+
+/* What a checkpoint's header lists, without a model: for who copies values from file to file. */
+struct checkpoint_tensor {
+        char name[PARAM_NAME_MAX + 8]; /* "params/NAME" */
+        int n_dims;
+        int64_t shape[4], size; /* values */
+        int64_t at;             /* its first byte in the file; float32, little endian, one behind the other */
+};
+
+struct checkpoint_list {
+        size_t n;
+        struct checkpoint_tensor *items; /* [n] in no order */
+        int64_t step;
+        json_t *config;
+};
+
+/* Of an open file (borrowed; path is for errors), checked as checkpoint_read does but for the model's shapes. */
+int checkpoint_list(int fd, const char *path, struct checkpoint_list *ret, struct error *err);
+void checkpoint_list_done(struct checkpoint_list *l);

@@ -18,6 +18,17 @@ static int threads_of(const struct config *c)
         return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
 }
 
+/* auto is the processor: a GPU is taken where it is asked for. */
+static const char *backend_of(const struct config *c)
+{
+        static const char *const names[] = {[BACKEND_AUTO] = "cpu",
+                                            [BACKEND_CPU] = "cpu",
+                                            [BACKEND_REFERENCE] = "reference",
+                                            [BACKEND_CUDA] = "cuda"};
+
+        return names[c->backend];
+}
+
 int runtime_new(const struct config *c, bool plan_only, const char *plans_folder, struct runtime **ret,
                 struct error *err)
 {
@@ -31,7 +42,7 @@ int runtime_new(const struct config *c, bool plan_only, const char *plans_folder
         rt->config = c;
         r = params_new(c, &rt->layout, err);
         if (r >= 0)
-                r = kernels_find(c->backend == BACKEND_REFERENCE ? "reference" : "cpu", &rt->k, err);
+                r = kernels_find(backend_of(c), &rt->k, err);
         if (r >= 0)
                 r = rt->k->device_open(&settings, &rt->device, err);
         if (r >= 0)

@@ -214,10 +214,12 @@ int trainer_restore(struct trainer *t, int64_t step, const json_t *state, struct
                 r = json_get_container(state, "/trainer", "window_sums", JSON_ARRAY, &sums, err);
         if (r < 0)
                 return r;
-        if (json_array_size(sums) != SUM_N)
+        if (json_array_size(sums) != (sums || n ? SUM_N : 0))
                 return error_set(err, -EBADMSG, "/trainer/window_sums", "expected %d numbers", SUM_N);
         for (size_t i = 0; i < SUM_N; i++)
-                if (!json_to_real(json_array_get(sums, i), &t->program.at.window_sums[i]))
+                if (!sums)
+                        t->program.at.window_sums[i] = 0;
+                else if (!json_to_real(json_array_get(sums, i), &t->program.at.window_sums[i]))
                         return error_set(err, -EBADMSG, "/trainer/window_sums", "expected %d numbers", SUM_N);
         t->program.at.seed = (uint32_t)t->program.rt->config->seed;
         t->program.at.step = step;

@@ -35,7 +35,8 @@ int trainer_window(struct trainer *t, int64_t most, int64_t *ret_n, struct error
 /* The means since the log window was opened, and opens the next. NAN where no step was made. */
 struct training_scalars trainer_take_window(struct trainer *t);
 
-/* The trainer's part of a checkpoint's state, a JSON object; and taking it up at that step. */
+/* The trainer's part of a checkpoint's state, a JSON object; and taking it up at that step. An empty object: no log
+ * window is open (weights that another program trained). */
 json_t *trainer_state(const struct trainer *t);
 int trainer_restore(struct trainer *t, int64_t step, const json_t *state, struct error *err);
 

@@ -2,6 +2,7 @@
 #include "kernels/kernels.h"
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/module.h"
 #include "kernels/reference/reference.h"
 
 #include <assert.h>
@@ -28,13 +29,18 @@ static bool table_complete(const struct kernels *k)
 int kernels_find(const char *name, const struct kernels **ret, struct error *err)
 {
         const struct kernels *k;
+        int r = 0;
 
         if (strcmp(name, "reference") == 0)
                 k = &kernels_reference;
         else if (strcmp(name, "cpu") == 0)
                 k = cpu_table();
+        else if (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-emu") == 0)
+                r = module_load(name, &k, err);
         else
-                return error_set(err, -EINVAL, "", "expected \"reference\" or \"cpu\"");
+                r = error_set(err, -EINVAL, "", "expected \"reference\", \"cpu\" or \"cuda\"");
+        if (r < 0)
+                return r;
         assert(table_complete(k));
         *ret = k;
         return 0;

@@ -248,3 +248,41 @@ void curve_done(struct curve *c)
         free(c->last);
         *c = (struct curve){0};
 }
+
+static int read_points(struct db *db, int64_t job, const char *name, struct point_place *place, size_t n,
+                       struct point *ret, size_t *ret_n, struct error *err)
+{
+        _cleanup_(limits_done) struct limits limits = {0};
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_POINTS_BEHIND);
+        int64_t series = 0;
+        int r = find_series(db, job, name, &series, err);
+
+        if (r >= 0)
+                r = limits_read(db, job, &limits, err);
+        if (r < 0)
+                return r;
+        bind_int(st, ":series", series);
+        bind_int(st, ":step", place->step);
+        bind_int(st, ":attempt", place->attempt);
+        bind_int(st, ":ordinal", place->ordinal);
+        while (*ret_n < n && (r = db_step(db, st, err)) > 0) {
+                *place = (struct point_place){sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
+                                              sqlite3_column_int64(st, 4)};
+                if (limits_visible(&limits, place->attempt, place->step))
+                        ret[(*ret_n)++] = (struct point){place->step, sqlite3_column_int64(st, 2), column_real(st, 3)};
+        }
+        return r < 0 ? r : 0;
+}
+
+int reader_points_behind(struct reader *r, int64_t job, const char *name, struct point_place *place, size_t n,
+                         struct point *ret, size_t *ret_n, struct error *err)
+{
+        int x = db_exec(&r->db, "BEGIN", err); /* one view of points and attempts */
+
+        if (x < 0)
+                return x;
+        *ret_n = 0;
+        x = read_points(&r->db, job, name, place, n, ret, ret_n, err);
+        (void)sqlite3_exec(r->db.handle, "COMMIT", NULL, NULL, NULL);
+        return x;
+}

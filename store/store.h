@@ -142,6 +142,19 @@ int reader_curve(struct reader *r, int64_t job, const char *name, int64_t from, 
                  struct curve *ret, struct error *err);
 void curve_done(struct curve *c);
 
+/* Points of one series as they are: at most n of those that are shown behind a place, in order of step, and of arrival
+ * where the step is the same. The place is moved behind the last. *ret_n below n: there are no more. */
+struct point {
+        int64_t step, time_ms;
+        double value; /* whatever it is */
+};
+struct point_place {
+        int64_t step, attempt, ordinal;
+};
+#define POINTS_BEGIN ((struct point_place){.step = INT64_MIN})
+int reader_points_behind(struct reader *r, int64_t job, const char *name, struct point_place *place, size_t n,
+                         struct point *ret, size_t *ret_n, struct error *err);
+
 /* ---- writing */
 
 /* ATTEMPT_NEW and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same

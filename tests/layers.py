@@ -24,7 +24,7 @@ ALLOWED = {
     "engine": ("base", "kernels", "contract/config.h", "contract/text.h"),
     "worker": ("base", "contract", "engine", "kernels"),
     "store": ("base", "contract"),
-    "api": ("base", "contract", "store"),
+    "api": ("base", "contract", "store", "engine/formats/export.h", "engine/formats/tfevents.h"),
     "daemon": ("base", "contract", "store", "api"),
     "ctl": ("base",),
 }
@@ -34,6 +34,9 @@ LIBRARIES = {
     "sqlite3.h": ("store",),
     "microhttpd.h": ("api",),
     "curl/curl.h": ("ctl", "daemon"),
+    "cuda_runtime.h": ("kernels",),
+    "cuda_runtime_api.h": ("kernels",),
+    "cudnn.h": ("kernels",),
     "oneapi/dnnl/dnnl.h": ("kernels",),
     "dnnl.h": ("kernels",),
     "png.h": ("engine",),
@@ -80,6 +83,10 @@ def includes():
     return bad
 
 
+# Where the headers of CUDA's compiler are; what includes them is compiled alone where they are there.
+CUDA = "/usr/local/cuda/include"
+
+
 def flags():
     packages = ["jansson", "libxxhash", "sqlite3", "libmicrohttpd", "libcurl", "libpng"]
     out = ["-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-fopenmp", "-I", ROOT]
@@ -92,15 +99,22 @@ def flags():
 
 def headers():
     common = flags()
+    cxx = ["-std=c++17", "-Wno-unknown-pragmas", "-Wno-missing-field-initializers", "-Wno-unused-function", "-isystem", CUDA, "-I", ROOT]
 
     def compile_alone(item):
         _, path = item
         shown = os.path.relpath(path, ROOT)
+        if shown.startswith("kernels/cuda/") and not os.path.exists(CUDA):
+            return None
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        device = re.search(r"^(namespace|template)\b", text, re.M)
+        compiler = ["c++", "-fsyntax-only", *cxx] if device else ["cc", "-fsyntax-only", *common, "-isystem", CUDA]
         with tempfile.TemporaryDirectory() as d:
-            c = os.path.join(d, "alone.c")
+            c = os.path.join(d, "alone.cpp" if device else "alone.c")
             with open(c, "w", encoding="utf-8") as f:
                 f.write(f'#include "{shown}"\n#include "{shown}"\ntypedef int alone_t;\n')
-            r = subprocess.run(["cc", "-fsyntax-only", *common, c], capture_output=True, text=True, check=False)
+            r = subprocess.run([*compiler, c], capture_output=True, text=True, check=False)
         return f"{shown}:\n{r.stderr}" if r.returncode else None
 
     items = list(sources((".h",)))

@@ -14,7 +14,7 @@
 #define ALL_SECTIONS ((1u << SECTION_N) - 1)
 
 struct options {
-        int64_t embd, layers, encoder_layers, batch, steps, warmup, threads, bf16;
+        int64_t embd, layers, encoder_layers, batch, steps, warmup, threads, bf16, cuda;
 };
 
 static int parse(int argc, char **argv, struct options *o)
@@ -24,7 +24,7 @@ static int parse(int argc, char **argv, struct options *o)
                 int64_t *value;
         } table[] = {{"--embd", &o->embd},       {"--layers", &o->layers}, {"--encoder-layers", &o->encoder_layers},
                      {"--batch", &o->batch},     {"--steps", &o->steps},   {"--warmup", &o->warmup},
-                     {"--threads", &o->threads}, {"--bf16", &o->bf16}};
+                     {"--threads", &o->threads}, {"--bf16", &o->bf16},     {"--cuda", &o->cuda}};
 
         for (int i = 0; i < argc; i += 2) {
                 size_t row = 0;
@@ -288,6 +288,7 @@ int bench(int argc, char **argv)
         c.batch_size_train = o.batch;
         c.threads = o.threads;
         c.precision = o.bf16 ? PRECISION_BF16 : PRECISION_FLOAT32;
+        c.backend = o.cuda ? BACKEND_CUDA : BACKEND_AUTO;
         if (config_check(&c, &errs) < 0 || !o.steps || o.steps > STEPS_MAX || !o.batch) {
                 (void)fprintf(stderr, "mulun-worker --bench: %s\n",
                               errs.n ? errs.items[0].text : "steps in 1..1000, batch from 1");

@@ -2,11 +2,12 @@
 #include "engine/import.h"
 
 #include "base/clock.h"
-#include "worker/task.h"
+#include "worker/import.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 
 /* The machine's fault, which another attempt may not meet; all else is in what was to be imported. */
@@ -53,8 +54,22 @@ static int import_images(struct task *t, struct task_progress *progress, json_t 
         return *ret_result ? 0 : error_set(err, -ENOMEM, NULL, "no memory for the result");
 }
 
+int import_report(struct task *t, const struct buf *b, struct error *err)
+{
+        static const char name[] = "import.csv";
+        char path[PATH_MAX], digest[DIGEST_SIZE];
+        int r;
+
+        task_path(t, name, path, sizeof path);
+        r = file_write_atomic(path, b->data, b->size, digest, err);
+        return r < 0 ? r
+                     : reporter_artifact(t->reporter, ARTIFACT_TABLE, t->step, name, (int64_t)b->size, digest, NAN,
+                                         err);
+}
+
 static int (*const imports[])(struct task *t, struct task_progress *progress, json_t **ret_result,
-                              struct error *err) = {[IMPORT_DATASET] = import_images};
+                              struct error *err) = {
+        [IMPORT_DATASET] = import_images, [IMPORT_CHECKPOINT] = import_checkpoint, [IMPORT_EVENTS] = import_events};
 static_assert(ARRAY_LEN(imports) == IMPORT_WHAT_N, "a function for each");
 
 int task_import(struct task *t, struct error *err)
@@ -62,7 +77,8 @@ int task_import(struct task *t, struct error *err)
         const struct assignment_import *a = &t->assignment->import;
         struct task_progress progress = {t, clock_monotonic_us()};
         _cleanup_json_ json_t *result = NULL;
-        int r = a->target ? 0 : error_set(err, -EINVAL, "/import/target", "expected a path");
+        int r = a->what != IMPORT_DATASET || a->target ? 0
+                                                       : error_set(err, -EINVAL, "/import/target", "expected a path");
 
         if (r >= 0)
                 r = reporter_start(t->reporter, 0, 0, 0, 0, "import", 1, err);

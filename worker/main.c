@@ -1,5 +1,5 @@
 /* mulun-worker: one attempt at one job. The daemon starts it with an assignment on standard input (contract/event.h);
- * people may ask it to describe a data set, to estimate memory, or to time a step. */
+ * people may ask it to describe a data set, to list devices, to estimate memory, or to time a step. */
 #include "base/log.h"
 #include "worker/bench.h"
 #include "worker/task.h"
@@ -15,11 +15,13 @@
 static const char usage[] =
         "usage: mulun-worker                 run the assignment on standard input (for mulund)\n"
         "       mulun-worker --describe DIR  print what data set a folder or file holds, as JSON\n"
+        "       mulun-worker --probe         print the devices that this machine has, as JSON\n"
         "       mulun-worker --estimate KIND print the memory that a configuration on standard input needs, as JSON\n"
         "                                    (KIND: train, evaluate, sample)\n"
         "       mulun-worker --bench [--embd N] [--layers N] [--encoder-layers N] [--batch N] [--steps N] [--threads "
         "N]\n"
-        "                            [--bf16 1]  time training steps: a table by operation, then a line of JSON\n"
+        "                            [--bf16 1] [--cuda 1]  time training steps: a table by operation, then a line of "
+        "JSON\n"
         "       mulun-worker --help | --version\n";
 
 static int print_json(json_t *json)
@@ -52,6 +54,48 @@ static int describe(const char *folder)
                                     (json_int_t)dataset_count(d, SPLIT_TEST), "digest", digest, "mean", mean[0],
                                     mean[1], mean[2], "source", json_object_get(dataset_provenance(d), "format"),
                                     "remark", remark[0] ? remark : NULL));
+}
+
+/* Adds what back end says of its device; its error where there is none of that index. */
+static int probe_device(const char *backend, int index, json_t *devices, struct error *err)
+{
+        struct device_settings settings = {.index = index, .threads = 1, .plan_only = true};
+        const struct kernels *k;
+        struct device_info info;
+        struct device *d;
+        int r = kernels_find(backend, &k, err);
+
+        if (r >= 0)
+                r = k->device_open(&settings, &d, err);
+        if (r < 0)
+                return r;
+        r = k->device_info(d, &info, err);
+        (void)k->device_close(d);
+        if (r < 0)
+                return r;
+        return json_array_append_new(devices, json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:[i,i], s:b}", "backend",
+                                                        backend, "index", index, "name", info.name, "uuid", info.uuid,
+                                                        "memory_total", (json_int_t)info.memory_total, "memory_free",
+                                                        (json_int_t)info.memory_free, "compute", info.compute_major,
+                                                        info.compute_minor, "bf16", info.bf16)) < 0
+                       ? error_set(err, -ENOMEM, NULL, "out of memory")
+                       : 0;
+}
+
+/* The processor, and every CUDA device; "cuda" says why there is none, where there is none. */
+static int probe(void)
+{
+        json_t *devices = json_array();
+        struct error err = {0};
+        int n = 0;
+
+        if (probe_device("cpu", 0, devices, &err) < 0) {
+                json_decref(devices);
+                return print_error(&err);
+        }
+        while (probe_device("cuda", n, devices, &err) == 0)
+                n++;
+        return print_json(json_pack("{s:o, s:s*}", "devices", devices, "cuda", n == 0 ? err.text : NULL));
 }
 
 static int read_input(json_t **ret, struct error *err)
@@ -95,7 +139,10 @@ static int estimate(const char *kind_name)
 static int run_import(struct task *t, struct error *err)
 {
         const struct assignment *a = t->assignment;
+        int r = a->config ? read_config(a->config, &t->config, err) : 0;
 
+        if (r < 0)
+                return r;
         task_sweep(t);
         log_info("attempt %lld at job %lld: import of %s", (long long)a->attempt, (long long)a->job, a->import.path);
         return task_import(t, err);
@@ -207,6 +254,8 @@ int main(int argc, char **argv)
                 return work();
         if (argc == 3 && !strcmp(argv[1], "--describe"))
                 return describe(argv[2]);
+        if (argc == 2 && !strcmp(argv[1], "--probe"))
+                return probe();
         if ((argc == 2 || argc == 3) && !strcmp(argv[1], "--estimate"))
                 return estimate(argc == 3 ? argv[2] : "train");
         if (!strcmp(argv[1], "--bench"))

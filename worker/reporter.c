@@ -136,6 +136,20 @@ int reporter_scalar(struct reporter *r, int64_t step, const char *name, double v
         return 0;
 }
 
+int reporter_points(struct reporter *r, const char *name, size_t n, const int64_t *steps, const int64_t *times_ms,
+                    const double *values, struct error *err)
+{
+        struct event e = {.type = EVENT_SCALARS,
+                          .n_rows = n,
+                          .n_columns = 1,
+                          .row_step = (int64_t *)steps,
+                          .row_time_ms = (int64_t *)times_ms,
+                          .column_name[0] = (char *)name,
+                          .column[0] = (double *)values};
+
+        return send_event(r, &e, false, err);
+}
+
 void reporter_progress(struct reporter *r, int64_t step, int64_t steps, double images_per_second, double seconds_left)
 {
         r->progress = (struct event){.type = EVENT_PROGRESS,

@@ -17,6 +17,11 @@ int reporter_start(struct reporter *r, int64_t step, int64_t steps, int64_t memo
  * finds it old or full, and before any other event. */
 int reporter_scalar(struct reporter *r, int64_t step, const char *name, double value, struct error *err);
 
+/* Points of one series that another program logged, with their own times, as an event of their own; at most
+ * EVENT_ROWS_MAX. */
+int reporter_points(struct reporter *r, const char *name, size_t n, const int64_t *steps, const int64_t *times_ms,
+                    const double *values, struct error *err);
+
 /* Remembers the newest progress; sent at most every 500 ms. NAN where a rate is not known. */
 void reporter_progress(struct reporter *r, int64_t step, int64_t steps, double images_per_second, double seconds_left);
 

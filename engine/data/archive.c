@@ -98,7 +98,7 @@ int archive_open(const char *path, enum archive_kind kind, struct archive_in **r
                 return error_set(err, -ENOMEM, path, "no memory to open it");
         if (strlen(path) >= sizeof a->path)
                 return error_set(err, -ENAMETOOLONG, path, "the path is too long");
-        (void)snprintf(a->path, sizeof a->path, "%s", path);
+        memcpy(a->path, path, strlen(path) + 1);
         a->kind = kind;
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0 || fstat(fd, &st) < 0)

@@ -361,9 +361,25 @@ def test_imports_that_are_not_valid(server, body, pointers):
     assert server.get("/v1/jobs?limit=1").json()["jobs"] == newest
 
 
-def test_an_import_is_not_submitted_as_a_job(server):
-    d = problem(server.post("/v1/jobs", {"kind": "import", "name": "x"}), 422, "request-invalid")
-    assert d["errors"][0]["pointer"] == "/kind"
+def test_checkpoints_and_events_are_imported_as_jobs(server):
+    j = server.post("/v1/jobs", {"kind": "import", "what": "events", "path": "/a", "name": "logs", "tags": ["x"]}).json()
+    assert (j["kind"], j["name"], j["config"], j["import"]) == ("import", "logs", None, {"what": "events", "path": "/a"})
+    j = server.post("/v1/jobs", {"kind": "import", "what": "checkpoint", "path": "/a", "config": "cifar10-conditioned", "overrides": {"training.seed": 5}}).json()
+    assert j["config"]["training"]["seed"] == 5 and j["config_name"] == "cifar10-conditioned" and j["import"] == {"what": "checkpoint", "path": "/a"}
+
+
+@pytest.mark.parametrize("body, pointers, type_", [
+    ({}, ["/path", "/what"], "request-invalid"),
+    ({"what": "dataset", "path": "/a"}, ["/what"], "request-invalid"),
+    ({"what": "events", "path": "a"}, ["/path"], "request-invalid"),
+    ({"what": "events", "path": "/a", "config": {}, "overrides": {}}, ["/config", "/overrides"], "request-invalid"),
+    ({"what": "events", "path": "/a", "checkpoint": {"job": 1}}, ["/checkpoint"], "request-invalid"),
+    ({"what": "checkpoint", "path": "/a"}, ["/config"], "request-invalid"),
+    ({"what": "checkpoint", "path": "/a", "config": {"model": {"sm_n_embd": 33}}}, ["/model/sm_n_embd"], "config-invalid"),
+])
+def test_imports_of_checkpoints_and_events_that_are_not_valid(server, body, pointers, type_):
+    d = problem(server.post("/v1/jobs", {"kind": "import", **body}), 422, type_)
+    assert sorted(e["pointer"] for e in d["errors"]) == pointers
 
 
 def test_data_sets_are_removed(server):

@@ -366,6 +366,38 @@ static void assignments_of_imports_have_no_configuration(void **state _unused_)
         assert_string_equal(err.path, "/import");
 }
 
+/* A checkpoint has a configuration, events have none, neither has a name. */
+static void assignments_of_other_imports_have_no_name(void **state _unused_)
+{
+        static const char *const imports[] = {
+                "\"import\":{\"what\":\"checkpoint\",\"path\":\"/data/c.flax\"},\"config\":{\"model\":{}}",
+                "\"import\":{\"what\":\"events\",\"path\":\"/data/logs\"}"};
+
+        for (size_t i = 0; i < ARRAY_LEN(imports); i++) {
+                _cleanup_json_ json_t *in = NULL, *out = NULL;
+                struct assignment a;
+                struct error err;
+                char *text;
+
+                assert_true(asprintf(&text,
+                                     "{\"job\":4,\"attempt\":8,\"kind\":\"import\",%s,\"accept_changed_data\":false,"
+                                     "\"folder\":\"/f\",\"socket\":\"/s\",\"checkpoints\":[]}",
+                                     imports[i]) > 0);
+                assert_int_equal(json_parse(text, strlen(text), &in, NULL), 0);
+                free(text);
+                assert_int_equal(assignment_from_json(in, &a, &err), 0);
+                assert_int_equal(a.import.what, i ? IMPORT_EVENTS : IMPORT_CHECKPOINT);
+                assert_true((a.config != NULL) == (i == 0) && !a.import.name);
+                out = assignment_to_json(&a);
+                assignment_done(&a);
+                (void)json_object_del(json_object_get(out, "import"), "test_share"); /* 0: none */
+                assert_true(json_equal(in, out));
+                json_object_set_new(json_object_get(in, "import"), "name", json_string("x"));
+                assert_int_equal(assignment_from_json(in, &a, &err), -EINVAL);
+                assert_string_equal(err.path, "/import/name");
+        }
+}
+
 static void texts_are_told_apart(void **state _unused_)
 {
         assert_true(text_is_plain_name("step-1_000.png", 20));
@@ -395,6 +427,7 @@ int main(void)
                 cmocka_unit_test(commands_come_back_and_the_rest_is_refused),
                 cmocka_unit_test(assignments_come_back_and_are_strict),
                 cmocka_unit_test(assignments_of_imports_have_no_configuration),
+                cmocka_unit_test(assignments_of_other_imports_have_no_name),
                 cmocka_unit_test(texts_are_told_apart),
         };
 

@@ -137,6 +137,52 @@ def test_actions(server):
     assert ctl(server, "stop") == "mulund is stopping\n"
 
 
+def test_import_makes_jobs(server, tmp_path):
+    j = json.loads(ctl(server, "import", "checkpoint", "/data/ckpt-1.flax", "cifar10-conditioned", "--json", "--name", "published", "-t", "a",
+                       "--set", "training.seed=5"))
+    assert (j["kind"], j["name"], j["tags"], j["import"]) == ("import", "published", ["a"], {"what": "checkpoint", "path": "/data/ckpt-1.flax"})
+    assert j["config_name"] == "cifar10-conditioned" and j["config"]["training"]["seed"] == 5
+    f = tmp_path / "x.json"
+    f.write_text('{"model": {"sm_n_embd": 96}}')
+    assert json.loads(ctl(server, "import", "checkpoint", "/data/x", "--file", f, "--json"))["config"]["model"]["sm_n_embd"] == 96
+    out = ctl(server, "import", "events", "/data/logs")
+    assert server.get(f"/v1/jobs/{int(out)}").json()["import"] == {"what": "events", "path": "/data/logs"}
+    for args in (["checkpoint", "/x"], ["checkpoint", "/x", "y", "--file", f], ["events", "/x", "y"], ["events", "/x", "--set", "a=1"], ["dataset", "/x"]):
+        ctl(server, "import", *args, code=2)
+
+
+def test_export_writes_whole_files(server, tmp_path):
+    job = server.submit()
+    server.run(job, [scalars(0, 3.5), scalars(1, 2.25)])
+    assert ctl(server, "export", job) == "series,step,time_ms,value\n" + ctl(server, "export", job, "--format", "csv").split("\n", 1)[1]
+    out = tmp_path / "curves.ndjson"
+    assert ctl(server, "export", job, "--format", "ndjson", "-o", out) == ""
+    assert [json.loads(line)["value"] for line in out.read_text().splitlines()] == [3.5, 2.25]
+    assert "query is not valid" in ctl(server, "export", job, "--format", "xlsx", "-o", tmp_path / "none", code=1)
+    assert "there is no job 4711" in ctl(server, "export", 4711, code=1)
+    ctl(server, "export", "x", code=2)
+    assert "cannot be written" in ctl(server, "export", job, "-o", "/nonexistent/x", code=1)
+    assert os.listdir(tmp_path) == ["curves.ndjson"]
+
+
+def test_checkpoint_export_finds_the_one_that_is_asked_for(server, tmp_path):
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    flax = pathlib.Path(__file__).parent.parent / "formats/flax-mulan/mulan-velocity-linear.flax"
+    subprocess.run([os.environ["TEST_PUBLISHED"], "--import", flax, folder / "step-3.safetensors"], check=True)
+    (folder / "step-4.safetensors").write_bytes(b"no checkpoint")
+    server.run(job, [checkpoint(3, metric=7.0), checkpoint(4, metric=8.0)])
+    for which in ("best", "3"):
+        ctl(server, "checkpoint", "export", job, "--checkpoint", which, "-o", tmp_path / "x.flax")
+        assert (tmp_path / "x.flax").read_bytes() == flax.read_bytes()
+    assert "has no such form" in ctl(server, "checkpoint", "export", job, "-o", tmp_path / "y", code=1)
+    assert "no such checkpoint" in ctl(server, "checkpoint", "export", job, "--checkpoint", 5, code=1)
+    ctl(server, "checkpoint", "import", job, code=2)
+    ctl(server, "checkpoint", "export", job, "--checkpoint", "newest", code=2)
+    assert os.listdir(tmp_path) == ["x.flax"]
+
+
 def test_configs_and_datasets(server):
     server.tell(do="dataset", name="photos32", train=7415, test=1228)
     assert ctl(server, "configs").split() == ["cifar10-conditioned", "imagenet32", "vdm-cifar10"]

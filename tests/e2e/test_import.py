@@ -134,7 +134,7 @@ def test_only_allowed_folders_are_read(daemon, tmp_path):
     np.save(tmp_path / "allowed-not" / "a.npy", draw(4))
     daemon.options = ["--import-root", str(allowed)]
     daemon.start()
-    for path in (outside / "a.npy", allowed / "link.npy", allowed / ".." / "outside" / "a.npy", outside / "no-such", tmp_path / "allowed-not" / "a.npy", "/etc/passwd"):
+    for path in (outside / "a.npy", allowed / "link.npy", allowed / ".." / "outside" / "a.npy", outside / "no-such", allowed / ".." / "outside" / "no-such", tmp_path / "allowed-not" / "a.npy", "/etc/passwd"):
         problem = start_import(daemon, "x", str(path), 422)
         assert problem["errors"][0]["pointer"] == "/path" and "--import-root" in problem["errors"][0]["detail"], problem
         assert str(allowed) in problem["errors"][0]["detail"]

@@ -62,8 +62,10 @@ static void as_submission(const char *s, size_t size)
                 return;
         }
         require(errs.n == 0 && submission->name && submission->config_name && json_is_array(submission->tags));
-        require((submission->source_job == 0) == (submission->config != NULL));
-        require(submission->kind == JOB_TRAIN || submission->config == NULL);
+        require((submission->kind == JOB_IMPORT) == (submission->import != NULL));
+        if (submission->kind != JOB_IMPORT)
+                require((submission->source_job == 0) == (submission->config != NULL));
+        require(submission->kind == JOB_TRAIN || submission->kind == JOB_IMPORT || submission->config == NULL);
         (void)submission_free(submission);
 }
 

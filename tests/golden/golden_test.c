@@ -236,7 +236,7 @@ static int network_open(struct golden *g, int64_t m, bool keep, void (*f)(struct
 
         *ret = (struct network){.g = g};
         r = params_new(&g->config, &ret->layout, &err);
-        if (r == -ENOTSUP) {
+        if (r == -ENOTSUP || r == -ENODEV) {
                 (void)printf("SKIPPED %s: %s: %s\n", g->folder, err.path, err.text);
                 return SKIPPED;
         }
@@ -1207,7 +1207,7 @@ int main(int argc, char **argv)
                 return 2;
         }
         r = golden_open(argv[optind], backend, threads, &g, &err);
-        if (r == -ENOTSUP) {
+        if (r == -ENOTSUP || r == -ENODEV) {
                 (void)printf("SKIPPED %s: %s: %s\n", argv[optind], err.path, err.text);
                 return SKIPPED;
         }

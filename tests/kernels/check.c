@@ -1,15 +1,17 @@
 /* `check test [TABLE]`, `check perf [TABLE [OPERATION]]`, `check bf16|plans|table|stream|cost [TABLE]`, `check philox`.
- * TABLE: cpu (what this processor gets), or one of its copies v1, v3, v4; 77 where the processor cannot run it. A
+ * TABLE: cpu (what this processor gets), or one of its copies v1, v3, v4; cuda, cuda-emu; 77 where it cannot be run. A
  * kernel of kernels.def without a check does not link. */
 #include "check.h"
 
 #include "kernels/cpu/cpu.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
 #define EPS 0x1p-24
 #define GUARD 0xA5
+#define SKIPPED 77 /* what meson takes for it */
 
 /* ---- random values */
 
@@ -402,12 +404,14 @@ static const struct kernels *table_of(const char *name)
 {
         const struct kernels *k = NULL;
         struct error err;
+        int r;
 
         if (name[0] == 'v')
                 return cpu_table_of(name);
-        if (kernels_find(name, &k, &err) < 0) {
-                printf("%s: %s\n", name, err.text);
-                exit(EXIT_FAILURE);
+        r = kernels_find(name, &k, &err);
+        if (r < 0) {
+                printf("%s: %s%s\n", name, err.text, r == -ENODEV ? ": skipped" : "");
+                exit(r == -ENODEV ? SKIPPED : EXIT_FAILURE);
         }
         return k;
 }
@@ -464,7 +468,7 @@ int main(int argc, char **argv)
         (void)setvbuf(stdout, NULL, _IOLBF, 0);
         if (!k) {
                 printf("this processor cannot run %s: skipped\n", argv[2]);
-                return 77;
+                return SKIPPED;
         }
         if (strcmp(mode, "perf") == 0)
                 return perf_main(k, argc - 3, argv + 3);

@@ -125,6 +125,12 @@ void test_slope(struct test *t, struct tensor *x, struct tensor *grad, double st
 #include "kernels/kernels.def"
 #undef KERNEL
 
+/* Of a table whose operations run in this process's memory: "reference" and "cpu". */
+static inline bool on_processor(const struct kernels *k)
+{
+        return strncmp(k->name, "cuda", 4) != 0;
+}
+
 int perf_main(const struct kernels *k, int argc, char **argv);
 int philox_main(void);
 int table_main(const struct kernels *tested);

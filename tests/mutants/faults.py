@@ -238,6 +238,57 @@ CHECKPOINT = [
           ["engine:checkpoint"]),
 ]
 
+FLAX, PUBLISHED, EVENTS = ["formats:flax"], ["formats:published"], ["formats:tfevents"]
+FORMATS = [
+    Fault("a size that the file has not is believed", "engine/formats/msgpack.c", "return least <= r->end - r->at ? 0", "return least >= 0 ? 0", FLAX),
+    Fault("a map has as many keys as values", "engine/formats/msgpack.c", "MSGPACK_MAP ? 2 * ret->size : ret->size;", "MSGPACK_MAP ? ret->size : ret->size;",
+          FLAX, equivalent="the second half is missed at its own token, with another text"),
+    Fault("signed integers without their sign", "engine/formats/msgpack.c", "t->integer = is_signed ? (int64_t)(bits << shift) >> shift",
+          "t->integer = is_signed ? (int64_t)bits", FLAX),
+    Fault("128 in a byte of its own", "engine/formats/msgpack.c", "if (v >= -32 && v < 128)", "if (v >= -32 && v <= 128)", FLAX),
+    Fault("a body of 16 bytes is no fixed one", "engine/formats/msgpack.c", "while (form < 5 && n != 1u << form)", "while (form < 4 && n != 1u << form)",
+          FLAX, equivalent="no array has a body of 16 bytes: its head alone has 12 and more, and bodies in use have more"),
+    Fault("a key twice", "engine/formats/flax.c", "if (!strcmp(sorted[i - 1]->key, sorted[i]->key))", "if (sorted[i - 1]->key == sorted[i]->key)", FLAX),
+    Fault("bytes behind the checkpoint", "engine/formats/flax.c", "if (r >= 0 && reader->at != file_bytes)", "if (r >= 0 && reader->at > file_bytes)", FLAX),
+    Fault("bytes behind an extension's value", "engine/formats/flax.c", "if (r >= 0 && reader->at != reader->end)", "if (r >= 0 && reader->at > reader->end)", FLAX),
+    Fault("nesting without an end", "engine/formats/flax.c", "if (depth > FLAX_DEPTH_MAX)", "if (depth > 1000 * FLAX_DEPTH_MAX)", FLAX),
+    Fault("values without an end", "engine/formats/flax.c", "if (f->n_nodes == FLAX_NODES_MAX ||", "if (f->n_nodes == 100 * FLAX_NODES_MAX ||", FLAX),
+    Fault("bytes that do not fit the shape", "engine/formats/flax.c", "|| expected != t.size)", "|| expected > t.size)", FLAX),
+    Fault("a shape below zero", "engine/formats/flax.c", "if (d < 0 || q->n_dims", "if (q->n_dims", FLAX),
+    Fault("chunks that do not fill the shape", "engine/formats/flax.c", "if (r >= 0 && size != q->size)", "if (r >= 0 && size > q->size)", FLAX),
+    Fault("every chunk the first", "engine/formats/flax.c", "r = add_piece(f, f->file->pieces[c->first_piece].at, c->size, err);",
+          "r = add_piece(f, f->file->pieces[numbered[0]->first_piece].at, c->size, err);", FLAX),
+    Fault("a piece from its beginning", "engine/formats/flax.c", "p->at + first * dtype_bytes[array->dtype], some", "p->at, some", FLAX),
+    Fault("bfloat16 in the low half", "engine/formats/flax.c", "uint32_t bits = (uint32_t)halves[i] << 16;", "uint32_t bits = (uint32_t)halves[i];", FLAX),
+    Fault("the moments swapped", "engine/formats/published.c", '{[SECTION_M] = "mu", [SECTION_V] = "nu"}', '{[SECTION_M] = "nu", [SECTION_V] = "mu"}', PUBLISHED),
+    Fault("the averaged weights are the weights", "engine/formats/published.c", '{"params", "ema_params", "opt_state", "opt_state"}',
+          '{"params", "params", "opt_state", "opt_state"}', PUBLISHED),
+    Fault("any shape fits", "engine/formats/published.c", "if (n->n_dims == q->n_dims && !memcmp(", "if (n->n_dims == q->n_dims || !memcmp(", PUBLISHED),
+    Fault("half a section will do", "engine/formats/published.c", "if (r >= 0 && found && missing) {", "if (r >= 0 && found && missing && n_missing > p->n) {", PUBLISHED),
+    Fault("values that are no numbers", "engine/formats/published.c", "if (!isfinite(values[i]) ||", "if (isinf(values[i]) ||", PUBLISHED),
+    Fault("the rest is not counted", "engine/formats/published.c", "for (size_t i = 1; i < f->n_nodes && r >= 0; i++) {", "for (size_t i = f->n_nodes; i < f->n_nodes && r >= 0; i++) {",
+          PUBLISHED),
+    Fault("what is used is left over, too", "engine/formats/published.c", "if (!m->used[i] && !n->hidden &&", "if (!n->hidden &&", PUBLISHED),
+    Fault("masks the other way round", "engine/formats/export.c", "score == (mask == MASK_SCORE);", "score != (mask == MASK_SCORE);", PUBLISHED),
+    Fault("names sorted as the header has them", "engine/formats/export.c", "                qsort(e->sorted[s], n[s], sizeof *e->sorted[s], by_name);\n", "", PUBLISHED),
+    Fault("clipping is not a chain", "engine/formats/export.c", 'bool clips = json_is_number(', 'bool clips = json_is_string(', PUBLISHED),
+    Fault("a stretch too far", "engine/formats/export.c", "if (e->stretches[middle].at <= at)", "if (e->stretches[middle].at < at)", PUBLISHED,
+          equivalent="at a stretch's first byte the one before it has none left: the loop goes on to the next"),
+    Fault("chunks of the whole array's beginning", "engine/formats/export.c", "return r < 0 ? r : put_values(e, t->at + 4 * first, 4 * n, err);",
+          "return r < 0 ? r : put_values(e, t->at, 4 * n, err);", PUBLISHED),
+    Fault("a float32 is any value", "engine/formats/tfevents.c", "bool fits = (double)single == value || value != value;", "bool fits = true;", EVENTS),
+    Fault("packed numbers are one", "engine/formats/tfevents.c", "n = (uint64_t)(m.end - m.at) / width;", "n = (uint64_t)(m.end - m.at) / width > 0;", EVENTS),
+    Fault("a filled tensor is a scalar", "engine/formats/tfevents.c", "|| (t->shaped && t->size != 1))", "|| (t->shaped && t->size < 1))", EVENTS),
+    Fault("the step must stand first", "engine/formats/tfevents.c", "                r = begin_event(t, err);\n", "                t->step = 0;\n                r = 0;\n", EVENTS),
+    Fault("an image too few", "engine/formats/tfevents.c", "|| t->image.number++ < 2)", "|| t->image.number++ < 3)", ["formats:foreign#event_file"]),
+    Fault("groups are taken", "engine/formats/tfevents.c", "        default:\n                return -1;\n        }\n}\n\nstatic double as_double",
+          "        default:\n                return 1;\n        }\n}\n\nstatic double as_double", EVENTS),
+    Fault("points of the place itself again", "store/statements.def", "(step, attempt, ordinal) > (:step, :attempt, :ordinal)", "(step, attempt, ordinal) >= (:step, :attempt, :ordinal)",
+          ["store:store"]),
+    Fault("superseded points are exported", "store/curves.c", "if (limits_visible(&limits, place->attempt, place->step))", "if (limits.n)", ["store:store"]),
+    Fault("a series ends with a whole piece", "api/export.c", "if (r >= 0 && n < POINTS_AT_ONCE) {", "if (r >= 0) {", ["api:api#every_point"]),
+]
+
 PHILOX = [
     Fault("the same order in every epoch", "kernels/philox.h", "half_bits, seed, (uint64_t)(position / count));", "half_bits, seed, 0);", KIND),
     Fault("the Feistel network adds", "kernels/philox.h", "uint32_t next = left ^ f;", "uint32_t next = (left + f) & mask;", KIND),
@@ -515,7 +566,7 @@ def road(cases):
 RECORDS = [
     Fault("a record's length without its checksum", "engine/formats/records.c", "if (!crc_matches(head + sizeof length, head, sizeof length))", "if (false)",
           ["engine:records"]),
-    Fault("a record's data without their checksum", "engine/formats/records.c", "if (!crc_matches(r->data + size, r->data, size))", "if (false)",
+    Fault("a record's data without their checksum", "engine/formats/records.c", "if (!crc_matches(data + size, data, size))", "if (false)",
           ["engine:records"]),
     Fault("a checksum rotated the other way", "engine/formats/records.c", "(crc >> 15 | crc << 17)", "(crc << 15 | crc >> 17)", ["engine:records"]),
     Fault("a length is believed", "engine/formats/records.c", "if (length > (uint64_t)(r->bytes - r->done))", "if (false)", ["engine:records"]),
@@ -601,5 +652,28 @@ ROAD = [
     Fault("what a killed import left stays", "worker/task.c", '"csv", "images", NULL}', '"csv", NULL}', road("killed_import")),
 ]
 
-FAULTS = (TRAINER + LIKELIHOOD + SAMPLER + OPTIMIZER + MODEL + PASS + SCHEDULE + PARAMS + TAPE + OPERATIONS + NETWORKS + RUNTIME + CHECKPOINT
-          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD)
+def published(cases):
+    return [f"e2e:published#{cases}"]
+
+
+PUBLISHED_ROAD = [
+    Fault("an imported checkpoint has no trainer's state", "worker/import_checkpoint.c", 'json_pack("{s:{}}", "trainer");', 'json_object();', published("trained_further")),
+    Fault("an imported checkpoint is at step 0", "worker/import_checkpoint.c", 'name, sizeof name, "step-%lld.safetensors", (long long)x->step);',
+          'name, sizeof name, "step-%lld.safetensors", 0LL);', published("trained_further")),
+    Fault("times of events in seconds", "worker/import_events.c", "double ms = wall * 1000;", "double ms = wall;", published("go_out_again")),
+    Fault("logs that are cut are an error", "worker/import_events.c", "                x->cut = true;\n                r = 0;\n", "                x->cut = true;\n",
+          published("cut_or_altered")),
+    Fault("every file of a folder is an event file", "worker/import_events.c", 'if (!strstr(e->d_name, "tfevents") ||', "if (", published("cut_or_altered")),
+    Fault("a tag's last points are lost", "worker/import_events.c", "                r = flush(&x, x.tags[i], err);\n", "                r = 0;\n", published("go_out_again")),
+    Fault("a tag's first points are lost", "worker/import_events.c", "return ++g->n == ROWS ? flush(x, g, err) : 0;", "return (g->n = (g->n + 1) % ROWS), 0;",
+          published("go_out_again")),
+    Fault("any bytes are an image", "worker/import_events.c", "!memcmp(v->image, signature, sizeof signature);", "v->image != NULL;", published("go_out_again")),
+    Fault("events may have a configuration", "api/submit.c", 'if (json_object_get(body, i ? "overrides" : "config"))', "if (false)", published("asked_for_rightly")),
+    Fault("imported logs have checkpoints", "daemon/submit.c", "(source.kind != JOB_IMPORT || !json_object_size(source.config))", "source.kind != JOB_IMPORT",
+          published("go_out_again")),
+    Fault("an import's configuration is lost", "daemon/import.c", "        op->config = TAKE_PTR(op->submission->config);\n", "", published("trained_further")),
+    Fault("images do not go out", "api/export.c", "while (r >= 0 && !b->size && x->n_images)", "while (false)", published("go_out_again")),
+]
+
+FAULTS = (TRAINER + LIKELIHOOD + SAMPLER + OPTIMIZER + MODEL + PASS + SCHEDULE + PARAMS + TAPE + OPERATIONS + NETWORKS + RUNTIME + CHECKPOINT + FORMATS
+          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD + PUBLISHED_ROAD)

@@ -413,6 +413,33 @@ static void later_attempt_supersedes_the_tail(void **state)
         assert_true(s.min == -70 && s.max == 49 && s.last == -70);
 }
 
+/* The points themselves, some at a time. */
+static void points_are_read_behind_a_place(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), first = new_attempt(f, job, 0), second;
+        struct point_place place = POINTS_BEGIN;
+        struct point p[30];
+        size_t n = 0, seen = 0;
+
+        assert_int_equal(send(f, first, plain(EVENT_START, 1, 0)), 0);
+        assert_int_equal(send(f, first, scalars(2, 0, 100, "a", identity)), 0);
+        second = new_attempt(f, job, 50);
+        assert_int_equal(send(f, second, plain(EVENT_START, 1, 50)), 0);
+        assert_int_equal(send(f, second, scalars(2, 50, 20, "a", negative)), 0);
+        do {
+                assert_int_equal(reader_points_behind(f->reader, job, "a", &place, 30, p, &n, NULL), 0);
+                for (size_t i = 0; i < n; i++, seen++) {
+                        assert_int_equal(p[i].step, seen);
+                        assert_true(p[i].value == (seen < 50 ? identity(p[i].step) : negative(p[i].step)));
+                }
+        } while (n == 30);
+        assert_int_equal(seen, 70);
+        assert_int_equal(reader_points_behind(f->reader, job, "a", &place, 30, p, &n, NULL), 0);
+        assert_int_equal(n, 0);
+        assert_int_equal(reader_points_behind(f->reader, job, "b", &place, 30, p, &n, NULL), -ENOENT);
+}
+
 static double spiky(int64_t step)
 {
         return step == 777 ? 1e300 : step == 778 ? -1e300 : step % 100 == 3 ? NAN : step == 1500 ? INFINITY : 1.0;
@@ -732,6 +759,7 @@ int main(void)
                 FIXTURE(transition_with_events_is_one),
                 FIXTURE(duplicates_are_dropped),
                 FIXTURE(later_attempt_supersedes_the_tail),
+                FIXTURE(points_are_read_behind_a_place),
                 FIXTURE(buckets_keep_spikes_and_what_is_not_a_number),
                 FIXTURE(equal_steps_are_all_kept_in_order),
                 FIXTURE(buckets_of_the_same_question_are_the_same),

@@ -144,6 +144,9 @@ def odd_jobs():
                                                "result": {"what": "dataset", "dataset": "flowers", "source": "folder", "train": 2700, "test": 300, "resized": 3000,
                                                           "digest": "00112233445566778899aabbccddeeff", "mean": [1.5, 2.5, 3.5]}}),
         ("import", "more", "running", 0, {"progress": (64, 0), "import": {"what": "dataset", "name": "more", "path": "/data/more"}}),
+        ("import", "their logs", "succeeded", 0, {"progress": (4096, 4096), "import": {"what": "events", "path": "/data/logs"},
+                                                  "series": {"train_bpd": Points((i, v) for i, v in enumerate(noise(4, 40)))},
+                                                  "result": {"what": "events", "files": 1, "points": 40, "images": 0, "left_over": 2, "cut": False}}),
     ]
 
 

@@ -200,6 +200,15 @@ const failed = await run({
                 assert.ok(!/NaN|undefined|null/.test(await page.textContent('body')));
                 await done();
         },
+        async imported_logs_have_curves() {
+                const {page, done} = await listOf(odd);
+                await page.goto(odd.at('#/jobs/15'));
+                await page.locator('.stat').first().waitFor();
+                assert.equal(await page.locator('.stat').first().textContent(), 'Bytes4,096 of 4,096');
+                await page.getByText('train_bpd').first().waitFor();
+                assert.match(await page.getByRole('region', {name: 'Import'}).textContent(), /path\/data\/logs/);
+                await done();
+        },
         async no_width_cuts_a_column_off() {
                 for (const server of [world, odd])
                         for (const hash of ['', '#/jobs/9', '#/jobs/1']) {

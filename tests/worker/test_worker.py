@@ -379,41 +379,42 @@ def test_the_exact_likelihood(tmp_path):
     assert results["context"]["bpd"] != plain["bpd"]
 
 
-@pytest.mark.parametrize("damage", [None, "cut", "other data", "garbage"])
-def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, damage):
-    train = tmp_path / "train"
-    train.mkdir()
+@pytest.fixture(scope="module", name="interrupted")
+def fixture_interrupted(tmp_path_factory):
+    """A checkpoint, its exact likelihood's table, and the folder of an evaluation that was stopped on its way."""
+    train, whole, killed = (tmp_path_factory.mktemp(name) for name in ("train", "whole", "killed"))
     assert work(train, 1).returncode == 0
     newest = checkpoints(train, 1)[:1]
-    (tmp_path / "whole").mkdir()
-    assert run(text=ode(tmp_path / "whole", 1, newest)).returncode == 0
-    folder = tmp_path / "killed"
-    folder.mkdir()
+    assert run(text=ode(whole, 1, newest)).returncode == 0
+    spool = killed / "attempt-1.events"
     with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
-        p.stdin.write(ode(folder, 1, newest).encode())
+        p.stdin.write(ode(killed, 1, newest).encode())
         p.stdin.close()
-        spool = folder / "attempt-1.events"
         while p.poll() is None and not (spool.exists() and any(b'"progress"' in line and b'"step":0,' not in line for line in spool.read_bytes().splitlines())):
             time.sleep(0.02)
         p.send_signal(signal.SIGTERM)  # a stop keeps what is done, as every ten seconds do
         p.wait(60)
-    kept = folder / "ode-results.bin"
-    assert kept.exists() and events(folder, 1)[-1]["type"] == "stopped"
-    if damage:
-        data = bytearray(kept.read_bytes())
-        if damage == "cut":
-            data = data[:-8]
-        elif damage == "other data":
-            data[16 + 2 * 33] ^= 1
-        else:
-            data[-40:] = b"\xff" * 40
-        kept.write_bytes(data)
-    r = run(text=ode(folder, 2, newest))
+    assert events(killed, 1)[-1]["type"] == "stopped" and (killed / "ode-results.bin").exists()
+    return newest, table(whole), killed
+
+
+@pytest.mark.parametrize("damage", [None, "cut", "other data", "garbage"])
+def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, interrupted, damage):
+    newest, whole, killed = interrupted
+    data = bytearray((killed / "ode-results.bin").read_bytes())
+    if damage == "cut":
+        data = data[:-8]
+    elif damage == "other data":
+        data[16 + 2 * 33] ^= 1
+    elif damage == "garbage":
+        data[-40:] = b"\xff" * 40
+    (tmp_path / "ode-results.bin").write_bytes(data)
+    r = run(text=ode(tmp_path, 2, newest))
     assert r.returncode == 0
-    said = b"begins anew" in r.stderr
-    assert said == (damage in ("cut", "other data")) and (b"were done before" in r.stderr) == (damage in (None, "garbage"))
-    for mine, whole in zip(table(folder), table(tmp_path / "whole")):
-        assert float(mine["bpd"]) == pytest.approx(float(whole["bpd"]), abs=1e-5)
+    assert (b"begins anew" in r.stderr) == (damage in ("cut", "other data"))
+    assert (b"were done before" in r.stderr) == (damage in (None, "garbage"))
+    for mine, theirs in zip(table(tmp_path), whole):
+        assert float(mine["bpd"]) == pytest.approx(float(theirs["bpd"]), abs=1e-5)
 
 
 @pytest.mark.parametrize("method", ["ancestral", "ode"])
@@ -547,6 +548,41 @@ def test_gaps_in_the_numbers_of_its_files_are_said(tmp_path, numbers, remark):
         (data / f"data_batch_{n}.bin").write_bytes(whole)
     d = json.loads(run("--describe", str(data)).stdout)
     assert d["train"] == 8 * len(numbers) and d.get("remark") == remark
+
+
+def modules(tmp_path):
+    """A folder whose back end "cuda" is the emulated device; skips where that is not built."""
+    emulated = os.environ.get("MULUN_EMULATED", "")
+    if not os.path.exists(emulated):
+        pytest.skip("the emulated device is not built: CUDA's headers were not found")
+    os.symlink(emulated, tmp_path / "libmulun-cuda.so")
+    return str(tmp_path)
+
+
+def test_probe_lists_devices(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULUN_MODULES", "/nonexistent")
+    d = json.loads(run("--probe").stdout)
+    assert [x["backend"] for x in d["devices"]] == ["cpu"] and "no module" in d["cuda"]
+    monkeypatch.setenv("MULUN_MODULES", modules(tmp_path))
+    d = json.loads(run("--probe").stdout)
+    assert [x["backend"] for x in d["devices"]] == ["cpu", "cuda"] and "cuda" not in d
+    assert d["devices"][1]["name"] == "emulated device" and d["devices"][1]["uuid"].startswith("GPU-")
+    assert d["devices"][1]["memory_total"] >= d["devices"][1]["memory_free"] > 0 and d["devices"][1]["compute"] == [9, 0]
+
+
+def test_training_on_the_emulated_device_is_training_on_the_processor(tmp_path, monkeypatch):
+    values = {}
+    monkeypatch.setenv("MULUN_MODULES", modules(tmp_path))
+    for backend in ("cpu", "cuda"):
+        folder = tmp_path / backend
+        folder.mkdir()
+        a = assignment(folder, 1, machine__backend=backend, training__num_steps_train=2, training__steps_per_eval=100,
+                       training__num_steps_eval=1, evaluation__n_images=2, sampling__n_images=1)
+        assert run(text=json.dumps(a), seconds=500).returncode == 0
+        said = events(folder, 1)
+        assert [e["backend"] for e in said if e["type"] == "start"] == [backend.replace("cuda", "cuda-emu")]
+        values[backend] = [v for e in said if e["type"] == "scalars" for v in e["columns"].get("train/bpd", [])]
+    assert values["cpu"] and values["cuda"] == pytest.approx(values["cpu"], rel=1e-5)
 
 
 def test_estimate():

@@ -24,6 +24,11 @@ export function waiting(job) {
         return job.state === 'queued' && typeof job.waiting === 'string' ? job.waiting : '';
 }
 
+// Whether a job logs points: a training, or the import of another program's logs.
+export const hasCurves = (job) => job.kind === 'train' || job.import?.what === 'events';
+
+const UNITS = {train: 'Step', checkpoint: 'Files', events: 'Bytes'};
+
 // How far a job is, in its own unit: {unit, done, of, note, rate, left}. A sampling job counts the steps of all of its
 // images one by one, and its rate too; people count images.
 export function progress(job) {
@@ -32,7 +37,7 @@ export function progress(job) {
         if (job.kind === 'sample' && steps >= 1)
                 return {unit: 'Images', done: Math.floor((p.step ?? 0) / steps), of: Math.floor((p.steps ?? 0) / steps), note: `of ${format.count(steps, 'step')} each`,
                         rate: rate === null ? null : rate / steps, left, share: p.step / p.steps};
-        return {unit: job.kind === 'train' ? 'Step' : 'Images', done: p.step, of: p.steps, note: '', rate, left, share: p.step / p.steps};
+        return {unit: UNITS[job.import?.what ?? job.kind] ?? 'Images', done: p.step, of: p.steps, note: '', rate, left, share: p.step / p.steps};
 }
 
 export function ProgressBar({job}) {

@@ -3,7 +3,7 @@
 import * as api from '../../lib/api.js';
 import {ask, draw, h} from '../../lib/dom.js';
 import {poll} from '../../lib/events.js';
-import {isFinal, title} from '../../lib/parts.js';
+import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {CurvesPanel, JobCurves} from './curves.js';
 import {Failure, Head, Result, Stats} from './head.js';
 import {ImagesPanel} from './images.js';
@@ -44,7 +44,7 @@ class Page {
                 this.error = null;
                 document.title = `${title(job)} · mulund`;
                 this.draw();
-                if (job.kind === 'train') {
+                if (hasCurves(job)) {
                         await this.curves.update(signal);
                         this.draw();
                 }
@@ -83,7 +83,7 @@ class Page {
                         job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),
-                                job.kind === 'train' ? h(CurvesPanel, {job, curves: this.curves}) : null,
+                                hasCurves(job) ? h(CurvesPanel, {job, curves: this.curves}) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut}),
                                 h(ConfigPanel, {config: job.config, imported: job.import}),

@@ -11,14 +11,14 @@ function list(entries) {
         return h('dl.config-list', null, entries.map(([k, v]) => h('div', {key: k}, h('dt', null, k), h('dd', null, isTree(v) ? JSON.stringify(v) : String(v)))));
 }
 
-// properties: config, of a job that has one; imported, of one that brings something in.
+// properties: config, of a job that has one; imported, of one that brings something in. Of an imported checkpoint both.
 export class ConfigPanel extends Component {
         shouldComponentUpdate(next) {
                 return JSON.stringify(next) !== JSON.stringify(this.props); // what was folded open stays so
         }
 
         render({config, imported}) {
-                const label = imported ? 'Import' : 'Configuration', shown = imported ?? config ?? {};
+                const label = imported ? 'Import' : 'Configuration', shown = {...imported, ...config};
                 const entries = Object.entries(shown), plain = entries.filter(([, v]) => !isTree(v));
                 return h('section', {'aria-label': label},
                         h('div.section-head', null, h('h2', null, label),

@@ -1,0 +1,294 @@
+/* A job's curves for other programs, every point of them: as an event file for TensorBoard (its images, too), as CSV,
+ * as JSON lines. Made while it is sent, some thousand points at a time, series by series; points that are logged
+ * meanwhile may be in it or not. A number has as many digits as bring it back. */
+#include "api/response.h"
+#include "base/array.h"
+#include "base/clock.h"
+#include "engine/formats/tfevents.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define POINTS_AT_ONCE 2048 /* a millisecond or two */
+#define LINE_MAX (6 * EVENT_NAME_MAX + 128)
+
+enum format { FORMAT_TFEVENTS, FORMAT_CSV, FORMAT_NDJSON, FORMAT_N };
+static const char *const format_names[] = {"tfevents", "csv", "ndjson", NULL};
+
+struct name {
+        char text[EVENT_NAME_MAX + 1];
+};
+
+/* A file of the job, for event files. */
+struct image {
+        char name[EVENT_NAME_MAX + 1];
+        int64_t step, created_us;
+};
+
+struct series_export {
+        const char *state_folder; /* the server's */
+        struct job_row job;       /* id and identity alone */
+        int64_t created_us;
+        struct image *images; /* newest first */
+        size_t n_images, images_room;
+        enum format format;
+        struct name *names;
+        size_t n_names, room, at;
+        struct point_place place;
+        bool begun;
+        char quoted[LINE_MAX]; /* the series' name as the format has it */
+        struct point points[POINTS_AT_ONCE];
+};
+
+static void export_free(void *user)
+{
+        struct series_export *x = user;
+
+        free(x->names);
+        free(x->images);
+        free(x);
+}
+
+static int add_name(const struct series_row *s, void *user)
+{
+        struct series_export *x = user;
+
+        if (!array_grow(&x->names, x->n_names, &x->room, sizeof *x->names))
+                return -ENOMEM;
+        (void)snprintf(x->names[x->n_names++].text, sizeof x->names->text, "%s", s->name);
+        return 0;
+}
+
+static int add_image(const struct artifact_row *a, void *user)
+{
+        struct series_export *x = user;
+        struct image *i;
+
+        if (!array_grow(&x->images, x->n_images, &x->images_room, sizeof *x->images))
+                return -ENOMEM;
+        i = &x->images[x->n_images++];
+        *i = (struct image){.step = a->step, .created_us = a->created_us};
+        (void)snprintf(i->name, sizeof i->name, "%s", a->name);
+        return 0;
+}
+
+/* RFC 4180: in quotes, which are doubled. */
+static void quote_csv(const char *s, char *ret)
+{
+        *ret++ = '"';
+        for (; *s; s++) {
+                if (*s == '"')
+                        *ret++ = '"';
+                *ret++ = *s;
+        }
+        *ret++ = '"';
+        *ret = 0;
+}
+
+static int quote_json(const char *s, char *ret)
+{
+        _cleanup_json_ json_t *v = json_string(s);
+        _cleanup_(freep) char *text = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+
+        if (!text)
+                return -ENOMEM;
+        (void)snprintf(ret, LINE_MAX, "%s", text);
+        return 0;
+}
+
+static int begin_series(struct series_export *x)
+{
+        const char *name = x->names[x->at].text;
+
+        x->place = POINTS_BEGIN;
+        if (x->format == FORMAT_CSV)
+                quote_csv(name, x->quoted);
+        return x->format == FORMAT_NDJSON ? quote_json(name, x->quoted) : 0;
+}
+
+static int begin_file(struct series_export *x, struct buf *b, struct error *err)
+{
+        x->begun = true;
+        if (x->format == FORMAT_TFEVENTS)
+                return tfevents_put_version(b, (double)x->created_us / US_PER_S, err);
+        return x->format == FORMAT_CSV ? buf_printf(b, err, "series,step,time_ms,value\n") : 0;
+}
+
+/* As in all of the API's JSON: what is not finite is a string. */
+static void value_text(double v, bool quotes, char ret[40])
+{
+        const char *q = quotes ? "\"" : "";
+
+        if (isfinite(v))
+                (void)snprintf(ret, 40, "%.17g", v);
+        else
+                (void)snprintf(ret, 40, "%s%s%s", q, isnan(v) ? "NaN" : v > 0 ? "Infinity" : "-Infinity", q);
+}
+
+/* The numbers of a line are printed here and not by way of a JSON document, which would take longer than reading them.
+ */
+static int put_point(struct series_export *x, const struct point *p, struct buf *b, struct error *err)
+{
+        char line[LINE_MAX + 128], value[40];
+        int n;
+
+        if (x->format == FORMAT_TFEVENTS)
+                return tfevents_put_scalar(b, (double)p->time_ms / 1000, p->step, x->names[x->at].text, p->value, err);
+        value_text(p->value, x->format == FORMAT_NDJSON, value);
+        if (x->format == FORMAT_CSV)
+                n = snprintf(line, sizeof line, "%s,%" PRId64 ",%" PRId64 ",%s\n", x->quoted, p->step, p->time_ms,
+                             value);
+        else
+                n = snprintf(line, sizeof line,
+                             "{\"series\":%s,\"step\":%" PRId64 ",\"time_ms\":%" PRId64 ",\"value\":%s}\n", x->quoted,
+                             p->step, p->time_ms, value);
+        return buf_append(b, line, (size_t)n, err);
+}
+
+static int read_image(const struct series_export *x, const struct image *i, struct buf *ret, struct error *err)
+{
+        _cleanup_(closep) int fd = -1;
+        struct stat st;
+        int r = open_job_file(x->state_folder, &x->job, i->name, &fd, err);
+
+        if (r < 0)
+                return r;
+        if (fstat(fd, &st) < 0 || st.st_size > (off_t)TFEVENTS_IMAGE_MAX)
+                return error_set(err, -EINVAL, i->name, "is too large");
+        r = buf_reserve(ret, (size_t)st.st_size, err);
+        if (r >= 0)
+                r = file_read_at(fd, i->name, 0, ret->data, (size_t)st.st_size, err);
+        if (r >= 0)
+                ret->size = (size_t)st.st_size;
+        return r;
+}
+
+/* The next of the job's images under its name up to "-step-", oldest first. One that is not there any more, or no PNG,
+ * is passed over. */
+static int put_image(struct series_export *x, struct buf *b, struct error *err)
+{
+        const struct image *i = &x->images[--x->n_images];
+        _cleanup_(buf_done) struct buf png = BUF_INIT(TFEVENTS_IMAGE_MAX);
+        const char *end = strstr(i->name, "-step-");
+        char tag[sizeof i->name];
+        int r = read_image(x, i, &png, err);
+
+        (void)snprintf(tag, sizeof tag, "%.*s", end ? (int)(end - i->name) : (int)sizeof tag - 1, i->name);
+        if (r >= 0)
+                r = tfevents_put_image(b, (double)i->created_us / US_PER_S, i->step, tag, (const uint8_t *)png.data,
+                                       png.size, err);
+        return r == -ENOMEM ? r : 0;
+}
+
+/* stream_answer's next. */
+static int next(void *user, struct reader *reader, struct buf *b, struct error *err)
+{
+        struct series_export *x = user;
+        int r = x->begun ? 0 : begin_file(x, b, err);
+
+        while (r >= 0 && !b->size && x->at < x->n_names) {
+                size_t n = 0;
+
+                if (x->place.step == INT64_MIN)
+                        r = begin_series(x);
+                if (r >= 0)
+                        r = reader_points_behind(reader, x->job.id, x->names[x->at].text, &x->place, POINTS_AT_ONCE,
+                                                 x->points, &n, err);
+                if (r == -ENOENT) /* the job was removed */
+                        return r;
+                for (size_t i = 0; i < n && r >= 0; i++)
+                        r = put_point(x, &x->points[i], b, err);
+                if (r >= 0 && n < POINTS_AT_ONCE) {
+                        x->at++;
+                        x->place = POINTS_BEGIN;
+                }
+        }
+        while (r >= 0 && !b->size && x->n_images)
+                r = put_image(x, b, err);
+        return r;
+}
+
+/* 0, or answered. */
+static int prepare(struct request *r, struct series_export *x)
+{
+        struct reader *reader = request_reader(r);
+        struct job_row j;
+        struct error err;
+        int code;
+
+        if (!reader)
+                return -EIO;
+        code = reader_job(reader, r->id, &j, &err);
+        if (code == -ENOENT) {
+                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
+                return code;
+        }
+        if (code >= 0) {
+                x->state_folder = request_settings(r)->state_folder;
+                x->job.id = j.id;
+                memcpy(x->job.identity, j.identity, sizeof j.identity);
+                x->place = POINTS_BEGIN;
+                x->created_us = j.created_us;
+                job_row_done(&j);
+                code = reader_series(reader, r->id, add_name, x, &err);
+        }
+        if (code >= 0 && x->format == FORMAT_TFEVENTS)
+                code = reader_artifacts(reader, r->id, ARTIFACT_IMAGE, add_image, x, &err);
+        if (code < 0)
+                problem(r, PROBLEM_INTERNAL, "the series cannot be read");
+        return code;
+}
+
+/* What a file of it is called; TensorBoard takes what has "tfevents" in its name. */
+static void file_name(const struct series_export *x, char *ret, size_t size)
+{
+        if (x->format == FORMAT_TFEVENTS)
+                (void)snprintf(ret, size, "attachment; filename=\"events.out.tfevents.%lld.mulund-%lld\"",
+                               (long long)(x->created_us / US_PER_S), (long long)x->job.id);
+        else
+                (void)snprintf(ret, size, "attachment; filename=\"job-%lld.%s\"", (long long)x->job.id,
+                               format_names[x->format]);
+}
+
+static void export_apart(struct request *r)
+{
+        static const char *const types[FORMAT_N] = {"application/octet-stream", "text/csv; charset=utf-8",
+                                                    "application/x-ndjson"};
+        struct series_export *x = calloc(1, sizeof *x);
+        char disposition[120];
+        int format = 0;
+
+        if (!x) {
+                problem(r, PROBLEM_INTERNAL, "no memory");
+                return;
+        }
+        (void)request_query_choice(r, "format", format_names, &format);
+        x->format = (enum format)format;
+        if (prepare(r, x) < 0) {
+                export_free(x);
+                return;
+        }
+        file_name(x, disposition, sizeof disposition);
+        response_stream(r, &(struct stream_answer){.type = types[format],
+                                                   .disposition = disposition,
+                                                   .bytes = -1,
+                                                   .next = next,
+                                                   .free = export_free,
+                                                   .user = x});
+}
+
+void export_series(struct request *r)
+{
+        int format = -1, found = request_query_choice(r, "format", format_names, &format);
+
+        if (found == 0)
+                (void)errors_add(&r->errs, -EINVAL, "format", "expected one of tfevents, csv, ndjson");
+        if (found <= 0)
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+        else
+                request_apart(r, export_apart, false);
+}

@@ -1,0 +1,110 @@
+"""Curves and checkpoints for other programs: all of them, exactly, and no more of the server than a piece at a time."""
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+
+import pytest
+
+from conftest import checkpoint, problem
+
+N = 5000  # more than are read at once
+VALUES = [i / 7 if i % 5 else 0.5 * i for i in range(N)]
+VALUES[3], VALUES[4], VALUES[5] = "NaN", "Infinity", "-Infinity"
+FLAX = os.path.join(os.path.dirname(__file__), "..", "formats", "flax-mulan", "mulan-velocity-linear.flax")
+
+
+@pytest.fixture(scope="module")
+def job(server):
+    j = server.submit()
+    server.run(j, [{"type": "scalars", "step": list(range(k, k + 1000)), "time_ms": [1_700_000_000_001 + i for i in range(k, k + 1000)],
+                    "columns": {"train/bpd": VALUES[k:k + 1000], 'a "b", é': [float(i) for i in range(k, k + 1000)]}} for k in range(0, N, 1000)])
+    return j
+
+
+def expected():
+    rows = [('a "b", é', i, 1_700_000_000_001 + i, float(i)) for i in range(N)]
+    return rows + [("train/bpd", i, 1_700_000_000_001 + i, float(VALUES[i])) for i in range(N)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(x[:3] == y[:3] and (x[3] == y[3] or math.isnan(x[3]) and math.isnan(y[3])) for x, y in zip(a, b))
+
+
+def test_every_point_as_csv(server, job):
+    r = server.get(f"/v1/jobs/{job}/export?format=csv")
+    assert r.headers["Content-Type"] == "text/csv; charset=utf-8" and r.headers["Content-Disposition"] == f'attachment; filename="job-{job}.csv"'
+    assert r.headers["Cache-Control"] == "no-store" and r.headers["Transfer-Encoding"] == "chunked"
+    head, *rows = csv.reader(io.StringIO(r.content.decode()))
+    assert head == ["series", "step", "time_ms", "value"]
+    assert same([(n, int(s), int(t), float(v)) for n, s, t, v in rows], expected())
+
+
+def test_every_point_as_json_lines(server, job):
+    r = server.get(f"/v1/jobs/{job}/export?format=ndjson")
+    assert r.headers["Content-Type"] == "application/x-ndjson"
+    rows = [json.loads(line) for line in r.content.decode().splitlines()]
+    assert all(isinstance(x["value"], (float, int)) or x["value"] in ("NaN", "Infinity", "-Infinity") for x in rows)
+    assert same([(x["series"], x["step"], x["time_ms"], float(x["value"])) for x in rows], expected())
+
+
+def test_every_point_as_an_event_file(server, job, tmp_path):
+    r = server.get(f"/v1/jobs/{job}/export?format=tfevents")
+    assert "tfevents" in r.headers["Content-Disposition"]
+    (tmp_path / "events").write_bytes(r.content)
+    out = subprocess.run([os.environ["TEST_TFEVENTS"], "--list", tmp_path / "events"], check=True, capture_output=True, text=True).stdout
+    *rows, whole = [json.loads(line) for line in out.splitlines()]
+    assert whole["version"] == "brain.Event:2"
+    assert same([(x["tag"], x["step"], round(x["wall"] * 1000), float(x["scalar"])) for x in rows], expected())
+
+
+def test_a_job_without_a_point(server):
+    j = server.submit()
+    assert server.get(f"/v1/jobs/{j}/export?format=csv").text == "series,step,time_ms,value\n"
+    assert server.get(f"/v1/jobs/{j}/export?format=ndjson").content == b""
+    assert server.request("HEAD", f"/v1/jobs/{j}/export?format=tfevents").status_code == 200
+
+
+def test_superseded_points_are_left_out(server, job):
+    with sqlite3.connect(server.state / "mulund.db", timeout=60) as db:
+        attempt, = db.execute("SELECT max(id) FROM attempt WHERE job = ?", (job,)).fetchone()
+        db.execute("INSERT INTO point SELECT series, step, :a - 1, 7, 0, 1.0 FROM point WHERE attempt = :a AND step % 3 = 0", {"a": attempt})
+    assert same(rows_of(server, job), expected())
+
+
+def rows_of(server, job):
+    _, *rows = csv.reader(io.StringIO(server.get(f"/v1/jobs/{job}/export?format=csv").content.decode()))
+    return [(n, int(s), int(t), float(v)) for n, s, t, v in rows]
+
+
+def test_what_is_not_asked_for_rightly(server, job):
+    assert problem(server.get(f"/v1/jobs/{job}/export"), 400, "query-invalid")["errors"][0]["parameter"] == "format"
+    problem(server.get(f"/v1/jobs/{job}/export?format=xlsx"), 400, "query-invalid")
+    problem(server.get("/v1/jobs/4711/export?format=csv"), 404, "not-found")
+
+
+def test_a_checkpoint_is_the_published_file_again(server):
+    j = server.submit()
+    folder = server.state / "jobs" / str(j)
+    folder.mkdir(parents=True)
+    subprocess.run([os.environ["TEST_PUBLISHED"], "--import", FLAX, folder / "step-3.safetensors"], check=True)
+    (folder / "step-4.safetensors").write_bytes(b"no checkpoint")
+    (folder / "bpd.csv").write_text("image,bpd\n")
+    server.run(j, [checkpoint(3), checkpoint(4), {**checkpoint(3), "kind": "table", "name": "bpd.csv", "metric": None}])
+    ids = {a["name"]: a["id"] for a in server.get(f"/v1/jobs/{j}/artifacts").json()["artifacts"]}
+    r = server.get(f"/v1/artifacts/{ids['step-3.safetensors']}?format=flax")
+    with open(FLAX, "rb") as f:
+        assert r.content == f.read()
+    assert int(r.headers["Content-Length"]) == len(r.content) and r.headers["Content-Disposition"] == f'attachment; filename="job-{j}-step-3.flax"'
+    r = server.get(f"/v1/artifacts/{ids['step-3.safetensors']}?format=ema")
+    size = int.from_bytes(r.content[:8], "little")
+    assert "score_model/conv_in/kernel" in json.loads(r.content[8:8 + size])
+    problem(server.get(f"/v1/artifacts/{ids['step-4.safetensors']}?format=flax"), 422, "not-exportable")
+    problem(server.get(f"/v1/artifacts/{ids['bpd.csv']}?format=flax"), 422, "not-exportable")
+    problem(server.get(f"/v1/artifacts/{ids['bpd.csv']}?format=onnx"), 400, "query-invalid")
+    shutil.rmtree(folder)
+    problem(server.get(f"/v1/artifacts/{ids['step-3.safetensors']}?format=flax"), 404, "not-found")

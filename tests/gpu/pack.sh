@@ -1,0 +1,25 @@
+#!/bin/bash
+# pack.sh BUILD FOLDER: what a bare machine with a GPU needs, in FOLDER/package.tar.xz, with run.sh beside it: the CUDA
+# module, the checkers, the worker, the libraries that they need (but the C and C++ ones), the golden cases. CUDA and
+# cuDNN are there already.
+set -euo pipefail
+build=$1 folder=$2
+root=$(cd "$(dirname "$0")/../.." && pwd)
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+
+mkdir -p "$stage/bin" "$stage/lib" "$folder"
+cp "$build"/kernels/cuda/libmulun-cuda.so "$build"/tests/kernels/kernels-check "$build"/tests/golden/golden-test \
+        "$build"/worker/mulun-worker "$stage/bin"
+for library in $(ldd "$stage"/bin/kernels-check "$stage"/bin/golden-test "$stage"/bin/mulun-worker |
+        awk '$3 ~ /^\// { print $3 }' | sort -u); do
+        case $(basename "$library") in
+        libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | libstdc++.so.* | libgcc_s.so.*) ;;
+        *) cp -L "$library" "$stage/lib" ;;
+        esac
+done
+strip "$stage"/bin/* "$stage"/lib/*
+cp -r "$root/tests/golden/cases" "$stage/cases"
+tar -C "$stage" -c . | xz -T 0 -2 >"$folder/package.tar.xz"
+cp "$root/tests/gpu/run.sh" "$root/tests/gpu/kernel_times.py" "$root/../shared/peers/torch_mulan.py" "$folder"
+ls -l "$folder"
