@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(ROW_BLOCK) topk_forward(struct topk_forward_ar
         __syncthreads();
         FOR_ROW(i, a.n)
         {
-                soft[i] = (float)(soft[i] / norm);
+                soft[i] = norm > 0 ? (float)(soft[i] / norm) : 0; /* logits that are equal, without noise */
                 e[i] = (e[i] - soft[i]) + soft[i];
         }
         if (threadIdx.x == 0) {

@@ -4,8 +4,6 @@
 namespace
 {
 
-#define PI 3.14159265358979323846
-
 /* P(t), its derivatives in a, b, c, and the root of its derivative in t */
 struct poly {
         double p, da, db, dc, root;
@@ -122,30 +120,34 @@ __global__ void __launch_bounds__(MONOTONE_BLOCK) monotone_out_backward(struct m
                 a.db[0] = (float)(a.accumulate ? a.db[0] + db : db);
 }
 
-/* The paper's own time of a gamma. */
+#define PI 3.14159265358979323846
+
+/* u of a gamma, and gamma and its derivative by u; alpha^2 + sigma^2 = 1. */
 __device__ inline double time_of(enum known_schedule s, double gamma)
 {
-        if (s == SCHEDULE_STRAIGHT)
-                return sigmoid(gamma / 2);
+        const double b = softplus(gamma); /* -ln alpha^2 */
+
+        if (s == SCHEDULE_DDPM_LINEAR) /* 9.95 u^2 + 0.1 u = b */
+                return 2 * b / (0.1 + sqrt(0.01 + 4 * 9.95 * b));
         if (s == SCHEDULE_COSINE)
                 return 2 / PI * atan(exp(gamma / 2));
-        return 2 * softplus(gamma) / (0.1 + sqrt(0.01 + 4 * 9.95 * softplus(gamma)));
+        return sigmoid(gamma / 2);
 }
 
-__device__ inline double gamma_of(enum known_schedule s, double u, double *slope)
+__device__ inline double gamma_of(enum known_schedule s, double u, double *ret_slope)
 {
-        const double b = u * (0.1 + 9.95 * u); /* -ln alpha^2 */
+        const double b = u * (0.1 + 9.95 * u);
 
-        if (s == SCHEDULE_STRAIGHT) {
-                *slope = 2 / (u * (1 - u));
-                return 2 * log(u / (1 - u));
+        if (s == SCHEDULE_DDPM_LINEAR) { /* ln(e^b - 1) */
+                *ret_slope = (0.1 + 2 * 9.95 * u) / -expm1(-b);
+                return b + log(-expm1(-b));
         }
         if (s == SCHEDULE_COSINE) {
-                *slope = 2 * PI / sin(PI * u);
+                *ret_slope = 2 * PI / sin(PI * u);
                 return 2 * log(tan(PI * u / 2));
         }
-        *slope = (0.1 + 2 * 9.95 * u) / -expm1(-b);
-        return b + log(-expm1(-b));
+        *ret_slope = 2 / (u * (1 - u));
+        return 2 * log(u / (1 - u));
 }
 
 __global__ void __launch_bounds__(BLOCK) known_gamma(struct known_gamma_args a)

@@ -126,37 +126,29 @@ __global__ void __launch_bounds__(BLOCK) list_rows(struct list_rows_args a)
         }
 }
 
-__global__ void __launch_bounds__(BLOCK) gather(struct gather_args a)
+__device__ inline bool is_mirrored(const struct gather_args &a, const struct row *row)
 {
-        FOR_EACH(i, a.m * a.bytes)
-        {
-                const struct row row = a.rows[i / a.bytes];
-                int64_t at = i % a.bytes;
-
-                if (a.flip &&
-                    (philox_draw(a.flip->seed, STREAM_FLIP, row.block, 0, row.image, (uint64_t)a.flip->step, 0).v[0] &
-                     1)) {
-                        const int64_t pixel = at / a.channels, column = pixel % a.width;
-
-                        at += (a.width - 1 - 2 * column) * a.channels;
-                }
-                a.x[i] = a.images[row.index * a.bytes + at];
-        }
+        if (!a.flip)
+                return false;
+        return philox_draw(a.flip->seed, STREAM_FLIP, row->block, 0, row->image, (uint64_t)a.flip->step, 0).v[0] & 1;
 }
 
-/* A bin a thread, which meets the rows in order. */
-__global__ void __launch_bounds__(BLOCK) time_add(struct time_add_args a)
+/* A block a row. */
+__global__ void __launch_bounds__(BLOCK) gather(struct gather_args a)
 {
-        const int64_t left = a.n_images * a.repeats - a.state->position, m = a.m < left ? a.m : left;
+        const struct row *row = &a.rows[blockIdx.x];
+        const uint8_t *image = a.images + row->index * a.bytes;
+        const bool mirrored = is_mirrored(a, row);
 
-        FOR_EACH(bin, a.n_bins)
-        for (int64_t row = 0; row < m; row++) {
-                const int64_t own = (int64_t)(a.t[row] * (double)a.n_bins);
+        for (int64_t i = threadIdx.x; i < a.bytes; i += blockDim.x) {
+                int64_t from = i;
 
-                if ((own < a.n_bins ? own : a.n_bins - 1) != bin)
-                        continue;
-                a.sums[2 * bin] += a.scale * (double)a.terms[3 * row + 2];
-                a.sums[2 * bin + 1] += 1;
+                if (mirrored) {
+                        const int64_t pixel = i / a.channels, x = pixel % a.width;
+
+                        from = i + (a.width - 1 - 2 * x) * a.channels;
+                }
+                a.x[blockIdx.x * a.bytes + i] = image[from];
         }
 }
 
@@ -181,6 +173,22 @@ __global__ void __launch_bounds__(BLOCK) image_add(struct image_add_args a)
                         sums[1] += a.scale * ((double)terms[1] + (double)a.kl[row]);
                         sums[2] += a.scale * (double)terms[2];
                 }
+        }
+}
+
+/* In order of rows: a bin a thread, since rows of any bin follow each other. */
+__global__ void __launch_bounds__(BLOCK) time_add(struct time_add_args a)
+{
+        const int64_t left = a.n_images * a.repeats - a.state->position, m = a.m < left ? a.m : left;
+
+        FOR_EACH(bin, a.n_bins)
+        for (int64_t i = 0; i < m; i++) {
+                const int64_t at = (int64_t)(a.t[i] * (double)a.n_bins);
+
+                if ((at < a.n_bins - 1 ? at : a.n_bins - 1) != bin)
+                        continue;
+                a.sums[2 * bin] += a.scale * (double)a.terms[3 * i + 2];
+                a.sums[2 * bin + 1] += 1;
         }
 }
 } // namespace
@@ -222,7 +230,7 @@ void cuda_list_rows(struct stream *s, const struct list_rows_args *a)
 
 void cuda_gather(struct stream *s, const struct gather_args *a)
 {
-        RUN(s, "gather", gather, grid_of(a->m * a->bytes), BLOCK, 0, *a);
+        RUN(s, "gather", gather, (unsigned)a->m, BLOCK, 0, *a);
 }
 
 void cuda_image_add(struct stream *s, const struct image_add_args *a)
