@@ -670,7 +670,8 @@ PUBLISHED_ROAD = [
     Fault("any bytes are an image", "worker/import_events.c", "!memcmp(v->image, signature, sizeof signature);", "v->image != NULL;", published("go_out_again")),
     Fault("events may have a configuration", "api/submit.c", 'if (json_object_get(body, i ? "overrides" : "config"))', "if (false)", published("asked_for_rightly")),
     Fault("imported logs have checkpoints", "daemon/submit.c", "(source.kind != JOB_IMPORT || !json_object_size(source.config))", "source.kind != JOB_IMPORT",
-          published("go_out_again")),
+          published("go_out_again"),
+          equivalent="what has no checkpoint is refused some lines later, with another text"),
     Fault("an import's configuration is lost", "daemon/import.c", "        op->config = TAKE_PTR(op->submission->config);\n", "", published("trained_further")),
     Fault("images do not go out", "api/export.c", "while (r >= 0 && !b->size && x->n_images)", "while (false)", published("go_out_again")),
 ]
