@@ -7,6 +7,7 @@
 #include "worker/task.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,7 +70,7 @@ static int read_kept(struct exact_task *x, struct error *err)
         size_t bytes = (size_t)n_results(x) * sizeof *x->results;
         _cleanup_(buf_done) struct buf b = BUF_INIT(sizeof(struct kept_header) + bytes);
         struct kept_header h = header_of(x);
-        char path[1200];
+        char path[PATH_MAX];
         struct error inner;
 
         task_path(x->task, KEPT_NAME, path, sizeof path);
@@ -94,7 +95,7 @@ static int keep(struct exact_task *x, struct error *err)
 {
         struct kept_header h = header_of(x);
         struct file_writer *w = NULL;
-        char path[1200];
+        char path[PATH_MAX];
         int r;
 
         task_path(x->task, KEPT_NAME, path, sizeof path);

@@ -54,19 +54,6 @@ static int import_images(struct task *t, struct task_progress *progress, json_t 
         return *ret_result ? 0 : error_set(err, -ENOMEM, NULL, "no memory for the result");
 }
 
-int import_report(struct task *t, const struct buf *b, struct error *err)
-{
-        static const char name[] = "import.csv";
-        char path[PATH_MAX], digest[DIGEST_SIZE];
-        int r;
-
-        task_path(t, name, path, sizeof path);
-        r = file_write_atomic(path, b->data, b->size, digest, err);
-        return r < 0 ? r
-                     : reporter_artifact(t->reporter, ARTIFACT_TABLE, t->step, name, (int64_t)b->size, digest, NAN,
-                                         err);
-}
-
 static int (*const imports[])(struct task *t, struct task_progress *progress, json_t **ret_result,
                               struct error *err) = {
         [IMPORT_DATASET] = import_images, [IMPORT_CHECKPOINT] = import_checkpoint, [IMPORT_EVENTS] = import_events};

@@ -11,5 +11,5 @@ int import_checkpoint(struct task *t, struct task_progress *progress, json_t **r
  * tag. */
 int import_events(struct task *t, struct task_progress *progress, json_t **ret_result, struct error *err);
 
-/* Writes b as import.csv, the report of every import. */
-int import_report(struct task *t, const struct buf *b, struct error *err);
+/* The report of every import, a table. */
+#define IMPORT_REPORT "import.csv"

@@ -6,6 +6,7 @@
 #include "engine/formats/published.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -30,7 +31,7 @@ static int write_report(struct task *t, const struct published *x, struct error 
                 log_warning("the optimizer counted %lld updates, the checkpoint %lld steps: bias corrections go by "
                             "the steps",
                             (long long)x->updates, (long long)x->step);
-        return r < 0 ? r : import_report(t, &b, err);
+        return r < 0 ? r : task_write_table(t, IMPORT_REPORT, &b, err);
 }
 
 /* What training goes on from: no open log window, and whose it is. It does not say on which data it was trained. */
@@ -46,7 +47,7 @@ static int make_state(const struct task *t, char **ret, struct error *err)
 static int write_checkpoint(struct task *t, struct published *x, struct error *err)
 {
         _cleanup_(freep) char *state = NULL;
-        char name[64], path[1200], digest[DIGEST_SIZE];
+        char name[64], path[PATH_MAX], digest[DIGEST_SIZE];
         int64_t bytes;
         int r = make_state(t, &state, err);
 

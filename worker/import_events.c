@@ -264,7 +264,7 @@ static int write_report(struct import_of_events *x, struct error *err)
                 r = buf_printf(&b, err, "\"%s\",%lld,%lld,%lld,%s\n", g->name, (long long)g->n_points,
                                (long long)g->n_images, (long long)g->n_left_over, g->what ? g->what : "");
         }
-        return r < 0 ? r : import_report(x->task, &b, err);
+        return r < 0 ? r : task_write_table(x->task, IMPORT_REPORT, &b, err);
 }
 
 static json_t *result_json(const struct import_of_events *x, size_t n_files)

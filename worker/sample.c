@@ -5,6 +5,7 @@
 #include "worker/task.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static int write_picture(struct task *t, const char *what, const uint8_t *images
 /* NumPy's format 1.0: magic, header of a dict padded to 64 bytes, values. uint8 [n, 32, 32, 3]. */
 static int write_array(struct task *t, const uint8_t *images, int64_t n, struct error *err)
 {
-        char header[128] = "\x93NUMPY\x01", name[64], path[1200], digest[DIGEST_SIZE];
+        char header[128] = "\x93NUMPY\x01", name[64], path[PATH_MAX], digest[DIGEST_SIZE];
         int used = snprintf(header + 10, sizeof header - 10,
                             "{'descr': '|u1', 'fortran_order': False, 'shape': (%lld, 32, 32, 3), }", (long long)n);
         _cleanup_(file_writer_freep) struct file_writer *w = NULL;

@@ -5,6 +5,7 @@
 #include "engine/grid.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +17,7 @@ void task_path(const struct task *t, const char *name, char *ret, size_t size)
 
 int task_write_table(struct task *t, const char *name, const struct buf *b, struct error *err)
 {
-        char path[1200], digest[DIGEST_SIZE];
+        char path[PATH_MAX], digest[DIGEST_SIZE];
         int r;
 
         task_path(t, name, path, sizeof path);
@@ -29,7 +30,7 @@ int task_write_table(struct task *t, const char *name, const struct buf *b, stru
 int task_write_picture(struct task *t, const char *name, const uint8_t *images, int64_t n, int64_t columns,
                        struct error *err)
 {
-        char path[1200], digest[DIGEST_SIZE];
+        char path[PATH_MAX], digest[DIGEST_SIZE];
         int64_t bytes;
         int r;
 

@@ -11,6 +11,7 @@
 #include "worker/task.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -86,7 +87,7 @@ static int save(struct training *x, struct error *err)
         struct task *t = x->task;
         _cleanup_json_ json_t *state = state_json(x);
         _cleanup_(freep) char *text = NULL;
-        char name[64], path[1200], digest[DIGEST_SIZE];
+        char name[64], path[PATH_MAX], digest[DIGEST_SIZE];
         int64_t bytes;
         int r;
 
