@@ -105,12 +105,24 @@ static void networks_pass(struct model *m, void *user)
         tape_forward(&m->pass, &n->tape);
 }
 
+/* Device memory of a test: its end frees all of it. */
+static void *uploaded[16];
+static size_t n_uploaded;
+
+static void free_uploaded(struct runtime *rt)
+{
+        while (n_uploaded)
+                rt->k->memory_free(rt->device, uploaded[--n_uploaded]);
+}
+
 static void *upload(struct runtime *rt, const char *name, size_t bytes)
 {
         void *device = runtime_memory(rt, bytes, NULL);
         _cleanup_(freep) void *host = name ? read_data(name, bytes) : NULL;
 
         assert_non_null(device);
+        assert_true(n_uploaded < ARRAY_LEN(uploaded));
+        uploaded[n_uploaded++] = device;
         if (host)
                 rt->k->copy_in(rt->stream, device, host, bytes);
         assert_int_equal(rt->k->stream_sync(rt->stream, NULL), 0);
@@ -179,6 +191,7 @@ static void imported_networks_compute_what_the_published_ones_did(void **state _
                      relative_error(rt, x.logits, "logits", IMAGES * 50));
         assert_true(relative_error(rt, x.net, "net", IMAGES * DIMENSIONS) < 1e-5);
         assert_true(relative_error(rt, x.logits, "logits", IMAGES * 50) < 1e-5);
+        free_uploaded(rt);
 }
 
 /* ---- training on */
