@@ -32,8 +32,8 @@ def test_train_evaluate_sample(daemon):
     assert r["standard_error"] == pytest.approx(table[:, 0].std(ddof=1) / 32**0.5, rel=1e-4)
     eight = computed_bpd(os.path.join(daemon.state, "jobs", str(n), "step-20.safetensors"), 8, 8)
     assert points["eval/bpd"] == [(20, pytest.approx(eight[:, 0].mean(), rel=1e-5))] and trained["result"]["bpd"] == pytest.approx(eight[:, 0].mean(), rel=1e-5)
-    tables = [a for a in daemon.get(f"jobs/{e}/artifacts")["artifacts"] if a["kind"] == "table"]
-    assert len(tables) == 1
+    tables = {a["name"] for a in daemon.get(f"jobs/{e}/artifacts")["artifacts"] if a["kind"] == "table"}
+    assert tables == {"bpd-per-image.csv", "bpd-ranked.csv", "diff-over-time.csv", "gamma-over-time.csv"}
 
     daemon.wait_state(s, "succeeded")
     images = [a for a in daemon.get(f"jobs/{s}/artifacts")["artifacts"] if a["kind"] == "image"]
