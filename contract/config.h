@@ -86,9 +86,9 @@ void config_defaults(struct config *ret);
 int config_from_json(const json_t *document, struct config *ret, struct errors *errs);
 
 /* What no single row can say: latent_k <= latent_size; sm_n_embd a multiple of 32; schedules that belong to another
- * vdm_type (vdm: learnable_nnet, learnable_scalar, fixed; else: poly_fixedend, learnable_nnet, linear); "ldm" with vdm;
- * discrete time with the velocity bound; warm-up within the run when lr_decay; "ldm" in
- * another precision than float32. Adds to errs; 0 or negative. */
+ * vdm_type (config.def, gamma_type); "ldm" with vdm, or in another precision than float32; discrete time with the
+ * velocity bound; a loss_weight beside the likelihood's where the schedule is learned or time is discrete; warm-up
+ * within the run when lr_decay. Adds to errs; 0 or negative. */
 int config_check(const struct config *c, struct errors *errs);
 
 /* The whole configuration, every key, as nested objects. New reference; NULL without memory. */

@@ -37,6 +37,7 @@ static void begin_once(struct model *model, void *user)
         struct exact *v = user;
         struct pass *p = &model->pass;
         struct program *x = &v->program;
+
         RUN(p, gather, .m = p->m, .bytes = IMAGE_BYTES, .images = v->images, .rows = x->rows, .x = v->x);
         RUN(p, encode_image, .n = p->m * DIMENSIONS, .x = v->x, .f = v->f);
         /* the width that is published, whatever gamma_min is */

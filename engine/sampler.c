@@ -289,12 +289,14 @@ static int flow_chunk(struct sampler *s, int64_t first, float *t, struct film *f
         double at = 0;
         int r, done = 0;
 
-        for (int64_t i = 0; i < m; i++)
+        for (int64_t i = 0; i < m; i++) {
                 s->seen[i] = (struct trajectory){.place = i, .fresh = 1};
+                t[i] = 1;
+        }
         x->rt->k->copy_in(x->rt->stream, s->flow.trajectories, s->seen, (size_t)m * sizeof *s->seen);
         r = program_record(x, flow_once, s, &step, err);
         for (int64_t i = 0; r >= 0 && done == 0; i++) {
-                if (r >= 0 && film && i % (distance = thin(film, distance)) == 0 && (r = look(s, t, &at, err)) >= 0)
+                if (film && i % (distance = thin(film, distance)) == 0)
                         r = add_frame(s, t, film, err);
                 if (r >= 0)
                         r = program_window(x, step, 1, &window, err);
