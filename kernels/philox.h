@@ -47,14 +47,10 @@
 /* clang-format on */
 #pragma once
 
+#include "kernels/device_fn.h"
+
 #include <math.h>
 #include <stdint.h>
-
-#ifdef __CUDACC__
-#define PHILOX_FN static __host__ __device__ inline
-#else
-#define PHILOX_FN static inline
-#endif
 
 enum philox_stream {
         STREAM_EPS,     /* noise of z_t */
@@ -77,7 +73,7 @@ struct philox {
         uint32_t v[4];
 };
 
-PHILOX_FN struct philox philox_4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1)
+DEVICE_FN struct philox philox_4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1)
 {
         struct philox r;
 
@@ -99,7 +95,7 @@ PHILOX_FN struct philox philox_4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, ui
 }
 
 /* Four words for elements 4 * quad .. 4 * quad + 3. */
-PHILOX_FN struct philox philox_draw(uint32_t seed, uint32_t stream, uint32_t block, uint32_t quad, uint64_t image,
+DEVICE_FN struct philox philox_draw(uint32_t seed, uint32_t stream, uint32_t block, uint32_t quad, uint64_t image,
                                     uint64_t step, uint32_t attempt)
 {
         uint32_t c3 =
@@ -109,13 +105,13 @@ PHILOX_FN struct philox philox_draw(uint32_t seed, uint32_t stream, uint32_t blo
 }
 
 /* [0, 1) with 24 bits, exact in float. */
-PHILOX_FN float philox_uniform(uint32_t word)
+DEVICE_FN float philox_uniform(uint32_t word)
 {
         return (float)(word >> 8) * 0x1p-24f;
 }
 
 /* Two standard normals from two words (Box & Muller 1958). In double, so that every back end rounds the same value. */
-PHILOX_FN void philox_normal_pair(uint32_t word0, uint32_t word1, float *ret0, float *ret1)
+DEVICE_FN void philox_normal_pair(uint32_t word0, uint32_t word1, float *ret0, float *ret1)
 {
         double r = sqrt(-2.0 * log(((double)word0 + 0.5) * 0x1p-32));
         double a = 6.283185307179586476925 * ((double)word1 * 0x1p-32);
@@ -127,7 +123,7 @@ PHILOX_FN void philox_normal_pair(uint32_t word0, uint32_t word1, float *ret0, f
 #define PHILOX_PERMUTATION_ROUNDS 8
 
 /* A permutation of [0, 2^(2 half_bits)): a balanced Feistel network (Luby & Rackoff 1988). */
-PHILOX_FN uint64_t philox_feistel(uint64_t x, unsigned half_bits, uint32_t seed, uint64_t epoch)
+DEVICE_FN uint64_t philox_feistel(uint64_t x, unsigned half_bits, uint32_t seed, uint64_t epoch)
 {
         uint32_t mask = (uint32_t)(((uint64_t)1 << half_bits) - 1);
         uint32_t left = (uint32_t)(x >> half_bits) & mask, right = (uint32_t)x & mask;
@@ -147,7 +143,7 @@ PHILOX_FN uint64_t philox_feistel(uint64_t x, unsigned half_bits, uint32_t seed,
  * applied until the result is below count (cycle walking; Black & Rogaway 2002): 2^(2 h) < 4 count, so fewer than 4
  * walks are expected. count is positive, position is not negative. What is computed here is part of what "resume
  * is bit-identical" means: it never changes. */
-PHILOX_FN int64_t philox_permutation(int64_t count, uint32_t seed, int64_t position)
+DEVICE_FN int64_t philox_permutation(int64_t count, uint32_t seed, int64_t position)
 {
         uint64_t x = (uint64_t)(position % count);
         unsigned half_bits = 1;

@@ -20,6 +20,8 @@ static cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t sh
 #include "kernels/cuda/emu/dialect.h"
 #endif
 
+#include "kernels/formulas.h"
+
 /* Launches for operation `op` of stream s, or not where the stream has failed. The guards of the arguments come first.
  */
 #define RUN(s, op, kernel, grid, block, shared, ...)                                                                   \
@@ -90,30 +92,6 @@ template <> __device__ inline bf16 narrow_double<bf16>(double x)
 template <class T> __device__ inline float weight(float w)
 {
         return widen(narrow<T>(w));
-}
-
-/* Values that are kept as pairs (kernels.h): either low part may be NULL. */
-__device__ inline double pair(const float *x, const float *x_low, int64_t i)
-{
-        return x_low ? (double)x[i] + (double)x_low[i] : (double)x[i];
-}
-
-__device__ inline void set_pair(float *y, float *y_low, int64_t i, double v)
-{
-        y[i] = (float)v;
-        if (y_low)
-                y_low[i] = (float)(v - (double)y[i]);
-}
-
-/* exp and its kin, the forms that neither overflow nor cancel */
-__device__ inline double sigmoid(double x)
-{
-        return 1.0 / (1.0 + exp(-x));
-}
-
-__device__ inline double softplus(double x)
-{
-        return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
 }
 
 #define ALL_LANES 0xffffffffu

@@ -9,28 +9,12 @@ enum { ONE = 32 }; /* threads of a block of which the first works */
 
 /* ---- the slope */
 
-/* k = coefficient (w_net net + w_x x) */
-struct drift_weights {
-        double coefficient, net, x;
-};
-
-__device__ inline drift_weights weights_of(enum parameterisation p, double gamma, double gamma_prime)
-{
-        const double sigma = sqrt(sigmoid(gamma)), alpha = sqrt(sigmoid(-gamma));
-
-        if (p == PARAM_VELOCITY)
-                return {0.5 * alpha * sigma * gamma_prime, 1, 0};
-        if (p == PARAM_VELOCITY_FROM_EPSILON)
-                return {0.5 * alpha * sigma * gamma_prime, sqrt(1 + exp(gamma)), -exp(gamma / 2)};
-        return {0.5 * sigma * gamma_prime, 1, -sigma};
-}
-
 __global__ void __launch_bounds__(BLOCK) drift(struct drift_args a)
 {
         FOR_EACH(i, a.m * a.d)
         {
                 const int64_t at = a.g == 1 ? i / a.d : i;
-                drift_weights w = weights_of(a.parameterisation, a.gamma[at], a.gamma_prime[at]);
+                struct drift_weights w = drift_weights_of(a.parameterisation, a.gamma[at], a.gamma_prime[at]);
 
                 w.coefficient *= a.reverse ? -1 : 1;
                 a.k[i] = (float)(w.coefficient * (w.net * a.net[i] + w.x * pair(a.x, a.x_low, i)));
@@ -236,25 +220,6 @@ __global__ void __launch_bounds__(ONE) flow_shared_error(const struct trajectory
         *ret = all / (double)running;
 }
 
-/* A step size below this is a function that cannot be integrated (or is not finite). */
-#define H_MIN 1e-9
-
-__device__ inline void control(const struct flow_step_args &a, int order, struct trajectory *t, double norm,
-                               bool accepted)
-{
-        double scale = 10;
-
-        if (norm > 0)
-                scale = 0.9 * pow(norm, 0.75 * a.beta - 1.0 / order) * (t->norm > 0 ? pow(t->norm, a.beta) : 1);
-        scale = isfinite(norm) ? fmin(fmax(scale, 0.2), t->rejected || !accepted ? 1.0 : 10.0) : 0.2;
-        t->h *= scale;
-        t->rejected = !accepted;
-        if (accepted)
-                t->norm = norm;
-        if (t->h < H_MIN)
-                t->done = t->failed = 1;
-}
-
 /* What one thread does to its trajectory. */
 __device__ inline void step(const struct flow_step_args &a, const step_weights &s, struct trajectory *t, double norm)
 {
@@ -272,7 +237,7 @@ __device__ inline void step(const struct flow_step_args &a, const step_weights &
         }
         if (t->done)
                 return;
-        control(a, s.order, t, norm, accepted);
+        flow_control(&a, s.order, t, norm, accepted);
         t->h = fmin(t->h, 1 - t->s);
 }
 

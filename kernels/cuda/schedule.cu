@@ -120,45 +120,15 @@ __global__ void __launch_bounds__(MONOTONE_BLOCK) monotone_out_backward(struct m
                 a.db[0] = (float)(a.accumulate ? a.db[0] + db : db);
 }
 
-#define PI 3.14159265358979323846
-
-/* u of a gamma, and gamma and its derivative by u; alpha^2 + sigma^2 = 1. */
-__device__ inline double time_of(enum known_schedule s, double gamma)
-{
-        const double b = softplus(gamma); /* -ln alpha^2 */
-
-        if (s == SCHEDULE_DDPM_LINEAR) /* 9.95 u^2 + 0.1 u = b */
-                return 2 * b / (0.1 + sqrt(0.01 + 4 * 9.95 * b));
-        if (s == SCHEDULE_COSINE)
-                return 2 / PI * atan(exp(gamma / 2));
-        return sigmoid(gamma / 2);
-}
-
-__device__ inline double gamma_of(enum known_schedule s, double u, double *ret_slope)
-{
-        const double b = u * (0.1 + 9.95 * u);
-
-        if (s == SCHEDULE_DDPM_LINEAR) { /* ln(e^b - 1) */
-                *ret_slope = (0.1 + 2 * 9.95 * u) / -expm1(-b);
-                return b + log(-expm1(-b));
-        }
-        if (s == SCHEDULE_COSINE) {
-                *ret_slope = 2 * PI / sin(PI * u);
-                return 2 * log(tan(PI * u / 2));
-        }
-        *ret_slope = 2 / (u * (1 - u));
-        return 2 * log(u / (1 - u));
-}
-
 __global__ void __launch_bounds__(BLOCK) known_gamma(struct known_gamma_args a)
 {
-        const double first = time_of(a.schedule, a.gamma_min), span = time_of(a.schedule, a.gamma_max) - first;
+        const double first = known_time(a.schedule, a.gamma_min), span = known_time(a.schedule, a.gamma_max) - first;
 
         FOR_EACH(i, a.m)
         {
                 double slope;
 
-                set_pair(a.gamma, a.gamma_low, i, gamma_of(a.schedule, first + span * a.t[i], &slope));
+                set_pair(a.gamma, a.gamma_low, i, known_gamma_at(a.schedule, first + span * a.t[i], &slope));
                 a.gamma_prime[i] = (float)(slope * span);
         }
 }

@@ -4,33 +4,12 @@
 #include <math.h>
 #include <string.h>
 
-/* k = coefficient (w_net net + w_x x) */
-struct drift_weights {
-        double coefficient, net, x;
-};
-
-static struct drift_weights weights_of(enum parameterisation p, double gamma, double gamma_prime)
-{
-        double sigma = sqrt(sigmoid(gamma)), alpha = sqrt(sigmoid(-gamma));
-
-        switch (p) {
-        case PARAM_VELOCITY:
-                return (struct drift_weights){0.5 * alpha * sigma * gamma_prime, 1, 0};
-        case PARAM_VELOCITY_FROM_EPSILON:
-                return (struct drift_weights){0.5 * alpha * sigma * gamma_prime, sqrt(1 + exp(gamma)), -exp(gamma / 2)};
-        case PARAM_EPSILON:
-        case PARAM_EPSILON_DISCRETE:
-                break;
-        }
-        return (struct drift_weights){0.5 * sigma * gamma_prime, 1, -sigma};
-}
-
 int reference_drift(const struct drift_args *a)
 {
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < a->m * a->d; i++) {
                 int64_t at = a->g == 1 ? i / a->d : i;
-                struct drift_weights w = weights_of(a->parameterisation, a->gamma[at], a->gamma_prime[at]);
+                struct drift_weights w = drift_weights_of(a->parameterisation, a->gamma[at], a->gamma_prime[at]);
 
                 w.coefficient *= a->reverse ? -1 : 1;
                 a->k[i] = (float)(w.coefficient * (w.net * a->net[i] + w.x * pair(a->x, a->x_low, i)));
@@ -207,24 +186,6 @@ int reference_flow_start(const struct flow_start_args *a)
         return 0;
 }
 
-/* A step size below this is a function that cannot be integrated (or is not finite). */
-#define H_MIN 1e-9
-
-static void control(const struct flow_step_args *a, struct trajectory *t, double norm, bool accepted)
-{
-        double order = flow_tableaus[a->solver].order, scale = 10;
-
-        if (norm > 0)
-                scale = 0.9 * pow(norm, 0.75 * a->beta - 1 / order) * (t->norm > 0 ? pow(t->norm, a->beta) : 1);
-        scale = isfinite(norm) ? fmin(fmax(scale, 0.2), t->rejected || !accepted ? 1 : 10) : 0.2;
-        t->h *= scale;
-        t->rejected = !accepted;
-        if (accepted)
-                t->norm = norm;
-        if (t->h < H_MIN)
-                t->done = t->failed = 1;
-}
-
 static void move(const struct flow_step_args *a, int64_t row)
 {
         const struct flow_tableau *s = &flow_tableaus[a->solver];
@@ -256,7 +217,7 @@ static void step(const struct flow_step_args *a, int64_t row, double squares)
         }
         if (t->done)
                 return;
-        control(a, t, norm, accepted);
+        flow_control(a, flow_tableaus[a->solver].order, t, norm, accepted);
         t->h = fmin(t->h, 1 - t->s);
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernels/bf16.h"
 #include "kernels/host.h"
+#include "kernels/formulas.h"
 
 extern const struct kernels kernels_reference;
 
@@ -25,27 +26,3 @@ int reference_attention_new(struct device *d, const struct attention_shape *shap
 struct attention *reference_attention_free(struct attention *a);
 size_t reference_attention_workspace(const struct attention *a);
 size_t reference_attention_saved(const struct attention *a);
-
-/* The values that are kept as pairs (kernels.h): either low part may be NULL. */
-static inline double pair(const float *x, const float *x_low, int64_t i)
-{
-        return x_low ? (double)x[i] + (double)x_low[i] : (double)x[i];
-}
-
-static inline void set_pair(float *y, float *y_low, int64_t i, double v)
-{
-        y[i] = (float)v;
-        if (y_low)
-                y_low[i] = (float)(v - (double)y[i]);
-}
-
-/* exp and its kin, the forms that neither overflow nor cancel */
-static inline double sigmoid(double x)
-{
-        return 1.0 / (1.0 + __builtin_exp(-x));
-}
-
-static inline double softplus(double x)
-{
-        return x > 0 ? x + __builtin_log1p(__builtin_exp(-x)) : __builtin_log1p(__builtin_exp(x));
-}

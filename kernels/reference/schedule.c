@@ -121,46 +121,12 @@ int reference_monotone_out_backward(const struct monotone_out_backward_args *a)
         return 0;
 }
 
-/* u of a gamma, and gamma and its derivative by u; alpha^2 + sigma^2 = 1. */
-static double time_of(enum known_schedule s, double gamma)
-{
-        double b = softplus(gamma); /* -ln alpha^2 */
-
-        switch (s) {
-        case SCHEDULE_DDPM_LINEAR: /* 9.95 u^2 + 0.1 u = b */
-                return 2 * b / (0.1 + sqrt(0.01 + 4 * 9.95 * b));
-        case SCHEDULE_COSINE:
-                return 2 / M_PI * atan(exp(gamma / 2));
-        case SCHEDULE_STRAIGHT:
-                break;
-        }
-        return sigmoid(gamma / 2);
-}
-
-static double gamma_of(enum known_schedule s, double u, double *ret_slope)
-{
-        double b = u * (0.1 + 9.95 * u);
-
-        switch (s) {
-        case SCHEDULE_DDPM_LINEAR: /* ln(e^b - 1) */
-                *ret_slope = (0.1 + 2 * 9.95 * u) / -expm1(-b);
-                return b + log(-expm1(-b));
-        case SCHEDULE_COSINE:
-                *ret_slope = 2 * M_PI / sin(M_PI * u);
-                return 2 * log(tan(M_PI * u / 2));
-        case SCHEDULE_STRAIGHT:
-                break;
-        }
-        *ret_slope = 2 / (u * (1 - u));
-        return 2 * log(u / (1 - u));
-}
-
 int reference_known_gamma(const struct known_gamma_args *a)
 {
-        double first = time_of(a->schedule, a->gamma_min), span = time_of(a->schedule, a->gamma_max) - first;
+        double first = known_time(a->schedule, a->gamma_min), span = known_time(a->schedule, a->gamma_max) - first;
 
         for (int64_t i = 0; i < a->m; i++) {
-                double slope, gamma = gamma_of(a->schedule, first + span * a->t[i], &slope);
+                double slope, gamma = known_gamma_at(a->schedule, first + span * a->t[i], &slope);
 
                 set_pair(a->gamma, a->gamma_low, i, gamma);
                 a->gamma_prime[i] = (float)(slope * span);

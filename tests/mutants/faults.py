@@ -548,7 +548,7 @@ FLOW = [
           ["worker:evaluate#beside_its_number"]),
     Fault("the diffusion term of a bin before", "kernels/reference/rows.c", "a->sums[2 * bin] += a->scale", "a->sums[2 * (bin ? bin - 1 : 0)] += a->scale",
           operation("time_add")),
-    Fault("the cosine's argument", "kernels/reference/schedule.c", "return 2 * log(tan(M_PI * u / 2));", "return log(tan(M_PI * u / 2));", operation("known_gamma")),
+    Fault("the cosine's argument", "kernels/formulas.h", "return 2 * log(tan(M_PI * u / 2));", "return log(tan(M_PI * u / 2));", operation("known_gamma")),
     Fault("a known schedule's slope in its own time", "kernels/reference/schedule.c", "(float)(slope * span)", "(float)slope", operation("known_gamma")),
     Fault("a weight of the straight path once", "kernels/reference/schedule.c", "ratio * ratio * (a->gamma_max", "ratio * (a->gamma_max", operation("weigh_rows")),
     Fault("every weight is the likelihood's", "engine/model.c", "p->config->loss_weight != LOSS_WEIGHT_LIKELIHOOD)", "false)", ["engine:gradient#another_weight*"]),
