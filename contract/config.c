@@ -16,7 +16,7 @@ NAMES(unet_type) = {"vdm", "ldm", NULL};
 NAMES(encoder) = {"unet", "cnn", NULL};
 NAMES(latent_type) = {"topk", "gumbel", "gaussian", NULL};
 NAMES(topk_noise) = {"gamma", "gumbel", NULL};
-NAMES(reparam) = {"true", NULL};
+NAMES(reparam) = {"true", "label", NULL};
 NAMES(gamma_type) = {"poly_fixedend", "learnable_nnet", "linear", "learnable_scalar", "fixed", "ddpm_linear",
                      "cosine",        "straight",       NULL};
 NAMES(loss_weight) = {"likelihood", "simple", "flow_matching", NULL};
@@ -356,6 +356,7 @@ int config_check(const struct config *c, struct errors *errs)
                  "/evaluation/precision", "ldm is computed in float32"},
                 {!vdm && c->latent_type == LATENT_TOPK && c->latent_k > c->latent_size, -EINVAL, "/model/latent_k",
                  "is above latent_size"},
+                {c->flip_flag && !c->flip, -EINVAL, "/data/flip_flag", "has nothing to tell without data.flip"},
                 {c->vdm_type == VDM_MULAN_VELOCITY && c->sm_n_timesteps > 0, -EINVAL, "/model/sm_n_timesteps",
                  "mulan_velocity has continuous time only: 0"},
                 {c->loss_weight != LOSS_WEIGHT_LIKELIHOOD && (!vdm || !(schedules_fixed >> c->gamma_type & 1)), -EINVAL,

@@ -9,7 +9,7 @@ enum unet_type { UNET_VDM, UNET_LDM };
 enum encoder { ENCODER_UNET, ENCODER_CNN };
 enum latent_type { LATENT_TOPK, LATENT_GUMBEL, LATENT_GAUSSIAN };
 enum topk_noise { TOPK_NOISE_GAMMA, TOPK_NOISE_GUMBEL };
-enum reparam { REPARAM_TRUE };
+enum reparam { REPARAM_TRUE, REPARAM_LABEL };
 enum gamma_type {
         GAMMA_POLY_FIXEDEND,
         GAMMA_LEARNABLE_NNET,
@@ -42,7 +42,7 @@ extern const char *const unet_type_names[];   /* vdm ldm */
 extern const char *const encoder_names[];     /* unet cnn */
 extern const char *const latent_type_names[]; /* topk gumbel gaussian */
 extern const char *const topk_noise_names[];  /* gamma gumbel */
-extern const char *const reparam_names[];     /* true */
+extern const char *const reparam_names[];     /* true, label */
 extern const char *const
         gamma_type_names[]; /* poly_fixedend learnable_nnet linear learnable_scalar fixed ddpm_linear cosine straight */
 extern const char *const loss_weight_names[];     /* likelihood simple flow_matching */
