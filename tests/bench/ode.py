@@ -4,8 +4,8 @@ rule costs and errs.
 
     tests/bench/ode.py [--build build] [--steps 200] [--images 4] [--peer] [--svg FILE] [--json FILE]
 
-A small mulan_velocity (photos32-tiny) is trained for so many steps by mulun-worker, or --checkpoint names one with its
-configuration beside it. Errors are of bits per dimension, the largest over the images, from the same noise and probes
+A small mulan_velocity (photos32-tiny) is trained for so many steps by mulun-worker, or --checkpoint names one that
+claim.py trained. Errors are of bits per dimension, the largest over the images, from the same noise and probes
 at a tolerance of --finest. With --peer (packages of group bench) torch_ode.py integrates the same model's flow as
 published: one step size a batch, a fresh probe at every evaluation, on the host; its error is from its own solution of
 its own noise with one probe at that tolerance, so that it includes what fresh probes cost. Bars: at equal error at most
@@ -16,60 +16,25 @@ import json
 import math
 import os
 import subprocess
-import sys
 import tempfile
-import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-DATA = os.path.join(ROOT, "data", "photos32")
-IDENTITY = "0123456789abcdef" * 2
-
-
-class Worker:
-    def __init__(self, program, folder):
-        self.program, self.folder, self.attempts = program, folder, 0
-
-    def run(self, kind, config, checkpoints=()):
-        """The artifacts, the result and the seconds of one attempt."""
-        self.attempts += 1
-        folder = os.path.join(self.folder, str(self.attempts))
-        os.mkdir(folder)
-        a = {"job": 1, "attempt": 1, "kind": kind, "config": config, "dataset": {"name": "photos32", "path": DATA, "digest": "0" * 32},
-             "identity": IDENTITY, "accept_changed_data": False, "folder": folder, "socket": f"{folder}/none.sock", "checkpoints": list(checkpoints)}
-        start = time.perf_counter()
-        r = subprocess.run([self.program], input=json.dumps(a).encode(), capture_output=True, check=False)
-        seconds = time.perf_counter() - start
-        if r.returncode:
-            sys.exit(r.stderr.decode())
-        with open(f"{folder}/attempt-1.events", encoding="utf-8") as f:
-            events = [json.loads(line) for line in f]
-        files = [{"path": f"{folder}/{e['name']}", "xxh128": e["xxh128"], "step": e["step"], "identity": IDENTITY, "kind": e["kind"]}
-                 for e in events if e["type"] == "artifact"]
-        return files, events[-1].get("result"), seconds
-
+import runs
 
 def train(worker, steps):
-    with open(os.path.join(ROOT, "configs", "photos32-tiny.json"), encoding="utf-8") as f:
-        c = json.load(f)
-    c["training"].update(num_steps_train=steps, steps_per_logging=50, steps_per_eval=10 ** 6, steps_per_save=10 ** 6, num_steps_eval=0)
-    c["optimizer"].update(learning_rate=3e-4, lr_decay=False, ema_rate=0.98)
-    c["sampling"] = {"n_images": 1, "n_steps": 1}
-    c["machine"] = {"plans": "rule"}
-    files, _, _ = worker.run("train", c)
-    checkpoint = [f for f in files if f.pop("kind") == "checkpoint"][-1]
-    return c, checkpoint
+    c = runs.config("photos32-tiny", optimizer={"learning_rate": 3e-4, "lr_decay": False, "ema_rate": 0.98}, machine={"plans": "rule"},
+                    training={"num_steps_train": steps, "steps_per_logging": 50, "steps_per_eval": 10 ** 6, "steps_per_save": 10 ** 6,
+                              "num_steps_eval": 0}, sampling={"n_images": 1, "n_steps": 1})
+    saved, _, _, _ = worker.run("train", c)
+    return c, saved[-1]
 
 
 def evaluate(worker, config, checkpoint, images, batch, **keys):
     """Bits of every image, and the result."""
     c = json.loads(json.dumps(config))
     c["training"]["batch_size_eval"] = batch
-    c["evaluation"].update(method="ode", n_images=images, inspect=False, ode={"n_samples": 1, **keys})
-    files, result, _ = worker.run("evaluate", c, [checkpoint])
-    table = [f["path"] for f in files if f["path"].endswith("bpd-per-image.csv")][0]
-    with open(table, encoding="utf-8") as f:
-        return [float(line.split(",")[1]) for line in f.readlines()[1:]], result
+    c.setdefault("evaluation", {}).update(method="ode", n_images=images, inspect=False, ode={"n_samples": 1, **keys})
+    _, artifacts, result, _ = worker.run("evaluate", c, [checkpoint])
+    return runs.per_image(artifacts), result
 
 
 def error(bpd, reference):
@@ -77,7 +42,7 @@ def error(bpd, reference):
 
 
 def peer(checkpoint, images, batch, *more):
-    command = ["/usr/bin/python3", os.path.join(HERE, "torch_ode.py"), "--checkpoint", checkpoint["path"], "--data", DATA, "--images", str(images),
+    command = ["/usr/bin/python3", os.path.join(runs.HERE, "torch_ode.py"), "--checkpoint", checkpoint["path"], "--data", runs.DATA, "--images", str(images),
                "--batch", str(batch), *more]
     r = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(r.stdout.splitlines()[-1])
@@ -110,8 +75,8 @@ def plot(rows, path):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--build", default=os.path.join(ROOT, "build"))
-    p.add_argument("--checkpoint", help="FILE.safetensors, with FILE.json, its configuration")
+    p.add_argument("--build", default=os.path.join(runs.ROOT, "build"))
+    p.add_argument("--checkpoint", help="BASE of BASE.safetensors and BASE.json, as claim.py keeps them")
     p.add_argument("--steps", type=int, default=200)
     p.add_argument("--images", type=int, default=4)
     p.add_argument("--batch", type=int, default=4)
@@ -122,11 +87,9 @@ def main():
     p.add_argument("--json")
     a = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(os.path.join(a.build, "worker", "mulun-worker"), folder)
+        worker = runs.Worker(os.path.join(a.build, "worker", "mulun-worker"), folder)
         if a.checkpoint:
-            with open(a.checkpoint.replace(".safetensors", ".json"), encoding="utf-8") as f:
-                config = json.load(f)
-            checkpoint = {"path": a.checkpoint, "xxh128": "", "step": 0, "identity": IDENTITY}
+            config, checkpoint = runs.kept(a.checkpoint)
         else:
             config, checkpoint = train(worker, a.steps)
         finest = {"rtol": a.finest, "atol": a.finest}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -36,8 +37,7 @@ class Worker:
         folder = os.path.join(self.folder, str(self.attempts))
         os.mkdir(folder)
         assignment = {"job": 1, "attempt": 1, "kind": kind, "config": c, "dataset": {"name": "photos32", "path": DATA, "digest": "0" * 32},
-                      "identity": IDENTITY, "accept_changed_data": False, "folder": folder, "socket": f"{folder}/none.sock",
-                      "checkpoints": list(checkpoints)}
+                      "identity": IDENTITY, "accept_changed_data": False, "folder": folder, "checkpoints": list(checkpoints)}
         start = time.perf_counter()
         r = subprocess.run([self.program], input=json.dumps(assignment).encode(), capture_output=True, check=False)
         seconds = time.perf_counter() - start
@@ -56,3 +56,18 @@ def per_image(artifacts):
     table = [path for path in artifacts if path.endswith("bpd-per-image.csv")][0]
     with open(table, encoding="utf-8") as f:
         return [float(line.split(",")[1]) for line in f.readlines()[1:]]
+
+
+def keep(base, c, checkpoint):
+    """Leaves BASE.safetensors and BASE.json, which says of what configuration and step it is."""
+    shutil.copy(checkpoint["path"], base + ".safetensors.part")
+    with open(base + ".json", "w", encoding="utf-8") as f:
+        json.dump({"config": c, "step": checkpoint["step"], "xxh128": checkpoint["xxh128"]}, f, indent=1)
+    os.replace(base + ".safetensors.part", base + ".safetensors")
+
+
+def kept(base):
+    """What keep left: the configuration and the checkpoint."""
+    with open(base + ".json", encoding="utf-8") as f:
+        k = json.load(f)
+    return k["config"], {"path": os.path.abspath(base + ".safetensors"), "step": k["step"], "xxh128": k["xxh128"], "identity": IDENTITY}
