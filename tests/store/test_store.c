@@ -34,8 +34,7 @@ static void every_statement_searches_by_index(void **state)
                 while (sqlite3_step(st) == SQLITE_ROW) {
                         const char *detail = (const char *)sqlite3_column_text(st, 3);
 
-                        if ((!strncmp(detail, "SCAN", 4) && !strstr(detail, ":M2")) ||
-                            strstr(detail, "TEMP B-TREE"))
+                        if ((!strncmp(detail, "SCAN", 4) && !strstr(detail, ":M2")) || strstr(detail, "TEMP B-TREE"))
                                 fail_msg("%s: %s", statements[i].name, detail);
                 }
                 (void)sqlite3_finalize(st);
@@ -147,7 +146,7 @@ static void a_database_of_the_release_before_is_migrated(void **state)
         expect_attempts(f, 1, "1:done::::[\"cpu\"]:1:0\n");
         expect_attempts(f, 2, "1:failed::numeric:job:[\"cpu\"]:1:0\n");
         expect_attempts(f, 3, "1:failed::::[\"cpu\"]:1:1\n2:::::[\"cpu\"]:1:0\n");
-        assert_int_equal(reader_ready_first(f->reader, &id, NULL), 0);
+        assert_int_equal(reader_ready_first(f->reader, false, &id, NULL), 0);
         assert_int_equal(id, 4);
         assert_int_equal(reader_user_of_checkpoint(f->reader, 1, 30, &id, NULL), 0);
         assert_int_equal(id, 5);
@@ -736,9 +735,9 @@ static void expect_ready(struct fixture *f, const char *expected)
         int64_t first = 0, before = 0, n = 0;
 
         assert_int_equal(buf_append(&b, "", 0, NULL), 0);
-        assert_int_equal(reader_ready(f->reader, note_ready, &b, NULL), 0);
+        assert_int_equal(reader_ready(f->reader, false, note_ready, &b, NULL), 0);
         assert_string_equal(b.data, expected);
-        assert_int_equal(reader_ready_first(f->reader, &first, NULL), *expected ? 0 : -ENOENT);
+        assert_int_equal(reader_ready_first(f->reader, false, &first, NULL), *expected ? 0 : -ENOENT);
         assert_int_equal(first, strtoll(expected, NULL, 10));
         for (char *p = b.data; *p; p = strchr(p, ' ') + 1, n++) {
                 assert_int_equal(reader_job(f->reader, strtoll(p, NULL, 10), &j, NULL), 0);
