@@ -102,7 +102,7 @@ int reader_unmet(struct reader *r, int64_t job, int64_t ret[AFTER_MAX], size_t *
         return read_ids(r, ST_JOB_UNMET, job, ret, ret_n, err);
 }
 
-int read_job(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err)
+int reader_job_without(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_BY_ID);
         int n;
@@ -122,7 +122,7 @@ int read_job(struct reader *r, int64_t id, unsigned without, struct job_row *ret
 
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err)
 {
-        return read_job(r, id, 0, ret, err);
+        return reader_job_without(r, id, 0, ret, err);
 }
 
 int reader_ready(struct reader *r, bool gpu, int (*row)(const struct job_row *j, void *user), void *user,
@@ -210,13 +210,11 @@ int reader_user_of_dataset(struct reader *r, const char *name, bool import, int6
         return read_id(r, st, ret_id, err);
 }
 
-int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
-                      int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err)
+static int read_events(struct reader *r, sqlite3_stmt *st, int64_t after, int64_t limit,
+                       int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err)
 {
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_EVENTS);
         int n;
 
-        bind_int(st, ":job", job);
         bind_int(st, ":after", after);
         bind_int(st, ":limit", limit);
         while ((n = db_step(&r->db, st, err)) > 0) {
@@ -235,6 +233,33 @@ int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limi
                         return n;
         }
         return n;
+}
+
+int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
+                      int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_EVENTS);
+
+        bind_int(st, ":job", job);
+        return read_events(r, st, after, limit, row, user, err);
+}
+
+int reader_events(struct reader *r, int64_t after, int64_t limit, int (*row)(const struct job_event_row *e, void *user),
+                  void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_EVENTS);
+
+        return read_events(r, st, after, limit, row, user, err);
+}
+
+int reader_last_event(struct reader *r, int64_t *ret_id, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_LAST_EVENT);
+        int n = read_id(r, st, ret_id, err);
+
+        if (n == -ENOENT)
+                *ret_id = 0;
+        return n == -ENOENT ? 0 : n;
 }
 
 static int read_attempts(struct reader *r, sqlite3_stmt *st, int (*row)(const struct attempt_row *a, void *user),

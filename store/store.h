@@ -135,6 +135,8 @@ int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *
 
 /* Members of a row that take time to read, and that a list may do without. */
 enum job_without { WITHOUT_CONFIG = 1 /* and import */, WITHOUT_OUTCOME = 2 /* result, error, moved_by, moved_why */ };
+int reader_job_without(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err);
+
 enum job_order { ORDER_NEWEST, ORDER_OLDEST, ORDER_QUEUE /* queued ones, as the queue goes */ };
 #define JOB_ANY (~0U)
 #define LIST_MAX 10000 /* rows of a page */
@@ -183,6 +185,11 @@ int reader_user_of_dataset(struct reader *r, const char *name, bool import, int6
 /* What happened to a job, oldest first, behind an event (0: from the first). */
 int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
                       int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err);
+
+/* The same of all jobs; the id of the last of all. */
+int reader_events(struct reader *r, int64_t after, int64_t limit, int (*row)(const struct job_event_row *e, void *user),
+                  void *user, struct error *err);
+int reader_last_event(struct reader *r, int64_t *ret_id, struct error *err);
 
 /* Attempts of a job, oldest first; those of any job that have no end yet, by id; artifacts newest first (kind -1: any).
  */

@@ -968,6 +968,55 @@ static void totals_are_kept_through_all_that_happens_to_jobs(void **state)
                     c.n[JOB_SUCCEEDED][JOB_TRAIN] == 0);
 }
 
+static void check_text_index(const struct fixture *f)
+{
+        run_sql(f, "INSERT INTO job_text (job_text, rank) VALUES ('integrity-check', 0)");
+}
+
+static int rename_job(struct fixture *f, int64_t job, const char *name)
+{
+        struct write *w = change_write(job, CHANGE_NAME, 0);
+
+        free(w->row.name);
+        w->row.name = strdup(name);
+        return store_write(f->store, w, NULL, NULL);
+}
+
+/* FTS5 calls the whole database malformed when it is told of a text that it never had. */
+static void names_come_and_go_and_the_index_with_them(void **state)
+{
+        static const char *const names[] = {"first of", "", "", "second", "", "third of them"};
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "", JOB_TRAIN, NULL), named = new_job(f, "named", JOB_TRAIN, NULL);
+        struct page p;
+        struct write *w;
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+                assert_int_equal(rename_job(f, job, names[i]), 0);
+                assert_int_equal(rename_job(f, named, names[ARRAY_LEN(names) - 1 - i]), 0);
+                check_text_index(f);
+                if (*names[i]) {
+                        assert_int_equal(
+                                list(f, (struct job_filter){ANY, .text = names[i], .order = ORDER_OLDEST, .limit = 1},
+                                     &p),
+                                1);
+                        assert_int_equal(p.ids[0], job);
+                }
+        }
+        assert_int_equal(list(f, (struct job_filter){ANY, .text = "second", .limit = 50}, &p), 0);
+        for (int64_t id = job; id <= named; id++) {
+                assert_int_equal(transition(f, id, JOB_QUEUED, JOB_CANCELLED), 0);
+                w = write_new(WRITE_JOB_MARK);
+                w->job = id;
+                assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+                w = write_new(WRITE_JOB_REMOVE);
+                w->job = id;
+                assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+                check_text_index(f);
+        }
+        assert_int_equal(list(f, (struct job_filter){ANY, .text = "third", .limit = 50}, &p), 0);
+}
+
 static void the_queue_is_listed_as_it_goes(void **state)
 {
         struct fixture *f = *state;
@@ -1087,6 +1136,7 @@ int main(void)
                 FIXTURE(an_outcome_stands_in_the_row_of_its_attempt),
                 FIXTURE(filters_and_cursor_select_jobs),
                 FIXTURE(totals_are_kept_through_all_that_happens_to_jobs),
+                FIXTURE(names_come_and_go_and_the_index_with_them),
                 FIXTURE(the_queue_is_listed_as_it_goes),
                 FIXTURE(data_sets_are_replaced_and_cleared),
         };
