@@ -44,7 +44,12 @@ class Server:
 
     def request(self, method, path, **kwargs):
         kwargs.setdefault("timeout", 20)
-        return self.session.request(method, self.url + path, **kwargs)
+        r = self.session.request(method, self.url + path, stream=True, **kwargs)
+        if r.headers.get("Content-Type") == "text/event-stream":
+            r.close()  # it has no end
+        else:
+            r.content
+        return r
 
     def get(self, path, **kwargs):
         return self.request("GET", path, **kwargs)
@@ -64,7 +69,7 @@ class Server:
                 pass
             got = b""
             try:
-                while part := s.recv(65536):
+                while b"Content-Type: text/event-stream" not in got and (part := s.recv(65536)):
                     got += part
             except OSError:
                 pass
