@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """MuLAN's claim, small: the same network on photos32 with VDM's schedule, with MuLAN's without adaptivity (one schedule a
-pixel, the same for all images) and with MuLAN's (a pixel's and an image's), some seeds each, the same steps.
+pixel, the same for all images) and with MuLAN's (a pixel's and an image's), all in the noise parameterisation, some seeds
+each, the same steps.
 
     tests/bench/claim.py --out FOLDER [--build build] [--steps 5000] [--seeds 1 2 3] [--models ...] [--images 128] [--train-only]
 
@@ -18,10 +19,11 @@ import runs
 
 MODELS = {
     "vdm": {"vdm_type": "vdm", "model": {"gamma_type": "learnable_nnet"}},
+    "not-adaptive": {"vdm_type": "mulan_epsilon", "model": {"gamma_type": "poly_fixedend", "reparam_type": "label"}},
+    "mulan": {"vdm_type": "mulan_epsilon", "model": {"gamma_type": "poly_fixedend"}},
+    # not of the claim, for consistency.py
     "vdm-fixed": {"vdm_type": "vdm", "model": {"gamma_type": "fixed"}},
-    "not-adaptive": {"vdm_type": "mulan_velocity", "model": {"gamma_type": "poly_fixedend", "reparam_type": "label"}},
-    "mulan": {"vdm_type": "mulan_velocity", "model": {"gamma_type": "poly_fixedend"}},
-    "mulan-epsilon": {"vdm_type": "mulan_epsilon", "model": {"gamma_type": "poly_fixedend"}},
+    "mulan-velocity": {"vdm_type": "mulan_velocity", "model": {"gamma_type": "poly_fixedend"}},
 }
 
 
