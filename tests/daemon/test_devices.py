@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import requests
 
-from service import MULUND, SLOW, TRAIN, waits
+from service import SLOW, TRAIN, rows, waits
 
 CPUS = sorted(os.sched_getaffinity(0))
 GPUS = {"devices": [{"backend": "cpu", "index": 0, "name": "A processor", "uuid": "", "memory_total": 1 << 40},
@@ -50,6 +50,7 @@ def test_two_jobs_run_side_by_side_each_on_its_cores(service, halves):
     why = service.job(c)["waiting"]
     assert why["reason"] == "no_free_device" and sorted(why["blocked_by"]) == [a, b] and why["position"] == 1
     assert os.sched_getaffinity(service.process.pid) == set(CPUS), "the daemon has all of them again"
+    service.until(lambda: all(seq > 0 for seq, in rows(service, "SELECT last_seq FROM attempt")))
     service.kill()
     service.start(*halves)
     service.post(f"/v1/jobs/{b}/cancel", expect=200)
