@@ -80,7 +80,7 @@ static json_t *get_links(const struct job_view *v)
         char path[64];
 
         for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-                (void)snprintf(path, sizeof path, "v1/jobs/%lld/%s", (long long)v->row->id, names[i]);
+                (void)snprintf(path, sizeof path, "/v1/jobs/%lld/%s", (long long)v->row->id, names[i]);
                 (void)json_object_set_new(o, names[i], json_string(path));
         }
         return o;

@@ -19,7 +19,7 @@ def test_a_job_is_answered_whole(server):
     assert j["started"] is None and j["ended"] is None and j["attempts"] == 0
     assert j["progress"] == {"step": 0, "steps": 3000, "images_per_second": None, "seconds_left": None}
     assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None and j["waiting"]["reason"] == "dataset"
-    assert j["links"] == {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts", "events", "attempts")}
+    assert j["links"] == {k: f"/v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts", "events", "attempts")}
     assert j["config"]["optimizer"]["ema_rate"] == 0.99 and j["config"]["sampling"]["n_steps"] == 1000
     published = json.loads((PUBLISHED / "cifar10-conditioned.json").read_text())
     for section, keys in published.items():
