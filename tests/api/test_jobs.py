@@ -532,7 +532,7 @@ def test_many_at_once_with_one_key_make_one_job(server):
 
 
 @pytest.mark.parametrize("body, pointer, meant", [
-    ({"kind": "train", "config": "cifar10-conditioned", "overides": {}}, "/overides", '"overrides"'),
+    ({"kind": "train", "config": "cifar10-conditioned", "overridess": {}}, "/overridess", '"overrides"'),
     ({"kind": "train", "config": "cifar10-conditioned", "tag": []}, "/tag", '"tags"'),
     ({"kind": "train", "config": "cifar10-conditioned", "nothing_like_it": 1}, "/nothing_like_it", None),
     ({"kind": "train", "config": {"optimizer": {"learningrate": 1}}}, "/optimizer/learningrate", "optimizer.learning_rate"),
