@@ -1,8 +1,10 @@
 // The frame: which page the address names, the state of the link to mulund, the banner when there is none.
 import {draw, h} from './lib/dom.js';
 import {onLink, pokeAll} from './lib/events.js';
-import * as runs from './pages/runs/index.js';
+import {split} from './lib/address.js';
+import * as compare from './pages/compare/index.js';
 import * as job from './pages/job/index.js';
+import * as runs from './pages/runs/index.js';
 
 /** @param {string} id */
 const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -12,6 +14,7 @@ const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkSta
 const ROUTES = [
         {address: /^#?\/?$/, mount: () => runs.mount(main, crumbs)},
         {address: /^#\/jobs\/(\d{1,15})$/, mount: (m) => job.mount(main, crumbs, Number(m[1]))},
+        {address: /^#\/compare$/, mount: () => compare.mount(main, crumbs)},
 ];
 
 /** @type {(() => void) | null} */
@@ -24,7 +27,7 @@ function show() {
         draw(null, crumbs);
         document.title = 'mulund';
         for (const {address, mount} of ROUTES) {
-                const m = address.exec(location.hash);
+                const m = address.exec(split(location.hash)[0]);
                 if (m) {
                         leave = mount(m);
                         return;

@@ -159,7 +159,7 @@ const failed = await run({
         async missing_points_are_marked_and_no_line_bridges_them() {
                 const {page, done} = await chartsOf(odd, RESUMED);
                 assert.equal(await page.locator('.chart-note').first().textContent(), 'No points between steps 400 and 700.');
-                for (const colour of [CURVE, '#e5484d'])
+                for (const colour of [CURVE, '#d55e00'])
                         assert.equal(await inked(page, 0, colour, 0.45, 0.67), 0);
                 assert.ok(await inked(page, 0, CURVE, 0.1, 0.35) > 100);
                 await page.screenshot({path: path.join(out, 'chart-gap.png')});

@@ -105,6 +105,7 @@ export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/se
 /** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number}} what @param {AbortSignal} [signal] */
 export const series = async ({jobs, names, points, from, to}, signal) =>
         (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), points, from, to})}`, signal)).series;
+export const attempts = async (n, signal) => (await json(`v1/jobs/${id(n)}/attempts`, signal)).attempts;
 export const artifacts = async (n, signal) => (await json(`v1/jobs/${id(n)}/artifacts`, signal)).artifacts;
 export const artifactUrl = (a) => `v1/artifacts/${id(a.id)}`;
 export const logUrl = (n) => `v1/jobs/${id(n)}/log`;

@@ -24,8 +24,8 @@ export function waiting(job) {
         return job.state === 'queued' && typeof job.waiting === 'string' ? job.waiting : '';
 }
 
-// Whether a job logs points: a training, or the import of another program's logs.
-export const hasCurves = (job) => job.kind === 'train' || job.import?.what === 'events';
+// Whether a job logs points: a training, an evaluation (over diffusion time), or the import of another program's logs.
+export const hasCurves = (job) => job.kind === 'train' || job.kind === 'evaluate' || job.import?.what === 'events';
 
 const UNITS = {train: 'Step', checkpoint: 'Files', events: 'Bytes'};
 

@@ -1,10 +1,14 @@
 // One run: progress, curves, images, log, configuration, files. Everything is read again only where it may have changed,
 // and nothing once the run is over.
+import {Address} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
+import {runOf} from '../../lib/axis.js';
+import {flat} from '../../lib/config.js';
 import {ask, draw, h} from '../../lib/dom.js';
 import {poll} from '../../lib/events.js';
+import {CurvesPanel, habits, KEPT, VIEW} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
-import {CurvesPanel, JobCurves} from './curves.js';
+import {RunCurves} from '../../lib/run.js';
 import {Failure, Head, Result, Stats} from './head.js';
 import {ImagesPanel} from './images.js';
 import {Log, LogPanel} from './log.js';
@@ -21,7 +25,11 @@ class Page {
                 this.error = null;
                 this.artifacts = [];
                 this.left = false; // for another page
-                this.curves = new JobCurves(id);
+                this.curves = new RunCurves(id);
+                this.attempts = [];
+                this.address = new Address(VIEW, KEPT, () => this.draw());
+                if (this.address.silent)
+                        this.address.set(habits());
                 this.log = new Log(id);
                 this.draw();
                 this.loop = poll((signal) => this.read(signal), (e) => this.fail(e));
@@ -29,6 +37,7 @@ class Page {
 
         leave() {
                 this.left = true;
+                this.address.leave();
                 this.loop.stop();
                 this.curves.stop();
         }
@@ -69,6 +78,12 @@ class Page {
                 }
         }
 
+        panel(job) {
+                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.attempts), curves: this.curves};
+                return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change),
+                        nothing: !this.curves.loaded ? 'Reading the curves…' : isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.'});
+        }
+
         draw() {
                 const {job, error} = this;
                 if (this.left)
@@ -83,7 +98,7 @@ class Page {
                         job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),
-                                hasCurves(job) ? h(CurvesPanel, {job, curves: this.curves}) : null,
+                                hasCurves(job) ? this.panel(job) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut}),
                                 h(ConfigPanel, {config: job.config, imported: job.import}),

@@ -1,4 +1,5 @@
 // The list of runs, newest first. Rows come first; the curves of those in sight follow in small lots.
+import {Address, link} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
 import {Sparkline} from '../../lib/chart.js';
 import {glance} from '../../lib/curves.js';
@@ -20,7 +21,7 @@ const TRAIN = 'train/bpd', TEST = 'eval/bpd';
 class Page {
         constructor(main) {
                 this.main = main;
-                this.question = {state: '', text: ''};
+                this.address = new Address({state: '', text: '', select: [''].slice(1)}, [], () => this.draw());
                 this.list = this.asked = new JobList(this.question); // what is shown; what is being asked for
                 this.error = null;
                 this.seen = [0, 0];
@@ -33,7 +34,14 @@ class Page {
                 this.sparks = poll((signal) => this.readSparks(signal), () => {});
         }
 
+        // What the server is asked for.
+        get question() {
+                const {state, text} = this.address.state;
+                return {state, text};
+        }
+
         leave() {
+                this.address.leave();
                 clearTimeout(this.typing);
                 this.rows.stop();
                 this.sparks.stop();
@@ -41,7 +49,7 @@ class Page {
         }
 
         ask(change) {
-                this.question = {...this.question, ...change};
+                this.address.set(change);
                 this.asked = new JobList(this.question);
                 this.more?.abort();
                 this.more = null;
@@ -117,23 +125,29 @@ class Page {
         }
 
         draw() {
-                const {state, text} = this.question, {jobs, next, loaded} = this.list;
+                const {state, text, select} = this.address.state, {jobs, next, loaded} = this.list;
                 const chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
                 draw([
                         h('div.page-head', null, h('h1', null, 'Runs'),
                                 h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(jobs.length)}${next === null ? '' : '+'} ${jobs.length === 1 ? 'run' : 'runs'}` : '')),
                         h('div.filters', null,
                                 h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s))),
-                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', autocomplete: 'off', spellcheck: false,
+                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', value: text, autocomplete: 'off', spellcheck: false,
                                         oninput: (e) => this.type(e.target.value)})),
                         this.error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'The list could not be read'), h('p', null, this.error.message)) : null,
                         loaded || this.error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
+                        select.length ? h(Selection, {select, clear: () => this.address.set({select: []})}) : null,
                         loaded && !jobs.length ? (text || state ? h(NothingFound) : h(NothingYet)) : null,
                         jobs.length ? h('div.card.table-card', null, h('table.runs', {'aria-rowcount': next === null ? jobs.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
                                 h('thead', null, h('tr', {'aria-rowindex': 1}, COLUMNS.map((c) => h('th', {scope: 'col'}, c)))),
-                                h(Rows, {items: jobs, id: (j) => j.id, columns: COLUMNS.length, row: (j, i) => row(j, i, this.glances.get(j.id)?.series), seen: (a, b) => this.look(a, b)}))) : null,
+                                h(Rows, {items: jobs, id: (j) => j.id, columns: COLUMNS.length, row: (j, i) => row(j, i, this.glances.get(j.id)?.series, select.includes(String(j.id)), () => this.select(j.id)), seen: (a, b) => this.look(a, b)}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),
                 ], this.main);
+        }
+
+        select(id) {
+                const {select} = this.address.state, own = String(id);
+                this.address.set({select: select.includes(own) ? select.filter((k) => k !== own) : [...select, own]});
         }
 
         type(text) {
@@ -142,7 +156,7 @@ class Page {
         }
 }
 
-function row(j, index, curves) {
+function row(j, index, curves, selected, select) {
         const p = progress(j), running = j.state === 'running', why = waiting(j), ended = result(j);
         const train = curves?.get(TRAIN);
         // what the job ended with, or else its last point
@@ -153,7 +167,7 @@ function row(j, index, curves) {
         const cell = (label, ...children) => h('td', {'data-label': label}, ...children);
         const number = (label, text, ...more) => h(text === '–' ? 'td.none' : 'td', {'data-label': label}, h('span.num', null, text), ...more);
         return h('tr', {key: j.id, 'aria-rowindex': index + 2},
-                cell('Run', h('a.run-name', {href: `#/jobs/${j.id}`, title: title(j)}, title(j)),
+                cell('Run', h('label.pick', null, h('input', {type: 'checkbox', checked: selected, 'aria-label': `Select ${title(j)}, run ${j.id}`, onchange: select})), h('a.run-name', {href: `#/jobs/${j.id}`, title: title(j)}, title(j)),
                         h('span.run-sub', null, `#${j.id} · ${j.kind}`, j.config_name ? ` · ${j.config_name}` : '', h(Tags, {job: j})),
                         why ? h('span.run-sub.why', {title: why}, `Waiting: ${why}`) : null),
                 cell('State', h(Pill, {state: j.state})),
@@ -164,6 +178,13 @@ function row(j, index, curves) {
                 bpd('Test BPD', 'test', curves?.get(TEST)?.last ?? null),
                 bpd('Training BPD', 'training', train?.last ?? null, train ? h(Sparkline, {values: train.mean}) : null),
                 cell('Created', h('time.num', {datetime: j.created, title: format.exactly(j.created)}, format.when(j.created))));
+}
+
+// What can be done with the runs that were selected, on whatever page of the list they are.
+function Selection({select, clear}) {
+        return h('div.card.selection', {role: 'region', 'aria-label': 'Selected runs'}, h('b', {role: 'status'}, format.count(select.length, 'run') + ' selected'),
+                h('a.button.primary', {href: link('#/compare', {jobs: select})}, 'Compare'),
+                h('button.button', {type: 'button', onclick: clear}, 'Clear'));
 }
 
 function NothingFound() {
