@@ -6,8 +6,8 @@
 #include "store/store.h"
 
 /* What came of it. id: the job. On failure r is negative: -ENOENT no such job or checkpoint; -EBUSY the action does not
- * fit the job's state (state is set); -EEXIST: a name is taken, or what has it is in use; -EINVAL with errs: what is
- * wrong in the request, at its pointers; -ENOSPC; -EIO.
+ * fit the job's state (state is set); -ESTALE: the job has another version than was named; -EEXIST: a name is taken, or
+ * what has it is in use; -EINVAL with errs: what is wrong in the request, at its pointers; -ENOSPC; -EIO.
  */
 struct control_answer {
         int r;
@@ -22,6 +22,11 @@ struct submission {
         enum job_kind kind;
         char *name, *config_name; /* "" where there is none */
         json_t *tags;             /* array of strings */
+        char *notes;              /* or NULL */
+        int64_t priority;
+        struct limits_row limits;
+        int64_t after[AFTER_MAX]; /* jobs that it waits for */
+        size_t n_after;
         json_t *import;    /* import: as import_from_json reads it, but for the paths, which are as they were given */
         json_t *config;    /* train, and import of a checkpoint: whole. With a source: NULL; the daemon takes that job's
                               and applies overrides */
@@ -33,18 +38,41 @@ struct submission {
 };
 struct submission *submission_free(struct submission *s);
 
-/* How a job that is over is queued again. */
+/* How a job that is over or paused is queued again. */
 struct reopening {
-        bool retry;    /* a failed or cancelled job of any kind as it is; else a training job goes on */
+        bool retry;    /* a failed or cancelled job of any kind as it is; else a paused or a training job goes on */
         int64_t steps; /* not of a retry: above 0 a new num_steps_train */
         bool accept_changed_data;
+        unsigned change; /* bits of enum job_change: these limits instead of those that it has */
+        struct limits_row limits;
+};
+
+/* What a person changes of a job. */
+struct changing {
+        unsigned change; /* bits of enum job_change: which of these are given */
+        char *name, *notes;
+        json_t *tags;
+        int64_t priority;
+        struct limits_row limits;
+        int64_t version; /* that it must have; 0: any */
+};
+void changing_done(struct changing *c);
+
+#define CONTROL_DEVICES_MAX 64
+
+struct control_device {
+        char name[32];
+        int64_t job;            /* that it runs; 0: none */
+        int64_t rests_until_us; /* monotonic: nothing starts on it before */
 };
 
 /* How the daemon is. */
 struct control_status {
         bool disk_low; /* nothing new starts */
         int64_t disk_free_bytes, disk_reserve_bytes;
-        char waiting[160]; /* why no queued job starts, "" while they may */
+        char disk_waiting[160]; /* the same as a sentence, "" while it is not low */
+        size_t n_devices;
+        struct control_device devices[CONTROL_DEVICES_MAX];
 };
 
 struct control {
@@ -52,10 +80,14 @@ struct control {
         /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory, a path
          * outside the folders for imports; -EEXIST a name that is taken. */
         void (*submit)(struct control *c, struct submission *s, control_done *done, void *user);
-        void (*cancel)(struct control *c, int64_t job, control_done *done, void *user);
-        /* From its last checkpoint, where it has one. -EINVAL when steps is not above that one's step. */
+        /* Cancels or pauses a job: one that runs, after a checkpoint. */
+        void (*halt)(struct control *c, int64_t job, enum stop_reason reason, control_done *done, void *user);
+        /* takes what c holds. -EBUSY when what is to change is only of a job that is not over, and it is. */
+        void (*change)(struct control *c, int64_t job, struct changing *what, control_done *done, void *user);
+        /* From its last checkpoint, where it has one. -EINVAL when steps is not above that one's step, or a limit is
+         * used up. */
         void (*reopen)(struct control *c, int64_t job, const struct reopening *how, control_done *done, void *user);
-        /* Removes a job that is not queued or running, its files first. */
+        /* Removes a job that is over, its files first. */
         void (*remove)(struct control *c, int64_t job, control_done *done, void *user);
         /* Removes an imported data set, its file first. -EEXIST: a job that is not over uses it, or it is the command
          * line's. */
@@ -64,4 +96,6 @@ struct control {
         void (*stop)(struct control *c, control_done *done, void *user);
         /* At once, from any thread. */
         void (*status)(struct control *c, struct control_status *ret);
+        /* The same: until when a queued job is not to start, monotonic; 0: it may. */
+        int64_t (*rests_until_us)(struct control *c, int64_t job);
 };

@@ -280,6 +280,9 @@ void request_refused(struct request *r, enum problem for_invalid)
                 problem(r, PROBLEM_CONFLICT, "the job is %s%s%s", job_state_names[a->state], text ? ": " : "",
                         text ? text : "");
                 break;
+        case -ESTALE:
+                problem(r, PROBLEM_CHANGED_MEANWHILE, "%s", text ? text : "read it again");
+                break;
         case -EEXIST:
                 problem(r, PROBLEM_CONFLICT, "%s", text ? text : "the name is taken");
                 break;

@@ -18,7 +18,11 @@ enum method method_parse(const char *s)
         static const struct {
                 const char *name;
                 enum method method;
-        } names[] = {{"GET", METHOD_GET}, {"HEAD", METHOD_GET}, {"POST", METHOD_POST}, {"DELETE", METHOD_DELETE}};
+        } names[] = {{"GET", METHOD_GET},
+                     {"HEAD", METHOD_GET},
+                     {"POST", METHOD_POST},
+                     {"PATCH", METHOD_PATCH},
+                     {"DELETE", METHOD_DELETE}};
 
         for (size_t i = 0; i < ARRAY_LEN(names); i++)
                 if (!strcmp(names[i].name, s))
@@ -81,8 +85,10 @@ void route_find(enum method method, const struct target *t, struct route_match *
 
 const char *methods_text(unsigned methods, char buf[64])
 {
-        static const char *const names[] = {
-                [METHOD_GET] = "GET, HEAD", [METHOD_POST] = "POST", [METHOD_DELETE] = "DELETE"};
+        static const char *const names[] = {[METHOD_GET] = "GET, HEAD",
+                                            [METHOD_POST] = "POST",
+                                            [METHOD_PATCH] = "PATCH",
+                                            [METHOD_DELETE] = "DELETE"};
 
         buf[0] = 0;
         for (size_t i = 0; i < ARRAY_LEN(names); i++)

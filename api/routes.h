@@ -5,7 +5,7 @@
 
 struct request;
 
-enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_OTHER, METHOD_N };
+enum method { METHOD_GET, METHOD_POST, METHOD_PATCH, METHOD_DELETE, METHOD_OTHER, METHOD_N };
 
 /* Answers the request (response.h, problem.h) or asks the daemon (request_ask), whose answer goes to a continuation. */
 typedef void route_handler(struct request *r);

@@ -270,8 +270,9 @@ static bool check_body(struct request *r)
 {
         const char *type = request_header(r, "Content-Type");
 
-        if (r->route->method == METHOD_POST && (!type || !media_type_is_json(type)))
-                problem(r, PROBLEM_NOT_JSON_TYPE, "POST takes Content-Type: application/json");
+        if ((r->route->method == METHOD_POST || r->route->method == METHOD_PATCH) &&
+            (!type || !media_type_is_json(type)))
+                problem(r, PROBLEM_NOT_JSON_TYPE, "POST and PATCH take Content-Type: application/json");
         else if (content_length(r) > (int64_t)r->body.ceiling)
                 too_large(r);
         return !r->response;

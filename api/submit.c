@@ -1,6 +1,7 @@
 #include "api/submit.h"
 
 #include "api/configs.h"
+#include "api/members.h"
 #include "contract/config.h"
 #include "contract/text.h"
 
@@ -8,15 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAME_BYTES_MAX 200
-#define TAG_BYTES_MAX 64
-#define TAGS_MAX 32
 #define PATH_BYTES_MAX 4095
 
 const char *const submit_keys[] = {
         "kind",    "name", "tags",        "config",   "overrides", "checkpoint", "method",     "split",
         "weights", "seed", "n_timesteps", "n_images", "n_steps",   "latent",     "start_from", "accept_changed_data",
-        "what",    "path", NULL};
+        "what",    "path", "notes",       "priority", "limits",    "after",      NULL};
 
 /* Members of the body that stand for keys of the configuration, by kind. */
 static const struct {
@@ -37,7 +35,8 @@ static const struct {
 };
 
 /* Members that are no shorthands, by kind. */
-static const char *const common_keys[] = {"kind", "name", "tags", "overrides", NULL};
+static const char *const common_keys[] = {"kind",     "name",   "tags",  "overrides", "notes",
+                                          "priority", "limits", "after", NULL};
 static const char *const kind_keys[][4] = {
         [JOB_TRAIN] = {"config", "start_from", "accept_changed_data", NULL},
         [JOB_EVALUATE] = {"checkpoint", NULL},
@@ -50,6 +49,7 @@ struct submission *submission_free(struct submission *s)
         if (!s)
                 return NULL;
         free(s->name);
+        free(s->notes);
         free(s->config_name);
         json_decref(s->tags);
         json_decref(s->import);
@@ -62,12 +62,6 @@ struct submission *submission_free(struct submission *s)
 static bool string_is(const json_t *v, const char *s)
 {
         return json_is_string(v) && json_string_length(v) == strlen(s) && !strcmp(json_string_value(v), s);
-}
-
-static bool is_printable(const json_t *v, size_t max)
-{
-        return json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v) &&
-               text_is_printable(json_string_value(v), max) && !text_is_blank(json_string_value(v));
 }
 
 static bool is_one_of(const char *const *list, const char *key)
@@ -109,47 +103,6 @@ static int read_kind(const json_t *body, struct submission *s, struct errors *er
                                          job_kind_names[kind]);
         }
         return 0;
-}
-
-static void read_name(const json_t *body, struct submission *s, struct errors *errs)
-{
-        const json_t *v = json_object_get(body, "name");
-
-        if (v && !string_is(v, "") && !is_printable(v, NAME_BYTES_MAX))
-                (void)errors_add(errs, -EINVAL, "/name", "expected printable text of at most %d bytes, not blank",
-                                 NAME_BYTES_MAX);
-        else
-                s->name = strdup(v ? json_string_value(v) : "");
-}
-
-static bool holds(const json_t *array, const json_t *v)
-{
-        for (size_t i = 0; i < json_array_size(array); i++)
-                if (json_equal(json_array_get(array, i), v))
-                        return true;
-        return false;
-}
-
-static void read_tags(const json_t *body, struct submission *s, struct errors *errs)
-{
-        const json_t *v = json_object_get(body, "tags");
-
-        s->tags = json_array();
-        if (v && (!json_is_array(v) || json_array_size(v) > TAGS_MAX)) {
-                (void)errors_add(errs, -EINVAL, "/tags", "expected an array of at most %d texts", TAGS_MAX);
-                return;
-        }
-        for (size_t i = 0; i < json_array_size(v); i++) {
-                json_t *tag = json_array_get(v, i);
-                char pointer[32];
-
-                (void)snprintf(pointer, sizeof pointer, "/tags/%zu", i);
-                if (!is_printable(tag, TAG_BYTES_MAX))
-                        (void)errors_add(errs, -EINVAL, pointer, "expected printable text of 1 to %d bytes",
-                                         TAG_BYTES_MAX);
-                else if (!holds(s->tags, tag))
-                        (void)json_array_append_new(s->tags, json_deep_copy(tag));
-        }
 }
 
 static void read_checkpoint(const json_t *body, struct submission *s, struct errors *errs)
@@ -215,7 +168,7 @@ static json_t *read_config(const json_t *body, const char *folder, struct submis
 
         if (json_is_object(v))
                 return json_deep_copy(v);
-        if (!is_printable(v, 64)) {
+        if (!members_is_printable(v, 64)) {
                 (void)errors_add(errs, -EINVAL, "/config", "expected the name of a configuration, or a configuration");
                 return NULL;
         }
@@ -303,7 +256,7 @@ static json_t *read_path(const json_t *body, const char *key, bool must, struct 
 
         if (!v && !must)
                 return NULL;
-        if (is_printable(v, PATH_BYTES_MAX) && json_string_value(v)[0] == '/')
+        if (members_is_printable(v, PATH_BYTES_MAX) && json_string_value(v)[0] == '/')
                 return v;
         (void)snprintf(pointer, sizeof pointer, "/%s", key);
         (void)errors_add(errs, -EINVAL, pointer, "expected an absolute path of at most %d bytes", PATH_BYTES_MAX);
@@ -394,8 +347,12 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
         s->config_name = strdup("");
         if (read_kind(body, s, errs) < 0)
                 return -EINVAL;
-        read_name(body, s, errs);
-        read_tags(body, s, errs);
+        members_name(body, &s->name, errs);
+        members_tags(body, &s->tags, errs);
+        members_notes(body, &s->notes, errs);
+        members_priority(body, &s->priority, errs);
+        (void)members_limits(body, &s->limits, errs);
+        members_after(body, s->after, &s->n_after, errs);
         if (overrides && !json_is_object(overrides))
                 (void)errors_add(errs, -EINVAL, "/overrides", "expected an object of dotted paths and values");
         if (json_get_bool(body, "", "accept_changed_data", &s->accept_changed_data, &err) < 0)
@@ -418,8 +375,8 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
                 read_configuration(body, s, document, errs);
         if (errs->n)
                 return -EINVAL;
-        if (!s->name || !s->config_name || !s->tags || (s->kind == JOB_TRAIN && !s->source_job && !s->config) ||
-            (s->kind == JOB_IMPORT && document && !s->config))
+        if (!s->name || !s->notes || !s->config_name || !s->tags ||
+            (s->kind == JOB_TRAIN && !s->source_job && !s->config) || (s->kind == JOB_IMPORT && document && !s->config))
                 return errors_add(errs, -ENOMEM, "", "no memory");
         *ret = TAKE_PTR(s);
         return 0;

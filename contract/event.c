@@ -455,6 +455,11 @@ int event_encode(const struct event *e, struct buf *b, struct error *err)
         return r < 0 ? r : append_line(o, b, err);
 }
 
+int64_t event_last_step(const struct event *e)
+{
+        return e->type == EVENT_SCALARS ? e->row_step[e->n_rows - 1] : e->step;
+}
+
 void event_done(struct event *e)
 {
         free(e->backend);

@@ -97,6 +97,9 @@ int event_decode_unknown(const char *line, size_t size, struct event *ret, struc
 /* Appends the line, newline included. */
 int event_encode(const struct event *e, struct buf *b, struct error *err);
 
+/* The last step that it speaks of; 0 where it speaks of none. */
+int64_t event_last_step(const struct event *e);
+
 void event_done(struct event *e);
 
 enum command_type { COMMAND_ACK, COMMAND_CHECKPOINT, COMMAND_STOP, COMMAND_UNKNOWN, COMMAND_TYPE_N };

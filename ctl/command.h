@@ -15,8 +15,8 @@ enum option_id {
 struct call {
         struct client *client;
         const char *options[OPTION_N]; /* the last one given; "" for one without an argument; NULL: not given */
-        const char *sets[REPEATED_MAX], *tags[REPEATED_MAX];
-        size_t n_sets, n_tags;
+        const char *sets[REPEATED_MAX], *tags[REPEATED_MAX], *afters[REPEATED_MAX];
+        size_t n_sets, n_tags, n_afters;
         char **args; /* behind the command's name */
         int n_args;
 };
@@ -25,9 +25,9 @@ struct call {
 enum { EXIT_OK, EXIT_NO, EXIT_USAGE };
 
 typedef int command_run(struct call *c);
-command_run command_submit, command_list, command_show, command_watch, command_log, command_cancel, command_resume,
-        command_retry, command_remove, command_stop, command_configs, command_datasets, command_dataset, command_export,
-        command_checkpoint, command_import;
+command_run command_pause, command_set, command_events, command_why, command_submit, command_list, command_show,
+        command_watch, command_log, command_cancel, command_resume, command_retry, command_remove, command_stop,
+        command_configs, command_datasets, command_dataset, command_export, command_checkpoint, command_import;
 
 /* The server's answer, or an error that was printed (negative). */
 int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret);
@@ -43,10 +43,16 @@ json_t *absolute_path(const char *path);
 
 void print_json(const json_t *v);
 
+/* What the options say of a job, into the body: name, tags, notes, priority, limits, whom it waits for. A printed usage
+ * error otherwise. */
+int add_members(struct call *c, json_t *body);
+
 /* Follows a job until it ends; the exit code is its outcome. */
 int watch_job(struct call *c, int64_t id);
 
 bool job_is_over(const json_t *job);
+/* Why a queued job waits, as a line; nothing of others. */
+void print_waiting(const json_t *job);
 /* "job 3 failed: numeric: loss is NaN" */
 void print_outcome(const json_t *job);
 

@@ -59,6 +59,7 @@ const char *duration(double seconds, char buf[32])
         return buf;
 }
 
+/* A paused one, too: by itself it does not go on. */
 bool job_is_over(const json_t *job)
 {
         return strcmp(text_of(job, "state"), "queued") && strcmp(text_of(job, "state"), "running");
@@ -66,12 +67,16 @@ bool job_is_over(const json_t *job)
 
 void print_outcome(const json_t *job)
 {
-        const json_t *error = json_object_get(job, "error"), *result = json_object_get(job, "result");
+        const json_t *error = json_object_get(job, "error"), *result = json_object_get(job, "result"),
+                     *paused = json_object_get(job, "paused");
         double bpd = real_of(result, "bpd");
 
         (void)printf("job %.0f %s", real_of(job, "id"), text_of(job, "state"));
         if (json_is_object(error))
                 (void)printf(": %s: %s", text_of(error, "class"), text_of(error, "detail"));
+        else if (json_is_object(paused))
+                (void)printf(": %s%s%s", text_of(paused, "reason"), *text_of(paused, "detail") ? ": " : "",
+                             text_of(paused, "detail"));
         else if (!isnan(bpd))
                 (void)printf(": %.4f bits per dimension", bpd);
         else if (!strcmp(text_of(result, "what"), "dataset"))
@@ -174,7 +179,7 @@ static void print_members(const json_t *o)
 
 static void print_job(const json_t *job)
 {
-        static const char *const texts[] = {"kind",        "state",   "waiting", "name",
+        static const char *const texts[] = {"kind",        "state",   "name",    "notes",
                                             "config_name", "created", "started", "ended"};
         const json_t *p = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *tag;
         char time[32];
@@ -184,10 +189,20 @@ static void print_job(const json_t *job)
         for (i = 0; i < ARRAY_LEN(texts); i++)
                 if (*text_of(job, texts[i]))
                         (void)printf("%-12s %s\n", texts[i], text_of(job, texts[i]));
+        if (json_is_object(json_object_get(job, "waiting"))) {
+                (void)printf("%-12s ", "waiting");
+                print_waiting(job);
+        }
         json_array_foreach(json_object_get(job, "tags"), i, tag)
         {
                 (void)printf("%-12s %s\n", "tag", json_string_value(tag));
         }
+        json_array_foreach(json_object_get(job, "after"), i, tag)
+        {
+                (void)printf("%-12s job %lld\n", "after", (long long)json_integer_value(tag));
+        }
+        if (real_of(job, "priority") != 0)
+                (void)printf("%-12s %.0f\n", "priority", real_of(job, "priority"));
         (void)printf("%-12s %.0f\n%-12s %.0f of %.0f\n", "attempts", real_of(job, "attempts"), "step",
                      real_of(p, "step"), real_of(p, "steps"));
         if (!isnan(real_of(p, "images_per_second")))
@@ -229,22 +244,45 @@ int command_show(struct call *c)
 
 static void print_state(const json_t *job)
 {
-        bool stopping = json_is_true(json_object_get(job, "cancel_requested")) && !job_is_over(job);
+        bool stopping = *text_of(job, "stopping");
 
         (void)printf("job %.0f is %s%s\n", real_of(job, "id"), text_of(job, "state"),
                      stopping ? " and stops after a checkpoint" : "");
 }
 
-int command_cancel(struct call *c)
+/* The same action on all of them; the worst exit code. */
+static int act_on_each(struct call *c, const char *action, const json_t *body)
 {
         int r = EXIT_OK;
 
         for (int i = 0; i < c->n_args; i++) {
-                int one = about_job(c, "POST", c->args[i], "/cancel", NULL, print_state);
+                int one = about_job(c, "POST", c->args[i], action, body, print_state);
 
                 r = MAX(r, one);
         }
         return r;
+}
+
+int command_cancel(struct call *c)
+{
+        return act_on_each(c, "/cancel", NULL);
+}
+
+int command_pause(struct call *c)
+{
+        return act_on_each(c, "/pause", NULL);
+}
+
+int command_set(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        int r = add_members(c, body);
+
+        if (r)
+                return r;
+        if (!json_object_size(body))
+                return usage_error("set changes --name, --tag, --notes, --priority, --limit-wall or --limit-steps");
+        return about_job(c, "PATCH", c->args[0], "", body, print_job);
 }
 
 int command_remove(struct call *c)
@@ -275,6 +313,9 @@ int command_resume(struct call *c)
         }
         if (c->options[OPTION_CHANGED_DATA])
                 (void)json_object_set_new(body, "accept_changed_data", json_true());
+        r = add_members(c, body);
+        if (r)
+                return r;
         r = about_job(c, "POST", c->args[0], "/resume", body, print_state);
         return !r && c->options[OPTION_WAIT] ? watch_job(c, job_id(c->args[0])) : r;
 }
@@ -282,16 +323,10 @@ int command_resume(struct call *c)
 int command_retry(struct call *c)
 {
         _cleanup_json_ json_t *body = json_object();
-        int r = EXIT_OK;
 
         if (c->options[OPTION_CHANGED_DATA])
                 (void)json_object_set_new(body, "accept_changed_data", json_true());
-        for (int i = 0; i < c->n_args; i++) {
-                int one = about_job(c, "POST", c->args[i], "/retry", body, print_state);
-
-                r = MAX(r, one);
-        }
-        return r;
+        return act_on_each(c, "/retry", body);
 }
 
 int command_stop(struct call *c)

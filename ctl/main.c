@@ -18,8 +18,13 @@ static const struct {
         {"show", "JOB", 1, 1, command_show, "a job"},
         {"watch", "JOB", 1, 1, command_watch, "follow a job until it ends; fails if it does"},
         {"log", "JOB", 1, 1, command_log, "what its worker wrote"},
-        {"cancel", "JOB...", 1, 1000, command_cancel, "stop after a checkpoint"},
-        {"resume", "JOB", 1, 1, command_resume, "go on from the last checkpoint"},
+        {"events", "JOB", 1, 1, command_events, "what happened to a job, and its attempts"},
+        {"why", "JOB", 1, 1, command_why, "why a job is as it is: what it waits for, why it stopped or failed"},
+        {"set", "JOB", 1, 1, command_set, "change name, tags, notes, priority or limits of a job"},
+        {"cancel", "JOB...", 1, 1000, command_cancel, "stop after a checkpoint, for good"},
+        {"pause", "JOB...", 1, 1000, command_pause, "stop after a checkpoint, until it is resumed"},
+        {"resume", "JOB", 1, 1, command_resume,
+         "go on from the last checkpoint: a paused job, or a training that is over"},
         {"retry", "JOB...", 1, 1000, command_retry, "run failed or cancelled jobs again, from the last checkpoint"},
         {"remove", "JOB...", 1, 1000, command_remove, "remove jobs that are over, with their files"},
         {"import", "checkpoint PATH CONFIG | events PATH", 2, 3, command_import,
@@ -119,7 +124,9 @@ static int keep_option(struct call *c, size_t i, const char *value)
                 enum option_id option;
                 const char **list;
                 size_t *n;
-        } repeated[] = {{OPTION_SET, c->sets, &c->n_sets}, {OPTION_TAG, c->tags, &c->n_tags}};
+        } repeated[] = {{OPTION_SET, c->sets, &c->n_sets},
+                        {OPTION_TAG, c->tags, &c->n_tags},
+                        {OPTION_AFTER, c->afters, &c->n_afters}};
 
         c->options[i] = value ? value : "";
         for (size_t k = 0; k < ARRAY_LEN(repeated); k++) {

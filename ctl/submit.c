@@ -100,26 +100,12 @@ static int add_config(const struct call *c, const char *name, json_t *body)
         return r;
 }
 
-/* --name and --tag. */
-static int add_labels(const struct call *c, json_t *body)
-{
-        json_t *tags = json_array();
-
-        (void)json_object_set_new(body, "tags", tags);
-        if (c->options[OPTION_NAME] && json_object_set_new(body, "name", json_string(c->options[OPTION_NAME])) < 0)
-                return usage_error("the name is not UTF-8");
-        for (size_t i = 0; i < c->n_tags; i++)
-                if (json_array_append_new(tags, json_string(c->tags[i])) < 0)
-                        return usage_error("a tag is not UTF-8");
-        return EXIT_OK;
-}
-
-static int make_body(const struct call *c, json_t *body)
+static int make_body(struct call *c, json_t *body)
 {
         bool evaluate = c->options[OPTION_EVALUATE], sample = c->options[OPTION_SAMPLE], from = c->options[OPTION_FROM];
         bool other = evaluate || sample || from;
         json_t *overrides = json_object();
-        int r = add_labels(c, body);
+        int r = add_members(c, body);
 
         (void)json_object_set_new(body, "kind", json_string(evaluate ? "evaluate" : sample ? "sample" : "train"));
         (void)json_object_set_new(body, "overrides", overrides);
@@ -170,7 +156,7 @@ int command_import(struct call *c)
         _cleanup_json_ json_t *body = json_object();
         bool checkpoint = !strcmp(c->args[0], "checkpoint");
         json_t *path = absolute_path(c->args[1]), *overrides;
-        int r = add_labels(c, body);
+        int r = add_members(c, body);
 
         (void)json_object_set_new(body, "kind", json_string("import"));
         (void)json_object_set_new(body, "what", json_string(c->args[0]));

@@ -1,8 +1,10 @@
 /* struct control: each call becomes an operation that is posted to the loop, done there, and answered from there. */
 #include "base/clock.h"
 #include "contract/config.h"
+#include "daemon/limit.h"
 #include "daemon/op.h"
 #include "daemon/process.h"
+#include "daemon/stop.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -28,6 +30,7 @@ static void op_free(struct op *op)
         (void)helper_cancel(op->helper);
         (void)loop_remove(op->daemon->loop, op->timer);
         (void)submission_free(op->submission);
+        changing_done(&op->changing);
         json_decref(op->config);
         free(op);
 }
@@ -92,66 +95,125 @@ void control_job_settled(struct daemon *d _unused_, struct job *j)
         }
 }
 
-/* ---- cancel */
+/* ---- cancel and pause */
 
-static void on_cancelled(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
+static void on_halted(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
 {
         struct op *op = user;
 
         if (c->r < 0)
                 op_fail(op, j->state, &c->err);
         else
-                op_answer(op, 0, j->id, JOB_CANCELLED, NULL);
+                op_answer(op, 0, j->id, j->state, NULL);
 }
 
-static void on_cancel_noted(struct daemon *d, const struct commit *c, void *user)
+static void on_stop_noted(struct daemon *d _unused_, const struct commit *c, void *user)
 {
         struct op *op = user;
-        struct job *j = queue_find(&d->queue, op->job);
 
-        if (j)
-                j->noting_cancel = false;
-        if (c->r < 0 && c->r != -EAGAIN && j)
-                j->cancel_requested = false;
-        if (c->r >= 0 && j && j->worker)
-                worker_stop(j->worker);
         if (c->r == -EAGAIN) /* it moved meanwhile */
                 op_run(op);
         else if (c->r < 0)
                 op_fail(op, JOB_RUNNING, &c->err);
         else
                 op_answer(op, 0, op->job, JOB_RUNNING, NULL);
-        if (j)
-                control_job_settled(d, j);
 }
 
-static void op_cancel(struct op *op)
+/* Of a job that runs. */
+static void halt_running(struct op *op, struct job *j)
 {
-        struct job *j = queue_find(&op->daemon->queue, op->job);
-        struct job_row row;
-        struct error err;
-        struct write *w;
+        if (j->stop == op->reason)
+                op_answer(op, 0, j->id, JOB_RUNNING, NULL);
+        else if (j->stop == STOP_CANCEL)
+                op_busy(op, j->state, "it is being cancelled");
+        else
+                stop_ask(op->daemon, j, op->reason, NULL, on_stop_noted, op);
+}
 
-        if (!j || job_state_is_final(j->state)) {
-                if (!read_job(op, &row))
-                        return;
+/* The job in memory, for an operation on one that is not over. NULL: answered, or it waits for a transition. */
+static struct job *load_job(struct op *op)
+{
+        struct job_row row;
+        struct job *j;
+        struct error err;
+        int r = job_load(op->daemon, op->job, &j, &err);
+
+        if (r >= 0) {
+                if (!j->pending && !j->noting_stop)
+                        return j;
+                wait_for(j, op);
+        } else if (r != -ENOENT) {
+                op_fail(op, JOB_QUEUED, &err);
+        } else if (read_job(op, &row)) {
                 op_busy(op, row.state, "it is over");
                 job_row_done(&row);
-        } else if (j->pending || j->noting_cancel) {
-                wait_for(j, op);
-        } else if (j->state == JOB_QUEUED) {
-                if (job_transition(op->daemon, j, TRIGGER_CANCEL, NULL, on_cancelled, op, &err) < 0)
-                        op_fail(op, j->state, &err);
-        } else if (j->cancel_requested) {
-                op_answer(op, 0, j->id, JOB_RUNNING, NULL);
-        } else {
-                j->noting_cancel = true;
-                j->cancel_requested = true; /* from now on, so that an end that comes first counts as cancelled */
-                w = write_new(WRITE_JOB_CANCEL);
-                if (w)
-                        w->job = j->id;
-                commit_submit(op->daemon, w, on_cancel_noted, op);
         }
+        return NULL;
+}
+
+static void op_halt(struct op *op)
+{
+        enum job_trigger trigger = job_stop_trigger(op->reason);
+        struct job *j = load_job(op);
+        struct error err;
+
+        if (!j)
+                return;
+        if (j->state == JOB_RUNNING)
+                halt_running(op, j);
+        else if (job_next(j->state, trigger) < 0)
+                op_busy(op, j->state, "there is nothing to pause");
+        else if (job_transition(op->daemon, j, trigger, NULL, on_halted, op, &err) < 0)
+                op_fail(op, j->state, &err);
+}
+
+/* ---- changes */
+
+static void apply_changes(struct op *op, struct job *j)
+{
+        if (op->changing.change & CHANGE_PRIORITY)
+                j->priority = op->changing.priority;
+        limit_change(&j->limits, &op->changing.limits, op->changing.change);
+        if (j->worker)
+                limit_watch(j->worker);
+}
+
+static void on_changed(struct daemon *d, const struct commit *c, void *user)
+{
+        struct op *op = user;
+        struct job *j = queue_find(&d->queue, op->job);
+        struct job_row row;
+
+        if (c->r >= 0 && j)
+                apply_changes(op, j);
+        if (c->r == -EAGAIN && read_job(op, &row)) {
+                op_busy(op, row.state, "only name, tags and notes of a job that is over can be changed");
+                job_row_done(&row);
+        } else if (c->r < 0 && c->r != -EAGAIN) {
+                op_fail(op, JOB_QUEUED, &c->err);
+        } else if (c->r >= 0) {
+                op_answer(op, 0, op->job, JOB_QUEUED, NULL);
+                daemon_schedule(d);
+        }
+}
+
+static void op_change(struct op *op)
+{
+        struct write *w = write_new(WRITE_JOB_SET);
+        struct changing *c = &op->changing;
+
+        if (w) {
+                w->job = op->job;
+                w->time_us = clock_wall_us();
+                w->change = c->change;
+                w->row.version = c->version;
+                w->row.name = TAKE_PTR(c->name);
+                w->row.notes = TAKE_PTR(c->notes);
+                w->row.tags = TAKE_PTR(c->tags);
+                w->row.priority = c->priority;
+                w->row.limits = c->limits;
+        }
+        commit_submit(op->daemon, w, on_changed, op);
 }
 
 /* ---- resume and retry */
@@ -161,30 +223,38 @@ static enum job_trigger trigger_of(const struct op *op)
         return op->how.retry ? TRIGGER_RETRY : TRIGGER_RESUME;
 }
 
+/* A paused one, which was held in memory meanwhile, is what the store says now. */
+static void reopen_in_memory(struct daemon *d, struct op *op, bool committed)
+{
+        struct job *j = queue_find(&d->queue, op->job);
+
+        if (!j || op->from != JOB_PAUSED)
+                return;
+        j->pending = false;
+        if (committed) {
+                j->state = JOB_QUEUED;
+                j->accept_changed_data = op->how.accept_changed_data;
+                limit_change(&j->limits, &op->how.limits, op->how.change);
+        }
+        daemon_job_settled(d, j);
+}
+
 static void on_reopened(struct daemon *d, const struct commit *c, void *user)
 {
         struct op *op = user;
         struct job_row row;
-        struct job *j;
-        struct error err;
 
-        if (c->r < 0 && c->r != -EAGAIN) {
-                op_fail(op, op->from, &c->err);
-                return;
-        }
-        if (!read_job(op, &row))
-                return;
+        reopen_in_memory(d, op, c->r >= 0);
         if (c->r == -EAGAIN) {
-                op_busy(op, row.state, "it is not over any more");
+                if (!read_job(op, &row))
+                        return;
+                op_busy(op, row.state, "it is queued again already");
                 job_row_done(&row);
                 return;
         }
-        j = job_new(&row, &err);
-        job_row_done(&row);
-        if (!j || queue_add(&d->queue, j, &err) < 0) {
-                log_error("job %lld is queued, but waits for the daemon's next start: %s", (long long)op->job,
-                          err.text);
-                (void)job_free(j);
+        if (c->r < 0) {
+                op_fail(op, op->from, &c->err);
+                return;
         }
         log_info("job %lld: %s -> queued (%s)", (long long)op->job, job_state_names[op->from],
                  job_trigger_names[trigger_of(op)]);
@@ -206,17 +276,34 @@ static int lengthen(struct op *op, const struct job_row *row, struct errors *err
         return config_from_json(op->config, &c, errs);
 }
 
+static int check_limits(const struct op *op, const struct job_row *row, int64_t step, struct errors *errs)
+{
+        struct limits_row l = row->limits;
+        int64_t used_us = 0;
+        struct error err;
+        int r = limit_used_us(op->daemon, row->id, &used_us, &err);
+
+        if (r < 0)
+                return errors_add(errs, r, "", "%s", err.text);
+        limit_change(&l, &op->how.limits, op->how.change);
+        if (limit_reached(&l, used_us, step, &err))
+                return errors_add(errs, -EINVAL, err.path, "%s: give \"limits\" to go on", err.text);
+        return 0;
+}
+
 static int check_resume(struct op *op, const struct job_row *row, struct errors *errs)
 {
         int64_t steps = op->how.steps > 0 ? op->how.steps : row->steps, done = 0;
 
-        if (row->kind != JOB_TRAIN)
-                return errors_add(errs, -EINVAL, "", "only a training job can be resumed");
+        if (row->kind != JOB_TRAIN && (row->state != JOB_PAUSED || op->how.steps > 0))
+                return errors_add(errs, -EINVAL, "", "only a training job can be resumed, or one that is paused");
         (void)checkpoint_resolve(op->daemon, row->id, -1, &done, NULL); /* none: from the start */
-        if (steps <= done)
+        if (row->kind == JOB_TRAIN && steps <= done)
                 return errors_add(errs, -EINVAL, "/steps",
                                   "its last checkpoint is at step %lld: expected more steps than that",
                                   (long long)done);
+        if (check_limits(op, row, done, errs) < 0)
+                return -EINVAL;
         return op->how.steps > 0 ? lengthen(op, row, errs) : 0;
 }
 
@@ -224,26 +311,54 @@ static int check_resume(struct op *op, const struct job_row *row, struct errors 
 static int check_retry(struct op *op, const struct job_row *row, struct errors *errs)
 {
         struct error err;
-        int64_t step;
+        int64_t step = 0;
+        bool has_own;
 
-        if (row->kind == JOB_IMPORT)
-                return import_check_retry(op, row, errs);
-        if (!row->source_job || checkpoint_resolve(op->daemon, row->id, -1, &step, NULL) >= 0 ||
+        if (row->kind == JOB_IMPORT && import_check_retry(op, row, errs) < 0)
+                return errs->items[0].code;
+        has_own = checkpoint_resolve(op->daemon, row->id, -1, &step, NULL) >= 0;
+        if (check_limits(op, row, has_own ? step : 0, errs) < 0)
+                return -EINVAL;
+        if (!row->source_job || has_own ||
             checkpoint_resolve(op->daemon, row->source_job, row->source_step, &step, &err) >= 0)
                 return 0;
         return errors_add(errs, -EINVAL, "", "what it began with is gone: %s", err.text);
 }
 
+static void store_reopening(struct op *op, struct job *j)
+{
+        struct write *w = write_new(WRITE_JOB_REOPEN);
+
+        if (j)
+                j->pending = true;
+        if (w) {
+                w->job = op->job;
+                w->from = op->from;
+                w->trigger = job_trigger_names[trigger_of(op)];
+                w->time_us = clock_wall_us();
+                w->change = op->how.change;
+                w->row.steps = op->how.steps;
+                w->row.accept_changed_data = op->how.accept_changed_data;
+                w->row.limits = op->how.limits;
+                w->row.config = TAKE_PTR(op->config);
+        }
+        commit_submit(op->daemon, w, on_reopened, op);
+}
+
 static void op_reopen(struct op *op)
 {
-        struct job *j = queue_find(&op->daemon->queue, op->job);
         struct errors errs = {0};
         struct job_row row;
-        struct write *w;
-        int r;
+        struct job *j = NULL;
+        struct error err;
+        int r = job_load(op->daemon, op->job, &j, &err);
 
-        if (j) {
-                op_busy(op, j->state, "only a job that is over can be queued again");
+        if (r < 0 && r != -ENOENT) {
+                op_fail(op, JOB_QUEUED, &err);
+                return;
+        }
+        if (r >= 0 && (j->pending || j->noting_stop)) {
+                wait_for(j, op);
                 return;
         }
         if (!read_job(op, &row))
@@ -252,26 +367,18 @@ static void op_reopen(struct op *op)
         if (job_next(op->from, trigger_of(op)) < 0) {
                 job_row_done(&row);
                 op_busy(op, op->from,
-                        "only a failed or cancelled job is run again; a finished training can be resumed");
+                        op->how.retry ? "only a failed or cancelled job is run again"
+                                      : "only a paused job, or a training that is over, can be resumed");
                 return;
         }
         r = op->how.retry ? check_retry(op, &row, &errs) : check_resume(op, &row, &errs);
+        op->pinned_job = row.source_job;
+        op->pinned_step = row.source_step;
         job_row_done(&row);
-        if (r < 0) {
+        if (r < 0)
                 op_answer(op, r, op->job, op->from, &errs);
-                return;
-        }
-        w = write_new(WRITE_JOB_REOPEN);
-        if (w) {
-                w->job = op->job;
-                w->from = op->from;
-                w->trigger = job_trigger_names[trigger_of(op)];
-                w->time_us = clock_wall_us();
-                w->row.steps = op->how.steps;
-                w->row.accept_changed_data = op->how.accept_changed_data;
-                w->row.config = TAKE_PTR(op->config);
-        }
-        commit_submit(op->daemon, w, on_reopened, op);
+        else
+                store_reopening(op, r >= 0 && op->from == JOB_PAUSED ? j : NULL);
 }
 
 /* ---- remove */
@@ -322,42 +429,39 @@ static void on_remove_again(void *user)
         op_run(op);
 }
 
-/* The job, queued or running or being submitted, that reads this one's checkpoint; 0: none; -1: one without id yet. */
-static int64_t reader_of(const struct op *op)
+/* Whoever needs what is about to go, as an error. */
+static int check_users(const struct op *op, struct error *err)
 {
-        const struct queue *q = &op->daemon->queue;
+        struct daemon *d = op->daemon;
+        int64_t id;
 
-        for (size_t i = 0; i < q->n; i++)
-                if (q->jobs[i]->source_job == op->job)
-                        return q->jobs[i]->id;
-        for (const struct op *o = op->daemon->ops; o; o = o->next)
-                if (o->pinned_job == op->job)
-                        return -1;
+        if (reader_user_of_checkpoint(d->reader, op->job, -1, &id, NULL) >= 0)
+                return error_set(err, -EBUSY, NULL, "a job that is not over (%lld) reads its checkpoint",
+                                 (long long)id);
+        if (reader_user_of_job(d->reader, op->job, &id, NULL) >= 0)
+                return error_set(err, -EBUSY, NULL, "a job that is not over (%lld) waits for it", (long long)id);
+        if (control_pins(d, op->job, -1))
+                return error_set(err, -EBUSY, NULL, "a job that is not over reads its checkpoint");
         return 0;
 }
 
 static void op_remove(struct op *op)
 {
         struct daemon *d = op->daemon;
-        struct job *j = queue_find(&d->queue, op->job);
         struct job_row row;
-        char text[96];
         struct write *w;
-        int64_t reader;
+        struct error err;
 
-        if (j) {
-                op_busy(op, j->state, "cancel it before");
-                return;
-        }
         if (!read_job(op, &row))
                 return;
         op->from = row.state;
         job_row_done(&row);
-        reader = reader_of(op);
-        if (reader) {
-                (void)snprintf(text, sizeof text, "a job that is not over (%lld) reads its checkpoint",
-                               (long long)reader);
-                op_busy(op, op->from, reader > 0 ? text : "a job that is not over reads its checkpoint");
+        if (!job_state_is_final(op->from) || queue_find(&d->queue, op->job)) {
+                op_busy(op, op->from, "cancel it before");
+                return;
+        }
+        if (check_users(op, &err) < 0) {
+                op_fail(op, op->from, &err);
                 return;
         }
         for (const struct worker *worker = d->workers; worker; worker = worker->next)
@@ -398,8 +502,11 @@ static void op_run(struct op *op)
         case OP_SUBMIT:
                 op_submit(op);
                 break;
-        case OP_CANCEL:
-                op_cancel(op);
+        case OP_HALT:
+                op_halt(op);
+                break;
+        case OP_CHANGE:
+                op_change(op);
                 break;
         case OP_REOPEN:
                 op_reopen(op);
@@ -418,7 +525,12 @@ static void op_run(struct op *op)
 
 static void on_post(struct post *p)
 {
-        op_run((struct op *)p); /* its first member */
+        struct op *op = (struct op *)p; /* its first member */
+        struct daemon *d = op->daemon;
+        int64_t job = op->job;
+
+        op_run(op);
+        job_forget(d, job);
 }
 
 /* On an HTTP thread. */
@@ -447,6 +559,8 @@ static void enter(struct control *c, const struct op *what, control_done *done, 
                 free(op);
         }
         (void)submission_free(what->submission);
+        changing_done(&(struct changing){
+                .name = what->changing.name, .notes = what->changing.notes, .tags = what->changing.tags});
         done(user, &(struct control_answer){.r = op ? -ESHUTDOWN : -ENOMEM, .errs = &none});
 }
 
@@ -455,9 +569,14 @@ static void call_submit(struct control *c, struct submission *s, control_done *d
         enter(c, &(struct op){.kind = OP_SUBMIT, .submission = s}, done, user);
 }
 
-static void call_cancel(struct control *c, int64_t job, control_done *done, void *user)
+static void call_halt(struct control *c, int64_t job, enum stop_reason reason, control_done *done, void *user)
 {
-        enter(c, &(struct op){.kind = OP_CANCEL, .job = job}, done, user);
+        enter(c, &(struct op){.kind = OP_HALT, .job = job, .reason = reason}, done, user);
+}
+
+static void call_change(struct control *c, int64_t job, struct changing *what, control_done *done, void *user)
+{
+        enter(c, &(struct op){.kind = OP_CHANGE, .job = job, .changing = *what}, done, user);
 }
 
 static void call_reopen(struct control *c, int64_t job, const struct reopening *how, control_done *done, void *user)
@@ -489,20 +608,47 @@ static void call_status(struct control *c, struct control_status *ret)
         struct daemon *d = c->daemon;
         struct disk disk;
 
+        *ret = (struct control_status){.n_devices = d->n_devices};
         (void)pthread_mutex_lock(&d->control_lock);
         disk = d->disk;
+        memcpy(ret->devices, d->device_status, sizeof ret->devices);
         (void)pthread_mutex_unlock(&d->control_lock);
         disk = disk_read(d->settings.state, d->settings.disk_reserve_bytes, disk.low);
-        *ret = (struct control_status){
-                .disk_low = disk.low, .disk_free_bytes = disk.free_bytes, .disk_reserve_bytes = disk.reserve_bytes};
-        disk_describe(&disk, ret->waiting, sizeof ret->waiting);
+        ret->disk_low = disk.low;
+        ret->disk_free_bytes = disk.free_bytes;
+        ret->disk_reserve_bytes = disk.reserve_bytes;
+        disk_describe(&disk, ret->disk_waiting, sizeof ret->disk_waiting);
+}
+
+/* On an HTTP thread. */
+static int64_t call_rests_until_us(struct control *c, int64_t job)
+{
+        struct daemon *d = c->daemon;
+        const struct job *j;
+        int64_t until_us;
+
+        (void)pthread_mutex_lock(&d->control_lock);
+        j = queue_find(&d->queue, job);
+        until_us = j ? j->not_before_us : 0;
+        (void)pthread_mutex_unlock(&d->control_lock);
+        return until_us;
 }
 
 void control_init(struct daemon *d)
 {
         (void)pthread_mutex_init(&d->control_lock, NULL);
-        d->control = (struct control){d,           call_submit,         call_cancel, call_reopen,
-                                      call_remove, call_remove_dataset, call_stop,   call_status};
+        d->control = (struct control){
+                .daemon = d,
+                .submit = call_submit,
+                .halt = call_halt,
+                .change = call_change,
+                .reopen = call_reopen,
+                .remove = call_remove,
+                .remove_dataset = call_remove_dataset,
+                .stop = call_stop,
+                .status = call_status,
+                .rests_until_us = call_rests_until_us,
+        };
 }
 
 /* The list has no one but the loop's thread from here on. */
@@ -530,7 +676,7 @@ bool control_pins(struct daemon *d, int64_t job, int64_t step)
 
         (void)pthread_mutex_lock(&d->control_lock);
         for (const struct op *op = d->ops; op && !pinned; op = op->next)
-                pinned = op->pinned_job == job && op->pinned_step == step;
+                pinned = op->pinned_job == job && (step < 0 || op->pinned_step == step);
         (void)pthread_mutex_unlock(&d->control_lock);
         return pinned;
 }

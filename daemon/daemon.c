@@ -46,10 +46,10 @@ void daemon_back_off(struct daemon *d, struct job *j, size_t device, enum failur
 
         x->not_before_us = now_us + wait_us;
         /* longer than the device, so that another job shows whether it was this one */
-        j->not_before_us = now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures);
-        log_warning(
-                "job %lld: a failure of class %s, which is %s: it stays in the queue; nothing starts on %s for %.1f s",
-                (long long)j->id, failure_rules[f].name, failure_rules[f].whose, x->name, (double)wait_us / 1e6);
+        job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures));
+        log_warning("job %lld: a failure of class %s, which is the %s's: it stays in the queue; nothing starts on %s "
+                    "for %.1f s",
+                    (long long)j->id, failure_rules[f].name, failure_rules[f].blame, x->name, (double)wait_us / 1e6);
 }
 
 void daemon_device_works(struct daemon *d, struct job *j, size_t device)
@@ -59,10 +59,8 @@ void daemon_device_works(struct daemon *d, struct job *j, size_t device)
                 j->failures = 0;
 }
 
-static bool startable(const struct job *j, void *user)
+static bool has_dataset(struct daemon *d, const struct job_row *j)
 {
-        struct daemon *d = user;
-
         if (j->kind == JOB_IMPORT || daemon_dataset(d, j->dataset))
                 return true;
         if (!d->waiting_said)
@@ -70,6 +68,15 @@ static bool startable(const struct job *j, void *user)
                             j->dataset);
         d->waiting_said = true;
         return false;
+}
+
+size_t daemon_device(const struct daemon *d, const char *name)
+{
+        size_t i = 0;
+
+        while (i < d->n_devices && (!name || strcmp(d->devices[i].name, name) != 0))
+                i++;
+        return i < d->n_devices ? i : 0;
 }
 
 static void on_schedule_timer(void *user)
@@ -89,46 +96,88 @@ static void arm_schedule(struct daemon *d, int64_t now_us)
         for (size_t i = 0; i < d->queue.n; i++)
                 if (d->queue.jobs[i]->state == JOB_QUEUED && d->queue.jobs[i]->not_before_us > now_us)
                         at_us = MIN(at_us, d->queue.jobs[i]->not_before_us);
-        for (size_t i = 0; d->queue.n && i < ARRAY_LEN(d->devices); i++)
+        for (size_t i = 0; i < d->n_devices; i++)
                 if (d->devices[i].not_before_us > now_us)
                         at_us = MIN(at_us, d->devices[i].not_before_us);
         if (at_us < INT64_MAX)
                 (void)loop_add_timer(d->loop, at_us, on_schedule_timer, d, &d->schedule_timer, NULL);
 }
 
+/* What HTTP threads may know of the devices. */
+static void publish_devices(struct daemon *d)
+{
+        (void)pthread_mutex_lock(&d->control_lock);
+        for (size_t i = 0; i < d->n_devices; i++) {
+                struct control_device *s = &d->device_status[i];
+
+                (void)snprintf(s->name, sizeof s->name, "%s", d->devices[i].name);
+                s->job = d->devices[i].users ? d->devices[i].job : 0;
+                s->rests_until_us = d->devices[i].not_before_us;
+        }
+        (void)pthread_mutex_unlock(&d->control_lock);
+}
+
+struct choosing {
+        struct daemon *daemon;
+        int64_t now_us;
+        size_t n, max;
+        int64_t jobs[DEVICES_MAX];
+};
+
+static int choose(const struct job_row *row, void *user)
+{
+        struct choosing *x = user;
+
+        if (scheduler_eligible(queue_find(&x->daemon->queue, row->id), x->now_us) && has_dataset(x->daemon, row))
+                x->jobs[x->n++] = row->id;
+        return x->n == x->max;
+}
+
 void daemon_schedule(struct daemon *d)
 {
-        struct decision decisions[ARRAY_LEN(d->devices)];
-        int64_t now_us = clock_monotonic_us();
-        size_t n;
+        struct choosing x = {.daemon = d, .now_us = clock_monotonic_us()};
+        size_t devices[DEVICES_MAX];
+        struct error err;
 
+        publish_devices(d);
         if (d->stopping || disk_check(d))
                 return;
-        n = scheduler_decide(&d->queue, d->devices, ARRAY_LEN(d->devices), now_us, startable, d, decisions,
-                             ARRAY_LEN(decisions));
-        for (size_t i = 0; i < n; i++)
-                start_job(d, decisions[i].job, decisions[i].device);
-        arm_schedule(d, now_us);
+        x.max = scheduler_free(d->devices, d->n_devices, x.now_us, devices);
+        if (x.max && reader_ready(d->reader, choose, &x, &err) < 0)
+                log_error("the queue cannot be read: %s", err.text);
+        for (size_t i = 0; i < x.n; i++) {
+                struct job *j;
+
+                if (job_load(d, x.jobs[i], &j, &err) >= 0)
+                        start_job(d, j, devices[i]);
+        }
+        if (x.n)
+                publish_devices(d);
+        arm_schedule(d, x.now_us);
+}
+
+static void job_over(struct daemon *d, struct job *j)
+{
+        int64_t source = j->source_job;
+
+        if (j->kind == JOB_IMPORT)
+                datasets_import_over(d, j);
+        if (source)
+                retention_run(d, source);
 }
 
 void daemon_job_settled(struct daemon *d, struct job *j)
 {
-        int64_t source = 0;
-
-        if (j->pending)
-                return;
-        control_job_settled(d, j);
-        if (j->pending)
-                return;
-        if (job_state_is_final(j->state)) {
-                source = j->source_job;
-                if (j->kind == JOB_IMPORT)
-                        datasets_import_over(d, j);
-                (void)queue_take(&d->queue, j->id);
-                (void)job_free(j);
+        if (!j->pending && !j->noting_stop) {
+                j->held = true;
+                control_job_settled(d, j);
         }
-        if (source)
-                retention_run(d, source);
+        j->held = false;
+        if (j->pending || j->noting_stop)
+                return;
+        if (job_state_is_final(j->state))
+                job_over(d, j);
+        job_forget(d, j->id);
         daemon_schedule(d);
         daemon_check_stopped(d);
 }
@@ -167,8 +216,11 @@ void daemon_stop(struct daemon *d)
 
 void daemon_check_stopped(struct daemon *d)
 {
-        if (!d->stopping || d->workers || d->devices[0].users || d->quit_timer)
+        if (!d->stopping || d->workers || d->quit_timer)
                 return;
+        for (size_t i = 0; i < d->n_devices; i++)
+                if (d->devices[i].users)
+                        return;
         log_info("all workers have ended");
         /* the answer to whoever asked may still be on its way */
         if (loop_add_timer(d->loop, clock_monotonic_us() + 200 * US_PER_MS, on_quit_timer, d, &d->quit_timer, NULL) < 0)

@@ -20,6 +20,7 @@ struct estimates;
 struct helper;
 struct removal;
 
+#define DEVICES_MAX CONTROL_DEVICES_MAX
 #define ALL_DATASETS_MAX 256 /* of the command line and imported */
 
 struct dataset {
@@ -34,7 +35,8 @@ struct daemon {
         struct store *store;
         struct reader *reader;
         struct queue queue;
-        struct device devices[1];
+        struct device devices[DEVICES_MAX];
+        size_t n_devices;
         struct worker *workers;
         struct channel *channel;
         struct server *server;
@@ -53,6 +55,7 @@ struct daemon {
         struct control control;
         pthread_mutex_t control_lock; /* of these, which HTTP threads touch */
         struct disk disk;             /* written by the loop's thread alone */
+        struct control_device device_status[DEVICES_MAX];
         bool control_closed;
         struct estimates *estimates; /* submit.c */
         struct op *ops;              /* operations that are not answered yet */
@@ -65,8 +68,8 @@ void daemon_schedule(struct daemon *d);
 void daemon_back_off(struct daemon *d, struct job *j, size_t device, enum failure f);
 /* A checkpoint, or an outcome that is the job's own: the device works. j may be NULL. */
 void daemon_device_works(struct daemon *d, struct job *j, size_t device);
-/* A job's transition ended: operations that waited for it, room for another, its source's checkpoints. Frees a job that
- * is over. */
+/* A job's transition ended, or something else of it: operations that waited for it, room for another, its source's
+ * checkpoints. The job is not held any more, and is forgotten when nothing is going on with it. */
 void daemon_job_settled(struct daemon *d, struct job *j);
 /* Logs the first failure of a row of them, and that they ended. */
 void daemon_note_write(struct daemon *d, int r, const struct error *err);
@@ -75,6 +78,8 @@ void daemon_stop(struct daemon *d);
 /* While stopping: ends the loop when the last worker is gone. */
 void daemon_check_stopped(struct daemon *d);
 const struct dataset *daemon_dataset(const struct daemon *d, const char *name);
+/* The device of this name, or the first. */
+size_t daemon_device(const struct daemon *d, const char *name);
 /* STATE/jobs/ID[/name]; false when it does not fit. */
 bool daemon_job_path(const struct daemon *d, int64_t job, const char *name, char *ret, size_t size);
 
@@ -85,7 +90,7 @@ void control_close(struct daemon *d);
 /* After the loop's last round: those whose write was not answered in time too. */
 void control_end(struct daemon *d);
 void control_job_settled(struct daemon *d, struct job *j);
-/* A submission on its way names this checkpoint. */
+/* A submission on its way, or a job that is being queued again, names this checkpoint; step -1: any of that job. */
 bool control_pins(struct daemon *d, int64_t job, int64_t step);
 
 /* submit.c */

@@ -2,6 +2,7 @@
 
 #include "contract/text.h"
 #include "daemon/daemon.h"
+#include "daemon/limit.h"
 #include "daemon/memory.h"
 
 #include <fcntl.h>
@@ -68,22 +69,40 @@ static void describe(const struct worker *w, char *ret, size_t size)
                        line[0] ? "; its log ends: " : "; its log is empty", line);
 }
 
+enum job_trigger ending_stopped(struct worker *w, struct write *write)
+{
+        enum stop_reason reason = w->job->stop != STOP_NONE ? w->job->stop : STOP_SHUTDOWN;
+        int64_t used_us = 0;
+        struct error limit;
+
+        write->attempt_row.outcome = OUTCOME_STOPPED;
+        write->attempt_row.stop = reason;
+        if (reason == STOP_LIMIT && limit_used_us(w->daemon, w->job_id, &used_us, &limit) >= 0 &&
+            limit_reached(&w->job->limits, used_us, w->last_step, &limit))
+                write->detail = strdup(limit.text);
+        return job_stop_trigger(reason);
+}
+
 enum job_trigger ending_of(struct worker *w, struct write *write)
 {
-        const struct job *j = w->job;
-        enum job_trigger trigger = TRIGGER_LOST;
+        enum failure f = w->last_seq > 0 ? FAILURE_LOST : FAILURE_HOST;
+        enum job_trigger trigger;
         char text[800];
 
         describe(w, text, sizeof text);
-        if (j->cancel_requested)
-                trigger = TRIGGER_CANCEL;
-        else if (w->stop_requested)
-                trigger = TRIGGER_STOP;
-        else if (w->checkpoints == 0) /* one that had brought something goes on at once */
-                w->failure = w->last_seq > 0 ? FAILURE_LOST : FAILURE_HOST;
+        if (w->job->stop != STOP_NONE || w->stop_requested) {
+                trigger = ending_stopped(w, write);
+                write->attempt_row.detail = strdup(text);
+        } else {
+                trigger = TRIGGER_LOST;
+                failure_note(f, text, &write->attempt_row);
+                if (w->checkpoints == 0) /* one that had brought something goes on at once */
+                        w->failure = f;
+        }
         if (!w->end_said)
                 log_warning("job %lld: %s", (long long)w->job_id, text);
         w->end_said = true;
-        write->detail = strdup(text);
+        if (!write->detail)
+                write->detail = strdup(text);
         return trigger;
 }

@@ -94,10 +94,9 @@ static bool is_making(const struct op *op, const char *name)
 static bool is_coming(const struct op *op, const char *name)
 {
         struct daemon *d = op->daemon;
-        bool coming = false;
+        int64_t id;
+        bool coming = reader_user_of_dataset(d->reader, name, true, &id, NULL) != -ENOENT;
 
-        for (size_t i = 0; i < d->queue.n && !coming; i++)
-                coming = d->queue.jobs[i]->kind == JOB_IMPORT && !strcmp(d->queue.jobs[i]->dataset, name);
         (void)pthread_mutex_lock(&d->control_lock);
         for (const struct op *o = d->ops; o && !coming; o = o->next)
                 coming = o != op && is_making(o, name);
@@ -152,9 +151,7 @@ static int64_t user_of(const struct op *op)
         struct daemon *d = op->daemon;
         int64_t user = 0;
 
-        for (size_t i = 0; i < d->queue.n && !user; i++)
-                if (d->queue.jobs[i]->kind != JOB_IMPORT && !strcmp(d->queue.jobs[i]->dataset, op->dataset))
-                        user = d->queue.jobs[i]->id;
+        (void)reader_user_of_dataset(d->reader, op->dataset, false, &user, NULL);
         (void)pthread_mutex_lock(&d->control_lock);
         for (const struct op *o = d->ops; o && !user; o = o->next)
                 if (o->kind == OP_SUBMIT && !strcmp(o->dataset, op->dataset))

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const job_trigger_names[] = {"start", "cancel", "refuse", "done",  "error",
-                                         "lost",  "stop",   "resume", "retry", NULL};
+const char *const job_trigger_names[] = {"start", "cancel", "pause", "limit",  "refuse", "done",
+                                         "error", "lost",   "stop",  "resume", "retry",  NULL};
 static_assert(ARRAY_LEN(job_trigger_names) == TRIGGER_N + 1, "a name a trigger");
 
 int job_next(enum job_state state, enum job_trigger trigger)
@@ -29,6 +29,75 @@ int job_next(enum job_state state, enum job_trigger trigger)
         return -EINVAL;
 }
 
+enum job_trigger job_stop_trigger(enum stop_reason reason)
+{
+        static const enum job_trigger triggers[] = {
+                [STOP_NONE] = TRIGGER_STOP,   [STOP_CANCEL] = TRIGGER_CANCEL, [STOP_PAUSE] = TRIGGER_PAUSE,
+                [STOP_LIMIT] = TRIGGER_LIMIT, [STOP_SHUTDOWN] = TRIGGER_STOP,
+        };
+        static_assert(ARRAY_LEN(triggers) == STOP_REASON_N, "a trigger a reason");
+
+        return triggers[reason];
+}
+
+int job_load(struct daemon *d, int64_t id, struct job **ret, struct error *err)
+{
+        struct job *j = queue_find(&d->queue, id);
+        struct job_row row;
+        int r;
+
+        if (j) {
+                *ret = j;
+                return job_state_is_final(j->state) ? -ENOENT : 0;
+        }
+        r = reader_job(d->reader, id, &row, err);
+        if (r < 0)
+                return r;
+        if (job_state_is_final(row.state))
+                r = error_set(err, -ENOENT, NULL, "job %lld is over", (long long)id);
+        else if (!(j = job_new(&row, err)))
+                r = -ENOMEM;
+        job_row_done(&row);
+        if (r < 0)
+                return r;
+        (void)pthread_mutex_lock(&d->control_lock);
+        r = queue_add(&d->queue, j, err);
+        (void)pthread_mutex_unlock(&d->control_lock);
+        if (r < 0)
+                (void)job_free(j);
+        else
+                *ret = j;
+        return r;
+}
+
+void job_rest(struct daemon *d, struct job *j, int64_t not_before_us)
+{
+        (void)pthread_mutex_lock(&d->control_lock);
+        j->not_before_us = not_before_us;
+        (void)pthread_mutex_unlock(&d->control_lock);
+}
+
+static bool is_idle(const struct job *j)
+{
+        if (j->pending || j->held || j->noting_stop || j->worker || j->waiting)
+                return false;
+        /* what it has suffered decides how long it rests the next time */
+        return j->state == JOB_PAUSED || job_state_is_final(j->state) ||
+               (j->state == JOB_QUEUED && !j->failures && j->not_before_us <= clock_monotonic_us());
+}
+
+void job_forget(struct daemon *d, int64_t id)
+{
+        struct job *j = queue_find(&d->queue, id);
+
+        if (!j || !is_idle(j))
+                return;
+        (void)pthread_mutex_lock(&d->control_lock);
+        (void)queue_take(&d->queue, id);
+        (void)pthread_mutex_unlock(&d->control_lock);
+        (void)job_free(j);
+}
+
 struct moving {
         struct job *job;
         enum job_state to;
@@ -45,6 +114,7 @@ static void on_moved(struct daemon *d, const struct commit *c, void *user)
 
         free(m);
         j->pending = false;
+        j->held = true;
         if (c->r >= 0) {
                 log_info("job %lld: %s -> %s (%s)", (long long)j->id, job_state_names[j->state],
                          job_state_names[copy.to], job_trigger_names[copy.trigger]);
@@ -52,7 +122,7 @@ static void on_moved(struct daemon *d, const struct commit *c, void *user)
                 if (copy.to == JOB_RUNNING)
                         j->started = true;
                 else
-                        j->cancel_requested = false;
+                        j->stop = STOP_NONE;
         } else if (c->r == -EAGAIN) {
                 log_error("job %lld: the store disagrees about its state: %s", (long long)j->id, c->err.text);
         }
@@ -104,7 +174,6 @@ const char *import_dataset_name(const json_t *import)
 struct job *job_new(const struct job_row *row, struct error *err)
 {
         struct job *j = calloc(1, sizeof *j);
-        const char *dataset = import_dataset_name(row->import);
 
         if (!j) {
                 (void)error_set(err, -ENOMEM, NULL, "no memory for a job");
@@ -114,16 +183,15 @@ struct job *job_new(const struct job_row *row, struct error *err)
                 .id = row->id,
                 .kind = row->kind,
                 .state = row->state,
-                .cancel_requested = row->cancel_requested,
+                .stop = row->stop_requested,
+                .priority = row->priority,
+                .limits = row->limits,
                 .started = row->started_us != 0,
                 .accept_changed_data = row->accept_changed_data,
                 .source_job = row->source_job,
                 .source_step = row->source_step,
         };
-        if (j->kind != JOB_IMPORT)
-                (void)json_get_string(json_object_get(row->config, "data"), "/data", "dataset", sizeof j->dataset - 1,
-                                      &dataset, NULL);
-        (void)snprintf(j->dataset, sizeof j->dataset, "%s", dataset ? dataset : "");
+        (void)snprintf(j->dataset, sizeof j->dataset, "%s", row->dataset);
         (void)snprintf(j->identity, sizeof j->identity, "%s", row->identity);
         return j;
 }

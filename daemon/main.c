@@ -321,7 +321,7 @@ static int run(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-        static struct daemon d = {.devices = {{.name = "cpu"}}};
+        static struct daemon d = {.devices = {{.name = "cpu"}}, .n_devices = 1};
         struct error err = {0};
 
         if (settings_parse(argc, argv, &d.settings, &err) < 0) {

@@ -4,7 +4,7 @@
 
 #include "daemon/daemon.h"
 
-enum op_kind { OP_SUBMIT, OP_CANCEL, OP_REOPEN, OP_REMOVE, OP_REMOVE_DATASET, OP_STOP };
+enum op_kind { OP_SUBMIT, OP_HALT, OP_CHANGE, OP_REOPEN, OP_REMOVE, OP_REMOVE_DATASET, OP_STOP };
 
 struct op {
         struct post post;
@@ -12,7 +12,9 @@ struct op {
         enum op_kind kind;
         struct submission *submission;
         int64_t job;
-        struct reopening how; /* reopen */
+        enum stop_reason reason;  /* halt */
+        struct changing changing; /* change; owned */
+        struct reopening how;     /* reopen */
         char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
         bool storing;     /* submit: the job's row is on its way */
         control_done *done;

@@ -1,4 +1,5 @@
-/* The jobs that are not over, by id, which is the order of their submission. */
+/* The jobs with which something is going on, by id. It is changed under the daemon's control_lock, since HTTP threads
+ * look for one in it. */
 #pragma once
 
 #include "daemon/job.h"

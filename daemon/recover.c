@@ -19,9 +19,8 @@
 struct recovering {
         struct daemon *daemon;
         struct error *err;
-        int64_t lowest;
         size_t n;
-        struct attempt_row last;
+        struct attempt_row last; /* owned */
 };
 
 static int on_job(const struct job_row *row, void *user)
@@ -33,29 +32,25 @@ static int on_job(const struct job_row *row, void *user)
         if (!j)
                 return -ENOMEM;
         r = queue_add(&x->daemon->queue, j, x->err);
-        if (r < 0) {
+        if (r < 0)
                 (void)job_free(j);
-                return r;
-        }
-        x->lowest = row->id;
-        x->n++;
-        return 0;
+        return r;
 }
 
-static int load_jobs(struct daemon *d, enum job_state state, struct error *err)
+/* Those that run, as many as there were devices: all others stay in the store. */
+static int load_running(struct daemon *d, struct error *err)
 {
         struct recovering x = {.daemon = d, .err = err};
+        struct job_filter f = {.state = JOB_RUNNING, .kind = -1, .limit = INT64_MAX};
 
-        do {
-                struct job_filter f = {.state = (int)state, .kind = -1, .before_id = x.lowest, .limit = 1000};
-                int r;
+        return reader_jobs(d->reader, &f, on_job, &x, err);
+}
 
-                x.n = 0;
-                r = reader_jobs(d->reader, &f, on_job, &x, err);
-                if (r < 0)
-                        return r;
-        } while (x.n == 1000);
-        return 0;
+static void copy_attempt(const struct attempt_row *a, struct attempt_row *ret)
+{
+        *ret = *a;
+        ret->devices = json_incref(a->devices);
+        ret->detail = NULL;
 }
 
 /* The last one stays. */
@@ -64,8 +59,14 @@ static int on_attempt(const struct attempt_row *a, void *user)
         struct recovering *x = user;
 
         x->n++;
-        x->last = *a;
+        attempt_row_done(&x->last);
+        copy_attempt(a, &x->last);
         return 0;
+}
+
+static size_t device_of(const struct daemon *d, const struct attempt_row *a)
+{
+        return daemon_device(d, json_string_value(json_array_get(a->devices, 0)));
 }
 
 /* A process is touched only when it is provably this attempt's: a copy of this state has the same numbers in its
@@ -87,27 +88,35 @@ static void end_orphan(int pidfd, int64_t pid)
         (void)poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, 2000);
 }
 
+static int recover_attempt(struct daemon *d, struct job *j, const struct attempt_row *a, struct error *err)
+{
+        _cleanup_(closep) int pidfd = -1;
+        size_t device = device_of(d, a);
+        bool alive;
+
+        if (folder_claim(d, j, err) < 0) { /* nothing in a folder of another run is this attempt's */
+                log_error("job %lld: %s: %s", (long long)j->id, err->path, err->text);
+                return worker_adopt(d, j, a, device, false, -1, err);
+        }
+        pidfd = attempt_process(d, a);
+        alive = attempt_lock_is_held(d, j->id, a->id);
+        if (!alive && pidfd >= 0)
+                end_orphan(pidfd, a->pid);
+        return worker_adopt(d, j, a, device, alive, alive ? TAKE_FD(pidfd) : -1, err);
+}
+
 static int recover_running(struct daemon *d, struct job *j, struct error *err)
 {
         struct recovering x = {.daemon = d, .err = err};
-        _cleanup_(closep) int pidfd = -1;
-        bool alive;
         int r = reader_attempts(d->reader, j->id, on_attempt, &x, err);
 
-        if (r < 0)
-                return r;
-        if (!x.n)
-                return error_set(err, -EIO, NULL, "job %lld is running without an attempt: the store is damaged",
-                                 (long long)j->id);
-        if (folder_claim(d, j, err) < 0) { /* nothing in a folder of another run is this attempt's */
-                log_error("job %lld: %s: %s", (long long)j->id, err->path, err->text);
-                return worker_adopt(d, j, &x.last, 0, false, -1, err);
-        }
-        pidfd = attempt_process(d, &x.last);
-        alive = attempt_lock_is_held(d, j->id, x.last.id);
-        if (!alive && pidfd >= 0)
-                end_orphan(pidfd, x.last.pid);
-        return worker_adopt(d, j, &x.last, 0, alive, alive ? TAKE_FD(pidfd) : -1, err);
+        if (r >= 0 && !x.n)
+                r = error_set(err, -EIO, NULL, "job %lld is running without an attempt: the store is damaged",
+                              (long long)j->id);
+        if (r >= 0)
+                r = recover_attempt(d, j, &x.last, err);
+        attempt_row_done(&x.last);
+        return r;
 }
 
 struct attempts {
@@ -121,7 +130,7 @@ static int keep_attempt(const struct attempt_row *a, void *user)
 
         if (!array_grow(&l->items, l->n, &l->room, sizeof *l->items))
                 return -ENOMEM;
-        l->items[l->n++] = *a;
+        copy_attempt(a, &l->items[l->n++]);
         return 0;
 }
 
@@ -138,7 +147,8 @@ static int recover_outcome(struct daemon *d, const struct attempt_row *a, struct
         job_row_done(&row);
         if (r >= 0 && folder_is_ours(d, &j)) {
                 alive = attempt_lock_is_held(d, a->job, a->id);
-                return worker_adopt_outcome(d, a, j.identity, 0, alive, alive ? attempt_process(d, a) : -1, err);
+                return worker_adopt_outcome(d, a, j.identity, device_of(d, a), alive,
+                                            alive ? attempt_process(d, a) : -1, err);
         }
         w = write_new(WRITE_ATTEMPT_END); /* there is nothing of it to tidy */
         if (w) {
@@ -159,6 +169,8 @@ static int recover_outcomes(struct daemon *d, struct error *err)
         for (size_t i = 0; r >= 0 && i < l.n; i++)
                 if (!worker_find(d, l.items[i].id))
                         r = recover_outcome(d, &l.items[i], err);
+        for (size_t i = 0; i < l.n; i++)
+                attempt_row_done(&l.items[i]);
         free(l.items);
         return r;
 }
@@ -188,11 +200,8 @@ int recover(struct daemon *d, struct error *err)
 
         retention_recover(d);
         reserve_ids(d);
-        r = load_jobs(d, JOB_QUEUED, err);
-        if (r >= 0)
-                r = load_jobs(d, JOB_RUNNING, err);
+        r = load_running(d, err);
         for (size_t i = 0; r >= 0 && i < d->queue.n; i++)
-                if (d->queue.jobs[i]->state == JOB_RUNNING)
-                        r = recover_running(d, d->queue.jobs[i], err);
+                r = recover_running(d, d->queue.jobs[i], err);
         return r < 0 ? r : recover_outcomes(d, err);
 }

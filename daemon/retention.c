@@ -38,10 +38,10 @@ bool retention_is_removing(const struct daemon *d, int64_t job, int64_t step)
 
 static bool is_read(struct daemon *d, int64_t job, int64_t step)
 {
-        for (size_t i = 0; i < d->queue.n; i++)
-                if (d->queue.jobs[i]->source_job == job && d->queue.jobs[i]->source_step == step)
-                        return true;
-        return control_pins(d, job, step);
+        int64_t id;
+        int r = reader_user_of_checkpoint(d->reader, job, step, &id, NULL);
+
+        return r != -ENOENT || control_pins(d, job, step); /* who cannot be asked is taken to need it */
 }
 
 static void removal_free(struct daemon *d, struct removal *r)

@@ -1,5 +1,5 @@
-/* Who runs next: a pure function of the queue, the devices and the time. This release: order of submission, one job a
- * device. */
+/* Who runs next: pure functions of devices, jobs and the time. Of the jobs that may start, in the order of the queue
+ * (priority, then submission), each takes a device that is free: one job a device. */
 #pragma once
 
 #include "daemon/queue.h"
@@ -7,17 +7,13 @@
 struct device {
         char name[32];
         int users;             /* jobs that hold it: started, or whose worker has not ended yet */
+        int64_t job;           /* the last of them */
         int failures;          /* of attempts in a row that were not their jobs' */
-        int64_t not_before_us; /* monotonic: it rests until then */
+        int64_t not_before_us; /* monotonic; it rests until then */
 };
 
-struct decision {
-        struct job *job;
-        size_t device;
-};
+/* The devices on which something may start now: their indices, at most n_devices. */
+size_t scheduler_free(const struct device *devices, size_t n_devices, int64_t now_us, size_t *ret);
 
-/* Decisions, at most max, in the order in which to start them. A job is passed over while it is pending, before its
- * not_before_us, or when startable (which may be NULL: all are) says no. */
-size_t scheduler_decide(const struct queue *q, const struct device *devices, size_t n_devices, int64_t now_us,
-                        bool (*startable)(const struct job *j, void *user), void *user, struct decision *ret,
-                        size_t max);
+/* Whether a job that the store has as ready may start. j: as it is in memory, or NULL: nothing is going on with it. */
+bool scheduler_eligible(const struct job *j, int64_t now_us);

@@ -136,7 +136,7 @@ static void on_started(struct daemon *d, struct job *j, const struct commit *c, 
 
         if (c->r < 0) {
                 d->devices[device].users--;
-                j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
+                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
                 daemon_check_stopped(d);
                 return;
         }
@@ -175,7 +175,7 @@ void start_job(struct daemon *d, struct job *j, size_t device)
 
         if (collect_checkpoints(d, j, &a, &err) < 0) {
                 log_error("job %lld: %s", (long long)j->id, err.text);
-                j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
+                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
                 return;
         }
         if (j->source_job && !a.n_checkpoints) {
@@ -185,11 +185,14 @@ void start_job(struct daemon *d, struct job *j, size_t device)
         w = write_new(WRITE_ATTEMPT_NEW);
         if (w) {
                 w->attempt_row.job = j->id;
+                w->attempt_row.devices = json_pack("[s]", d->devices[device].name);
+                w->attempt_row.ranks = 1;
                 w->attempt_row.first_step = j->kind == JOB_TRAIN && a.n_checkpoints ? a.checkpoints[0].step : 0;
         }
         d->devices[device].users++;
+        d->devices[device].job = j->id;
         if (!w || job_transition(d, j, TRIGGER_START, w, on_started, (void *)(uintptr_t)device, &err) < 0) {
                 d->devices[device].users--;
-                j->not_before_us = clock_monotonic_us() + d->settings.retry_us;
+                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
         }
 }

@@ -116,26 +116,22 @@ static int check_config(struct op *op, struct errors *errs)
 static void on_job_stored(struct daemon *d, const struct commit *c, void *user)
 {
         struct op *op = user;
-        struct job_row row;
-        struct error err;
-        struct job *j = NULL;
 
         if (c->r < 0) {
                 op_fail(op, JOB_QUEUED, &c->err);
                 return;
         }
-        if (reader_job(d->reader, c->ret_id, &row, &err) >= 0) {
-                j = job_new(&row, &err);
-                job_row_done(&row);
-        }
-        if (!j || queue_add(&d->queue, j, &err) < 0) {
-                log_error("job %lld is stored, but waits for the daemon's next start: %s", (long long)c->ret_id,
-                          err.text);
-                (void)job_free(j);
-        }
         log_info("job %lld: %s is queued", (long long)c->ret_id, job_kind_names[op->submission->kind]);
         op_answer(op, 0, c->ret_id, JOB_QUEUED, NULL);
         daemon_schedule(d);
+}
+
+/* That it needs, or makes. */
+static const char *dataset_of(const struct op *op)
+{
+        const char *made = import_dataset_name(op->submission->import);
+
+        return made ? made : op->submission->kind == JOB_IMPORT ? "" : op->dataset;
 }
 
 void op_store_job(struct op *op)
@@ -155,6 +151,12 @@ void op_store_job(struct op *op)
                 w->row.name = TAKE_PTR(s->name);
                 w->row.config_name = TAKE_PTR(s->config_name);
                 w->row.tags = TAKE_PTR(s->tags);
+                w->row.notes = TAKE_PTR(s->notes);
+                w->row.priority = s->priority;
+                w->row.limits = s->limits;
+                w->row.n_after = s->n_after;
+                memcpy(w->row.after, s->after, sizeof s->after);
+                (void)snprintf(w->row.dataset, sizeof w->row.dataset, "%s", dataset_of(op));
                 w->row.import = s->import ? json_incref(s->import) : NULL;
                 w->row.config = TAKE_PTR(op->config);
         }
@@ -439,12 +441,35 @@ static int derive_config(struct op *op, struct errors *errs)
         return s->config_name ? check_start(op, source.config, errs) : errors_add(errs, -ENOMEM, "", "no memory");
 }
 
+static int check_after(struct op *op, struct errors *errs)
+{
+        const struct submission *s = op->submission;
+
+        for (size_t i = 0; i < s->n_after; i++) {
+                struct job_row row;
+                struct error err;
+                char pointer[32];
+                int r = reader_job(op->daemon->reader, s->after[i], &row, &err);
+
+                (void)snprintf(pointer, sizeof pointer, "/after/%zu", i);
+                if (r < 0)
+                        (void)errors_add(errs, r == -ENOENT ? -EINVAL : r, pointer, "%s", err.text);
+                else
+                        job_row_done(&row);
+        }
+        return errs->n ? errs->items[0].code : 0;
+}
+
 void op_submit(struct op *op)
 {
         struct submission *s = op->submission;
         struct errors errs = {0};
-        int r = 0;
+        int r = check_after(op, &errs);
 
+        if (r < 0) {
+                op_answer(op, r, 0, JOB_QUEUED, &errs);
+                return;
+        }
         if (s->kind == JOB_IMPORT) {
                 op_import(op);
                 return;

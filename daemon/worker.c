@@ -5,6 +5,7 @@
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
+#include "daemon/limit.h"
 #include "daemon/memory.h"
 #include "daemon/process.h"
 #include "daemon/retention.h"
@@ -70,6 +71,7 @@ static void remove_sources(struct worker *w)
         w->lock_timer = loop_remove(l, w->lock_timer);
         w->kill_timer = loop_remove(l, w->kill_timer);
         w->retry_timer = loop_remove(l, w->retry_timer);
+        w->limit_timer = loop_remove(l, w->limit_timer);
         w->stdin_source = loop_remove(l, w->stdin_source);
         closep(&w->pidfd);
         closep(&w->stdin_fd);
@@ -332,10 +334,8 @@ static int take_event(struct worker *w, struct event *e, size_t bytes, struct er
                 event_done(e);
                 return error_set(err, -ENOMEM, NULL, "no memory for events");
         }
-        if (e->type == EVENT_SCALARS)
-                w->last_step = MAX(w->last_step, e->row_step[e->n_rows - 1]);
-        else if (e->type != EVENT_DONE)
-                w->last_step = MAX(w->last_step, e->step);
+        if (e->type != EVENT_DONE)
+                w->last_step = MAX(w->last_step, event_last_step(e));
         w->accepted_seq = e->seq;
         w->events_bytes += bytes + sizeof *e;
         w->events[w->n_events++] = *e;
@@ -401,6 +401,7 @@ static void batch_committed(struct worker *w, const struct commit *c)
                 daemon_device_works(w->daemon, w->job, w->device);
                 retention_run(w->daemon, w->job_id);
         }
+        limit_watch(w);
         if (!connection)
                 return;
         if (w->hello_waits)
@@ -459,9 +460,11 @@ static void on_outcome(struct daemon *d _unused_, struct job *j, const struct co
 static enum job_trigger error_trigger(struct worker *w, const struct event *e, struct write *write)
 {
         enum failure f = failure_of_error(e->error_class);
+        enum stop_reason asked = w->job->stop;
 
-        if (w->job->cancel_requested)
-                return TRIGGER_CANCEL;
+        failure_note(f, e->detail, &write->attempt_row);
+        if (asked == STOP_CANCEL || (asked != STOP_NONE && failure_rules[f].retried))
+                return job_stop_trigger(asked);
         if (!failure_rules[f].retried) {
                 write->row.error = job_error(failure_rules[f].name, e->detail, e->step);
                 return TRIGGER_ERROR;
@@ -477,6 +480,7 @@ static enum job_trigger outcome_trigger(struct worker *w, const struct event *e,
 {
         switch (e->type) {
         case EVENT_DONE:
+                write->attempt_row.outcome = OUTCOME_DONE;
                 write->row.result = e->result ? json_incref(e->result) : NULL;
                 if (w->job->kind == JOB_IMPORT && w->job->dataset[0])
                         datasets_imported(w->daemon, w->job->dataset, e->result);
@@ -484,7 +488,7 @@ static enum job_trigger outcome_trigger(struct worker *w, const struct event *e,
         case EVENT_ERROR:
                 return error_trigger(w, e, write);
         default:
-                return w->job->cancel_requested ? TRIGGER_CANCEL : TRIGGER_STOP;
+                return ending_stopped(w, write);
         }
 }
 
@@ -576,6 +580,7 @@ static void lost(struct worker *w)
                 batch_failed(w);
                 return;
         }
+        write->attempt = w->attempt;
         trigger = ending_of(w, write);
         w->committing = true;
         if (job_transition(w->daemon, w->job, trigger, write, on_lost, w, &err) < 0) {
@@ -655,7 +660,7 @@ static int take_spool(struct worker *w, struct error *err)
 /* Not its end: what is in it may be the outcome. Only a user who cancels the job gives it up. */
 static void spool_failed(struct worker *w, const struct error *err)
 {
-        if (w->job->cancel_requested) {
+        if (w->job->stop == STOP_CANCEL) {
                 keep_spool(w, err);
                 w->spool_read = true;
                 lost(w);
@@ -735,6 +740,7 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
                         kill_group(w);
                 }
         }
+        limit_watch(w);
         worker_pump(w);
 }
 
@@ -839,14 +845,17 @@ int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, s
         w->last_seq = w->accepted_seq = a->last_seq;
         w->checkpoints = a->checkpoints;
         d->devices[device].users++;
+        d->devices[device].job = a->job;
         if (!alive) {
                 process_ended(w);
                 return 0;
         }
         log_info("job %lld: its worker (process %lld) is alive and goes on", (long long)j->id, (long long)a->pid);
         watch_process(w, (pid_t)a->pid, pidfd);
-        if (j->cancel_requested)
+        if (j->stop != STOP_NONE)
                 worker_stop(w);
+        w->last_step = a->last_step;
+        limit_watch(w);
         return 0;
 }
 
@@ -862,6 +871,7 @@ int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const ch
         w->last_seq = w->accepted_seq = a->last_seq;
         w->outcome_committed = true;
         d->devices[device].users++;
+        d->devices[device].job = a->job;
         if (!alive) {
                 process_ended(w);
                 return 0;

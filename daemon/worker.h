@@ -20,7 +20,7 @@ struct worker {
         pid_t pid; /* 0: unknown */
         int pidfd;
         bool child;
-        struct source *pidfd_source, *lock_timer, *kill_timer, *retry_timer;
+        struct source *pidfd_source, *lock_timer, *kill_timer, *retry_timer, *limit_timer;
 
         int stdin_fd;
         char *assignment;

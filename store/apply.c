@@ -3,6 +3,7 @@
 #include "store/internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static int no_such(const char *what, int64_t id, struct error *err)
@@ -58,6 +59,56 @@ static int bind_json(sqlite3_stmt *st, const char *name, const json_t *v, struct
         return 0;
 }
 
+/* How the attempt ended whose job moves. */
+static int set_outcome(struct db *db, const struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_ATTEMPT_OUTCOME);
+        const struct attempt_row *a = &w->attempt_row;
+
+        bind_int(st, ":id", w->attempt);
+        bind_int(st, ":outcome", a->outcome);
+        bind_int(st, ":stop", a->stop);
+        bind_text(st, ":class", a->class);
+        bind_text(st, ":blame", a->blame);
+        bind_text(st, ":detail", a->detail);
+        return db_run(db, st, err);
+}
+
+static int run_for_job(struct db *db, enum statement s, int64_t job, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, s);
+
+        bind_int(st, ":job", job);
+        return db_run(db, st, err);
+}
+
+/* The job has succeeded: who waited for it waits for one less. */
+static int meet(struct db *db, int64_t job, struct error *err)
+{
+        int r;
+
+        for (;;) {
+                sqlite3_stmt *st = db_statement(db, ST_JOB_AFTER_OF);
+                int64_t waiting = 0;
+
+                bind_int(st, ":job", job);
+                r = db_step(db, st, err);
+                if (r > 0)
+                        waiting = sqlite3_column_int64(st, 0);
+                (void)sqlite3_reset(st);
+                if (r <= 0)
+                        return r;
+                st = db_statement(db, ST_JOB_AFTER_MEET);
+                bind_int(st, ":job", job);
+                bind_int(st, ":waiting", waiting);
+                r = db_run(db, st, err);
+                if (r >= 0)
+                        r = run_for_job(db, ST_JOB_COUNT_UNMET, waiting, err);
+                if (r < 0)
+                        return r;
+        }
+}
+
 static int apply_transition(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st;
@@ -75,14 +126,60 @@ static int apply_transition(struct db *db, struct write *w, struct error *err)
                 r = bind_json(st, ":error", w->row.error, err);
         if (r >= 0)
                 r = db_run(db, st, err);
+        if (r >= 0 && w->attempt_row.outcome != OUTCOME_NONE)
+                r = set_outcome(db, w, err);
+        if (r >= 0 && w->to == JOB_SUCCEEDED)
+                r = meet(db, w->job, err);
         return r < 0 ? r : log_event(db, w, w->job, (int)w->from, (int)w->to, w->trigger ? w->trigger : "", err);
+}
+
+static int insert_tags(struct db *db, const json_t *tags, int64_t job, struct error *err)
+{
+        const json_t *tag;
+        size_t i;
+
+        json_array_foreach(tags, i, tag)
+        {
+                sqlite3_stmt *st = db_statement(db, ST_JOB_TAG_INSERT);
+                int r;
+
+                bind_text(st, ":tag", json_string_value(tag));
+                bind_int(st, ":job", job);
+                r = db_run(db, st, err);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int insert_after(struct db *db, const struct job_row *row, int64_t job, struct error *err)
+{
+        for (size_t i = 0; i < row->n_after; i++) {
+                sqlite3_stmt *st = db_statement(db, ST_JOB_AFTER_INSERT);
+                int r;
+
+                bind_int(st, ":job", job);
+                bind_int(st, ":dependency", row->after[i]);
+                r = db_run(db, st, err);
+                if (r < 0)
+                        return r;
+                if (!sqlite3_changes(db->handle))
+                        return no_such("job", row->after[i], err);
+        }
+        return row->n_after ? run_for_job(db, ST_JOB_COUNT_UNMET, job, err) : 0;
+}
+
+static void bind_limits(sqlite3_stmt *st, const struct limits_row *l, unsigned change)
+{
+        if (change & CHANGE_WALL)
+                bind_int(st, ":limit_wall_s", l->wall_s);
+        if (change & CHANGE_STEPS)
+                bind_int(st, ":limit_steps", l->steps);
 }
 
 static int apply_job_new(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, ST_JOB_INSERT);
-        const json_t *tag;
-        size_t i;
         int r;
 
         bind_int(st, ":kind", w->row.kind);
@@ -92,6 +189,10 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":accept_changed_data", w->row.accept_changed_data);
         bind_int(st, ":source_job", w->row.source_job);
         bind_int(st, ":source_step", w->row.source_step);
+        bind_int(st, ":priority", w->row.priority);
+        bind_limits(st, &w->row.limits, CHANGE_WALL | CHANGE_STEPS);
+        bind_text(st, ":dataset", w->row.dataset);
+        bind_text(st, ":notes", w->row.notes ? w->row.notes : "");
         bind_text(st, ":name", w->row.name ? w->row.name : "");
         bind_text(st, ":config_name", w->row.config_name ? w->row.config_name : "");
         if (!w->row.tags)
@@ -108,15 +209,11 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         if (r < 0)
                 return r;
         w->ret_id = sqlite3_last_insert_rowid(db->handle);
-        json_array_foreach(w->row.tags, i, tag)
-        {
-                st = db_statement(db, ST_JOB_TAG_INSERT);
-                bind_text(st, ":tag", json_string_value(tag));
-                bind_int(st, ":job", w->ret_id);
-                r = db_run(db, st, err);
-                if (r < 0)
-                        return r;
-        }
+        r = insert_tags(db, w->row.tags, w->ret_id, err);
+        if (r >= 0)
+                r = insert_after(db, &w->row, w->ret_id, err);
+        if (r < 0)
+                return r;
         return log_event(db, w, w->ret_id, -1, JOB_QUEUED, w->trigger ? w->trigger : "submit", err);
 }
 
@@ -130,9 +227,7 @@ static int apply_job_ids_above(struct db *db, struct write *w, struct error *err
         r = db_run(db, st, err);
         if (r < 0 || !sqlite3_changes(db->handle))
                 return r;
-        st = db_statement(db, ST_JOB_DELETE);
-        bind_int(st, ":job", w->job);
-        return db_run(db, st, err);
+        return run_for_job(db, ST_JOB_DELETE, w->job, err);
 }
 
 static int apply_job_reopen(struct db *db, struct write *w, struct error *err)
@@ -142,9 +237,11 @@ static int apply_job_reopen(struct db *db, struct write *w, struct error *err)
 
         if (r < 0)
                 return r;
-        if (!job_state_is_final(w->from))
-                return error_set(err, -EAGAIN, NULL, "job %lld is not over", (long long)w->job);
+        if (!job_state_is_final(w->from) && w->from != JOB_PAUSED)
+                return error_set(err, -EAGAIN, NULL, "job %lld is neither over nor paused", (long long)w->job);
         st = db_statement(db, ST_JOB_REOPEN);
+        bind_int(st, ":over", job_state_is_final(w->from));
+        bind_limits(st, &w->row.limits, w->change);
         bind_int(st, ":id", w->job);
         bind_int(st, ":to", JOB_QUEUED);
         bind_int(st, ":steps", w->row.steps);
@@ -166,13 +263,71 @@ static int run_changing(struct db *db, sqlite3_stmt *st, int code, const char *w
                          (long long)id);
 }
 
-static int apply_job_cancel(struct db *db, struct write *w, struct error *err)
+static int apply_job_stop(struct db *db, struct write *w, struct error *err)
 {
-        sqlite3_stmt *st = db_statement(db, ST_JOB_CANCEL);
+        sqlite3_stmt *st = db_statement(db, ST_JOB_STOP);
+        char trigger[32];
+        int r;
 
         bind_int(st, ":id", w->job);
         bind_int(st, ":state", JOB_RUNNING);
-        return run_changing(db, st, -EAGAIN, "job", w->job, err);
+        bind_int(st, ":reason", w->row.stop_requested);
+        r = run_changing(db, st, -EAGAIN, "job", w->job, err);
+        (void)snprintf(trigger, sizeof trigger, "ask_%s", stop_reason_names[w->row.stop_requested]);
+        return r < 0 ? r : log_event(db, w, w->job, JOB_RUNNING, JOB_RUNNING, trigger, err);
+}
+
+/* The job's state and version, checked against what the change asks of them. */
+static int expect_changeable(struct db *db, const struct write *w, int *ret_state, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_JOB_STATE);
+        int64_t version;
+        int r;
+
+        bind_int(st, ":id", w->job);
+        r = db_step(db, st, err);
+        if (r <= 0)
+                return r < 0 ? r : no_such("job", w->job, err);
+        *ret_state = sqlite3_column_int(st, 0);
+        version = sqlite3_column_int64(st, 1);
+        if (w->row.version && w->row.version != version)
+                return error_set(err, -ESTALE, NULL, "job %lld has version %lld now", (long long)w->job,
+                                 (long long)version);
+        if ((w->change & CHANGE_OF_LIVE) && job_state_is_final((enum job_state) * ret_state))
+                return error_set(err, -EAGAIN, NULL, "job %lld is over", (long long)w->job);
+        return 0;
+}
+
+static int set_columns(struct db *db, const struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_JOB_SET);
+        int r = 0;
+
+        bind_int(st, ":id", w->job);
+        if (w->change & CHANGE_NAME)
+                bind_text(st, ":name", w->row.name);
+        if (w->change & CHANGE_NOTES)
+                bind_text(st, ":notes", w->row.notes);
+        if (w->change & CHANGE_PRIORITY)
+                bind_int(st, ":priority", w->row.priority);
+        bind_limits(st, &w->row.limits, w->change);
+        if (w->change & CHANGE_TAGS)
+                r = bind_json(st, ":tags", w->row.tags, err);
+        return r < 0 ? r : db_run(db, st, err);
+}
+
+static int apply_job_set(struct db *db, struct write *w, struct error *err)
+{
+        int state = 0, r = expect_changeable(db, w, &state, err);
+
+        if (r >= 0)
+                r = set_columns(db, w, err);
+        if (r >= 0 && (w->change & CHANGE_TAGS)) {
+                r = run_for_job(db, ST_JOB_TAG_DELETE, w->job, err);
+                if (r >= 0)
+                        r = insert_tags(db, w->row.tags, w->job, err);
+        }
+        return r < 0 ? r : log_event(db, w, w->job, state, state, "set", err);
 }
 
 static int apply_job_mark(struct db *db, struct write *w, struct error *err)
@@ -180,14 +335,14 @@ static int apply_job_mark(struct db *db, struct write *w, struct error *err)
         sqlite3_stmt *st = db_statement(db, ST_JOB_MARK);
 
         bind_int(st, ":id", w->job);
-        bind_int(st, ":final", JOB_SUCCEEDED);
         return run_changing(db, st, -EBUSY, "job", w->job, err);
 }
 
 static int apply_job_remove(struct db *db, struct write *w, struct error *err)
 {
         static const enum statement order[] = {ST_SERIES_DELETE,    ST_ARTIFACT_DELETE_ALL, ST_ATTEMPT_DELETE,
-                                               ST_JOB_EVENT_DELETE, ST_JOB_TAG_DELETE,      ST_JOB_DELETE};
+                                               ST_JOB_EVENT_DELETE, ST_JOB_TAG_DELETE,      ST_JOB_AFTER_DELETE,
+                                               ST_JOB_DELETE};
         _cleanup_statement_ sqlite3_stmt *series = db_statement(db, ST_SERIES);
         int r;
 
@@ -201,12 +356,8 @@ static int apply_job_remove(struct db *db, struct write *w, struct error *err)
                         return r;
         }
         (void)sqlite3_reset(series);
-        for (size_t i = 0; r >= 0 && i < ARRAY_LEN(order); i++) {
-                sqlite3_stmt *st = db_statement(db, order[i]);
-
-                bind_int(st, ":job", w->job);
-                r = db_run(db, st, err);
-        }
+        for (size_t i = 0; r >= 0 && i < ARRAY_LEN(order); i++)
+                r = run_for_job(db, order[i], w->job, err);
         return r;
 }
 
@@ -229,7 +380,10 @@ static int apply_attempt_new(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":number", w->ret_number);
         bind_int(st, ":started", w->attempt_row.started_us ? w->attempt_row.started_us : w->time_us);
         bind_int(st, ":first_step", w->attempt_row.first_step);
-        r = db_run(db, st, err);
+        bind_int(st, ":ranks", MAX(w->attempt_row.ranks, 1));
+        r = bind_json(st, ":devices", w->attempt_row.devices, err);
+        if (r >= 0)
+                r = db_run(db, st, err);
         w->ret_id = sqlite3_last_insert_rowid(db->handle);
         return r;
 }
@@ -305,8 +459,10 @@ int apply_write(struct db *db, struct write *w, struct error *err)
                 return apply_job_ids_above(db, w, err);
         case WRITE_JOB_TRANSITION:
                 return apply_transition(db, w, err);
-        case WRITE_JOB_CANCEL:
-                return apply_job_cancel(db, w, err);
+        case WRITE_JOB_STOP:
+                return apply_job_stop(db, w, err);
+        case WRITE_JOB_SET:
+                return apply_job_set(db, w, err);
         case WRITE_JOB_REOPEN:
                 return apply_job_reopen(db, w, err);
         case WRITE_JOB_MARK:

@@ -189,6 +189,49 @@ static int migrate(struct db *db, struct error *err)
         return 0;
 }
 
+/* The file as it is before its schema changes, as path.schema-N, whole or absent: the way back to the release before,
+ * and what is left should a migration be wrong. */
+static int back_up(struct db *db, int64_t version, struct error *err)
+{
+        char name[1200], temporary[1200];
+        struct db copy = {0};
+        sqlite3_backup *b;
+        int r;
+
+        (void)snprintf(name, sizeof name, "%.1100s.schema-%lld", db->path, (long long)version);
+        (void)snprintf(temporary, sizeof temporary, "%.1190s.new", name);
+        (void)unlink(temporary);
+        r = open_handle(&copy, temporary, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
+        if (r < 0)
+                return r;
+        b = sqlite3_backup_init(copy.handle, "main", db->handle, "main");
+        r = b ? sqlite3_backup_step(b, -1) : SQLITE_ERROR;
+        if (!b || sqlite3_backup_finish(b) != SQLITE_OK || r != SQLITE_DONE)
+                r = db_fail(&copy, err);
+        else
+                r = 0;
+        db_close(&copy);
+        if (r >= 0 && (chmod(temporary, 0640) < 0 || rename(temporary, name) < 0))
+                r = error_set(err, -errno, name, "cannot be made: %s", strerror(errno));
+        if (r >= 0)
+                return 0;
+        (void)unlink(temporary);
+        return r;
+}
+
+static int back_up_before_migration(struct db *db, struct error *err)
+{
+        int64_t version = 0;
+        struct error why;
+        int r = query_int(db, "PRAGMA user_version", &version, err);
+
+        if (r < 0 || version == 0 || version >= (int64_t)ARRAY_LEN(schema_texts))
+                return r;
+        r = back_up(db, version, &why);
+        return r < 0 ? error_set(err, r, why.path, "the database is copied before its schema changes: %s", why.text)
+                     : 0;
+}
+
 /* A temporary name, migrated, closed (which folds the log into the file), renamed: whole or absent. */
 static int create(const char *folder, const char *path, struct error *err)
 {
@@ -297,6 +340,8 @@ int db_prepare_file(const char *folder, char *ret_path, size_t size, struct erro
         if (r < 0)
                 return r;
         r = open_handle(&db, ret_path, SQLITE_OPEN_READWRITE, err);
+        if (r >= 0)
+                r = back_up_before_migration(&db, err);
         if (r >= 0)
                 r = migrate(&db, err);
         db_close(&db);

@@ -15,7 +15,7 @@
 struct applying {
         struct db *db;
         struct write *w;
-        int64_t job, last_seq, checkpoints;
+        int64_t job, last_seq, last_step, checkpoints;
         bool latest; /* of the job's attempts */
         bool first;  /* its first event */
 };
@@ -149,6 +149,7 @@ static int set_last_seq(struct applying *a, struct error *err)
         bind_int(st, ":id", a->w->attempt);
         bind_int(st, ":seq", a->last_seq);
         bind_int(st, ":checkpoints", a->checkpoints);
+        bind_int(st, ":last_step", a->last_step);
         a->checkpoints = 0;
         return db_run(a->db, st, err);
 }
@@ -249,6 +250,7 @@ int apply_events(struct db *db, struct write *w, struct error *err)
                                 return r;
                 }
                 a.first = false;
+                a.last_step = MAX(a.last_step, event_last_step(e));
                 r = apply_event(&a, e, err);
                 if (r < 0)
                         return r;

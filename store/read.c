@@ -33,7 +33,18 @@ static int column_json(sqlite3_stmt *st, int i, json_t **ret, struct error *err)
         return text ? json_parse(text, strlen(text), ret, err) : 0;
 }
 
-static_assert(JOB_QUEUED == 0, "JOB_COLUMNS says so");
+static_assert(JOB_QUEUED == 0 && JOB_RUNNING == 1 && JOB_SUCCEEDED == 2 && JOB_PAUSED == 5, "statements.def says so");
+
+/* "trigger detail" of the last transition. */
+static int fill_moved(sqlite3_stmt *st, int i, struct job_row *j, struct error *err)
+{
+        const char *text = (const char *)sqlite3_column_text(st, i);
+        size_t n = text ? strcspn(text, " ") : 0;
+
+        j->moved_by = strndup(text ? text : "", n);
+        j->moved_why = strdup(text ? text + n + (text[n] == ' ') : "");
+        return j->moved_by && j->moved_why ? 0 : error_set(err, -ENOMEM, NULL, "no memory for a row");
+}
 
 static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
 {
@@ -53,16 +64,40 @@ static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
                 .seconds_left = column_real(st, 16),
                 .source_job = sqlite3_column_int64(st, 17),
                 .source_step = sqlite3_column_int64(st, 18),
-                .cancel_requested = sqlite3_column_int(st, 19) != 0,
+                .stop_requested = (enum stop_reason)sqlite3_column_int(st, 19),
                 .accept_changed_data = sqlite3_column_int(st, 22) != 0,
+                .priority = -sqlite3_column_int64(st, 24),
+                .unmet = sqlite3_column_int64(st, 25),
+                .version = sqlite3_column_int64(st, 26),
+                .limits = {sqlite3_column_int64(st, 27), sqlite3_column_int64(st, 28)},
         };
+        copy_text(j->dataset, sizeof j->dataset, st, 30);
         copy_text(j->identity, sizeof j->identity, st, 21);
         if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
             (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_json(st, 6, &j->config, err)) < 0 ||
             (r = column_json(st, 23, &j->import, err)) < 0 || (r = column_json(st, 7, &j->result, err)) < 0 ||
-            (r = column_json(st, 8, &j->error, err)) < 0 || (r = column_string(st, 20, &j->waiting, err)) < 0)
+            (r = column_json(st, 8, &j->error, err)) < 0 || (r = fill_moved(st, 20, j, err)) < 0 ||
+            (r = column_string(st, 29, &j->notes, err)) < 0)
                 job_row_done(j);
         return r;
+}
+
+static int read_ids(struct reader *r, enum statement s, int64_t job, int64_t ret[AFTER_MAX], size_t *ret_n,
+                    struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, s);
+        int n;
+
+        *ret_n = 0;
+        bind_int(st, ":job", job);
+        while ((n = db_step(&r->db, st, err)) > 0 && *ret_n < AFTER_MAX)
+                ret[(*ret_n)++] = sqlite3_column_int64(st, 0);
+        return MIN(n, 0);
+}
+
+int reader_unmet(struct reader *r, int64_t job, int64_t ret[AFTER_MAX], size_t *ret_n, struct error *err)
+{
+        return read_ids(r, ST_JOB_UNMET, job, ret, ret_n, err);
 }
 
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err)
@@ -74,7 +109,119 @@ int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *
         n = db_step(&r->db, st, err);
         if (n <= 0)
                 return n < 0 ? n : not_found("job", id, err);
-        return fill_job(st, ret, err);
+        n = fill_job(st, ret, err);
+        if (n >= 0)
+                n = read_ids(r, ST_JOB_AFTER, id, ret->after, &ret->n_after, err);
+        if (n < 0)
+                job_row_done(ret);
+        return n;
+}
+
+int reader_ready(struct reader *r, int (*row)(const struct job_row *j, void *user), void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOBS_READY);
+        int n;
+
+        bind_int(st, ":brief", 1);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct job_row j;
+
+                n = fill_job(st, &j, err);
+                if (n < 0)
+                        return n;
+                n = row(&j, user);
+                job_row_done(&j);
+                if (n)
+                        return n;
+        }
+        return n;
+}
+
+int reader_ready_before(struct reader *r, const struct job_row *j, int64_t max, int64_t *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOBS_READY_BEFORE);
+        int n;
+
+        bind_int(st, ":rank", -j->priority);
+        bind_int(st, ":id", j->id);
+        bind_int(st, ":max", max);
+        for (*ret = 0; (n = db_step(&r->db, st, err)) > 0;)
+                ++*ret;
+        return n;
+}
+
+/* The one id that a statement answers, as NULL or no row where there is none. */
+static int read_id(struct reader *r, sqlite3_stmt *st, int64_t *ret_id, struct error *err)
+{
+        int n = db_step(&r->db, st, err);
+
+        if (n < 0)
+                return n;
+        if (n == 0 || sqlite3_column_type(st, 0) == SQLITE_NULL)
+                return -ENOENT;
+        *ret_id = sqlite3_column_int64(st, 0);
+        return 0;
+}
+
+int reader_ready_first(struct reader *r, int64_t *ret_id, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_READY_FIRST);
+
+        return read_id(r, st, ret_id, err);
+}
+
+int reader_user_of_job(struct reader *r, int64_t job, int64_t *ret_id, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_USER_OF_JOB);
+
+        bind_int(st, ":job", job);
+        return read_id(r, st, ret_id, err);
+}
+
+int reader_user_of_checkpoint(struct reader *r, int64_t job, int64_t step, int64_t *ret_id, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_USER_OF_CHECKPOINT);
+
+        bind_int(st, ":job", job);
+        bind_int(st, ":step", step);
+        return read_id(r, st, ret_id, err);
+}
+
+int reader_user_of_dataset(struct reader *r, const char *name, bool import, int64_t *ret_id, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_USER_OF_DATASET);
+
+        bind_text(st, ":name", name);
+        bind_int(st, ":import_kind", JOB_IMPORT);
+        bind_int(st, ":import", import);
+        return read_id(r, st, ret_id, err);
+}
+
+int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
+                      int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_EVENTS);
+        int n;
+
+        bind_int(st, ":job", job);
+        bind_int(st, ":after", after);
+        bind_int(st, ":limit", limit);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                const struct job_event_row e = {
+                        .id = sqlite3_column_int64(st, 0),
+                        .job = sqlite3_column_int64(st, 1),
+                        .time_us = sqlite3_column_int64(st, 2),
+                        .from = sqlite3_column_type(st, 3) == SQLITE_NULL ? -1 : sqlite3_column_int(st, 3),
+                        .to = sqlite3_column_int(st, 4),
+                        .trigger = (const char *)sqlite3_column_text(st, 5),
+                        .detail = (const char *)sqlite3_column_text(st, 6),
+                };
+
+                n = row(&e, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
 }
 
 int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user),
@@ -124,10 +271,21 @@ static int read_attempts(struct reader *r, sqlite3_stmt *st, int (*row)(const st
                         .checkpoints = sqlite3_column_int64(st, 7),
                         .pid = sqlite3_column_int64(st, 8),
                         .start_ticks = sqlite3_column_int64(st, 10),
+                        .last_step = sqlite3_column_int64(st, 11),
+                        .ranks = sqlite3_column_int64(st, 13),
+                        .outcome = (enum attempt_outcome)sqlite3_column_int(st, 14),
+                        .stop = (enum stop_reason)sqlite3_column_int(st, 15),
                 };
 
                 copy_text(a.boot, sizeof a.boot, st, 9);
-                n = row(&a, user);
+                copy_text(a.class, sizeof a.class, st, 16);
+                copy_text(a.blame, sizeof a.blame, st, 17);
+                n = column_json(st, 12, &a.devices, err);
+                if (n >= 0)
+                        n = column_string(st, 18, &a.detail, err);
+                if (n >= 0)
+                        n = row(&a, user);
+                attempt_row_done(&a);
                 if (n < 0)
                         return n;
         }

@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <stdio.h>
 
-const char *const job_state_names[] = {"queued", "running", "succeeded", "failed", "cancelled", NULL};
+const char *const job_state_names[] = {"queued", "running", "succeeded", "failed", "cancelled", "paused", NULL};
+const char *const stop_reason_names[] = {"", "cancel", "pause", "limit", "shutdown", NULL};
+const char *const attempt_outcome_names[] = {"", "done", "failed", "stopped", NULL};
 _Static_assert(ARRAY_LEN(job_state_names) == JOB_STATE_N + 1, "a name a state");
+_Static_assert(ARRAY_LEN(stop_reason_names) == STOP_REASON_N + 1, "a name a reason");
+_Static_assert(ARRAY_LEN(attempt_outcome_names) == OUTCOME_N + 1, "a name an outcome");
 
 int store_open(const char *folder, struct store **ret, struct error *err)
 {
@@ -86,13 +90,22 @@ void job_row_done(struct job_row *j)
 {
         free(j->name);
         free(j->config_name);
-        free(j->waiting);
+        free(j->notes);
+        free(j->moved_by);
+        free(j->moved_why);
         json_decref(j->tags);
         json_decref(j->config);
         json_decref(j->import);
         json_decref(j->result);
         json_decref(j->error);
         *j = (struct job_row){0};
+}
+
+void attempt_row_done(struct attempt_row *a)
+{
+        json_decref(a->devices);
+        free(a->detail);
+        *a = (struct attempt_row){0};
 }
 
 struct write *write_new(enum write_kind kind)
@@ -110,6 +123,7 @@ struct write *write_free(struct write *w)
                 return NULL;
         free(w->detail);
         job_row_done(&w->row);
+        attempt_row_done(&w->attempt_row);
         for (size_t i = 0; i < w->n_events; i++)
                 event_done(&w->events[i]);
         free(w->events);

@@ -10,12 +10,23 @@
 struct store;
 struct reader;
 
-enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED, JOB_STATE_N };
+/* As the file has them: a state is added at the end. */
+enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED, JOB_PAUSED, JOB_STATE_N };
 extern const char *const job_state_names[];
 static inline bool job_state_is_final(enum job_state s)
 {
-        return s >= JOB_SUCCEEDED;
+        return s == JOB_SUCCEEDED || s == JOB_FAILED || s == JOB_CANCELLED;
 }
+
+/* Why a worker is told to stop, and how its attempt ended. */
+enum stop_reason { STOP_NONE, STOP_CANCEL, STOP_PAUSE, STOP_LIMIT, STOP_SHUTDOWN, STOP_REASON_N };
+extern const char *const stop_reason_names[]; /* "" for none */
+enum attempt_outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_STOPPED, OUTCOME_N };
+extern const char *const attempt_outcome_names[]; /* "" for none: it has not ended */
+
+#define PRIORITY_MAX 1000
+#define NOTES_BYTES_MAX 16384
+#define AFTER_MAX 32
 
 /* Opens or makes the file below folder, checks its integrity marker and migrates it (schema/0001_*.sql ..., each in a
  * transaction; a newer schema than ours is refused), and starts the writer. */
@@ -39,10 +50,21 @@ struct job_row {
         int64_t step, steps;
         double images_per_second, seconds_left; /* NAN: unknown */
         int64_t source_job, source_step;        /* whose checkpoint, at which step (frozen at submission); 0: none */
-        bool cancel_requested;
+        enum stop_reason stop_requested;        /* of a running one: what it was asked for */
+        int64_t priority;                       /* -PRIORITY_MAX..PRIORITY_MAX; more runs first */
+        int64_t unmet;                          /* jobs that it waits for and that have not succeeded */
+        int64_t version;                        /* grows with every change by a person */
+        struct limits_row {
+                int64_t wall_s, steps; /* of all its attempts together; 0: none */
+        } limits;
+        char *notes;
+        char dataset[65];  /* that it needs, or, of an import, makes; "" where there is none */
         char identity[33]; /* of what is its own: 32 hexadecimal digits; "" of a job from before there were any */
-        bool accept_changed_data; /* goes on from a checkpoint that was trained on other data */
-        char *waiting; /* why a queued job was sent back to the queue, as its event log says; "": it was not */
+        bool accept_changed_data;   /* goes on from a checkpoint that was trained on other data */
+        char *moved_by, *moved_why; /* of a queued or paused one: the trigger and the detail of its last transition, ""
+                                       where there is none */
+        int64_t after[AFTER_MAX];   /* jobs that it waits for, or did: written once, with the job */
+        size_t n_after;             /* reader_job fills them */
 };
 void job_row_done(struct job_row *j);
 
@@ -50,10 +72,27 @@ struct attempt_row {
         int64_t id, job, number; /* number: 1, 2, .. of the job */
         int64_t started_us, ended_us;
         int64_t first_step, last_seq; /* last_seq: highest committed sequence number */
+        int64_t last_step;            /* that it spoke of */
         int64_t checkpoints;          /* how many it has made */
+        json_t *devices;              /* array of their names */
+        int64_t ranks;                /* processes */
+        enum attempt_outcome outcome;
+        enum stop_reason stop; /* of one that was stopped */
+        char class[16];        /* of one that failed: of what kind, and whose failure that is; "" of others */
+        char blame[8];
+        char *detail; /* what the worker, or the daemon about it, said; "" */
         int64_t pid;
         char boot[40];       /* the boot in which it had that pid, "" where it is not known */
         int64_t start_ticks; /* when that process started: field 22 of /proc/PID/stat */
+};
+
+void attempt_row_done(struct attempt_row *a);
+
+/* What happened to a job. from is -1 for its submission; from == to: something was asked for or changed. */
+struct job_event_row {
+        int64_t id, job, time_us;
+        int from, to;
+        const char *trigger, *detail; /* borrowed for the call; detail may be NULL */
 };
 
 struct artifact_row {
@@ -102,6 +141,27 @@ struct job_filter {
 /* Newest first. Calls back once a row (borrowed); a negative answer ends it and is returned. */
 int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user),
                 void *user, struct error *err);
+
+/* Jobs that may start, in the order of the queue: (priority, id), those that wait for others left out. A row's config,
+ * result, error and import are left out. A positive answer ends it, and is returned. */
+int reader_ready(struct reader *r, int (*row)(const struct job_row *j, void *user), void *user, struct error *err);
+/* How many of them come before this one, at most max. */
+int reader_ready_before(struct reader *r, const struct job_row *j, int64_t max, int64_t *ret, struct error *err);
+/* The first of them; -ENOENT: there is none. */
+int reader_ready_first(struct reader *r, int64_t *ret_id, struct error *err);
+/* Those of j->after that have not succeeded: at most AFTER_MAX. */
+int reader_unmet(struct reader *r, int64_t job, int64_t ret[AFTER_MAX], size_t *ret_n, struct error *err);
+
+/* Jobs that are not over and that need what is about to go: the first by id, or -ENOENT. */
+int reader_user_of_job(struct reader *r, int64_t job, int64_t *ret_id, struct error *err); /* wait for it */
+int reader_user_of_checkpoint(struct reader *r, int64_t job, int64_t step, int64_t *ret_id,
+                              struct error *err); /* step -1: any */
+int reader_user_of_dataset(struct reader *r, const char *name, bool import, int64_t *ret_id,
+                           struct error *err); /* import: imports, which make it; else all others */
+
+/* What happened to a job, oldest first, behind an event (0: from the first). */
+int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
+                      int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err);
 
 /* Attempts of a job, oldest first; those of any job that have no end yet, by id; artifacts newest first (kind -1: any).
  */
@@ -157,15 +217,21 @@ int reader_points_behind(struct reader *r, int64_t job, const char *name, struct
 
 /* ---- writing */
 
-/* ATTEMPT_NEW and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same
+/* Every change of a job is also in its event log, in the same transaction.
+ *
+ * ATTEMPT_NEW and EVENTS with a trigger also make the job's transition (job, from, to, ..), in the same
  * transaction: a job that is running has an attempt, an outcome that is committed has moved its job. */
 enum write_kind {
         WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued; its
                                  identity is drawn here */
         WRITE_JOB_IDS_ABOVE,  /* job id: no new job has this id or one below */
         WRITE_JOB_TRANSITION, /* job id, from, to, trigger, detail; with started/ended/error/result as given */
-        WRITE_JOB_CANCEL,     /* job id: cancel_requested of a running job */
-        WRITE_JOB_REOPEN,     /* job id, steps, config, accept_changed_data: a job that is over is queued again */
+        WRITE_JOB_STOP,       /* job id, stop_requested of a running job */
+        WRITE_JOB_SET,        /* job id, change, row: name, tags, notes, priority, limits; ret_number: its version now.
+                                 -ESTALE when row.version is given and another; -EAGAIN when it is over and priority or
+                                 limits are to change */
+        WRITE_JOB_REOPEN,     /* job id, steps, config, accept_changed_data; limits by change: a job that is over or
+                                 paused is queued again */
         WRITE_JOB_MARK,       /* job id: readers do not see it any more; files and rows follow. -EBUSY when not final */
         WRITE_JOB_REMOVE,     /* job id and all its rows (files are gone before) */
         WRITE_ATTEMPT_NEW,    /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
@@ -180,6 +246,16 @@ enum write_kind {
         WRITE_KIND_N
 };
 
+enum job_change {
+        CHANGE_NAME = 1,
+        CHANGE_TAGS = 2,
+        CHANGE_NOTES = 4,
+        CHANGE_PRIORITY = 8,
+        CHANGE_WALL = 16, /* limits */
+        CHANGE_STEPS = 32,
+        CHANGE_OF_LIVE = CHANGE_PRIORITY | CHANGE_WALL | CHANGE_STEPS, /* only of a job that is not over */
+};
+
 struct write {
         enum write_kind kind;
         int64_t job, attempt, artifact; /* ids, by kind */
@@ -187,7 +263,9 @@ struct write {
         const char *trigger;            /* static text, for the job's event log */
         char *detail;                   /* owned or NULL */
         struct job_row row;             /* owned */
-        struct attempt_row attempt_row;
+        unsigned change;                /* bits of enum job_change */
+        struct attempt_row attempt_row; /* owned. Of a transition from running: outcome, stop, class, blame, detail of
+                                           the attempt */
         struct dataset_row dataset;
         struct event *events; /* owned array, each with event_done */
         size_t n_events;

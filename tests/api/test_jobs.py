@@ -18,8 +18,8 @@ def test_a_job_is_answered_whole(server):
     assert j["kind"] == "train" and j["name"] == "first" and j["tags"] == ["try"] and j["state"] == "queued"
     assert j["started"] is None and j["ended"] is None and j["attempts"] == 0
     assert j["progress"] == {"step": 0, "steps": 3000, "images_per_second": None, "seconds_left": None}
-    assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None and j["waiting"] is None
-    assert j["links"] == {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}
+    assert j["config_name"] == "cifar10-conditioned" and j["result"] is None and j["error"] is None and j["waiting"]["reason"] == "dataset"
+    assert j["links"] == {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts", "events", "attempts")}
     assert j["config"]["optimizer"]["ema_rate"] == 0.99 and j["config"]["sampling"]["n_steps"] == 1000
     published = json.loads((PUBLISHED / "cifar10-conditioned.json").read_text())
     for section, keys in published.items():
@@ -240,8 +240,12 @@ def test_resume_is_strict(server, body, expected):
 def test_a_job_says_why_it_waits_only_while_it_does(server):
     job = server.submit()
     server.run(job, state="queued", detail="host: no room")
-    assert server.get(f"/v1/jobs/{job}").json()["waiting"] == "host: no room"
-    assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == job)["waiting"] == "host: no room"
+    server.tell(do="devices", resting=job, runs=0)
+    waiting = server.get(f"/v1/jobs/{job}").json()["waiting"]
+    assert waiting["reason"] == "retry" and waiting["detail"] == "host: no room" and waiting["earliest_start"].startswith("2")
+    assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == job)["waiting"]["reason"] == "retry"
+    server.tell(do="devices", resting=0, runs=0)
+    assert server.get(f"/v1/jobs/{job}").json()["waiting"]["reason"] == "dataset"
     server.run(job, state="failed", detail="numeric: over")
     assert server.get(f"/v1/jobs/{job}").json()["waiting"] is None
 
@@ -252,12 +256,13 @@ def test_low_disk_is_why_queued_jobs_wait(server):
     try:
         server.tell(do="disk", low="disk low: no room")
         assert server.get("/healthz").json()["disk"] == {"state": "low", "free_bytes": 5, "reserve_bytes": 7}
-        assert server.get(f"/v1/jobs/{queued}").json()["waiting"] == "disk low: no room"
+        waiting = server.get(f"/v1/jobs/{queued}").json()["waiting"]
+        assert waiting["reason"] == "disk_low" and waiting["detail"] == "disk low: no room" and waiting["blocked_by"] == []
         assert server.get(f"/v1/jobs/{running}").json()["waiting"] is None
-        assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == queued)["waiting"] == "disk low: no room"
+        assert next(j for j in server.get("/v1/jobs").json()["jobs"] if j["id"] == queued)["waiting"]["reason"] == "disk_low"
     finally:
         server.tell(do="disk", low="")
-    assert server.get(f"/v1/jobs/{queued}").json()["waiting"] is None
+    assert server.get(f"/v1/jobs/{queued}").json()["waiting"]["reason"] == "dataset"
     assert server.get("/healthz").json()["disk"]["state"] == "ok"
 
 

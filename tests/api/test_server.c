@@ -38,6 +38,7 @@ struct fake {
         char fail_text[200], fail_pointer[160];
         bool hold, stopped;
         struct control_status status;
+        int64_t resting_job;
         struct held *held;
 };
 
@@ -138,6 +139,10 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                                   .name = TAKE_PTR(s->name),
                                   .config_name = TAKE_PTR(s->config_name),
                                   .tags = TAKE_PTR(s->tags),
+                                  .notes = TAKE_PTR(s->notes),
+                                  .priority = s->priority,
+                                  .limits = s->limits,
+                                  .n_after = s->n_after,
                                   .import = TAKE_PTR(s->import),
                                   .config = s->source_job ? json_deep_copy(source.config) : TAKE_PTR(s->config),
                                   .accept_changed_data = s->accept_changed_data,
@@ -146,6 +151,7 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                                   .created_us = clock_wall_us(),
                                   .images_per_second = __builtin_nan(""),
                                   .seconds_left = __builtin_nan("")};
+        memcpy(w->row.after, s->after, sizeof s->after);
         json_object_foreach(s->overrides, path, v)
         {
                 (void)config_override(w->row.config, path, v, &errs);
@@ -158,6 +164,7 @@ static void fake_submit(struct control *control, struct submission *s, control_d
         if (config_from_json(w->row.config, &c, &errs) < 0)
                 abort(); /* what the API let through is a valid configuration */
         w->row.steps = c.num_steps_train;
+        (void)snprintf(w->row.dataset, sizeof w->row.dataset, "%s", c.dataset);
         job_row_done(&source);
         (void)submission_free(s);
         if (!strcmp(c.dataset, "no-such")) {
@@ -186,7 +193,7 @@ static bool find(struct fake *f, int64_t job, enum job_state *ret_state, enum jo
         return true;
 }
 
-static void fake_cancel(struct control *control, int64_t job, control_done *done, void *user)
+static void fake_halt(struct control *control, int64_t job, enum stop_reason reason, control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
         enum job_state state;
@@ -199,11 +206,27 @@ static void fake_cancel(struct control *control, int64_t job, control_done *done
                 answer(done, user, -EBUSY, 0, state, "", NULL);
                 return;
         }
-        w = write_new(state == JOB_QUEUED ? WRITE_JOB_TRANSITION : WRITE_JOB_CANCEL);
+        w = write_new(state == JOB_RUNNING ? WRITE_JOB_STOP : WRITE_JOB_TRANSITION);
         w->from = state;
-        w->to = JOB_CANCELLED;
-        w->trigger = state == JOB_QUEUED ? "cancel" : NULL;
-        w->row.ended_us = clock_wall_us();
+        w->to = reason == STOP_CANCEL ? JOB_CANCELLED : JOB_PAUSED;
+        w->trigger = state == JOB_RUNNING ? NULL : stop_reason_names[reason];
+        w->row.stop_requested = reason;
+        w->row.ended_us = reason == STOP_CANCEL ? clock_wall_us() : 0;
+        submit_write(f, w, job, done, user);
+}
+
+static void fake_change(struct control *control, int64_t job, struct changing *what, control_done *done, void *user)
+{
+        struct fake *f = (struct fake *)control;
+        struct write *w = write_new(WRITE_JOB_SET);
+
+        w->change = what->change;
+        w->row.version = what->version;
+        w->row.name = TAKE_PTR(what->name);
+        w->row.notes = TAKE_PTR(what->notes);
+        w->row.tags = TAKE_PTR(what->tags);
+        w->row.priority = what->priority;
+        w->row.limits = what->limits;
         submit_write(f, w, job, done, user);
 }
 
@@ -220,7 +243,7 @@ static void fake_reopen(struct control *control, int64_t job, const struct reope
         if (!find(f, job, &state, &kind, done, user))
                 return;
         if (how->retry ? state != JOB_FAILED && state != JOB_CANCELLED
-                       : !job_state_is_final(state) || kind != JOB_TRAIN) {
+                       : state != JOB_PAUSED && (!job_state_is_final(state) || kind != JOB_TRAIN)) {
                 answer(done, user, -EBUSY, 0, state, "", "only a training job that is over goes on");
                 return;
         }
@@ -234,6 +257,8 @@ static void fake_reopen(struct control *control, int64_t job, const struct reope
         w = write_new(WRITE_JOB_REOPEN);
         w->from = state;
         w->row.accept_changed_data = how->accept_changed_data;
+        w->change = how->change;
+        w->row.limits = how->limits;
         w->row.steps = steps ? steps : row.steps;
         w->row.config = json_deep_copy(row.config);
         (void)json_object_set_new(json_object_get(w->row.config, "training"), "num_steps_train",
@@ -288,6 +313,17 @@ static void fake_status(struct control *control, struct control_status *ret)
         (void)pthread_mutex_unlock(&f->lock);
 }
 
+static int64_t fake_rests_until_us(struct control *control, int64_t job)
+{
+        struct fake *f = (struct fake *)control;
+        int64_t until_us;
+
+        (void)pthread_mutex_lock(&f->lock);
+        until_us = f->resting_job == job ? clock_monotonic_us() + 3600 * US_PER_S : 0;
+        (void)pthread_mutex_unlock(&f->lock);
+        return until_us;
+}
+
 /* ---- commands */
 
 static int64_t int_of(const json_t *o, const char *key)
@@ -322,7 +358,18 @@ static json_t *do_disk(struct fake *f, const json_t *o)
         (void)pthread_mutex_lock(&f->lock);
         f->status =
                 (struct control_status){.disk_low = *text_of(o, "low"), .disk_free_bytes = 5, .disk_reserve_bytes = 7};
-        (void)snprintf(f->status.waiting, sizeof f->status.waiting, "%s", text_of(o, "low"));
+        (void)snprintf(f->status.disk_waiting, sizeof f->status.disk_waiting, "%s", text_of(o, "low"));
+        (void)pthread_mutex_unlock(&f->lock);
+        return json_pack("{s:b}", "ok", 1);
+}
+
+/* A job that rests, and a device with the job that runs there. */
+static json_t *do_devices(struct fake *f, const json_t *o)
+{
+        (void)pthread_mutex_lock(&f->lock);
+        f->resting_job = int_of(o, "resting");
+        f->status.n_devices = 1;
+        f->status.devices[0] = (struct control_device){.name = "cpu", .job = int_of(o, "runs")};
         (void)pthread_mutex_unlock(&f->lock);
         return json_pack("{s:b}", "ok", 1);
 }
@@ -454,8 +501,9 @@ static const struct {
         const char *name;
         json_t *(*run)(struct fake *f, const json_t *o);
 } commands[] = {
-        {"fail", do_fail},     {"hold", do_hold}, {"release", do_release}, {"dataset", do_dataset}, {"start", do_start},
-        {"events", do_events}, {"end", do_end},   {"rss", do_rss},         {"disk", do_disk},
+        {"fail", do_fail},   {"hold", do_hold},       {"release", do_release}, {"dataset", do_dataset},
+        {"start", do_start}, {"events", do_events},   {"end", do_end},         {"rss", do_rss},
+        {"disk", do_disk},   {"devices", do_devices},
 };
 
 static void serve(struct fake *f)
@@ -483,7 +531,9 @@ static void serve(struct fake *f)
 int main(int argc, char **argv)
 {
         struct fake f = {.control = {.submit = fake_submit,
-                                     .cancel = fake_cancel,
+                                     .halt = fake_halt,
+                                     .change = fake_change,
+                                     .rests_until_us = fake_rests_until_us,
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
                                      .remove_dataset = fake_remove_dataset,

@@ -117,7 +117,9 @@ def test_list_and_show(server):
     assert json.loads(ctl(server, "show", job, "--json"))["id"] == job
     assert "Not found: there is no job 4711" in ctl(server, "show", 4711, code=1)
     server.run(job, state="queued", detail="host: no room")
-    assert re.search(r"^waiting +host: no room$", ctl(server, "show", job), re.M)
+    server.tell(do="devices", resting=job, runs=0)
+    assert re.search(r"^waiting +retry: host: no room .number \d+ in the queue., not before 2", ctl(server, "show", job), re.M)
+    server.tell(do="devices", resting=0, runs=0)
 
 
 def test_actions(server):

@@ -149,6 +149,12 @@ class Service:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+def waits(service, job, reason):
+    """What holds up the job, when it is that."""
+    why = service.job(job)["waiting"]
+    return why["detail"] if why and why["reason"] == reason else None
+
+
 TRAIN = [["start"], ["train", 100, 0.005, 10], ["done", {"bpd": 3.5}]]
 SLOW = [["start"], ["train", 100000, 0.01, 20], ["done"]]
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service import SLOW, TRAIN, WORKER, kept, rows
+from service import SLOW, TRAIN, WORKER, kept, rows, waits
 
 
 def test_curve_arrives(service):
@@ -65,7 +65,7 @@ def test_losses_are_never_charged_to_the_job_and_others_pass(service):
     service.start()
     lost = service.submit()
     other = service.submit(seed=2)
-    why = service.until(lambda: service.job(lost)["waiting"])
+    why = service.until(lambda: waits(service, lost, "retry"))
     assert "exit code 3" in why and "no good" in why
     assert service.wait(other, "succeeded")["attempts"] == 1
     j = service.wait(lost, "succeeded", seconds=40)
@@ -79,7 +79,7 @@ def test_errors_of_the_host_are_retried(service, kind):
     service.environment["MULUND_RETRY_MS"] = "1000"
     service.start()
     job = service.submit()
-    assert service.until(lambda: service.job(job)["waiting"]) == f"{kind}: no space left on device"
+    assert service.until(lambda: waits(service, job, "retry")) == f"{kind}: no space left on device"
     service.kill()
     service.start()
     j = service.wait(job, "succeeded")

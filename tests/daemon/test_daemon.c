@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "daemon/disk.h"
 #include "daemon/failure.h"
+#include "daemon/limit.h"
 #include "daemon/loop.h"
 #include "daemon/memory.h"
 #include "daemon/scheduler.h"
@@ -181,13 +182,14 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
 {
         /* written out by hand, not from job.def: -1 where nothing fits */
         static const int expected[JOB_STATE_N][TRIGGER_N] = {
-                /*                start        cancel         refuse      done           error       lost        stop
-                   resume  retry */
-                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_FAILED, -1, -1, -1, -1, -1, -1},
-                [JOB_RUNNING] = {-1, JOB_CANCELLED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED, JOB_QUEUED, -1, -1},
-                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
-                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
-                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                /* start, cancel, pause, limit, refuse, done, error, lost, stop, resume, retry */
+                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_PAUSED, -1, JOB_FAILED, -1, -1, -1, -1, -1, -1},
+                [JOB_RUNNING] = {-1, JOB_CANCELLED, JOB_PAUSED, JOB_PAUSED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED,
+                                 JOB_QUEUED, -1, -1},
+                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
+                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_PAUSED] = {-1, JOB_CANCELLED, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
         };
 
         for (int s = 0; s < JOB_STATE_N; s++)
@@ -294,42 +296,48 @@ static void queue_is_by_id(void **state _unused_)
         queue_done(&q);
 }
 
-static bool is_odd(const struct job *j, void *user _unused_)
+static void a_job_starts_on_a_free_device_when_nothing_holds_it(void **state _unused_)
 {
-        return j->id % 2;
+        struct device devices[3] = {{.name = "a"}, {.name = "b", .users = 1}, {.name = "c", .not_before_us = 60}};
+        struct job j = {.state = JOB_QUEUED, .not_before_us = 100};
+        size_t free[3];
+
+        assert_int_equal(scheduler_free(devices, 3, 50, free), 1);
+        assert_int_equal(free[0], 0);
+        assert_int_equal(scheduler_free(devices, 3, 60, free), 2);
+        assert_int_equal(free[1], 2);
+        assert_true(scheduler_eligible(NULL, 0));
+        assert_false(scheduler_eligible(&j, 99));
+        assert_true(scheduler_eligible(&j, 100));
+        j.pending = true;
+        assert_false(scheduler_eligible(&j, 100));
+        j = (struct job){.state = JOB_RUNNING};
+        assert_false(scheduler_eligible(&j, 100));
 }
 
-static void scheduler_takes_the_first_that_may_run(void **state _unused_)
+static void every_limit_is_reached_at_its_value(void **state _unused_)
 {
-        struct device devices[2] = {{.name = "cpu"}, {.name = "other"}};
-        struct decision d[2];
-        struct queue q = {0};
+        struct error err;
 
-        assert_int_equal(scheduler_decide(&q, devices, 1, 0, NULL, NULL, d, 2), 0);
-        for (int64_t i = 1; i <= 6; i++)
-                assert_int_equal(queue_add(&q, job(i), NULL), 0);
-        q.jobs[0]->state = JOB_RUNNING;
-        q.jobs[1]->pending = true;
-        q.jobs[2]->not_before_us = 100;
-        assert_int_equal(scheduler_decide(&q, devices, 1, 50, NULL, NULL, d, 2), 1);
-        assert_int_equal(d[0].job->id, 4);
-        assert_int_equal(scheduler_decide(&q, devices, 1, 100, NULL, NULL, d, 2), 1);
-        assert_int_equal(d[0].job->id, 3);
-        assert_int_equal(scheduler_decide(&q, devices, 1, 50, is_odd, NULL, d, 2), 1);
-        assert_int_equal(d[0].job->id, 5);
-        assert_int_equal(scheduler_decide(&q, devices, 2, 50, NULL, NULL, d, 2), 2);
-        assert_true(d[0].job->id == 4 && d[0].device == 0 && d[1].job->id == 5 && d[1].device == 1);
-        devices[0].not_before_us = 60; /* it rests */
-        assert_int_equal(scheduler_decide(&q, devices, 1, 50, NULL, NULL, d, 2), 0);
-        assert_int_equal(scheduler_decide(&q, devices, 1, 60, NULL, NULL, d, 2), 1);
-        devices[0].users = 1;
-        assert_int_equal(scheduler_decide(&q, devices, 1, 50, NULL, NULL, d, 2), 0);
-        assert_int_equal(scheduler_decide(&q, devices, 2, 50, NULL, NULL, d, 2), 1);
-        assert_int_equal(d[0].device, 1);
-        queue_done(&q);
+        assert_false(limit_reached(&(struct limits_row){0}, INT64_MAX, INT64_MAX, &err));
+        assert_false(limit_reached(&(struct limits_row){.wall_s = 10}, 9999999, INT64_MAX, &err));
+        assert_true(limit_reached(&(struct limits_row){.wall_s = 10}, 10000000, 0, &err));
+        assert_string_equal(err.path, "/limits/wall");
+        assert_false(limit_reached(&(struct limits_row){.steps = 10}, INT64_MAX, 9, &err));
+        assert_true(limit_reached(&(struct limits_row){.steps = 10}, 0, 10, &err));
+        assert_string_equal(err.path, "/limits/steps");
 }
 
-/* ---- spool */
+static void every_reason_to_stop_moves_a_running_job(void **state _unused_)
+{
+        static const enum job_state expected[STOP_REASON_N] = {
+                [STOP_NONE] = JOB_QUEUED,  [STOP_CANCEL] = JOB_CANCELLED, [STOP_PAUSE] = JOB_PAUSED,
+                [STOP_LIMIT] = JOB_PAUSED, [STOP_SHUTDOWN] = JOB_QUEUED,
+        };
+
+        for (int reason = 0; reason < STOP_REASON_N; reason++)
+                assert_int_equal(job_next(JOB_RUNNING, job_stop_trigger((enum stop_reason)reason)), expected[reason]);
+}
 
 static void a_torn_line_is_left_out_and_a_huge_one_said(void **state _unused_)
 {
@@ -433,7 +441,9 @@ int main(void)
                 cmocka_unit_test(kills_for_want_of_memory_are_found_where_they_are_counted),
                 cmocka_unit_test(low_disk_ends_with_some_room_between),
                 cmocka_unit_test(queue_is_by_id),
-                cmocka_unit_test(scheduler_takes_the_first_that_may_run),
+                cmocka_unit_test(a_job_starts_on_a_free_device_when_nothing_holds_it),
+                cmocka_unit_test(every_limit_is_reached_at_its_value),
+                cmocka_unit_test(every_reason_to_stop_moves_a_running_job),
                 cmocka_unit_test(a_torn_line_is_left_out_and_a_huge_one_said),
                 cmocka_unit_test(a_kept_spool_outlives_its_first_name),
                 cmocka_unit_test(command_line_defaults_and_values),

@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from service import SLOW, TRAIN, WORKER, fill, small_state
+from service import SLOW, TRAIN, WORKER, fill, small_state, waits
 
 
 def test_low_disk_starts_nothing_says_so_and_ends_by_itself(service):
@@ -26,8 +26,8 @@ def test_low_disk_starts_nothing_says_so_and_ends_by_itself(service):
         job = service.submit()
         time.sleep(1)
         j = service.job(job)
-        assert j["state"] == "queued" and j["attempts"] == 0 and j["waiting"].startswith("disk low: ")
-        assert [x["waiting"] for x in service.get("/v1/jobs", state="queued")["jobs"]] == [j["waiting"]]
+        assert j["state"] == "queued" and j["attempts"] == 0 and j["waiting"]["reason"] == "disk_low" and j["waiting"]["detail"].startswith("disk low: ")
+        assert [x["waiting"]["reason"] for x in service.get("/v1/jobs", state="queued")["jobs"]] == ["disk_low"]
         assert service.job(first)["waiting"] is None
         assert service.logged().count("disk low") == 1
         os.truncate(service.state + "/ballast", 14 << 20)  # above the reserve, but not by much
@@ -51,7 +51,7 @@ def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_said(service):
         service.environment["MULUND_RETRY_MS"] = "2000"
         service.start(prefix=["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group])
         job = service.submit()
-        why = service.until(lambda: service.job(job)["waiting"])
+        why = service.until(lambda: waits(service, job, "retry"))
         assert "signal 9" in why and "memory was short" in why
         service.wait(job, "succeeded")
     finally:
@@ -69,7 +69,7 @@ def test_a_killed_worker_is_not_said_to_have_lacked_memory(service):
     service.environment["MULUND_RETRY_MS"] = "1000"
     service.start()
     job = service.submit()
-    why = service.until(lambda: service.job(job)["waiting"])
+    why = service.until(lambda: waits(service, job, "retry"))
     assert "signal 9" in why and "memory" not in why
 
 

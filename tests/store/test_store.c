@@ -82,29 +82,109 @@ static void newer_schema_is_refused(void **state)
         run_sql(f, "PRAGMA user_version = 99");
         assert_true(store_open(f->folder, &f->store, &err) < 0);
         assert_non_null(strstr(err.text, "newer"));
-        run_sql(f, "PRAGMA user_version = 3");
+        run_sql(f, "PRAGMA user_version = 4");
         fixture_open(f);
 }
 
-static void a_database_of_the_first_schema_is_migrated(void **state)
+/* The file of a release, which its build made, as text. */
+static void load_release(const struct fixture *f, const char *more)
+{
+        const char *source = getenv("TEST_RELEASE");
+        struct buf b = BUF_INIT(1 << 20);
+        char path[120];
+        struct error err;
+
+        assert_non_null(source);
+        (void)snprintf(path, sizeof path, "%s/mulund.db", f->folder);
+        (void)unlink(path);
+        if (file_read(source, &b, &err) < 0)
+                fail_msg("%s: %s", err.path, err.text);
+        run_sql(f, b.data);
+        run_sql(f, more);
+        buf_done(&b);
+}
+
+static int note_attempt(const struct attempt_row *a, void *user)
+{
+        struct buf *b = user;
+        _cleanup_(freep) char *devices = json_to_text(a->devices);
+
+        return buf_printf(b, NULL, "%lld:%s:%s:%s:%s:%s:%lld:%zu\n", (long long)a->number,
+                          attempt_outcome_names[a->outcome], stop_reason_names[a->stop], a->class, a->blame, devices,
+                          (long long)a->ranks, strlen(a->detail) ? (size_t)1 : 0);
+}
+
+static void expect_attempts(struct fixture *f, int64_t job, const char *expected)
+{
+        struct buf b = BUF_INIT(4096);
+
+        assert_int_equal(buf_append(&b, "", 0, NULL), 0);
+        assert_int_equal(reader_attempts(f->reader, job, note_attempt, &b, NULL), 0);
+        assert_string_equal(b.data, expected);
+        buf_done(&b);
+}
+
+static void a_database_of_the_release_before_is_migrated(void **state)
 {
         struct fixture *f = *state;
-        int64_t job = new_job(f, "old", JOB_TRAIN, NULL);
         struct job_row j;
+        int64_t id;
 
         fixture_close(f);
-        run_sql(f, "ALTER TABLE job DROP COLUMN identity; ALTER TABLE job DROP COLUMN accept_changed_data;"
-                   "ALTER TABLE attempt DROP COLUMN boot; ALTER TABLE attempt DROP COLUMN start_ticks;"
-                   "DROP INDEX attempt_open; ALTER TABLE job DROP COLUMN import;"
-                   "ALTER TABLE dataset DROP COLUMN mean_red; ALTER TABLE dataset DROP COLUMN mean_green;"
-                   "ALTER TABLE dataset DROP COLUMN mean_blue; ALTER TABLE dataset DROP COLUMN source;"
-                   "ALTER TABLE dataset DROP COLUMN imported; PRAGMA user_version = 1");
+        load_release(f, "UPDATE job SET cancel_requested = 1 WHERE id = 3");
         fixture_open(f);
-        assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
-        assert_string_equal(j.identity, "");
-        assert_string_equal(j.name, "old");
-        assert_null(j.import);
+        assert_int_equal(reader_job(f->reader, 1, &j, NULL), 0);
+        assert_string_equal(j.name, "first of the release before");
+        assert_string_equal(j.dataset, "scripted");
+        assert_string_equal(j.notes, "");
+        assert_true(j.state == JOB_SUCCEEDED && j.priority == 0 && j.version == 1 && j.unmet == 0 && j.n_after == 0);
+        assert_int_equal(json_array_size(j.tags), 2);
         job_row_done(&j);
+        assert_int_equal(reader_job(f->reader, 3, &j, NULL), 0);
+        assert_true(j.state == JOB_RUNNING && j.stop_requested == STOP_CANCEL && j.attempts == 2);
+        job_row_done(&j);
+        expect_attempts(f, 1, "1:done::::[\"cpu\"]:1:0\n");
+        expect_attempts(f, 2, "1:failed::numeric:job:[\"cpu\"]:1:0\n");
+        expect_attempts(f, 3, "1:failed::::[\"cpu\"]:1:1\n2:::::[\"cpu\"]:1:0\n");
+        assert_int_equal(reader_ready_first(f->reader, &id, NULL), 0);
+        assert_int_equal(id, 4);
+        assert_int_equal(reader_user_of_checkpoint(f->reader, 1, 30, &id, NULL), 0);
+        assert_int_equal(id, 5);
+        assert_int_equal(reader_user_of_dataset(f->reader, "coming", true, &id, NULL), 0);
+        assert_int_equal(id, 8);
+        assert_int_equal(reader_user_of_dataset(f->reader, "coming", false, &id, NULL), -ENOENT);
+        assert_int_equal(new_job(f, "new", JOB_TRAIN, NULL), 9);
+}
+
+static void what_was_before_a_migration_is_kept(void **state)
+{
+        struct fixture *f = *state;
+        char path[120];
+        sqlite3 *db;
+        sqlite3_stmt *st;
+
+        fixture_close(f);
+        load_release(f, "");
+        (void)snprintf(path, sizeof path, "%s/mulund.db.schema-3.new", f->folder);
+        assert_int_equal(mkdir(path, 0700), 0);
+        (void)strcat(path, "/full");
+        assert_int_equal(mkdir(path, 0700), 0); /* nothing can be made there */
+        assert_true(store_open(f->folder, &f->store, NULL) < 0);
+        assert_int_equal(rmdir(path), 0);
+        *strrchr(path, '/') = 0;
+        assert_int_equal(rmdir(path), 0);
+        run_sql(f, "SELECT cancel_requested FROM job"); /* it was left as it was */
+        fixture_open(f);
+        *strrchr(path, '.') = 0;
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(cancel_requested), (SELECT count(*) FROM point) FROM job",
+                                            -1, &st, NULL),
+                         SQLITE_OK);
+        assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+        assert_int_equal(sqlite3_column_int(st, 0), 8);
+        assert_int_equal(sqlite3_column_int(st, 1), 56);
+        (void)sqlite3_finalize(st);
+        (void)sqlite3_close(db);
 }
 
 static void every_job_has_an_identity_of_its_own(void **state)
@@ -746,7 +826,8 @@ int main(void)
                 FIXTURE(every_statement_searches_by_index),
                 FIXTURE(opens_again_with_what_it_had),
                 FIXTURE(newer_schema_is_refused),
-                FIXTURE(a_database_of_the_first_schema_is_migrated),
+                FIXTURE(a_database_of_the_release_before_is_migrated),
+                FIXTURE(what_was_before_a_migration_is_kept),
                 FIXTURE(every_job_has_an_identity_of_its_own),
                 FIXTURE(an_import_has_no_configuration),
                 FIXTURE(ids_below_are_never_given),

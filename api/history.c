@@ -1,0 +1,118 @@
+/* What happened to a job: its event log, and its attempts. */
+#include "api/response.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define EVENTS_DEFAULT 200
+#define EVENTS_MAX 1000
+
+static json_t *text_or_null(const char *s)
+{
+        return s && *s ? json_string(s) : json_null();
+}
+
+/* Whether the job is there; else the request was answered. */
+static bool job_is_there(struct request *r, struct reader *reader)
+{
+        struct job_row j;
+        struct error err;
+        int code = reader_job(reader, r->id, &j, &err);
+
+        if (code >= 0)
+                job_row_done(&j);
+        else if (code == -ENOENT)
+                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
+        else
+                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+        return code >= 0;
+}
+
+struct page {
+        json_t *items;
+        int64_t limit, last_id;
+        bool more;
+};
+
+static int add_event(const struct job_event_row *e, void *user)
+{
+        struct page *p = user;
+        json_t *o;
+
+        if ((int64_t)json_array_size(p->items) == p->limit) {
+                p->more = true;
+                return 0;
+        }
+        p->last_id = e->id;
+        o = json_pack("{s:I, s:o, s:o, s:s, s:s, s:o}", "id", (json_int_t)e->id, "time", json_from_time(e->time_us),
+                      "from", e->from < 0 ? json_null() : json_string(job_state_names[e->from]), "to",
+                      job_state_names[e->to], "trigger", e->trigger, "detail", text_or_null(e->detail));
+        return json_array_append_new(p->items, o) < 0 ? -ENOMEM : 0;
+}
+
+static void answer_items(struct request *r, json_t *items, const char *key, const json_t *next, int code,
+                         const struct error *err)
+{
+        if (code >= 0) {
+                json_t *o = json_pack("{s:o}", key, items);
+
+                if (next)
+                        (void)json_object_set(o, "next", (json_t *)next);
+                response_json(r, 200, o);
+                return;
+        }
+        json_decref(items);
+        problem(r, PROBLEM_INTERNAL, "they cannot be read: %s", code == -ENOMEM ? "no memory" : err->text);
+}
+
+void events_list(struct request *r)
+{
+        struct page p = {.limit = EVENTS_DEFAULT};
+        _cleanup_json_ json_t *next = NULL;
+        struct reader *reader;
+        struct error err = {0};
+        int64_t after = 0;
+        int code;
+
+        (void)request_query_int(r, "after", 0, INT64_MAX, &after);
+        (void)request_query_int(r, "limit", 1, EVENTS_MAX, &p.limit);
+        if (r->errs.n) {
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+                return;
+        }
+        reader = request_reader(r);
+        if (!reader || !job_is_there(r, reader))
+                return;
+        p.items = json_array();
+        code = reader_job_events(reader, r->id, after, p.limit + 1, add_event, &p, &err);
+        next = p.more ? json_integer(p.last_id) : json_null();
+        answer_items(r, p.items, "events", next, code, &err);
+}
+
+static int add_attempt(const struct attempt_row *a, void *user)
+{
+        json_t *o = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:O, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "number",
+                              (json_int_t)a->number, "started", json_from_time(a->started_us), "ended",
+                              json_from_time(a->ended_us), "first_step", (json_int_t)a->first_step, "last_step",
+                              (json_int_t)a->last_step, "checkpoints", (json_int_t)a->checkpoints, "devices",
+                              a->devices, "ranks", (json_int_t)a->ranks, "boot", text_or_null(a->boot), "outcome",
+                              text_or_null(attempt_outcome_names[a->outcome]), "stop",
+                              text_or_null(stop_reason_names[a->stop]), "class", text_or_null(a->class), "blame",
+                              text_or_null(a->blame), "detail", text_or_null(a->detail));
+
+        return json_array_append_new(user, o) < 0 ? -ENOMEM : 0;
+}
+
+void attempts_list(struct request *r)
+{
+        struct reader *reader = request_reader(r);
+        struct error err = {0};
+        json_t *items;
+        int code;
+
+        if (!reader || !job_is_there(r, reader))
+                return;
+        items = json_array();
+        code = reader_attempts(reader, r->id, add_attempt, items, &err);
+        answer_items(r, items, "attempts", NULL, code, &err);
+}

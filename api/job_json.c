@@ -1,0 +1,180 @@
+#include "api/job_json.h"
+
+#include "api/response.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+
+static json_t *object_or_null(json_t *o)
+{
+        return o ? json_incref(o) : json_null();
+}
+
+static json_t *real_or_null(double v)
+{
+        return isnan(v) ? json_null() : json_from_real(v);
+}
+
+static json_t *text_or_null(const char *s)
+{
+        return s && *s ? json_string(s) : json_null();
+}
+
+static json_t *int_or_null(int64_t v)
+{
+        return v ? json_integer(v) : json_null();
+}
+
+static json_t *get_tags(const struct job_view *v)
+{
+        return v->row->tags ? json_incref(v->row->tags) : json_array();
+}
+
+static json_t *get_after(const struct job_view *v)
+{
+        json_t *a = json_array();
+
+        for (size_t i = 0; i < v->row->n_after; i++)
+                (void)json_array_append_new(a, json_integer(v->row->after[i]));
+        return a;
+}
+
+static json_t *get_limits(const struct job_view *v)
+{
+        return json_pack("{s:o, s:o}", "wall", int_or_null(v->row->limits.wall_s), "steps",
+                         int_or_null(v->row->limits.steps));
+}
+
+static json_t *get_progress(const struct job_view *v)
+{
+        return json_pack("{s:I, s:I, s:o, s:o}", "step", (json_int_t)v->row->step, "steps", (json_int_t)v->row->steps,
+                         "images_per_second", real_or_null(v->row->images_per_second), "seconds_left",
+                         real_or_null(v->row->seconds_left));
+}
+
+static json_t *get_checkpoint(const struct job_view *v)
+{
+        return !v->row->source_job ? json_null()
+                                   : json_pack("{s:I, s:I}", "job", (json_int_t)v->row->source_job, "step",
+                                               (json_int_t)v->row->source_step);
+}
+
+static json_t *get_paused(const struct job_view *v)
+{
+        if (v->row->state != JOB_PAUSED)
+                return json_null();
+        return json_pack("{s:s, s:o}", "reason", v->row->moved_by, "detail", text_or_null(v->row->moved_why));
+}
+
+static json_t *get_links(const struct job_view *v)
+{
+        static const char *const names[] = {"log", "series", "artifacts", "events", "attempts"};
+        json_t *o = json_object();
+        char path[64];
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+                (void)snprintf(path, sizeof path, "v1/jobs/%lld/%s", (long long)v->row->id, names[i]);
+                (void)json_object_set_new(o, names[i], json_string(path));
+        }
+        return o;
+}
+
+#define GET(name, value)                                                                                               \
+        static json_t *get_##name(const struct job_view *v)                                                            \
+        {                                                                                                              \
+                return value;                                                                                          \
+        }
+GET(id, json_integer(v->row->id))
+GET(kind, json_string(job_kind_names[v->row->kind]))
+GET(name, json_string(v->row->name))
+GET(notes, json_string(v->row->notes))
+GET(priority, json_integer(v->row->priority))
+GET(state, json_string(job_state_names[v->row->state]))
+GET(created, json_from_time(v->row->created_us))
+GET(started, json_from_time(v->row->started_us))
+GET(ended, json_from_time(v->row->ended_us))
+GET(attempts, json_integer(v->row->attempts))
+GET(version, json_integer(v->row->version))
+GET(config, object_or_null(json_object_size(v->row->config) ? v->row->config : NULL))
+GET(import, object_or_null(v->row->import))
+GET(config_name, text_or_null(v->row->config_name))
+GET(accept_changed_data, json_boolean(v->row->accept_changed_data))
+GET(cancel_requested, json_boolean(v->row->stop_requested == STOP_CANCEL))
+GET(stopping, text_or_null(stop_reason_names[v->row->stop_requested]))
+GET(waiting, waiting_to_json(v))
+GET(result, object_or_null(v->row->result))
+GET(error, object_or_null(v->row->error))
+#undef GET
+
+static const struct {
+        const char *name;
+        json_t *(*get)(const struct job_view *v);
+} members[] = {
+#define M(name)                                                                                                        \
+        {                                                                                                              \
+#name, get_##name                                                                                      \
+        }
+        M(id),
+        M(kind),
+        M(name),
+        M(tags),
+        M(notes),
+        M(priority),
+        M(state),
+        M(created),
+        M(started),
+        M(ended),
+        M(attempts),
+        M(after),
+        M(limits),
+        M(version),
+        M(progress),
+        M(config),
+        M(import),
+        M(config_name),
+        M(checkpoint),
+        M(accept_changed_data),
+        M(cancel_requested),
+        M(stopping),
+        M(paused),
+        M(waiting),
+        M(result),
+        M(error),
+        M(links),
+#undef M
+};
+_Static_assert(ARRAY_LEN(members) <= 64, "a bit each");
+
+json_t *job_to_json(const struct job_view *v, uint64_t which)
+{
+        _cleanup_json_ json_t *o = json_object();
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(members); i++)
+                if (which >> i & 1)
+                        r |= json_object_set_new(o, members[i].name, members[i].get(v));
+        return r ? NULL : TAKE_PTR(o);
+}
+
+void answer_job(struct request *r, int64_t id, unsigned status)
+{
+        struct reader *reader = request_reader(r);
+        struct control *control = request_settings(r)->control;
+        struct control_status now;
+        struct job_row j = {0};
+        struct error err;
+        int code = reader ? reader_job(reader, id, &j, &err) : 0;
+
+        if (!reader)
+                return;
+        control->status(control, &now);
+        if (code == -ENOENT)
+                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)id);
+        else if (code < 0)
+                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+        else
+                response_json(r, status, job_to_json(&(struct job_view){&j, reader, control, &now}, JOB_ALL));
+        if (code >= 0)
+                job_row_done(&j);
+}

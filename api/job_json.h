@@ -1,0 +1,23 @@
+/* A job as JSON: a table of its members. */
+#pragma once
+
+#include "api/request.h"
+
+/* What the members are made of. The reader is asked for what a row does not hold; control and status say how the daemon
+ * is. All are borrowed. */
+struct job_view {
+        const struct job_row *row;
+        struct reader *reader;
+        struct control *control;
+        const struct control_status *status;
+};
+
+/* New reference, NULL without memory. members: bits, by the table's order; JOB_ALL: all of them. */
+#define JOB_ALL UINT64_MAX
+json_t *job_to_json(const struct job_view *v, uint64_t members);
+
+/* Why a queued job is not running; null of others. New reference. */
+json_t *waiting_to_json(const struct job_view *v);
+
+/* Answers with a job as it is now. */
+void answer_job(struct request *r, int64_t id, unsigned status);

@@ -1,0 +1,149 @@
+#include "api/members.h"
+
+#include "contract/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAME_BYTES_MAX 200
+#define TAG_BYTES_MAX 64
+#define TAGS_MAX 32
+#define WALL_S_MAX INT64_C(315360000) /* ten years */
+#define STEPS_MAX INT64_C(1000000000) /* config.def's */
+
+bool members_is_printable(const json_t *v, size_t max)
+{
+        return json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v) &&
+               text_is_printable(json_string_value(v), max) && !text_is_blank(json_string_value(v));
+}
+
+void members_name(const json_t *body, char **ret, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "name");
+        bool empty = json_is_string(v) && json_string_length(v) == 0;
+
+        if (v && !empty && !members_is_printable(v, NAME_BYTES_MAX))
+                (void)errors_add(errs, -EINVAL, "/name", "expected printable text of at most %d bytes, not blank",
+                                 NAME_BYTES_MAX);
+        else
+                *ret = strdup(v ? json_string_value(v) : "");
+}
+
+static bool holds(const json_t *array, const json_t *v)
+{
+        for (size_t i = 0; i < json_array_size(array); i++)
+                if (json_equal(json_array_get(array, i), v))
+                        return true;
+        return false;
+}
+
+void members_tags(const json_t *body, json_t **ret, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "tags");
+
+        *ret = json_array();
+        if (v && (!json_is_array(v) || json_array_size(v) > TAGS_MAX)) {
+                (void)errors_add(errs, -EINVAL, "/tags", "expected an array of at most %d texts", TAGS_MAX);
+                return;
+        }
+        for (size_t i = 0; i < json_array_size(v); i++) {
+                json_t *tag = json_array_get(v, i);
+                char pointer[32];
+
+                (void)snprintf(pointer, sizeof pointer, "/tags/%zu", i);
+                if (!members_is_printable(tag, TAG_BYTES_MAX))
+                        (void)errors_add(errs, -EINVAL, pointer, "expected printable text of 1 to %d bytes",
+                                         TAG_BYTES_MAX);
+                else if (!holds(*ret, tag))
+                        (void)json_array_append_new(*ret, json_deep_copy(tag));
+        }
+}
+
+/* Several lines, so newlines and tabs are text here. */
+static bool is_note(const json_t *v)
+{
+        const char *s = json_string_value(v);
+
+        if (!s || strlen(s) != json_string_length(v) || strlen(s) > NOTES_BYTES_MAX)
+                return false;
+        for (; *s; s++)
+                if (((unsigned char)*s < ' ' && *s != '\n' && *s != '\t') || *s == 0x7f)
+                        return false;
+        return true;
+}
+
+void members_notes(const json_t *body, char **ret, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "notes");
+
+        if (v && !is_note(v))
+                (void)errors_add(errs, -EINVAL, "/notes",
+                                 "expected text of at most %d bytes, without control characters but newlines and tabs",
+                                 NOTES_BYTES_MAX);
+        else
+                *ret = strdup(v ? json_string_value(v) : "");
+}
+
+void members_priority(const json_t *body, int64_t *ret, struct errors *errs)
+{
+        struct error err;
+
+        if (json_get_int(body, "", "priority", -PRIORITY_MAX, PRIORITY_MAX, ret, &err) < 0)
+                (void)errors_add(errs, -EINVAL, err.path, "%s", err.text);
+}
+
+static unsigned read_limit(const json_t *o, const char *key, int64_t max, enum job_change bit, int64_t *ret,
+                           struct errors *errs)
+{
+        const json_t *v = json_object_get(o, key);
+        struct error err;
+
+        if (v && !json_is_null(v) && json_get_int(o, "/limits", key, 1, max, ret, &err) < 0)
+                (void)errors_add(errs, -EINVAL, err.path, "%s, or null: no limit", err.text);
+        return v ? (unsigned)bit : 0;
+}
+
+unsigned members_limits(const json_t *body, struct limits_row *ret, struct errors *errs)
+{
+        static const char *const keys[] = {"wall", "steps", NULL};
+        json_t *o = json_object_get(body, "limits");
+        struct error err;
+
+        if (!o)
+                return 0;
+        if (!json_is_object(o)) {
+                (void)errors_add(errs, -EINVAL, "/limits",
+                                 "expected an object: {\"wall\": 3600, \"steps\": null}, wall in seconds");
+                return 0;
+        }
+        if (json_only_keys(o, "/limits", keys, &err) < 0)
+                (void)errors_add(errs, -EINVAL, err.path, "there is no such member");
+        return read_limit(o, "wall", WALL_S_MAX, CHANGE_WALL, &ret->wall_s, errs) |
+               read_limit(o, "steps", STEPS_MAX, CHANGE_STEPS, &ret->steps, errs);
+}
+
+void members_after(const json_t *body, int64_t ret[AFTER_MAX], size_t *ret_n, struct errors *errs)
+{
+        const json_t *v = json_object_get(body, "after");
+
+        if (v && (!json_is_array(v) || json_array_size(v) > AFTER_MAX)) {
+                (void)errors_add(errs, -EINVAL, "/after", "expected an array of at most %d jobs' ids", AFTER_MAX);
+                return;
+        }
+        for (size_t i = 0; i < json_array_size(v); i++) {
+                const json_t *id = json_array_get(v, i);
+                size_t known = 0;
+                char pointer[32];
+
+                (void)snprintf(pointer, sizeof pointer, "/after/%zu", i);
+                if (!json_is_integer(id) || json_integer_value(id) < 1) {
+                        (void)errors_add(errs, -EINVAL, pointer, "expected the id of a job");
+                        continue;
+                }
+                while (known < *ret_n && ret[known] != json_integer_value(id))
+                        known++;
+                if (known == *ret_n)
+                        ret[(*ret_n)++] = json_integer_value(id);
+        }
+}

@@ -1,0 +1,180 @@
+/* Why a queued job is not running: what holds it up, asked when somebody wants to know, so that it is never stale. The
+ * checks are a table; the first that applies is the answer. */
+#include "api/job_json.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define POSITION_MAX 1000
+#define BLOCKED_MAX CONTROL_DEVICES_MAX
+
+struct waiting {
+        char detail[240];
+        int64_t blocked_by[BLOCKED_MAX];
+        size_t n_blocked;
+        int64_t before;      /* others that come before it in the queue */
+        int64_t earliest_us; /* wall; 0: unknown */
+};
+_Static_assert(AFTER_MAX <= BLOCKED_MAX, "all of them");
+
+static int64_t wall_of(int64_t monotonic_us)
+{
+        return clock_wall_us() + monotonic_us - clock_monotonic_us();
+}
+
+static bool disk_low(const struct job_view *v, struct waiting *w)
+{
+        (void)snprintf(w->detail, sizeof w->detail, "%s", v->status->disk_waiting);
+        return v->status->disk_low;
+}
+
+static void describe_dependency(const struct job_view *v, int64_t id, struct waiting *w)
+{
+        struct job_row other;
+
+        if (reader_job(v->reader, id, &other, NULL) < 0) {
+                (void)snprintf(w->detail, sizeof w->detail, "job %lld was removed: it will never succeed",
+                               (long long)id);
+                return;
+        }
+        (void)snprintf(w->detail, sizeof w->detail,
+                       other.state == JOB_FAILED || other.state == JOB_CANCELLED
+                               ? "job %lld is %s: retry it, or cancel this one"
+                               : "job %lld is %s: it is to succeed before",
+                       (long long)id, job_state_names[other.state]);
+        job_row_done(&other);
+}
+
+static bool dependency(const struct job_view *v, struct waiting *w)
+{
+        int64_t ids[AFTER_MAX];
+
+        if (!v->row->unmet || reader_unmet(v->reader, v->row->id, ids, &w->n_blocked, NULL) < 0 || !w->n_blocked)
+                return false;
+        memcpy(w->blocked_by, ids, w->n_blocked * sizeof *ids);
+        describe_dependency(v, ids[0], w);
+        return true;
+}
+
+static bool retry(const struct job_view *v, struct waiting *w)
+{
+        int64_t until_us = v->control->rests_until_us(v->control, v->row->id);
+
+        if (until_us <= clock_monotonic_us())
+                return false;
+        w->earliest_us = wall_of(until_us);
+        (void)snprintf(w->detail, sizeof w->detail, "%s",
+                       *v->row->moved_why ? v->row->moved_why : "it could not be started");
+        return true;
+}
+
+static bool dataset(const struct job_view *v, struct waiting *w)
+{
+        struct dataset_row d;
+
+        if (v->row->kind == JOB_IMPORT || reader_dataset(v->reader, v->row->dataset, &d, NULL) != -ENOENT)
+                return false;
+        (void)snprintf(w->detail, sizeof w->detail, "this server has no data set %s", v->row->dataset);
+        return true;
+}
+
+static bool priority(const struct job_view *v, struct waiting *w)
+{
+        if (reader_ready_before(v->reader, v->row, POSITION_MAX, &w->before, NULL) < 0 || !w->before ||
+            reader_ready_first(v->reader, &w->blocked_by[0], NULL) < 0)
+                return false;
+        w->n_blocked = 1;
+        (void)snprintf(w->detail, sizeof w->detail, "%s%lld %s before it in the queue",
+                       w->before == POSITION_MAX ? "more than " : "", (long long)w->before,
+                       w->before == 1 ? "job is" : "jobs are");
+        return true;
+}
+
+static bool device_rests(const struct job_view *v, struct waiting *w)
+{
+        int64_t now_us = clock_monotonic_us(), until_us = INT64_MAX;
+
+        for (size_t i = 0; i < v->status->n_devices; i++) {
+                const struct control_device *d = &v->status->devices[i];
+
+                if (d->job)
+                        continue;
+                if (d->rests_until_us <= now_us)
+                        return false;
+                until_us = MIN(until_us, d->rests_until_us);
+        }
+        if (until_us == INT64_MAX)
+                return false;
+        w->earliest_us = wall_of(until_us);
+        (void)snprintf(w->detail, sizeof w->detail, "after a failure that was the host's or the device's");
+        return true;
+}
+
+/* When a running job says that it will be over; 0: it does not. */
+static int64_t end_of(const struct job_view *v, int64_t id)
+{
+        struct job_row other;
+        int64_t end_us = 0;
+
+        if (reader_job(v->reader, id, &other, NULL) < 0)
+                return 0;
+        if (isfinite(other.seconds_left) && other.seconds_left < 1e9)
+                end_us = clock_wall_us() + (int64_t)(other.seconds_left * 1e6);
+        job_row_done(&other);
+        return end_us;
+}
+
+static bool no_free_device(const struct job_view *v, struct waiting *w)
+{
+        for (size_t i = 0; i < v->status->n_devices; i++) {
+                int64_t id = v->status->devices[i].job, end_us = id ? end_of(v, id) : 0;
+
+                if (id)
+                        w->blocked_by[w->n_blocked++] = id;
+                if (end_us && (!w->earliest_us || end_us < w->earliest_us))
+                        w->earliest_us = end_us;
+        }
+        (void)snprintf(w->detail, sizeof w->detail, "%s",
+                       w->n_blocked ? "it is the next, as soon as a device is free" : "it is about to start");
+        return true;
+}
+
+static const struct {
+        const char *reason;
+        bool (*applies)(const struct job_view *v, struct waiting *w);
+} checks[] = {
+#define C(name)                                                                                                        \
+        {                                                                                                              \
+#name, name                                                                                            \
+        }
+        C(disk_low), C(dependency), C(retry), C(dataset), C(priority), C(device_rests), C(no_free_device),
+#undef C
+};
+
+json_t *waiting_to_json(const struct job_view *v)
+{
+        struct waiting w = {0};
+        json_t *blocked_by;
+        size_t i = 0;
+        bool in_line;
+
+        if (v->row->state != JOB_QUEUED)
+                return json_null();
+        while (i < ARRAY_LEN(checks) - 1 && !checks[i].applies(v, &w))
+                w = (struct waiting){0}, i++;
+        if (i == ARRAY_LEN(checks) - 1)
+                (void)checks[i].applies(v, &w); /* the last always does */
+        in_line = !v->row->unmet &&
+                  (w.before || reader_ready_before(v->reader, v->row, POSITION_MAX, &w.before, NULL) >= 0) &&
+                  w.before < POSITION_MAX;
+        blocked_by = json_array();
+        for (size_t k = 0; k < w.n_blocked; k++)
+                (void)json_array_append_new(blocked_by, json_integer(w.blocked_by[k]));
+        return json_pack("{s:s, s:s, s:o, s:o, s:o}", "reason", checks[i].reason, "detail", w.detail, "blocked_by",
+                         blocked_by, "position", in_line ? json_integer(w.before + 1) : json_null(), "earliest_start",
+                         json_from_time(w.earliest_us));
+}

@@ -1,0 +1,312 @@
+"""What a person does to a job: pause, resume, change; priorities, dependencies, limits; and what is said of it later."""
+import os
+import signal
+import time
+
+import pytest
+import requests
+
+from service import SLOW, TRAIN, rows, waits
+
+
+def patch(service, job, body, expect=200, **headers):
+    r = requests.patch(f"{service.url}/v1/jobs/{job}", json=body, headers=headers, timeout=10)
+    assert r.status_code == expect, r.text
+    return r.json()
+
+
+def attempts(service, job):
+    return service.get(f"/v1/jobs/{job}/attempts")["attempts"]
+
+
+def triggers(service, job):
+    return [e["trigger"] for e in service.get(f"/v1/jobs/{job}/events")["events"]]
+
+
+def test_a_running_job_pauses_after_a_checkpoint_and_goes_on(service):
+    service.script([SLOW, [["start"], ["train", 60, 0.001], ["done", {"bpd": 2.5}]]])
+    service.start()
+    job = service.submit(60)
+    service.wait_step(job, 5)
+    j = service.post(f"/v1/jobs/{job}/pause", expect=200).json()
+    assert j["state"] == "paused" or (j["state"], j["stopping"], j["cancel_requested"]) == ("running", "pause", False)
+    j = service.wait(job, "paused")
+    assert j["paused"] == {"reason": "pause", "detail": None} and j["stopping"] is None and j["ended"] is None and j["waiting"] is None
+    stopped = j["progress"]["step"]
+    assert [a["step"] for a in service.artifacts(job)] == [stopped], "a checkpoint where it stopped"
+    time.sleep(0.3)
+    assert service.job(job)["state"] == "paused", "until it is resumed"
+    service.post(f"/v1/jobs/{job}/pause", expect=409)
+    service.post(f"/v1/jobs/{job}/retry", expect=409)
+    assert service.post(f"/v1/jobs/{job}/resume", expect=200).json()["started"] == j["started"]
+    service.wait(job, "succeeded")
+    first, second = attempts(service, job)
+    assert (first["outcome"], first["stop"], first["class"], first["devices"], first["ranks"]) == ("stopped", "pause", None, ["cpu"], 1)
+    assert first["last_step"] == stopped == second["first_step"] and first["boot"] and first["ended"]
+    assert (second["outcome"], second["stop"], second["last_step"]) == ("done", None, 60)
+    assert service.curve(job)["step"] == list(range(60))
+    assert triggers(service, job) == ["submit", "start", "ask_pause", "pause", "resume", "start", "done"]
+
+
+def test_a_queued_job_pauses_at_once_and_a_paused_one_can_be_cancelled(service):
+    service.script([SLOW])
+    service.start()
+    running = service.submit()
+    service.wait(running, "running")
+    queued = service.submit()
+    assert service.post(f"/v1/jobs/{queued}/pause", expect=200).json()["state"] == "paused"
+    assert "cancel it before" in requests.delete(f"{service.url}/v1/jobs/{queued}", timeout=10).text
+    assert service.post(f"/v1/jobs/{queued}/resume", expect=200).json()["state"] == "queued"
+    service.post(f"/v1/jobs/{queued}/pause", expect=200)
+    assert service.post(f"/v1/jobs/{queued}/cancel", expect=200).json()["state"] == "cancelled"
+    service.post(f"/v1/jobs/{queued}/pause", expect=409)
+    service.post("/v1/jobs/999/pause", expect=404)
+
+
+def test_cancel_overrides_a_pause_and_not_the_other_way_round(service):
+    service.script([[["start"], ["flush"], ["hang"]]])
+    service.start()
+    job = service.submit()
+    service.wait(job, "running")
+    service.until(lambda: service.worker_pids())
+    assert service.post(f"/v1/jobs/{job}/pause", expect=200).json()["stopping"] == "pause"
+    assert service.post(f"/v1/jobs/{job}/cancel", expect=200).json()["stopping"] == "cancel"
+    assert "cancelled" in service.post(f"/v1/jobs/{job}/pause", expect=409).json()["detail"]
+    service.wait(job, "cancelled")
+    a, = attempts(service, job)
+    assert (a["outcome"], a["stop"]) == ("stopped", "cancel") and "killed by the daemon" in a["detail"]
+
+
+def test_one_that_does_not_stop_in_time_is_paused_all_the_same(service):
+    service.script([[["start"], ["scalars", None, 10], ["checkpoint", 10], ["flush"], ["hang"]], [["start"], ["scalars", None, 20], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    service.until(lambda: service.artifacts(job))
+    service.post(f"/v1/jobs/{job}/pause", expect=200)
+    service.wait(job, "paused")
+    service.post(f"/v1/jobs/{job}/resume", expect=200)
+    service.wait(job, "succeeded")
+    assert service.curve(job)["step"] == list(range(20))
+
+
+@pytest.mark.parametrize("action, state", [("pause", "paused"), ("cancel", "cancelled")])
+def test_a_daemon_killed_meanwhile_goes_on_with_it(service, action, state):
+    service.script([[["start"], ["flush"], ["hang"]]])
+    service.start()
+    job = service.submit()
+    service.wait(job, "running")
+    service.until(service.worker_pids)
+    service.post(f"/v1/jobs/{job}/{action}", expect=200)
+    service.kill()
+    service.start()
+    service.wait(job, state)
+    assert service.worker_pids() == [] and service.job(job)["attempts"] == 1
+    service.kill()
+    service.start()
+    assert service.job(job)["state"] == state
+
+
+def test_any_kind_of_job_can_be_paused_and_resumed(service):
+    service.script([[["start"], ["checkpoint", 10], ["done"]]])
+    service.start()
+    train = service.submit(10)
+    service.wait(train, "succeeded")
+    service.script([SLOW, [["start"], ["done", {"bpd": 1.0}]]])
+    job = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": train}}, expect=201).json()["id"]
+    service.wait_step(job, 1)
+    service.post(f"/v1/jobs/{job}/pause", expect=200)
+    service.wait(job, "paused")
+    assert "reads its checkpoint" in requests.delete(f"{service.url}/v1/jobs/{train}", timeout=10).text
+    service.post(f"/v1/jobs/{job}/resume", {"steps": 5}, expect=422)
+    service.post(f"/v1/jobs/{job}/resume", expect=200)
+    assert service.wait(job, "succeeded")["result"] == {"bpd": 1.0}
+
+
+def test_failures_are_in_their_attempt_with_class_and_blame(service):
+    service.script([[["exit", 3]], [["start"], ["error", "device", "no light", 4]], [["start"], ["flush"], ["crash"]],
+                    [["start"], ["error", "numeric", "the loss is NaN", 7]]])
+    service.environment["MULUND_RETRY_MS"] = "20"
+    service.start()
+    job = service.submit()
+    service.wait(job, "failed")
+    got = [(a["outcome"], a["class"], a["blame"]) for a in attempts(service, job)]
+    assert got == [("failed", "host", "host"), ("failed", "device", "device"), ("failed", "lost", "host"), ("failed", "numeric", "job")]
+    details = [a["detail"] for a in attempts(service, job)]
+    assert "exit code 3" in details[0] and details[1] == "no light" and "signal 9" in details[2] and details[3] == "the loss is NaN"
+
+
+def test_the_daemons_end_is_the_reason_of_a_stop(service):
+    service.script([SLOW, TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait_step(job, 3)
+    service.post("/v1/stop", expect=202)
+    assert service.process.wait(10) == 0
+    service.start()
+    service.wait(job, "succeeded")
+    a = attempts(service, job)
+    assert [(x["outcome"], x["stop"]) for x in a] == [("stopped", "shutdown"), ("done", None)]
+
+
+# ---- priorities and changes
+
+
+def test_priority_then_submission_decides_who_is_next(service):
+    service.script([[["start"], ["wait_file", service.root + "/go"], ["done"]]])
+    service.script([TRAIN], seed=2)
+    service.start()
+    first = service.submit()
+    service.wait(first, "running")
+    low, a, b, high = (service.submit(seed=2, priority=p) for p in (-5, 0, 0, 7))
+    assert [service.job(j)["waiting"]["position"] for j in (high, a, b, low)] == [1, 2, 3, 4]
+    assert service.job(high)["waiting"]["reason"] == "no_free_device" and service.job(high)["waiting"]["blocked_by"] == [first]
+    assert service.job(low)["waiting"]["reason"] == "priority" and service.job(low)["waiting"]["blocked_by"] == [high]
+    assert patch(service, low, {"priority": 3})["waiting"]["position"] == 2
+    patch(service, b, {"priority": 3})
+    open(service.root + "/go", "w").close()
+    for j in (low, a, b, high):
+        service.wait(j, "succeeded")
+    started = {j: service.job(j)["started"] for j in (low, a, b, high)}
+    assert sorted(started, key=started.get) == [high, low, b, a]
+
+
+def test_patch_changes_what_it_names_and_counts_versions(service):
+    service.script([SLOW])
+    service.start()
+    job = service.submit(name="x", tags=["a"])
+    assert service.job(job)["version"] == 1
+    j = patch(service, job, {"notes": "one\ntwo", "limits": {"steps": 100000}})
+    assert (j["name"], j["tags"], j["notes"], j["limits"], j["version"]) == ("x", ["a"], "one\ntwo", {"wall": None, "steps": 100000}, 2)
+    j = patch(service, job, {"tags": ["b", "c", "b"], "name": "", "limits": {"wall": 9999}}, **{"If-Match": '"2"'})
+    assert (j["name"], j["tags"], j["limits"], j["version"]) == ("", ["b", "c"], {"wall": 9999, "steps": 100000}, 3)
+    patch(service, job, {"name": "late"}, 412, **{"If-Match": '"2"'})
+    assert [x["id"] for x in service.get("/v1/jobs", tag="b")["jobs"]] == [job] and service.get("/v1/jobs", tag="a")["jobs"] == []
+    assert patch(service, job, {"limits": {"wall": None}})["limits"] == {"wall": None, "steps": 100000}
+    patch(service, 999, {"name": "none"}, 404)
+    for body, pointer in (({"priority": 1001}, "/priority"), ({"priority": 1.5}, "/priority"), ({"limits": {"wall": 0}}, "/limits/wall"),
+                          ({"limits": {"x": 1}}, "/limits/x"), ({"limits": 5}, "/limits"), ({"notes": "a\0b"}, "/notes"), ({"name": " "}, "/name"),
+                          ({"tags": [""]}, "/tags/0"), ({"state": "paused"}, "/state"), ({}, "")):
+        assert patch(service, job, body, 422)["errors"][0]["pointer"] == pointer
+    service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    service.wait(job, "cancelled")
+    assert patch(service, job, {"name": "done with", "notes": ""})["name"] == "done with"
+    assert patch(service, job, {"priority": 1}, 409)["detail"].startswith("the job is cancelled")
+    assert "set" in triggers(service, job)
+
+
+# ---- dependencies
+
+
+def test_a_job_waits_until_all_it_names_have_succeeded(service):
+    service.script([[["start"], ["wait_file", service.root + "/go"], ["done"]]])
+    service.script([[["start"], ["error", "numeric", "no", 1]], TRAIN], seed=2)
+    service.start()
+    a, b = service.submit(), service.submit(seed=2)
+    job = service.submit(seed=2, after=[a, b, a], priority=9)
+    j = service.job(job)
+    assert j["after"] == [a, b] and j["waiting"]["reason"] == "dependency" and j["waiting"]["blocked_by"] == [a, b]
+    assert j["waiting"]["position"] is None
+    open(service.root + "/go", "w").close()
+    service.wait(b, "failed")
+    why = service.until(lambda: (lambda w: w if w["blocked_by"] == [b] else None)(service.job(job)["waiting"]))
+    assert why["detail"] == f"job {b} is failed: retry it, or cancel this one"
+    assert requests.delete(f"{service.url}/v1/jobs/{a}", timeout=10).status_code == 204, "it is met already"
+    assert f"({job}) waits for it" in requests.delete(f"{service.url}/v1/jobs/{b}", timeout=10).json()["detail"]
+    service.kill()
+    service.start()
+    assert service.job(job)["waiting"]["reason"] == "dependency"
+    service.post(f"/v1/jobs/{b}/retry", expect=200)
+    service.wait(b, "succeeded")
+    service.wait(job, "failed")
+    assert requests.delete(f"{service.url}/v1/jobs/{b}", timeout=10).status_code == 204
+
+
+def test_after_names_jobs_that_are_there(service):
+    service.script([TRAIN])
+    service.start()
+    a = service.submit()
+    service.wait(a, "succeeded")
+    config = {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0}}
+    for after, pointer in (([a, 77], "/after/1"), ("1", "/after"), ([0], "/after/0"), ([1.5], "/after/0"), (list(range(1, 34)), "/after")):
+        r = service.post("/v1/jobs", {"kind": "train", "config": config, "after": after}, expect=422)
+        assert r.json()["errors"][0]["pointer"] == pointer
+    assert service.wait(service.submit(after=[a]), "succeeded")["after"] == [a]
+
+
+# ---- limits
+
+
+def test_a_job_pauses_at_its_limit_of_steps(service):
+    service.script([SLOW, SLOW, TRAIN])
+    service.start()
+    job = service.submit(100, limits={"steps": 10})
+    j = service.wait(job, "paused")
+    assert j["paused"]["reason"] == "limit" and "limit of 10 steps is reached" in j["paused"]["detail"] and j["progress"]["step"] >= 10
+    assert service.artifacts(job)[0]["step"] == j["progress"]["step"]
+    a, = attempts(service, job)
+    assert (a["outcome"], a["stop"]) == ("stopped", "limit")
+    r = service.post(f"/v1/jobs/{job}/resume", expect=422).json()
+    assert r["errors"][0]["pointer"] == "/limits/steps"
+    service.post(f"/v1/jobs/{job}/resume", {"limits": {"steps": j["progress"]["step"] + 10}}, expect=200)
+    j = service.wait(job, "paused")
+    patch(service, job, {"limits": {"steps": None}})
+    service.post(f"/v1/jobs/{job}/resume", expect=200)
+    service.wait(job, "succeeded")
+
+
+def test_a_job_pauses_when_its_attempts_have_run_long_enough(service):
+    service.script([SLOW, SLOW])
+    service.start()
+    job = service.submit(100000, limits={"wall": 1})
+    begin = time.monotonic()
+    j = service.wait(job, "paused")
+    assert 0.5 < time.monotonic() - begin < 5 and "limit of 1 s is used up" in j["paused"]["detail"]
+    service.post(f"/v1/jobs/{job}/resume", {"limits": {"wall": 9999}}, expect=200)
+    service.wait(job, "running")
+    service.kill()
+    service.start()
+    patch(service, job, {"limits": {"wall": 2}})
+    assert service.wait(job, "paused")["attempts"] == 2, "of all its attempts together, by an adopted worker"
+    assert "ask_limit" in triggers(service, job)
+
+
+# ---- what is kept
+
+
+def test_events_come_in_pages(service):
+    service.script([TRAIN])
+    service.start()
+    job = service.submit()
+    service.wait(job, "succeeded")
+    for i in range(5):
+        patch(service, job, {"name": str(i)})
+    got, after = [], 0
+    while after is not None:
+        page = service.get(f"/v1/jobs/{job}/events", limit=3, after=after)
+        got += page["events"]
+        after = page["next"]
+    assert [e["trigger"] for e in got] == ["submit", "start", "done"] + ["set"] * 5
+    assert [(e["from"], e["to"]) for e in got[:3]] == [(None, "queued"), ("queued", "running"), ("running", "succeeded")]
+    assert got[3]["from"] == got[3]["to"] == "succeeded" and sorted(e["id"] for e in got) == [e["id"] for e in got]
+    assert requests.get(f"{service.url}/v1/jobs/99/events", timeout=5).status_code == 404
+    assert requests.get(f"{service.url}/v1/jobs/99/attempts", timeout=5).status_code == 404
+
+
+def test_a_state_of_the_release_before_is_taken_over(service):
+    """Its running job has no worker any more: it is queued again; its past is what it was."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    os.makedirs(service.state)
+    os.chmod(service.state, 0o700)
+    with open(here + "/../store/release-0.1.sql") as f:
+        import sqlite3
+        with sqlite3.connect(service.state + "/mulund.db") as db:
+            db.executescript(f.read())
+        db.close()
+    service.script([TRAIN])
+    service.start()
+    assert [a["outcome"] for a in attempts(service, 3)][0] == "failed"
+    service.wait(3, "succeeded")
+    service.wait(4, "succeeded")
+    assert attempts(service, 2)[0]["class"] == "numeric"
+    assert os.path.exists(service.state + "/mulund.db.schema-3")
+    assert service.submit() == 9
