@@ -310,7 +310,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, {"jobs": [w.view(j) for j in rows[:limit]], "next": str(rows[limit - 1]["id"]) if len(rows) > limit else None})
         if url.path == "/v1/series":
             return self.series(w, q)
-        m = re.fullmatch(r"/v1/jobs/(\d+)(?:/(log|series|artifacts))?", url.path)
+        m = re.fullmatch(r"/v1/jobs/(\d+)(?:/(log|series|artifacts|events|attempts))?", url.path)
         if m:
             j = self.job(m[1])
             if not j:
@@ -319,6 +319,10 @@ class Handler(BaseHTTPRequestHandler):
                 return self.send(200, w.view(j))
             if m[2] == "log":
                 return self.log(w, j)
+            if m[2] == "events":
+                return self.send(200, {"events": [{"id": 1, "time": rfc3339(j["made"]), "from": None, "to": "queued", "trigger": "submit", "detail": None}] if "after" not in q or q["after"] == "0" else [], "next": None})
+            if m[2] == "attempts":
+                return self.send(200, {"attempts": []})
             if m[2] == "artifacts":
                 return self.send(200, {"artifacts": self.artifacts(w, j)})
             rows = []
@@ -328,6 +332,10 @@ class Handler(BaseHTTPRequestHandler):
             if j["id"] == 3:
                 rows.append({"name": "train/" + HOSTILE, "points": 0, "last_step": 0, "last": None, "min": None, "max": None})
             return self.send(200, {"series": rows})
+        if url.path == "/v1/configs/schema":
+            return self.send(200, {"type": "object", "properties": {}})
+        if url.path == "/v1/configs/photos32-tiny":
+            return self.send(200, {"name": "photos32-tiny", "config": CONFIG})
         m = re.fullmatch(r"/v1/artifacts/(\d+)", url.path)
         if m:
             return self.send(200, png(int(m[1]) // 1000, int(m[1]) % 1000), "image/png")

@@ -5,7 +5,7 @@
 
 Prints the port when the runs are over, and serves until it is killed. Jobs 1 to 6 are of two learning rates with three
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
-hour halfway.
+hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours.
 """
 
 import argparse
@@ -52,6 +52,11 @@ def run(seed, rate, pause_at=None):
              ["log", f"seed {seed}"], ["done", result]]]
 
 
+def troubled():
+    attempt = [["start"], ["log", "\x1b[31mred alert\x1b[0m <b>from the host</b>"], ["train", 20, 0, 10]]
+    return [attempt + [["error", "host", "the fan stood still", 20]], [["start"], ["log", "\x1b[1;32mall is well\x1b[0m"], ["train", 40, 0, 10], ["done", {"bpd": 5.0}]]]
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("site")
@@ -63,10 +68,12 @@ def main():
         service.configs = os.path.join(HERE, "..", "..", "configs")
         for seed in range(1, 8):
             service.script(run(seed, 0.002 if seed <= 3 else 0.001, 200 if seed == 7 else None), seed)
+        service.script(troubled(), 8)
         service.start()
         for seed in range(1, 8):
             service.submit(STEPS, seed, name=f"run {seed}" if seed != 6 else "<b>run 6</b>", tags=["lab"], overrides={"optimizer.learning_rate": 0.002 if seed <= 3 else 0.001})
-        for job in range(1, 8):
+        service.submit(40, 8, name="troubled")
+        for job in range(1, 9):
             service.wait(job, "succeeded")
         print(service.url.rsplit(":", 1)[1], flush=True)
         while True:

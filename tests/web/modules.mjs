@@ -12,6 +12,7 @@ const {AXES, runOf} = await lib('axis.js');
 const {differing, flat, keys, wrong} = await lib('config.js');
 const {bounded, domain, logTicks, part} = await lib('view.js');
 const {JobList} = await import(path.join(source, 'pages/runs/list.js'));
+const {coloured, ranked} = await lib('text.js');
 const format = await lib('format.js');
 
 // Buckets as the server makes them.
@@ -195,6 +196,16 @@ const failed = await run({
                 assert.deepEqual(l.start(ids().indexOf(10)), {before: 11, cursor: '11'});
                 l.merge({jobs: [], next: null});
                 assert.deepEqual([ids(), l.next], [[], null]);
+        },
+        a_terminals_sequences_become_colours_or_nothing() {
+                const e = '\x1b', parts = (t) => coloured(t).map((p) => [p.text, p.style]);
+                assert.deepEqual(parts(`a${e}[31mred${e}[1;92mgreen${e}[0mplain${e}[39m`), [['a', ''], ['red', 'ansi-1'], ['green', 'ansi-2 bold'], ['plain', '']]);
+                assert.deepEqual(parts(`${e}[38;5;196mx${e}[48;2;1;31;3my${e}[2K${e}]0;title\x07${e}(Bz`).map(([t]) => t).join(''), 'xy(Bz'.replace('(B', `${e}(B`));
+                assert.deepEqual(parts(''), []);
+                assert.deepEqual(parts(`${e}[`), [[`${e}[`, '']]); // the rest of it comes later
+        },
+        a_ranking_is_read_and_nonsense_in_it_left_out() {
+                assert.deepEqual(ranked('rank,image,bpd\n1,7,0.5\n2,3,nan\n3,1,2\n'), [{image: 7, bpd: 0.5}, {image: 1, bpd: 2}]);
         },
         numbers_read_well() {
                 assert.equal(format.duration(59.6), '1 min 00 s');

@@ -105,6 +105,11 @@ export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/se
 /** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number}} what @param {AbortSignal} [signal] */
 export const series = async ({jobs, names, points, from, to}, signal) =>
         (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), points, from, to})}`, signal)).series;
+// Everything that happened to it after the event with that id: {events, next}.
+export const history = (n, after, signal) => json(`v1/jobs/${id(n)}/events${query({after, limit: 1000})}`, signal);
+export const schema = (signal) => json('v1/configs/schema', signal);
+export const config = (name, signal) => json(`v1/configs/${encodeURIComponent(name)}`, signal);
+export const text = (path, signal) => request(path, {signal}, (r) => r.text());
 export const attempts = async (n, signal) => (await json(`v1/jobs/${id(n)}/attempts`, signal)).attempts;
 export const artifacts = async (n, signal) => (await json(`v1/jobs/${id(n)}/artifacts`, signal)).artifacts;
 export const artifactUrl = (a) => `v1/artifacts/${id(a.id)}`;

@@ -8,7 +8,7 @@ const GAP = 2.5; // times as far as usual; a bucket that holds two points where 
 // evaluation is of many images already.
 /** @param {import('./curves.js').Series} s */
 export function isNoisy(s) {
-        if (s.name.startsWith('eval/'))
+        if (/^(eval|time)\//.test(s.name))
                 return false;
         const v = s.mean.filter(finite);
         let turns = 0;

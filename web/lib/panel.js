@@ -143,7 +143,7 @@ export class CurvesPanel extends Component {
         // The curves of a chart.
         curvesOf({names}, axis, groups) {
                 const {runs, apart} = this.props;
-                const own = (run) => run.curves.series().filter((s) => names.includes(s.name));
+                const own = (run) => run.curves.series().filter((s) => names.includes(s.name)).sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
                 const single = runs.flatMap((run) => own(run).map((s) => (apart ? this.curve(run, s, axis, {id: run.id, name: run.name, colour: run.colour, dash: curveDash(run.colour)})
                         : this.curve(run, s, axis, {id: s.name, name: s.name, colour: names.indexOf(s.name), dash: curveDash(names.indexOf(s.name))}))));
                 if (!groups)
@@ -168,7 +168,7 @@ export class CurvesPanel extends Component {
                         h('label.smoothing', {for: 'smoothing', title: 'Of what is noisy; evaluations and schedules stay as they are'}, 'Smoothing',
                                 h('input', {type: 'range', id: 'smoothing', min: 0, max: 0.99, step: 0.01, value: state.smooth, oninput: (e) => set({smooth: Number(e.target.value)})}),
                                 h('output', {for: 'smoothing'}, state.smooth.toFixed(2))),
-                        h(Choice, {label: 'Over', value: state.x, options: shown, change: (x) => set({x})}),
+                        axis === AXES.diffusion ? null : h(Choice, {label: 'Over', value: state.x, options: shown, change: (x) => set({x})}),
                         h(Switch, {label: state.x === 'step' ? 'Steps' : 'Axis', value: state.logx, off: 'linear', on: 'log', change: (logx) => set({logx})}),
                         h(Switch, {label: 'Values', value: state.logy, off: 'linear', on: 'log', change: (logy) => set({logy})}),
                         h(Switch, {label: 'Min–max band', title: 'From the least to the greatest value; of evaluations also a standard error; of groups a standard deviation', value: state.band, off: 'off', on: 'on', change: (band) => set({band})}),

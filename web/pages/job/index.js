@@ -9,12 +9,16 @@ import {poll} from '../../lib/events.js';
 import {CurvesPanel, habits, KEPT, VIEW} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
+import {ConfigPanel} from './config.js';
+import {EvaluationPanel} from './evaluation.js';
+import {Checkpoints, Files, Made} from './files.js';
 import {Failure, Head, Result, Stats} from './head.js';
+import {History, HistoryPanel} from './history.js';
 import {ImagesPanel} from './images.js';
 import {Log, LogPanel} from './log.js';
-import {ConfigPanel, FilesPanel} from './tables.js';
 
 const RUNNING_MS = 1000, QUEUED_MS = 2000;
+const MADE_MS = 5000, MADE = 100; // how often, and of how many newest jobs of a kind, those made from this one are looked for
 const LATE_MS = 5000; // a run's last points may come after its state
 
 class Page {
@@ -26,7 +30,9 @@ class Page {
                 this.artifacts = [];
                 this.left = false; // for another page
                 this.curves = new RunCurves(id);
-                this.attempts = [];
+                this.history = new History(id);
+                this.made = [];
+                this.madeAt = -Infinity;
                 this.address = new Address(VIEW, KEPT, () => this.draw());
                 if (this.address.silent)
                         this.address.set(habits());
@@ -60,10 +66,21 @@ class Page {
                 this.artifacts = await api.artifacts(this.id, signal);
                 if (job.attempts > 0)
                         await this.log.update(signal);
+                await this.history.update(job, signal);
+                if (job.kind === 'train' || job.import?.what === 'checkpoint')
+                        await this.readMade(signal);
                 this.draw();
                 if (isFinal(job.state))
                         return !wasFinal && job.ended && Date.now() - Date.parse(job.ended) < LATE_MS ? RUNNING_MS : null;
                 return job.state === 'running' ? RUNNING_MS : QUEUED_MS;
+        }
+
+        async readMade(signal) {
+                if (performance.now() - this.madeAt < MADE_MS)
+                        return;
+                const lists = await Promise.all(['evaluate', 'sample', 'train'].map((kind) => api.jobs({kind, limit: MADE}, signal)));
+                this.made = lists.flatMap((l) => l.jobs).filter((j) => j.checkpoint?.job === this.id && j.id !== this.id).sort((a, b) => b.id - a.id);
+                this.madeAt = performance.now();
         }
 
         async act(question, call) {
@@ -79,7 +96,7 @@ class Page {
         }
 
         panel(job) {
-                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.attempts), curves: this.curves};
+                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts), curves: this.curves};
                 return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change),
                         nothing: !this.curves.loaded ? 'Reading the curves…' : isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.'});
         }
@@ -99,10 +116,14 @@ class Page {
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),
                                 hasCurves(job) ? this.panel(job) : null,
+                                job.kind === 'evaluate' ? h(EvaluationPanel, {artifacts: this.artifacts}) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts}),
+                                h(Checkpoints, {job, artifacts: this.artifacts}),
+                                h(Made, {jobs: this.made}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut}),
-                                h(ConfigPanel, {config: job.config, imported: job.import}),
-                                h(FilesPanel, {artifacts: this.artifacts})) : null,
+                                h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),
+                                h(HistoryPanel, {history: this.history}),
+                                h(Files, {artifacts: this.artifacts})) : null,
                 ], this.main);
         }
 }
