@@ -4,6 +4,7 @@ import {onLink, pokeAll} from './lib/events.js';
 import {split} from './lib/address.js';
 import * as compare from './pages/compare/index.js';
 import * as job from './pages/job/index.js';
+import * as fresh from './pages/new/index.js';
 import * as runs from './pages/runs/index.js';
 
 /** @param {string} id */
@@ -14,6 +15,7 @@ const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkSta
 const ROUTES = [
         {address: /^#?\/?$/, mount: () => runs.mount(main, crumbs)},
         {address: /^#\/jobs\/(\d{1,15})$/, mount: (m) => job.mount(main, crumbs, Number(m[1]))},
+        {address: /^#\/new$/, mount: () => fresh.mount(main, crumbs)},
         {address: /^#\/compare$/, mount: () => compare.mount(main, crumbs)},
 ];
 

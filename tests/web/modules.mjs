@@ -13,6 +13,7 @@ const {differing, flat, keys, wrong} = await lib('config.js');
 const {bounded, domain, logTicks, part} = await lib('view.js');
 const {JobList} = await import(path.join(source, 'pages/runs/list.js'));
 const {coloured, ranked} = await lib('text.js');
+const {Address, link} = await lib('address.js');
 const format = await lib('format.js');
 
 // Buckets as the server makes them.
@@ -196,6 +197,15 @@ const failed = await run({
                 assert.deepEqual(l.start(ids().indexOf(10)), {before: 11, cursor: '11'});
                 l.merge({jobs: [], next: null});
                 assert.deepEqual([ids(), l.next], [[], null]);
+        },
+        an_address_brings_back_what_it_was_made_of() {
+                const usual = {text: '', list: [], n: 5, far: NaN, on: false}, look = (hash) => {
+                        globalThis.location = {hash};
+                        return new Address(usual, [], () => {}).state;
+                };
+                for (const state of [usual, {text: 'a=b&c%2C,d#<', list: ['x,y', '50%', 'a/b+c=1', '%2C'], n: -0.5, far: 1e9, on: true}])
+                        assert.deepEqual(look(link('#/x', state)), state);
+                assert.deepEqual(look('#/x?list=%E0%A4%A,%&n=many&far=&on=yes'), {...usual, list: ['\ufffd%A', '%']}); // nonsense is as usual
         },
         a_terminals_sequences_become_colours_or_nothing() {
                 const e = '\x1b', parts = (t) => coloured(t).map((p) => [p.text, p.style]);

@@ -10,11 +10,11 @@ function read(text, usual) {
                 return text === '1';
         if (typeof usual === 'number')
                 return text !== '' && Number.isFinite(Number(text)) ? Number(text) : usual;
-        return Array.isArray(usual) ? text.split(',').filter(Boolean).map(decodeURIComponent) : text;
+        return Array.isArray(usual) ? text.split(',').filter(Boolean).map((item) => item.replace(/%2[5C]/g, decodeURIComponent)) : text;
 }
 
 function write(value) {
-        return Array.isArray(value) ? value.map(encodeURIComponent).join(',') : typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+        return Array.isArray(value) ? value.map((item) => item.replace(/[%,]/g, encodeURIComponent)).join(',') : typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
 }
 
 // '#/compare?jobs=1,2' -> ['#/compare', its parameters].
@@ -25,7 +25,7 @@ export function split(hash) {
 }
 
 export function link(path, state) {
-        const q = new URLSearchParams(Object.entries(state).map(([k, v]) => [k, write(v)])).toString().replaceAll('%2C', ',').replaceAll('%25', '%');
+        const q = new URLSearchParams(Object.entries(state).map(([k, v]) => [k, write(v)])).toString().replaceAll('%2C', ',');
         return q ? `${path}?${q}` : path;
 }
 

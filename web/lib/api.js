@@ -108,6 +108,9 @@ export const series = async ({jobs, names, points, from, to}, signal) =>
 // Everything that happened to it after the event with that id: {events, next}.
 export const history = (n, after, signal) => json(`v1/jobs/${id(n)}/events${query({after, limit: 1000})}`, signal);
 export const schema = (signal) => json('v1/configs/schema', signal);
+export const configs = async (signal) => (await json('v1/configs', signal)).configs;
+export const datasets = async (signal) => (await json('v1/datasets', signal)).datasets;
+export const submit = (body) => post('v1/jobs', body);
 export const config = (name, signal) => json(`v1/configs/${encodeURIComponent(name)}`, signal);
 export const text = (path, signal) => request(path, {signal}, (r) => r.text());
 export const attempts = async (n, signal) => (await json(`v1/jobs/${id(n)}/attempts`, signal)).attempts;

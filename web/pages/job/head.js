@@ -1,4 +1,5 @@
 // The top of a job's page: what it is, how far it is, what came out, what can be done with it.
+import {link} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
@@ -36,7 +37,7 @@ export function Head({job, act, gone}) {
                         h('p.sub', null, `#${job.id} · ${job.kind}`, source ? [' of ', h('a', {href: `#/jobs/${source.job}`}, `#${source.job}`), ` at step ${format.integer(source.step)}`] : '',
                                 job.config_name ? ` · ${job.config_name}` : '', h(Tags, {job})),
                         why ? h('p.waiting', {role: 'status'}, `Waiting: ${why}`) : null),
-                h('div.actions', null, actions(job, act, gone)));
+                h('div.actions', null, job.kind === 'train' ? h('a.button', {href: link('#/new', {kind: 'train', clone: String(job.id)})}, 'Clone with changes') : null, actions(job, act, gone)));
 }
 
 export function Stats({job}) {

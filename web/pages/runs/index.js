@@ -128,7 +128,7 @@ class Page {
                 const {state, text, select} = this.address.state, {jobs, next, loaded} = this.list;
                 const chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
                 draw([
-                        h('div.page-head', null, h('h1', null, 'Runs'),
+                        h('div.page-head', null, h('h1', null, 'Runs'), h('a.button.primary', {href: '#/new'}, 'New job'),
                                 h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(jobs.length)}${next === null ? '' : '+'} ${jobs.length === 1 ? 'run' : 'runs'}` : '')),
                         h('div.filters', null,
                                 h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s))),
