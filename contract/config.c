@@ -16,7 +16,7 @@ NAMES(unet_type) = {"vdm", "ldm", NULL};
 NAMES(encoder) = {"unet", "cnn", NULL};
 NAMES(latent_type) = {"topk", "gumbel", "gaussian", NULL};
 NAMES(topk_noise) = {"gamma", "gumbel", NULL};
-NAMES(reparam) = {"true", NULL};
+NAMES(reparam) = {"true", "label", NULL};
 NAMES(gamma_type) = {"poly_fixedend", "learnable_nnet", "linear", "learnable_scalar", "fixed", "ddpm_linear",
                      "cosine",        "straight",       NULL};
 NAMES(loss_weight) = {"likelihood", "simple", "flow_matching", NULL};
@@ -27,6 +27,7 @@ NAMES(ode_constants) = {"exact", "published", NULL};
 NAMES(ode_probe) = {"rademacher", "gaussian", NULL};
 NAMES(ode_solver) = {"dormand_prince", "tsitouras", "bogacki_shampine", NULL};
 NAMES(ode_step) = {"image", "batch", NULL};
+NAMES(ode_control) = {"last", "pi", NULL};
 NAMES(split) = {"train", "test", NULL};
 NAMES(weights) = {"ema", "params", NULL};
 NAMES(sampling_latent) = {"fixed", "random", "images", NULL};
@@ -47,6 +48,7 @@ static_assert(ARRAY_LEN(ode_constants_names) == ODE_CONSTANTS_PUBLISHED + 2, "a 
 static_assert(ARRAY_LEN(ode_probe_names) == ODE_PROBE_GAUSSIAN + 2, "a name for each");
 static_assert(ARRAY_LEN(ode_solver_names) == ODE_SOLVER_BOGACKI_SHAMPINE + 2, "a name for each");
 static_assert(ARRAY_LEN(ode_step_names) == ODE_STEP_BATCH + 2, "a name for each");
+static_assert(ARRAY_LEN(ode_control_names) == ODE_CONTROL_PI + 2, "a name for each");
 static_assert(ARRAY_LEN(split_names) == SPLIT_TEST + 2, "a name for each");
 static_assert(ARRAY_LEN(weights_names) == WEIGHTS_PARAMS + 2, "a name for each");
 static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_IMAGES + 2, "a name for each");
@@ -356,6 +358,7 @@ int config_check(const struct config *c, struct errors *errs)
                  "/evaluation/precision", "ldm is computed in float32"},
                 {!vdm && c->latent_type == LATENT_TOPK && c->latent_k > c->latent_size, -EINVAL, "/model/latent_k",
                  "is above latent_size"},
+                {c->flip_flag && !c->flip, -EINVAL, "/data/flip_flag", "has nothing to tell without data.flip"},
                 {c->vdm_type == VDM_MULAN_VELOCITY && c->sm_n_timesteps > 0, -EINVAL, "/model/sm_n_timesteps",
                  "mulan_velocity has continuous time only: 0"},
                 {c->loss_weight != LOSS_WEIGHT_LIKELIHOOD && (!vdm || !(schedules_fixed >> c->gamma_type & 1)), -EINVAL,

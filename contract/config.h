@@ -9,7 +9,7 @@ enum unet_type { UNET_VDM, UNET_LDM };
 enum encoder { ENCODER_UNET, ENCODER_CNN };
 enum latent_type { LATENT_TOPK, LATENT_GUMBEL, LATENT_GAUSSIAN };
 enum topk_noise { TOPK_NOISE_GAMMA, TOPK_NOISE_GUMBEL };
-enum reparam { REPARAM_TRUE };
+enum reparam { REPARAM_TRUE, REPARAM_LABEL };
 enum gamma_type {
         GAMMA_POLY_FIXEDEND,
         GAMMA_LEARNABLE_NNET,
@@ -28,6 +28,7 @@ enum ode_constants { ODE_CONSTANTS_EXACT, ODE_CONSTANTS_PUBLISHED };
 enum ode_probe { ODE_PROBE_RADEMACHER, ODE_PROBE_GAUSSIAN };
 enum ode_solver { ODE_SOLVER_DORMAND_PRINCE, ODE_SOLVER_TSITOURAS, ODE_SOLVER_BOGACKI_SHAMPINE };
 enum ode_step { ODE_STEP_IMAGE, ODE_STEP_BATCH };
+enum ode_control { ODE_CONTROL_LAST, ODE_CONTROL_PI };
 enum split { SPLIT_TRAIN, SPLIT_TEST };
 enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
 enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM, SAMPLING_LATENT_IMAGES };
@@ -42,7 +43,7 @@ extern const char *const unet_type_names[];   /* vdm ldm */
 extern const char *const encoder_names[];     /* unet cnn */
 extern const char *const latent_type_names[]; /* topk gumbel gaussian */
 extern const char *const topk_noise_names[];  /* gamma gumbel */
-extern const char *const reparam_names[];     /* true */
+extern const char *const reparam_names[];     /* true, label */
 extern const char *const
         gamma_type_names[]; /* poly_fixedend learnable_nnet linear learnable_scalar fixed ddpm_linear cosine straight */
 extern const char *const loss_weight_names[];     /* likelihood simple flow_matching */
@@ -53,6 +54,7 @@ extern const char *const ode_constants_names[];   /* exact published */
 extern const char *const ode_probe_names[];       /* rademacher gaussian */
 extern const char *const ode_solver_names[];      /* dormand_prince tsitouras bogacki_shampine */
 extern const char *const ode_step_names[];        /* image batch */
+extern const char *const ode_control_names[];     /* last pi */
 extern const char *const split_names[];           /* train test */
 extern const char *const weights_names[];         /* ema params */
 extern const char *const sampling_latent_names[]; /* fixed random images */

@@ -122,6 +122,7 @@ int command_encode(const struct command *c, struct buf *b, struct error *err);
  * identity: 32 hexadecimal digits, drawn when the job was submitted: the job's own, and of each checkpoint that of the
  * job whose it is. It stands in the spool's hello and in the checkpoints, so that nothing of another run that had the
  * same number is ever taken for this one's. Jobs of the releases before have none: absent, here and there.
+ * socket: absent where nobody listens, as when a person runs a worker: the events are in the spool alone.
  * accept_changed_data: a checkpoint that was trained on other data than these is resumed all the same.
  * checkpoints: newest first; train resumes from the first that is whole (none: from the start), evaluate and sample
  * read the first (only one is given). The attempt is alive while it holds flock(FOLDER/attempt-N.lock), which it takes
@@ -160,7 +161,7 @@ struct assignment {
                                             checkpoint */
         struct assignment_import import; /* of an import, which has no data set */
         char *dataset_name, *dataset_path, *dataset_digest;
-        char *folder, *socket;
+        char *folder, *socket; /* socket: "" or NULL: nobody listens */
         char *plans; /* folder where measured plans are kept (kernels.h, plans_folder); "" or NULL: by the rule */
         size_t n_checkpoints;
         struct assignment_checkpoint *checkpoints;

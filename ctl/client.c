@@ -97,7 +97,7 @@ static void set_options(struct client *c, const char *method, const char *url, c
         (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, r);
         (void)curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
         (void)curl_easy_setopt(curl, CURLOPT_HEADERDATA, r);
-        if (!strcmp(method, "POST")) {
+        if (!strcmp(method, "POST") || !strcmp(method, "PATCH")) {
                 (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, c->headers);
                 (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
                 (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);

@@ -10,6 +10,7 @@ void batch_buffers(struct batch_memory *b, int64_t m, struct program *x)
         program_buffer(x, &in->s, f);
         program_buffer(x, &in->eps_0, f * DIMENSIONS);
         program_buffer(x, &in->eps, f * DIMENSIONS);
+        program_buffer(x, &in->label, f);
         program_buffer(x, &in->latent, 10 * f * (size_t)x->rt->config->latent_size);
         program_buffer(x, &b->ret.terms, 3 * f);
         program_buffer(x, &b->ret.kl, f);
@@ -24,14 +25,17 @@ void batch_make(struct pass *p, const struct batch_memory *b, const uint8_t *ima
         int64_t n = c->latent_size;
 
         RUN(p, gather, .m = p->m, .bytes = IMAGE_BYTES, .images = images, .rows = rows, .x = x->x,
-            .flip = b->flip ? p->state : NULL, .width = IMAGE_SIDE, .channels = IMAGE_CHANNELS);
+            .flip = b->flip ? p->state : NULL, .width = IMAGE_SIDE, .channels = IMAGE_CHANNELS,
+            .mirrored = b->flip && c->flip_flag ? x->label : NULL);
+        if (!b->flip || !c->flip_flag)
+                RUN(p, fill, .n = p->m, .value = 0, .y = x->label);
         RUN(p, random_times, .state = p->state, .rows = rows, .m = p->m, .total = total, .independent = independent,
             .n_timesteps = c->sm_n_timesteps, .t = x->t, .s = x->s);
         RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_EPS_0, .m = p->m, .d = DIMENSIONS,
             .y = x->eps_0);
         RUN(p, random_normal, .state = p->state, .rows = rows, .stream = STREAM_EPS, .m = p->m, .d = DIMENSIONS,
             .y = x->eps);
-        if (c->vdm_type == VDM_VDM)
+        if (!networks_encoded(c))
                 return;
         switch (bound_noise(c)) {
         case NOISE_SUM_OF_GAMMA:

@@ -88,6 +88,7 @@ struct bound_pass {
         float *f;                                      /* the image */
         float *e, *logits, *spread, *soft, *norm, *kl; /* the latent; spread: gaussian's */
         float *zero, *one;                             /* [m]: times 0 and 1 */
+        float *label;                                  /* [m], borrowed */
         struct schedule_at at_0, at_1, at_t, at_s;
         float *z, *net;                            /* z with its low part behind it */
         float *d_net, *d_z, *dg, *de, *d_gamma[4]; /* gammas: 0, 1, t, prime (of s when discrete) */
@@ -122,6 +123,17 @@ static void latent_forward(struct model *model, struct bound_pass *b, const floa
                 RUN(p, topk_forward, .m = m, .n = n, .k = c->latent_type == LATENT_GUMBEL ? 1 : c->latent_k,
                     .logits = b->logits, .noise = noise, .sum_of_gamma = bound_noise(c) == NOISE_SUM_OF_GAMMA,
                     .e = b->e, .soft = b->soft, .norm = b->norm, .kl = b->kl);
+}
+
+/* Where no encoder is: one of the first two entries is 1, as the label [m] says. */
+static void latent_of_label(struct pass *p, const float *label, float *e)
+{
+        int64_t n = p->config->latent_size;
+
+        RUN(p, fill, .n = p->m * n, .value = 0, .y = e);
+        RUN(p, copy_2d, .rows = p->m, .columns = 1, .x = label, .x_stride = 1, .y = e, .y_stride = n, .scale = -1,
+            .shift = 1);
+        RUN(p, copy_2d, .rows = p->m, .columns = 1, .x = label, .x_stride = 1, .y = e + 1, .y_stride = n, .scale = 1);
 }
 
 static void latent_backward(struct model *model, struct bound_pass *b, const struct batch *batch, float *de, float d_kl)
@@ -180,8 +192,11 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         b->one = pass_alloc(p, p->m);
         RUN(p, fill, .n = p->m, .value = 1, .y = b->one);
         RUN(p, fill, .n = p->m, .value = 0, .y = b->kl);
-        if (!model->baseline)
+        b->label = batch->label ? batch->label : b->zero;
+        if (networks_encoded(p->config))
                 latent_forward(model, b, batch->latent);
+        else if (!model->baseline)
+                latent_of_label(p, b->label, b->e);
 
         schedule_begin(p, &model->schedule, b->e);
         schedule_evaluate_end(p, &model->schedule, false, b->zero, &b->at_0);
@@ -201,7 +216,7 @@ static void bound_forward(struct model *model, struct bound_pass *b, const struc
         }
         tape_bind(score->z, b->z, b->z + n, b->d_z, true);
         bind_time(model, &b->at_t, b->dg);
-        tape_bind(score->e, conditioned ? b->e : b->zero, NULL, conditioned ? b->de : NULL, false);
+        tape_bind(score->e, conditioned ? b->e : b->label, NULL, conditioned ? b->de : NULL, false);
         tape_bind(score->net, b->net, NULL, NULL, true);
         tape_forward(p, &score->tape);
 }
@@ -254,7 +269,7 @@ static void bound_backward(struct model *model, struct bound_pass *b, const stru
         schedule_evaluate_backward(p, s, &b->at_1, b->d_gamma[1], NULL, b->de);
         schedule_evaluate_backward(p, s, &b->at_0, b->d_gamma[0], NULL, b->de);
         schedule_begin_backward(p, s, b->de);
-        if (!model->baseline)
+        if (networks_encoded(p->config))
                 latent_backward(model, b, batch, b->de, grad_scale);
 }
 
@@ -296,8 +311,10 @@ void model_latent(struct model *model, const float *f, float *e, float *kl)
 
         p->keep = false;
         RUN(p, fill, .n = p->m, .value = 0, .y = kl);
-        if (!model->baseline)
+        if (networks_encoded(p->config))
                 latent_forward(model, &b, NULL);
+        else if (!model->baseline)
+                latent_of_label(p, b.zero, e);
         p->keep = keep;
         arena_release_since(p->arena, mark);
 }

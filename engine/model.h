@@ -30,8 +30,9 @@ struct batch {
         uint8_t *x;         /* [m, 3072] */
         float *t, *s;       /* [m]; s for discrete time, or NULL */
         float *eps_0, *eps; /* [m, 3072] */
-        float *latent; /* NOISE_SUM_OF_GAMMA: gamma variates [10, m, latent_size]; else [m, latent_size]; NULL for vdm
-                        */
+        float *label;       /* [m]: 1 for images that the model is told are mirrored, else 0; NULL: zeros */
+        float *latent;      /* NOISE_SUM_OF_GAMMA: gamma variates [10, m, latent_size]; else [m, latent_size]; NULL
+                               without an encoder */
 };
 /* What the latent's noise is. */
 enum latent_noise { NOISE_SUM_OF_GAMMA, NOISE_GUMBEL, NOISE_NORMAL };
@@ -40,7 +41,7 @@ enum latent_noise bound_noise(const struct config *c);
 /* Where the results go, device memory of the caller; NULL members are not wanted. */
 struct bound_results {
         float *terms;              /* [m, 3]: reconstruction, prior (without the latent's KL), diffusion, in nats */
-        float *kl;                 /* [m]; zero for vdm */
+        float *kl;                 /* [m]; zero without an encoder */
         float *vars;               /* [m, 2] */
         float *logits, *embedding; /* [m, latent_size] */
         float *net;                /* [m, 3072] */
@@ -55,7 +56,8 @@ void model_bound(struct model *model, const struct batch *batch, float grad_scal
 void model_denoise(struct model *model, const float *z, const float *e, const struct schedule_at *at, float *net);
 
 /* The latent that images f [m, 3072] of (-1, 1) have by themselves (spec 7, 2), without noise: e [m, latent_size], the
- * hard top k (gumbel: the largest; gaussian: the mean), and its KL [m], of vdm 0. */
+ * hard top k (gumbel: the largest; gaussian: the mean), and its KL [m]. Without an encoder f is not touched (NULL is as
+ * good): the label's latent and 0; of vdm e is left alone. */
 void model_latent(struct model *model, const float *f, float *e, float *kl);
 
 /* The probability flow (spec 7) at x [m, 3072] (and its low part) and times t [m], after schedule_begin with the latent

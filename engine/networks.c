@@ -84,6 +84,11 @@ static void trunk(struct tape *t, const struct config *c, struct tensor *z, stru
         ret->cond = cond;
 }
 
+bool networks_encoded(const struct config *c)
+{
+        return c->vdm_type != VDM_VDM && c->reparam_type == REPARAM_TRUE;
+}
+
 bool networks_conditioned(const struct config *c)
 {
         return c->vdm_type != VDM_VDM && c->z_conditioning;
@@ -147,7 +152,7 @@ int networks_init(struct networks *n, const struct config *c, struct params *lay
                 return error_set(err, -ENOTSUP, "/machine/precision", "\"ldm\" is computed in float32 only");
         tape_init(&n->score.tape, layout, type, &n->n_dropouts);
         score_network(&n->score, c);
-        if (n->score.tape.error.code == 0 && c->vdm_type != VDM_VDM) {
+        if (n->score.tape.error.code == 0 && networks_encoded(c)) {
                 tape_init(&n->encoder.tape, layout, type, &n->n_dropouts);
                 encoder_network(&n->encoder, c);
         }

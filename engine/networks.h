@@ -22,7 +22,7 @@ struct encoder_network {
 
 struct networks {
         struct score_network score;
-        struct encoder_network encoder; /* empty for vdm */
+        struct encoder_network encoder; /* empty where networks_encoded says no */
         int n_dropouts;                 /* masks: the score network's blocks down, middle, up, then the encoder's */
 };
 
@@ -32,6 +32,9 @@ struct networks {
 int networks_init(struct networks *n, const struct config *c, struct params *layout, enum dtype type,
                   struct error *err);
 void networks_done(struct networks *n);
+
+/* Whether the latent is learned, by an encoder: not of vdm, which has none, nor where it is a label. */
+bool networks_encoded(const struct config *c);
 
 /* Whether the score network sees the latent; else its context is one zero. */
 bool networks_conditioned(const struct config *c);

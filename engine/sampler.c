@@ -75,9 +75,11 @@ static void chunk_begin(struct sampler *s)
             .scale = (float)p->config->sigma_prior);
         if (s->ode)
                 RUN(p, fill, .n = p->m * DIMENSIONS, .value = 0, .y = s->flow.x_low);
-        if (!x->model->baseline && s->what.latent == SAMPLING_LATENT_IMAGES)
+        if (!networks_encoded(p->config))
+                model_latent(x->model, NULL, s->e, s->kl);
+        else if (s->what.latent == SAMPLING_LATENT_IMAGES)
                 latent_of_images(s);
-        else if (!x->model->baseline)
+        else
                 make_latent(s);
         schedule_begin(p, &x->model->schedule, x->model->baseline ? NULL : s->e);
 }

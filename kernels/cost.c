@@ -536,7 +536,8 @@ struct cost cost_list_rows(const struct list_rows_args *a)
 
 struct cost cost_gather(const struct gather_args *a)
 {
-        return (struct cost){0, rows_bytes(a->m) + 2 * (double)a->m * (double)a->bytes};
+        return (struct cost){0, rows_bytes(a->m) + 2 * (double)a->m * (double)a->bytes +
+                                        (a->mirrored ? floats((double)a->m) : 0)};
 }
 
 struct cost cost_image_add(const struct image_add_args *a)

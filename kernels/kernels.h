@@ -24,7 +24,7 @@
 #include "kernels/flow.h"
 #include "kernels/philox.h"
 
-#define KERNELS_ABI 2
+#define KERNELS_ABI 3
 #define KERNELS_ALIGN 64
 
 enum dtype { DTYPE_FLOAT32, DTYPE_BF16, DTYPE_N };
@@ -772,6 +772,7 @@ struct gather_args {
         const struct step_state *flip; /* seed and step of the draws; NULL: no image is mirrored */
         int64_t width, channels;       /* with flip: an image is [bytes / (width channels), width, channels] */
         uint8_t *x;                    /* [m, bytes] */
+        float *mirrored;               /* [m]: 1 for those that are mirrored, else 0; NULL: not wanted */
 };
 /* sums[image][0 .. 2] += scale (terms[0], terms[1] + kl, terms[2]) for those of the m rows from position on
  * that are in the list (list_rows), in order of rows. */

@@ -52,6 +52,7 @@ struct channel {
         bool half_line; /* bytes beyond end[n_events] may be in the spool */
         struct buf line;
 
+        bool alone;    /* nobody listens */
         int socket_fd; /* -1: closed */
         int64_t next_connect_us;
         bool welcome;
@@ -147,10 +148,12 @@ int channel_open(const struct assignment *a, struct channel **ret, struct error 
         if (!ch->end)
                 return error_set(err, -ENOMEM, NULL, "no memory for a channel");
         ch->address.sun_family = AF_UNIX;
-        if (strlen(a->socket) >= sizeof ch->address.sun_path)
+        ch->alone = !a->socket || !*a->socket;
+        ch->next_connect_us = ch->alone ? INT64_MAX : 0;
+        if (!ch->alone && strlen(a->socket) >= sizeof ch->address.sun_path)
                 return error_set(err, -ENAMETOOLONG, a->socket, "a socket's path may have at most %zu bytes",
                                  sizeof ch->address.sun_path - 1);
-        (void)snprintf(ch->address.sun_path, sizeof ch->address.sun_path, "%s", a->socket);
+        (void)snprintf(ch->address.sun_path, sizeof ch->address.sun_path, "%s", ch->alone ? "" : a->socket);
         r = take_lock(ch, a, err);
         if (r >= 0)
                 r = open_spool(ch, a, err);
@@ -452,7 +455,7 @@ int channel_drain(struct channel *ch, int timeout_ms, struct error *err)
 
                 if (r < 0)
                         return r;
-                if (ch->acked == ch->n_events)
+                if (ch->alone || ch->acked == ch->n_events)
                         return 0;
                 if (clock_monotonic_us() >= deadline_us)
                         return error_set(err, -ETIMEDOUT, ch->spool_path,

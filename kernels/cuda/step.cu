@@ -140,6 +140,8 @@ __global__ void __launch_bounds__(BLOCK) gather(struct gather_args a)
         const uint8_t *image = a.images + row->index * a.bytes;
         const bool mirrored = is_mirrored(a, row);
 
+        if (a.mirrored && threadIdx.x == 0)
+                a.mirrored[blockIdx.x] = mirrored;
         for (int64_t i = threadIdx.x; i < a.bytes; i += blockDim.x) {
                 int64_t from = i;
 

@@ -48,8 +48,11 @@ int reference_gather(const struct gather_args *a)
         for (int64_t i = 0; i < a->m; i++) {
                 const uint8_t *image = a->images + a->rows[i].index * a->bytes;
                 uint8_t *x = a->x + i * a->bytes;
+                bool mirrored = is_mirrored(a, &a->rows[i]);
 
-                if (!is_mirrored(a, &a->rows[i])) {
+                if (a->mirrored)
+                        a->mirrored[i] = mirrored;
+                if (!mirrored) {
                         memcpy(x, image, (size_t)a->bytes);
                         continue;
                 }

@@ -292,8 +292,7 @@ static void assignments_come_back_and_are_strict(void **state _unused_)
                                    "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":1000,"
                                    "\"identity\":\"ffeeddccbbaa99887766554433221100\"},{\"path\":\"/z\","
                                    "\"xxh128\":\"0123456789abcdef0123456789abcdef\",\"step\":0}]}";
-        static const char *const paths[] = {"job",     "attempt", "kind",   "config",
-                                            "dataset", "folder",  "socket", "checkpoints"};
+        static const char *const paths[] = {"job", "attempt", "kind", "config", "dataset", "folder", "checkpoints"};
         _cleanup_json_ json_t *in = NULL, *out = NULL;
         struct assignment a;
         struct error err;

@@ -292,3 +292,39 @@ def test_standard_output_that_is_full_is_an_error(server):
     with open("/dev/full", "w", encoding="utf-8") as full:
         p = subprocess.run([CTL, "--server", server.url, "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert p.returncode == 1 and "cannot be written" in p.stderr
+
+
+def test_pause_set_why_and_events(server):
+    job = server.submit()
+    assert ctl(server, "pause", job) == f"job {job} is paused\n"
+    assert f"job {job} is paused: pause\n" == ctl(server, "why", job)
+    assert "Conflict" in ctl(server, "pause", 4711, code=1) or "Not found" in ctl(server, "pause", 4711, code=1)
+    assert ctl(server, "resume", job, "--limit-wall", "90m", "--limit-steps", 7) == f"job {job} is queued\n"
+    assert server.get(f"/v1/jobs/{job}").json()["limits"] == {"wall": 5400, "steps": 7}
+    out = ctl(server, "set", job, "--name", "better", "--tag", "a", "--tag", "b", "--priority", -3, "--notes", "for the paper", "--limit-wall", "none")
+    assert re.search(r"^name +better$", out, re.M) and re.search(r"^priority +-3$", out, re.M) and re.search(r"^notes +for the paper$", out, re.M)
+    j = server.get(f"/v1/jobs/{job}").json()
+    assert j["tags"] == ["a", "b"] and j["limits"] == {"wall": None, "steps": 7} and j["version"] == 2
+    ctl(server, "set", job, "--tag", "")
+    assert server.get(f"/v1/jobs/{job}").json()["tags"] == []
+    for wrong in (["--priority", "high"], ["--limit-wall", "3w"], ["--limit-wall", "0"], ["--limit-steps", "-1"], []):
+        ctl(server, "set", job, *wrong, code=2)
+    assert "priority" in ctl(server, "set", job, "--priority", 5000, code=1)
+    assert re.match(rf"job {job} waits: ", ctl(server, "why", job))
+    assert json.loads(ctl(server, "why", job, "--json"))["reason"]
+    server.run(job, state="failed", error={"class": "numeric", "detail": "loss is NaN", "step": 3})
+    assert f"job {job} failed: numeric: loss is NaN\n" in ctl(server, "why", job)
+    out = ctl(server, "events", job)
+    assert [line.split()[1] for line in out.splitlines()[:4]] == ["submit", "pause", "resume", "set"]
+    assert "queued -> paused" in out and re.search(r"^attempt 1 on", out, re.M)
+    assert json.loads(ctl(server, "events", job, "--json").splitlines()[0])["events"][0]["to"] == "queued"
+
+
+def test_submit_says_whom_it_waits_for(server):
+    first = server.submit()
+    job = int(ctl(server, "submit", "cifar10-conditioned", "--after", first, "--priority", 4, "--limit-steps", 10, "--notes", "n"))
+    j = server.get(f"/v1/jobs/{job}").json()
+    assert j["after"] == [first] and j["priority"] == 4 and j["limits"]["steps"] == 10 and j["notes"] == "n"
+    assert j["waiting"]["reason"] == "dependency" and f"job {first} is queued" in ctl(server, "why", job)
+    assert re.search(rf"^after +job {first}$", ctl(server, "show", job), re.M)
+    ctl(server, "submit", "cifar10-conditioned", "--after", "x", code=2)

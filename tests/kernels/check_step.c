@@ -644,7 +644,7 @@ static void check_flips(struct test *t)
 
         for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
                 const int64_t *s = shapes[i], bytes = s[0] * s[1] * s[2];
-                struct tensor *state, *images, *rows, *x;
+                struct tensor *state, *images, *rows, *x, *told;
                 int mirrored = 0;
 
                 test_case(t, "%d x %d x %d", (int)s[0], (int)s[1], (int)s[2]);
@@ -655,8 +655,9 @@ static void check_flips(struct test *t)
                         tensor_rows(rows)[j].index = (int64_t)(COUNT * test_uniform(t));
                 test_upload(t, rows);
                 x = test_output_bytes(t, "x", (size_t)(M * bytes));
+                told = test_output(t, "mirrored", M, 0);
                 RUN(t, gather, .m = M, .bytes = bytes, .images = AT(images), .rows = AT(rows), .x = AT(x),
-                    .flip = AT(state), .width = s[1], .channels = s[2]);
+                    .flip = AT(state), .width = s[1], .channels = s[2], .mirrored = AT(told));
                 test_compare(t);
                 for (int64_t j = 0; j < M * bytes; j++) {
                         const struct row *r = &tensor_rows(rows)[j / bytes];
@@ -665,6 +666,9 @@ static void check_flips(struct test *t)
                         if (is_mirrored(state, r))
                                 w = s[1] - 1 - w;
                         mirrored += at == 0 && is_mirrored(state, r);
+                        if (at == 0 &&
+                            ((const float *)tensor_result(told, TESTED))[j / bytes] != (float)is_mirrored(state, r))
+                                test_fail(t, "row %lld is told otherwise", (long long)(j / bytes));
                         if (((const char *)tensor_result(x, TESTED))[j] !=
                             images->host[KERNELS_ALIGN + r->index * bytes + (h * s[1] + w) * s[2] + c])
                                 test_fail(t, "byte %lld is another", (long long)j);

@@ -703,6 +703,155 @@ static void reopened_job_keeps_its_past(void **state)
         job_row_done(&j);
 }
 
+/* ---- what a person does to a job */
+
+static int64_t new_job_after(struct fixture *f, int64_t priority, int64_t a, int64_t b)
+{
+        struct write *w = job_write("x", JOB_TRAIN, NULL);
+        int64_t id = 0;
+
+        w->row.priority = priority;
+        w->row.after[0] = a;
+        w->row.after[1] = b;
+        w->row.n_after = (a > 0) + (b > 0);
+        return store_write(f->store, w, &id, NULL) < 0 ? -1 : id;
+}
+
+static int note_ready(const struct job_row *j, void *user)
+{
+        struct buf *b = user;
+
+        assert_null(j->config); /* nobody needs it, and it takes time */
+        (void)buf_printf(b, NULL, "%lld ", (long long)j->id);
+        return j->id == 99;
+}
+
+static void expect_ready(struct fixture *f, const char *expected)
+{
+        struct buf b = BUF_INIT(4096);
+        struct job_row j;
+        int64_t first = 0, before = 0, n = 0;
+
+        assert_int_equal(buf_append(&b, "", 0, NULL), 0);
+        assert_int_equal(reader_ready(f->reader, note_ready, &b, NULL), 0);
+        assert_string_equal(b.data, expected);
+        assert_int_equal(reader_ready_first(f->reader, &first, NULL), *expected ? 0 : -ENOENT);
+        assert_int_equal(first, strtoll(expected, NULL, 10));
+        for (char *p = b.data; *p; p = strchr(p, ' ') + 1, n++) {
+                assert_int_equal(reader_job(f->reader, strtoll(p, NULL, 10), &j, NULL), 0);
+                assert_int_equal(reader_ready_before(f->reader, &j, 100, &before, NULL), 0);
+                assert_int_equal(before, n);
+                job_row_done(&j);
+        }
+        buf_done(&b);
+}
+
+static void ready_jobs_come_by_priority_then_id(void **state)
+{
+        struct fixture *f = *state;
+        int64_t id;
+
+        expect_ready(f, "");
+        for (int64_t i = 1; i <= 5; i++)
+                assert_int_equal(new_job_after(f, i == 2 ? -1 : i == 4 ? 7 : 0, 0, 0), i);
+        expect_ready(f, "4 1 3 5 2 ");
+        assert_int_equal(transition(f, 1, JOB_QUEUED, JOB_PAUSED), 0);
+        assert_int_equal(transition(f, 5, JOB_QUEUED, JOB_RUNNING), 0);
+        expect_ready(f, "4 3 2 ");
+        assert_int_equal(new_job_after(f, 100, 3, 0), 6);
+        assert_int_equal(new_job_after(f, 100, 3, 4), 7);
+        expect_ready(f, "4 3 2 "); /* two wait for others */
+        assert_int_equal(reader_user_of_job(f->reader, 3, &id, NULL), 0);
+        assert_int_equal(id, 6);
+        assert_int_equal(transition(f, 3, JOB_QUEUED, JOB_SUCCEEDED), 0);
+        expect_ready(f, "6 4 2 ");
+        assert_int_equal(reader_user_of_job(f->reader, 3, &id, NULL), -ENOENT);
+        assert_int_equal(reader_user_of_job(f->reader, 4, &id, NULL), 0);
+        assert_int_equal(id, 7);
+        assert_int_equal(transition(f, 4, JOB_QUEUED, JOB_FAILED), 0); /* that does not do */
+        expect_ready(f, "6 2 ");
+        assert_int_equal(transition(f, 7, JOB_QUEUED, JOB_CANCELLED), 0);
+        assert_int_equal(reader_user_of_job(f->reader, 4, &id, NULL), -ENOENT); /* who is over waits for nobody */
+        assert_int_equal(new_job_after(f, 0, 77, 0), -1);
+        assert_int_equal(new_job_after(f, 0, 3, 0), 8); /* it has succeeded already */
+        expect_ready(f, "6 8 2 ");
+}
+
+static struct write *change_write(int64_t job, unsigned change, int64_t version)
+{
+        struct write *w = write_new(WRITE_JOB_SET);
+
+        w->job = job;
+        w->change = change;
+        w->row.version = version;
+        w->row.name = strdup("new");
+        w->row.tags = json_loads("[\"b\"]", 0, NULL);
+        w->row.priority = 5;
+        w->row.limits = (struct limits_row){60, 100};
+        return w;
+}
+
+static void a_change_is_of_what_it_names_and_of_one_version(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "old", JOB_TRAIN, "[\"a\"]");
+        struct job_row j;
+
+        assert_int_equal(store_write(f->store, change_write(job, CHANGE_PRIORITY | CHANGE_STEPS, 1), NULL, NULL), 0);
+        assert_int_equal(store_write(f->store, change_write(job, CHANGE_NAME, 1), NULL, NULL), -ESTALE);
+        assert_int_equal(store_write(f->store, change_write(77, CHANGE_NAME, 0), NULL, NULL), -ENOENT);
+        assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
+        assert_string_equal(j.name, "old");
+        assert_true(j.version == 2 && j.priority == 5 && j.limits.steps == 100 && j.limits.wall_s == 0);
+        job_row_done(&j);
+        assert_int_equal(transition(f, job, JOB_QUEUED, JOB_CANCELLED), 0);
+        assert_int_equal(store_write(f->store, change_write(job, CHANGE_WALL, 0), NULL, NULL), -EAGAIN);
+        assert_int_equal(store_write(f->store, change_write(job, CHANGE_NAME | CHANGE_TAGS, 2), NULL, NULL), 0);
+        assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
+        assert_string_equal(j.name, "new");
+        assert_string_equal(json_string_value(json_array_get(j.tags, 0)), "b");
+        job_row_done(&j);
+}
+
+static void an_outcome_stands_in_the_row_of_its_attempt(void **state)
+{
+        struct fixture *f = *state;
+        int64_t job = new_job(f, "x", JOB_TRAIN, NULL), attempt = new_attempt(f, job, 3);
+        struct write *w = write_new(WRITE_JOB_STOP);
+        struct event e = plain(EVENT_STOPPED, 1, 40);
+        struct job_row j;
+
+        w->job = job;
+        w->row.stop_requested = STOP_PAUSE;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), -EAGAIN); /* it does not run */
+        assert_int_equal(transition(f, job, JOB_QUEUED, JOB_RUNNING), 0);
+        w = write_new(WRITE_JOB_STOP);
+        w->job = job;
+        w->row.stop_requested = STOP_PAUSE;
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
+        assert_int_equal(j.stop_requested, STOP_PAUSE);
+        job_row_done(&j);
+        expect_attempts(f, job, "1:::::[]:1:0\n");
+        w = events_write(attempt, &e, 1);
+        w->job = job;
+        w->from = JOB_RUNNING;
+        w->to = JOB_PAUSED;
+        w->trigger = "pause";
+        w->attempt_row = (struct attempt_row){.outcome = OUTCOME_STOPPED,
+                                              .stop = STOP_PAUSE,
+                                              .class = "host",
+                                              .blame = "host",
+                                              .detail = strdup("why")};
+        assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
+        expect_attempts(f, job, "1:stopped:pause:host:host:[]:1:1\n");
+        assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
+        assert_true(j.state == JOB_PAUSED && j.stop_requested == STOP_NONE);
+        assert_string_equal(j.moved_by, "pause");
+        assert_string_equal(j.moved_why, "");
+        job_row_done(&j);
+}
+
 struct page {
         int64_t ids[64];
         size_t n;
@@ -847,6 +996,9 @@ int main(void)
                 FIXTURE(artifacts_are_marked_before_they_go),
                 FIXTURE(removing_a_job_removes_all_of_it),
                 FIXTURE(reopened_job_keeps_its_past),
+                FIXTURE(ready_jobs_come_by_priority_then_id),
+                FIXTURE(a_change_is_of_what_it_names_and_of_one_version),
+                FIXTURE(an_outcome_stands_in_the_row_of_its_attempt),
                 FIXTURE(filters_and_cursor_select_jobs),
                 FIXTURE(data_sets_are_replaced_and_cleared),
         };

@@ -92,22 +92,26 @@ def diffusion(c, f, eps, z, net, gamma, slope, gamma_s):
     return (slope * square(eps - net)).sum(-1) * 0.5
 
 
-def bound(p, c, x, rows, masks=None, offset=None):
+def bound(p, c, x, rows, masks=None, offset=None, label=None):
     """The parts of the bound of images x [m, 3072] (0..255) with draws rows [m], in nats: {"recon", "latent", "diff": Var [m]},
-    and the means of var_0 and var_1 [m]. p: {name: Var}. offset: see networks.latent."""
+    and the means of var_0 and var_1 [m]. p: {name: Var}. offset: see networks.latent. label [m]: 1 for
+    images that the model is told are mirrored."""
     m = len(x)
+    label = np.zeros(m) if label is None else label
     f = 2 * (x + 0.5) / 256 - 1
     eps, eps_0 = np.stack([r.eps for r in rows]), np.stack([r.eps_0 for r in rows])
     e, kl = None, Var(np.zeros(m))
-    if c.vdm_type != "vdm":
+    if networks.has_encoder(c):
         noise = networks.top_k_noise(c, np.stack([r.latent for r in rows]))
         e, kl, offset = networks.latent(c, networks.encoder(p, c, Var(f.reshape(m, 32, 32, 3)), masks), noise, offset)
+    elif c.vdm_type != "vdm":
+        e = Var(networks.label_latent(c, label))
     at = networks.schedule(p, c, e, m)
     (gamma_0, _), (gamma_1, _) = at(np.zeros((m, 1))), at(np.ones((m, 1)))
     gamma, slope = at(np.array([[r.t] for r in rows]))
     gamma_s = at(np.array([[r.s] for r in rows]))[0] if c.sm_n_timesteps else None
     z = sqrt(sigmoid(-gamma)) * f + sqrt(sigmoid(gamma)) * eps
-    net = networks.score_network(p, c, z.reshape(m, 32, 32, 3), gamma.mean(-1, keepdims=True), networks.network_context(c, e, m),
+    net = networks.score_network(p, c, z.reshape(m, 32, 32, 3), gamma.mean(-1, keepdims=True), networks.network_context(c, e, label),
                                  masks).reshape(m, D)
     return {"recon": reconstruction(x, f, eps_0, gamma_0), "latent": prior(f, gamma_1) + kl,
             "diff": diffusion(c, f, eps, z, net, gamma, slope, gamma_s),

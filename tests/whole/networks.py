@@ -81,11 +81,15 @@ def _schedule(c):
             yield from _dense(f"gamma/{leaf}", D, D)
 
 
+def has_encoder(c):
+    return c.vdm_type != "vdm" and c.reparam_type == "true"
+
+
 def shapes(c):
     """{name: shape} of every parameter, in order."""
     baseline = c.vdm_type == "vdm"
     out = dict(_unet(c, "score_model", c.sm_n_layer, 1 if baseline or not c.z_conditioning else c.latent_size, True, 3))
-    if not baseline:
+    if has_encoder(c):
         out.update(_unet(c, "encoder_model", c.forward_n_layer, 1, False, 1))
         out.update(_dense("encoder_model/dense_layer_final", 1024, c.latent_size))
     out.update(_schedule(c))
@@ -96,7 +100,7 @@ def residual_blocks(c):
     """Names in the order in which dropout numbers them: the score network's, then the encoder's."""
     out = []
     for net, n_layer, way_up in (("score_model", c.sm_n_layer, True), ("encoder_model", c.forward_n_layer, False)):
-        if net == "encoder_model" and c.vdm_type == "vdm":
+        if net == "encoder_model" and not has_encoder(c):
             continue
         out += [f"{net}/down.block_{i}" for i in range(n_layer)] + [f"{net}/mid.block_1", f"{net}/mid.block_2"]
         out += [f"{net}/up.block_{i}" for i in range(n_layer + 1 if way_up else 0)]
@@ -280,6 +284,11 @@ def schedule(p, c, e, m):
     return straight(c, p, m, 1 if c.vdm_type == "vdm" else D)
 
 
-def network_context(c, e, m):
-    """What the score network sees of the latent: one zero without a latent or without z_conditioning."""
-    return np.zeros((m, 1)) if c.vdm_type == "vdm" or not c.z_conditioning else e
+def label_latent(c, label):
+    """One-hot [m, latent_size]."""
+    return np.eye(c.latent_size)[label.astype(int)]
+
+
+def network_context(c, e, label):
+    """What the score network sees of the latent: without one or without z_conditioning the label [m]."""
+    return label[:, None] if c.vdm_type == "vdm" or not c.z_conditioning else e

@@ -21,7 +21,7 @@ PHOTOS = os.path.join(ROOT, "data", "photos32")
 BASE = {"vdm_type": "mulan_epsilon", "data.dataset": "whole",
         "model.gamma_type": "linear", "model.sm_n_embd": 64, "model.sm_n_layer": 1, "model.forward_n_layer": 1, "model.sm_pdrop": 0.0,
         "model.latent_size": 12, "model.latent_k": 4, "model.gamma_min": -10.0, "model.gamma_max": 4.0, "model.topk_noise_type": "gamma",
-        "model.with_fourier_features": True, "model.with_attention": False, "model.z_conditioning": True,
+        "model.with_fourier_features": True, "model.with_attention": False, "model.z_conditioning": True, "model.reparam_type": "true",
         "model.velocity_from_epsilon": False, "model.antithetic_time_sampling": True, "model.sm_n_timesteps": 0, "model.sigma_prior": 1.0,
         "model.sample_softmax": False,
         "training.seed": 3, "training.batch_size_train": 4, "training.batch_size_eval": 4, "training.num_steps_train": 8,

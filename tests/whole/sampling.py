@@ -15,6 +15,8 @@ def sigmoid(x):
 
 def latents(c, fixed):
     size, k = c.latent_size, c.latent_k
+    if not networks.has_encoder(c):
+        return networks.label_latent(c, np.zeros(c.sampling_n_images))
     if fixed:
         return np.tile(np.arange(size) < k, (c.sampling_n_images, 1)).astype(np.float64)
     drawn = np.stack([philox.normal(c.sampling_seed, philox.SAMPLE_LATENT, 0, i, c.sampling_n_steps, size) for i in range(c.sampling_n_images)])
@@ -41,7 +43,7 @@ def final_z(c, params, fixed):
     for step in range(steps, 0, -1):
         gamma_t, gamma_s = (value_of(at(np.full((n, 1), np.float64(np.float32(i / steps))))[0]) for i in (step, step - 1))
         net = networks.score_network(p, c, Var(z.reshape(n, 32, 32, 3)), Var(gamma_t.mean(-1, keepdims=True)),
-                                     networks.network_context(c, e, n)).value.reshape(n, D)
+                                     networks.network_context(c, e, np.zeros(n))).value.reshape(n, D)
         a, b, k = sigmoid(-gamma_s), sigmoid(-gamma_t), -np.expm1(gamma_s - gamma_t)
         eps_hat = noise_estimate(c, gamma_t, z, net)
         z = np.sqrt(a / b) * (z - np.sqrt(sigmoid(gamma_t)) * k * eps_hat) + np.sqrt((1 - a) * k) * noise(c, step - 1)

@@ -19,6 +19,7 @@ CASES = {
     "sparse_weights": {"evaluation__weights": "params", "model__antithetic_time_sampling": False, "model__sm_pdrop": 0.5},
     "sparse_train_poly": {"vdm_type": "mulan_velocity", "model__gamma_type": "poly_fixedend", "evaluation__split": "train",
                           "evaluation__n_images": 3, "evaluation__weights": "params"},
+    "label": {"model__reparam_type": "label", "evaluation__n_images": 3},
     "more_than_there_are": {"evaluation__n_images": N_TEST + 1, "vdm_type": "vdm", "model__gamma_type": "fixed"},
     "dense": {"evaluation__method": "dense", "evaluation__n_images": 3, "evaluation__n_timesteps": 3},
     "dense_discrete_gumbel": {"evaluation__method": "dense", "evaluation__n_images": 2, "evaluation__n_timesteps": 5, "model__sm_n_timesteps": 9,

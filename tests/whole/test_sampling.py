@@ -18,6 +18,7 @@ CASES = {
     "epsilon": {"sampling__latent": "fixed"},
     "velocity_poly": {"vdm_type": "mulan_velocity", "model__gamma_type": "poly_fixedend", "sampling__weights": "params"},
     "velocity_from_epsilon": {"vdm_type": "mulan_velocity", "model__velocity_from_epsilon": True, "model__sigma_prior": 0.5},
+    "label": {"model__reparam_type": "label", "model__gamma_type": "learnable_nnet"},
     "softmax": {"model__sample_softmax": True, "model__gamma_min": -7.0, "model__with_fourier_features": False},
     "vdm": {"vdm_type": "vdm", "model__gamma_type": "learnable_scalar", "model__sigma_prior": 2.0, "model__sm_pdrop": 0.5},
     "vdm_softmax": {"vdm_type": "vdm", "model__gamma_type": "fixed", "model__sample_softmax": True, "model__gamma_min": -6.0,

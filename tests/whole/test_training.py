@@ -88,6 +88,9 @@ def batch(c, step):
 
 CASES = {
     "flip": {"data__flip": True, "vdm_type": "vdm", "model__gamma_type": "fixed", "training__batch_size_train": 8},
+    "flag": {"data__flip": True, "data__flip_flag": True, "vdm_type": "vdm", "model__gamma_type": "fixed", "training__batch_size_train": 8},
+    "label": {"data__flip": True, "data__flip_flag": True, "model__reparam_type": "label"},
+    "label_alone": {"model__reparam_type": "label", "vdm_type": "mulan_velocity", "model__gamma_type": "poly_fixedend", "model__z_conditioning": False},
     "epsilon": {"model__sm_pdrop": 0.3, "optimizer__lr_decay": True, "training__num_steps_lr_warmup": 2},
     "velocity_from_epsilon": {"vdm_type": "mulan_velocity", "model__velocity_from_epsilon": True, "model__topk_noise_type": "gumbel",
                               "model__z_conditioning": False},

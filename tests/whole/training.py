@@ -24,6 +24,13 @@ def mirrored(c, images, step):
     return out.reshape(images.shape)
 
 
+def label(c, step):
+    """[m]: 1 where data.flip_flag tells the model of a mirrored image."""
+    if not c.get("data.flip_flag"):
+        return np.zeros(c.batch_size_train)
+    return np.array([float(philox.is_mirrored(c.seed, i, step)) for i in range(c.batch_size_train)])
+
+
 def learning_rate(c, step):
     """Of the update that has so many before it."""
     w, n = c.num_steps_lr_warmup, c.num_steps_train
@@ -35,7 +42,7 @@ def learning_rate(c, step):
 def loss_and_gradients(c, params, images, step):
     """The step's scalars (bpd, its parts, var0, var1) and {name: gradient}."""
     p = {name: tape.Var(value) for name, value in params.items()}
-    parts = bound.bound(p, c, images, bound.training_draws(c, step), bound.dropout_masks(c, step))
+    parts = bound.bound(p, c, images, bound.training_draws(c, step), bound.dropout_masks(c, step), label=label(c, step))
     g = tape.gradients(bound.loss(parts), p)
     bpd, recon, latent, diff = bound.bits(parts).mean(0)
     scalars = {"bpd": bpd, "bpd_recon": recon, "bpd_latent": latent, "bpd_diff": diff,

@@ -57,7 +57,7 @@ def assignment(folder, attempt, checkpoints=(), kind="train", identity=IDENTITY,
         c.setdefault(group, {})[key] = value
     return {"job": 1, "attempt": attempt, "kind": kind, "config": c,
             "dataset": {"name": "photos32", "path": str(data), "digest": "0" * 32}, "identity": identity, "accept_changed_data": accept,
-            "folder": str(folder), "socket": os.path.join(str(folder), "nobody.sock"), "checkpoints": list(checkpoints)}
+            "folder": str(folder), "checkpoints": list(checkpoints)}
 
 
 def events(folder, attempt):

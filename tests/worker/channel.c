@@ -379,6 +379,24 @@ static void commands_are_kept_until_they_are_asked_for(void **state _unused_)
         (void)close(listener);
 }
 
+static void without_a_socket_nothing_is_waited_for(void **state _unused_)
+{
+        struct channel *ch;
+        int64_t before;
+
+        assignment.socket = NULL;
+        ch = open_channel();
+        send_events(ch, 1, 3);
+        before = clock_monotonic_us();
+        assert_int_equal(channel_drain(ch, 60000, NULL), 0);
+        assert_in_range(clock_monotonic_us() - before, 0, 5 * US_PER_S);
+        before = clock_monotonic_us();
+        (void)poll_for(ch, 30);
+        assert_in_range(clock_monotonic_us() - before, 30 * US_PER_MS, 5 * US_PER_S);
+        ch = channel_close(ch);
+        assert_spool(3);
+}
+
 static void no_daemon_costs_less_than_a_millisecond(void **state _unused_)
 {
         const int64_t n = 5000;
@@ -743,6 +761,7 @@ int main(void)
                 T(what_hello_acknowledges_decides),
                 T(garbage_ends_the_connection_not_the_worker),
                 T(commands_are_kept_until_they_are_asked_for),
+                T(without_a_socket_nothing_is_waited_for),
                 T(no_daemon_costs_less_than_a_millisecond),
                 T(a_daemon_that_does_not_read_holds_nothing_up),
                 T(a_full_disk_leaves_no_half_line),
