@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static json_t *object_or_null(json_t *o)
 {
@@ -110,10 +111,15 @@ GET(error, object_or_null(v->row->error))
 static const struct {
         const char *name;
         json_t *(*get)(const struct job_view *v);
+        unsigned needs; /* of what a row can be read without */
 } members[] = {
 #define M(name)                                                                                                        \
         {                                                                                                              \
-#name, get_##name                                                                                      \
+#name, get_##name, 0                                                                                   \
+        }
+#define NEEDS(name, what)                                                                                              \
+        {                                                                                                              \
+#name, get_##name, WITHOUT_##what                                                                      \
         }
         M(id),
         M(kind),
@@ -130,18 +136,19 @@ static const struct {
         M(limits),
         M(version),
         M(progress),
-        M(config),
-        M(import),
+        NEEDS(config, CONFIG),
+        NEEDS(import, CONFIG),
         M(config_name),
         M(checkpoint),
         M(accept_changed_data),
         M(cancel_requested),
         M(stopping),
-        M(paused),
-        M(waiting),
-        M(result),
-        M(error),
+        NEEDS(paused, OUTCOME),
+        NEEDS(waiting, OUTCOME),
+        NEEDS(result, OUTCOME),
+        NEEDS(error, OUTCOME),
         M(links),
+#undef NEEDS
 #undef M
 };
 _Static_assert(ARRAY_LEN(members) <= 64, "a bit each");
@@ -155,6 +162,28 @@ json_t *job_to_json(const struct job_view *v, uint64_t which)
                 if (which >> i & 1)
                         r |= json_object_set_new(o, members[i].name, members[i].get(v));
         return r ? NULL : TAKE_PTR(o);
+}
+
+int job_members(const char *names, uint64_t *ret, unsigned *ret_without, struct error *err)
+{
+        uint64_t which = 0;
+        unsigned needs = 0;
+
+        for (const char *p = names; *p; p += strspn(p, ",")) {
+                size_t n = strcspn(p, ","), i = 0;
+
+                while (i < ARRAY_LEN(members) && (strlen(members[i].name) != n || memcmp(members[i].name, p, n) != 0))
+                        i++;
+                if (i == ARRAY_LEN(members))
+                        return error_set(err, -EINVAL, NULL, "a job has no member \"%.*s\"", (int)MIN(n, (size_t)40),
+                                         p);
+                which |= UINT64_C(1) << i;
+                needs |= members[i].needs;
+                p += n;
+        }
+        *ret = which;
+        *ret_without = (WITHOUT_CONFIG | WITHOUT_OUTCOME) & ~needs;
+        return 0;
 }
 
 void answer_job(struct request *r, int64_t id, unsigned status)

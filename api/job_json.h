@@ -15,6 +15,9 @@ struct job_view {
 /* New reference, NULL without memory. members: bits, by the table's order; JOB_ALL: all of them. */
 #define JOB_ALL UINT64_MAX
 json_t *job_to_json(const struct job_view *v, uint64_t members);
+/* The bits of names that are separated by commas; what a row is read without for them (enum job_without). -EINVAL: one
+ * is none, err names it. */
+int job_members(const char *names, uint64_t *ret, unsigned *ret_without, struct error *err);
 
 /* Why a queued job is not running; null of others. New reference. */
 json_t *waiting_to_json(const struct job_view *v);

@@ -17,70 +17,157 @@ void jobs_read(struct request *r)
 
 /* ---- list */
 
+#define TOTAL_MAX 1000 /* beyond it a total that is not kept is not counted either */
+
 struct page {
         json_t *jobs;
         struct reader *reader;
         struct control *control;
         struct control_status status;
-        int64_t limit, last_id;
+        uint64_t members;
+        int64_t limit, last_id, last_priority;
         bool more;
 };
 
 static int add_job(const struct job_row *j, void *user)
 {
         struct page *p = user;
+        const struct job_view v = {j, p->reader, p->control, &p->status};
 
         if ((int64_t)json_array_size(p->jobs) == p->limit) {
                 p->more = true;
                 return 0;
         }
         p->last_id = j->id;
-        return json_array_append_new(p->jobs,
-                                     job_to_json(&(struct job_view){j, p->reader, p->control, &p->status}, JOB_ALL)) < 0
-                       ? -ENOMEM
-                       : 0;
+        p->last_priority = j->priority;
+        return json_array_append_new(p->jobs, job_to_json(&v, p->members)) < 0 ? -ENOMEM : 0;
+}
+
+/* A place in the list: an id, or, in the queue's order, priority and id: "-5.17". */
+static void read_cursor(struct request *r, struct job_filter *f)
+{
+        const char *s = target_param(&r->target, "cursor"), *dot = s ? strchr(s, '.') : NULL;
+        bool negative = s && *s == '-';
+        char priority[16];
+
+        if (f->order != ORDER_QUEUE) {
+                (void)request_query_int(r, "cursor", 1, INT64_MAX, &f->bound);
+                return;
+        }
+        if (!s)
+                return;
+        (void)snprintf(priority, sizeof priority, "%.*s", dot ? (int)(dot - s) - negative : 0, s + negative);
+        if (!dot || !int_parse(priority, 0, PRIORITY_MAX, &f->bound_priority) ||
+            !int_parse(dot + 1, 1, INT64_MAX, &f->bound))
+                (void)errors_add(&r->errs, -EINVAL, "cursor", "expected an answer's next, of the same order");
+        if (negative)
+                f->bound_priority = -f->bound_priority;
+}
+
+static void read_fields(struct request *r, struct page *p, struct job_filter *f)
+{
+        const char *names = target_param(&r->target, "fields");
+        struct error err;
+
+        p->members = JOB_ALL;
+        if (names && (!*names || job_members(names, &p->members, &f->without, &err) < 0))
+                (void)errors_add(&r->errs, -EINVAL, "fields", "%s",
+                                 *names ? err.text : "expected members of a job, separated by commas");
+}
+
+static void read_filter(struct request *r, struct page *p, struct job_filter *f)
+{
+        static const char *const orders[] = {"-id", "id", "priority", NULL};
+        int order = ORDER_NEWEST;
+
+        (void)request_query_choices(r, "state", job_state_names, &f->states);
+        (void)request_query_choices(r, "kind", job_kind_names, &f->kinds);
+        (void)request_query_text(r, "tag", 64, &f->tag);
+        (void)request_query_text(r, "text", 200, &f->text);
+        (void)request_query_choice(r, "order", orders, &order);
+        (void)request_query_int(r, "limit", 1, LIMIT_MAX, &p->limit);
+        f->order = (enum job_order)order;
+        if (f->order == ORDER_QUEUE && f->states != JOB_ANY && f->states != 1U << JOB_QUEUED)
+                (void)errors_add(&r->errs, -EINVAL, "order", "only what is queued has an order by priority");
+        if (f->order == ORDER_QUEUE)
+                f->states = 1U << JOB_QUEUED;
+        read_cursor(r, f);
+        read_fields(r, p, f);
+        f->limit = p->limit + 1; /* one more, to know whether there is a next page */
+}
+
+static json_t *counts_to_json(const struct job_counts *c)
+{
+        json_t *states = json_object(), *kinds = json_object();
+
+        for (int state = 0; state < JOB_STATE_N; state++) {
+                int64_t n = 0;
+
+                for (int kind = 0; kind < JOB_KIND_N; kind++)
+                        n += c->n[state][kind];
+                (void)json_object_set_new(states, job_state_names[state], json_integer(n));
+        }
+        for (int kind = 0; kind < JOB_KIND_N; kind++) {
+                int64_t n = 0;
+
+                for (int state = 0; state < JOB_STATE_N; state++)
+                        n += c->n[state][kind];
+                (void)json_object_set_new(kinds, job_kind_names[kind], json_integer(n));
+        }
+        return json_pack("{s:o, s:o}", "state", states, "kind", kinds);
+}
+
+static json_t *next_to_json(const struct page *p, const struct job_filter *f)
+{
+        char next[48];
+
+        if (!p->more)
+                return json_null();
+        if (f->order == ORDER_QUEUE)
+                (void)snprintf(next, sizeof next, "%lld.%lld", (long long)p->last_priority, (long long)p->last_id);
+        else
+                (void)snprintf(next, sizeof next, "%lld", (long long)p->last_id);
+        return json_string(next);
 }
 
 static void list_jobs(struct request *r)
 {
-        struct job_filter f = {.state = -1, .kind = -1};
+        struct job_filter f = {.states = JOB_ANY, .kinds = JOB_ANY};
         struct page p = {.limit = LIMIT_DEFAULT};
-        struct reader *reader;
+        struct job_counts counts;
+        int64_t total = 0;
         struct error err;
-        char next[24];
         int code;
 
-        (void)request_query_choice(r, "state", job_state_names, &f.state);
-        (void)request_query_choice(r, "kind", job_kind_names, &f.kind);
-        (void)request_query_text(r, "tag", 64, &f.tag);
-        (void)request_query_text(r, "text", 200, &f.text);
-        (void)request_query_int(r, "limit", 1, LIMIT_MAX, &p.limit);
-        (void)request_query_int(r, "cursor", 1, INT64_MAX, &f.before_id);
+        read_filter(r, &p, &f);
         if (r->errs.n) {
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
                 return;
         }
-        p.reader = reader = request_reader(r);
-        if (!reader)
+        p.reader = request_reader(r);
+        if (!p.reader)
                 return;
         p.control = request_settings(r)->control;
-        f.limit = p.limit + 1; /* one more, to know whether there is a next page */
-        p.jobs = json_array();
         p.control->status(p.control, &p.status);
-        code = reader_jobs(reader, &f, add_job, &p, &err);
+        p.jobs = json_array();
+        code = reader_jobs(p.reader, &f, add_job, &p, &err);
+        if (code >= 0)
+                code = reader_jobs_total(p.reader, &f, TOTAL_MAX, &total, &err);
+        if (code >= 0)
+                code = reader_job_counts(p.reader, &counts, &err);
         if (code < 0) {
                 json_decref(p.jobs);
                 problem(r, PROBLEM_INTERNAL, "the jobs cannot be read: %s", code == -ENOMEM ? "no memory" : err.text);
                 return;
         }
-        (void)snprintf(next, sizeof next, "%lld", (long long)p.last_id);
         response_json(r, 200,
-                      json_pack("{s:o, s:o}", "jobs", p.jobs, "next", p.more ? json_string(next) : json_null()));
+                      json_pack("{s:o, s:o, s:o, s:o}", "jobs", p.jobs, "next", next_to_json(&p, &f), "total",
+                                total < 0 ? json_null() : json_integer(total), "counts", counts_to_json(&counts)));
 }
 
 void jobs_list(struct request *r)
 {
-        request_apart(r, list_jobs, target_param(&r->target, "text")); /* which walks all of them */
+        request_apart(r, list_jobs, target_param(&r->target, "text")); /* a short one walks all of them */
 }
 
 /* ---- submit */

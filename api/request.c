@@ -106,23 +106,52 @@ int request_query_int(struct request *r, const char *name, int64_t min, int64_t 
         return 1;
 }
 
+/* The index of the name that is n bytes of s; -1 and an error when there is none. */
+static int find_choice(struct request *r, const char *param, const char *const *names, const char *s, size_t n)
+{
+        char list[200] = "";
+        size_t used = 0;
+
+        for (int i = 0; names[i]; i++) {
+                if (strlen(names[i]) == n && !memcmp(names[i], s, n))
+                        return i;
+                used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
+                assert(used < sizeof list);
+        }
+        (void)errors_add(&r->errs, -EINVAL, param, "expected one of %s", list);
+        return -1;
+}
+
 int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret)
 {
         const char *s = target_param(&r->target, name);
-        char list[200] = "";
-        size_t n = 0;
+        int i = s ? find_choice(r, name, names, s, strlen(s)) : -1;
+
+        if (i >= 0)
+                *ret = i;
+        return !s ? 0 : i >= 0 ? 1 : -EINVAL;
+}
+
+int request_query_choices(struct request *r, const char *name, const char *const *names, unsigned *ret)
+{
+        const char *s = target_param(&r->target, name);
+        unsigned bits = 0;
 
         if (!s)
                 return 0;
-        for (int i = 0; names[i]; i++) {
-                if (!strcmp(names[i], s)) {
-                        *ret = i;
-                        return 1;
-                }
-                n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i]);
-                assert(n < sizeof list);
+        for (const char *p = s;; p++) {
+                size_t n = strcspn(p, ",");
+                int i = find_choice(r, name, names, p, n);
+
+                if (i < 0)
+                        return -EINVAL;
+                bits |= 1U << i;
+                p += n;
+                if (!*p)
+                        break;
         }
-        return errors_add(&r->errs, -EINVAL, name, "expected one of %s", list);
+        *ret = bits;
+        return 1;
 }
 
 int request_query_text(struct request *r, const char *name, size_t max_bytes, const char **ret)

@@ -65,6 +65,8 @@ struct reader *request_reader(struct request *r);
 /* Parameters of the query. 1: found and stored; 0: absent; negative: added to r->errs. */
 int request_query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *ret);
 int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret);
+/* Several choices, separated by commas: their bits. */
+int request_query_choices(struct request *r, const char *name, const char *const *names, unsigned *ret);
 int request_query_text(struct request *r, const char *name, size_t max_bytes, const char **ret);
 
 /* The rest of the request is heavy: when the handler returns, work continues it on a thread of a small pool, which

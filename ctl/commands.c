@@ -125,7 +125,19 @@ static int list_path(const struct call *c, struct buf *path)
                        {OPTION_TAG, "tag"},
                        {OPTION_TEXT, "text"},
                        {OPTION_LIMIT, "limit"}};
-        int r = buf_printf(path, NULL, "/v1/jobs?");
+        static const struct {
+                const char *name, *order;
+        } orders[] = {{"newest", "-id"}, {"oldest", "id"}, {"next", "priority"}};
+        const char *first = c->options[OPTION_FIRST] ? c->options[OPTION_FIRST] : "newest";
+        size_t order = 0;
+        int r;
+
+        while (order < ARRAY_LEN(orders) && strcmp(orders[order].name, first) != 0)
+                order++;
+        if (order == ARRAY_LEN(orders))
+                return usage_error("--first is newest, oldest or next");
+        r = buf_printf(path, NULL, "/v1/jobs?order=%s&%s", orders[order].order,
+                       c->options[OPTION_JSON] ? "" : "fields=id,state,kind,progress,created,name,config_name&");
 
         for (size_t i = 0; r >= 0 && i < ARRAY_LEN(filters); i++) {
                 const char *value = c->options[filters[i].option];
@@ -136,7 +148,17 @@ static int list_path(const struct call *c, struct buf *path)
         }
         if (r >= 0)
                 path->data[--path->size] = 0; /* the last & or ? */
-        return r;
+        return r < 0 ? fail("the filter is too long") : EXIT_OK;
+}
+
+static void print_more(const json_t *document)
+{
+        double total = real_of(document, "total");
+
+        if (isnan(total))
+                (void)printf("there are more than 1000: --limit, --state, --tag, --text\n");
+        else
+                (void)printf("there are more, %.0f in all: --limit, --state, --tag, --text\n", total);
 }
 
 int command_list(struct call *c)
@@ -146,8 +168,10 @@ int command_list(struct call *c)
         const json_t *job;
         size_t i;
 
-        if (list_path(c, &path) < 0)
-                return fail("the filter is too long");
+        int r = list_path(c, &path);
+
+        if (r)
+                return r;
         if (ask(c, "GET", path.data, NULL, &reply) < 0)
                 return EXIT_NO;
         if (c->options[OPTION_JSON]) {
@@ -160,7 +184,7 @@ int command_list(struct call *c)
                 print_row(job);
         }
         if (json_is_string(json_object_get(reply.document, "next")))
-                (void)printf("there are more: --limit, --state, --tag, --text\n");
+                print_more(reply.document);
         return EXIT_OK;
 }
 

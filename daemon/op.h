@@ -24,6 +24,7 @@ struct op {
 
         json_t *config; /* of the new job */
         int64_t config_steps;
+        int64_t memory_bytes;            /* that its worker needs */
         int64_t pinned_job, pinned_step; /* checkpoint that it names; 0: none */
         struct helper *helper;
         struct source *timer;

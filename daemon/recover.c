@@ -41,7 +41,7 @@ static int on_job(const struct job_row *row, void *user)
 static int load_running(struct daemon *d, struct error *err)
 {
         struct recovering x = {.daemon = d, .err = err};
-        struct job_filter f = {.state = JOB_RUNNING, .kind = -1, .limit = INT64_MAX};
+        struct job_filter f = {.states = 1U << JOB_RUNNING, .kinds = JOB_ANY, .limit = LIST_MAX};
 
         return reader_jobs(d->reader, &f, on_job, &x, err);
 }

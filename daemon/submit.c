@@ -1,4 +1,5 @@
 /* Submissions: what the request's own checks could not know (data sets, memory, checkpoints), then the job's row. */
+#include "daemon/memory.h"
 #include "daemon/op.h"
 #include "daemon/process.h"
 #include "daemon/retention.h"
@@ -153,6 +154,7 @@ void op_store_job(struct op *op)
                 w->row.tags = TAKE_PTR(s->tags);
                 w->row.notes = TAKE_PTR(s->notes);
                 w->row.priority = s->priority;
+                w->row.memory_bytes = op->memory_bytes;
                 w->row.limits = s->limits;
                 w->row.n_after = s->n_after;
                 memcpy(w->row.after, s->after, sizeof s->after);
@@ -164,35 +166,6 @@ void op_store_job(struct op *op)
 }
 
 /* ---- memory */
-
-static int64_t value_in_kib(const char *path, const char *key)
-{
-        _cleanup_(buf_done) struct buf b = BUF_INIT(65536);
-        const char *at;
-
-        if (file_read(path, &b, NULL) < 0 || !b.data)
-                return -1;
-        at = strstr(b.data, key);
-        return at ? strtoll(at + strlen(key), NULL, 10) : -1;
-}
-
-/* What a new worker could have: what is free now, and what the running ones give back before it starts. */
-static int64_t memory_available(const struct daemon *d)
-{
-        int64_t kib = value_in_kib("/proc/meminfo", "MemAvailable:");
-
-        if (kib < 0)
-                return INT64_MAX;
-        for (const struct worker *w = d->workers; w; w = w->next) {
-                char path[64];
-                int64_t rss;
-
-                (void)snprintf(path, sizeof path, "/proc/%d/status", (int)w->pid);
-                rss = w->pid > 0 ? value_in_kib(path, "VmRSS:") : 0;
-                kib += MAX(rss, 0);
-        }
-        return kib * 1024;
-}
 
 static int read_estimate(const struct buf *output, int status, int64_t *ret, struct error *err)
 {
@@ -245,38 +218,68 @@ void estimates_done(struct daemon *d)
         d->estimates = NULL;
 }
 
-/* What the memory depends on: the kind, and the configuration without its seeds. */
+/* What is forgotten of a configuration, since no buffer depends on it: a sweep over learning rates asks once. */
+static void forget(json_t *config)
+{
+        static const char *const paths[][3] = {
+                {"optimizer"},
+                {"data"},
+                {"training", "seed"},
+                {"training", "num_steps_lr_warmup"},
+                {"training", "num_steps_train"},
+                {"training", "steps_per_logging"},
+                {"training", "steps_per_eval"},
+                {"training", "steps_per_save"},
+                {"evaluation", "seed"},
+                {"evaluation", "ode", "rtol"},
+                {"evaluation", "ode", "atol"},
+                {"sampling", "seed"},
+                {"sampling", "rtol"},
+                {"sampling", "atol"},
+                {"sampling", "n_steps"},
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+                json_t *o = config;
+                size_t k = 0;
+
+                while (k + 1 < ARRAY_LEN(paths[i]) && paths[i][k + 1])
+                        o = json_object_get(o, paths[i][k++]);
+                (void)json_object_del(o, paths[i][k]);
+        }
+}
+
 static char *estimate_key(const struct op *op)
 {
-        static const char *const sections[] = {"training", "evaluation", "sampling"};
         _cleanup_json_ json_t *o = json_deep_copy(op->config);
         _cleanup_(freep) char *text = NULL;
         char *key = NULL;
 
-        for (size_t i = 0; o && i < ARRAY_LEN(sections); i++)
-                (void)json_object_del(json_object_get(o, sections[i]), "seed");
+        forget(o);
         text = o ? json_to_text(o) : NULL;
         if (!text || asprintf(&key, "%s%s", job_kind_names[op->submission->kind], text) < 0)
                 return NULL;
         return key;
 }
 
+/* Against what there is at all, not what is free at this moment: it may wait for the rest. */
 static void check_memory(struct op *op, int64_t bytes)
 {
-        int64_t available = memory_available(op->daemon);
+        int64_t total = memory_total("");
         struct errors errs = {0};
 
-        if (bytes <= available) {
+        op->memory_bytes = bytes;
+        if (bytes <= total) {
                 op_store_job(op);
                 return;
         }
         (void)errors_add(&errs, -EINVAL, "/model",
-                         "it needs %lld bytes of memory (%.1f GiB), this machine has %lld available (%.1f GiB)",
-                         (long long)bytes, (double)bytes / 0x1p30, (long long)available, (double)available / 0x1p30);
+                         "it needs %lld bytes of memory (%.1f GiB), this machine has %lld (%.1f GiB)", (long long)bytes,
+                         (double)bytes / 0x1p30, (long long)total, (double)total / 0x1p30);
         op_answer(op, -EINVAL, 0, JOB_QUEUED, &errs);
 }
 
-static void start_estimate(struct op *op);
+static void estimate(struct op *op);
 
 static void on_estimate(void *user, int r, int status, const struct buf *output, const struct error *why)
 {
@@ -291,19 +294,19 @@ static void on_estimate(void *user, int r, int status, const struct buf *output,
                 r = error_set(&err, -EIO, NULL, "the memory that it needs is unknown: %s", why->text);
         else
                 r = read_estimate(output, status, &bytes, &err);
-        while ((next = e->waiting) && e->running < ESTIMATES_MAX) {
-                e->waiting = next->next_waiting;
-                start_estimate(next);
-        }
-        if (r < 0) {
+        if (r >= 0) {
+                free(e->known[e->next].key);
+                e->known[e->next] = (struct known){estimate_key(op), bytes};
+                e->next = (e->next + 1) % ARRAY_LEN(e->known);
+                check_memory(op, bytes);
+        } else {
                 log_error("a submission fails: %s", err.text);
                 op_fail(op, JOB_QUEUED, &err);
-                return;
         }
-        free(e->known[e->next].key);
-        e->known[e->next] = (struct known){estimate_key(op), bytes};
-        e->next = (e->next + 1) % ARRAY_LEN(e->known);
-        check_memory(op, bytes);
+        while ((next = e->waiting) && e->running < ESTIMATES_MAX) {
+                e->waiting = next->next_waiting;
+                estimate(next); /* perhaps it is known by now */
+        }
 }
 
 static void start_estimate(struct op *op)

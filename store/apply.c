@@ -191,6 +191,7 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":source_step", w->row.source_step);
         bind_int(st, ":priority", w->row.priority);
         bind_limits(st, &w->row.limits, CHANGE_WALL | CHANGE_STEPS);
+        bind_int(st, ":memory_bytes", w->row.memory_bytes);
         bind_text(st, ":dataset", w->row.dataset);
         bind_text(st, ":notes", w->row.notes ? w->row.notes : "");
         bind_text(st, ":name", w->row.name ? w->row.name : "");
@@ -334,8 +335,11 @@ static int apply_job_mark(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, ST_JOB_MARK);
 
+        int r;
+
         bind_int(st, ":id", w->job);
-        return run_changing(db, st, -EBUSY, "job", w->job, err);
+        r = run_changing(db, st, -EBUSY, "job", w->job, err);
+        return r < 0 ? r : run_for_job(db, ST_JOB_TAG_DELETE, w->job, err); /* what is not seen is not counted */
 }
 
 static int apply_job_remove(struct db *db, struct write *w, struct error *err)

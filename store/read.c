@@ -70,6 +70,7 @@ static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
                 .unmet = sqlite3_column_int64(st, 25),
                 .version = sqlite3_column_int64(st, 26),
                 .limits = {sqlite3_column_int64(st, 27), sqlite3_column_int64(st, 28)},
+                .memory_bytes = sqlite3_column_int64(st, 31),
         };
         copy_text(j->dataset, sizeof j->dataset, st, 30);
         copy_text(j->identity, sizeof j->identity, st, 21);
@@ -100,12 +101,13 @@ int reader_unmet(struct reader *r, int64_t job, int64_t ret[AFTER_MAX], size_t *
         return read_ids(r, ST_JOB_UNMET, job, ret, ret_n, err);
 }
 
-int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err)
+int read_job(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_BY_ID);
         int n;
 
         bind_int(st, ":id", id);
+        bind_int(st, ":without", without);
         n = db_step(&r->db, st, err);
         if (n <= 0)
                 return n < 0 ? n : not_found("job", id, err);
@@ -117,12 +119,17 @@ int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *
         return n;
 }
 
+int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err)
+{
+        return read_job(r, id, 0, ret, err);
+}
+
 int reader_ready(struct reader *r, int (*row)(const struct job_row *j, void *user), void *user, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOBS_READY);
         int n;
 
-        bind_int(st, ":brief", 1);
+        bind_int(st, ":without", WITHOUT_CONFIG | WITHOUT_OUTCOME);
         while ((n = db_step(&r->db, st, err)) > 0) {
                 struct job_row j;
 
@@ -218,36 +225,6 @@ int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limi
                 };
 
                 n = row(&e, user);
-                if (n < 0)
-                        return n;
-        }
-        return n;
-}
-
-int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user),
-                void *user, struct error *err)
-{
-        enum statement which = f->tag          ? ST_JOBS_BY_TAG
-                               : f->state >= 0 ? ST_JOBS_BY_STATE
-                               : f->kind >= 0  ? ST_JOBS_BY_KIND
-                                               : ST_JOBS;
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, which);
-        int n;
-
-        bind_int(st, ":state", f->state);
-        bind_int(st, ":kind", f->kind);
-        bind_int(st, ":before", f->before_id > 0 ? f->before_id : INT64_MAX);
-        bind_int(st, ":limit", f->limit);
-        bind_text(st, ":tag", f->tag);
-        bind_text(st, ":text", f->text);
-        while ((n = db_step(&r->db, st, err)) > 0) {
-                struct job_row j;
-
-                n = fill_job(st, &j, err);
-                if (n < 0)
-                        return n;
-                n = row(&j, user);
-                job_row_done(&j);
                 if (n < 0)
                         return n;
         }

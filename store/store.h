@@ -49,6 +49,7 @@ struct job_row {
         int64_t attempts;
         int64_t step, steps;
         double images_per_second, seconds_left; /* NAN: unknown */
+        int64_t memory_bytes;                   /* that its worker needs; 0: not known */
         int64_t source_job, source_step;        /* whose checkpoint, at which step (frozen at submission); 0: none */
         enum stop_reason stop_requested;        /* of a running one: what it was asked for */
         int64_t priority;                       /* -PRIORITY_MAX..PRIORITY_MAX; more runs first */
@@ -131,16 +132,33 @@ void reader_watch(struct reader *r, bool (*cancelled)(void *user), void *user);
 
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err);
 
+/* Members of a row that take time to read, and that a list may do without. */
+enum job_without { WITHOUT_CONFIG = 1 /* and import */, WITHOUT_OUTCOME = 2 /* result, error, moved_by, moved_why */ };
+enum job_order { ORDER_NEWEST, ORDER_OLDEST, ORDER_QUEUE /* queued ones, as the queue goes */ };
+#define JOB_ANY (~0U)
+#define LIST_MAX 10000 /* rows of a page */
+
 struct job_filter {
-        int state, kind;   /* -1: any */
-        const char *tag;   /* or NULL */
-        const char *text;  /* part of the name, or NULL */
-        int64_t before_id; /* cursor: only ids below it; 0: from the newest */
+        unsigned states, kinds; /* bits; JOB_ANY */
+        const char *tag;        /* or NULL */
+        const char *text;       /* part of the name or the notes, letters large or small; or NULL */
+        enum job_order order;
+        int64_t bound, bound_priority; /* cursor: only what comes behind this id (and, in the queue's order, priority);
+                                          0: from the first */
         int64_t limit;
+        unsigned without; /* bits of enum job_without */
 };
-/* Newest first. Calls back once a row (borrowed); a negative answer ends it and is returned. */
+/* Calls back once a row (borrowed), in the order asked for; a negative answer ends it and is returned. */
 int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const struct job_row *j, void *user),
                 void *user, struct error *err);
+/* How many the filter takes, whatever its bound: kept where it asks for states and kinds, or a tag; else counted, to
+ * max at most. *ret -1: more than that. */
+int reader_jobs_total(struct reader *r, const struct job_filter *f, int64_t max, int64_t *ret, struct error *err);
+/* How many there are of each state and kind. */
+struct job_counts {
+        int64_t n[JOB_STATE_N][JOB_KIND_N];
+};
+int reader_job_counts(struct reader *r, struct job_counts *ret, struct error *err);
 
 /* Jobs that may start, in the order of the queue: (priority, id), those that wait for others left out. A row's config,
  * result, error and import are left out. A positive answer ends it, and is returned. */

@@ -170,7 +170,8 @@ def test_listing_filters_and_pages(server):
     assert seen == ids[::-1]
     assert [j["id"] for j in server.get("/v1/jobs?tag=n1&text=page").json()["jobs"]] == ids[1::2][::-1]
     assert [j["id"] for j in server.get("/v1/jobs?text=page+3").json()["jobs"]] == [ids[3]]
-    assert server.get("/v1/jobs?text=100%25").json() == {"jobs": [], "next": None}
+    d = server.get("/v1/jobs?text=100%25").json()
+    assert d["jobs"] == [] and d["next"] is None and d["total"] == 0
     assert server.get("/v1/jobs?kind=sample&tag=paged").json()["jobs"] == []
     server.run(ids[0])
     assert [j["id"] for j in server.get("/v1/jobs?state=running&tag=paged").json()["jobs"]] == [ids[0]]
@@ -397,3 +398,106 @@ def test_data_sets_are_removed(server):
         assert "because" in str(problem(server.request("DELETE", "/v1/datasets/mine"), status, type_))
         server.tell(do="fail", code=code if code != 2 else 17, text="because", pointer="/name")
         problem(server.post("/v1/datasets", {"name": "mine", "path": "/a"}), status if code != 2 else 409, None)
+
+
+# ---- lists of all sorts
+
+def listed(server, **params):
+    r = server.get("/v1/jobs", params=params)
+    assert r.status_code == 200, r.text
+    return r.json()
+
+
+def test_a_list_takes_several_states_and_kinds_in_either_order(server):
+    mine = [server.submit(tags=["several"]) for _ in range(9)]
+    for i, state in ((0, "succeeded"), (1, "failed"), (2, "cancelled"), (3, "paused")):
+        server.run(mine[i], state=state)
+    server.run(mine[4])
+    ids = [j["id"] for j in listed(server, tag="several", state="queued,paused", kind="train,sample")["jobs"]]
+    assert ids == [mine[i] for i in (8, 7, 6, 5, 3)]
+    every = listed(server, state="succeeded,failed,cancelled,running", limit=500)["jobs"]
+    assert [j["id"] for j in every] == sorted((j["id"] for j in every), reverse=True) and {j["state"] for j in every} >= {"succeeded", "running"}
+    got, cursor = [], None
+    while True:
+        page = listed(server, tag="several", state="queued,paused", order="id", limit=2, **({"cursor": cursor} if cursor else {}))
+        got += [j["id"] for j in page["jobs"]]
+        assert page["total"] == 5
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert got == [mine[i] for i in (3, 5, 6, 7, 8)]
+
+
+def test_the_queue_is_listed_by_priority_with_a_cursor(server):
+    mine = [server.submit(tags=["queue"], priority=p) for p in (-7, 0, 900, 0, -7)]
+    got, cursor = [], None
+    while True:
+        page = listed(server, tag="queue", order="priority", limit=2, **({"cursor": cursor} if cursor else {}))
+        got += [j["id"] for j in page["jobs"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert got == [mine[i] for i in (2, 1, 3, 0, 4)]
+    assert listed(server, order="priority", state="queued")["jobs"]
+    for params, name in (({"order": "priority", "state": "running"}, "order"), ({"order": "name"}, "order"), ({"order": "priority", "cursor": "5"}, "cursor"),
+                         ({"order": "priority", "cursor": "x.1"}, "cursor"), ({"cursor": "1.5"}, "cursor"), ({"state": "queued,"}, "state"),
+                         ({"state": "queued,happy"}, "state"), ({"fields": "id,colour"}, "fields"), ({"fields": ""}, "fields")):
+        r = server.get("/v1/jobs", params=params)
+        problem(r, 400, "query-invalid")
+        assert [e["parameter"] for e in r.json()["errors"]] == [name], params
+
+
+def test_fields_are_what_was_asked_for(server):
+    job = server.submit(name="narrow", tags=["narrow"])
+    assert listed(server, tag="narrow", fields="state,id,name")["jobs"] == [{"id": job, "name": "narrow", "state": "queued"}]
+    whole = listed(server, tag="narrow")["jobs"][0]
+    for key, value in whole.items():
+        assert listed(server, tag="narrow", fields=key)["jobs"] == [{key: value}], key
+
+
+def test_totals_and_counts_are_of_all_pages(server):
+    before = listed(server, limit=1)
+    for i in range(4):
+        server.submit(tags=["totals"], name=f"counted number {i}")
+    after = listed(server, limit=1)
+    assert after["total"] == before["total"] + 4 and len(after["jobs"]) == 1
+    assert after["counts"]["state"]["queued"] == before["counts"]["state"]["queued"] + 4
+    assert after["counts"]["kind"]["train"] == before["counts"]["kind"]["train"] + 4
+    assert sum(after["counts"]["state"].values()) == sum(after["counts"]["kind"].values()) == after["total"]
+    assert listed(server, tag="totals", limit=1)["total"] == 4
+    assert listed(server, text="COUNTED number", limit=2)["total"] == 4
+    assert listed(server, state="queued", tag="totals", text="number 2")["total"] == 1
+    assert listed(server, tag="none at all")["total"] == 0
+
+
+def test_text_is_found_in_notes_and_follows_changes(server):
+    job = server.submit(name="plain", notes="a Überraschung in the notes")
+    assert [j["id"] for j in listed(server, text="überrasch")["jobs"]] == [job]
+    r = server.request("PATCH", f"/v1/jobs/{job}", data=json.dumps({"notes": "nothing", "name": "renamed \"so\""}), headers={"Content-Type": "application/json"})
+    assert r.status_code == 200, r.text
+    assert listed(server, text="überrasch")["jobs"] == [] and [j["id"] for j in listed(server, text='med "so')["jobs"]] == [job]
+
+
+def test_after_and_limits_are_checked(server):
+    first = server.submit()
+    r = server.post("/v1/jobs", {"kind": "train", "config": "cifar10-conditioned", "after": [first, first], "limits": {"wall": None, "steps": 7}, "priority": -5})
+    assert r.status_code == 201 and r.json()["after"] == [first] and r.json()["limits"] == {"wall": None, "steps": 7}
+    for body, expected in (({"after": {}}, "/after"), ({"after": ["1"]}, "/after/0"), ({"priority": "high"}, "/priority"), ({"limits": []}, "/limits"),
+                           ({"limits": {"wall": -1}}, "/limits/wall"), ({"notes": 5}, "/notes"), ({"notes": "x" * 16385}, "/notes"), ({"notes": "\u0007"}, "/notes")):
+        r = server.post("/v1/jobs", {"kind": "train", "config": "cifar10-conditioned", **body})
+        problem(r, 422, "request-invalid")
+        assert pointers(r) == [expected]
+
+
+def test_if_match_names_a_version_in_quotes(server):
+    job = server.submit()
+
+    def change(header):
+        return server.request("PATCH", f"/v1/jobs/{job}", data='{"name": "x"}', headers={"Content-Type": "application/json", "If-Match": header})
+
+    assert change('"1"').json()["version"] == 2 and change("*").json()["version"] == 3
+    problem(change('"1"'), 412, "changed-meanwhile")
+    for odd in ("3", '"x"', '"', '""', 'W/"3"', '"3", "4"'):
+        problem(change(odd), 422, "request-invalid")
+    r = server.request("PATCH", f"/v1/jobs/{job}", data='{"name": "x"}')
+    problem(r, 415, "not-json-type")

@@ -110,7 +110,10 @@ def test_list_and_show(server):
     assert head.split() == ["ID", "STATE", "KIND", "PROGRESS", "CREATED", "NAME"]
     assert row.split()[:4] == [str(job), "queued", "train", "0/10000000"] and row.endswith("listed ünd named")
     assert json.loads(ctl(server, "list", "--json", "--tag", "shown"))["jobs"][0]["id"] == job
-    assert "there are more" in ctl(server, "list", "--limit", 1)
+    assert re.search(r"there are more, \d+ in all", ctl(server, "list", "--limit", 1))
+    ctl(server, "list", "--first", "last", code=2)
+    first, second = (ctl(server, "list", "--first", f, "--limit", 1, "--state", "queued").splitlines()[1] for f in ("oldest", "next"))
+    assert int(first.split()[0]) < job
     assert "expected one of queued" in ctl(server, "list", "--state", "happy", code=1)
     out = ctl(server, "show", job)
     assert re.search(r"^state +queued$", out, re.M) and re.search(r"^tag +shown$", out, re.M)

@@ -238,6 +238,9 @@ def main():
         sys.exit(1 if "error" in text else 0)
     if sys.argv[1:2] == ["--estimate"]:
         json.load(sys.stdin)
+        if os.environ.get("SCRIPT_ESTIMATE_LOG"):
+            with open(os.environ["SCRIPT_ESTIMATE_LOG"], "a") as f:
+                f.write("asked\n")
         print(os.environ.get("SCRIPT_ESTIMATE", '{"bytes": 1000}'))
         return
     a = json.load(sys.stdin)

@@ -295,12 +295,29 @@ def test_submission_is_checked_against_the_data_set_and_memory(service):
     service.start()
     with pytest.raises(AssertionError) as e:
         service.submit()
-    assert "1000000000000000 bytes" in str(e.value) and "available" in str(e.value)
+    assert "1000000000000000 bytes" in str(e.value) and "this machine has" in str(e.value)
     service.kill()
     service.environment["SCRIPT_ESTIMATE"] = 'Traceback'
     service.start()
     r = service.post("/v1/jobs", {"kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"num_steps_eval": 0}}})
     assert r.status_code == 500 and "memory" in r.text
+
+
+def test_a_sweep_over_what_needs_no_memory_asks_for_one_estimate(service):
+    service.script([TRAIN])
+    service.environment["SCRIPT_ESTIMATE_LOG"] = service.root + "/estimates"
+    service.start()
+
+    def asked():
+        return len(open(service.root + "/estimates").read().splitlines())
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: service.submit(seed=i, overrides={"optimizer.learning_rate": 1e-5 * (i + 1), "training.steps_per_save": i + 1}), range(40)))
+    assert 1 <= asked() <= 2, "those that came before the first was answered, at most as many as run at a time"
+    before = asked()
+    service.submit(overrides={"training.batch_size_train": 16})
+    service.submit(overrides={"model.sm_n_embd": 64})
+    assert asked() == before + 2
 
 
 def test_remove(service):

@@ -252,6 +252,27 @@ static void kills_for_want_of_memory_are_found_where_they_are_counted(void **sta
         assert_int_equal(file_remove_tree(root, NULL), 0);
 }
 
+static void memory_is_what_the_machine_or_its_group_has(void **state _unused_)
+{
+        char root[] = "/tmp/mulund-system-XXXXXX";
+
+        assert_non_null(mkdtemp(root));
+        assert_int_equal(memory_total(root), INT64_MAX);
+        put(root, "proc/meminfo", "MemTotal:       8000 kB\nMemAvailable:   10 kB\n");
+        assert_int_equal(memory_total(root), 8000 * 1024);
+        put(root, "proc/self/cgroup", "12:cpu,memory:/docker/a\n0::/system.slice/mulund.service\n");
+        put(root, "sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_int_equal(memory_total(root), 8000 * 1024);
+        put(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "5000000\n");
+        assert_int_equal(memory_total(root), 5000000);
+        put(root, "sys/fs/cgroup/system.slice/mulund.service/memory.max", "max\n");
+        put(root, "sys/fs/cgroup/system.slice/memory.max", "4000000\n"); /* a level above it */
+        assert_int_equal(memory_total(root), 4000000);
+        put(root, "sys/fs/cgroup/system.slice/mulund.service/memory.max", "3000000\n");
+        assert_int_equal(memory_total(root), 3000000);
+        assert_int_equal(file_remove_tree(root, NULL), 0);
+}
+
 static void low_disk_ends_with_some_room_between(void **state _unused_)
 {
         struct disk now = disk_read("/", 0, false);
@@ -439,6 +460,7 @@ int main(void)
                 cmocka_unit_test(every_pair_of_state_and_trigger),
                 cmocka_unit_test(only_a_jobs_own_failures_end_it),
                 cmocka_unit_test(kills_for_want_of_memory_are_found_where_they_are_counted),
+                cmocka_unit_test(memory_is_what_the_machine_or_its_group_has),
                 cmocka_unit_test(low_disk_ends_with_some_room_between),
                 cmocka_unit_test(queue_is_by_id),
                 cmocka_unit_test(a_job_starts_on_a_free_device_when_nothing_holds_it),

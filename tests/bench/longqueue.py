@@ -1,0 +1,96 @@
+#!/usr/bin/python3
+"""What a long queue costs: longqueue.py MULUND [JOBS].
+
+Fills a state with so many jobs (half of them queued, of a real configuration's size), starts mulund on it with the tests'
+scripted worker, and times, median and worst of 50: the start until it answers, a page of the list, with fields=, by text, by
+tag, in the queue's order; a job; a submission; then durable submissions from 16 connections, each with another learning rate.
+"""
+import concurrent.futures
+import os
+import sqlite3
+import statistics
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../daemon"))
+os.environ["MULUND"] = os.path.abspath(sys.argv[1])
+
+import requests  # noqa: E402
+
+from service import Service  # noqa: E402
+
+
+def fill(service, n):
+    """Copies of job 1, by SQL: half of them queued, half over."""
+    with sqlite3.connect(service.state + "/mulund.db", isolation_level=None) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        names = [row[1] for row in db.execute("PRAGMA table_info(job)") if row[1] not in ("id", "state", "name", "rank")]
+        db.execute("BEGIN")
+        db.execute(f"""WITH RECURSIVE k (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM k WHERE i < {n} - 1)
+            INSERT INTO job (id, state, name, rank, {', '.join(names)})
+            SELECT 10 + i, CASE i % 2 WHEN 0 THEN 0 ELSE 2 + i / 2 % 3 END, 'run number ' || i || ' of a sweep', i % 7, {', '.join('j.' + x for x in names)}
+            FROM k, job j WHERE j.id = 1""")
+        db.execute(f"INSERT INTO job_tag SELECT 'tenth', id FROM job WHERE id >= 10 AND id % 10 = 0")
+        db.execute("INSERT INTO job_event (job, time_us, from_state, to_state, trigger) SELECT id, created_us, NULL, 0, 'submit' FROM job WHERE id >= 10")
+        db.execute("COMMIT")
+    db.close()
+
+
+def timed(name, call, n=50):
+    times = []
+    for _ in range(n):
+        began = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - began) * 1e3)
+    print(f"{name:44} {statistics.median(times):8.2f} ms   worst {max(times):8.2f} ms", flush=True)
+
+
+def main():
+    n = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+    service = Service([[["start"], ["flush"], ["hang"]]])
+    try:
+        service.start()
+        service.submit(name="the first", seed=3)
+        service.kill()
+        for pid in service.worker_pids():
+            os.kill(pid, 9)
+        began = time.perf_counter()
+        fill(service, n)
+        print(f"{n} jobs, a database of {os.path.getsize(service.state + '/mulund.db') >> 20} MiB, filled in {time.perf_counter() - began:.0f} s")
+        began = time.perf_counter()
+        service.start()
+        print(f"{'ready after a start':44} {(time.perf_counter() - began) * 1e3:8.2f} ms")
+        session = requests.Session()
+
+        def get(path, **params):
+            r = session.get(service.url + path, params=params)
+            assert r.status_code == 200, r.text
+
+        config = {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0}}
+
+        def submit(i):
+            r = requests.post(service.url + "/v1/jobs", json={"kind": "train", "config": {**config, "optimizer": {"learning_rate": 1e-6 * (i + 1)}}})
+            assert r.status_code == 201, r.text
+
+        narrow = "id,name,state,progress,created"
+        timed("a page of 50", lambda: get("/v1/jobs"))
+        timed("a page of 50, fields=" + narrow, lambda: get("/v1/jobs", fields=narrow))
+        timed("two states, fields", lambda: get("/v1/jobs", fields=narrow, state="failed,queued"))
+        timed("order=priority, fields", lambda: get("/v1/jobs", fields=narrow, order="priority"))
+        timed("tag, fields", lambda: get("/v1/jobs", fields=narrow, tag="tenth"))
+        timed("text of 1 job, fields", lambda: get("/v1/jobs", fields=narrow, text=f"number {n - 7} of"))
+        timed("text of all jobs, fields", lambda: get("/v1/jobs", fields=narrow, text="sweep"))
+        timed("a queued job, with why it waits", lambda: get("/v1/jobs/10"))
+        timed("a submission", lambda: submit(0))
+        began = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(submit, range(1000)))
+        print(f"{'durable submissions, 16 connections':44} {1000 / (time.perf_counter() - began):8.0f} a second (the client is Python)")
+        with open(f"/proc/{service.process.pid}/status") as f:
+            print(next(line.strip() for line in f if line.startswith("VmRSS")))
+    finally:
+        service.close()
+
+
+if __name__ == "__main__":
+    main()
