@@ -62,8 +62,8 @@ export async function axeFindsNothing(page, playwrightFolder, where) {
 // fake_server.py with one of its scenes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
 export const serve = (site, scene) => start('fake_server.py', [site, '--speed', '60', '--scene', scene]);
 
-// A real mulund with runs to compare: lab.py.
-export const lab = (site) => start('lab.py', [site]);
+// A real mulund with runs to compare, and perhaps --live ones: lab.py.
+export const lab = (site, ...options) => start('lab.py', [site, ...options]);
 
 function start(program, options) {
         return new Promise((resolve, reject) => {

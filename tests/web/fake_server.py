@@ -135,7 +135,7 @@ def odd_jobs():
         train("a wave", {"train/wave": wave, "train/never": Points((s, -1.0 - s) for s in range(0, 400))}),
         ("sample", "sixteen images", "succeeded", 0, {"progress": (320, 320), "config": {"sampling": {"n_images": 16, "n_steps": 20}}}),
         ("evaluate", "one image", "succeeded", 0, {"progress": (1, 1), "result": {"bpd": 6.5, "standard_error": "NaN", "images": 1}}),
-        ("train", "for a device", "queued", 0, {"waiting": "its worker was lost on gpu-1; tried again in 40 s <b>"}),
+        ("train", "for a device", "queued", 0, {"waiting": {"reason": "retry", "detail": "its worker was lost on gpu-1; tried again in 40 s <b>"}}),
         train("seventy-eight files", {"train/bpd": Points(enumerate(noise(3, 40)))}, files=78),
         ("train", "a long way", "running", 0, {"progress": (1234567, 12000000), "left": 8.3e5}),
         ("evaluate", "of training images", "succeeded", 0, {"progress": (8, 8), "result": {"bpd": 6.25, "standard_error": 0.1, "split": "train"}}),

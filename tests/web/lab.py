@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """A real mulund whose workers play scripts, for tests and for developing: a lab with runs to compare.
 
-    lab.py SITE [--scene compare]        MULUND: its program, build/daemon/mulund by default
+    lab.py SITE [--live]        MULUND: its program, build/daemon/mulund by default
 
 Prints the port when the runs are over, and serves until it is killed. Jobs 1 to 6 are of two learning rates with three
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
-hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours.
+hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. With --live
+job 9 goes on and on, and job 10 waits for it.
 """
 
 import argparse
@@ -60,6 +61,7 @@ def troubled():
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("site")
+    a.add_argument("--live", action="store_true")
     a = a.parse_args()
     service = Service()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -75,6 +77,11 @@ def main():
         service.submit(40, 8, name="troubled")
         for job in range(1, 9):
             service.wait(job, "succeeded")
+        if a.live:
+            service.script([[["start"], ["train", 100000, 0.1, 20]]], 9)
+            service.submit(100000, 9, name="live")
+            service.wait(9, "running")
+            service.submit(100000, 9, name="behind it")
         print(service.url.rsplit(":", 1)[1], flush=True)
         while True:
             signal.pause()

@@ -97,7 +97,10 @@ const id = (n) => {
 // Newest first: {jobs, next}; next is the cursor of the page after it.
 export const jobs = (filter, signal) => json(`v1/jobs${query(filter)}`, signal);
 export const job = (n, signal) => json(`v1/jobs/${id(n)}`, signal);
-export const cancel = (n) => post(`v1/jobs/${id(n)}/cancel`);
+// action: cancel, pause, resume, retry.
+export const act = (n, action) => post(`v1/jobs/${id(n)}/${action}`);
+// Its name, tags, notes, priority; version: the one that is changed, or none.
+export const change = (n, body, version) => json(`v1/jobs/${id(n)}`, undefined, {method: 'PATCH', headers: {'Content-Type': 'application/json', ...(version === undefined ? {} : {'If-Match': `"${version}"`})}, body: JSON.stringify(body)});
 export const resume = (n, steps) => post(`v1/jobs/${id(n)}/resume`, steps ? {steps} : {});
 export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'}, () => null);
 export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/series`, signal)).series;

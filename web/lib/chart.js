@@ -1,7 +1,7 @@
 // A chart of one or more curves: title, legend with values, uPlot's drawing, and in words what the drawing leaves out. Its
 // legend is ours, so that names stay text.
 import {finite} from './curves.js';
-import {Component, h} from './dom.js';
+import {Component, h, Menu, shut} from './dom.js';
 import {csv, png, save, svg} from './export.js';
 import * as format from './format.js';
 import {columns, usual} from './lines.js';
@@ -69,21 +69,6 @@ function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
         return said.join(' ');
 }
 
-// What can be done with a chart, in a menu. properties: title; todo: [[label, call]].
-function Menu({title, todo}) {
-        const close = (e) => {
-                const menu = e.currentTarget.closest('details');
-                menu.open = false;
-                menu.querySelector('summary').focus();
-        };
-        return h('details.menu', {onkeydown: (e) => (e.key === 'Escape' ? close(e) : undefined), onfocusout: (e) => (e.currentTarget.contains(e.relatedTarget) ? undefined : e.currentTarget.removeAttribute('open'))},
-                h('summary', {'aria-label': `${title}: menu`}, '⋯'),
-                h('div', null, todo.map(([label, call]) => h('button', {key: label, type: 'button', onclick: (e) => {
-                        close(e);
-                        call();
-                }}, label))));
-}
-
 // properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;
 // onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu.
 export class Chart extends Component {
@@ -134,7 +119,11 @@ export class Chart extends Component {
                 const {title, unit, curves, options: {axis, tall}, view, wide, hide, folded, fold, todo = []} = properties;
                 const head = h('div.chart-head', null,
                         h('h3', null, fold ? h('button.fold', {type: 'button', 'aria-expanded': String(!folded), onclick: fold}, title) : title), unit ? h('span.unit', null, unit) : null,
-                        folded ? null : h(Menu, {title, todo: [...todo, ...['csv', 'svg', 'png'].map((kind) => [`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)])]}));
+                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯'}, [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
+                                h('button', {key: label, type: 'button', onclick: (e) => {
+                                        shut(e);
+                                        call();
+                                }}, label))));
                 if (folded)
                         return h('section.card.chart.folded', {'aria-label': title}, head);
                 this.#prepare(properties);

@@ -15,6 +15,12 @@ export function differing(configs) {
         return [...new Set(configs.flatMap((c) => [...c.keys()]))].filter((k) => new Set(configs.map((c) => text(c.get(k)))).size > 1);
 }
 
+// Least first; what is not known last, in either order.
+export function compare(a, b, down) {
+        const missing = (v) => v === null || v === undefined || Number.isNaN(v);
+        return Number(missing(a)) - Number(missing(b)) || (missing(a) ? 0 : (typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b))) * (down ? -1 : 1));
+}
+
 // The rows of a schema: {path, type, description, default, minimum, maximum, enum, unit, ...}.
 export function keys(schema, before = '') {
         return Object.entries(schema?.properties ?? {}).flatMap(([k, s]) => (s.properties ? keys(s, `${before}${k}.`) : [{...s, path: before + k}]));

@@ -3,7 +3,7 @@ import * as api from './api.js';
 import {h} from './dom.js';
 import * as format from './format.js';
 
-export const STATES = ['running', 'queued', 'succeeded', 'failed', 'cancelled'];
+export const STATES = ['running', 'queued', 'paused', 'succeeded', 'failed', 'cancelled'];
 
 export const isFinal = (state) => state === 'succeeded' || state === 'failed' || state === 'cancelled';
 
@@ -15,13 +15,16 @@ export function Pill({state}) {
         return h(`span.pill.${STATES.includes(state) ? state : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
 }
 
-export function Tags({job}) {
-        return (job.tags ?? []).map((t) => h('span.tag', {key: t, title: t}, t));
+// pick(tag), or none: what pressing one does.
+/** @param {{job: any, pick?: ((tag: string) => void) | null}} properties */
+export function Tags({job, pick = null}) {
+        return (job.tags ?? []).map((t) => (pick ? h('button.tag', {key: t, type: 'button', title: `Only runs with the tag ${t}`, onclick: () => pick(t)}, t) : h('span.tag', {key: t, title: t}, t)));
 }
 
 // Why a job that is queued waits, as the server says it; '' where it says nothing.
 export function waiting(job) {
-        return job.state === 'queued' && typeof job.waiting === 'string' ? job.waiting : '';
+        const w = job.state === 'queued' ? job.waiting : null;
+        return !w ? '' : [w.detail || String(w.reason).replaceAll('_', ' '), w.position ? `number ${w.position} in line` : '', w.earliest_start ? `not before ${format.when(w.earliest_start)}` : ''].filter(Boolean).join('; ');
 }
 
 // Whether a job logs points: a training, an evaluation (over diffusion time), or the import of another program's logs.

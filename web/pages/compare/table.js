@@ -1,6 +1,6 @@
 // The runs of a comparison: what came of each, and the values of the configuration in which they differ.
 import * as api from '../../lib/api.js';
-import {text} from '../../lib/config.js';
+import {compare, text} from '../../lib/config.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
 import {Pill, result} from '../../lib/parts.js';
@@ -23,17 +23,11 @@ const RESULTS = [
         {key: 'took', title: 'Took', value: (r) => (r.job.started ? format.between(r.job.started, r.job.ended) : null), show: (r) => (r.job.started ? format.duration(format.between(r.job.started, r.job.ended)) : '–')},
 ];
 
-// Least first; what is not known last.
-function compare(a, b) {
-        const missing = (v) => v === null || v === undefined || Number.isNaN(v);
-        return Number(missing(a)) - Number(missing(b)) || (missing(a) ? 0 : typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b)));
-}
-
 // properties: runs: as of the panel, with job; keys: paths that differ; state, set; remove(id).
 export function Table({runs, keys, state, set, remove}) {
         const columns = [...RESULTS, ...keys.map((key) => ({key, title: key, value: (r) => r.config.get(key), show: (r) => h('span.num', null, text(r.config.get(key)))}))];
         const [, down, by] = /** @type {RegExpExecArray} */ (/^(-?)(.*)$/.exec(state.sort)), column = columns.find((c) => c.key === by);
-        const sorted = column ? [...runs].sort((a, b) => compare(column.value(a), column.value(b)) * (down ? -1 : 1)) : runs;
+        const sorted = column ? [...runs].sort((a, b) => compare(column.value(a), column.value(b), down !== '')) : runs;
         const head = (c) => h('th', {key: c.key, scope: 'col', 'aria-sort': c.key !== by ? 'none' : down ? 'descending' : 'ascending'},
                 h('button.sort', {type: 'button', title: c.title, onclick: () => set({sort: c.key !== by ? c.key : down ? '' : `-${c.key}`})}, c.title.split('.').pop(), h('span', {'aria-hidden': 'true'}, c.key !== by ? '' : down ? ' ↓' : ' ↑')));
         const least = Math.min(...runs.map((r) => test(r).bpd ?? Infinity));

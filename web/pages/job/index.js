@@ -18,7 +18,7 @@ import {ImagesPanel} from './images.js';
 import {Log, LogPanel} from './log.js';
 
 const RUNNING_MS = 1000, QUEUED_MS = 2000;
-const MADE_MS = 5000, MADE = 100; // how often, and of how many newest jobs of a kind, those made from this one are looked for
+const MADE_MS = 5000, MADE = 500; // how often, and of how many newest jobs, those made from this one are looked for
 const LATE_MS = 5000; // a run's last points may come after its state
 
 class Page {
@@ -78,8 +78,8 @@ class Page {
         async readMade(signal) {
                 if (performance.now() - this.madeAt < MADE_MS)
                         return;
-                const lists = await Promise.all(['evaluate', 'sample', 'train'].map((kind) => api.jobs({kind, limit: MADE}, signal)));
-                this.made = lists.flatMap((l) => l.jobs).filter((j) => j.checkpoint?.job === this.id && j.id !== this.id).sort((a, b) => b.id - a.id);
+                const fields = 'id,kind,name,state,checkpoint,result,created';
+                this.made = (await api.jobs({kind: 'evaluate,sample,train', fields, limit: MADE}, signal)).jobs.filter((j) => j.checkpoint?.job === this.id && j.id !== this.id);
                 this.madeAt = performance.now();
         }
 
