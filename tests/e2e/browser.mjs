@@ -74,6 +74,11 @@ try {
         await page.goto(`${address}/#/jobs/${job}`);
         await page.getByRole('region', {name: 'Made from it', exact: true}).waitFor();
         seen.made = await page.getByRole('region', {name: 'Made from it', exact: true}).locator('td[data-label=Kind]').allTextContents();
+        await page.goto(`${address}/#/compare?jobs=${job}`);
+        await page.getByText('Images side by side').click();
+        await page.getByRole('img', {name: '<b>seen</b> at step 400'}).waitFor();
+        await page.getByRole('slider', {name: /^Up to step/}).fill('0');
+        await page.waitForFunction(() => document.querySelector('.pictures img')?.alt.endsWith('at step 50') && location.hash.includes('images=50'));
         await page.goto(`${address}/#/`);
         await page.locator('td[data-label="Training BPD"] .spark').waitFor();
         seen.bpd = await page.locator('td[data-label$=BPD]').allTextContents();

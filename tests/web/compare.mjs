@@ -243,6 +243,15 @@ const failed = await run({
                 clean(complaints, /404/);
                 await page.close();
         },
+        async what_the_result_depends_on_is_drawn_and_images_are_side_by_side() {
+                const {page, done} = await compared('&hide=2');
+                const drawing = page.getByRole('img', {name: /^Parallel coordinates of 7 runs/});
+                assert.match(await drawing.getAttribute('aria-label'), /training.seed from 1 to 7; optimizer.learning_rate from 0.001 to 0.002; Test BPD from 3.108 to 3.344$/);
+                assert.equal(await drawing.locator('polyline').count(), 6);
+                await page.getByText('Images side by side').click();
+                await page.getByText('These runs left no images.').waitFor();
+                await done();
+        },
         async nobody_is_shut_out_at_any_width_in_light_and_dark() {
                 for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'dark']]) {
                         const {page, done} = await compared('&refs=cifar10', {viewport: {width, height: 900}, colorScheme});

@@ -72,7 +72,9 @@ function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
 // properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;
 // onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu.
 export class Chart extends Component {
-        #content = '';
+        /** @type {string[]} */
+        #content = []; // what each line was made of
+        /** @type {any[]} */
         #lines = [];
         /** @type {any} */
         #options = {};
@@ -85,7 +87,7 @@ export class Chart extends Component {
                         this.plot = new Plot(this.body, (view) => this.props.onView(view), (at, typed) => this.legend?.setState({at, typed}));
                 if (!this.body)
                         this.componentWillUnmount();
-                this.plot?.draw(this.#lines, this.#content, this.#options, this.props.view);
+                this.plot?.draw(this.#lines, this.#content.join(), this.#options, this.props.view);
         }
 
         componentDidMount() {
@@ -99,10 +101,9 @@ export class Chart extends Component {
 
         #prepare({curves, options, view}) {
                 const {axis, smoothing, logX, logY} = options;
-                const content = JSON.stringify([curves.map((c) => [c.id, c.version]), axis.label, smoothing, logX, logY]);
-                if (content !== this.#content)
-                        this.#lines = curves.map((c) => columns(c, {logX, logY, smoothing: c.s.noisy ? smoothing : 0}));
-                this.#content = content;
+                const keys = curves.map((c) => JSON.stringify([c.id, c.version, axis.label, c.s.noisy ? smoothing : 0, logX, logY])), made = new Map(this.#content.map((key, i) => [key, this.#lines[i]]));
+                this.#lines = curves.map((c, i) => made.get(keys[i]) ?? columns(c, {logX, logY, smoothing: c.s.noisy ? smoothing : 0})); // of the others nothing is new
+                this.#content = keys;
                 this.#lines = this.#lines.map((l, i) => ({...l, name: curves[i].name, colour: curves[i].colour, dash: curves[i].dash, off: curves[i].off, noisy: curves[i].s.noisy}));
                 const inView = (l) => l.table[3].filter((v, i) => l.table[0][i] >= view.from && l.table[0][i] <= view.to);
                 this.#options = {...options, usual: options.clip ? usual(this.#lines.filter((l) => !l.off).flatMap(inView)) : null};

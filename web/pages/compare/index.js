@@ -9,6 +9,8 @@ import {CurvesPanel, habits, KEPT, VIEW, wanted} from '../../lib/panel.js';
 import {isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
 import {RunCurves} from '../../lib/run.js';
+import {SideBySide} from './images.js';
+import {Parallel} from './parallel.js';
 import {Table} from './table.js';
 
 const RUNNING_MS = 1000, MOST = 60; // runs
@@ -17,9 +19,10 @@ class Page {
         constructor(main) {
                 this.main = main;
                 this.left = false;
+                this.frame = 0;
                 /** @type {Error | null} */
                 this.error = null;
-                this.address = new Address({jobs: [''].slice(1), sort: '', ...VIEW}, KEPT, () => this.changed());
+                this.address = new Address({jobs: [''].slice(1), sort: '', images: NaN, ...VIEW}, KEPT, () => this.changed());
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
                 /** @type {{id: number, colour: number, job: any, attempts: any[], gone: boolean, curves: RunCurves}[]} */
                 this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (name) => wanted(name, this.address.state, true))}));
@@ -84,9 +87,16 @@ class Page {
                 this.address.set({jobs: this.runs.map((r) => String(r.id))});
         }
 
+        // Once a frame, however many answers come.
         draw() {
-                if (this.left)
-                        return;
+                this.frame ||= requestAnimationFrame(() => {
+                        this.frame = 0;
+                        if (!this.left)
+                                this.drawNow();
+                });
+        }
+
+        drawNow() {
                 const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
                 const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), config: flat(r.job.config), axis: runOf(r.job, r.attempts)}));
                 const names = runs.map((r) => r.name);
@@ -102,7 +112,9 @@ class Page {
                         !this.runs.length ? h('div.card.empty', null, h('h2', null, 'Nothing to compare'), h('p', null, 'Select runs in ', h('a', {href: '#/'}, 'the list'), ', then press Compare.')) : null,
                         runs.length ? h('div.content', null,
                                 h(Table, {runs, keys, state, set, remove: (id) => this.remove(Number(id))}),
-                                h(CurvesPanel, {runs, apart: true, state, set, keys, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'})) : null,
+                                h(CurvesPanel, {runs, apart: true, state, set, keys, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
+                                h(Parallel, {runs, keys, hide: state.hide}),
+                                h(SideBySide, {runs, step: state.images, set})) : null,
                 ], this.main);
         }
 }
