@@ -5,6 +5,8 @@
 
 #include "store/store.h"
 
+#include <sched.h>
+
 /* What came of it. id: the job. On failure r is negative: -ENOENT no such job or checkpoint; -EBUSY the action does not
  * fit the job's state (state is set); -ESTALE: the job has another version than was named; -EEXIST: a name is taken, or
  * what has it is in use; -EINVAL with errs: what is wrong in the request, at its pointers; -ENOSPC; -EIO.
@@ -62,6 +64,13 @@ void changing_done(struct changing *c);
 
 struct control_device {
         char name[32];
+        bool gpu; /* else cores of the processor */
+        bool out; /* of service */
+        bool has_cores;
+        cpu_set_t cores;
+        char uuid[64], model[96];
+        int64_t memory_bytes;   /* that it has */
+        int64_t job_bytes;      /* that its job needs */
         int64_t job;            /* that it runs; 0: none */
         int64_t rests_until_us; /* monotonic: nothing starts on it before */
 };
@@ -92,6 +101,9 @@ struct control {
         /* Removes an imported data set, its file first. -EEXIST: a job that is not over uses it, or it is the command
          * line's. */
         void (*remove_dataset)(struct control *c, const char *name, control_done *done, void *user);
+        /* Takes a device out of service, or in again; preempt: what runs there stops after a checkpoint and is queued
+         * again. It stays so over restarts. -ENOENT: there is no such device. */
+        void (*service)(struct control *c, const char *name, bool out, bool preempt, control_done *done, void *user);
         /* mulunctl stop: checkpoint and end the workers (jobs go back to queued), then end the daemon. */
         void (*stop)(struct control *c, control_done *done, void *user);
         /* At once, from any thread. */

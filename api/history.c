@@ -1,4 +1,5 @@
 /* What happened to a job: its event log, and its attempts. */
+#include "api/job_json.h"
 #include "api/response.h"
 
 #include <errno.h>
@@ -37,17 +38,13 @@ struct page {
 static int add_event(const struct job_event_row *e, void *user)
 {
         struct page *p = user;
-        json_t *o;
 
         if ((int64_t)json_array_size(p->items) == p->limit) {
                 p->more = true;
                 return 0;
         }
         p->last_id = e->id;
-        o = json_pack("{s:I, s:o, s:o, s:s, s:s, s:o}", "id", (json_int_t)e->id, "time", json_from_time(e->time_us),
-                      "from", e->from < 0 ? json_null() : json_string(job_state_names[e->from]), "to",
-                      job_state_names[e->to], "trigger", e->trigger, "detail", text_or_null(e->detail));
-        return json_array_append_new(p->items, o) < 0 ? -ENOMEM : 0;
+        return json_array_append_new(p->items, job_event_to_json(e)) < 0 ? -ENOMEM : 0;
 }
 
 static void answer_items(struct request *r, json_t *items, const char *key, const json_t *next, int code,

@@ -3,6 +3,7 @@
 
 #include "api/apart.h"
 #include "api/connections.h"
+#include "api/events.h"
 #include "api/request.h"
 
 #include <pthread.h>
@@ -14,6 +15,7 @@ struct server {
         struct MHD_Daemon *mhd;
         struct connections *connections;
         struct apart *apart;
+        struct events *events;
         int port;
         bool stopping; /* with request.c's lock: nothing may wait for the daemon any more */
 

@@ -47,11 +47,16 @@ static json_t *get_limits(const struct job_view *v)
                          int_or_null(v->row->limits.steps));
 }
 
+json_t *job_progress_to_json(const struct job_row *row)
+{
+        return json_pack("{s:I, s:I, s:o, s:o}", "step", (json_int_t)row->step, "steps", (json_int_t)row->steps,
+                         "images_per_second", real_or_null(row->images_per_second), "seconds_left",
+                         real_or_null(row->seconds_left));
+}
+
 static json_t *get_progress(const struct job_view *v)
 {
-        return json_pack("{s:I, s:I, s:o, s:o}", "step", (json_int_t)v->row->step, "steps", (json_int_t)v->row->steps,
-                         "images_per_second", real_or_null(v->row->images_per_second), "seconds_left",
-                         real_or_null(v->row->seconds_left));
+        return job_progress_to_json(v->row);
 }
 
 static json_t *get_checkpoint(const struct job_view *v)
@@ -162,6 +167,35 @@ json_t *job_to_json(const struct job_view *v, uint64_t which)
                 if (which >> i & 1)
                         r |= json_object_set_new(o, members[i].name, members[i].get(v));
         return r ? NULL : TAKE_PTR(o);
+}
+
+json_t *job_counts_to_json(const struct job_counts *c)
+{
+        json_t *states = json_object(), *kinds = json_object();
+
+        for (int state = 0; state < JOB_STATE_N; state++) {
+                int64_t n = 0;
+
+                for (int kind = 0; kind < JOB_KIND_N; kind++)
+                        n += c->n[state][kind];
+                (void)json_object_set_new(states, job_state_names[state], json_integer(n));
+        }
+        for (int kind = 0; kind < JOB_KIND_N; kind++) {
+                int64_t n = 0;
+
+                for (int state = 0; state < JOB_STATE_N; state++)
+                        n += c->n[state][kind];
+                (void)json_object_set_new(kinds, job_kind_names[kind], json_integer(n));
+        }
+        return json_pack("{s:o, s:o}", "state", states, "kind", kinds);
+}
+
+json_t *job_event_to_json(const struct job_event_row *e)
+{
+        return json_pack("{s:I, s:I, s:o, s:o, s:s, s:s, s:o}", "id", (json_int_t)e->id, "job", (json_int_t)e->job,
+                         "time", json_from_time(e->time_us), "from",
+                         e->from < 0 ? json_null() : json_string(job_state_names[e->from]), "to",
+                         job_state_names[e->to], "trigger", e->trigger, "detail", text_or_null(e->detail));
 }
 
 int job_members(const char *names, uint64_t *ret, unsigned *ret_without, struct error *err)

@@ -19,6 +19,11 @@ json_t *job_to_json(const struct job_view *v, uint64_t members);
  * is none, err names it. */
 int job_members(const char *names, uint64_t *ret, unsigned *ret_without, struct error *err);
 
+/* Parts of it, and what belongs to jobs: new references. */
+json_t *job_progress_to_json(const struct job_row *row);
+json_t *job_counts_to_json(const struct job_counts *c);
+json_t *job_event_to_json(const struct job_event_row *e);
+
 /* Why a queued job is not running; null of others. New reference. */
 json_t *waiting_to_json(const struct job_view *v);
 

@@ -96,27 +96,6 @@ static void read_filter(struct request *r, struct page *p, struct job_filter *f)
         f->limit = p->limit + 1; /* one more, to know whether there is a next page */
 }
 
-static json_t *counts_to_json(const struct job_counts *c)
-{
-        json_t *states = json_object(), *kinds = json_object();
-
-        for (int state = 0; state < JOB_STATE_N; state++) {
-                int64_t n = 0;
-
-                for (int kind = 0; kind < JOB_KIND_N; kind++)
-                        n += c->n[state][kind];
-                (void)json_object_set_new(states, job_state_names[state], json_integer(n));
-        }
-        for (int kind = 0; kind < JOB_KIND_N; kind++) {
-                int64_t n = 0;
-
-                for (int state = 0; state < JOB_STATE_N; state++)
-                        n += c->n[state][kind];
-                (void)json_object_set_new(kinds, job_kind_names[kind], json_integer(n));
-        }
-        return json_pack("{s:o, s:o}", "state", states, "kind", kinds);
-}
-
 static json_t *next_to_json(const struct page *p, const struct job_filter *f)
 {
         char next[48];
@@ -162,7 +141,7 @@ static void list_jobs(struct request *r)
         }
         response_json(r, 200,
                       json_pack("{s:o, s:o, s:o, s:o}", "jobs", p.jobs, "next", next_to_json(&p, &f), "total",
-                                total < 0 ? json_null() : json_integer(total), "counts", counts_to_json(&counts)));
+                                total < 0 ? json_null() : json_integer(total), "counts", job_counts_to_json(&counts)));
 }
 
 void jobs_list(struct request *r)

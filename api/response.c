@@ -184,7 +184,7 @@ struct stream {
         size_t at; /* of the piece: sent so far */
 };
 
-/* 0: over; negative: failed. */
+/* 1: there is one; 0: over; negative: failed; 2: none for now. */
 static int next_piece(struct stream *x)
 {
         struct reader *reader;
@@ -197,7 +197,7 @@ static int next_piece(struct stream *x)
         x->at = 0;
         r = x->answer.next(x->answer.user, reader, &x->piece, &err);
         server_put_reader(x->server, reader);
-        return r < 0 ? r : x->piece.size > 0;
+        return r == STREAM_WAITS ? 2 : r < 0 ? r : x->piece.size > 0;
 }
 
 static ssize_t read_stream(void *user, uint64_t at _unused_, char *to, size_t size)
@@ -207,6 +207,8 @@ static ssize_t read_stream(void *user, uint64_t at _unused_, char *to, size_t si
         if (x->at == x->piece.size) {
                 int r = next_piece(x);
 
+                if (r == 2)
+                        return 0;
                 if (r <= 0)
                         return r < 0 ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
         }
@@ -244,7 +246,8 @@ void response_stream(struct request *r, const struct stream_answer *a)
         r->long_answer = true;
         set(r, 200, response, a->type, NULL);
         response_header(r, "Cache-Control", "no-store");
-        response_header(r, "Content-Disposition", a->disposition);
+        if (a->disposition)
+                response_header(r, "Content-Disposition", a->disposition);
 }
 
 int open_beneath(const char *folder, const char *const *segments, size_t n, int *ret_fd, struct error *err)

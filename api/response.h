@@ -29,14 +29,15 @@ void response_file(struct request *r, struct file_answer *f);
 /* An answer that is made while it is sent, piece by piece, on its connection's thread: each piece is a moment's work,
  * so that nobody waits for it, and no more than one is in memory. */
 struct stream_answer {
-        const char *type, *disposition;
-        int64_t bytes; /* -1: nobody knows before its end */
-        /* Appends a piece of at most STREAM_PIECE_MAX bytes; nothing: it is over. Negative cuts the connection. The
-         * reader is its own for the call. */
+        const char *type, *disposition; /* disposition may be NULL */
+        int64_t bytes;                  /* -1: nobody knows before its end */
+        /* Appends a piece of at most STREAM_PIECE_MAX bytes; nothing: it is over. STREAM_WAITS: nothing for now, and it
+         * has suspended the connection. Negative cuts the connection. The reader is its own for the call. */
         int (*next)(void *user, struct reader *reader, struct buf *piece, struct error *err);
         void (*free)(void *user);
         void *user; /* taken */
 };
+#define STREAM_WAITS 1
 #define STREAM_PIECE_MAX ((size_t)32 << 20)
 
 void response_stream(struct request *r, const struct stream_answer *a);

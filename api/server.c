@@ -492,6 +492,8 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = apart_new(&s->apart, err);
         if (r >= 0)
+                r = events_new(s->settings.idle_us / 3, &s->events, err);
+        if (r >= 0)
                 r = start(s, &fd, err);
         if (r < 0) {
                 (void)server_free(s);
@@ -499,6 +501,11 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         }
         *ret = s;
         return 0;
+}
+
+void server_changed(struct server *s)
+{
+        events_changed(s->events);
 }
 
 int server_port(const struct server *s)
@@ -529,12 +536,14 @@ struct server *server_free(struct server *s)
 
                 pending_abandon_all(s);
                 apart_stop(s->apart);
+                events_stop(s->events);
                 wait_for_requests(s);
                 MHD_stop_daemon(s->mhd);
                 if (fd != MHD_INVALID_SOCKET)
                         (void)close(fd);
         }
         s->apart = apart_free(s->apart);
+        s->events = events_free(s->events);
         s->connections = connections_free(s->connections);
         while (s->n_readers)
                 (void)reader_close(s->readers[--s->n_readers]);

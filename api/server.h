@@ -24,5 +24,7 @@ struct server_settings {
 /* -EADDRINUSE names the address. */
 int server_new(const struct server_settings *settings, struct server **ret, struct error *err);
 int server_port(const struct server *s); /* the bound one */
+/* Something was committed that streams of events may tell: from any thread, at once. */
+void server_changed(struct server *s);
 /* Stops accepting, answers what is suspended as unavailable, ends the threads. */
 struct server *server_free(struct server *s);

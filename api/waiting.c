@@ -82,15 +82,74 @@ static bool dataset(const struct job_view *v, struct waiting *w)
         return true;
 }
 
+static bool is_mine(const struct job_view *v, const struct control_device *d)
+{
+        return d->gpu == v->row->gpu;
+}
+
+static bool device_constraint(const struct job_view *v, struct waiting *w)
+{
+        for (size_t i = 0; i < v->status->n_devices; i++)
+                if (is_mine(v, &v->status->devices[i]))
+                        return false;
+        (void)snprintf(w->detail, sizeof w->detail, "this server has no %s",
+                       v->row->gpu ? "GPU" : "device on the processor");
+        return true;
+}
+
+static bool drained(const struct job_view *v, struct waiting *w)
+{
+        for (size_t i = 0; i < v->status->n_devices; i++)
+                if (is_mine(v, &v->status->devices[i]) && !v->status->devices[i].out)
+                        return false;
+        (void)snprintf(w->detail, sizeof w->detail, "every device that it could run on is out of service");
+        return true;
+}
+
 static bool priority(const struct job_view *v, struct waiting *w)
 {
         if (reader_ready_before(v->reader, v->row, POSITION_MAX, &w->before, NULL) < 0 || !w->before ||
-            reader_ready_first(v->reader, &w->blocked_by[0], NULL) < 0)
+            reader_ready_first(v->reader, v->row->gpu, &w->blocked_by[0], NULL) < 0)
                 return false;
         w->n_blocked = 1;
         (void)snprintf(w->detail, sizeof w->detail, "%s%lld %s before it in the queue",
                        w->before == POSITION_MAX ? "more than " : "", (long long)w->before,
                        w->before == 1 ? "job is" : "jobs are");
+        return true;
+}
+
+/* One that could start something now. */
+static bool is_free(const struct control_device *d)
+{
+        return !d->out && !d->job && d->rests_until_us <= clock_monotonic_us();
+}
+
+static void blocked_by_runners(const struct job_view *v, struct waiting *w)
+{
+        for (size_t i = 0; i < v->status->n_devices; i++)
+                if (is_mine(v, &v->status->devices[i]) && v->status->devices[i].job)
+                        w->blocked_by[w->n_blocked++] = v->status->devices[i].job;
+}
+
+static bool too_little_memory(const struct job_view *v, struct waiting *w)
+{
+        int64_t used = 0, total = INT64_MAX;
+        bool some_free = false;
+
+        for (size_t i = 0; !v->row->gpu && i < v->status->n_devices; i++) {
+                const struct control_device *d = &v->status->devices[i];
+
+                if (d->gpu)
+                        continue;
+                used += d->job_bytes;
+                total = d->memory_bytes;
+                some_free |= is_free(d);
+        }
+        if (!some_free || !used || v->row->memory_bytes <= total - used)
+                return false;
+        blocked_by_runners(v, w);
+        (void)snprintf(w->detail, sizeof w->detail, "it needs %.1f GiB beside jobs that need %.1f of %.1f GiB",
+                       (double)v->row->memory_bytes / 0x1p30, (double)used / 0x1p30, (double)total / 0x1p30);
         return true;
 }
 
@@ -101,7 +160,7 @@ static bool device_rests(const struct job_view *v, struct waiting *w)
         for (size_t i = 0; i < v->status->n_devices; i++) {
                 const struct control_device *d = &v->status->devices[i];
 
-                if (d->job)
+                if (!is_mine(v, d) || d->job || d->out)
                         continue;
                 if (d->rests_until_us <= now_us)
                         return false;
@@ -130,11 +189,10 @@ static int64_t end_of(const struct job_view *v, int64_t id)
 
 static bool no_free_device(const struct job_view *v, struct waiting *w)
 {
-        for (size_t i = 0; i < v->status->n_devices; i++) {
-                int64_t id = v->status->devices[i].job, end_us = id ? end_of(v, id) : 0;
+        blocked_by_runners(v, w);
+        for (size_t i = 0; i < w->n_blocked; i++) {
+                int64_t end_us = end_of(v, w->blocked_by[i]);
 
-                if (id)
-                        w->blocked_by[w->n_blocked++] = id;
                 if (end_us && (!w->earliest_us || end_us < w->earliest_us))
                         w->earliest_us = end_us;
         }
@@ -151,7 +209,8 @@ static const struct {
         {                                                                                                              \
 #name, name                                                                                            \
         }
-        C(disk_low), C(dependency), C(retry), C(dataset), C(priority), C(device_rests), C(no_free_device),
+        C(disk_low), C(dependency),        C(retry),        C(dataset),        C(device_constraint), C(drained),
+        C(priority), C(too_little_memory), C(device_rests), C(no_free_device),
 #undef C
 };
 

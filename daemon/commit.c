@@ -8,6 +8,8 @@ static void on_loop(struct post *p)
 
         c->daemon->commits--;
         daemon_note_write(c->daemon, c->r, &c->err);
+        if (c->r >= 0 && c->daemon->server)
+                server_changed(c->daemon->server);
         c->done(c->daemon, c, c->user);
         if (c->daemon->draining && !c->daemon->commits)
                 loop_quit(c->daemon->loop);

@@ -476,6 +476,46 @@ static void op_remove(struct op *op)
         commit_submit(d, w, on_marked, op);
 }
 
+/* ---- devices */
+
+static void on_service(struct daemon *d, const struct commit *c, void *user)
+{
+        struct op *op = user;
+        struct device *x = &d->devices[daemon_device(d, op->device)];
+        struct job *j = x->users ? queue_find(&d->queue, x->job) : NULL;
+
+        if (c->r < 0) {
+                op_fail(op, JOB_QUEUED, &c->err);
+                return;
+        }
+        x->out = op->out;
+        log_info("device %s is %s", x->name, x->out ? "out of service" : "in service");
+        if (op->out && op->preempt && j && j->state == JOB_RUNNING && !j->pending && !j->noting_stop &&
+            j->stop == STOP_NONE)
+                stop_ask(d, j, STOP_PREEMPT, x->name, NULL, NULL);
+        daemon_schedule(d);
+        op_answer(op, 0, 0, JOB_QUEUED, NULL);
+}
+
+static void op_service(struct op *op)
+{
+        struct daemon *d = op->daemon;
+        struct write *w;
+        struct error err;
+
+        if (!d->n_devices || strcmp(d->devices[daemon_device(d, op->device)].name, op->device) != 0) {
+                (void)error_set(&err, -ENOENT, NULL, "there is no device %s", op->device);
+                op_fail(op, JOB_QUEUED, &err);
+                return;
+        }
+        w = write_new(WRITE_DEVICE);
+        if (w) {
+                (void)snprintf(w->device, sizeof w->device, "%s", op->device);
+                w->out = op->out;
+        }
+        commit_submit(d, w, on_service, op);
+}
+
 /* ---- stop */
 
 static void op_stop(struct op *op)
@@ -516,6 +556,9 @@ static void op_run(struct op *op)
                 break;
         case OP_REMOVE_DATASET:
                 op_remove_dataset(op);
+                break;
+        case OP_SERVICE:
+                op_service(op);
                 break;
         case OP_STOP:
                 op_stop(op);
@@ -597,6 +640,14 @@ static void call_remove_dataset(struct control *c, const char *name, control_don
         enter(c, &what, done, user);
 }
 
+static void call_service(struct control *c, const char *name, bool out, bool preempt, control_done *done, void *user)
+{
+        struct op what = {.kind = OP_SERVICE, .out = out, .preempt = preempt};
+
+        (void)snprintf(what.device, sizeof what.device, "%s", name); /* a longer one is none */
+        enter(c, &what, done, user);
+}
+
 static void call_stop(struct control *c, control_done *done, void *user)
 {
         enter(c, &(struct op){.kind = OP_STOP}, done, user);
@@ -645,6 +696,7 @@ void control_init(struct daemon *d)
                 .reopen = call_reopen,
                 .remove = call_remove,
                 .remove_dataset = call_remove_dataset,
+                .service = call_service,
                 .stop = call_stop,
                 .status = call_status,
                 .rests_until_us = call_rests_until_us,

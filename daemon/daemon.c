@@ -111,6 +111,14 @@ static void publish_devices(struct daemon *d)
                 struct control_device *s = &d->device_status[i];
 
                 (void)snprintf(s->name, sizeof s->name, "%s", d->devices[i].name);
+                s->gpu = d->devices[i].gpu;
+                s->out = d->devices[i].out;
+                s->has_cores = d->devices[i].has_cores;
+                s->cores = d->devices[i].cores;
+                s->memory_bytes = d->devices[i].gpu ? d->devices[i].memory_bytes : d->memory_bytes;
+                s->job_bytes = d->devices[i].users ? d->devices[i].job_bytes : 0;
+                (void)snprintf(s->uuid, sizeof s->uuid, "%s", d->devices[i].uuid);
+                (void)snprintf(s->model, sizeof s->model, "%s", d->devices[i].model);
                 s->job = d->devices[i].users ? d->devices[i].job : 0;
                 s->rests_until_us = d->devices[i].not_before_us;
         }
@@ -120,40 +128,54 @@ static void publish_devices(struct daemon *d)
 struct choosing {
         struct daemon *daemon;
         int64_t now_us;
-        size_t n, max;
-        int64_t jobs[DEVICES_MAX];
+        int64_t job, bytes; /* the one that was chosen; 0: none */
 };
 
+/* The next that may start; one that waits for memory holds up those behind it, which would else keep it waiting. */
 static int choose(const struct job_row *row, void *user)
 {
         struct choosing *x = user;
+        struct daemon *d = x->daemon;
 
-        if (scheduler_eligible(queue_find(&x->daemon->queue, row->id), x->now_us) && has_dataset(x->daemon, row))
-                x->jobs[x->n++] = row->id;
-        return x->n == x->max;
+        if (!scheduler_eligible(queue_find(&d->queue, row->id), x->now_us) || !has_dataset(d, row))
+                return 0;
+        if (!row->gpu && !scheduler_fits(d->devices, d->n_devices, row->memory_bytes, d->memory_bytes))
+                return 1;
+        x->job = row->id;
+        x->bytes = row->gpu ? 0 : row->memory_bytes;
+        return 1;
+}
+
+/* One at a time: what the next may have depends on what this one takes. False: nothing more starts. */
+static bool start_next(struct daemon *d, bool gpu, int64_t now_us)
+{
+        struct choosing x = {.daemon = d, .now_us = now_us};
+        size_t devices[DEVICES_MAX];
+        struct error err;
+        struct job *j;
+
+        if (!scheduler_free(d->devices, d->n_devices, gpu, now_us, devices))
+                return false;
+        if (reader_ready(d->reader, gpu, choose, &x, &err) < 0)
+                log_error("the queue cannot be read: %s", err.text);
+        if (!x.job || job_load(d, x.job, &j, &err) < 0)
+                return false;
+        d->devices[devices[0]].job_bytes = x.bytes;
+        return start_job(d, j, devices[0]);
 }
 
 void daemon_schedule(struct daemon *d)
 {
-        struct choosing x = {.daemon = d, .now_us = clock_monotonic_us()};
-        size_t devices[DEVICES_MAX];
-        struct error err;
+        int64_t now_us = clock_monotonic_us();
 
         publish_devices(d);
         if (d->stopping || disk_check(d))
                 return;
-        x.max = scheduler_free(d->devices, d->n_devices, x.now_us, devices);
-        if (x.max && reader_ready(d->reader, choose, &x, &err) < 0)
-                log_error("the queue cannot be read: %s", err.text);
-        for (size_t i = 0; i < x.n; i++) {
-                struct job *j;
-
-                if (job_load(d, x.jobs[i], &j, &err) >= 0)
-                        start_job(d, j, devices[i]);
-        }
-        if (x.n)
-                publish_devices(d);
-        arm_schedule(d, x.now_us);
+        for (int gpu = 0; gpu < 2; gpu++)
+                while (start_next(d, gpu, now_us))
+                        ;
+        publish_devices(d);
+        arm_schedule(d, now_us);
 }
 
 static void job_over(struct daemon *d, struct job *j)

@@ -37,6 +37,7 @@ struct daemon {
         struct queue queue;
         struct device devices[DEVICES_MAX];
         size_t n_devices;
+        int64_t memory_bytes; /* that there is for workers on the processor */
         struct worker *workers;
         struct channel *channel;
         struct server *server;

@@ -10,6 +10,7 @@ enum job_trigger {
         TRIGGER_CANCEL,
         TRIGGER_PAUSE,
         TRIGGER_LIMIT,
+        TRIGGER_PREEMPT,
         TRIGGER_REFUSE,
         TRIGGER_DONE,
         TRIGGER_ERROR,

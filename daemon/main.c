@@ -250,6 +250,8 @@ static int start(struct daemon *d, int *ret_lock, struct error *err)
         if (r >= 0)
                 r = reader_open(d->store, &d->reader, err);
         if (r >= 0)
+                r = devices_find(d, err);
+        if (r >= 0 && !d->terminated)
                 r = datasets_describe(d, err);
         if (r >= 0 && d->terminated)
                 r = error_set(err, -ECANCELED, NULL, "told to end before it served");
@@ -321,7 +323,7 @@ static int run(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-        static struct daemon d = {.devices = {{.name = "cpu"}}, .n_devices = 1};
+        static struct daemon d;
         struct error err = {0};
 
         if (settings_parse(argc, argv, &d.settings, &err) < 0) {

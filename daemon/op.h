@@ -4,7 +4,7 @@
 
 #include "daemon/daemon.h"
 
-enum op_kind { OP_SUBMIT, OP_HALT, OP_CHANGE, OP_REOPEN, OP_REMOVE, OP_REMOVE_DATASET, OP_STOP };
+enum op_kind { OP_SUBMIT, OP_HALT, OP_CHANGE, OP_REOPEN, OP_REMOVE, OP_REMOVE_DATASET, OP_SERVICE, OP_STOP };
 
 struct op {
         struct post post;
@@ -16,7 +16,9 @@ struct op {
         struct changing changing; /* change; owned */
         struct reopening how;     /* reopen */
         char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
-        bool storing;     /* submit: the job's row is on its way */
+        char device[32];  /* service */
+        bool out, preempt;
+        bool storing; /* submit: the job's row is on its way */
         control_done *done;
         void *user;
         struct op *next;         /* of all that are open */
@@ -25,6 +27,7 @@ struct op {
         json_t *config; /* of the new job */
         int64_t config_steps;
         int64_t memory_bytes;            /* that its worker needs */
+        bool gpu;                        /* it runs on one */
         int64_t pinned_job, pinned_step; /* checkpoint that it names; 0: none */
         struct helper *helper;
         struct source *timer;

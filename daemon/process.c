@@ -40,8 +40,15 @@ static bool is_listed(const char *list, const char *entry)
         return false;
 }
 
-/* The entries are environ's own. NULL without memory. */
-static char **allowed_environment(void)
+static bool same_name(const char *a, const char *b)
+{
+        size_t n = strcspn(a, "=");
+
+        return !strncmp(a, b, n) && b[n] == '=';
+}
+
+/* The entries are environ's own, and the one more. NULL without memory. */
+static char **allowed_environment(char *entry)
 {
         const char *more = getenv("MULUND_WORKER_ENVIRONMENT");
         size_t n = 0, kept = 0;
@@ -49,17 +56,20 @@ static char **allowed_environment(void)
 
         while (environ[n])
                 n++;
-        list = calloc(n + 1, sizeof *list);
+        list = calloc(n + 2, sizeof *list);
         for (size_t i = 0; list && i < n; i++)
-                if (is_listed(passed_on, environ[i]) || (more && is_listed(more, environ[i])))
+                if ((is_listed(passed_on, environ[i]) || (more && is_listed(more, environ[i]))) &&
+                    !(entry && same_name(entry, environ[i])))
                         list[kept++] = environ[i];
+        if (list && entry)
+                list[kept] = entry;
         return list;
 }
 
 static int spawn_with(const char *path, char *const argv[], const char *folder, const int fds[3],
-                      posix_spawnattr_t *attr, posix_spawn_file_actions_t *actions, pid_t *ret_pid)
+                      posix_spawnattr_t *attr, posix_spawn_file_actions_t *actions, char *entry, pid_t *ret_pid)
 {
-        _cleanup_(freep) char **environment = allowed_environment();
+        _cleanup_(freep) char **environment = allowed_environment(entry);
         sigset_t none, all;
         int r;
 
@@ -78,9 +88,11 @@ static int spawn_with(const char *path, char *const argv[], const char *folder, 
         return r ? r : posix_spawn(ret_pid, path, actions, attr, argv, environment);
 }
 
-int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3], pid_t *ret_pid,
-                  int *ret_pidfd, struct error *err)
+int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3],
+                  const struct process_place *place, pid_t *ret_pid, int *ret_pidfd, struct error *err)
 {
+        bool moved = false;
+        cpu_set_t own;
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attr;
         pid_t pid;
@@ -92,7 +104,12 @@ int process_spawn(const char *path, char *const argv[], const char *folder, cons
                 (void)posix_spawnattr_destroy(&attr);
                 return error_set(err, -ENOMEM, path, "no memory to start it");
         }
-        r = spawn_with(path, argv, folder, fds, &attr, &actions, &pid);
+        /* a process begins on the cores of the thread that makes it */
+        if (place && place->cores && sched_getaffinity(0, sizeof own, &own) == 0)
+                moved = sched_setaffinity(0, sizeof own, place->cores) == 0;
+        r = spawn_with(path, argv, folder, fds, &attr, &actions, place ? place->entry : NULL, &pid);
+        if (moved)
+                (void)sched_setaffinity(0, sizeof own, &own);
         (void)posix_spawn_file_actions_destroy(&actions);
         (void)posix_spawnattr_destroy(&attr);
         if (r)
@@ -323,7 +340,7 @@ int helper_run(struct loop *l, const char *path, char *const argv[], const char 
                 fds[0] = in[0];
                 fds[1] = out[1];
                 fds[2] = STDERR_FILENO;
-                r = process_spawn(path, argv, "/", fds, &h->pid, &h->pidfd, err);
+                r = process_spawn(path, argv, "/", fds, NULL, &h->pid, &h->pidfd, err);
         }
         h->in = in[1];
         h->out = out[0];

@@ -3,15 +3,23 @@
 
 #include "base/buf.h"
 
+#include <sched.h>
 #include <sys/types.h>
 
 struct loop;
 
+/* Where a program is to run: on these cores alone (NULL: all), with this entry of its environment instead of the
+ * daemon's (NAME=value; NULL: none). Borrowed for the call. */
+struct process_place {
+        const cpu_set_t *cores;
+        char *entry;
+};
+
 /* Of the daemon's environment a program gets what the table in process.c names, and what $MULUND_WORKER_ENVIRONMENT
  * does (names separated by spaces; a trailing * stands for anything). It begins in folder.
  * fds: what becomes its 0, 1, 2; they stay the caller's. ret_pidfd is the caller's. */
-int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3], pid_t *ret_pid,
-                  int *ret_pidfd, struct error *err);
+int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3],
+                  const struct process_place *place, pid_t *ret_pid, int *ret_pidfd, struct error *err);
 
 /* Which process it is, of all that have or had its id: the boot, and when it started. */
 struct process_mark {

@@ -2,18 +2,15 @@
  * (priority, then submission), each takes a device that is free: one job a device. */
 #pragma once
 
+#include "daemon/device.h"
 #include "daemon/queue.h"
 
-struct device {
-        char name[32];
-        int users;             /* jobs that hold it: started, or whose worker has not ended yet */
-        int64_t job;           /* the last of them */
-        int failures;          /* of attempts in a row that were not their jobs' */
-        int64_t not_before_us; /* monotonic; it rests until then */
-};
+/* The devices of a kind on which something may start now: their indices, at most n_devices. */
+size_t scheduler_free(const struct device *devices, size_t n_devices, bool gpu, int64_t now_us, size_t *ret);
 
-/* The devices on which something may start now: their indices, at most n_devices. */
-size_t scheduler_free(const struct device *devices, size_t n_devices, int64_t now_us, size_t *ret);
+/* Whether a job that needs so many bytes fits beside those that run on the processor, of so many bytes in all; what is
+ * not known, or runs alone, fits. */
+bool scheduler_fits(const struct device *devices, size_t n_devices, int64_t bytes, int64_t total_bytes);
 
 /* Whether a job that the store has as ready may start. j: as it is in memory, or NULL: nothing is going on with it. */
 bool scheduler_eligible(const struct job *j, int64_t now_us);

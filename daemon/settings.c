@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "contract/text.h"
+#include "daemon/device.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,6 +21,9 @@ const char settings_usage[] =
         "  --dataset NAME=DIR   a data set that jobs may name; may be given many times\n"
         "  --import-root DIR    a folder from which may be imported; may be given many times\n"
         "                       (STATE/imports always is one)\n"
+        "  --device NAME=WHAT   a device on which jobs run, one at a time: cpu:CORES (cpu:0-3,8), or\n"
+        "                       cuda:INDEX or cuda:UUID; may be given many times (default: the\n"
+        "                       processor, whole, and all GPUs)\n"
         "  --web DIR            the dashboard's files\n"
         "  --configs DIR        configurations that jobs may name: NAME.json\n"
         "  --worker PATH        the worker's program (default: mulun-worker beside this one)\n"
@@ -91,6 +95,33 @@ static int parse_dataset(const char *value, struct settings *s, struct error *er
         return 0;
 }
 
+static int parse_device(const char *value, struct settings *s, struct error *err)
+{
+        struct device_setting *x = &s->devices[s->n_devices];
+        const char *equals = strchr(value, '='), *what = equals ? equals + 1 : "", *colon = strchr(what, ':');
+        cpu_set_t cores;
+
+        if (s->n_devices == DEVICE_SETTINGS_MAX)
+                return wrong(err, "--device", "there are too many");
+        if (!colon || equals == value || (size_t)(equals - value) >= sizeof x->name || !colon[1] ||
+            strlen(colon + 1) >= sizeof x->which)
+                return wrong(err, "--device", "expected NAME=cpu:CORES or NAME=cuda:INDEX");
+        (void)snprintf(x->name, sizeof x->name, "%.*s", (int)(equals - value), value);
+        (void)snprintf(x->which, sizeof x->which, "%s", colon + 1);
+        x->gpu = !strncmp(what, "cuda:", 5);
+        if (!text_is_plain_name(x->name, sizeof x->name - 1))
+                return wrong(err, "--device", "a name has letters, digits, '.', '-' and '_'");
+        if (!x->gpu && strncmp(what, "cpu:", 4) != 0)
+                return wrong(err, "--device", "expected NAME=cpu:CORES or NAME=cuda:INDEX");
+        if (!x->gpu && !device_parse_cores(x->which, &cores))
+                return wrong(err, "--device", "expected cores, such as cpu:0-3,8");
+        for (size_t i = 0; i < s->n_devices; i++)
+                if (!strcmp(s->devices[i].name, x->name))
+                        return wrong(err, "--device", "the same name twice");
+        s->n_devices++;
+        return 0;
+}
+
 static int parse_import_root(const char *value, struct settings *s, struct error *err)
 {
         char *root = s->import_roots[s->n_import_roots];
@@ -120,13 +151,15 @@ static int parse_option(const char *name, const char *value, struct settings *s,
                 return parse_listen(value, s, err);
         if (!strcmp(name, "--import-root"))
                 return parse_import_root(value, s, err);
+        if (!strcmp(name, "--device"))
+                return parse_device(value, s, err);
         return parse_dataset(value, s, err);
 }
 
 static bool takes_value(const char *name)
 {
-        static const char *const names[] = {"--state",   "--listen", "--dataset",    "--web",
-                                            "--configs", "--worker", "--import-root"};
+        static const char *const names[] = {"--state",   "--listen", "--dataset",     "--web",
+                                            "--configs", "--worker", "--import-root", "--device"};
 
         for (size_t i = 0; i < ARRAY_LEN(names); i++)
                 if (!strcmp(names[i], name))

@@ -8,6 +8,7 @@
 
 #define DATASETS_MAX 64 /* of the command line */
 #define IMPORT_ROOTS_MAX 32
+#define DEVICE_SETTINGS_MAX 64
 
 struct settings {
         char state[PATH_MAX], web[PATH_MAX], configs[PATH_MAX], worker[PATH_MAX];
@@ -18,6 +19,12 @@ struct settings {
                 char name[65];
                 char path[PATH_MAX];
         } datasets[DATASETS_MAX];
+        size_t n_devices; /* 0: what the worker's program finds */
+        struct device_setting {
+                char name[32];
+                bool gpu;
+                char which[64]; /* cores ("0-3,8"), or a GPU's index or UUID */
+        } devices[DEVICE_SETTINGS_MAX];
         size_t n_import_roots;
         char import_roots[IMPORT_ROOTS_MAX][PATH_MAX]; /* links resolved; STATE/imports is one, too */
         bool help, version, web_given, configs_given;

@@ -167,7 +167,7 @@ static void refuse(struct daemon *d, struct job *j)
                 log_error("job %lld: %s", (long long)j->id, err.text);
 }
 
-void start_job(struct daemon *d, struct job *j, size_t device)
+bool start_job(struct daemon *d, struct job *j, size_t device)
 {
         _cleanup_(assignment_done) struct assignment a = {0};
         struct write *w;
@@ -176,11 +176,11 @@ void start_job(struct daemon *d, struct job *j, size_t device)
         if (collect_checkpoints(d, j, &a, &err) < 0) {
                 log_error("job %lld: %s", (long long)j->id, err.text);
                 job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
-                return;
+                return false;
         }
         if (j->source_job && !a.n_checkpoints) {
                 refuse(d, j);
-                return;
+                return j->pending;
         }
         w = write_new(WRITE_ATTEMPT_NEW);
         if (w) {
@@ -194,5 +194,7 @@ void start_job(struct daemon *d, struct job *j, size_t device)
         if (!w || job_transition(d, j, TRIGGER_START, w, on_started, (void *)(uintptr_t)device, &err) < 0) {
                 d->devices[device].users--;
                 job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+                return false;
         }
+        return true;
 }

@@ -4,5 +4,6 @@
 
 #include "daemon/scheduler.h"
 
-/* The job's transition to running is on its way, or to failed when it can never start. */
-void start_job(struct daemon *d, struct job *j, size_t device);
+/* The job's transition to running is on its way, or to failed when it can never start. False: it rests, since something
+ * did not work. */
+bool start_job(struct daemon *d, struct job *j, size_t device);

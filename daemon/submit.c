@@ -1,5 +1,4 @@
 /* Submissions: what the request's own checks could not know (data sets, memory, checkpoints), then the job's row. */
-#include "daemon/memory.h"
 #include "daemon/op.h"
 #include "daemon/process.h"
 #include "daemon/retention.h"
@@ -106,6 +105,7 @@ static int check_config(struct op *op, struct errors *errs)
                 check_train(&c, &dataset->row, errs);
         else if (op->submission->kind == JOB_EVALUATE)
                 check_evaluate(&c, &dataset->row, errs);
+        op->gpu = c.backend == BACKEND_CUDA;
         op->config_steps = op->submission->kind == JOB_TRAIN    ? c.num_steps_train
                            : op->submission->kind == JOB_SAMPLE ? c.sampling_n_steps
                                                                 : 0;
@@ -155,6 +155,7 @@ void op_store_job(struct op *op)
                 w->row.notes = TAKE_PTR(s->notes);
                 w->row.priority = s->priority;
                 w->row.memory_bytes = op->memory_bytes;
+                w->row.gpu = op->gpu;
                 w->row.limits = s->limits;
                 w->row.n_after = s->n_after;
                 memcpy(w->row.after, s->after, sizeof s->after);
@@ -262,10 +263,21 @@ static char *estimate_key(const struct op *op)
         return key;
 }
 
+/* Of the GPU that has most; INT64_MAX: not known, or there is none (yet). */
+static int64_t gpu_memory(const struct daemon *d)
+{
+        int64_t most = 0;
+
+        for (size_t i = 0; i < d->n_devices; i++)
+                if (d->devices[i].gpu)
+                        most = MAX(most, d->devices[i].memory_bytes);
+        return most ? most : INT64_MAX;
+}
+
 /* Against what there is at all, not what is free at this moment: it may wait for the rest. */
 static void check_memory(struct op *op, int64_t bytes)
 {
-        int64_t total = memory_total("");
+        int64_t total = op->gpu ? gpu_memory(op->daemon) : op->daemon->memory_bytes;
         struct errors errs = {0};
 
         op->memory_bytes = bytes;
@@ -273,9 +285,9 @@ static void check_memory(struct op *op, int64_t bytes)
                 op_store_job(op);
                 return;
         }
-        (void)errors_add(&errs, -EINVAL, "/model",
-                         "it needs %lld bytes of memory (%.1f GiB), this machine has %lld (%.1f GiB)", (long long)bytes,
-                         (double)bytes / 0x1p30, (long long)total, (double)total / 0x1p30);
+        (void)errors_add(&errs, -EINVAL, "/model", "it needs %lld bytes of memory (%.1f GiB), %s has %lld (%.1f GiB)",
+                         (long long)bytes, (double)bytes / 0x1p30, op->gpu ? "the largest GPU" : "this machine",
+                         (long long)total, (double)total / 0x1p30);
         op_answer(op, -EINVAL, 0, JOB_QUEUED, &errs);
 }
 

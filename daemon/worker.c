@@ -757,7 +757,9 @@ static int open_log(struct worker *w, struct error *err)
 
 static int spawn(struct worker *w, struct error *err)
 {
-        char *argv[] = {w->daemon->settings.worker, NULL}, folder[PATH_MAX];
+        const struct device *device = &w->daemon->devices[w->device];
+        char *argv[] = {w->daemon->settings.worker, NULL}, folder[PATH_MAX], visible[96];
+        struct process_place place = {device->has_cores ? &device->cores : NULL, device->gpu ? visible : NULL};
         _cleanup_(closep) int log = open_log(w, err);
         int in[2], fds[3], r;
 
@@ -768,7 +770,8 @@ static int spawn(struct worker *w, struct error *err)
                 return error_set(err, -errno, NULL, "no pipe for a worker: %s", strerror(errno));
         fds[0] = in[0];
         fds[1] = fds[2] = log;
-        r = process_spawn(w->daemon->settings.worker, argv, folder, fds, &w->pid, &w->pidfd, err);
+        (void)snprintf(visible, sizeof visible, "CUDA_VISIBLE_DEVICES=%s", device->uuid);
+        r = process_spawn(w->daemon->settings.worker, argv, folder, fds, &place, &w->pid, &w->pidfd, err);
         (void)close(in[0]);
         if (r < 0) {
                 (void)close(in[1]);

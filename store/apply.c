@@ -192,6 +192,7 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":priority", w->row.priority);
         bind_limits(st, &w->row.limits, CHANGE_WALL | CHANGE_STEPS);
         bind_int(st, ":memory_bytes", w->row.memory_bytes);
+        bind_int(st, ":gpu", w->row.gpu);
         bind_text(st, ":dataset", w->row.dataset);
         bind_text(st, ":notes", w->row.notes ? w->row.notes : "");
         bind_text(st, ":name", w->row.name ? w->row.name : "");
@@ -440,6 +441,14 @@ static int apply_dataset_remove(struct db *db, struct write *w, struct error *er
         return db_run(db, st, err);
 }
 
+static int apply_device(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, w->out ? ST_DEVICE_OUT_INSERT : ST_DEVICE_OUT_DELETE);
+
+        bind_text(st, ":name", w->device);
+        return db_run(db, st, err);
+}
+
 /* An artifact that is gone already was removed before a crash: success. */
 static int apply_artifact_remove(struct db *db, struct write *w, struct error *err)
 {
@@ -489,6 +498,8 @@ int apply_write(struct db *db, struct write *w, struct error *err)
                 return apply_dataset(db, w, err);
         case WRITE_DATASET_REMOVE:
                 return apply_dataset_remove(db, w, err);
+        case WRITE_DEVICE:
+                return apply_device(db, w, err);
         case WRITE_DATASETS_CLEAR:
                 return db_run(db, db_statement(db, ST_DATASET_CLEAR), err);
         case WRITE_KIND_N:

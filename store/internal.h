@@ -68,9 +68,6 @@ struct reader {
         void *user;
 };
 
-/* A row without some members (bits of enum job_without). */
-int read_job(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err);
-
 /* From which step on an attempt's points are superseded, ascending by attempt id. */
 struct limits {
         size_t n;

@@ -150,7 +150,7 @@ int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const s
         for (size_t i = 0; n >= 0 && i < ids.n; i++) {
                 struct job_row j;
 
-                n = read_job(r, ids.items[i], f->without, &j, err);
+                n = reader_job_without(r, ids.items[i], f->without, &j, err);
                 if (n == -ENOENT) { /* it went just now */
                         n = 0;
                         continue;

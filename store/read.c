@@ -71,6 +71,7 @@ static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
                 .version = sqlite3_column_int64(st, 26),
                 .limits = {sqlite3_column_int64(st, 27), sqlite3_column_int64(st, 28)},
                 .memory_bytes = sqlite3_column_int64(st, 31),
+                .gpu = sqlite3_column_int(st, 32) != 0,
         };
         copy_text(j->dataset, sizeof j->dataset, st, 30);
         copy_text(j->identity, sizeof j->identity, st, 21);
@@ -101,7 +102,7 @@ int reader_unmet(struct reader *r, int64_t job, int64_t ret[AFTER_MAX], size_t *
         return read_ids(r, ST_JOB_UNMET, job, ret, ret_n, err);
 }
 
-int read_job(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err)
+int reader_job_without(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_BY_ID);
         int n;
@@ -121,15 +122,17 @@ int read_job(struct reader *r, int64_t id, unsigned without, struct job_row *ret
 
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err)
 {
-        return read_job(r, id, 0, ret, err);
+        return reader_job_without(r, id, 0, ret, err);
 }
 
-int reader_ready(struct reader *r, int (*row)(const struct job_row *j, void *user), void *user, struct error *err)
+int reader_ready(struct reader *r, bool gpu, int (*row)(const struct job_row *j, void *user), void *user,
+                 struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOBS_READY);
         int n;
 
         bind_int(st, ":without", WITHOUT_CONFIG | WITHOUT_OUTCOME);
+        bind_int(st, ":gpu", gpu);
         while ((n = db_step(&r->db, st, err)) > 0) {
                 struct job_row j;
 
@@ -149,6 +152,7 @@ int reader_ready_before(struct reader *r, const struct job_row *j, int64_t max, 
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOBS_READY_BEFORE);
         int n;
 
+        bind_int(st, ":gpu", j->gpu);
         bind_int(st, ":rank", -j->priority);
         bind_int(st, ":id", j->id);
         bind_int(st, ":max", max);
@@ -170,9 +174,11 @@ static int read_id(struct reader *r, sqlite3_stmt *st, int64_t *ret_id, struct e
         return 0;
 }
 
-int reader_ready_first(struct reader *r, int64_t *ret_id, struct error *err)
+int reader_ready_first(struct reader *r, bool gpu, int64_t *ret_id, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_READY_FIRST);
+
+        bind_int(st, ":gpu", gpu);
 
         return read_id(r, st, ret_id, err);
 }
@@ -204,13 +210,11 @@ int reader_user_of_dataset(struct reader *r, const char *name, bool import, int6
         return read_id(r, st, ret_id, err);
 }
 
-int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
-                      int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err)
+static int read_events(struct reader *r, sqlite3_stmt *st, int64_t after, int64_t limit,
+                       int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err)
 {
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_EVENTS);
         int n;
 
-        bind_int(st, ":job", job);
         bind_int(st, ":after", after);
         bind_int(st, ":limit", limit);
         while ((n = db_step(&r->db, st, err)) > 0) {
@@ -229,6 +233,33 @@ int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limi
                         return n;
         }
         return n;
+}
+
+int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
+                      int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_EVENTS);
+
+        bind_int(st, ":job", job);
+        return read_events(r, st, after, limit, row, user, err);
+}
+
+int reader_events(struct reader *r, int64_t after, int64_t limit, int (*row)(const struct job_event_row *e, void *user),
+                  void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_EVENTS);
+
+        return read_events(r, st, after, limit, row, user, err);
+}
+
+int reader_last_event(struct reader *r, int64_t *ret_id, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_LAST_EVENT);
+        int n = read_id(r, st, ret_id, err);
+
+        if (n == -ENOENT)
+                *ret_id = 0;
+        return n == -ENOENT ? 0 : n;
 }
 
 static int read_attempts(struct reader *r, sqlite3_stmt *st, int (*row)(const struct attempt_row *a, void *user),
@@ -359,6 +390,17 @@ int reader_marked_job(struct reader *r, int64_t after, int64_t *ret, struct erro
                 return n < 0 ? n : -ENOENT;
         *ret = sqlite3_column_int64(st, 0);
         return 0;
+}
+
+int reader_device_out(struct reader *r, const char *name, bool *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DEVICE_OUT);
+        int n;
+
+        bind_text(st, ":name", name);
+        n = db_step(&r->db, st, err);
+        *ret = n > 0;
+        return MIN(n, 0);
 }
 
 static void fill_dataset(sqlite3_stmt *st, struct dataset_row *d)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 const char *const job_state_names[] = {"queued", "running", "succeeded", "failed", "cancelled", "paused", NULL};
-const char *const stop_reason_names[] = {"", "cancel", "pause", "limit", "shutdown", NULL};
+const char *const stop_reason_names[] = {"", "cancel", "pause", "limit", "shutdown", "preempt", NULL};
 const char *const attempt_outcome_names[] = {"", "done", "failed", "stopped", NULL};
 _Static_assert(ARRAY_LEN(job_state_names) == JOB_STATE_N + 1, "a name a state");
 _Static_assert(ARRAY_LEN(stop_reason_names) == STOP_REASON_N + 1, "a name a reason");

@@ -19,7 +19,7 @@ static inline bool job_state_is_final(enum job_state s)
 }
 
 /* Why a worker is told to stop, and how its attempt ended. */
-enum stop_reason { STOP_NONE, STOP_CANCEL, STOP_PAUSE, STOP_LIMIT, STOP_SHUTDOWN, STOP_REASON_N };
+enum stop_reason { STOP_NONE, STOP_CANCEL, STOP_PAUSE, STOP_LIMIT, STOP_SHUTDOWN, STOP_PREEMPT, STOP_REASON_N };
 extern const char *const stop_reason_names[]; /* "" for none */
 enum attempt_outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_STOPPED, OUTCOME_N };
 extern const char *const attempt_outcome_names[]; /* "" for none: it has not ended */
@@ -49,6 +49,7 @@ struct job_row {
         int64_t attempts;
         int64_t step, steps;
         double images_per_second, seconds_left; /* NAN: unknown */
+        bool gpu;                               /* it runs on one, else on the processor */
         int64_t memory_bytes;                   /* that its worker needs; 0: not known */
         int64_t source_job, source_step;        /* whose checkpoint, at which step (frozen at submission); 0: none */
         enum stop_reason stop_requested;        /* of a running one: what it was asked for */
@@ -134,6 +135,8 @@ int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *
 
 /* Members of a row that take time to read, and that a list may do without. */
 enum job_without { WITHOUT_CONFIG = 1 /* and import */, WITHOUT_OUTCOME = 2 /* result, error, moved_by, moved_why */ };
+int reader_job_without(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err);
+
 enum job_order { ORDER_NEWEST, ORDER_OLDEST, ORDER_QUEUE /* queued ones, as the queue goes */ };
 #define JOB_ANY (~0U)
 #define LIST_MAX 10000 /* rows of a page */
@@ -160,13 +163,15 @@ struct job_counts {
 };
 int reader_job_counts(struct reader *r, struct job_counts *ret, struct error *err);
 
-/* Jobs that may start, in the order of the queue: (priority, id), those that wait for others left out. A row's config,
- * result, error and import are left out. A positive answer ends it, and is returned. */
-int reader_ready(struct reader *r, int (*row)(const struct job_row *j, void *user), void *user, struct error *err);
+/* Jobs that may start on a GPU, or on the processor, in the order of the queue: (priority, id), those that wait for
+ * others left out. A row's config, result, error and import are left out. A positive answer ends it, and is returned.
+ */
+int reader_ready(struct reader *r, bool gpu, int (*row)(const struct job_row *j, void *user), void *user,
+                 struct error *err);
 /* How many of them come before this one, at most max. */
 int reader_ready_before(struct reader *r, const struct job_row *j, int64_t max, int64_t *ret, struct error *err);
 /* The first of them; -ENOENT: there is none. */
-int reader_ready_first(struct reader *r, int64_t *ret_id, struct error *err);
+int reader_ready_first(struct reader *r, bool gpu, int64_t *ret_id, struct error *err);
 /* Those of j->after that have not succeeded: at most AFTER_MAX. */
 int reader_unmet(struct reader *r, int64_t job, int64_t ret[AFTER_MAX], size_t *ret_n, struct error *err);
 
@@ -181,6 +186,11 @@ int reader_user_of_dataset(struct reader *r, const char *name, bool import, int6
 int reader_job_events(struct reader *r, int64_t job, int64_t after, int64_t limit,
                       int (*row)(const struct job_event_row *e, void *user), void *user, struct error *err);
 
+/* The same of all jobs; the id of the last of all. */
+int reader_events(struct reader *r, int64_t after, int64_t limit, int (*row)(const struct job_event_row *e, void *user),
+                  void *user, struct error *err);
+int reader_last_event(struct reader *r, int64_t *ret_id, struct error *err);
+
 /* Attempts of a job, oldest first; those of any job that have no end yet, by id; artifacts newest first (kind -1: any).
  */
 int reader_attempts(struct reader *r, int64_t job, int (*row)(const struct attempt_row *a, void *user), void *user,
@@ -193,6 +203,9 @@ int reader_artifact(struct reader *r, int64_t id, struct artifact_row *ret, stru
 int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, void *user), void *user,
                     struct error *err);
 int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, struct error *err);
+
+/* Whether a device of that name was taken out of service. */
+int reader_device_out(struct reader *r, const char *name, bool *ret, struct error *err);
 
 /* What a crash left half removed: ids above after (0: the first) of marked jobs, and marked artifacts. -ENOENT: no
  * more. */
@@ -261,6 +274,7 @@ enum write_kind {
         WRITE_DATASET,         /* dataset, inserted or replaced */
         WRITE_DATASET_REMOVE,  /* dataset.name */
         WRITE_DATASETS_CLEAR,  /* all data sets: at start, before those of this run */
+        WRITE_DEVICE,          /* device, out: it is out of service, or in again */
         WRITE_KIND_N
 };
 
@@ -285,6 +299,8 @@ struct write {
         struct attempt_row attempt_row; /* owned. Of a transition from running: outcome, stop, class, blame, detail of
                                            the attempt */
         struct dataset_row dataset;
+        char device[32];
+        bool out;
         struct event *events; /* owned array, each with event_done */
         size_t n_events;
         int64_t time_us;

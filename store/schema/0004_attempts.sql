@@ -8,12 +8,14 @@ ALTER TABLE job ADD COLUMN limit_wall_s INTEGER NOT NULL DEFAULT 0; -- 0: none
 ALTER TABLE job ADD COLUMN limit_steps INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN dataset TEXT NOT NULL DEFAULT ''; -- that it needs, or, of an import, makes
 ALTER TABLE job ADD COLUMN notes TEXT NOT NULL DEFAULT '';
+ALTER TABLE job ADD COLUMN gpu INTEGER NOT NULL DEFAULT 0; -- it runs on a GPU, else on the processor
+UPDATE job SET gpu = json_extract(config, '$.machine.backend') IS 'cuda' WHERE import IS NULL;
 UPDATE job SET dataset = coalesce(CASE WHEN import IS NULL THEN json_extract(config, '$.data.dataset')
                                        WHEN json_extract(import, '$.what') = 'dataset' THEN json_extract(import, '$.name')
                                   END, '');
 
 -- Jobs that are not over (queued, running, paused), by what holds up others: nothing here is ever walked whole.
-CREATE INDEX job_ready ON job (rank, id) WHERE state = 0 AND unmet = 0;
+CREATE INDEX job_ready ON job (gpu, rank, id) WHERE state = 0 AND unmet = 0;
 CREATE INDEX job_by_source ON job (source_job, id) WHERE state IN (0, 1, 5);
 CREATE INDEX job_by_dataset ON job (dataset, id) WHERE state IN (0, 1, 5);
 
@@ -24,6 +26,10 @@ CREATE TABLE job_after (
         PRIMARY KEY (job, dependency)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX job_after_by_dependency ON job_after (dependency, met);
+
+CREATE TABLE device_out (
+        name TEXT PRIMARY KEY -- taken out of service by a person
+) STRICT, WITHOUT ROWID;
 
 ALTER TABLE attempt ADD COLUMN devices TEXT NOT NULL DEFAULT '["cpu"]'; -- JSON array of names
 ALTER TABLE attempt ADD COLUMN ranks INTEGER NOT NULL DEFAULT 1;

@@ -41,14 +41,17 @@ CREATE TRIGGER tag_gone AFTER DELETE ON job_tag BEGIN
 END;
 
 CREATE VIRTUAL TABLE job_text USING fts5 (name, notes, content = 'job', content_rowid = 'id', tokenize = 'trigram');
-INSERT INTO job_text (job_text) VALUES ('rebuild');
-CREATE TRIGGER job_text_new AFTER INSERT ON job WHEN new.name <> '' OR new.notes <> '' BEGIN
+INSERT INTO job_text (rowid, name, notes) SELECT id, name, notes FROM job WHERE name || notes <> '';
+-- What is in it goes as it came in, word for word, or the index is damaged; a job without name and notes is not in it.
+CREATE TRIGGER job_text_new AFTER INSERT ON job WHEN new.name || new.notes <> '' BEGIN
         INSERT INTO job_text (rowid, name, notes) VALUES (new.id, new.name, new.notes);
 END;
-CREATE TRIGGER job_text_gone AFTER DELETE ON job WHEN old.name <> '' OR old.notes <> '' BEGIN
+CREATE TRIGGER job_text_gone AFTER DELETE ON job WHEN old.name || old.notes <> '' BEGIN
         INSERT INTO job_text (job_text, rowid, name, notes) VALUES ('delete', old.id, old.name, old.notes);
 END;
-CREATE TRIGGER job_text_changed AFTER UPDATE OF name, notes ON job WHEN old.name <> new.name OR old.notes <> new.notes BEGIN
+CREATE TRIGGER job_text_old BEFORE UPDATE OF name, notes ON job WHEN old.name || old.notes <> '' BEGIN
         INSERT INTO job_text (job_text, rowid, name, notes) VALUES ('delete', old.id, old.name, old.notes);
+END;
+CREATE TRIGGER job_text_changed AFTER UPDATE OF name, notes ON job WHEN new.name || new.notes <> '' BEGIN
         INSERT INTO job_text (rowid, name, notes) VALUES (new.id, new.name, new.notes);
 END;

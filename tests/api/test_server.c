@@ -294,6 +294,22 @@ static void fake_remove_dataset(struct control *control, const char *name, contr
         submit_write(f, w, 0, done, user);
 }
 
+static void fake_service(struct control *control, const char *name, bool out, bool preempt _unused_, control_done *done,
+                         void *user)
+{
+        struct fake *f = (struct fake *)control;
+        bool found;
+
+        if (intercepted(f, done, user))
+                return;
+        (void)pthread_mutex_lock(&f->lock);
+        found = !strcmp(f->status.devices[0].name, name);
+        if (found)
+                f->status.devices[0].out = out;
+        (void)pthread_mutex_unlock(&f->lock);
+        answer(done, user, found ? 0 : -ENOENT, 0, JOB_QUEUED, "", found ? NULL : "there is no such device");
+}
+
 static void fake_stop(struct control *control, control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
@@ -537,6 +553,7 @@ int main(int argc, char **argv)
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
                                      .remove_dataset = fake_remove_dataset,
+                                     .service = fake_service,
                                      .stop = fake_stop,
                                      .status = fake_status}};
         struct server_settings settings = {

@@ -182,14 +182,14 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
 {
         /* written out by hand, not from job.def: -1 where nothing fits */
         static const int expected[JOB_STATE_N][TRIGGER_N] = {
-                /* start, cancel, pause, limit, refuse, done, error, lost, stop, resume, retry */
-                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_PAUSED, -1, JOB_FAILED, -1, -1, -1, -1, -1, -1},
-                [JOB_RUNNING] = {-1, JOB_CANCELLED, JOB_PAUSED, JOB_PAUSED, -1, JOB_SUCCEEDED, JOB_FAILED, JOB_QUEUED,
-                                 JOB_QUEUED, -1, -1},
-                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
-                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
-                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
-                [JOB_PAUSED] = {-1, JOB_CANCELLED, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
+                /* start, cancel, pause, limit, preempt, refuse, done, error, lost, stop, resume, retry */
+                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_PAUSED, -1, -1, JOB_FAILED, -1, -1, -1, -1, -1, -1},
+                [JOB_RUNNING] = {-1, JOB_CANCELLED, JOB_PAUSED, JOB_PAUSED, JOB_QUEUED, -1, JOB_SUCCEEDED, JOB_FAILED,
+                                 JOB_QUEUED, JOB_QUEUED, -1, -1},
+                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
+                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_PAUSED] = {-1, JOB_CANCELLED, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
         };
 
         for (int s = 0; s < JOB_STATE_N; s++)
@@ -319,14 +319,26 @@ static void queue_is_by_id(void **state _unused_)
 
 static void a_job_starts_on_a_free_device_when_nothing_holds_it(void **state _unused_)
 {
-        struct device devices[3] = {{.name = "a"}, {.name = "b", .users = 1}, {.name = "c", .not_before_us = 60}};
+        struct device devices[5] = {{.name = "a"},
+                                    {.name = "b", .users = 1},
+                                    {.name = "c", .not_before_us = 60},
+                                    {.name = "d", .gpu = true},
+                                    {.name = "e", .out = true}};
         struct job j = {.state = JOB_QUEUED, .not_before_us = 100};
-        size_t free[3];
+        size_t free[5];
 
-        assert_int_equal(scheduler_free(devices, 3, 50, free), 1);
+        assert_int_equal(scheduler_free(devices, 5, false, 50, free), 1);
         assert_int_equal(free[0], 0);
-        assert_int_equal(scheduler_free(devices, 3, 60, free), 2);
+        assert_int_equal(scheduler_free(devices, 5, false, 60, free), 2);
         assert_int_equal(free[1], 2);
+        assert_int_equal(scheduler_free(devices, 5, true, 0, free), 1);
+        assert_int_equal(free[0], 3);
+        assert_true(scheduler_fits(devices, 5, 70, 100)); /* nothing is known of b's job */
+        devices[1].job_bytes = 40;
+        assert_false(scheduler_fits(devices, 5, 70, 100));
+        assert_true(scheduler_fits(devices, 5, 60, 100));
+        devices[1].users = 0;
+        assert_true(scheduler_fits(devices, 5, 700, 100)); /* alone it may try */
         assert_true(scheduler_eligible(NULL, 0));
         assert_false(scheduler_eligible(&j, 99));
         assert_true(scheduler_eligible(&j, 100));
@@ -353,7 +365,7 @@ static void every_reason_to_stop_moves_a_running_job(void **state _unused_)
 {
         static const enum job_state expected[STOP_REASON_N] = {
                 [STOP_NONE] = JOB_QUEUED,  [STOP_CANCEL] = JOB_CANCELLED, [STOP_PAUSE] = JOB_PAUSED,
-                [STOP_LIMIT] = JOB_PAUSED, [STOP_SHUTDOWN] = JOB_QUEUED,
+                [STOP_LIMIT] = JOB_PAUSED, [STOP_SHUTDOWN] = JOB_QUEUED,  [STOP_PREEMPT] = JOB_QUEUED,
         };
 
         for (int reason = 0; reason < STOP_REASON_N; reason++)

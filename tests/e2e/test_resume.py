@@ -47,6 +47,20 @@ def test_a_killed_worker_resumes_bit_for_bit(daemon, undisturbed, at):
     same(daemon, n, undisturbed)
 
 
+def test_a_pause_is_no_break(daemon, undisturbed):
+    daemon.start()
+    n = daemon.train(config(num_steps_train=STEPS))
+    for step in (4, 30):
+        past(daemon, n, step)
+        daemon.post(f"jobs/{n}/pause", expect=200)
+        daemon.wait_state(n, "paused")
+        assert daemon.workers() == [] or wait(lambda: daemon.workers() == [])
+        daemon.post(f"jobs/{n}/resume", expect=200)
+    daemon.wait_state(n, "succeeded")
+    assert [a["stop"] for a in daemon.get(f"jobs/{n}/attempts")["attempts"]] == ["pause", "pause", None]
+    same(daemon, n, undisturbed)
+
+
 def test_a_killed_daemon_finds_its_worker_again(daemon, undisturbed):
     daemon.start()
     n = daemon.train(config(num_steps_train=STEPS))

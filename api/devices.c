@@ -1,0 +1,114 @@
+/* The devices of this server: what they are, what runs there, in and out of service. */
+#include "api/response.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* "0-3,8"; what does not fit is cut. */
+static void describe_cores(const cpu_set_t *cores, char *ret, size_t size)
+{
+        size_t n = 0;
+
+        ret[0] = 0;
+        for (size_t i = 0; i < CPU_SETSIZE && n + 16 < size; i++) {
+                size_t last = i;
+
+                if (!CPU_ISSET(i, cores))
+                        continue;
+                while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, cores))
+                        last++;
+                n += (size_t)snprintf(ret + n, size - n, last > i ? "%s%zu-%zu" : "%s%zu", n ? "," : "", i, last);
+                i = last;
+        }
+}
+
+static const char *state_of(const struct control_device *d)
+{
+        if (d->out)
+                return d->job ? "draining" : "drained";
+        if (d->job)
+                return "busy";
+        return d->rests_until_us > clock_monotonic_us() ? "rests" : "idle";
+}
+
+static json_t *device_to_json(const struct control_device *d)
+{
+        int64_t wait_us = d->rests_until_us - clock_monotonic_us();
+        char cores[512];
+
+        describe_cores(&d->cores, cores, sizeof cores);
+        return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:o, s:s, s:o, s:o}", "name", d->name, "kind",
+                         d->gpu ? "gpu" : "cpu", "cores", d->has_cores ? cores : NULL, "uuid",
+                         d->uuid[0] ? d->uuid : NULL, "model", d->model[0] ? d->model : NULL, "memory_bytes",
+                         d->memory_bytes > 0 && d->memory_bytes < INT64_MAX ? json_integer(d->memory_bytes)
+                                                                            : json_null(),
+                         "state", state_of(d), "job", d->job ? json_integer(d->job) : json_null(), "rests_until",
+                         wait_us > 0 ? json_from_time(clock_wall_us() + wait_us) : json_null());
+}
+
+void devices_list(struct request *r)
+{
+        struct control *control = request_settings(r)->control;
+        struct control_status status;
+        json_t *list = json_array();
+
+        control->status(control, &status);
+        for (size_t i = 0; i < status.n_devices; i++)
+                (void)json_array_append_new(list, device_to_json(&status.devices[i]));
+        response_json(r, 200, json_pack("{s:o}", "devices", list));
+}
+
+static void serviced(struct request *r)
+{
+        struct control *control = request_settings(r)->control;
+        struct control_status status;
+
+        if (r->answer.r < 0) {
+                request_refused(r, PROBLEM_REQUEST_INVALID);
+                return;
+        }
+        control->status(control, &status);
+        for (size_t i = 0; i < status.n_devices; i++)
+                if (!strcmp(status.devices[i].name, r->name))
+                        response_json(r, 200, device_to_json(&status.devices[i]));
+        if (!r->response)
+                problem(r, PROBLEM_NOT_FOUND, "there is no such device");
+}
+
+static void service(struct request *r, bool out, const char *const *keys)
+{
+        struct control *control = request_settings(r)->control;
+        _cleanup_json_ json_t *body = NULL;
+        struct errors errs = {0};
+        struct pending *pending;
+        bool preempt = false;
+        struct error err;
+
+        if (!request_body(r, keys, true, &body))
+                return;
+        if (json_get_bool(body, "", "preempt", &preempt, &err) < 0) {
+                (void)errors_add(&errs, -EINVAL, err.path, "%s", err.text);
+                problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
+                return;
+        }
+        pending = request_ask(r, serviced);
+        if (pending)
+                control->service(control, r->name, out, preempt, request_done, pending);
+}
+
+void devices_drain(struct request *r)
+{
+        static const char *const keys[] = {"preempt", NULL};
+
+        service(r, true, keys);
+}
+
+void devices_enable(struct request *r)
+{
+        static const char *const none[] = {NULL};
+
+        service(r, false, none);
+}
