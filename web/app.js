@@ -1,6 +1,6 @@
 // The frame: which page the address names, the state of the link to mulund, the banner when there is none.
 import {ask, draw, h} from './lib/dom.js';
-import {onLink, pokeAll} from './lib/events.js';
+import {listen, onLink, pokeAll} from './lib/events.js';
 import {split} from './lib/address.js';
 import * as compare from './pages/compare/index.js';
 import * as job from './pages/job/index.js';
@@ -110,4 +110,5 @@ onLink(({reachable, retryAt}) => {
         countdown = setInterval(() => tell(retryAt), 500);
 });
 
+listen();
 show();

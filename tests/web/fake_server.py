@@ -304,6 +304,8 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/healthz":
             return self.send(200, {"status": "ok"})
         time.sleep(max([seconds for path, seconds in w.slow.items() if re.search(path, self.path)], default=0))
+        if url.path == "/v1/events":
+            return self.stream(w)
         if url.path == "/v1/jobs":
             rows = [j for j in reversed(w.jobs) if q.get("state") in (None, j["state"]) and q.get("text", "").lower() in j["name"].lower()]
             rows, limit = [j for j in rows if j["id"] < int(q.get("cursor", len(w.jobs) + 1))], int(q.get("limit", 50))
@@ -346,6 +348,20 @@ class Handler(BaseHTTPRequestHandler):
             return self.problem(404, "Not found")
         with open(path, "rb") as f:
             self.send(200, f.read(), TYPES.get(os.path.splitext(path)[1], "application/octet-stream"))
+
+    def stream(self, w):
+        """What happens: progress while a job runs, and that jobs are not as they were."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        known = None
+        while not self.down():
+            now = json.dumps([[j["id"], j["name"], j["state"], j.get("waiting")] for j in w.jobs])
+            said = "event: job\ndata: {}\n\n" if known not in (None, now) else ":\n\n" if known else "id: 0\nevent: ready\ndata: {}\n\n"
+            said += "".join(f'event: progress\ndata: {{"job": {j["id"]}}}\n\n' for j in w.jobs if j["state"] == "running" and w.step(j) < 2000)
+            known = now
+            self.wfile.write(said.encode())
+            time.sleep(0.2)
 
     def artifacts(self, w, j):
         out = []

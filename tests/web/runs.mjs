@@ -172,6 +172,30 @@ const failed = await run({
                 await page.locator('form.new').waitFor();
                 await done();
         },
+        async seven_tabs_share_one_stream_and_another_takes_it_over() {
+                const streams = [], tabs = [], rename = (name) => fetch(server.at('v1/jobs/1'), {method: 'PATCH', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({name})});
+                for (let i = 0; i < 7; i++) {
+                        const {page, complaints} = await newPage(context);
+                        page.on('request', (r) => r.url().endsWith('/v1/events') && streams.push(i));
+                        await page.goto(server.at(i % 2 ? '#/jobs/1' : '#/?text=%231'));
+                        await page.getByText('run 1', {exact: true}).first().waitFor();
+                        tabs.push({page, complaints});
+                }
+                assert.deepEqual(streams, [0]);
+                await tabs[6].page.waitForTimeout(5000); // so that nobody asks by the clock within the next seconds
+                await rename('told to all');
+                for (const {page} of tabs)
+                        await page.getByText('told to all').first().waitFor({timeout: 4000});
+                await tabs[0].page.close();
+                await tabs[6].page.waitForTimeout(1500);
+                assert.equal(streams.length, 2);
+                await rename('run 1');
+                for (const {page, complaints} of tabs.slice(1)) {
+                        await page.getByText('run 1', {exact: true}).first().waitFor({timeout: 4000});
+                        clean(complaints);
+                        await page.close();
+                }
+        },
         async nobody_is_shut_out_at_any_width_in_light_and_dark() {
                 for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'light']])
                         for (const query of ['?select=1,2', '?columns=state,test,notes,optimizer.learning_rate&sort=test']) {

@@ -21,6 +21,9 @@ export function compare(a, b, down) {
         return Number(missing(a)) - Number(missing(b)) || (missing(a) ? 0 : (typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b))) * (down ? -1 : 1));
 }
 
+// A list with one more, or without it where it has it.
+export const toggled = (list, one) => (list.includes(one) ? list.filter((k) => k !== one) : [...list, one]);
+
 // The rows of a schema: {path, type, description, default, minimum, maximum, enum, unit, ...}.
 export function keys(schema, before = '') {
         return Object.entries(schema?.properties ?? {}).flatMap(([k, s]) => (s.properties ? keys(s, `${before}${k}.`) : [{...s, path: before + k}]));

@@ -90,13 +90,9 @@ export function fold(s, a, from) {
                 const j = s.step.length - 1;
                 const same = j >= n && s.width > 1 && Math.floor(s.step[j] / s.width) === Math.floor(step / s.width);
                 if (!same) {
-                        s.step.push(step);
-                        s.time.push(a.time_ms[i]);
-                        s.count.push(count);
-                        s.min.push(min);
-                        s.max.push(max);
-                        s.mean.push(mean);
-                        s.last.push(last);
+                        const bucket = {step, time: a.time_ms[i], count, min, max, mean, last};
+                        for (const key of COLUMNS)
+                                s[key].push(bucket[key]);
                         continue;
                 }
                 s.min[j] = chosen(s.min[j], min, Math.min);

@@ -2,7 +2,7 @@
 // charts show the same part. What is chosen is in the page's address.
 import {AXES} from './axis.js';
 import {Chart, charts, overTime} from './chart.js';
-import {flat, text} from './config.js';
+import {flat, text, toggled} from './config.js';
 import {Component, h} from './dom.js';
 import {average, isNoisy} from './lines.js';
 import {curveDash} from './plot.js';
@@ -52,8 +52,6 @@ function matcher(find) {
                 return {test: null, wrong: String(e)};
         }
 }
-
-const toggled = (list, one) => (list.includes(one) ? list.filter((k) => k !== one) : [...list, one]);
 
 function Switch({label, value, off, on, title, change}) {
         const button = (v, text) => h('button', {type: 'button', 'aria-pressed': String(value === v), onclick: () => change(v)}, text);

@@ -1,6 +1,6 @@
 // What more than one page shows of a job.
 import * as api from './api.js';
-import {h} from './dom.js';
+import {draw, h} from './dom.js';
 import * as format from './format.js';
 
 export const STATES = ['running', 'queued', 'paused', 'succeeded', 'failed', 'cancelled'];
@@ -9,6 +9,12 @@ export const isFinal = (state) => state === 'succeeded' || state === 'failed' ||
 
 export function title(job) {
         return job.name || `${job.kind} ${job.id}`;
+}
+
+// The way to a page below the list of runs, for the top of the page and the window's title.
+export function arrive(crumbs, name) {
+        document.title = `${name} · mulund`;
+        draw([h('a', {href: '#/'}, 'Runs'), h('span.sep', {'aria-hidden': 'true'}, '/'), h('span', {'aria-current': 'page'}, name)], crumbs);
 }
 
 export function Pill({state}) {

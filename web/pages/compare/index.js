@@ -4,9 +4,9 @@ import * as api from '../../lib/api.js';
 import {runOf} from '../../lib/axis.js';
 import {differing, flat} from '../../lib/config.js';
 import {draw, h} from '../../lib/dom.js';
-import {poll} from '../../lib/events.js';
+import {pace, poll} from '../../lib/events.js';
 import {CurvesPanel, habits, KEPT, VIEW, wanted} from '../../lib/panel.js';
-import {isFinal, title} from '../../lib/parts.js';
+import {arrive, isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
 import {RunCurves} from '../../lib/run.js';
 import {SideBySide} from './images.js';
@@ -28,7 +28,7 @@ class Page {
                 this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (name) => wanted(name, this.address.state, true))}));
                 this.shown = this.unfolded();
                 this.address.set(this.address.silent ? habits() : {});
-                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e));
+                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job));
         }
 
         leave() {
@@ -79,7 +79,7 @@ class Page {
                 await Promise.all(there.map((run) => this.readRun(run, signal)));
                 this.error = null;
                 this.draw();
-                return there.some((r) => r.job && !isFinal(r.job.state)) ? RUNNING_MS : null;
+                return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;
         }
 
         remove(id) {
@@ -121,8 +121,7 @@ class Page {
 
 // Fills main; answers what ends it.
 export function mount(main, crumbs) {
-        document.title = 'Compare · mulund';
-        draw([h('a', {href: '#/'}, 'Runs'), h('span.sep', {'aria-hidden': 'true'}, '/'), h('span', {'aria-current': 'page'}, 'Compare')], crumbs);
+        arrive(crumbs, 'Compare');
         const page = new Page(main);
         return () => page.leave();
 }

@@ -1,6 +1,6 @@
 // The runs of a comparison: what came of each, and the values of the configuration in which they differ.
 import * as api from '../../lib/api.js';
-import {compare, text} from '../../lib/config.js';
+import {compare, text, toggled} from '../../lib/config.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
 import {Pill, result} from '../../lib/parts.js';
@@ -35,7 +35,7 @@ export function Table({runs, keys, state, set, remove}) {
                 const off = state.hide.includes(r.id);
                 return h(`tr${off ? '.off' : ''}`, {key: r.id},
                         h('th', {scope: 'row'}, h('span.run-cell', null,
-                                h('button.eye', {type: 'button', 'aria-pressed': String(!off), 'aria-label': `Show ${r.name} in the charts`, onclick: () => set({hide: off ? state.hide.filter((k) => k !== r.id) : [...state.hide, r.id]})},
+                                h('button.eye', {type: 'button', 'aria-pressed': String(!off), 'aria-label': `Show ${r.name} in the charts`, onclick: () => set({hide: toggled(state.hide, r.id)})},
                                         h('span.swatch', {'data-dash': r.dash, style: {background: `var(${curveColour(r.colour)})`}})),
                                 h('a.run-name', {href: `#/jobs/${r.id}`, title: r.name}, r.name), h(Pill, {state: r.job.state}))),
                         columns.map((c) => h(`td${c.key === 'test' && testOf(r).bpd === least ? '.best' : ''}`, {key: c.key}, c.show(r))),

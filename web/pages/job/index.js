@@ -5,9 +5,9 @@ import * as api from '../../lib/api.js';
 import {runOf} from '../../lib/axis.js';
 import {flat} from '../../lib/config.js';
 import {ask, draw, h} from '../../lib/dom.js';
-import {poll} from '../../lib/events.js';
+import {pace, poll} from '../../lib/events.js';
 import {CurvesPanel, habits, KEPT, VIEW} from '../../lib/panel.js';
-import {hasCurves, isFinal, title} from '../../lib/parts.js';
+import {arrive, hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
 import {ConfigPanel} from './config.js';
 import {EvaluationPanel} from './evaluation.js';
@@ -38,7 +38,7 @@ class Page {
                         this.address.set(habits());
                 this.log = new Log(id);
                 this.draw();
-                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e));
+                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e), (m) => m.job === id);
         }
 
         leave() {
@@ -72,7 +72,7 @@ class Page {
                 this.draw();
                 if (isFinal(job.state))
                         return !wasFinal && job.ended && Date.now() - Date.parse(job.ended) < LATE_MS ? RUNNING_MS : null;
-                return job.state === 'running' ? RUNNING_MS : QUEUED_MS;
+                return pace(job.state === 'running' ? RUNNING_MS : QUEUED_MS);
         }
 
         async readMade(signal) {
@@ -130,8 +130,7 @@ class Page {
 
 // Fills main; answers what ends it.
 export function mount(main, crumbs, id) {
-        document.title = `#${id} · mulund`;
-        draw([h('a', {href: '#/'}, 'Runs'), h('span.sep', {'aria-hidden': 'true'}, '/'), h('span', {'aria-current': 'page'}, `#${id}`)], crumbs);
+        arrive(crumbs, `#${id}`);
         const page = new Page(main, id);
         return () => page.leave();
 }

@@ -6,6 +6,7 @@ import * as api from '../../lib/api.js';
 import {flat, keys, text, wrong} from '../../lib/config.js';
 import {CopyButton, draw, h} from '../../lib/dom.js';
 import {poll} from '../../lib/events.js';
+import {arrive} from '../../lib/parts.js';
 import {command, Field, parse} from './form.js';
 
 const KINDS = {train: 'Train', evaluate: 'Evaluate', sample: 'Sample'};
@@ -157,8 +158,7 @@ class Page {
 
 // Fills main; answers what ends it.
 export function mount(main, crumbs) {
-        document.title = 'New job · mulund';
-        draw([h('a', {href: '#/'}, 'Runs'), h('span.sep', {'aria-hidden': 'true'}, '/'), h('span', {'aria-current': 'page'}, 'New job')], crumbs);
+        arrive(crumbs, 'New job');
         const page = new Page(main);
         return () => page.leave();
 }

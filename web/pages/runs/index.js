@@ -1,10 +1,10 @@
 // The list of runs, newest first. Rows come first; the curves of those in sight follow in small lots.
 import {Address} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
-import {compare, keys} from '../../lib/config.js';
+import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
 import {CopyButton, draw, h, Menu} from '../../lib/dom.js';
-import {poll} from '../../lib/events.js';
+import {pace, poll} from '../../lib/events.js';
 import * as format from '../../lib/format.js';
 import {isFinal, STATES} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
@@ -34,7 +34,7 @@ class Page {
                 this.stuck = false;       // it failed: not again before the newest page was read
                 this.typing = 0;
                 this.draw();
-                this.rows = poll((signal) => this.readRows(signal), (e) => this.fail(e));
+                this.rows = poll((signal) => this.readRows(signal), (e) => this.fail(e), () => true);
                 this.sparks = poll((signal) => this.readSparks(signal), () => {});
         }
 
@@ -102,7 +102,7 @@ class Page {
                                 await read(start.cursor, start.before, LIMIT);
                 this.draw();
                 this.sparks?.poke();
-                return [...list.jobs.slice(0, LIMIT), ...this.shown().slice(first, end)].some((j) => !isFinal(j.state)) ? BUSY_MS : REST_MS;
+                return [...list.jobs.slice(0, LIMIT), ...this.shown().slice(first, end)].some((j) => !isFinal(j.state)) ? pace(BUSY_MS) : pace(REST_MS);
         }
 
         async readMore() {
@@ -156,7 +156,7 @@ class Page {
 
         filters(keys) {
                 const {state, kind, tag, text, columns} = this.address.state, chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
-                const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.address.set({columns: keys.includes(key) ? columns.filter((k) => k !== key) : [...columns, key]})}), column(key).title);
+                const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.address.set({columns: toggled(columns, key)})}), column(key).title);
                 return h('div.filters', null,
                         h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s)), tag ? h('button.chip', {type: 'button', 'aria-pressed': 'true', onclick: () => this.ask({tag: ''})}, `tag ${tag} ×`) : null),
                         h('div.row', null,
@@ -182,14 +182,9 @@ class Page {
                         rows.length ? h('div.card.table-card', null, h('table.runs', {style: {minWidth: columns.some((k) => !USUAL.includes(k)) && innerWidth > 820 ? `${320 + 130 * columns.length}px` : ''}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
                                 this.head(columns),
                                 h(Rows, {items: rows, id: (j) => j.id, columns: columns.length + 1, seen: (a, b) => this.look(a, b), row: (j, i) => row(j, i, {keys: columns, curves: this.glances.get(j.id)?.series, selected: select.includes(String(j.id)),
-                                        select: () => this.select(j.id), tag: (t) => this.ask({tag: t})})}))) : null,
+                                        select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),
                 ], this.main);
-        }
-
-        select(id) {
-                const {select} = this.address.state, own = String(id);
-                this.address.set({select: select.includes(own) ? select.filter((k) => k !== own) : [...select, own]});
         }
 
         type(text) {
