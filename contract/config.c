@@ -28,6 +28,7 @@ NAMES(ode_probe) = {"rademacher", "gaussian", NULL};
 NAMES(ode_solver) = {"dormand_prince", "tsitouras", "bogacki_shampine", NULL};
 NAMES(ode_step) = {"image", "batch", NULL};
 NAMES(ode_control) = {"last", "pi", NULL};
+NAMES(ode_norm) = {"state", "image", NULL};
 NAMES(split) = {"train", "test", NULL};
 NAMES(weights) = {"ema", "params", NULL};
 NAMES(sampling_latent) = {"fixed", "random", "images", NULL};
@@ -49,6 +50,7 @@ static_assert(ARRAY_LEN(ode_probe_names) == ODE_PROBE_GAUSSIAN + 2, "a name for 
 static_assert(ARRAY_LEN(ode_solver_names) == ODE_SOLVER_BOGACKI_SHAMPINE + 2, "a name for each");
 static_assert(ARRAY_LEN(ode_step_names) == ODE_STEP_BATCH + 2, "a name for each");
 static_assert(ARRAY_LEN(ode_control_names) == ODE_CONTROL_PI + 2, "a name for each");
+static_assert(ARRAY_LEN(ode_norm_names) == ODE_NORM_IMAGE + 2, "a name for each");
 static_assert(ARRAY_LEN(split_names) == SPLIT_TEST + 2, "a name for each");
 static_assert(ARRAY_LEN(weights_names) == WEIGHTS_PARAMS + 2, "a name for each");
 static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_IMAGES + 2, "a name for each");

@@ -29,6 +29,7 @@ enum ode_probe { ODE_PROBE_RADEMACHER, ODE_PROBE_GAUSSIAN };
 enum ode_solver { ODE_SOLVER_DORMAND_PRINCE, ODE_SOLVER_TSITOURAS, ODE_SOLVER_BOGACKI_SHAMPINE };
 enum ode_step { ODE_STEP_IMAGE, ODE_STEP_BATCH };
 enum ode_control { ODE_CONTROL_LAST, ODE_CONTROL_PI };
+enum ode_norm { ODE_NORM_STATE, ODE_NORM_IMAGE };
 enum split { SPLIT_TRAIN, SPLIT_TEST };
 enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
 enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM, SAMPLING_LATENT_IMAGES };
@@ -55,6 +56,7 @@ extern const char *const ode_probe_names[];       /* rademacher gaussian */
 extern const char *const ode_solver_names[];      /* dormand_prince tsitouras bogacki_shampine */
 extern const char *const ode_step_names[];        /* image batch */
 extern const char *const ode_control_names[];     /* last pi */
+extern const char *const ode_norm_names[];        /* state image */
 extern const char *const split_names[];           /* train test */
 extern const char *const weights_names[];         /* ema params */
 extern const char *const sampling_latent_names[]; /* fixed random images */

@@ -32,7 +32,8 @@ static void stage(struct model *model, const struct flow_memory *b, const float 
                     .trajectories = b->trajectories);
         if (i == 1 || i == 2)
                 RUN(p, flow_start, .m = m, .d = d, .solver = how->solver, .stage = i, .rtol = how->rtol,
-                    .atol = how->atol, .shared = how->shared, .x = b->x, .k = b->k, .trajectories = b->trajectories);
+                    .atol = how->atol, .shared = how->shared, .apart = how->apart, .x = b->x, .k = b->k,
+                    .trajectories = b->trajectories);
 }
 
 void flow_step(struct model *model, const struct flow_memory *b, const float *e, const struct flow_solve *how)
@@ -42,6 +43,6 @@ void flow_step(struct model *model, const struct flow_memory *b, const float *e,
         for (int i = 1; i < flow_tableaus[how->solver].stages; i++)
                 stage(model, b, e, how, i);
         RUN(p, flow_step, .m = p->m, .d = DIMENSIONS, .solver = how->solver, .rtol = how->rtol, .atol = how->atol,
-            .beta = how->beta, .shared = how->shared, .x = b->x, .x_low = b->x_low, .y = b->y, .y_low = b->y_low,
-            .k = b->k, .trajectories = b->trajectories);
+            .beta = how->beta, .shared = how->shared, .apart = how->apart, .x = b->x, .x_low = b->x_low, .y = b->y,
+            .y_low = b->y_low, .k = b->k, .trajectories = b->trajectories);
 }

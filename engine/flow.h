@@ -8,6 +8,7 @@ struct flow_solve {
         enum flow_solver solver;
         double rtol, atol, beta; /* beta: kernels.h, flow_step */
         bool shared;             /* one step size and error norm for the batch, as published */
+        bool apart;              /* the divergence's integral has no say in the steps */
         bool reverse;            /* from t = 1 to 0 */
         bool divergence;         /* estimated with the probe that is there, */
         bool probe_each;         /* or with a fresh one at every evaluation, as published: */

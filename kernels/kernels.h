@@ -663,21 +663,22 @@ struct flow_start_args {
         enum flow_solver solver;
         int stage;
         double rtol, atol;
-        bool shared;
+        bool shared, apart; /* apart: as in flow_step */
         const float *x;
         float *k;
         struct trajectory *trajectories;
 };
 /* Ends a step: error norm (root of the mean of (h e / (atol + rtol max(|y|, |y_new|)))^2 over the d values and l;
- * shared: over all trajectories'), then x, l, s move on where it is below 1 and the step size is scaled by
- * 0.9 norm^(0.75 beta - 1/q) last^beta, q the order of the error, last the norm of the step before (beta 0: scipy's
- * rule), within 0.2 and 10, at most 1 after a rejection; k[0] = k of the last stage where it moved. Fresh slots are so
- * no more. Slots that are done stay as they are. y is the last stage's, the new x. */
+ * shared: over all trajectories'; apart: over the d
+ * values alone, so that l, which nothing depends on, has no say in the steps), then x, l, s move on where it is below 1
+ * and the step size is scaled by 0.9 norm^(0.75 beta - 1/q) last^beta, q the order of the error, last the norm of the
+ * step before (beta 0: scipy's rule), within 0.2 and 10, at most 1 after a rejection; k[0] = k of the last stage where
+ * it moved. Fresh slots are so no more. Slots that are done stay as they are. y is the last stage's, the new x. */
 struct flow_step_args {
         int64_t m, d;
         enum flow_solver solver;
         double rtol, atol, beta;
-        bool shared;
+        bool shared, apart;
         float *x, *x_low;
         const float *y, *y_low;
         float *k; /* [FLOW_STAGES, m, d] */

@@ -186,15 +186,16 @@ static json_t *method_json(const struct exact_task *x, const struct summary *s)
                 [LATENT_TOPK] = "hard top k", [LATENT_GUMBEL] = "largest", [LATENT_GAUSSIAN] = "mean"};
         const struct config *c = &x->task->config;
 
-        return json_pack("{s:s, s:f, s:f, s:I, s:s, s:s, s:s, s:b, s:s, s:f, s:f, s:s, s:s, s:{s:f, s:I, s:f}}",
+        return json_pack("{s:s, s:f, s:f, s:I, s:s, s:s, s:s, s:b, s:s, s:f, s:f, s:s, s:s, s:s, s:{s:f, s:I, s:f}}",
                          "constants", ode_constants_names[c->ode_constants], "bpd_exact", s->mean, "bpd_published",
                          s->published, "n_samples", (json_int_t)x->what.n_samples, "dequantisation",
                          ode_noise_names[c->ode_dequantisation], "latent",
                          c->vdm_type == VDM_VDM ? "none" : latents[c->latent_type], "probe",
                          ode_probe_names[c->ode_probe], "fresh_probe", c->ode_fresh_probe, "solver",
                          ode_solver_names[c->ode_solver], "rtol", c->ode_rtol, "atol", c->ode_atol, "step_size",
-                         ode_step_names[c->ode_step], "step_control", ode_control_names[c->ode_control], "evaluations",
-                         "mean", s->evaluations, "most", (json_int_t)s->most, "rejected_steps", s->rejected);
+                         ode_step_names[c->ode_step], "step_control", ode_control_names[c->ode_control], "error_norm",
+                         ode_norm_names[c->ode_norm], "evaluations", "mean", s->evaluations, "most",
+                         (json_int_t)s->most, "rejected_steps", s->rejected);
 }
 
 static int report(struct exact_task *x, int64_t start_us, struct error *err)
@@ -236,6 +237,7 @@ static struct exact_evaluation evaluation_of(const struct task *t)
                           .beta = c->ode_control == ODE_CONTROL_PI ? 0.2 / flow_tableaus[solvers[c->ode_solver]].order
                                                                    : 0,
                           .shared = c->ode_step == ODE_STEP_BATCH,
+                          .apart = c->ode_norm == ODE_NORM_IMAGE,
                           .probe = c->ode_probe == ODE_PROBE_GAUSSIAN ? PROBE_GAUSSIAN : PROBE_RADEMACHER,
                           .probe_each = c->ode_fresh_probe}};
 }

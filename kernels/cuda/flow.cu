@@ -108,12 +108,13 @@ __global__ void __launch_bounds__(BLOCK) take_slope(struct flow_start_args a)
                 t->slope[0] = t->slope[1];
 }
 
-/* Root mean square over rows (and their l) of x, of the slope there, or of how it changes ahead, over the tolerance. */
+/* Root mean square over rows (and their l, but apart) of x, of the slope there, or of how it changes ahead, over the
+ * tolerance. */
 __device__ inline double scaled_norm(const struct flow_start_args &a, int64_t first, int64_t n, enum scaled what)
 {
         double sum = 0;
 
-        for (int64_t row = first + threadIdx.x; row < first + n; row += blockDim.x) {
+        for (int64_t row = first + threadIdx.x; !a.apart && row < first + n; row += blockDim.x) {
                 const struct trajectory *t = &a.trajectories[row];
                 const double l = what == SCALED_X       ? t->l
                                  : what == SCALED_SLOPE ? t->slope[0]
@@ -131,7 +132,7 @@ __device__ inline double scaled_norm(const struct flow_start_args &a, int64_t fi
 
                 sum += ratio * ratio;
         }
-        return sqrt(block_sum(sum) / (double)(n * (a.d + 1)));
+        return sqrt(block_sum(sum) / (double)(n * (a.d + !a.apart)));
 }
 
 __global__ void __launch_bounds__(BLOCK) flow_start(struct flow_start_args a, int order)
@@ -182,7 +183,7 @@ __device__ inline double squared_ratio(double error, double before, double after
         return ratio * ratio;
 }
 
-/* The sum of squares of the row's errors over their tolerances, l's included. */
+/* The sum of squares of the row's errors over their tolerances. */
 __global__ void __launch_bounds__(BLOCK) flow_error(struct flow_step_args a, step_weights s)
 {
         const int64_t row = blockIdx.x;
@@ -198,6 +199,10 @@ __global__ void __launch_bounds__(BLOCK) flow_error(struct flow_step_args a, ste
         sum = block_sum(sum);
         if (threadIdx.x > 0)
                 return;
+        if (a.apart) {
+                t->error = sum;
+                return;
+        }
         error = 0;
         for (int j = 0; j < s.stages; j++)
                 error += s.error[j] * t->slope[j];
@@ -245,7 +250,7 @@ __global__ void __launch_bounds__(BLOCK) flow_step(struct flow_step_args a, step
 {
         const int64_t row = blockIdx.x, n = a.m * a.d;
         struct trajectory *t = &a.trajectories[row];
-        const double norm = sqrt((a.shared ? *shared_error : t->error) / (double)(a.d + 1));
+        const double norm = sqrt((a.shared ? *shared_error : t->error) / (double)(a.d + !a.apart));
         const bool steps = !t->done && !t->fresh;
 
         __syncthreads(); /* all have seen what the first thread changes */

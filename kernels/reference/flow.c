@@ -105,7 +105,7 @@ static double l_after(const struct trajectory *t, const struct flow_tableau *s)
         return t->l + t->h * sum;
 }
 
-/* The sum of squares of the row's errors over their tolerances, l's included. */
+/* The sum of squares of the row's errors over their tolerances. */
 static double row_error(const struct flow_step_args *a, int64_t row)
 {
         const struct flow_tableau *s = &flow_tableaus[a->solver];
@@ -118,6 +118,8 @@ static double row_error(const struct flow_step_args *a, int64_t row)
                         error += s->error[j] * a->k[j * a->m * a->d + i];
                 sum += squared_ratio(t->h * error, a->x[i], a->y[i], a);
         }
+        if (a->apart)
+                return sum;
         error = 0;
         for (int j = 0; j < s->stages; j++)
                 error += s->error[j] * t->slope[j];
@@ -126,7 +128,8 @@ static double row_error(const struct flow_step_args *a, int64_t row)
 
 enum scaled { SCALED_X, SCALED_SLOPE, SCALED_CHANGE };
 
-/* Root mean square over rows (and their l) of x, of the slope there, or of how it changes ahead, over the tolerance. */
+/* Root mean square over rows (and their l, but apart) of x, of the slope there, or of how it changes ahead, over the
+ * tolerance. */
 static double scaled_norm(const struct flow_start_args *a, int64_t first, int64_t n, enum scaled what)
 {
         double sum = 0;
@@ -136,7 +139,7 @@ static double scaled_norm(const struct flow_start_args *a, int64_t first, int64_
                 const double l[] = {t->l, t->slope[0], t->slope[2] - t->slope[0]};
                 double ratio = l[what] / (a->atol + a->rtol * fabs(t->l));
 
-                sum += ratio * ratio;
+                sum += a->apart ? 0 : ratio * ratio;
                 for (int64_t i = row * a->d; i < (row + 1) * a->d; i++) {
                         double k = a->k[i], value = what == SCALED_X ? (double)a->x[i] : k;
 
@@ -146,7 +149,7 @@ static double scaled_norm(const struct flow_start_args *a, int64_t first, int64_
                         sum += ratio * ratio;
                 }
         }
-        return sqrt(sum / (double)(n * (a->d + 1)));
+        return sqrt(sum / (double)(n * (a->d + !a->apart)));
 }
 
 static void take_slope(const struct flow_start_args *a, int64_t row)
@@ -204,7 +207,7 @@ static void move(const struct flow_step_args *a, int64_t row)
 static void step(const struct flow_step_args *a, int64_t row, double squares)
 {
         struct trajectory *t = &a->trajectories[row];
-        double h = t->h, norm = sqrt(squares / (double)(a->d + 1));
+        double h = t->h, norm = sqrt(squares / (double)(a->d + !a->apart));
         bool accepted = norm < 1;
 
         t->n_evaluations += flow_tableaus[a->solver].stages - 1;

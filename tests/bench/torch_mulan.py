@@ -129,11 +129,11 @@ class Attention(nn.Module):
 
 
 class Unet(nn.Module):
-    def __init__(self, n, layers, context, out, up, pdrop):
+    def __init__(self, n, layers, context, out, up, pdrop, fourier=True):
         super().__init__()
-        self.n, self.out = n, out
+        self.n, self.out, self.fourier = n, out, fourier
         self.dense0, self.dense1 = nn.Linear(n + context, 4 * n), nn.Linear(4 * n, 4 * n)
-        self.conv_in = Conv(15, n)
+        self.conv_in = Conv(15 if fourier else 3, n)
         self.down = nn.ModuleList(Resnet(n, n, 4 * n, pdrop) for _ in range(layers))
         self.mid1, self.attn, self.mid2 = Resnet(n, n, 4 * n, pdrop), Attention(n), Resnet(n, n, 4 * n, pdrop)
         self.up = nn.ModuleList(Resnet(2 * n, n, 4 * n, pdrop) for _ in range(layers + 1 if up else 0))
@@ -145,8 +145,10 @@ class Unet(nn.Module):
         a = 1000.0 * t[:, None] * f
         cond = F.silu(self.dense1(F.silu(self.dense0(torch.cat([a.sin(), a.cos(), context], 1)))))
         w = (2.0 ** torch.tensor([6.0, 7.0], device=z.device) * 2 * math.pi).repeat(3)[None, :, None, None]
-        p = z.repeat_interleave(2, 1) * w
-        h = torch.cat([z, p.sin(), p.cos()], 1).contiguous(memory_format=torch.channels_last)
+        h = z
+        if self.fourier:
+            p = z.repeat_interleave(2, 1) * w
+            h = torch.cat([z, p.sin(), p.cos()], 1).contiguous(memory_format=torch.channels_last)
         hs = [self.conv_in(h)]
         for block in self.down:
             hs.append(block(hs[-1], cond))
@@ -160,10 +162,10 @@ class Unet(nn.Module):
 class Mulan(nn.Module):
     """mulan_velocity, poly_fixedend, topk latent with gamma noise, unet encoder."""
 
-    def __init__(self, n, layers, encoder_layers, latent=50, k=15, pdrop=0.1, lo=-13.3, hi=5.0):
+    def __init__(self, n, layers, encoder_layers, latent=50, k=15, pdrop=0.1, lo=-13.3, hi=5.0, fourier=True):
         super().__init__()
-        self.score = Unet(n, layers, latent, 3, True, pdrop)
-        self.encoder = Unet(n, encoder_layers, 1, 1, False, pdrop)
+        self.score = Unet(n, layers, latent, 3, True, pdrop, fourier)
+        self.encoder = Unet(n, encoder_layers, 1, 1, False, pdrop, fourier)
         self.final = nn.Linear(1024, latent)
         self.g1, self.g2 = nn.Linear(latent, D), nn.Linear(D, D)
         self.ga, self.gb, self.gc = (nn.Linear(D, D) for _ in range(3))

@@ -84,7 +84,8 @@ def load(path):
     found = dict(tensors(path))
     n = found["score_model/conv_in/kernel"].shape[3]
     layers, encoder_layers = (sum(f"{p}/down.block_{i}/conv1/kernel" in found for i in range(99)) for p in ("score_model", "encoder_model"))
-    model = Mulan(n, layers, encoder_layers, latent=found["encoder_model/dense_layer_final/bias"].numel(), pdrop=0)
+    model = Mulan(n, layers, encoder_layers, latent=found["encoder_model/dense_layer_final/bias"].numel(), pdrop=0,
+                  fourier=found["score_model/conv_in/kernel"].shape[2] == 15)
     names = {k: f"score.{v}" for k, v in unet_names("score_model", layers, True).items()}
     names |= {k: f"encoder.{v}" for k, v in unet_names("encoder_model", encoder_layers, False).items()}
     names |= {"encoder_model/dense_layer_final": "final", "gamma/dense_1": "g1", "gamma/dense_2": "g2", "gamma/dense_out_a": "ga",
@@ -150,6 +151,7 @@ def main():
     p.add_argument("--fixed-probe", action="store_true")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--probe-seed", type=int, default=1)
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
@@ -163,7 +165,7 @@ def main():
             B = x.shape[0]
             u = truncated(x.shape, generator)
             y = (2 * (x + 0.5) / 256 - 1).double() + math.exp(LO / 2) * u.double()
-            flow = Flow(model, x, generator, a.fixed_probe)
+            flow = Flow(model, x, torch.Generator().manual_seed(a.probe_seed), a.fixed_probe)
             y, n = rk45(flow, np.concatenate([y.permute(0, 2, 3, 1).reshape(-1).numpy(), np.zeros(B)]), a.rtol, a.rtol)
             z, l = y[:B * D].reshape(B, D), y[B * D:]
             log_p = -0.5 * (D * math.log(2 * math.pi) + (z * z).sum(1)) + l

@@ -520,6 +520,8 @@ FLOW = [
     Fault("an Euler step that is not taken", "kernels/reference/flow.c", "a->stage == 2 ? h * a->k[i] : 0", "0", operation("flow_step")),
     Fault("errors without the integral's", "kernels/reference/flow.c", "return sum + squared_ratio(t->h * error, t->l, l_after(t, s), a);", "return sum;",
           operation("flow_step")),
+    Fault("an integral that is apart has its say", "kernels/reference/flow.c", "        if (a->apart)\n                return sum;\n", "", operation("flow_step")),
+    Fault("an integral that is apart counts among the values", "kernels/reference/flow.c", "n * (a->d + !a->apart)", "n * (a->d + 1)", operation("flow_start")),
     Fault("a rejected step moves on", "kernels/reference/flow.c", "accepted = norm < 1;", "accepted = norm < 1e9;", operation("flow_step")),
     Fault("the slope at the new point is not kept", "kernels/reference/flow.c", "t->slope[0] = t->slope[s->stages - 1];", "t->slope[0] = t->slope[0];",
           operation("flow_step")),
