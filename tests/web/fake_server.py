@@ -147,6 +147,7 @@ def odd_jobs():
         ("import", "their logs", "succeeded", 0, {"progress": (4096, 4096), "import": {"what": "events", "path": "/data/logs"},
                                                   "series": {"train_bpd": Points((i, v) for i, v in enumerate(noise(4, 40)))},
                                                   "result": {"what": "events", "files": 1, "points": 40, "images": 0, "left_over": 2, "cut": False}}),
+        train("five thousand series", {f"train/layer {i}": Points([(0, i), (1, i + 1)]) for i in range(4999)} | {"train/bpd": Points(enumerate(noise(5, 40)))}),
     ]
 
 

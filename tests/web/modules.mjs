@@ -132,6 +132,7 @@ const failed = await run({
                 const run = runOf(job, [{started: at(0), ended: at(10)}, {started: at(50), ended: at(70)}]), s = {width: 1, step: [0, 9, 20], time: [1e12, 1e12 + 9000, 1e12 + 60000]};
                 assert.deepEqual(Object.fromEntries(Object.entries(AXES).map(([k, a]) => [k, a.at(s, run)])),
                         {step: [0, 9, 20], images: [0, 36, 80], wall: [1e9, 1e9 + 9, 1e9 + 60], relative: [0, 9, 60], active: [0, 9, 20], diffusion: [0, 0.009, 0.02]});
+                assert.equal(new Set(AXES.wall.ticks([1e9, 1e9 + 5, 1e9 + 10])).size, 3);
                 assert.deepEqual(AXES.active.at(s, runOf(job)), [0, 0, 10]); // only the last attempt is known
         },
         configurations_differ_where_their_values_do() {

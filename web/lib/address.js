@@ -35,13 +35,15 @@ export class Address {
         #written = -Infinity; // when, in milliseconds
 
         // usual: name -> the value that is not written, which also gives its type; kept: names that are written always, so
-        // that one's own habits never change what a link shows. changed(): after set.
+        // that one's own habits never change what a link shows. changed(what was set): after that.
         constructor(usual, kept, changed) {
                 this.usual = usual;
                 this.kept = kept;
                 this.changed = changed;
                 const [path, q] = split(location.hash);
                 this.path = path || '#/';
+                this.flush = () => this.#timer && this.#settle();
+                globalThis.addEventListener?.('click', this.flush, true); // before a link is followed
                 this.silent = !kept.some((k) => q.has(k)); // it says nothing of what is always written
                 /** @type {any} */
                 this.state = Object.fromEntries(Object.entries(usual).map(([k, u]) => [k, q.has(k) ? read(q.get(k), u) : u]));
@@ -59,16 +61,18 @@ export class Address {
                         this.#timer = setTimeout(() => this.#settle(), wait);
                 else
                         this.#settle();
-                this.changed();
+                this.changed(change);
         }
 
         #settle() {
+                this.#timer = undefined;
                 this.#written = performance.now();
                 if (split(location.hash)[0] === this.path || (this.path === '#/' && location.hash === ''))
                         history.replaceState(null, '', this.hash());
         }
 
         leave() {
+                removeEventListener('click', this.flush, true);
                 clearTimeout(this.#timer);
         }
 }

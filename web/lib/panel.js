@@ -13,12 +13,20 @@ import {bounded, domain, part} from './view.js';
 
 const HABITS = 'mulund.chart', HABITUAL = ['smooth', 'logx', 'logy', 'band'];
 const ERROR_OF = {'eval/bpd': 'eval/standard_error'};
+const MOST = 60; // charts at once
 export const SEED = 'training.seed', BY_SEED = 'seed';
 
 // What a panel keeps in its page's address, as it usually is.
 export const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip: false, from: NaN, to: NaN, hide: [''].slice(1), group: '', refs: '', find: '',
         pin: [''].slice(1), order: [''].slice(1), fold: [''].slice(1), big: ''};
 export const KEPT = ['smooth'];
+
+// A page that has a panel: what was chosen is shown, and what that needs more is read.
+export function redraw(page, change) {
+        page.draw();
+        if ('fold' in change || 'find' in change || 'x' in change)
+                page.loop?.poke();
+}
 
 // One's own habits, for an address that says nothing.
 export function habits() {
@@ -41,16 +49,25 @@ function keepHabits(state) {
 // Whether a chart is folded: in a comparison all but bits per dimension are, until they are unfolded.
 export const folded = (key, state, apart) => (apart && !/(^|\/)bpd$/.test(key)) !== state.fold.includes(key);
 
-// Whether a series is drawn now, or another needs it.
-export const wanted = (name, state, apart) => !apart || charts([name], true).some((c) => !folded(c.key, state, true)) ||
-        Object.keys(ERROR_OF).some((k) => ERROR_OF[k] === name && !folded(k, state, true));
-
-function matcher(find) {
+// The charts of so many series: {list: those that match, pinned ones first, then as they were moved, then as they come; more:
+// how many are left out; wrong: what is, with the expression}.
+function arrange(names, {find, pin, order}, apart) {
+        let test = /** @type {RegExp | null} */ (null), wrong = '';
         try {
-                return {test: find ? new RegExp(find, 'i') : null, wrong: ''};
+                test = find ? new RegExp(find, 'i') : null;
         } catch (e) {
-                return {test: null, wrong: String(e)};
+                wrong = String(e);
         }
+        const found = charts(names, apart).filter((c) => !test || test.test(c.title) || c.names.some((n) => test?.test(n)));
+        const place = new Map(found.map((c, i) => [c.key, (pin.includes(c.key) ? 0 : 1e6) + (order.includes(c.key) ? order.indexOf(c.key) : order.length + i)]));
+        found.sort((a, b) => Number(place.get(a.key)) - Number(place.get(b.key)));
+        return {list: found.slice(0, MOST), more: Math.max(0, found.length - MOST), wrong};
+}
+
+// The series that are drawn now, and those that another needs.
+export function wanted(names, state, apart) {
+        const drawn = arrange(names, state, apart).list.filter((c) => !folded(c.key, state, apart)).flatMap((c) => c.names);
+        return new Set([...drawn, ...drawn.map((n) => ERROR_OF[n])]);
 }
 
 function Switch({label, value, off, on, title, change}) {
@@ -180,12 +197,6 @@ export class CurvesPanel extends Component {
                         h('label.choice', null, 'Charts', h('input', {type: 'search', class: 'find', value: state.find, placeholder: 'regular expression', 'aria-label': 'Charts whose name matches', spellcheck: false, oninput: (e) => set({find: e.target.value})})));
         }
 
-        // Charts in order: pinned ones, then as they were moved, then as they come.
-        ordered(list) {
-                const {pin, order} = this.props.state, place = (c) => (order.includes(c.key) ? order.indexOf(c.key) : order.length + list.indexOf(c));
-                return [...list].sort((a, b) => Number(pin.includes(b.key)) - Number(pin.includes(a.key)) || place(a) - place(b));
-        }
-
         todo(c, list, state) {
                 const move = (by) => () => {
                         const keys = list.map((k) => k.key), at = keys.indexOf(c.key);
@@ -199,10 +210,9 @@ export class CurvesPanel extends Component {
         }
 
         render({runs, apart, state, keys = [], nothing}, {error}) {
-                const {test, wrong} = matcher(state.find);
                 const names = [...new Set(runs.flatMap((r) => r.curves.rows.map((row) => row.name)))];
                 const axis = names.length && names.every(overTime) ? AXES.diffusion : AXES[state.x] ?? AXES.step, groups = this.groups();
-                const list = this.ordered(charts(names.filter((n) => overTime(n) === (axis === AXES.diffusion)), apart).filter((c) => !test || test.test(c.title) || c.names.some((n) => test.test(n))));
+                const {list, more, wrong} = arrange(names.filter((n) => overTime(n) === (axis === AXES.diffusion)), state, apart);
                 const drawn = list.map((c) => (folded(c.key, state, apart) ? [] : this.curvesOf(c, axis, groups))), all = drawn.flat();
                 const whole = domain(all, state.logx), asked = Number.isFinite(state.from) && Number.isFinite(state.to) ? {from: state.from, to: state.to} : null;
                 const within = asked && bounded(asked, whole, state.logx, axis.narrowest), view = within ?? whole;
@@ -222,6 +232,6 @@ export class CurvesPanel extends Component {
                         error ? h('p.card.empty-line', {role: 'alert'}, `The detail could not be read: ${error.message}`) : null,
                         wrong ? h('p.card.empty-line', {role: 'alert'}, `That is no regular expression: ${wrong}`) : null,
                         names.length ? (list.length ? null : h('p.card.empty-line', null, 'No chart has such a name.')) : h('p.card.empty-line', null, nothing),
-                        h('div.charts', null, list.map(chart)));
+                        h('div.charts', null, list.map(chart)), more ? h('p.more.soft', {role: 'status'}, `${more} more charts: say in Charts which ones.`) : null);
         }
 }

@@ -15,8 +15,8 @@ export class RunCurves {
         #looked = -Infinity; // when, in milliseconds
         #combined = new Map(); // name -> {version, series}
 
-        // wants(name): whether a series is shown now; others are not read.
-        constructor(id, wants = (name) => true) {
+        // wants(names): the set of those that are shown now; others are not read.
+        constructor(id, wants) {
                 this.#id = id;
                 this.wants = wants;
                 this.rows = [];
@@ -28,7 +28,8 @@ export class RunCurves {
 
         async update(signal) {
                 this.rows = await api.seriesNames(this.#id, signal);
-                await this.whole.update(this.rows.filter((r) => this.wants(r.name)), signal);
+                const shown = this.wants(this.rows.map((r) => r.name));
+                await this.whole.update(this.rows.filter((r) => shown.has(r.name)), signal);
                 this.loaded = true;
                 for (const s of this.whole.series.values())
                         s.noisy ||= isNoisy(s); // for good: a drawing does not change its kind halfway

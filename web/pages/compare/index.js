@@ -5,7 +5,7 @@ import {runOf} from '../../lib/axis.js';
 import {differing, flat} from '../../lib/config.js';
 import {draw, h} from '../../lib/dom.js';
 import {pace, poll} from '../../lib/events.js';
-import {CurvesPanel, habits, KEPT, VIEW, wanted} from '../../lib/panel.js';
+import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
 import {arrive, isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
 import {RunCurves} from '../../lib/run.js';
@@ -22,12 +22,12 @@ class Page {
                 this.frame = 0;
                 /** @type {Error | null} */
                 this.error = null;
-                this.address = new Address({jobs: [''].slice(1), sort: '', images: NaN, ...VIEW}, KEPT, () => this.changed());
+                this.address = new Address({jobs: [''].slice(1), sort: '', images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change));
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
                 /** @type {{id: number, colour: number, job: any, attempts: any[], gone: boolean, curves: RunCurves}[]} */
-                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (name) => wanted(name, this.address.state, true))}));
-                this.shown = this.unfolded();
-                this.address.set(this.address.silent ? habits() : {});
+                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
+                if (this.address.silent)
+                        this.address.set(habits());
                 this.loop = poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job));
         }
 
@@ -42,18 +42,6 @@ class Page {
         fail(e) {
                 this.error = e;
                 this.draw();
-        }
-
-        unfolded() {
-                return `${this.address.state.fold} ${this.address.state.x}`;
-        }
-
-        changed() {
-                const shown = this.unfolded();
-                this.draw();
-                if (shown !== this.shown) // charts were unfolded, or an axis needs more
-                        this.loop.poke();
-                this.shown = shown;
         }
 
         // Each run is drawn as it comes: rows first, then its curves.
@@ -105,7 +93,7 @@ class Page {
                 const keys = differing(runs.map((r) => r.config)), gone = this.runs.filter((r) => r.gone).map((r) => `#${r.id}`);
                 const set = (change) => address.set(change);
                 draw([
-                        h('div.page-head', null, h('h1', null, 'Compare'), h('p.count', {role: 'status'}, this.runs.length ? `${known.length} of ${this.runs.length} runs` : ''),
+                        h('div.page-head', null, h('h1', null, 'Compare'), h('p.count', {role: 'status'}, this.runs.length ? `${known.length} of ${this.runs.length} runs${state.jobs.length > MOST ? `, the first of ${state.jobs.length}` : ''}` : ''),
                                 h('a.button', {href: link('#/', {select: this.runs.map((r) => String(r.id))})}, 'Choose other runs')),
                         error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'That could not be read'), h('p', null, error.message)) : null,
                         gone.length ? h('p.card.empty-line', {role: 'status'}, `There is no run ${gone.join(', ')} any more.`) : null,

@@ -6,7 +6,7 @@ import {runOf} from '../../lib/axis.js';
 import {flat} from '../../lib/config.js';
 import {ask, draw, h} from '../../lib/dom.js';
 import {pace, poll} from '../../lib/events.js';
-import {CurvesPanel, habits, KEPT, VIEW} from '../../lib/panel.js';
+import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
 import {arrive, hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
 import {ConfigPanel} from './config.js';
@@ -29,11 +29,11 @@ class Page {
                 this.error = null;
                 this.artifacts = [];
                 this.left = false; // for another page
-                this.curves = new RunCurves(id);
+                this.curves = new RunCurves(id, (names) => wanted(names, this.address.state, false));
                 this.history = new History(id);
                 this.made = [];
                 this.madeAt = -Infinity;
-                this.address = new Address(VIEW, KEPT, () => this.draw());
+                this.address = new Address(VIEW, KEPT, (change) => redraw(this, change));
                 if (this.address.silent)
                         this.address.set(habits());
                 this.log = new Log(id);
