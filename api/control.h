@@ -8,7 +8,8 @@
 #include <sched.h>
 
 /* What came of it. id: the job. On failure r is negative: -ENOENT no such job or checkpoint; -EBUSY the action does not
- * fit the job's state (state is set); -ESTALE: the job has another version than was named; -EEXIST: a name is taken, or
+ * fit the job's state (state is set); -ESTALE: the job has another version than was named; -EKEYREJECTED: the key was
+ * that of another request; -EEXIST: a name is taken, or
  * what has it is in use; -EINVAL with errs: what is wrong in the request, at its pointers; -ENOSPC; -EIO.
  */
 struct control_answer {
@@ -34,6 +35,7 @@ struct submission {
                               and applies overrides */
         json_t *overrides; /* with a source: object dotted path -> value, or NULL; evaluate and sample have
                               evaluation.*, sampling.*, machine.* alone */
+        struct request_key key;   /* what its client calls it */
         bool accept_changed_data; /* train */
         int64_t source_job;       /* evaluate, sample: whose checkpoint; train: 0, or whose it starts from */
         int64_t source_step;      /* -1: latest, -2: best, else that step */

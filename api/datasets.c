@@ -70,6 +70,8 @@ void datasets_import(struct request *r)
                 problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
                 return;
         }
+        if (!request_read_key(r, &s->key))
+                return;
         pending = request_ask(r, submitted);
         if (pending)
                 control->submit(control, TAKE_PTR(s), request_done, pending);

@@ -190,6 +190,8 @@ void jobs_submit(struct request *r)
                 problem_errors(r, p, &errs);
                 return;
         }
+        if (!request_read_key(r, &s->key))
+                return;
         pending = request_ask(r, jobs_submitted);
         if (pending)
                 control->submit(control, TAKE_PTR(s), request_done, pending);

@@ -1,6 +1,7 @@
 #include "api/request.h"
 
 #include "api/internal.h"
+#include "contract/text.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -181,6 +182,14 @@ static int parse_body(const struct buf *b, json_t **ret, struct error *err)
                     : error_set(err, -EINVAL, NULL, "not JSON: line %d, column %d: %s", je.line, je.column, je.text);
 }
 
+static void unknown_member(const char *const *keys, const char *key, const char *pointer, struct errors *errs)
+{
+        const char *nearest = text_nearest(keys, key);
+
+        (void)errors_add(errs, -EINVAL, pointer, "there is no such member%s%s%s", nearest ? "; is it \"" : "",
+                         nearest ? nearest : "", nearest ? "\" that is meant?" : "");
+}
+
 bool request_body(struct request *r, const char *const *keys, bool empty_too, json_t **ret)
 {
         _cleanup_json_ json_t *o = NULL;
@@ -212,13 +221,33 @@ bool request_body(struct request *r, const char *const *keys, bool empty_too, js
                 if (*k)
                         continue;
                 json_pointer_append(pointer, sizeof pointer, "", key);
-                (void)errors_add(&errs, -EINVAL, pointer, "there is no such member");
+                unknown_member(keys, key, pointer, &errs);
         }
         if (errs.n) {
                 problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
                 return false;
         }
         *ret = TAKE_PTR(o);
+        return true;
+}
+
+bool request_read_key(struct request *r, struct request_key *ret)
+{
+        const char *key = request_header(r, "Idempotency-Key");
+        size_t n = key ? strlen(key) : 0;
+
+        if (!key)
+                return true;
+        for (size_t i = 0; i < n; i++)
+                if (key[i] < '!' || key[i] > '~')
+                        n = 0;
+        if (!n || n > REQUEST_KEY_MAX) {
+                problem(r, PROBLEM_BAD_HEADER, "Idempotency-Key takes 1 to %d letters, without spaces",
+                        REQUEST_KEY_MAX);
+                return false;
+        }
+        (void)snprintf(ret->key, sizeof ret->key, "%s", key);
+        memory_digest(r->body.data, r->body.size, ret->digest);
         return true;
 }
 
@@ -308,6 +337,9 @@ void request_refused(struct request *r, enum problem for_invalid)
                 assert(a->state < JOB_STATE_N);
                 problem(r, PROBLEM_CONFLICT, "the job is %s%s%s", job_state_names[a->state], text ? ": " : "",
                         text ? text : "");
+                break;
+        case -EKEYREJECTED:
+                problem(r, PROBLEM_KEY_REUSED, "give another request another key");
                 break;
         case -ESTALE:
                 problem(r, PROBLEM_CHANGED_MEANWHILE, "%s", text ? text : "read it again");

@@ -78,6 +78,9 @@ void request_apart(struct request *r, route_handler *work, bool is_long);
  * an empty object where empty_too. *ret is owned. */
 bool request_body(struct request *r, const char *const *keys, bool empty_too, json_t **ret);
 
+/* The header Idempotency-Key, where it is there, with the digest of the body. False: answered with a problem. */
+bool request_read_key(struct request *r, struct request_key *ret);
+
 /* jobs.c: continuations for what others submit or remove, too: 201 with the new job, and 204. */
 route_handler jobs_submitted, answer_removed;
 

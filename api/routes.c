@@ -5,13 +5,14 @@
 #include <string.h>
 
 const struct route routes[] = {
-#define R(method_, pattern_, handler_, params_) {METHOD_##method_, pattern_, handler_, params_},
+#define R(method_, pattern_, handler_, params_, request_, status_, answer_, summary_)                                  \
+        {METHOD_##method_, pattern_, handler_, params_, request_, answer_, summary_, status_},
 #include "api/routes.def"
 #undef R
 };
 const size_t n_routes = ARRAY_LEN(routes);
 
-static const struct route static_route = {METHOD_GET, "/*", static_read, ""};
+static const struct route static_route = {.method = METHOD_GET, .pattern = "/*", .handler = static_read, .params = ""};
 
 enum method method_parse(const char *s)
 {

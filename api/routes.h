@@ -15,6 +15,8 @@ struct route {
         const char *pattern;
         route_handler *handler;
         const char *params;
+        const char *request, *answer, *summary; /* for openapi.c */
+        int status;
 };
 
 /* HEAD is GET. */
@@ -37,7 +39,7 @@ bool route_takes_param(const struct route *route, const char *name);
 extern const struct route routes[];
 extern const size_t n_routes;
 
-#define R(method, pattern, handler, params) route_handler handler;
+#define R(method, pattern, handler, params, request, status, answer, summary) route_handler handler;
 #include "api/routes.def"
 #undef R
 route_handler static_read;

@@ -131,11 +131,19 @@ int file_writer_fd(const struct file_writer *w)
         return w->fd;
 }
 
+static void hash_text(XXH128_hash_t h, char ret[DIGEST_SIZE])
+{
+        (void)snprintf(ret, DIGEST_SIZE, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+}
+
 static void digest_text(const XXH3_state_t *state, char ret[DIGEST_SIZE])
 {
-        XXH128_hash_t h = XXH3_128bits_digest(state);
+        hash_text(XXH3_128bits_digest(state), ret);
+}
 
-        (void)snprintf(ret, DIGEST_SIZE, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+void memory_digest(const void *data, size_t size, char ret[DIGEST_SIZE])
+{
+        hash_text(XXH3_128bits(size ? data : "", size), ret);
 }
 
 static int sync_folder_of(const char *path, struct error *err)

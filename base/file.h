@@ -34,6 +34,9 @@ int file_sweep(const char *folder, const char *const *extensions, struct error *
 /* Digest and size of a file as it is on disk. */
 int file_digest(const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
 
+/* The same digest of what is in memory. */
+void memory_digest(const void *data, size_t size, char ret[DIGEST_SIZE]);
+
 /* Gives a file or folder that is in the way another name beside its own, PATH.aside (or .aside-2 and so on), and
  * replaces nothing. ret: the new path, of size bytes. */
 int file_set_aside(const char *path, char *ret, size_t size, struct error *err);

@@ -285,6 +285,23 @@ static void read_row(const struct row *row, const char *pointer, const json_t *v
         }
 }
 
+/* Names the key that may have been meant; one without its section is compared with keys without theirs. */
+static int unknown_key(const char *path, const char *pointer, struct errors *errs)
+{
+        const char *nearest = NULL;
+        size_t best = SIZE_MAX;
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                const char *dot = strrchr(rows[i].path, '.');
+
+                if (text_is_nearer(rows[i].path, path, &best) ||
+                    (dot && !strchr(path, '.') && text_is_nearer(dot + 1, path, &best)))
+                        nearest = rows[i].path;
+        }
+        return nearest ? errors_add(errs, -EINVAL, pointer, "there is no such key; is it %s that is meant?", nearest)
+                       : errors_add(errs, -EINVAL, pointer, "there is no such key");
+}
+
 /* The members of an object at path ("" for the document). Sections nest as deep as the table's paths do. */
 static void read_object(const json_t *o, const char *path, const char *pointer, struct config *c, struct errors *errs)
 {
@@ -303,7 +320,7 @@ static void read_object(const json_t *o, const char *path, const char *pointer, 
                 if (row)
                         read_row(row, where, v, c, errs);
                 else if (!known || !is_section(below))
-                        (void)errors_add(errs, -EINVAL, where, "there is no such key");
+                        (void)unknown_key(known ? below : key, where, errs);
                 else if (!json_is_object(v))
                         (void)errors_add(errs, -EINVAL, where, "expected an object");
                 else
@@ -462,7 +479,7 @@ int config_override(json_t *document, const char *dotted, json_t *value, struct 
         if (!json_is_object(document))
                 return errors_add(errs, -EINVAL, "", "expected an object");
         if (!find_row(dotted))
-                return errors_add(errs, -EINVAL, pointer, "there is no such key");
+                return unknown_key(dotted, pointer, errs);
         r = set_path(document, dotted, json_incref(value));
         if (r == -ENOTDIR)
                 return errors_add(errs, -EINVAL, pointer, "what it lies in is not an object");

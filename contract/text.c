@@ -1,5 +1,7 @@
 #include "contract/text.h"
 
+#include "base/macros.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -102,4 +104,51 @@ bool text_is_printable(const char *s, size_t max_bytes)
                         return false;
         }
         return true;
+}
+
+#define NEAR_MAX 64 /* longer names are not compared */
+
+/* How many letters are to be changed, taken out or put in (Levenshtein), by rows. */
+static size_t distance(const char *a, const char *b)
+{
+        size_t n = strlen(a), m = strlen(b), row[NEAR_MAX + 1];
+
+        for (size_t k = 0; k <= m; k++)
+                row[k] = k;
+        for (size_t i = 1; i <= n; i++) {
+                size_t before = row[0];
+
+                row[0] = i;
+                for (size_t k = 1; k <= m; k++) {
+                        size_t change = before + (a[i - 1] != b[k - 1]);
+
+                        before = row[k];
+                        row[k] = MIN(MIN(row[k], row[k - 1]) + 1, change);
+                }
+        }
+        return row[m];
+}
+
+bool text_is_nearer(const char *name, const char *s, size_t *best)
+{
+        size_t n = strlen(name), m = strlen(s), d;
+
+        if (!m || n > NEAR_MAX || m > NEAR_MAX)
+                return false;
+        d = distance(name, s);
+        if (d >= *best || (d > 2 && 3 * d > m) || 2 * d > m)
+                return false;
+        *best = d;
+        return true;
+}
+
+const char *text_nearest(const char *const *names, const char *s)
+{
+        const char *nearest = NULL;
+        size_t best = SIZE_MAX;
+
+        for (; *names; names++)
+                if (text_is_nearer(*names, s, &best))
+                        nearest = *names;
+        return nearest;
 }

@@ -12,6 +12,13 @@ bool text_is_printable(const char *s, size_t max_bytes);
 /* Nothing to see in it: empty, or spaces, U+200B and their like alone. */
 bool text_is_blank(const char *s);
 
+/* The name of a list (NULL-terminated) that is most like s, or NULL: none is so like it that somebody may have meant it
+ * (more than two letters, or a third of them, other, too many or missing). */
+const char *text_nearest(const char *const *names, const char *s);
+/* Whether s is more like a name than *best letters, which then becomes how many are other: for lists that are no array.
+ */
+bool text_is_nearer(const char *name, const char *s, size_t *best);
+
 /* 32 lower-case hexadecimal digits: an XXH128 digest. */
 bool text_is_digest(const char *s);
 

@@ -27,7 +27,7 @@ enum { EXIT_OK, EXIT_NO, EXIT_USAGE };
 typedef int command_run(struct call *c);
 command_run command_pause, command_set, command_events, command_why, command_submit, command_list, command_show,
         command_watch, command_log, command_cancel, command_resume, command_retry, command_remove, command_stop,
-        command_configs, command_datasets, command_dataset, command_export, command_checkpoint, command_import;
+        command_configs, command_datasets, command_dataset, command_device, command_export, command_checkpoint, command_import;
 
 /* The server's answer, or an error that was printed (negative). */
 int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret);

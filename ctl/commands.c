@@ -507,3 +507,68 @@ int command_dataset(struct call *c)
                         return verbs[i].run(c);
         return usage_error("dataset takes: list, import NAME PATH, or delete NAME");
 }
+
+/* ---- devices */
+
+static void print_device(const json_t *d)
+{
+        const json_t *job = json_object_get(d, "job");
+        char id[24] = "";
+
+        if (json_is_integer(job))
+                (void)snprintf(id, sizeof id, "job %lld", (long long)json_integer_value(job));
+        print_cell(text_of(d, "name"), 16);
+        print_cell(text_of(d, "kind"), 4);
+        print_cell(text_of(d, "state"), 9);
+        print_cell(id, 12);
+        (void)printf("%s%s%s\n", text_of(d, "model"), *text_of(d, "cores") ? ", cores " : "", text_of(d, "cores"));
+}
+
+static int list_devices(struct call *c)
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+        const json_t *d;
+        size_t i;
+
+        if (ask(c, "GET", "/v1/devices", NULL, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON])
+                print_json(reply.document);
+        else
+                (void)printf("NAME              KIND  STATE      RUNS          WHAT\n");
+        json_array_foreach(json_object_get(reply.document, "devices"), i, d)
+        {
+                if (!c->options[OPTION_JSON])
+                        print_device(d);
+        }
+        return EXIT_OK;
+}
+
+static int service_device(struct call *c)
+{
+        _cleanup_json_ json_t *body = json_object();
+        _cleanup_(reply_done) struct reply reply = {0};
+        _cleanup_(freep) char *name = client_escape(c->args[1]);
+        char path[256];
+
+        if (!name || snprintf(path, sizeof path, "/v1/devices/%s/%s", name, c->args[0]) >= (int)sizeof path)
+                return usage_error("that is no name of a device; mulunctl device list shows them");
+        if (c->options[OPTION_PREEMPT])
+                (void)json_object_set_new(body, "preempt", json_true());
+        if (ask(c, "POST", path, body, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON])
+                print_json(reply.document);
+        else
+                print_device(reply.document);
+        return EXIT_OK;
+}
+
+int command_device(struct call *c)
+{
+        if (!strcmp(c->args[0], "list") && c->n_args == 1)
+                return list_devices(c);
+        if ((!strcmp(c->args[0], "drain") || !strcmp(c->args[0], "enable")) && c->n_args == 2)
+                return service_device(c);
+        return usage_error("device takes: list, drain NAME, or enable NAME");
+}

@@ -36,6 +36,8 @@ static const struct {
          "a job's checkpoint as the published code's flax file, or its weights as safetensors"},
         {"stop", "", 0, 0, command_stop, "end the daemon; running jobs write a checkpoint and go on at its next start"},
         {"configs", "[NAME]", 0, 1, command_configs, "configurations of the server, or one of them"},
+        {"device", "list | drain NAME | enable NAME", 1, 2, command_device,
+         "devices of the server; take one out of service, or in again"},
         {"datasets", "", 0, 0, command_datasets, "data sets of the server, as dataset list"},
         {"dataset", "list | import NAME PATH | delete NAME", 1, 3, command_dataset,
          "data sets of the server: list them, import one from files there, delete an imported one"},

@@ -18,11 +18,14 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 #define CEPH_SUPER_MAGIC 0x00c36400 /* not in older headers */
 #define DESCRIPTORS_MAX 65536
 #define DESCRIPTORS_RESERVED 256   /* workers, their pipes and sockets, the store, logs */
 #define DRAIN_US (500 * US_PER_MS) /* of a SIGTERM's second */
+#define LOCK_TRIES 25
+#define LOCK_PAUSE_NS 20000000 /* half a second in all */
 
 static void on_term(void *user, int signal)
 {
@@ -91,6 +94,20 @@ static int check_owner(const char *path, struct error *err)
         return 0;
 }
 
+/* A worker that the daemon before was just making when it was killed has a copy of the lock until its program begins,
+ * which is soon. */
+static int lock_soon(int fd)
+{
+        int r = -EWOULDBLOCK;
+
+        for (int i = 0; i < LOCK_TRIES && r == -EWOULDBLOCK; i++) {
+                if (i)
+                        (void)nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+                r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+        }
+        return r;
+}
+
 /* The lock's holder is its process, so it ends with it however that ends. Its pid is for people. */
 static int lock_state(const char *state, int *ret_fd, struct error *err)
 {
@@ -103,7 +120,7 @@ static int lock_state(const char *state, int *ret_fd, struct error *err)
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
         if (fd < 0)
                 return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (lock_soon(fd) < 0) {
                 n = pread(fd, text, sizeof text - 1, 0);
                 text[MAX(n, 0)] = 0;
                 text[strcspn(text, "\n")] = 0;

@@ -153,6 +153,7 @@ void op_store_job(struct op *op)
                 w->row.config_name = TAKE_PTR(s->config_name);
                 w->row.tags = TAKE_PTR(s->tags);
                 w->row.notes = TAKE_PTR(s->notes);
+                w->key = s->key;
                 w->row.priority = s->priority;
                 w->row.memory_bytes = op->memory_bytes;
                 w->row.gpu = op->gpu;
@@ -479,8 +480,14 @@ void op_submit(struct op *op)
 {
         struct submission *s = op->submission;
         struct errors errs = {0};
-        int r = check_after(op, &errs);
+        int64_t made;
+        int r = s->key.key[0] ? reader_request_key(op->daemon->reader, &s->key, &made, NULL) : -ENOENT;
 
+        if (r >= 0) { /* asked again: the answer to the first has been lost */
+                op_answer(op, 0, made, JOB_QUEUED, NULL);
+                return;
+        }
+        r = check_after(op, &errs);
         if (r < 0) {
                 op_answer(op, r, 0, JOB_QUEUED, &errs);
                 return;

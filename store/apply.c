@@ -177,7 +177,26 @@ static void bind_limits(sqlite3_stmt *st, const struct limits_row *l, unsigned c
                 bind_int(st, ":limit_steps", l->steps);
 }
 
-static int apply_job_new(struct db *db, struct write *w, struct error *err)
+#define KEYS_KEPT_US (24 * 3600 * INT64_C(1000000))
+
+static int remember_key(struct db *db, const struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_REQUEST_KEY_EXPIRE);
+        int r;
+
+        bind_int(st, ":before", w->time_us - KEYS_KEPT_US);
+        r = db_run(db, st, err);
+        if (r < 0)
+                return r;
+        st = db_statement(db, ST_REQUEST_KEY_INSERT);
+        bind_text(st, ":key", w->key.key);
+        bind_text(st, ":digest", w->key.digest);
+        bind_int(st, ":job", w->ret_id);
+        bind_int(st, ":time", w->time_us);
+        return db_run(db, st, err);
+}
+
+static int insert_job(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, ST_JOB_INSERT);
         int r;
@@ -217,6 +236,16 @@ static int apply_job_new(struct db *db, struct write *w, struct error *err)
         if (r < 0)
                 return r;
         return log_event(db, w, w->ret_id, -1, JOB_QUEUED, w->trigger ? w->trigger : "submit", err);
+}
+
+static int apply_job_new(struct db *db, struct write *w, struct error *err)
+{
+        int r = w->key.key[0] ? request_key_find(db, &w->key, &w->ret_id, err) : -ENOENT;
+
+        if (r != -ENOENT)
+                return r;
+        r = insert_job(db, w, err);
+        return r < 0 || !w->key.key[0] ? r : remember_key(db, w, err);
 }
 
 /* The table remembers the largest id that it ever had, also of a row that is gone again. */

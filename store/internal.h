@@ -68,6 +68,9 @@ struct reader {
         void *user;
 };
 
+/* The job of a key, as reader_request_key. */
+int request_key_find(struct db *db, const struct request_key *key, int64_t *ret_id, struct error *err);
+
 /* From which step on an attempt's points are superseded, ascending by attempt id. */
 struct limits {
         size_t n;

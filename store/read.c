@@ -392,6 +392,26 @@ int reader_marked_job(struct reader *r, int64_t after, int64_t *ret, struct erro
         return 0;
 }
 
+int request_key_find(struct db *db, const struct request_key *key, int64_t *ret_id, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_REQUEST_KEY);
+        int n;
+
+        bind_text(st, ":key", key->key);
+        n = db_step(db, st, err);
+        if (n <= 0)
+                return n < 0 ? n : -ENOENT;
+        if (strcmp((const char *)sqlite3_column_text(st, 1), key->digest) != 0)
+                return error_set(err, -EKEYREJECTED, NULL, "the key was that of another request");
+        *ret_id = sqlite3_column_int64(st, 0);
+        return 0;
+}
+
+int reader_request_key(struct reader *r, const struct request_key *key, int64_t *ret_id, struct error *err)
+{
+        return request_key_find(&r->db, key, ret_id, err);
+}
+
 int reader_device_out(struct reader *r, const char *name, bool *ret, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DEVICE_OUT);

@@ -207,6 +207,14 @@ int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, 
 /* Whether a device of that name was taken out of service. */
 int reader_device_out(struct reader *r, const char *name, bool *ret, struct error *err);
 
+/* What a client called its request. The job that it made: -ENOENT: none; -EKEYREJECTED: that was another request. */
+#define REQUEST_KEY_MAX 200
+struct request_key {
+        char key[REQUEST_KEY_MAX + 1]; /* "": none */
+        char digest[33];               /* of the request */
+};
+int reader_request_key(struct reader *r, const struct request_key *key, int64_t *ret_id, struct error *err);
+
 /* What a crash left half removed: ids above after (0: the first) of marked jobs, and marked artifacts. -ENOENT: no
  * more. */
 int reader_marked_job(struct reader *r, int64_t after, int64_t *ret, struct error *err);
@@ -254,7 +262,8 @@ int reader_points_behind(struct reader *r, int64_t job, const char *name, struct
  * transaction: a job that is running has an attempt, an outcome that is committed has moved its job. */
 enum write_kind {
         WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued; its
-                                 identity is drawn here */
+                                 identity is drawn here. With a key that is known, of the same request: that job's id,
+                                 and none is made; of another: -EKEYREJECTED */
         WRITE_JOB_IDS_ABOVE,  /* job id: no new job has this id or one below */
         WRITE_JOB_TRANSITION, /* job id, from, to, trigger, detail; with started/ended/error/result as given */
         WRITE_JOB_STOP,       /* job id, stop_requested of a running job */
@@ -301,6 +310,7 @@ struct write {
         struct dataset_row dataset;
         char device[32];
         bool out;
+        struct request_key key;
         struct event *events; /* owned array, each with event_done */
         size_t n_events;
         int64_t time_us;

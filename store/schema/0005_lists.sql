@@ -55,3 +55,12 @@ END;
 CREATE TRIGGER job_text_changed AFTER UPDATE OF name, notes ON job WHEN new.name || new.notes <> '' BEGIN
         INSERT INTO job_text (rowid, name, notes) VALUES (new.id, new.name, new.notes);
 END;
+
+-- What a client called its request (Idempotency-Key), so that asking again makes no second job. For a day.
+CREATE TABLE request_key (
+        key TEXT PRIMARY KEY,
+        digest TEXT NOT NULL, -- of the request
+        job INTEGER NOT NULL, -- may be gone by now
+        time_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX request_key_by_time ON request_key (time_us);

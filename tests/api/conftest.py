@@ -9,6 +9,8 @@ import threading
 import pytest
 import requests
 
+import openapi
+
 HERE = pathlib.Path(__file__).parent
 PUBLISHED = HERE.parent / "contract" / "published"
 
@@ -31,6 +33,7 @@ class Server:
         self.lock = threading.Lock()
         self.port = json.loads(self.process.stdout.readline())["port"]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.description = None
         self.session = requests.Session()
         self.session.trust_env = False
 
@@ -44,7 +47,19 @@ class Server:
 
     def request(self, method, path, **kwargs):
         kwargs.setdefault("timeout", 20)
-        return self.session.request(method, self.url + path, **kwargs)
+        r = self.session.request(method, self.url + path, stream=True, **kwargs)
+        if r.headers.get("Content-Type") == "text/event-stream":
+            r.close()  # it has no end
+        else:
+            r.content
+            self.check(method, path, r)
+        return r
+
+    def check(self, method, path, answer):
+        """Every answer is what /openapi.json says."""
+        if self.description is None:
+            self.description = self.session.get(self.url + "/openapi.json", timeout=20).json()
+        openapi.check(self.description, method, path, answer)
 
     def get(self, path, **kwargs):
         return self.request("GET", path, **kwargs)
@@ -64,7 +79,7 @@ class Server:
                 pass
             got = b""
             try:
-                while part := s.recv(65536):
+                while b"Content-Type: text/event-stream" not in got and (part := s.recv(65536)):
                     got += part
             except OSError:
                 pass

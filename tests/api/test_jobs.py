@@ -501,3 +501,48 @@ def test_if_match_names_a_version_in_quotes(server):
         problem(change(odd), 422, "request-invalid")
     r = server.request("PATCH", f"/v1/jobs/{job}", data='{"name": "x"}')
     problem(r, 415, "not-json-type")
+
+
+# ---- asking twice, asking wrongly
+
+def keyed(server, key, path="/v1/jobs", **body):
+    return server.post(path, body, headers={"Idempotency-Key": key})
+
+
+def test_who_asks_again_with_the_same_key_gets_the_same_job(server):
+    body = {"kind": "train", "config": "cifar10-conditioned", "name": "keyed"}
+    first = keyed(server, "a-key", **body)
+    assert first.status_code == 201
+    again = keyed(server, "a-key", **body)
+    assert again.status_code == 201 and again.json()["id"] == first.json()["id"] and again.headers["Location"] == first.headers["Location"]
+    assert keyed(server, "another-key", **body).json()["id"] != first.json()["id"]
+    problem(keyed(server, "a-key", **{**body, "name": "other"}), 422, "key-reused")
+    for odd in ("", "with space", "x" * 201, "ä".encode()):
+        problem(server.post("/v1/jobs", body, headers={"Idempotency-Key": odd}), 400, "bad-header")
+    assert keyed(server, "x" * 200, **body).status_code == 201
+
+
+def test_many_at_once_with_one_key_make_one_job(server):
+    import concurrent.futures
+    body = {"kind": "train", "config": "cifar10-conditioned"}
+    before = listed(server, limit=1)["total"]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        ids = {r.json()["id"] for r in pool.map(lambda _: keyed(server, "at-once", **body), range(24))}
+    assert len(ids) == 1 and listed(server, limit=1)["total"] == before + 1
+
+
+@pytest.mark.parametrize("body, pointer, meant", [
+    ({"kind": "train", "config": "cifar10-conditioned", "overides": {}}, "/overides", '"overrides"'),
+    ({"kind": "train", "config": "cifar10-conditioned", "tag": []}, "/tag", '"tags"'),
+    ({"kind": "train", "config": "cifar10-conditioned", "nothing_like_it": 1}, "/nothing_like_it", None),
+    ({"kind": "train", "config": {"optimizer": {"learningrate": 1}}}, "/optimizer/learningrate", "optimizer.learning_rate"),
+    ({"kind": "train", "config": {"learning_rate": 1}}, "/learning_rate", "optimizer.learning_rate"),
+    ({"kind": "train", "config": {}, "overrides": {"model.sm_embd": 64}}, "/model/sm_embd", "model.sm_n_embd"),
+    ({"kind": "train", "config": {}, "overrides": {"evaluation.ode.rtoll": 1}}, "/evaluation/ode/rtoll", "evaluation.ode.rtol"),
+    ({"kind": "train", "config": {"x": 1}}, "/x", None)])
+def test_an_unknown_key_is_answered_with_the_nearest(server, body, pointer, meant):
+    r = server.post("/v1/jobs", body)
+    assert r.status_code == 422
+    e, = r.json()["errors"]
+    assert e["pointer"] == pointer
+    assert (f"is it {meant} that is meant?" in e["detail"]) if meant else "is it" not in e["detail"]

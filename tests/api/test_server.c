@@ -152,6 +152,7 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                                   .images_per_second = __builtin_nan(""),
                                   .seconds_left = __builtin_nan("")};
         memcpy(w->row.after, s->after, sizeof s->after);
+        w->key = s->key;
         json_object_foreach(s->overrides, path, v)
         {
                 (void)config_override(w->row.config, path, v, &errs);

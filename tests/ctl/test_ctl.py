@@ -331,3 +331,16 @@ def test_submit_says_whom_it_waits_for(server):
     assert j["waiting"]["reason"] == "dependency" and f"job {first} is queued" in ctl(server, "why", job)
     assert re.search(rf"^after +job {first}$", ctl(server, "show", job), re.M)
     ctl(server, "submit", "cifar10-conditioned", "--after", "x", code=2)
+
+
+def test_devices_are_listed_and_taken_out_of_service(server):
+    server.tell(do="devices", resting=0, runs=7)
+    head, row = ctl(server, "device", "list").splitlines()
+    assert head.split() == ["NAME", "KIND", "STATE", "RUNS", "WHAT"] and row.split() == ["cpu", "cpu", "busy", "job", "7"]
+    assert ctl(server, "device", "drain", "cpu", "--preempt").split()[2] == "draining"
+    assert json.loads(ctl(server, "device", "list", "--json"))["devices"][0]["state"] == "draining"
+    assert ctl(server, "device", "enable", "cpu").split()[2] == "busy"
+    assert "no such device" in ctl(server, "device", "drain", "gpu9", code=1)
+    ctl(server, "device", "drain", code=2)
+    ctl(server, "device", "paint", "cpu", code=2)
+    server.tell(do="devices", resting=0, runs=0)

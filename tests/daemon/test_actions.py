@@ -262,7 +262,7 @@ def test_a_job_pauses_when_its_attempts_have_run_long_enough(service):
     j = service.wait(job, "paused")
     assert 0.5 < time.monotonic() - begin < 5 and "limit of 1 s is used up" in j["paused"]["detail"]
     service.post(f"/v1/jobs/{job}/resume", {"limits": {"wall": 9999}}, expect=200)
-    service.wait(job, "running")
+    service.wait_step(job, j["progress"]["step"] + 3)
     service.kill()
     service.start()
     patch(service, job, {"limits": {"wall": 2}})

@@ -180,6 +180,20 @@ def test_worker_that_ended_while_no_daemon_ran(service):
     assert service.curve(job)["step"] == list(range(60))
 
 
+def test_a_lock_that_is_let_go_at_once_is_waited_for(service):
+    """A worker that was just being made when its daemon was killed has a copy of it for a moment."""
+    import fcntl
+    import threading
+    service.script([TRAIN])
+    service.start()
+    service.kill()
+    lock = open(service.state + "/lock", "r+")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    threading.Timer(0.2, lock.close).start()
+    service.start()
+    service.wait(service.submit(), "succeeded")
+
+
 def test_second_daemon_is_refused(service):
     service.script([TRAIN])
     service.start()

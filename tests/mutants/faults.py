@@ -646,7 +646,7 @@ ROAD = [
     Fault("what is broken is tried again", "worker/import.c", "return is_machines(r) ? r : -ESTALE;", "return -EIO;", road("broken_is_named")),
     Fault("a folder beside an allowed one", "daemon/import.c", "(!path[n] || path[n] == '/' ||", "(path[n] != '\\1' ||", road("only_allowed")),
     Fault("links out of an allowed folder", "daemon/import.c", "        if (!is_allowed(d, path))\n", "        if (!is_allowed(d, given))\n", road("only_allowed")),
-    Fault("a name is taken only when it is there", "daemon/import.c", "coming = d->queue.jobs[i]->kind == JOB_IMPORT &&", "coming = d->queue.jobs[i]->kind == JOB_TRAIN &&",
+    Fault("a name is taken only when it is there", "daemon/import.c", "bool coming = reader_user_of_dataset(d->reader, name, true, &id, NULL) != -ENOENT;", "bool coming = reader_user_of_dataset(d->reader, name, false, &id, NULL) != -ENOENT;",
           road("given_once")),
     Fault("data in use are removed", "daemon/import.c", "        user = user_of(op);\n", "        user = 0;\n", road("given_once")),
     Fault("data of the command line are removed", "daemon/import.c", "if (!s->row.imported)", "if (false)", road("given_once")),
@@ -654,7 +654,7 @@ ROAD = [
     Fault("imported data are on the list at the next start", "daemon/worker.c", "                        datasets_imported(w->daemon, w->job->dataset, e->result);\n",
           "                        (void)0;\n", road("trained_on_at_once")),
     Fault("imported data are gone at the next start", "daemon/datasets.c", "        add_imported(d);\n", "", road("trained_on_at_once")),
-    Fault("an import runs again under a name that is taken", "daemon/control.c", "if (row->kind == JOB_IMPORT)", "if (false)", road("cancelled_import")),
+    Fault("an import runs again under a name that is taken", "daemon/control.c", "if (row->kind == JOB_IMPORT && import_check_retry(op, row, errs) < 0)", "if (false)", road("cancelled_import")),
     Fault("what a killed import left stays", "worker/task.c", '"csv", "images", NULL}', '"csv", NULL}', road("killed_import")),
 ]
 
@@ -682,5 +682,20 @@ PUBLISHED_ROAD = [
     Fault("images do not go out", "api/export.c", "while (r >= 0 && !b->size && x->n_images)", "while (false)", published("go_out_again")),
 ]
 
+SERVICE = [
+    Fault("a cancel yields to a pause", "daemon/control.c", "        else if (j->stop == STOP_CANCEL)\n", "        else if (false)\n", ["daemon:actions#cancel_overrides"]),
+    Fault("a limit of steps is one step late", "daemon/limit.c", "step >= l->steps", "step > l->steps", ["daemon:daemon"]),
+    Fault("what is asked is forgotten with the daemon", "daemon/worker.c", "        if (j->stop != STOP_NONE)\n                worker_stop(w);\n", "", ["daemon:actions#killed_meanwhile"]),
+    Fault("who fails does what others wait for", "store/apply.c", "if (r >= 0 && w->to == JOB_SUCCEEDED)", "if (r >= 0 && job_state_is_final(w->to))", ["store:store"]),
+    Fault("a device out of service is used", "daemon/scheduler.c", "!devices[i].out && ", "", ["daemon:daemon"]),
+    Fault("the memory of others is not reckoned", "daemon/scheduler.c", "                        used += devices[i].job_bytes;\n", "                        ;\n", ["daemon:daemon"]),
+    Fault("a key makes a job each time", "store/apply.c", "w->key.key[0] ? request_key_find(db, &w->key, &w->ret_id, err) : -ENOENT", "-ENOENT", ["api:api#at_once"]),
+    Fault("a version is not looked at", "store/apply.c", "if (w->row.version && w->row.version != version)", "if (false)", ["store:store"]),
+    Fault("a removed job counts", "store/schema/0005_lists.sql", "SET n = n + (NOT new.marked)", "SET n = n + 1", ["store:store"]),
+    Fault("a text that never came goes", "store/schema/0005_lists.sql", "BEFORE UPDATE OF name, notes ON job WHEN old.name || old.notes <> ''", "BEFORE UPDATE OF name, notes ON job", ["store:store"]),
+    Fault("a page of several states is of the first", "store/list.c", "        if (ids->n)\n                qsort(", "        if (false)\n                qsort(", ["store:store"]),
+    Fault("a stream begins with what the client has", "api/events.c", "        x->stream->last_id = e->id;\n", "", ["daemon:stream#comes_back"]),
+]
+
 FAULTS = (TRAINER + LIKELIHOOD + SAMPLER + OPTIMIZER + MODEL + PASS + SCHEDULE + PARAMS + TAPE + OPERATIONS + NETWORKS + RUNTIME + CHECKPOINT + FORMATS
-          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD + PUBLISHED_ROAD)
+          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD + PUBLISHED_ROAD + SERVICE)
