@@ -275,10 +275,13 @@ static int read_header(struct reader *x, json_t **ret, struct error *err)
         return json_is_object(*ret) ? 0 : altered(x, err, "its header is not a JSON object");
 }
 
-static int take_metadata(const struct reader *x, json_t *root, int64_t *ret_step, char **ret_state, struct error *err)
+/* ret_config may be NULL: then it is checked alone. */
+static int take_metadata(const struct reader *x, json_t *root, int64_t *ret_step, char **ret_state, json_t **ret_config,
+                         struct error *err)
 {
         static const char *const keys[] = {"format", "step", "config", "state", NULL};
         const char *value[3], *state = NULL, *where = "/__metadata__";
+        _cleanup_json_ json_t *config = NULL;
         char digits[24];
         struct error inner;
         long long step;
@@ -304,10 +307,14 @@ static int take_metadata(const struct reader *x, json_t *root, int64_t *ret_step
         (void)snprintf(digits, sizeof digits, "%lld", step);
         if (step < 0 || strcmp(digits, value[1]))
                 return altered(x, err, "its step is \"%.40s\", expected a number of steps", value[1]);
+        if (json_parse(value[2], strlen(value[2]), &config, NULL) < 0 || !json_is_object(config))
+                return altered(x, err, "its configuration is no JSON object");
         *ret_state = state ? strdup(state) : NULL;
         if (state && !*ret_state)
                 return error_set(err, -ENOMEM, x->path, "no memory for its state");
         *ret_step = step;
+        if (ret_config)
+                *ret_config = TAKE_PTR(config);
         return json_object_del(root, "__metadata__");
 }
 
@@ -452,7 +459,7 @@ static int check_header(struct reader *x, int64_t *ret_step, char **ret_state, s
         int r = read_header(x, &root, err);
 
         if (r >= 0)
-                r = take_metadata(x, root, ret_step, ret_state, err);
+                r = take_metadata(x, root, ret_step, ret_state, NULL, err);
         for (int s = 0; s < SECTION_N && r >= 0; s++)
                 for (size_t i = 0; i < x->p->n && r >= 0; i++)
                         r = take_tensor(x, root, (enum section)s, &x->p->items[i], &x->begin[(size_t)s * x->p->n + i],
@@ -474,7 +481,7 @@ int checkpoint_peek(const char *path, const struct params *p, int64_t *ret_step,
 
         if (r >= 0)
                 r = read_header(&x, &root, err);
-        return r < 0 ? r : take_metadata(&x, root, ret_step, ret_state, err);
+        return r < 0 ? r : take_metadata(&x, root, ret_step, ret_state, NULL, err);
 }
 
 int checkpoint_read(const char *path, const char *digest, const struct params *p, unsigned sections,
@@ -574,17 +581,13 @@ int checkpoint_list(int fd, const char *path, struct checkpoint_list *ret, struc
         _cleanup_(freep) char *state = NULL;
         _cleanup_json_ json_t *root = NULL;
         struct reader x = {.path = path, .fd = fd};
-        const char *text;
         int r = reader_stat(&x, err);
 
         if (r >= 0)
                 r = read_header(&x, &root, err);
         if (r < 0)
                 return r;
-        text = json_string_value(json_object_get(json_object_get(root, "__metadata__"), "config"));
-        if (text && (json_parse(text, strlen(text), &l.config, NULL) < 0 || !json_is_object(l.config)))
-                return altered(&x, err, "its configuration is no JSON object");
-        r = take_metadata(&x, root, &l.step, &state, err);
+        r = take_metadata(&x, root, &l.step, &state, &l.config, err);
         if (r >= 0)
                 r = list_tensors(&x, root, &l, err);
         if (r < 0)

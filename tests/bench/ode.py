@@ -69,8 +69,8 @@ def plot(rows, path):
                        320 - 280 * (math.log10(r["evaluations"]) - min(ys)) / (max(ys) - min(ys) or 1))
     colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#888888"]
     with open(path, "w", encoding="utf-8") as f:
-        f.write('<svg xmlns="http://www.w3.org/2000/svg" width="900" height="370" font-family="sans-serif" font-size="12">\n')
-        f.write('<rect width="900" height="370" fill="white"/><text x="230" y="360">error of an image (root mean square), bits per dimension</text>\n')
+        f.write('<svg xmlns="http://www.w3.org/2000/svg" width="1080" height="370" font-family="sans-serif" font-size="12">\n')
+        f.write('<rect width="1080" height="370" fill="white"/><text x="230" y="360">error of an image (root mean square), bits per dimension</text>\n')
         f.write('<text x="10" y="20">evaluations a trajectory</text>\n')
         for kind, colour in zip(kinds, colours):
             mine = [r for r in rows if r["what"] == kind]

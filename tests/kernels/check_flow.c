@@ -147,15 +147,17 @@ struct equation {
         double (*f)(double x, double t), (*slope)(double x, double t);
 };
 
-static double decay(double x, double t)
+/* Of the time itself, so that it is seen when it runs the wrong way. */
+static double follow(double x, double t)
 {
-        return -x * (1 + t);
+        return t - x;
 }
 
-static double decay_slope(double x, double t)
+static double follow_slope(double x, double t)
 {
         (void)x;
-        return -(1 + t);
+        (void)t;
+        return -1;
 }
 
 static double logistic(double x, double t)
@@ -323,9 +325,9 @@ static double solution(const struct equation *e, double x, bool reverse, double 
 {
         double sign = reverse ? -1 : 1, y;
 
-        if (e->f == decay) {
-                *ret_l = -1.5 * sign;
-                return x * exp(-1.5 * sign);
+        if (e->f == follow) { /* x = t - 1 + C e^-t */
+                *ret_l = -sign;
+                return reverse ? x * exp(1) - 1 : (x + 1) * exp(-1);
         }
         y = 1 / (1 + (1 / x - 1) * exp(-8 * sign)); /* dy/dx = y (1 - y) / (x (1 - x)) */
         *ret_l = log(y * (1 - y) / (x * (1 - x)));
@@ -372,7 +374,7 @@ static void check_rough_integral(struct test *t)
  * step size; a trajectory alone is the same bit for bit as beside others, unless the step is shared. */
 void check_flow_step(struct test *t)
 {
-        static const struct equation equations[] = {{decay, decay_slope}, {logistic, logistic_slope}};
+        static const struct equation equations[] = {{follow, follow_slope}, {logistic, logistic_slope}};
         enum { TOLERANCES = 2, SHARED = 2, REVERSE = 2, BETA = 2, SOLVERS = 3, EQUATIONS = 2 };
 
         for (int i = 0; i < TOLERANCES * SHARED * REVERSE * BETA * SOLVERS * EQUATIONS; i++) {
@@ -423,6 +425,36 @@ void check_flow_step(struct test *t)
         check_rough_integral(t);
 }
 
+/* A fresh trajectory looks where flow_start asks: at x, then an Euler step ahead. */
+static void check_fresh_stages(struct test *t)
+{
+        enum { D = 4 };
+
+        for (int number = 1; number <= 3; number++) {
+                struct tensor *x, *x_low, *k, *at, *y, *y_low, *times;
+
+                test_case(t, "fresh, stage %d", number);
+                x = test_input(t, "x", D, 1, 0);
+                x_low = test_input(t, "x_low", D, 1e-8, 0);
+                k = test_input(t, "k", FLOW_STAGES * D, 1, 0);
+                at = trajectories(t, 1);
+                ((struct trajectory *)(void *)tensor_values(at))->fresh = 1;
+                test_upload(t, at);
+                y = test_output(t, "y", D, 2);
+                y_low = test_output(t, "y_low", D, -1);
+                times = test_output(t, "t", 1, 2);
+                RUN(t, flow_stage, .m = 1, .d = D, .solver = FLOW_DORMAND_PRINCE, .stage = number, .x = AT(x),
+                    .x_low = AT(x_low), .k = AT(k), .trajectories = AT(at), .y = AT(y), .y_low = AT(y_low),
+                    .t = AT(times));
+                test_compare(t);
+                for (int i = 0; i < D; i++)
+                        expect_near(t, "y", ((const float *)tensor_result(y, TESTED))[i],
+                                    tensor_values(x)[i] + (number == 2 ? 0.02 * tensor_values(k)[i] : 0), 1e-6);
+                expect_near(t, "t", *(const float *)tensor_result(times, TESTED), number == 2 ? 0.32 : 0.3, 1e-6);
+                test_end(t);
+        }
+}
+
 /* Fixed steps: twice as many, and the error is 2^order times smaller; the last stage is the step itself. */
 void check_flow_stage(struct test *t)
 {
@@ -456,6 +488,7 @@ void check_flow_stage(struct test *t)
                 if (!(error[0] > 0.6 * pow(2, order) * error[1]) || error[0] > 1e-2)
                         test_fail(t, "errors %g and %g: not of order %g", error[0], error[1], order);
         }
+        check_fresh_stages(t);
 }
 
 /* scipy 1.10's select_initial_step on the same values: RK45 on dx/dt = f with f's values put in, of each row alone and
@@ -628,8 +661,8 @@ void check_dequantise(struct test *t)
                 if (kind == DEQUANTISE_TRUNCATED) {
                         expect_near(t, "variance", squares / D, 0.9733, 0.08);
                         expect_near(t, "log q", after(at)[0].log_q, -squares / 2, 1e-3 * squares);
-                        if (largest > 3 + 1e-4 || largest < 2.8)
-                                test_fail(t, "largest %g", largest);
+                        if (largest > 3 - 1e-5 || largest < 2.8)
+                                test_fail(t, "largest %g: rejected, or cut?", largest);
                 } else { /* u is in units of std: the bin is 1 / 128 wide */
                         expect_near(t, "variance", squares / D, pow(1.0 / 128 / std, 2) / 12, 2e-5);
                         if (largest > 1.0 / 256 / std + 1e-6 || after(at)[0].log_q != 0)

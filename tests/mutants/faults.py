@@ -517,7 +517,7 @@ FLOW = [
     Fault("a drift without its own part of x", "kernels/reference/flow.c", "(w.coefficient * w.x * a->probe[i])", "(0 * a->probe[i])", operation("drift")),
     Fault("a probe for all evaluations where each has its own", "kernels/reference/flow.c", "a->each ? (uint64_t)number : 0", "0", operation("flow_probe")),
     Fault("a fresh trajectory's evaluations counted one short", "kernels/reference/flow.c", "a->stage - (t->fresh ? 0 : 1)", "a->stage - 1", operation("flow_probe")),
-    Fault("an Euler step that is not taken", "kernels/reference/flow.c", "a->stage == 2 ? h * a->k[i] : 0", "0", operation("flow_step")),
+    Fault("an Euler step that is not taken", "kernels/reference/flow.c", "a->stage == 2 ? h * a->k[i] : 0", "0", operation("flow_stage")),
     Fault("errors without the integral's", "kernels/reference/flow.c", "return sum + squared_ratio(t->h * error, t->l, l_after(t, s), a);", "return sum;",
           operation("flow_step")),
     Fault("an integral that is apart has its say", "kernels/reference/flow.c", "        if (a->apart)\n                return sum;\n", "", operation("flow_step")),
