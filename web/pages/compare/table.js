@@ -42,7 +42,7 @@ export function Table({runs, keys, state, set, remove}) {
                         h('td', null, h('button.button.small', {type: 'button', 'aria-label': `Remove ${r.name} from the comparison`, onclick: () => remove(r.id)}, 'Remove')));
         };
         return h('section', {'aria-label': 'Results'},
-                h('div.section-head', null, h('h2', null, 'Results and what differs'), h('span.soft', null, keys.length ? `${format.count(keys.length, 'key')} of the configuration differ` : 'The configurations are the same')),
+                h('div.section-head', null, h('h2', null, 'Results and what differs'), h('span.soft', null, keys.length ? `${format.count(keys.length, 'key')} of the configuration ${keys.length === 1 ? 'differs' : 'differ'}` : 'The configurations are the same')),
                 h('div.card.table-card', {tabindex: 0, role: 'region', 'aria-label': 'Results and what differs, a table to scroll'}, h('table.plain', null,
                         h('thead', null, h('tr', null, h('th', {scope: 'col'}, 'Run'), columns.map(head), h('th', {scope: 'col'}, h('span.unseen', null, 'Remove')))),
                         h('tbody', null, sorted.map(row)))));
