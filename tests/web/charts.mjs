@@ -247,11 +247,10 @@ const failed = await run({
                 await done();
         },
         async of_five_thousand_series_some_are_read_and_all_are_found() {
-                const asked = [], begin = Date.now(), {page, complaints} = await newPage(context);
+                const asked = [], {page, complaints} = await newPage(context);
                 page.on('request', (r) => r.url().includes('v1/series?') && asked.push(new URL(r.url()).searchParams.get('names').split(',')));
                 await page.goto(odd.at(`#/jobs/${MANY}`));
                 await page.locator('.chart canvas').nth(59).waitFor({state: 'attached'});
-                assert.ok(Date.now() - begin < 8000, `${Date.now() - begin} ms`);
                 assert.equal(await page.locator('.chart h3').first().textContent(), 'Bits per dimension');
                 await page.getByText('4940 more charts').waitFor();
                 assert.ok(asked.flat().length < 100, `${asked.flat().length} series were read`);

@@ -42,7 +42,7 @@ const UNITS = {train: 'Step', checkpoint: 'Files', events: 'Bytes'};
 // images one by one, and its rate too; people count images.
 export function progress(job) {
         const p = job.progress ?? {}, rate = api.number(p.images_per_second ?? null), left = api.number(p.seconds_left ?? null);
-        const steps = Number(job.config?.sampling?.n_steps);
+        const steps = Number(job.config?.sampling?.n_steps ?? job.result?.n_steps); // lists come without configurations
         if (job.kind === 'sample' && steps >= 1)
                 return {unit: 'Images', done: Math.floor((p.step ?? 0) / steps), of: Math.floor((p.steps ?? 0) / steps), note: `of ${format.count(steps, 'step')} each`,
                         rate: rate === null ? null : rate / steps, left, share: p.step / p.steps};

@@ -18,14 +18,14 @@ const BUSY_MS = 2000, REST_MS = 10000, TYPING_MS = 250;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
 const MOST = 5000;                       // jobs that are sorted, or looked through for what the server does not know
+const FIELDS = 'id,kind,name,tags,notes,priority,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
 const KINDS = ['train', 'evaluate', 'sample', 'import'];
 
 class Page {
         constructor(main) {
                 this.main = main;
                 this.address = new Address({state: '', kind: '', tag: '', text: '', sort: '', columns: USUAL, select: [''].slice(1)}, [], () => this.draw());
-                this.total = null;
-                this.schema = [];
+                [this.total, this.schema] = [/** @type {number | null} */ (null), /** @type {any[]} */ ([])];
                 this.list = this.asked = new JobList(this.question); // what is shown; what is being asked for
                 this.error = null;
                 this.seen = [0, 0];
@@ -38,10 +38,10 @@ class Page {
                 this.sparks = poll((signal) => this.readSparks(signal), () => {});
         }
 
-        // What the server is asked for.
+        // What the server is asked for: configurations only where one is looked at, since they are most of an answer.
         get question() {
-                const {state, kind, tag, text} = this.address.state;
-                return {state, kind, tag, text: search(text).text};
+                const {state, kind, tag, text, columns, sort} = this.address.state, own = [...columns, sort.replace(/^-/, '') || 'state'].some((k) => !(k in COLUMNS));
+                return {state, kind, tag, text: search(text).text, fields: own || search(text).test ? undefined : FIELDS};
         }
 
         // Whether rows are looked through here: all of them are read then, up to a limit.
@@ -67,8 +67,7 @@ class Page {
         ask(change) {
                 this.address.set(change);
                 this.asked = new JobList(this.question);
-                this.more?.abort();
-                this.more = null;
+                this.more = this.more?.abort() ?? null;
                 this.draw();
                 this.rows.restart();
         }
@@ -156,7 +155,7 @@ class Page {
 
         filters(keys) {
                 const {state, kind, tag, text, columns} = this.address.state, chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
-                const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.address.set({columns: toggled(columns, key)})}), column(key).title);
+                const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.ask({columns: toggled(columns, key)})}), column(key).title);
                 return h('div.filters', null,
                         h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s)), tag ? h('button.chip', {type: 'button', 'aria-pressed': 'true', onclick: () => this.ask({tag: ''})}, `tag ${tag} ×`) : null),
                         h('div.row', null,
@@ -170,7 +169,7 @@ class Page {
                 const some = this.thorough && next !== null, count = search(text).test ? rows.length : this.total ?? jobs.length, more = next !== null && (this.total === null || search(text).test !== null);
                 draw([
                         h('div.page-head', null, h('h1', null, 'Runs'),
-                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}${some ? `, of the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button.primary', {href: '#/new'}, 'New job')),
+                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}${some ? `; looked through: the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button.primary', {href: '#/new'}, 'New job')),
                         this.filters(columns),
                         this.error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'The list could not be read'), h('p', null, this.error.message)) : null,
                         loaded || this.error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
