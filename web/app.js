@@ -1,8 +1,11 @@
 // The frame: which page the address names, the state of the link to mulund, the banner when there is none.
-import {draw, h} from './lib/dom.js';
-import {onLink, pokeAll} from './lib/events.js';
-import * as runs from './pages/runs/index.js';
+import {ask, draw, h} from './lib/dom.js';
+import {listen, onLink, pokeAll} from './lib/events.js';
+import {split} from './lib/address.js';
+import * as compare from './pages/compare/index.js';
 import * as job from './pages/job/index.js';
+import * as fresh from './pages/new/index.js';
+import * as runs from './pages/runs/index.js';
 
 /** @param {string} id */
 const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -12,6 +15,8 @@ const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkSta
 const ROUTES = [
         {address: /^#?\/?$/, mount: () => runs.mount(main, crumbs)},
         {address: /^#\/jobs\/(\d{1,15})$/, mount: (m) => job.mount(main, crumbs, Number(m[1]))},
+        {address: /^#\/new$/, mount: () => fresh.mount(main, crumbs)},
+        {address: /^#\/compare$/, mount: () => compare.mount(main, crumbs)},
 ];
 
 /** @type {(() => void) | null} */
@@ -24,7 +29,7 @@ function show() {
         draw(null, crumbs);
         document.title = 'mulund';
         for (const {address, mount} of ROUTES) {
-                const m = address.exec(location.hash);
+                const m = address.exec(split(location.hash)[0]);
                 if (m) {
                         leave = mount(m);
                         return;
@@ -44,6 +49,39 @@ skip.addEventListener('click', (e) => {
         e.preventDefault();
         main.focus();
         main.scrollIntoView();
+});
+
+/** @returns {HTMLElement | null} */
+const find = (selector) => main.querySelector(selector);
+
+// Keys for everybody who does not type into a field just now.
+const KEYS = {
+        '/': ['search', () => find('input[type=search]')?.focus()],
+        j: ['the next run', () => walk(1)],
+        k: ['the run before', () => walk(-1)],
+        x: ['select it', () => find('tr:focus-within input[type=checkbox]')?.click()],
+        c: ['compare what is selected', () => find('.selection a')?.click()],
+        n: ['a new job', () => { location.hash = '#/new'; }],
+        '?': ['these keys', () => help()],
+};
+
+function walk(by) {
+        const all = [...main.querySelectorAll('.run-name')], at = all.indexOf(/** @type {Element} */ (document.activeElement));
+        const next = /** @type {HTMLElement | undefined} */ (all[at < 0 ? 0 : Math.min(all.length - 1, Math.max(0, at + by))]);
+        next?.focus();
+        next?.scrollIntoView({block: 'nearest'});
+}
+
+function help() {
+        return ask({title: 'Keys', action: 'Good', text: 'Enter opens the run that has the focus. In a chart: arrow keys, plus, minus, 0.', fields: h('dl.config-list', null, Object.entries(KEYS).map(([key, [what]]) => h('div', {key}, h('dt', null, h('kbd', null, key)), h('dd', null, what))))});
+}
+
+document.addEventListener('keydown', (e) => {
+        const on = /** @type {HTMLElement} */ (e.target);
+        if (e.ctrlKey || e.metaKey || e.altKey || !Object.hasOwn(KEYS, e.key) || on.matches('input:not([type=checkbox]), select, textarea') || document.querySelector('dialog[open]'))
+                return;
+        e.preventDefault();
+        KEYS[e.key][1]();
 });
 
 /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -72,4 +110,5 @@ onLink(({reachable, retryAt}) => {
         countdown = setInterval(() => tell(retryAt), 500);
 });
 
+listen();
 show();

@@ -62,6 +62,23 @@ try {
                 seen.stats.push(await page.locator('.stat').first().textContent());
         }
         seen.result = await page.locator('.result-number').textContent();
+
+        // What an evaluation leaves beside its number: images by their bits, the loss over diffusion time.
+        const one = page.getByRole('region', {name: 'Image by image'});
+        await page.getByRole('region', {name: 'Diffusion term over time'}).locator('canvas').waitFor();
+        seen.overTime = await page.getByRole('region', {name: 'Diffusion term over time'}).locator('.chart-body').getAttribute('aria-label');
+        seen.bits = await one.getByRole('img', {name: /^Bits per dimension of/}).getAttribute('aria-label');
+        await page.waitForFunction(() => [...document.querySelectorAll('.pictures img')].every((i) => i.naturalWidth > 0));
+        seen.pictures = await one.locator('.pictures figcaption').allTextContents();
+        await page.screenshot({path: path.join(out, 'evaluation.png'), fullPage: true});
+        await page.goto(`${address}/#/jobs/${job}`);
+        await page.getByRole('region', {name: 'Made from it', exact: true}).waitFor();
+        seen.made = await page.getByRole('region', {name: 'Made from it', exact: true}).locator('td[data-label=Kind]').allTextContents();
+        await page.goto(`${address}/#/compare?jobs=${job}`);
+        await page.getByText('Images side by side').click();
+        await page.getByRole('img', {name: '<b>seen</b> at step 400'}).waitFor();
+        await page.getByRole('slider', {name: /^Up to step/}).fill('0');
+        await page.waitForFunction(() => document.querySelector('.pictures img')?.alt.endsWith('at step 50') && location.hash.includes('images=50'));
         await page.goto(`${address}/#/`);
         await page.locator('td[data-label="Training BPD"] .spark').waitFor();
         seen.bpd = await page.locator('td[data-label$=BPD]').allTextContents();

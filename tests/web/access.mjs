@@ -1,13 +1,11 @@
 // Keyboard, focus, screen readers and contrast in Chromium against fake_server.py: access.mjs PLAYWRIGHT SITE OUT.
 import assert from 'node:assert/strict';
-import {readFileSync} from 'node:fs';
 import path from 'node:path';
-import {clean, newPage, open, run, serve} from './browser.mjs';
+import {axeFindsNothing, clean, newPage, open, run, serve} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
 const world = await serve(site, 'world'), odd = await serve(site, 'odd'), empty = await serve(site, 'empty');
-const axe = readFileSync(path.join(playwright, 'node_modules/axe-core/axe.min.js'), 'utf8');
 const LIVE = 7;
 const active = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.textContent);
 
@@ -97,9 +95,7 @@ const failed = await run({
                                 const {page} = await newPage(context, {viewport: {width, height: 900}, colorScheme});
                                 await page.goto(server.at(hash));
                                 await page.locator(ready).first().waitFor({state: 'attached'});
-                                await page.evaluate(axe);
-                                const found = await page.evaluate(() => window.axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}));
-                                assert.deepEqual(found.violations.map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 150)} ${v.nodes[0].failureSummary.slice(0, 300)}`), [], `${hash} at ${width}, ${colorScheme}`);
+                                await axeFindsNothing(page, playwright, `${hash} at ${width}, ${colorScheme}`);
                                 await page.screenshot({path: path.join(out, `access-${hash.replace(/\W+/g, '-') || 'runs'}-${width}-${colorScheme}.png`)});
                                 await page.close();
                         }

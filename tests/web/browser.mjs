@@ -1,7 +1,7 @@
 // Debian's Chromium by playwright-core: what the browser tests share. Exits 77 where either is missing.
 import assert from 'node:assert/strict';
 import {spawn} from 'node:child_process';
-import {existsSync, mkdtempSync, rmSync} from 'node:fs';
+import {existsSync, mkdtempSync, readFileSync, rmSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
@@ -52,12 +52,24 @@ export async function newPage(context, options = {}) {
         return {page, complaints};
 }
 
+// axe-core has no complaint about the page as it stands.
+export async function axeFindsNothing(page, playwrightFolder, where) {
+        await page.evaluate(readFileSync(path.join(playwrightFolder, 'node_modules/axe-core/axe.min.js'), 'utf8'));
+        const found = await page.evaluate(() => window.axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}));
+        assert.deepEqual(found.violations.map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 150)} ${v.nodes[0].failureSummary.slice(0, 300)}`), [], where);
+}
+
 // fake_server.py with one of its scenes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
-export function serve(site, scene) {
+export const serve = (site, scene) => start('fake_server.py', [site, '--speed', '60', '--scene', scene]);
+
+// A real mulund with runs to compare, and perhaps --live ones: lab.py.
+export const lab = (site, ...options) => start('lab.py', [site, ...options]);
+
+function start(program, options) {
         return new Promise((resolve, reject) => {
-                const child = spawn('/usr/bin/python3', [path.join(path.dirname(fileURLToPath(import.meta.url)), 'fake_server.py'), site, '--speed', '60', '--scene', scene], {stdio: ['ignore', 'pipe', 'inherit']});
+                const child = spawn('/usr/bin/python3', [path.join(path.dirname(fileURLToPath(import.meta.url)), program), ...options], {stdio: ['ignore', 'pipe', 'inherit']});
                 child.once('error', reject);
-                child.once('exit', (code) => reject(new Error(`fake_server.py ended with ${code}`)));
+                child.once('exit', (code) => reject(new Error(`${program} ended with ${code}`)));
                 child.stdout.once('data', (d) => {
                         const port = Number(String(d).trim());
                         resolve({

@@ -7,7 +7,7 @@ const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
 const world = await serve(site, 'world'), odd = await serve(site, 'odd');
 const CURVE = '#5b5bd6';
-const MILLION = 1, ONE_POINT = 2, HOLES = 3, RESUMED = 4, WAVE = 5, EVALUATIONS = 12, LIVE = 7, OVER = 1;
+const MILLION = 1, ONE_POINT = 2, HOLES = 3, RESUMED = 4, WAVE = 5, EVALUATIONS = 12, MANY = 16, LIVE = 7, OVER = 1;
 const SPIKE = 654321;
 
 async function chartsOf(server, job, options) {
@@ -159,7 +159,7 @@ const failed = await run({
         async missing_points_are_marked_and_no_line_bridges_them() {
                 const {page, done} = await chartsOf(odd, RESUMED);
                 assert.equal(await page.locator('.chart-note').first().textContent(), 'No points between steps 400 and 700.');
-                for (const colour of [CURVE, '#e5484d'])
+                for (const colour of [CURVE, '#d55e00'])
                         assert.equal(await inked(page, 0, colour, 0.45, 0.67), 0);
                 assert.ok(await inked(page, 0, CURVE, 0.1, 0.35) > 100);
                 await page.screenshot({path: path.join(out, 'chart-gap.png')});
@@ -245,6 +245,20 @@ const failed = await run({
                 await page.waitForTimeout(300);
                 assert.ok((await shown(page))[0] > near[0] + 0.2 * (near[1] - near[0]), `${await shown(page)} after ${near}`);
                 await done();
+        },
+        async of_five_thousand_series_some_are_read_and_all_are_found() {
+                const asked = [], {page, complaints} = await newPage(context);
+                page.on('request', (r) => r.url().includes('v1/series?') && asked.push(new URL(r.url()).searchParams.get('names').split(',')));
+                await page.goto(odd.at(`#/jobs/${MANY}`));
+                await page.locator('.chart canvas').nth(59).waitFor({state: 'attached'});
+                assert.equal(await page.locator('.chart h3').first().textContent(), 'Bits per dimension');
+                await page.getByText('4940 more charts').waitFor();
+                assert.ok(asked.flat().length < 100, `${asked.flat().length} series were read`);
+                await page.getByLabel('Charts whose name matches').fill('layer 4321$');
+                await page.waitForFunction(() => document.querySelectorAll('.chart canvas').length === 1);
+                assert.equal(await page.locator('.chart h3').textContent(), 'layer 4321');
+                clean(complaints);
+                await page.close();
         },
         async curves_that_are_read_are_not_called_missing() {
                 await odd.tell('slow?path=series&seconds=1.5');

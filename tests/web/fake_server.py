@@ -135,7 +135,7 @@ def odd_jobs():
         train("a wave", {"train/wave": wave, "train/never": Points((s, -1.0 - s) for s in range(0, 400))}),
         ("sample", "sixteen images", "succeeded", 0, {"progress": (320, 320), "config": {"sampling": {"n_images": 16, "n_steps": 20}}}),
         ("evaluate", "one image", "succeeded", 0, {"progress": (1, 1), "result": {"bpd": 6.5, "standard_error": "NaN", "images": 1}}),
-        ("train", "for a device", "queued", 0, {"waiting": "its worker was lost on gpu-1; tried again in 40 s <b>"}),
+        ("train", "for a device", "queued", 0, {"waiting": {"reason": "retry", "detail": "its worker was lost on gpu-1; tried again in 40 s <b>"}}),
         train("seventy-eight files", {"train/bpd": Points(enumerate(noise(3, 40)))}, files=78),
         ("train", "a long way", "running", 0, {"progress": (1234567, 12000000), "left": 8.3e5}),
         ("evaluate", "of training images", "succeeded", 0, {"progress": (8, 8), "result": {"bpd": 6.25, "standard_error": 0.1, "split": "train"}}),
@@ -147,6 +147,7 @@ def odd_jobs():
         ("import", "their logs", "succeeded", 0, {"progress": (4096, 4096), "import": {"what": "events", "path": "/data/logs"},
                                                   "series": {"train_bpd": Points((i, v) for i, v in enumerate(noise(4, 40)))},
                                                   "result": {"what": "events", "files": 1, "points": 40, "images": 0, "left_over": 2, "cut": False}}),
+        train("five thousand series", {f"train/layer {i}": Points([(0, i), (1, i + 1)]) for i in range(4999)} | {"train/bpd": Points(enumerate(noise(5, 40)))}),
     ]
 
 
@@ -304,13 +305,15 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/healthz":
             return self.send(200, {"status": "ok"})
         time.sleep(max([seconds for path, seconds in w.slow.items() if re.search(path, self.path)], default=0))
+        if url.path == "/v1/events":
+            return self.stream(w)
         if url.path == "/v1/jobs":
             rows = [j for j in reversed(w.jobs) if q.get("state") in (None, j["state"]) and q.get("text", "").lower() in j["name"].lower()]
             rows, limit = [j for j in rows if j["id"] < int(q.get("cursor", len(w.jobs) + 1))], int(q.get("limit", 50))
             return self.send(200, {"jobs": [w.view(j) for j in rows[:limit]], "next": str(rows[limit - 1]["id"]) if len(rows) > limit else None})
         if url.path == "/v1/series":
             return self.series(w, q)
-        m = re.fullmatch(r"/v1/jobs/(\d+)(?:/(log|series|artifacts))?", url.path)
+        m = re.fullmatch(r"/v1/jobs/(\d+)(?:/(log|series|artifacts|events|attempts))?", url.path)
         if m:
             j = self.job(m[1])
             if not j:
@@ -319,6 +322,10 @@ class Handler(BaseHTTPRequestHandler):
                 return self.send(200, w.view(j))
             if m[2] == "log":
                 return self.log(w, j)
+            if m[2] == "events":
+                return self.send(200, {"events": [{"id": 1, "time": rfc3339(j["made"]), "from": None, "to": "queued", "trigger": "submit", "detail": None}] if "after" not in q or q["after"] == "0" else [], "next": None})
+            if m[2] == "attempts":
+                return self.send(200, {"attempts": []})
             if m[2] == "artifacts":
                 return self.send(200, {"artifacts": self.artifacts(w, j)})
             rows = []
@@ -328,6 +335,10 @@ class Handler(BaseHTTPRequestHandler):
             if j["id"] == 3:
                 rows.append({"name": "train/" + HOSTILE, "points": 0, "last_step": 0, "last": None, "min": None, "max": None})
             return self.send(200, {"series": rows})
+        if url.path == "/v1/configs/schema":
+            return self.send(200, {"type": "object", "properties": {}})
+        if url.path == "/v1/configs/photos32-tiny":
+            return self.send(200, {"name": "photos32-tiny", "config": CONFIG})
         m = re.fullmatch(r"/v1/artifacts/(\d+)", url.path)
         if m:
             return self.send(200, png(int(m[1]) // 1000, int(m[1]) % 1000), "image/png")
@@ -338,6 +349,20 @@ class Handler(BaseHTTPRequestHandler):
             return self.problem(404, "Not found")
         with open(path, "rb") as f:
             self.send(200, f.read(), TYPES.get(os.path.splitext(path)[1], "application/octet-stream"))
+
+    def stream(self, w):
+        """What happens: progress while a job runs, and that jobs are not as they were."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        known = None
+        while not self.down():
+            now = json.dumps([[j["id"], j["name"], j["state"], j.get("waiting")] for j in w.jobs])
+            said = "event: job\ndata: {}\n\n" if known not in (None, now) else ":\n\n" if known else "id: 0\nevent: ready\ndata: {}\n\n"
+            said += "".join(f'event: progress\ndata: {{"job": {j["id"]}}}\n\n' for j in w.jobs if j["state"] == "running" and w.step(j) < 2000)
+            known = now
+            self.wfile.write(said.encode())
+            time.sleep(0.2)
 
     def artifacts(self, w, j):
         out = []

@@ -7,25 +7,30 @@ import {run} from './browser.mjs';
 const [, , site, source] = process.argv;
 const lib = (name) => import(path.join(source, 'lib', name));
 const {combine, Curves, fold} = await lib('curves.js');
-const {columns, gaps, isNoisy, isolated, smooth} = await lib('lines.js');
+const {average, columns, gaps, isNoisy, isolated, smooth, usual} = await lib('lines.js');
+const {AXES, runOf} = await lib('axis.js');
+const {differing, flat, keys, wrong} = await lib('config.js');
 const {bounded, domain, logTicks, part} = await lib('view.js');
 const {JobList} = await import(path.join(source, 'pages/runs/list.js'));
+const {coloured, ranked} = await lib('text.js');
+const {Address, link} = await lib('address.js');
 const format = await lib('format.js');
 
 // Buckets as the server makes them.
 function reduce(values, width, from = 0) {
-        const a = {bucket_width: width, step: [], count: [], min: [], max: [], mean: [], last: []};
+        const a = {bucket_width: width, step: [], time_ms: [], count: [], min: [], max: [], mean: [], last: []};
         for (let s = from; s < values.length; s++) {
                 const j = a.step.length - 1;
                 if (j >= 0 && Math.floor(a.step[j] / width) === Math.floor(s / width)) {
                         a.mean[j] = (a.mean[j] * a.count[j] + values[s]) / (a.count[j] + 1);
                         a.count[j]++;
                         a.step[j] = s;
+                        a.time_ms[j] = 1000 * s;
                         a.min[j] = Math.min(a.min[j], values[s]);
                         a.max[j] = Math.max(a.max[j], values[s]);
                         a.last[j] = values[s];
                 } else {
-                        for (const [k, v] of Object.entries({step: s, count: 1, min: values[s], max: values[s], mean: values[s], last: values[s]}))
+                        for (const [k, v] of Object.entries({step: s, time_ms: 1000 * s, count: 1, min: values[s], max: values[s], mean: values[s], last: values[s]}))
                                 a[k].push(v);
                 }
         }
@@ -41,7 +46,7 @@ const failed = await run({
                 const values = Array.from({length: 777}, (_, i) => Math.sin(i) + i / 100);
                 for (const width of [1, 2, 8, 64])
                         for (const cut of [1, 5, 63, 64, 65, 500, 776]) {
-                                const s = {width, step: [], count: [], min: [], max: [], mean: [], last: []};
+                                const s = {width, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
                                 fold(s, reduce(values.slice(0, cut), width), -1);
                                 const from = Math.floor(s.step.at(-1) / width) * width;
                                 fold(s, reduce(values, 1, from), from); // finer, as a short range is
@@ -52,9 +57,9 @@ const failed = await run({
                         }
         },
         values_that_are_not_finite_are_kept_apart() {
-                const s = {width: 4, step: [], count: [], min: [], max: [], mean: [], last: []};
-                fold(s, {step: [0, 1, 2], count: [1, 1, 1], min: [1, 'NaN', 3], max: [1, 'NaN', 3], mean: [1, 'NaN', 3], last: [1, 'NaN', 3]}, -1);
-                assert.deepEqual([s.min, s.max, s.count], [[1], [3], [3]]);
+                const s = {width: 4, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
+                fold(s, {step: [0, 1, 2], time_ms: [5, 6, 7], count: [1, 1, 1], min: [1, 'NaN', 3], max: [1, 'NaN', 3], mean: [1, 'NaN', 3], last: [1, 'NaN', 3]}, -1);
+                assert.deepEqual([s.min, s.max, s.count, s.time], [[1], [3], [3], [7]]);
         },
         only_what_is_new_is_asked_for() {
                 const asked = [];
@@ -98,9 +103,49 @@ const failed = await run({
         },
         columns_break_at_gaps_and_count_what_an_axis_cannot_show() {
                 const s = {name: 'a', step: [0, 1, 2, 10, 11, 12], mean: [1, -1, NaN, 2, 3, 4], min: [1, -2, null, 2, 3, 4], max: [1, 1, null, 2, 3, 4], last: [1, 1, NaN, 2, 3, 4]};
-                const c = columns(s, {logX: true, logY: true, smoothing: 0});
-                assert.deepEqual(c, {table: [[1, 2, 6, 10, 11, 12], [1, null, null, 2, 3, 4], [null, null, null, 2, 3, 4], [null, null, null, 2, 3, 4], [null, null, null, 2, 3, 4]],
-                        gaps: [[2, 10]], bad: [2], hidden: 2});
+                const c = columns({s, x: s.step, error: null}, {logX: true, logY: true, smoothing: 0});
+                c.table[0] = c.table[0].map((x) => Math.round(1000 * x) / 1000);
+                assert.deepEqual(c, {table: [[1, 2, 2, 10, 10, 11, 12], [1, null, null, null, 2, 3, 4], ...Array(3).fill([null, null, null, null, 2, 3, 4])], gaps: [[2, 10]], bad: [2], hidden: 2});
+        },
+        a_standard_error_widens_the_band_and_never_narrows_it() {
+                const s = {name: 'eval/bpd', step: [1, 2, 3], mean: [5, 5, 5], min: [5, 4, 5], max: [5, 6, 5], last: [5, 5, 5]};
+                const {table} = columns({s, x: s.step, error: [0.5, 0.5, null]}, {logX: false, logY: false, smoothing: 0});
+                assert.deepEqual([table[1], table[2]], [[5.5, 6, 5], [4.5, 4, 5]]);
+        },
+        what_is_far_from_the_usual_is_found_and_nothing_else() {
+                const wave = Array.from({length: 200}, (_, i) => Math.sin(i)), fall = Array.from({length: 200}, (_, i) => 10 * Math.exp(-i / 60));
+                assert.deepEqual([wave, fall, [1, 2, 3], Array(50).fill(7), []].map(usual), [null, null, null, null, null]);
+                const range = usual([...wave, 400, -90]);
+                assert.ok(range.hi > 1 && range.hi < 3 && range.lo < -1 && range.lo > -3, JSON.stringify(range));
+                assert.deepEqual(usual([...wave, 400]).lo, Math.min(...wave));
+        },
+        an_average_is_of_the_runs_that_reach_there() {
+                const curve = (x, mean) => ({x, s: {mean, last: mean}});
+                const a = average([curve([0, 2, 4, 6], [1, 1, 1, 1]), curve([0, 4], [3, 5]), curve([2, 3], [NaN, 100])]);
+                assert.deepEqual(a.x, [0, 2, 4, 6]);
+                assert.deepEqual(a.mean, [2, 2.5, 3, 1]);
+                assert.deepEqual(a.count, [2, 2, 2, 1]);
+                [Math.SQRT2, 1.5 * Math.SQRT2, 2 * Math.SQRT2, 0].forEach((d, i) => assert.ok(Math.abs(a.max[i] - a.mean[i] - d) < 1e-12 && Math.abs(a.mean[i] - a.min[i] - d) < 1e-12));
+        },
+        time_at_work_leaves_out_the_time_between_attempts() {
+                const at = (s) => new Date(1e12 + 1000 * s).toISOString(), job = {started: at(50), ended: at(70), config: {training: {batch_size_train: 4}}};
+                const run = runOf(job, [{started: at(0), ended: at(10)}, {started: at(50), ended: at(70)}]), s = {width: 1, step: [0, 9, 20], time: [1e12, 1e12 + 9000, 1e12 + 60000]};
+                assert.deepEqual(Object.fromEntries(Object.entries(AXES).map(([k, a]) => [k, a.at(s, run)])),
+                        {step: [0, 9, 20], images: [0, 36, 80], wall: [1e9, 1e9 + 9, 1e9 + 60], relative: [0, 9, 60], active: [0, 9, 20], diffusion: [0, 0.009, 0.02]});
+                assert.equal(new Set(AXES.wall.ticks([1e9, 1e9 + 5, 1e9 + 10])).size, 3);
+                assert.deepEqual(AXES.active.at(s, runOf(job)), [0, 0, 10]); // only the last attempt is known
+        },
+        configurations_differ_where_their_values_do() {
+                const a = flat({x: 1, t: {y: null, z: 'a'}}), b = flat({x: 1, t: {z: 'a'}}), c = flat({x: 2, t: {y: null, z: 'a'}});
+                assert.deepEqual([...a.keys()], ['x', 't.y', 't.z']);
+                assert.deepEqual([differing([a, b]), differing([a, c]), differing([a]), differing([])], [['t.y'], ['x'], [], []]);
+                const rows = keys({properties: {n: {type: 'integer', minimum: 1, maximum: 9}, t: {properties: {r: {type: ['number', 'null'], minimum: 0}, e: {type: 'string', enum: ['p', 'q']}, b: {type: 'boolean'}, s: {type: 'string', minLength: 1}}}}});
+                assert.deepEqual(rows.map((r) => r.path), ['n', 't.r', 't.e', 't.b', 't.s']);
+                const bad = [[0, 10, 1.5, 'a', null], [-1, 'x', NaN], ['r', null], ['true'], ['', 4]], good = [[1, 9], [0, null, 0.5], ['q'], [false], ['a']];
+                rows.forEach((row, i) => {
+                        assert.ok(bad[i].every((v) => wrong(row, v) !== ''), `${row.path}: ${bad[i].map((v) => wrong(row, v))}`);
+                        assert.ok(good[i].every((v) => wrong(row, v) === ''), row.path);
+                });
         },
         isolated_points_are_found() {
                 assert.deepEqual(isolated([null, 1, null, 2, 3, null, undefined, 4, undefined, null, 5]), [1, 7, 10]);
@@ -117,10 +162,10 @@ const failed = await run({
                         }
                 assert.equal(bounded({from: -5, to: 2000}, whole, true), null);
                 assert.deepEqual(bounded({from: 0, to: 100}, whole, true), {from: 1, to: 100.00000000000004});
-                assert.deepEqual(domain([{step: [0, 5]}, {step: [2, 9]}, {step: []}], false), {from: 0, to: 9});
-                assert.deepEqual(domain([{step: [0, 5]}, {step: [2, 9]}], true), {from: 2, to: 9});
-                assert.deepEqual(domain([{step: [7]}], false), {from: 6, to: 8});
-                assert.deepEqual(domain([{step: [7, 15], width: 8}], false), {from: 0, to: 15});
+                assert.deepEqual(domain([{x: [0, 5], start: 0}, {x: [2, 9], start: 2}, {x: [], start: 0}], false), {from: 0, to: 9});
+                assert.deepEqual(domain([{x: [0, 5], start: 0}, {x: [2, 9], start: 2}], true), {from: 2, to: 9});
+                assert.deepEqual(domain([{x: [7], start: 7}], false), {from: 6, to: 8});
+                assert.deepEqual(domain([{x: [7, 15], start: 0}], false), {from: 0, to: 15});
         },
         ticks_of_a_log_axis_are_round() {
                 for (const [lo, hi] of [[1, 1023], [1023, 10020], [3, 4], [0.0123, 0.0124], [1e-9, 1e9], [5.1, 12], [1, 10], [99, 101]]) {
@@ -131,7 +176,7 @@ const failed = await run({
                 }
         },
         detail_takes_the_place_of_what_it_covers() {
-                const all = (step, v) => ({step, count: step.map(() => 1), min: step.map(() => v), max: step.map(() => v), mean: step.map(() => v), last: step.map(() => v)});
+                const all = (step, v) => ({step, time: step, count: step.map(() => 1), min: step.map(() => v), max: step.map(() => v), mean: step.map(() => v), last: step.map(() => v)});
                 const c = combine({name: 'a', version: 1, width: 4, ...all([3, 7, 11, 15], 1)}, {version: 2, width: 1, ...all([6, 7, 8], 2)}, 5, 12);
                 assert.deepEqual([c.step, c.mean, c.width], [[3, 6, 7, 8, 15], [1, 2, 2, 2, 1], 1]);
                 assert.notEqual(c.version, 1);
@@ -153,6 +198,25 @@ const failed = await run({
                 assert.deepEqual(l.start(ids().indexOf(10)), {before: 11, cursor: '11'});
                 l.merge({jobs: [], next: null});
                 assert.deepEqual([ids(), l.next], [[], null]);
+        },
+        an_address_brings_back_what_it_was_made_of() {
+                const usual = {text: '', list: [], n: 5, far: NaN, on: false}, look = (hash) => {
+                        globalThis.location = {hash};
+                        return new Address(usual, [], () => {}).state;
+                };
+                for (const state of [usual, {text: 'a=b&c%2C,d#<', list: ['x,y', '50%', 'a/b+c=1', '%2C'], n: -0.5, far: 1e9, on: true}])
+                        assert.deepEqual(look(link('#/x', state)), state);
+                assert.deepEqual(look('#/x?list=%E0%A4%A,%&n=many&far=&on=yes'), {...usual, list: ['\ufffd%A', '%']}); // nonsense is as usual
+        },
+        a_terminals_sequences_become_colours_or_nothing() {
+                const e = '\x1b', parts = (t) => coloured(t).map((p) => [p.text, p.style]);
+                assert.deepEqual(parts(`a${e}[31mred${e}[1;92mgreen${e}[0mplain${e}[39m`), [['a', ''], ['red', 'ansi-1'], ['green', 'ansi-2 bold'], ['plain', '']]);
+                assert.deepEqual(parts(`${e}[38;5;196mx${e}[48;2;1;31;3my${e}[2K${e}]0;title\x07${e}(Bz`).map(([t]) => t).join(''), 'xy(Bz'.replace('(B', `${e}(B`));
+                assert.deepEqual(parts(''), []);
+                assert.deepEqual(parts(`${e}[`), [[`${e}[`, '']]); // the rest of it comes later
+        },
+        a_ranking_is_read_and_nonsense_in_it_left_out() {
+                assert.deepEqual(ranked('rank,image,bpd\n1,7,0.5\n2,3,nan\n3,1,2\n'), [{image: 7, bpd: 0.5}, {image: 1, bpd: 2}]);
         },
         numbers_read_well() {
                 assert.equal(format.duration(59.6), '1 min 00 s');

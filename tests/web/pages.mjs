@@ -167,7 +167,7 @@ const failed = await run({
                 const {page, complaints} = await newPage(context);
                 await page.goto(at());
                 await page.locator('tbody tr').first().waitFor();
-                for (let i = 0; i < 20; i++) {
+                for (let i = 0; i < 40; i++) {
                         await page.keyboard.press('Tab');
                         if (await page.evaluate(() => document.activeElement.classList.contains('run-name')))
                                 break;

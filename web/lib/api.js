@@ -97,7 +97,10 @@ const id = (n) => {
 // Newest first: {jobs, next}; next is the cursor of the page after it.
 export const jobs = (filter, signal) => json(`v1/jobs${query(filter)}`, signal);
 export const job = (n, signal) => json(`v1/jobs/${id(n)}`, signal);
-export const cancel = (n) => post(`v1/jobs/${id(n)}/cancel`);
+// action: cancel, pause, resume, retry.
+export const act = (n, action) => post(`v1/jobs/${id(n)}/${action}`);
+// Its name, tags, notes, priority; version: the one that is changed, or none.
+export const change = (n, body, version) => json(`v1/jobs/${id(n)}`, undefined, {method: 'PATCH', headers: {'Content-Type': 'application/json', ...(version === undefined ? {} : {'If-Match': `"${version}"`})}, body: JSON.stringify(body)});
 export const resume = (n, steps) => post(`v1/jobs/${id(n)}/resume`, steps ? {steps} : {});
 export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'}, () => null);
 export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/series`, signal)).series;
@@ -105,6 +108,15 @@ export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/se
 /** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number}} what @param {AbortSignal} [signal] */
 export const series = async ({jobs, names, points, from, to}, signal) =>
         (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), points, from, to})}`, signal)).series;
+// Everything that happened to it after the event with that id: {events, next}.
+export const history = (n, after, signal) => json(`v1/jobs/${id(n)}/events${query({after, limit: 1000})}`, signal);
+export const schema = (signal) => json('v1/configs/schema', signal);
+export const configs = async (signal) => (await json('v1/configs', signal)).configs;
+export const datasets = async (signal) => (await json('v1/datasets', signal)).datasets;
+export const submit = (body) => post('v1/jobs', body);
+export const config = (name, signal) => json(`v1/configs/${encodeURIComponent(name)}`, signal);
+export const text = (path, signal) => request(path, {signal}, (r) => r.text());
+export const attempts = async (n, signal) => (await json(`v1/jobs/${id(n)}/attempts`, signal)).attempts;
 export const artifacts = async (n, signal) => (await json(`v1/jobs/${id(n)}/artifacts`, signal)).artifacts;
 export const artifactUrl = (a) => `v1/artifacts/${id(a.id)}`;
 export const logUrl = (n) => `v1/jobs/${id(n)}/log`;

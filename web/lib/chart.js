@@ -1,103 +1,139 @@
-// A chart of one or more series over steps: title, legend with values, uPlot's drawing, and in words what the drawing
-// leaves out. Its legend is ours, so that names stay text.
+// A chart of one or more curves: title, legend with values, uPlot's drawing, and in words what the drawing leaves out. Its
+// legend is ours, so that names stay text.
 import {finite} from './curves.js';
-import {Component, h} from './dom.js';
+import {Component, h, Menu, shut} from './dom.js';
+import {csv, png, save, svg} from './export.js';
 import * as format from './format.js';
-import {columns} from './lines.js';
-import {curveColour, Plot} from './plot.js';
+import {columns, usual} from './lines.js';
+import {clipped, curveColour, Plot} from './plot.js';
 
 const KEYS = 'Arrow keys: from point to point. Plus and minus: zoom. Shift and an arrow key: move. 0: all of it.';
+const NOTHING = -1;
 
-// Index of the last bucket at or before a step, -1: none.
-function bucketAt(s, step) {
-        let b = s.step.length - 1;
-        while (b >= 0 && s.step[b] > step)
-                b--;
-        return b;
+// Index of the last bucket at or before a place on the axis.
+function bucketAt(x, at) {
+        let lo = 0, end = x.length;
+        while (lo < end) {
+                const middle = (lo + end) >> 1;
+                if (x[middle] <= at)
+                        lo = middle + 1;
+                else
+                        end = middle;
+        }
+        return lo - 1; // NOTHING: before the first
 }
 
-// The values under the cursor, or the last ones. properties: series; hold(legend): once, its owner moves the cursor with
-// setState({at: a step or null, typed: by a key}).
+// The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null; hold(legend): once, its owner
+// moves the cursor with setState({at: a place or null, typed: by a key}).
 class Legend extends Component {
         componentDidMount() {
                 this.props.hold(this);
         }
 
-        text(s, at) {
-                const b = at === null ? s.step.length - 1 : bucketAt(s, at);
-                if (b < 0)
+        text({x, s}, at) {
+                const b = at === null ? x.length - 1 : bucketAt(x, at);
+                if (b === NOTHING)
                         return '–';
-                return `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${format.integer(s.step[b])}`;
+                return `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${this.props.axis.text(x[b])}`;
         }
 
-        render({series}, {at = null, typed = false}) {
+        render({curves, hide}, {at = null, typed = false}) {
+                const item = (c) => [h('span.swatch', {'data-dash': c.dash, style: {background: `var(${curveColour(c.colour)})`}}), h('span.legend-name', {title: c.name}, c.name), h('b', null, c.off ? 'hidden' : this.text(c, at))];
                 return h('div', null,
-                        h('div.chart-legend', null, series.map((s, i) => h('span.legend-item', {key: s.name},
-                                h('span.swatch', {style: {background: `var(${curveColour(i)})`}}), h('span.legend-name', {title: s.name}, s.name),
-                                h('b', null, this.text(s, at))))),
-                        h('p.unseen', {role: 'status'}, typed && at !== null ? series.map((s) => `${s.name} ${this.text(s, at)}`).join('; ') : ''));
+                        h('div.chart-legend', null, curves.map((c) => (hide
+                                ? h('button.legend-item', {key: c.id, type: 'button', 'aria-pressed': String(!c.off), title: c.off ? 'Show' : 'Hide', onclick: () => hide(c)}, item(c))
+                                : h('span.legend-item', {key: c.id}, item(c))))),
+                        h('p.unseen', {role: 'status'}, typed && at !== null ? curves.filter((c) => !c.off).map((c) => `${c.name} ${this.text(c, at)}`).join('; ') : ''));
         }
 }
 
 // What a drawing does not show, in words.
-function notes(series, lines, {logX, logY}, view) {
+function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
         const hidden = lines.reduce((n, l) => n + l.hidden, 0), missing = new Map(lines.flatMap((l) => l.gaps).map((g) => [g.join(), g]));
-        const bad = lines.reduce((n, l) => n + l.bad.length, 0), total = series.reduce((n, s) => n + s.step.length, 0);
-        const axes = [logX ? 'steps' : '', logY ? 'values' : ''].filter(Boolean).join(' or ');
+        const bad = lines.reduce((n, l) => n + l.bad.length, 0), total = curves.reduce((n, c) => n + c.x.length, 0), beyond = clipped(lines, range, view).length;
+        const axes = [logX ? axis.title.toLowerCase() : '', logY ? 'values' : ''].filter(Boolean).join(' or ');
         const said = [];
         if (hidden)
                 said.push(hidden === total ? `Nothing to show: all ${axes} are 0 or less, which a log axis has no place for.`
                         : `${format.count(hidden, 'point')} not shown: ${axes} at or below 0 have no place on a log axis.`);
-        else if (!series.some((s) => s.step.some((x) => x >= view.from && x <= view.to)))
+        else if (!curves.some((c) => c.x.some((x) => x >= view.from && x <= view.to)))
                 said.push('No points in this part.');
         for (const [from, to] of [...missing.values()].slice(0, 3))
-                said.push(`No points between steps ${format.integer(from)} and ${format.integer(to)}.`);
+                said.push(`No points between ${axis.title.toLowerCase()} ${axis.text(from)} and ${axis.text(to)}.`);
         if (missing.size > 3)
                 said.push(`${format.count(missing.size - 3, 'more gap')}.`);
         if (bad)
                 said.push(`× marks ${format.count(bad, 'place')} with a value that is not finite.`);
+        if (beyond)
+                said.push(`A triangle at the edge marks ${format.count(beyond, 'place')} with a value beyond it.`);
         return said.join(' ');
 }
 
-// properties: title, unit, series: as of Curves, with `noisy`; options: {smoothing, logX, logY, band}; view; onView; wide.
+// properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;
+// onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu.
 export class Chart extends Component {
-        #content = '';
+        /** @type {string[]} */
+        #content = []; // what each line was made of
+        /** @type {any[]} */
         #lines = [];
+        /** @type {any} */
+        #options = {};
 
         /** @type {Plot | undefined} */
         plot;
 
-        componentDidMount() {
-                this.plot = new Plot(this.body, (view) => this.props.onView(view), (at, typed) => this.legend.setState({at, typed}));
-                this.componentDidUpdate();
+        componentDidUpdate() {
+                if (this.body && !this.plot)
+                        this.plot = new Plot(this.body, (view) => this.props.onView(view), (at, typed) => this.legend?.setState({at, typed}));
+                if (!this.body)
+                        this.componentWillUnmount();
+                this.plot?.draw(this.#lines, this.#content.join(), this.#options, this.props.view);
         }
 
-        componentDidUpdate() {
-                this.plot?.draw(this.#lines, this.#content, this.props.options, this.props.view);
+        componentDidMount() {
+                this.componentDidUpdate();
         }
 
         componentWillUnmount() {
                 this.plot?.free();
+                this.plot = undefined;
         }
 
-        #prepare({series, options}) {
-                const content = JSON.stringify([series.map((s) => [s.name, s.version]), options]);
-                if (content === this.#content)
-                        return;
-                this.#content = content;
-                this.#lines = series.map((s) => ({name: s.name, noisy: s.noisy, ...columns(s, {...options, smoothing: s.noisy ? options.smoothing : 0})}));
+        #prepare({curves, options, view}) {
+                const {axis, smoothing, logX, logY} = options;
+                const keys = curves.map((c) => JSON.stringify([c.id, c.version, axis.label, c.s.noisy ? smoothing : 0, logX, logY])), made = new Map(this.#content.map((key, i) => [key, this.#lines[i]]));
+                this.#lines = curves.map((c, i) => made.get(keys[i]) ?? columns(c, {logX, logY, smoothing: c.s.noisy ? smoothing : 0})); // of the others nothing is new
+                this.#content = keys;
+                this.#lines = this.#lines.map((l, i) => ({...l, name: curves[i].name, colour: curves[i].colour, dash: curves[i].dash, off: curves[i].off, noisy: curves[i].s.noisy}));
+                const inView = (l) => l.table[3].filter((v, i) => l.table[0][i] >= view.from && l.table[0][i] <= view.to);
+                this.#options = {...options, usual: options.clip ? usual(this.#lines.filter((l) => !l.off).flatMap(inView)) : null};
+        }
+
+        async #save(kind) {
+                const {title, curves, options, view} = this.props, drawn = this.plot?.drawn();
+                const blob = kind === 'csv' ? csv(curves, options.axis, view) : !drawn ? null : kind === 'svg' ? svg(title, drawn, this.#lines, options) : await png(title, drawn, this.#lines);
+                if (blob)
+                        save(`${title}.${kind}`, blob);
         }
 
         render(properties) {
-                const {title, unit, series, options, view, wide} = properties;
+                const {title, unit, curves, options: {axis, tall}, view, wide, hide, folded, fold, todo = []} = properties;
+                const head = h('div.chart-head', null,
+                        h('h3', null, fold ? h('button.fold', {type: 'button', 'aria-expanded': String(!folded), onclick: fold}, title) : title), unit ? h('span.unit', null, unit) : null,
+                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯'}, [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
+                                h('button', {key: label, type: 'button', onclick: (e) => {
+                                        shut(e);
+                                        call();
+                                }}, label))));
+                if (folded)
+                        return h('section.card.chart.folded', {'aria-label': title}, head);
                 this.#prepare(properties);
-                const about = series.map((s) => `${s.name}: ${format.count(s.points, 'point')}, last ${format.real(s.last.at(-1) ?? null)} at step ${s.lastStep}`);
-                const left = notes(series, this.#lines, options, view);
-                return h(`section.card.chart${wide ? '.wide' : ''}`, {'aria-label': title},
-                        h('div.chart-head', null, h('h3', null, title), unit ? h('span.unit', null, unit) : null),
-                        h(Legend, {series, hold: (legend) => { this.legend = legend; }}),
+                const about = curves.map((c) => `${c.name}: ${format.count(c.s.points, 'point')}, last ${format.real(c.s.last.at(-1) ?? null)} at ${axis.label.toLowerCase()} ${axis.text(c.x.at(-1) ?? null)}`);
+                const left = notes(curves, this.#lines, this.#options, view);
+                return h(`section.card.chart${wide ? '.wide' : ''}${tall ? '.tall' : ''}`, {'aria-label': title}, head,
+                        h(Legend, {curves, axis, hide, hold: (legend) => { this.legend = legend; }}),
                         h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
-                                'aria-label': `${title}. Steps ${Math.round(view.from)} to ${Math.round(view.to)}. ${about.join('; ')}. ${KEYS}`}),
+                                'aria-label': `${title}. ${axis.title} ${view.from < view.to ? `${axis.title === 'Steps' ? Math.round(view.from) : axis.text(view.from)} to ${axis.title === 'Steps' ? Math.round(view.to) : axis.text(view.to)}` : ''}. ${about.join('; ')}. ${KEYS}`}),
                         left ? h('p.chart-note', null, left) : null);
         }
 }
@@ -110,8 +146,15 @@ const TITLES = {
 const PARTS = /(^|[/_])(recon|latent|diff|prior|kl)$/;
 const PART_TITLES = {recon: 'Part: reconstruction', latent: 'Part: latent and prior', diff: 'Part: diffusion'};
 
+const OVER_TIME = {diff: ['Diffusion term over time', 'BPD'], gamma_mean: ['Gamma over time', 'mean of the images'], gamma_spread: ['Spread of gamma over an image', '']};
+const WHOSE = {train: 'training', eval: 'test'};
+
 // Which chart a series belongs to: {key, title, unit, order}.
 function chartOf(name) {
+        if (overTime(name)) {
+                const [title, unit] = OVER_TIME[name.slice(5)] ?? [name, ''];
+                return {key: name, title, unit, order: 1};
+        }
         const short = name.slice(name.indexOf('/') + 1);
         const [, , part] = PARTS.exec(short) ?? [];
         if (part)
@@ -120,18 +163,22 @@ function chartOf(name) {
         return {key: short, title, unit, order: short === 'bpd' ? 0 : 2};
 }
 
+// Whether a series' x is the diffusion's time, not the training's.
+export const overTime = (name) => name.startsWith('time/');
+
 // train before eval before others, so that colours keep their meaning
 function order(a, b) {
         const rank = (n) => (n.startsWith('train/') ? 0 : n.startsWith('eval/') ? 1 : 2);
-        return rank(a.name) - rank(b.name) || a.name.localeCompare(b.name);
+        return rank(a) - rank(b) || a.localeCompare(b);
 }
 
-// The charts that show these series: [{key, title, unit, series}].
-export function charts(series) {
+// The charts that show series of these names: [{key, title, unit, names}]. apart: each on its own, where many runs share a
+// chart.
+export function charts(names, apart) {
         const found = new Map();
-        for (const s of [...series].sort(order)) {
-                const c = chartOf(s.name);
-                found.set(c.key, {...c, series: [...found.get(c.key)?.series ?? [], s]});
+        for (const name of [...names].sort(order)) {
+                const c = chartOf(name), key = apart ? name : c.key;
+                found.set(key, {...c, key, title: apart && key !== c.key ? `${c.title}, ${WHOSE[name.split('/')[0]] ?? name}` : c.title, names: [...found.get(key)?.names ?? [], name]});
         }
         return [...found.values()].sort((a, b) => a.order - b.order || a.title.localeCompare(b.title));
 }

@@ -1,18 +1,18 @@
 // A job's series, kept in the browser: read once, then only from the last bucket on.
 //
-// A series is {name, points, version, width, step[], count[], min[], max[], mean[], last[]}, a bucket an index; bucket b holds the
-// steps of [k width, (k + 1) width), and step[b] is the last of them. What is read later may come in finer buckets and is
-// folded into these.
+// A series is {name, points, version, width, step[], time[], count[], min[], max[], mean[], last[]}, a bucket an index; bucket b
+// holds the steps of [k width, (k + 1) width), step[b] is the last of them and time[b] when that was, in milliseconds. What
+// is read later may come in finer buckets and is folded into these.
 import * as api from './api.js';
 
-/** @typedef {{name: string, points: number, lastStep: number, version: number | string, noisy?: boolean, width: number, step: number[], count: number[],
+/** @typedef {{name: string, points: number, lastStep: number, version: number | string, noisy?: boolean, width: number, step: number[], time: number[], count: number[],
  *             min: (number | null)[], max: (number | null)[], mean: (number | null)[], last: (number | null)[]}} Series */
 
 const POINTS = 1000;         // buckets asked for
 const TOO_MANY = 2 * POINTS; // above: read again, coarser
 const NAMES_A_REQUEST = 24;
 let versions = 0; // of all series' contents; tells a drawing whether it is still true
-const COLUMNS = ['step', 'count', 'min', 'max', 'mean', 'last'];
+const COLUMNS = ['step', 'time', 'count', 'min', 'max', 'mean', 'last'];
 
 /** @param {unknown} v @returns {v is number} */
 export const finite = (v) => typeof v === 'number' && Number.isFinite(v);
@@ -66,7 +66,7 @@ export class Curves {
                                 continue;
                         /** @type {Series} */
                         const s = (from > this.from && this.series.get(a.name)) ||
-                                {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], count: [], min: [], max: [], mean: [], last: []};
+                                {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
                         s.points = row.points;
                         s.lastStep = row.last_step;
                         s.version = ++versions;
@@ -90,12 +90,9 @@ export function fold(s, a, from) {
                 const j = s.step.length - 1;
                 const same = j >= n && s.width > 1 && Math.floor(s.step[j] / s.width) === Math.floor(step / s.width);
                 if (!same) {
-                        s.step.push(step);
-                        s.count.push(count);
-                        s.min.push(min);
-                        s.max.push(max);
-                        s.mean.push(mean);
-                        s.last.push(last);
+                        const bucket = {step, time: a.time_ms[i], count, min, max, mean, last};
+                        for (const key of COLUMNS)
+                                s[key].push(bucket[key]);
                         continue;
                 }
                 s.min[j] = chosen(s.min[j], min, Math.min);
@@ -106,6 +103,7 @@ export function fold(s, a, from) {
                 else if (finite(mean))
                         s.mean[j] = mean;
                 s.step[j] = step;
+                s.time[j] = a.time_ms[i];
                 s.count[j] += count;
                 s.last[j] = last;
         }

@@ -45,6 +45,19 @@ export function ask({title, text, fields = null, action, danger = false}) {
         });
 }
 
+// Shuts the menu that an event is in; its button has the focus.
+export function shut(e) {
+        const menu = e.currentTarget.closest('details');
+        menu.open = false;
+        menu.querySelector('summary').focus();
+}
+
+// A button and what is below it while it is open: Escape, or the focus elsewhere, shuts it.
+export function Menu({label = undefined, text, kind = '', children = null}) {
+        return h(`details.menu${kind}`, {onkeydown: (e) => (e.key === 'Escape' ? shut(e) : undefined), onfocusout: (e) => (e.currentTarget.contains(e.relatedTarget) ? undefined : e.currentTarget.removeAttribute('open'))},
+                h('summary', {'aria-label': label}, text), h('div', {tabindex: -1}, children));
+}
+
 const COPIED_MS = 1500;
 
 // A button that copies what text() gives, and says so.

@@ -1,5 +1,7 @@
-// When to ask again. A poll runs its function, waits as long as that says, and runs it again; not while the page is
-// hidden; slower and slower while nobody answers. It tells `onLink` whether the server is there.
+// When to ask again: at once when the server tells that something happened, else from time to time. One tab of a browser
+// holds the stream of what happens and tells the others, since a browser opens but few connections to a server. A poll
+// runs its function, waits as long as that says, and runs it again; not while the page is hidden; slower and slower while
+// nobody answers. It tells `onLink` whether the server is there.
 import {Dropped, Problem, Unreachable} from './api.js';
 
 const listeners = new Set();
@@ -17,6 +19,68 @@ function link(next) {
                 l(state);
 }
 
+const STREAM = 'mulund-events', PULSE_MS = 4000, SILENCE_MS = 10000; // the tab that holds the stream says so; the others believe it so long
+const WAKE_MS = 1000, SLOW_MS = 15000; // between two questions while things happen; while nothing does
+const channel = new BroadcastChannel(STREAM);
+let heard = -Infinity;
+
+/** @typedef {{type?: string, job?: number | null, lost?: boolean}} Message  without a type: only that there is a stream */
+
+/** @param {Message} m */
+function hear(m) {
+        heard = m.lost ? -Infinity : performance.now();
+        if (m.type || m.lost)
+                for (const p of polls)
+                        p.wake(m);
+}
+
+channel.onmessage = (e) => hear(e.data);
+
+// How long to wait where nothing is told that would be asked for: a stream that lives tells.
+export const pace = (ms) => (performance.now() - heard < SILENCE_MS ? Math.max(ms, SLOW_MS) : ms);
+
+// Holds the stream for all tabs, until this one is hidden or the stream cannot be had.
+function hold() {
+        return new Promise((release) => {
+                const source = new EventSource('v1/events');
+                const tell = (/** @type {Message} */ m) => {
+                        channel.postMessage(m);
+                        hear(m);
+                };
+                const pulse = setInterval(() => source.readyState === EventSource.OPEN && tell({}), PULSE_MS);
+                const end = () => {
+                        if (!document.hidden && source.readyState !== EventSource.CLOSED)
+                                return;
+                        clearInterval(pulse);
+                        source.close();
+                        document.removeEventListener('visibilitychange', end);
+                        release(null);
+                };
+                source.onopen = () => tell({});
+                source.onerror = () => {
+                        tell({lost: true});
+                        end();
+                };
+                for (const type of ['job', 'progress', 'counts'])
+                        source.addEventListener(type, (e) => tell({type, job: JSON.parse(e.data).job ?? null}));
+                document.addEventListener('visibilitychange', end);
+        });
+}
+
+// Without locks (an address that is neither https nor this machine) every tab asks from time to time.
+export function listen() {
+        let asked = false;
+        const ask = async () => {
+                if (asked || document.hidden || !navigator.locks)
+                        return;
+                asked = true;
+                await navigator.locks.request(STREAM, () => (document.hidden ? null : hold()));
+                asked = false;
+        };
+        document.addEventListener('visibilitychange', ask);
+        ask();
+}
+
 const FIRST_RETRY_MS = 1000, LAST_RETRY_MS = 15000;
 const polls = new Set();
 
@@ -31,9 +95,11 @@ class Poll {
         #resting = false;
         #stopped = false;
         #retry = FIRST_RETRY_MS;
+        #turned = -Infinity; // when it asked last
 
-        constructor(run, failed) {
+        constructor(run, failed, wakes) {
                 this.#run = run;
+                this.wakes = wakes;
                 this.#failed = failed;
                 this.visible = () => {
                         if (!this.#resting)
@@ -48,6 +114,15 @@ class Poll {
         poke() {
                 this.#retry = FIRST_RETRY_MS;
                 this.#turn();
+        }
+
+        // Something happened.
+        /** @param {Message} m */
+        wake(m) {
+                if (this.#stopped || document.hidden || !(m.lost || this.wakes(m)))
+                        return;
+                clearTimeout(this.#timer);
+                this.#timer = setTimeout(() => this.#turn(), Math.max(0, this.#turned + WAKE_MS - performance.now()));
         }
 
         // The question changed: what is under way is dropped.
@@ -73,6 +148,7 @@ class Poll {
                         return;
                 }
                 this.#again = this.#resting = false;
+                this.#turned = performance.now();
                 const control = this.#control = new AbortController();
                 const wait = await this.#ask(control.signal);
                 this.#control = null;
@@ -108,8 +184,10 @@ class Poll {
 
 // run(signal): async; answers milliseconds until the next time, or null: not again until poke(). failed(error): what the
 // server refused, or a bug; the poll then rests, unless the server said that the fault is its own.
-export function poll(run, failed) {
-        return new Poll(run, failed);
+// wakes(message): whether it asks again when that happened.
+/** @param {(signal: AbortSignal) => Promise<number | null>} run @param {(e: any) => void} failed @param {(m: Message) => boolean} [wakes] */
+export function poll(run, failed, wakes = () => false) {
+        return new Poll(run, failed, wakes);
 }
 
 // Everything asks now: the user pressed "Try now".

@@ -8,7 +8,7 @@ const GAP = 2.5; // times as far as usual; a bucket that holds two points where 
 // evaluation is of many images already.
 /** @param {import('./curves.js').Series} s */
 export function isNoisy(s) {
-        if (s.name.startsWith('eval/'))
+        if (/^(eval|time)\//.test(s.name))
                 return false;
         const v = s.mean.filter(finite);
         let turns = 0;
@@ -44,30 +44,77 @@ export function gaps(step) {
         return found;
 }
 
-// The columns to draw of a series: {table: [x, max, min, mean, smoothed], gaps, bad, hidden}. A gap is a row of nulls at
-// its middle; bad: steps with a value that is not finite; hidden: buckets that a logarithmic axis has no place for.
-/** @param {import('./curves.js').Series} s @param {{logX: boolean, logY: boolean, smoothing: number}} how */
-export function columns(s, {logX, logY, smoothing}) {
+// What is drawn of a series: places on the axis, and what a line is called. error: of each bucket, where it is known.
+/** @typedef {{id: string, name: string, colour: number, dash: number, off: boolean, s: import('./curves.js').Series, x: number[], start: number,
+ *             error: (number | null)[] | null, version: string}} Curve */
+
+// The columns to draw of a curve: {table: [x, most, least, mean, smoothed], gaps, bad, hidden}. A gap begins and ends
+// with a row of nulls; bad: places with a value that is not finite; hidden: buckets that a logarithmic axis has no place for. The
+// band reaches from the least to the greatest value, and a standard error below and above the value where there is one.
+/** @param {Pick<Curve, 's' | 'x' | 'error'>} curve @param {{logX: boolean, logY: boolean, smoothing: number}} how */
+export function columns({s, x, error}, {logX, logY, smoothing}) {
         const shown = (v) => (finite(v) && (!logY || v > 0) ? v : null);
+        const edge = (b, v, sign) => shown(finite(error?.[b]) && finite(v) && finite(s.last[b]) ? Math[sign > 0 ? 'max' : 'min'](v, s.last[b] + sign * error[b]) : v);
         /** @type {(number | null)[][]} */
         const table = [[], [], [], []];
         /** @type {number[]} */
         const bad = [];
-        const keep = s.step.map((x, b) => b).filter((b) => !logX || s.step[b] > 0);
-        const missing = gaps(keep.map((b) => s.step[b]));
-        let hidden = s.step.length - keep.length, next = 0;
+        const keep = x.map((v, b) => b).filter((b) => !logX || x[b] > 0);
+        const missing = gaps(keep.map((b) => x[b]));
+        let hidden = x.length - keep.length, next = 0;
         for (const b of keep) {
-                if (next < missing.length && s.step[b] === missing[next][1]) {
-                        const [from, to] = missing[next++];
-                        [(from + to) / 2, null, null, null].forEach((v, k) => table[k].push(v));
+                if (next < missing.length && x[b] === missing[next][1]) {
+                        const [from, to] = missing[next++], little = (to - from) * 1e-6;
+                        for (const place of [from + little, to - little])
+                                [place, null, null, null].forEach((v, k) => table[k].push(v));
                 }
                 if (!finite(s.last[b]) || !finite(s.mean[b]))
-                        bad.push(s.step[b]);
+                        bad.push(x[b]);
                 else if (shown(s.mean[b]) === null)
                         hidden++;
-                [s.step[b], shown(s.max[b]), shown(s.min[b]), shown(s.mean[b])].forEach((v, k) => table[k].push(v));
+                [x[b], edge(b, s.max[b], 1), edge(b, s.min[b], -1), shown(s.mean[b])].forEach((v, k) => table[k].push(v));
         }
         return {table: [...table, smooth(table[3], smoothing)], gaps: missing, bad, hidden};
+}
+
+const SPARE = 0.5, RARE = 0.02; // of the usual range, on both sides; of the values, on each side
+
+// The range that holds what is usual of many values; null where nothing is far from it.
+export function usual(values) {
+        const v = values.filter(finite).sort((a, b) => a - b), at = (q) => v[Math.round(q * (v.length - 1))];
+        if (v.length < 8)
+                return null;
+        const lo = at(RARE), hi = at(1 - RARE), room = SPARE * (hi - lo || Math.abs(hi) || 1);
+        return v[0] >= lo - room && v[v.length - 1] <= hi + room ? null : {lo: Math.max(v[0], lo - room), hi: Math.min(v[v.length - 1], hi + room)};
+}
+
+// Many curves as one: {x, series}, the mean and one standard deviation around it of the lines between their points, each
+// as far as its points reach. The places are those of the curve that has most of them.
+/** @param {Curve[]} curves */
+export function average(curves) {
+        const grid = [...curves.reduce((a, b) => (b.x.length > a.x.length ? b : a)).x];
+        const empty = () => grid.map(() => 0), n = empty(), sum = empty(), squares = empty();
+        for (const {x, s} of curves) {
+                const known = x.map((_, b) => b).filter((b) => finite(s.mean[b]));
+                let k = 0;
+                for (let i = 0; i < grid.length; i++) {
+                        while (k < known.length && x[known[k]] < grid[i])
+                                k++;
+                        const b = known[k], a = known[k - 1];
+                        if (b === undefined || (a === undefined && x[b] !== grid[i]))
+                                continue;
+                        const right = Number(s.mean[b]), share = a === undefined || x[b] === grid[i] ? 1 : (grid[i] - x[a]) / (x[b] - x[a]);
+                        const v = share === 1 ? right : Number(s.mean[a]) * (1 - share) + right * share;
+                        n[i]++;
+                        sum[i] += v;
+                        squares[i] += v * v;
+                }
+        }
+        const there = grid.map((_, i) => i).filter((i) => n[i] > 0);
+        const mean = there.map((i) => sum[i] / n[i]);
+        const spread = there.map((i, j) => (n[i] > 1 ? Math.sqrt(Math.max(0, squares[i] - n[i] * mean[j] ** 2) / (n[i] - 1)) : 0));
+        const edge = (sign) => mean.map((v, j) => v + sign * spread[j]);
+        return {x: there.map((i) => grid[i]), mean, last: mean, count: there.map((i) => n[i]), min: edge(-1), max: edge(1)};
 }
 
 // Indices of values whose neighbours on both sides are holes (null) or ends: no line leads to them. undefined is no hole:

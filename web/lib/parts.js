@@ -1,9 +1,9 @@
 // What more than one page shows of a job.
 import * as api from './api.js';
-import {h} from './dom.js';
+import {draw, h} from './dom.js';
 import * as format from './format.js';
 
-export const STATES = ['running', 'queued', 'succeeded', 'failed', 'cancelled'];
+export const STATES = ['running', 'queued', 'paused', 'succeeded', 'failed', 'cancelled'];
 
 export const isFinal = (state) => state === 'succeeded' || state === 'failed' || state === 'cancelled';
 
@@ -11,21 +11,30 @@ export function title(job) {
         return job.name || `${job.kind} ${job.id}`;
 }
 
+// The way to a page below the list of runs, for the top of the page and the window's title.
+export function arrive(crumbs, name) {
+        document.title = `${name} · mulund`;
+        draw([h('a', {href: '#/'}, 'Runs'), h('span.sep', {'aria-hidden': 'true'}, '/'), h('span', {'aria-current': 'page'}, name)], crumbs);
+}
+
 export function Pill({state}) {
         return h(`span.pill.${STATES.includes(state) ? state : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
 }
 
-export function Tags({job}) {
-        return (job.tags ?? []).map((t) => h('span.tag', {key: t, title: t}, t));
+// pick(tag), or none: what pressing one does.
+/** @param {{job: any, pick?: ((tag: string) => void) | null}} properties */
+export function Tags({job, pick = null}) {
+        return (job.tags ?? []).map((t) => (pick ? h('button.tag', {key: t, type: 'button', title: `Only runs with the tag ${t}`, onclick: () => pick(t)}, t) : h('span.tag', {key: t, title: t}, t)));
 }
 
 // Why a job that is queued waits, as the server says it; '' where it says nothing.
 export function waiting(job) {
-        return job.state === 'queued' && typeof job.waiting === 'string' ? job.waiting : '';
+        const w = job.state === 'queued' ? job.waiting : null;
+        return !w ? '' : [w.detail || String(w.reason).replaceAll('_', ' '), w.position ? `number ${w.position} in line` : '', w.earliest_start ? `not before ${format.when(w.earliest_start)}` : ''].filter(Boolean).join('; ');
 }
 
-// Whether a job logs points: a training, or the import of another program's logs.
-export const hasCurves = (job) => job.kind === 'train' || job.import?.what === 'events';
+// Whether a job logs points: a training, an evaluation (over diffusion time), or the import of another program's logs.
+export const hasCurves = (job) => job.kind === 'train' || job.kind === 'evaluate' || job.import?.what === 'events';
 
 const UNITS = {train: 'Step', checkpoint: 'Files', events: 'Bytes'};
 
@@ -33,7 +42,7 @@ const UNITS = {train: 'Step', checkpoint: 'Files', events: 'Bytes'};
 // images one by one, and its rate too; people count images.
 export function progress(job) {
         const p = job.progress ?? {}, rate = api.number(p.images_per_second ?? null), left = api.number(p.seconds_left ?? null);
-        const steps = Number(job.config?.sampling?.n_steps);
+        const steps = Number(job.config?.sampling?.n_steps ?? job.result?.n_steps); // lists come without configurations
         if (job.kind === 'sample' && steps >= 1)
                 return {unit: 'Images', done: Math.floor((p.step ?? 0) / steps), of: Math.floor((p.steps ?? 0) / steps), note: `of ${format.count(steps, 'step')} each`,
                         rate: rate === null ? null : rate / steps, left, share: p.step / p.steps};

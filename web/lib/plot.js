@@ -1,15 +1,17 @@
 // uPlot as the charts use it: a band between the buckets' least and greatest value, their mean, a smoothed line above it
 // where the series is noisy, points where there are few, a cross where a value was not finite, a grey stretch where
-// points are missing. Which part of the x axis is seen is not its own: it asks for another by onView.
+// points are missing, a triangle at the edge that a clipped value lies beyond, dashed lines for published numbers. Which
+// part of the x axis is seen is not its own: it asks for another by onView.
 import uPlot from 'uplot';
 import * as format from './format.js';
 import {isolated} from './lines.js';
 import {logTicks, part} from './view.js';
 
-const HEIGHT = 260, COLUMNS = 4; // max, min, mean, smoothed
+const HEIGHT = 260, TALL = 560, COLUMNS = 4; // max, min, mean, smoothed
+const LABEL = 150; // pixels that a published number's label takes
+const COLOURS = 6, DASHES = [[], [8, 4], [2, 3]];
 const POINT_SPACE = 14;          // pixels a point has for itself where there are few
 const NARROWEST_DRAG = 4;        // pixels; less is a click
-const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
 const NEAR = '200px', REST_MS = 400; // a chart further outside of the window is drawn when no other part is asked for any more
 const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
 const dark = matchMedia('(prefers-color-scheme: dark)');
@@ -18,11 +20,21 @@ export function colour(name) {
         return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-export const curveColour = (i) => `--curve-${i % 6 + 1}`;
+export const curveColour = (i) => `--curve-${i % COLOURS + 1}`;
+// Of the i-th of many lines: where the colours are used up, another dash.
+export const curveDash = (i) => Math.floor(i / COLOURS) % DASHES.length;
 
 function fade(hex, alpha) {
         const n = parseInt(hex.slice(1), 16);
         return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${alpha})`;
+}
+
+// The points in view that lie beyond the usual values, of which each line shows the mean: [{l, place, up}].
+export function clipped(lines, usual, view) {
+        return !usual ? [] : lines.filter((l) => !l.off).flatMap((l) => l.table[0].flatMap((place, i) => {
+                const v = l.table[3][i];
+                return v !== null && (v > usual.hi || v < usual.lo) && place >= view.from && place <= view.to ? [{l, place, up: v > usual.hi}] : [];
+        }));
 }
 
 export class Plot {
@@ -36,10 +48,12 @@ export class Plot {
         #later = null; // what is drawn when it comes into sight, or when all is at rest
         /** @type {ReturnType<typeof setTimeout> | undefined} */
         #timer;
+        /** @type {any} */
         #options = {};
         #view = {from: 0, to: 1};
+        ticks = {x: /** @type {[number, string][]} */ ([]), y: /** @type {[number, string][]} */ ([])}; // as they are drawn
 
-        // onView(view or null: all); onCursor(step or null, whether by a key).
+        // onView(view or null: all); onCursor(place on the x axis or null, whether by a key).
         constructor(body, onView, onCursor) {
                 this.body = body;
                 this.onView = onView;
@@ -53,7 +67,9 @@ export class Plot {
                 body.addEventListener('keydown', (e) => this.#key(e));
         }
 
-        // lines: [{name, noisy, table, gaps, bad}]; content: changes when they do; view: {from, to}.
+        // lines: [{name, colour, dash, off, noisy, table, gaps, bad}]; content: changes when they do; options: {axis, logX, logY,
+        // band, smoothing, tall, references: [{name, value}], usual: {lo, hi} or null: the values that are not clipped}; view:
+        // {from, to}.
         draw(lines, content, options, view) {
                 clearTimeout(this.#timer);
                 this.#later = () => this.#draw(lines, content, options, view);
@@ -70,8 +86,8 @@ export class Plot {
         }
 
         #draw(lines, content, options, view) {
-                const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy]), options.logX, options.logY, options.band, options.smoothing > 0]);
-                const moved = view.from !== this.#view.from || view.to !== this.#view.to;
+                const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy, l.colour, l.dash, l.off]), options.axis.label, options.logX, options.logY, options.band, options.smoothing > 0, options.tall]);
+                const frame = (o, v) => JSON.stringify([v, o.usual, o.references]), moved = frame(options, view) !== frame(this.#options, this.#view);
                 const reshape = shape !== this.#shape, renew = content !== this.#content;
                 this.#lines = lines;
                 this.#options = options;
@@ -90,6 +106,12 @@ export class Plot {
                 this.#inSight = inSight;
                 if (inSight)
                         this.#catchUp();
+        }
+
+        // What is drawn, for those who write it down: {u, ticks}, or null.
+        drawn() {
+                this.#catchUp();
+                return this.#plot && {u: this.#plot, ticks: this.ticks};
         }
 
         free() {
@@ -111,10 +133,10 @@ export class Plot {
                 if (!this.body.clientWidth)
                         return; // the observer tells when there is room
                 this.#plot = new uPlot({
-                        width: this.body.clientWidth, height: HEIGHT,
+                        width: this.body.clientWidth, height: this.#height(),
                         legend: {show: false},
                         cursor: {
-                                sync: {key: 'steps'}, y: false, points: {size: 6}, drag: {x: true, y: false, setScale: false},
+                                sync: {key: 'x'}, y: false, points: {size: 6}, drag: {x: true, y: false, setScale: false},
                                 bind: {
                                         mousedown: (u, target, handler) => (e) => (e.shiftKey ? null : handler(e)),
                                         dblclick: () => () => this.onView(null),
@@ -123,7 +145,7 @@ export class Plot {
                         scales: this.#scales(), axes: this.#axes(), ...this.#series(),
                         hooks: {
                                 drawAxes: [(u) => this.#drawGaps(u)],
-                                draw: [(u) => this.#drawBad(u)],
+                                draw: [(u) => this.#drawMarks(u)],
                                 setCursor: [(u) => this.onCursor(u.cursor.idx === null || u.cursor.idx === undefined ? null : u.data[0][u.cursor.idx], false)],
                                 setSelect: [(u) => this.#selected(u)],
                         },
@@ -136,17 +158,34 @@ export class Plot {
                 const {logX, logY} = this.#options;
                 return {
                         x: {time: false, distr: logX ? 3 : 1, range: () => [this.#view.from, this.#view.to]},
-                        y: logY ? {distr: 3, range: (u, lo, hi) => (lo === null ? [1, 10] : [lo * 0.95, hi * 1.05])} : {},
+                        y: {distr: logY ? 3 : 1, range: (u, lo, hi) => this.#range(lo, hi)},
                 };
         }
 
+        /** @returns {[number, number]} */
+        #range(least, most) {
+                const {logY, usual, references} = this.#options, published = references.map((r) => r.value);
+                if (least === null)
+                        return logY ? [1, 10] : [0, 1];
+                const lo = Math.min(usual && !(logY && usual.lo <= 0) ? usual.lo : least, ...published), hi = Math.max(usual?.hi ?? most, ...published);
+                return logY ? [lo * 0.95, hi * 1.05] : /** @type {[number, number]} */ (uPlot.rangeNum(lo, hi, 0.1, true));
+        }
+
+        #height() {
+                return this.#options.tall ? TALL : HEIGHT;
+        }
+
         #axes() {
-                const {logX, logY} = this.#options;
+                const {axis: {increments, ticks: write, label}, logX, logY} = this.#options;
+                const keep = (name, splits, texts) => {
+                        this.ticks[name] = splits.map((v, i) => [v, texts[i]]);
+                        return texts;
+                };
                 const axis = {stroke: colour('--text-soft'), grid: {stroke: colour('--grid'), width: 1}, ticks: {show: false}, font: '11px system-ui, sans-serif'};
                 const ticks = (space) => ({splits: (u, i, lo, hi) => logTicks(lo, hi, (i ? u.height : u.width) / space), filter: (u, splits) => splits});
                 return [
-                        {...axis, ...(logX ? ticks(70) : {incrs: WHOLE, space: 60}), size: 28, values: (u, splits) => format.steps(splits)},
-                        {...axis, ...(logY ? ticks(36) : {}), size: 54, values: (u, splits) => splits.map((v) => format.real(v))},
+                        {...axis, ...(logX ? ticks(70) : {incrs: increments, space: label === 'Wall time' ? 110 : 70}), size: 28, values: (u, splits) => keep('x', splits, write(splits))},
+                        {...axis, ...(logY ? ticks(36) : {}), size: 54, values: (u, splits) => keep('y', splits, splits.map((v) => format.real(v)))},
                 ];
         }
 
@@ -154,16 +193,16 @@ export class Plot {
                 const {band, smoothing} = this.#options;
                 const series = [{label: 'step'}], bands = [];
                 this.#lines.forEach((l, i) => {
-                        const c = colour(curveColour(i)), at = 1 + COLUMNS * i, smoothed = l.noisy && smoothing > 0;
-                        const edge = {points: {show: false}, stroke: 'transparent', width: 0, show: band};
+                        const c = colour(curveColour(l.colour)), at = 1 + COLUMNS * i, smoothed = l.noisy && smoothing > 0, dash = DASHES[l.dash];
+                        const edge = {points: {show: false}, stroke: 'transparent', width: 0, show: band && !l.off};
                         const points = {
                                 size: 5, fill: c, stroke: c,
                                 show: (u, k, first, last) => this.#few(u, k, first, last),
                                 filter: (u, k, show) => (show ? null : isolated(u.data[k])),
                         };
                         series.push({...edge, label: `${l.name} max`}, {...edge, label: `${l.name} min`},
-                                {label: `${l.name} mean`, stroke: smoothed ? fade(c, 0.35) : c, width: smoothed ? 1 / devicePixelRatio : 1.75, points},
-                                {label: l.name, stroke: c, width: 2, points: {show: false}, show: smoothed});
+                                {label: `${l.name} mean`, stroke: smoothed ? fade(c, 0.35) : c, width: smoothed ? 1 / devicePixelRatio : 1.75, points, dash: smoothed ? [] : dash, show: !l.off},
+                                {label: l.name, stroke: c, width: 2, points: {show: false}, show: smoothed && !l.off, dash});
                         bands.push({series: [at, at + 1], fill: fade(c, 0.16)});
                 });
                 return {series, bands};
@@ -190,22 +229,42 @@ export class Plot {
                 ctx.restore();
         }
 
-        #drawBad(u) {
+        #drawMarks(u) {
                 const {ctx, bbox} = u, r = 4 * devicePixelRatio;
+                const path = (points, close) => {
+                        ctx.beginPath();
+                        points.forEach(([x, y], i) => (i ? ctx.lineTo(x, y) : ctx.moveTo(x, y)));
+                        ctx[close ? 'fill' : 'stroke']();
+                };
                 ctx.save();
                 ctx.strokeStyle = colour('--bad');
                 ctx.lineWidth = 2 * devicePixelRatio;
-                this.#lines.forEach((l, i) => l.bad.forEach((step) => {
-                        const x = u.valToPos(step, 'x', true), y = bbox.top + r * (2 + 2.5 * i);
+                this.#lines.filter((l) => !l.off).forEach((l, i) => l.bad.forEach((place) => {
+                        const x = u.valToPos(place, 'x', true), y = bbox.top + r * (2 + 2.5 * i);
                         if (x < bbox.left || x > bbox.left + bbox.width)
                                 return;
-                        ctx.beginPath();
-                        ctx.moveTo(x - r, y - r);
-                        ctx.lineTo(x + r, y + r);
-                        ctx.moveTo(x - r, y + r);
-                        ctx.lineTo(x + r, y - r);
-                        ctx.stroke();
+                        path([[x - r, y - r], [x + r, y + r]], false);
+                        path([[x - r, y + r], [x + r, y - r]], false);
                 }));
+                for (const {l, place, up} of clipped(this.#lines, this.#options.usual, this.#view)) {
+                        const x = u.valToPos(place, 'x', true), y = up ? bbox.top : bbox.top + bbox.height, back = up ? 2 * r : -2 * r;
+                        ctx.fillStyle = colour(curveColour(l.colour));
+                        path([[x, y], [x - r, y + back], [x + r, y + back]], true);
+                }
+                ctx.strokeStyle = ctx.fillStyle = colour('--text-soft');
+                ctx.lineWidth = devicePixelRatio;
+                ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+                ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
+                const room = LABEL * devicePixelRatio, taken = Array(Math.max(1, Math.floor(bbox.width / room))).fill(Infinity); // labels of near lines stand beside each other
+                for (const {name, value} of this.#options.references) {
+                        const y = u.valToPos(value, 'y', true), column = taken.findIndex((before) => Math.abs(before - y) > 3 * r);
+                        path([[bbox.left, y], [bbox.left + bbox.width, y]], false);
+                        ctx.textAlign = 'right';
+                        if (column < 0)
+                                continue;
+                        ctx.fillText(`${name} ${value.toFixed(2)}`, bbox.left + bbox.width - r - column * room, y - r / 2);
+                        taken[column] = y;
+                }
                 ctx.restore();
         }
 
@@ -293,6 +352,6 @@ export class Plot {
                 if (!this.#plot)
                         this.#build();
                 else if (Math.abs(this.#plot.width - width) > 1)
-                        this.#plot.setSize({width, height: HEIGHT});
+                        this.#plot.setSize({width, height: this.#height()});
         }
 }

@@ -1,10 +1,10 @@
-// The part of the x axis that is seen: {from, to} in steps; how it is zoomed and moved, on either axis; its ticks.
+// The part of the x axis that is seen: {from, to} in the axis' unit; how it is zoomed and moved, linear or logarithmic;
+// its ticks.
 
 /** @typedef {{from: number, to: number}} View */
 
 const place = (v, log) => (log ? Math.log(v) : v);
 const value = (p, log) => (log ? Math.exp(p) : p);
-const NARROWEST = 2; // steps
 
 // The view in which the pixels' shares a..b of `view` fill the axis: a < 0 or b > 1 shows more.
 export function part(view, a, b, log) {
@@ -12,29 +12,30 @@ export function part(view, a, b, log) {
         return {from: value(lo + a * size, log), to: value(lo + b * size, log)};
 }
 
-// `view` within `whole`, no narrower than two steps; null where that is all of it.
-export function bounded(view, whole, log) {
+// `view` within `whole`, no narrower than so much; null where that is all of it.
+export function bounded(view, whole, log, narrowest = 2) {
         const start = place(log && view.from <= 0 ? whole.from : view.from, log), begin = place(whole.from, log), end = place(whole.to, log);
         const size = Math.min(place(view.to, log) - start, end - begin);
         const lo = Math.min(Math.max(start, begin), end - size);
         let from = value(lo, log), to = value(lo + size, log);
-        if (to - from < NARROWEST) {
+        if (to - from < narrowest) {
                 const middle = (from + to) / 2;
-                from = Math.max(whole.from, middle - NARROWEST / 2);
-                to = from + NARROWEST;
+                from = Math.max(whole.from, middle - narrowest / 2);
+                to = from + narrowest;
         }
         return from <= whole.from * (1 + 1e-9) && to >= whole.to * (1 - 1e-9) ? null : {from, to};
 }
 
-// The x range that all series share, from where the first bucket begins; a single step has room on both sides.
-export function domain(series, log) {
+// The x range that all curves share, {x, start} each: start is where the first bucket begins. A single place has room on
+// both sides.
+export function domain(curves, log) {
         let from = Infinity, to = -Infinity;
-        for (const s of series) {
-                const first = log ? s.step.find((x) => x > 0) : s.step[0];
+        for (const {x, start} of curves) {
+                const first = log ? x.find((v) => v > 0) : x.length ? Math.min(start, x[0]) : undefined;
                 if (first === undefined)
                         continue;
-                from = Math.min(from, log || !(s.width > 1) ? first : Math.floor(first / s.width) * s.width);
-                to = Math.max(to, s.step.at(-1));
+                from = Math.min(from, first);
+                to = Math.max(to, x[x.length - 1]);
         }
         if (from > to)
                 return log ? {from: 1, to: 10} : {from: 0, to: 1};

@@ -59,8 +59,8 @@ export class Rows extends Component {
                         onfocusin: (e) => { this.#focused = id(items[Number(e.target.closest('tr').ariaRowIndex) - 2]); },
                         onfocusout: () => { this.#focused = null; },
                 },
-                above ? [space('above', kept), row(items[kept], kept), space('above2', first - kept - 1)] : space('above', first),
-                rows,
-                below ? [space('below', kept - end), row(items[kept], kept), space('below2', items.length - kept - 1)] : space('below', items.length - end));
+                // one list: a row that moves from one of several to another would be made anew, and lose the focus
+                [...above ? [space('above', kept), row(items[kept], kept), space('above2', first - kept - 1)] : [space('above', first)], ...rows,
+                        ...below ? [space('below', kept - end), row(items[kept], kept), space('below2', items.length - kept - 1)] : [space('below', items.length - end)]]);
         }
 }

@@ -2,6 +2,7 @@
 import * as api from '../../lib/api.js';
 import {Component, h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
+import {isEvaluations} from './evaluation.js';
 
 const STRIP = 24; // pictures at once
 
@@ -13,7 +14,7 @@ export class ImagesPanel extends Component {
         }
 
         render({artifacts}, {chosen}) {
-                const list = artifacts.filter((a) => a.kind === 'image').sort((a, b) => a.step - b.step || a.id - b.id);
+                const list = artifacts.filter((a) => a.kind === 'image' && !isEvaluations(a)).sort((a, b) => a.step - b.step || a.id - b.id);
                 if (!list.length)
                         return null;
                 const found = list.findIndex((a) => a.id === chosen), at = found < 0 ? list.length - 1 : found, a = list[at];

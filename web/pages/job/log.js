@@ -1,6 +1,8 @@
-// A job's log: its last lines, then what is added.
+// A job's log: its last lines, then what is added; in the colours that its writer gave it; searched line by line.
 import * as api from '../../lib/api.js';
 import {Component, h} from '../../lib/dom.js';
+import * as format from '../../lib/format.js';
+import {coloured} from '../../lib/text.js';
 
 const LINES = 2000, CHARACTERS = 256 * 1024; // of the tail, in the page
 const NEAR_END = 24;                         // pixels that still count as the end
@@ -33,9 +35,11 @@ export class Log {
 
 // properties: id; text, cut: as of its Log.
 export class LogPanel extends Component {
+        #made = {key: '', view: /** @type {any} */ (null)};
+
         constructor(properties) {
                 super(properties);
-                this.state = {follow: true};
+                this.state = {follow: true, find: ''};
         }
 
         componentDidUpdate() {
@@ -43,16 +47,33 @@ export class LogPanel extends Component {
                         this.pre.scrollTop = this.pre.scrollHeight;
         }
 
-        render({id, text, cut}, {follow}) {
+        // What is shown of the text: all of it, or the lines that hold what is looked for.
+        view(text, find) {
+                const key = `${find}\0${text.length}\0${text.slice(-80)}`;
+                if (key === this.#made.key)
+                        return this.#made.view;
+                const wanted = find.toLowerCase(), all = text.split('\n'), plain = (line) => coloured(line).map((p) => p.text).join('');
+                const found = wanted ? all.filter((line) => plain(line).toLowerCase().includes(wanted)) : all;
+                const span = (p, i) => (p.style ? h('span', {key: i, class: p.style}, p.text) : p.text);
+                const marked = (line) => plain(line).split(new RegExp(`(${find.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')})`, 'i')).map((t, i) => (i % 2 ? h('mark', {key: i}, t) : t));
+                const view = {lines: found.length, shown: wanted ? found.map((line, i) => h('span', {key: i}, marked(line), '\n')) : text.includes('\x1b') ? coloured(text).map(span) : text};
+                this.#made = {key, view};
+                return view;
+        }
+
+        render({id, text, cut}, {follow, find}) {
+                const {lines, shown} = this.view(text, find);
                 return h('section', {'aria-label': 'Log'},
                         h('div.section-head', null, h('h2', null, 'Log'),
                                 h('div.section-tools', null,
+                                        h('span.soft', {role: 'status'}, find ? format.count(lines, 'line') : ''),
+                                        h('input', {type: 'search', placeholder: 'Search', 'aria-label': 'Search the log', value: find, oninput: (e) => this.setState({find: e.target.value})}),
                                         h('label.check', null, h('input', {type: 'checkbox', checked: follow, onchange: (e) => this.setState({follow: e.target.checked})}), 'Follow'),
                                         h('a', {href: api.logUrl(id), target: '_blank', rel: 'noopener'}, 'The whole log'))),
                         h('div.card', null,
                                 cut ? h('p.soft', null, 'Earlier lines are left out here; the whole log has them.') : null,
-                                text ? null : h('p.empty-line', null, 'Nothing was written yet.'),
+                                text ? find && !lines ? h('p.empty-line', null, 'No line has that.') : null : h('p.empty-line', null, 'Nothing was written yet.'),
                                 h('pre.log', {tabindex: 0, 'aria-label': 'Log of the worker', ref: (e) => { this.pre = e; },
-                                        onscroll: ({target: t}) => this.setState({follow: t.scrollHeight - t.scrollTop - t.clientHeight < NEAR_END})}, text)));
+                                        onscroll: ({target: t}) => this.setState({follow: t.scrollHeight - t.scrollTop - t.clientHeight < NEAR_END})}, shown)));
         }
 }

@@ -1,12 +1,15 @@
 // The list of runs, newest first. Rows come first; the curves of those in sight follow in small lots.
+import {Address} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
-import {Sparkline} from '../../lib/chart.js';
+import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
-import {CopyButton, draw, h} from '../../lib/dom.js';
-import {poll} from '../../lib/events.js';
+import {CopyButton, draw, h, Menu} from '../../lib/dom.js';
+import {pace, poll} from '../../lib/events.js';
 import * as format from '../../lib/format.js';
-import {isFinal, Pill, progress, ProgressBar, result, STATES, Tags, title, waiting} from '../../lib/parts.js';
+import {isFinal, STATES} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
+import {Selection} from './actions.js';
+import {column, COLUMNS, row, search, TEST, TRAIN, USUAL} from './columns.js';
 import {JobList} from './list.js';
 
 const LIMIT = 50, LIMIT_MAX = 500;       // jobs a request
@@ -14,13 +17,15 @@ const NEAR = 20;                         // rows before the end at which the nex
 const BUSY_MS = 2000, REST_MS = 10000, TYPING_MS = 250;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
-const COLUMNS = ['Run', 'State', 'Progress', 'Speed', 'Test BPD', 'Training BPD', 'Created'];
-const TRAIN = 'train/bpd', TEST = 'eval/bpd';
+const MOST = 5000;                       // jobs that are sorted, or looked through for what the server does not know
+const FIELDS = 'id,kind,name,tags,notes,priority,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
+const KINDS = ['train', 'evaluate', 'sample', 'import'];
 
 class Page {
         constructor(main) {
                 this.main = main;
-                this.question = {state: '', text: ''};
+                this.address = new Address({state: '', kind: '', tag: '', text: '', sort: '', columns: USUAL, select: [''].slice(1)}, [], () => this.draw());
+                [this.total, this.schema] = [/** @type {number | null} */ (null), /** @type {any[]} */ ([])];
                 this.list = this.asked = new JobList(this.question); // what is shown; what is being asked for
                 this.error = null;
                 this.seen = [0, 0];
@@ -29,11 +34,30 @@ class Page {
                 this.stuck = false;       // it failed: not again before the newest page was read
                 this.typing = 0;
                 this.draw();
-                this.rows = poll((signal) => this.readRows(signal), (e) => this.fail(e));
+                this.rows = poll((signal) => this.readRows(signal), (e) => this.fail(e), () => true);
                 this.sparks = poll((signal) => this.readSparks(signal), () => {});
         }
 
+        // What the server is asked for: configurations only where one is looked at, since they are most of an answer.
+        get question() {
+                const {state, kind, tag, text, columns, sort} = this.address.state, own = [...columns, sort.replace(/^-/, '') || 'state'].some((k) => !(k in COLUMNS));
+                return {state, kind, tag, text: search(text).text, fields: own || search(text).test ? undefined : FIELDS};
+        }
+
+        // Whether rows are looked through here: all of them are read then, up to a limit.
+        get thorough() {
+                return this.address.state.sort !== '' || search(this.address.state.text).test !== null;
+        }
+
+        // The rows as they are shown.
+        shown() {
+                const {sort, text} = this.address.state, {test} = search(text), jobs = test ? this.list.jobs.filter(test) : this.list.jobs;
+                const key = sort.replace(/^-/, ''), curves = (j) => this.glances.get(j.id)?.series, by = column(key);
+                return sort ? jobs.map((j) => ({j, v: by.value(j, curves(j))})).sort((a, b) => compare(a.v, b.v, sort !== key) || b.j.id - a.j.id).map(({j}) => j) : jobs;
+        }
+
         leave() {
+                this.address.leave();
                 clearTimeout(this.typing);
                 this.rows.stop();
                 this.sparks.stop();
@@ -41,10 +65,9 @@ class Page {
         }
 
         ask(change) {
-                this.question = {...this.question, ...change};
+                this.address.set(change);
                 this.asked = new JobList(this.question);
-                this.more?.abort();
-                this.more = null;
+                this.more = this.more?.abort() ?? null;
                 this.draw();
                 this.rows.restart();
         }
@@ -56,7 +79,11 @@ class Page {
 
         async readRows(signal) {
                 const list = this.asked;
-                const read = async (cursor, before, limit) => list.merge(await api.jobs({...list.question, limit, cursor}, signal), before);
+                const read = async (cursor, before, limit) => {
+                        const page = await api.jobs({...list.question, limit, cursor}, signal);
+                        this.total = page.total ?? null;
+                        return list.merge(page, before);
+                };
                 let gap = await read(undefined, Infinity, LIMIT);
                 while (gap !== null)
                         gap = await read(gap, list.starts.find((s) => s.cursor === gap).before, LIMIT_MAX);
@@ -64,13 +91,17 @@ class Page {
                 this.error = null;
                 this.stuck = false;
                 this.draw();
+                while (this.thorough && list.next !== null && list.jobs.length < MOST)
+                        await read(list.next, list.end(), LIMIT_MAX);
+                if (!this.schema.length)
+                        this.schema = keys(await api.schema(signal));
                 const [first, end] = this.seen;
                 for (const start of new Set([list.start(first), list.start(end - 1)]))
                         if (start)
                                 await read(start.cursor, start.before, LIMIT);
                 this.draw();
                 this.sparks?.poke();
-                return [...list.jobs.slice(0, LIMIT), ...list.jobs.slice(first, end)].some((j) => !isFinal(j.state)) ? BUSY_MS : REST_MS;
+                return [...list.jobs.slice(0, LIMIT), ...this.shown().slice(first, end)].some((j) => !isFinal(j.state)) ? pace(BUSY_MS) : pace(REST_MS);
         }
 
         async readMore() {
@@ -106,7 +137,7 @@ class Page {
                         const g = this.glances.get(j.id);
                         return j.kind === 'train' && j.progress?.step > 0 && g?.key !== key(j) && (isFinal(j.state) || !g || Date.now() - g.at > SPARK_MS);
                 };
-                const lot = this.list.jobs.slice(...this.seen).filter(due).slice(0, LOT);
+                const lot = this.shown().slice(...this.seen).filter(due).slice(0, LOT);
                 if (!lot.length)
                         return null;
                 const found = await glance(lot.map((j) => j.id), [TRAIN, TEST], SPARK_POINTS, signal);
@@ -116,54 +147,50 @@ class Page {
                 return 0;
         }
 
+        head(keys) {
+                const {sort} = this.address.state, th = (key, {title: name}) => h(`th.c-${key in COLUMNS ? key : 'key'}${USUAL.includes(key) ? '' : '.extra'}`, {key, scope: 'col', 'aria-sort': sort === key ? 'ascending' : sort === `-${key}` ? 'descending' : 'none'},
+                        h('button.sort', {type: 'button', title: `Sort by ${name}`, onclick: () => this.ask({sort: sort === key ? `-${key}` : sort === `-${key}` ? '' : key})}, name.split('.').pop(), h('span', {'aria-hidden': 'true'}, sort === key ? ' ↑' : sort === `-${key}` ? ' ↓' : '')));
+                return h('thead', null, h('tr', {'aria-rowindex': 1}, h('th', {scope: 'col'}, 'Run'), keys.map((key) => th(key, column(key)))));
+        }
+
+        filters(keys) {
+                const {state, kind, tag, text, columns} = this.address.state, chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
+                const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.ask({columns: toggled(columns, key)})}), column(key).title);
+                return h('div.filters', null,
+                        h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s)), tag ? h('button.chip', {type: 'button', 'aria-pressed': 'true', onclick: () => this.ask({tag: ''})}, `tag ${tag} ×`) : null),
+                        h('div.row', null,
+                                h('select', {'aria-label': 'Filter by kind', value: kind, onchange: (e) => this.ask({kind: e.target.value})}, [['', 'all kinds'], ...KINDS.map((k) => [k, k])].map(([k, name]) => h('option', {key: k, value: k, selected: k === kind}, name))),
+                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', title: 'Part of the name; #12: by id; learning_rate=0.002: by a value of the configuration', value: text, autocomplete: 'off', spellcheck: false, oninput: (e) => this.type(e.target.value)}),
+                                h(Menu, {text: 'Columns', kind: '.columns'}, Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path)))));
+        }
+
         draw() {
-                const {state, text} = this.question, {jobs, next, loaded} = this.list;
-                const chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
+                const {state, kind, tag, text, select, columns} = this.address.state, {jobs, next, loaded} = this.list, rows = this.shown();
+                const some = this.thorough && next !== null, count = search(text).test ? rows.length : this.total ?? jobs.length, more = next !== null && (this.total === null || search(text).test !== null);
                 draw([
                         h('div.page-head', null, h('h1', null, 'Runs'),
-                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(jobs.length)}${next === null ? '' : '+'} ${jobs.length === 1 ? 'run' : 'runs'}` : '')),
-                        h('div.filters', null,
-                                h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s))),
-                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', autocomplete: 'off', spellcheck: false,
-                                        oninput: (e) => this.type(e.target.value)})),
+                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}${some ? `; looked through: the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button.primary', {href: '#/new'}, 'New job')),
+                        this.filters(columns),
                         this.error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'The list could not be read'), h('p', null, this.error.message)) : null,
                         loaded || this.error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
-                        loaded && !jobs.length ? (text || state ? h(NothingFound) : h(NothingYet)) : null,
-                        jobs.length ? h('div.card.table-card', null, h('table.runs', {'aria-rowcount': next === null ? jobs.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
-                                h('thead', null, h('tr', {'aria-rowindex': 1}, COLUMNS.map((c) => h('th', {scope: 'col'}, c)))),
-                                h(Rows, {items: jobs, id: (j) => j.id, columns: COLUMNS.length, row: (j, i) => row(j, i, this.glances.get(j.id)?.series), seen: (a, b) => this.look(a, b)}))) : null,
+                        h(Selection, {key: 'selection', select, clear: () => this.address.set({select: []}), changed: (gone) => {
+                                this.address.set({select: this.address.state.select.filter((k) => !gone.includes(k))});
+                                this.rows.poke();
+                        }}),
+                        loaded && !rows.length ? (text || state || kind || tag ? h(NothingFound) : h(NothingYet)) : null,
+                        rows.length ? h('div.card.table-card', null, h('table.runs', {style: {minWidth: columns.some((k) => !USUAL.includes(k)) && innerWidth > 820 ? `${320 + 130 * columns.length}px` : ''}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
+                                this.head(columns),
+                                h(Rows, {items: rows, id: (j) => j.id, columns: columns.length + 1, seen: (a, b) => this.look(a, b), row: (j, i) => row(j, i, {keys: columns, curves: this.glances.get(j.id)?.series, selected: select.includes(String(j.id)),
+                                        select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),
                 ], this.main);
         }
 
         type(text) {
                 clearTimeout(this.typing);
-                this.typing = setTimeout(() => this.ask({text: text.trim()}), TYPING_MS);
+                this.address.set({text});
+                this.typing = setTimeout(() => this.ask({}), TYPING_MS);
         }
-}
-
-function row(j, index, curves) {
-        const p = progress(j), running = j.state === 'running', why = waiting(j), ended = result(j);
-        const train = curves?.get(TRAIN);
-        // what the job ended with, or else its last point
-        const bpd = (label, images, last, ...more) => {
-                const own = ended && ended.images === images ? ended : {bpd: last, error: null}, error = format.error(own.error, 3);
-                return number(label, format.fixed(own.bpd, 3), error ? h('span.num.soft', null, ` ${error}`) : null, ...more);
-        };
-        const cell = (label, ...children) => h('td', {'data-label': label}, ...children);
-        const number = (label, text, ...more) => h(text === '–' ? 'td.none' : 'td', {'data-label': label}, h('span.num', null, text), ...more);
-        return h('tr', {key: j.id, 'aria-rowindex': index + 2},
-                cell('Run', h('a.run-name', {href: `#/jobs/${j.id}`, title: title(j)}, title(j)),
-                        h('span.run-sub', null, `#${j.id} · ${j.kind}`, j.config_name ? ` · ${j.config_name}` : '', h(Tags, {job: j})),
-                        why ? h('span.run-sub.why', {title: why}, `Waiting: ${why}`) : null),
-                cell('State', h(Pill, {state: j.state})),
-                cell('Progress', h(ProgressBar, {job: j}),
-                        h('span.under', null, h('span.num', null, `${format.integer(p.done)} / ${format.integer(p.of)}`),
-                                running && p.left !== null ? h('span.num', null, `${format.duration(p.left)} left`) : null)),
-                number('Speed', running && p.rate !== null ? `${format.real(p.rate, 3)}/s` : '–'),
-                bpd('Test BPD', 'test', curves?.get(TEST)?.last ?? null),
-                bpd('Training BPD', 'training', train?.last ?? null, train ? h(Sparkline, {values: train.mean}) : null),
-                cell('Created', h('time.num', {datetime: j.created, title: format.exactly(j.created)}, format.when(j.created))));
 }
 
 function NothingFound() {

@@ -1,0 +1,269 @@
+// Runs compared in Chromium, against a real mulund with scripted workers: compare.mjs PLAYWRIGHT SITE OUT. MULUND: its program.
+import assert from 'node:assert/strict';
+import {existsSync, readFileSync} from 'node:fs';
+import path from 'node:path';
+import {axeFindsNothing, clean, inked, lab, newPage, open, run, skip} from './browser.mjs';
+
+const [, , playwright, site, out] = process.argv;
+if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
+        skip('mulund is not built');
+const {context, close} = await open(playwright);
+const server = await lab(site);
+const ALL = '1,2,3,4,5,6,7', TEST = 'Bits per dimension, test', TRAINING = 'Bits per dimension, training';
+
+// The comparison with the address' rest, when its curves are there.
+async function compared(more = '', options = {}) {
+        const {page, complaints} = await newPage(context, options);
+        await page.goto(server.at(`#/compare?jobs=${ALL}&smooth=0.6${more}`));
+        await page.waitForFunction(() => document.querySelectorAll('.chart canvas').length >= 2 && document.querySelectorAll('.plain tbody tr').length === 7 && !document.body.textContent.includes('Reading'));
+        await page.waitForTimeout(200);
+        return {page, done: async (...allowed) => {
+                clean(complaints, ...allowed);
+                await page.close();
+        }};
+}
+
+const chart = (page, title) => page.getByRole('region', {name: title, exact: true});
+const legend = async (page, title = TEST) => (await chart(page, title).locator('.legend-item').allTextContents());
+const menu = async (page, title, item) => {
+        await chart(page, title).locator('.menu summary').click();
+        await chart(page, title).getByRole('button', {name: item, exact: true}).click();
+};
+const titles = (page) => page.locator('.chart h3').allTextContents();
+const ordered = (page, ...wanted) => page.waitForFunction((w) => [...document.querySelectorAll('.chart h3')].slice(0, w.length).map((e) => e.textContent).join() === w.join(), wanted);
+const sorted = (page, ...wanted) => page.waitForFunction((w) => [...document.querySelectorAll('.plain .run-name')].slice(0, w.length).map((e) => e.textContent).join() === w.join(), wanted);
+const label = (page, title = TRAINING) => chart(page, title).locator('.chart-body').getAttribute('aria-label');
+const picture = (page, title = TEST) => chart(page, title).locator('canvas').evaluate((c) => c.toDataURL());
+const address = (page, wanted) => page.waitForFunction((w) => location.hash.includes(w), wanted);
+
+async function download(page, title, kind) {
+        const waiting = page.waitForEvent('download');
+        await menu(page, title, `Save what is seen as ${kind.toUpperCase()}`);
+        const file = await waiting;
+        return {name: file.suggestedFilename(), bytes: readFileSync(await file.path())};
+}
+
+const failed = await run({
+        async runs_are_selected_in_the_list_and_compared_in_one_chart() {
+                const {page, complaints} = await newPage(context);
+                await page.goto(server.at());
+                for (const n of [2, 4, 6])
+                        await page.getByRole('checkbox', {name: new RegExp(`, run ${n}$`)}).check();
+                await page.getByText('3 runs selected').waitFor();
+                await page.getByRole('link', {name: 'Compare', exact: true}).click();
+                await chart(page, TEST).locator('canvas').waitFor();
+                await page.waitForFunction(() => document.querySelectorAll('.chart')[0].querySelectorAll('.legend-item').length === 3);
+                assert.deepEqual((await legend(page)).map((t) => t.replace(/\d\.\d+ at/, 'at')), ['run 2at 400', 'run 4at 400', '<b>run 6</b>at 400']);
+                assert.ok(page.url().includes('jobs=2,4,6'));
+                for (const colour of ['#5b5bd6', '#d55e00', '#008f68'])
+                        assert.ok(await inked(page, 0, colour) > 30, colour);
+                await page.goBack();
+                await page.getByText('3 runs selected').waitFor(); // the list's address has them too
+                clean(complaints);
+                await page.close();
+        },
+        async results_and_what_differs_stand_in_one_table() {
+                const {page, done} = await compared();
+                assert.deepEqual(await page.locator('.plain thead th').allTextContents(), ['Run', 'Test BPD', 'Best', 'Training', 'Step', 'Took', 'seed', 'learning_rate', 'Remove']);
+                await page.getByRole('button', {name: 'Test BPD'}).click();
+                await sorted(page, 'run 3', 'run 1', 'run 2');
+                await page.getByRole('button', {name: 'Test BPD'}).click();
+                await sorted(page, 'run 5');
+                assert.equal(await page.locator('.plain td.best').count(), 1);
+                await address(page, 'sort=-test');
+                await page.getByRole('button', {name: 'Remove run 5 from the comparison'}).click();
+                await page.waitForFunction(() => document.querySelectorAll('.plain tbody tr').length === 6);
+                await address(page, 'jobs=1,2,3,4,6,7');
+                await done();
+        },
+        async the_whole_view_is_in_the_address_whatever_ones_own_habits_are() {
+                const {page, done} = await compared();
+                await page.locator('#smoothing').fill('0.9');
+                await page.getByRole('group', {name: 'Values'}).getByText('log').click();
+                await page.getByLabel('Over').selectOption('images');
+                await page.getByLabel('Published').selectOption('cifar10');
+                await page.getByRole('button', {name: 'Show run 4 in the charts'}).click();
+                await page.getByRole('button', {name: 'Zoom in'}).click();
+                await menu(page, TRAINING, 'Pin to the top');
+                await chart(page, 'Learning rate, training').getByRole('button', {name: 'Learning rate, training', exact: true}).click();
+                await address(page, 'pin=train%2Fbpd');
+                await page.waitForTimeout(600);
+                const see = async (p) => ({titles: await titles(p), legend: await legend(p), label: await label(p), picture: await picture(p, TRAINING), address: new URL(p.url()).hash});
+                const before = await see(page);
+                assert.match(before.label, /Images \d/);
+                await page.reload();
+                await chart(page, 'Learning rate, training').locator('canvas').waitFor();
+                await page.waitForTimeout(800);
+                assert.deepEqual(await see(page), before);
+                const colleague = await newPage(context);
+                await colleague.page.addInitScript(() => localStorage.setItem('mulund.chart', JSON.stringify({smooth: 0.1, logx: true, band: false})));
+                await colleague.page.goto(server.at(before.address));
+                await chart(colleague.page, 'Learning rate, training').locator('canvas').waitFor();
+                await colleague.page.waitForTimeout(800);
+                assert.deepEqual(await see(colleague.page), before);
+                await colleague.page.evaluate(() => localStorage.clear());
+                await colleague.page.close();
+                await page.getByRole('link', {name: 'run 1', exact: true}).click();
+                await page.locator('.actions').waitFor();
+                await page.goBack();
+                await chart(page, 'Learning rate, training').locator('canvas').waitFor();
+                await page.waitForTimeout(800);
+                assert.deepEqual(await see(page), before);
+                await done();
+        },
+        async a_run_is_hidden_by_its_legend_in_all_charts() {
+                const {page, done} = await compared('&jobs=1');
+                const own = await inked(page, 0, '#d55e00');
+                await chart(page, TEST).getByRole('button', {name: /^run 2/}).click();
+                await page.waitForTimeout(200);
+                assert.ok(await inked(page, 0, '#d55e00') < own / 4 && await inked(page, 1, '#d55e00') === 0);
+                assert.match((await legend(page, TRAINING))[1], /run 2hidden/);
+                await address(page, 'hide=2');
+                await done();
+        },
+        async x_is_step_images_wall_relative_or_active_time() {
+                const {page, done} = await compared();
+                const seen = [await label(page)];
+                for (const [axis, said] of [['images', /Images 0 to 3,200/], ['wall', /Times .*\d\d:\d\d to .*\d\d:\d\d/], ['relative', /Times 0 s to 1 h 06 min/], ['active', /Times /]]) {
+                        await page.getByLabel('Over').selectOption(axis);
+                        await page.waitForTimeout(300);
+                        assert.match(await label(page), said, axis);
+                        seen.push(await picture(page, TRAINING));
+                }
+                assert.match(seen[0], /Steps 0 to 400/);
+                assert.equal(new Set(seen).size, 5);
+                await page.getByLabel('Over').selectOption('relative');
+                assert.match(await chart(page, TRAINING).locator('.chart-note').textContent(), /No points between times 3 min 19 s and 1 h 03 min/);
+                await done();
+        },
+        async the_cursor_shows_the_values_of_all_runs() {
+                const {page, done} = await compared();
+                await chart(page, TEST).locator('.chart-body').focus();
+                await page.keyboard.press('Home');
+                const said = await chart(page, TEST).locator('[role=status]').textContent();
+                assert.equal(said.match(/run \d(<\/b>)? \d\.\d+ at 50/g)?.length, 7, said);
+                assert.match((await legend(page))[0], /at 50$/);
+                await done();
+        },
+        async runs_are_grouped_by_a_key_or_all_but_the_seed_with_mean_and_spread() {
+                const {page, done} = await compared();
+                const group = page.getByLabel('Group by');
+                assert.deepEqual(await group.locator('option').allTextContents(), ['nothing', 'all but the seed', 'training.seed', 'optimizer.learning_rate']);
+                await group.selectOption('optimizer.learning_rate');
+                assert.deepEqual((await legend(page)).map((t) => t.replace(/\d\.\d+ at/, 'at')), ['learning_rate = 0.002 (3 runs)at 400', 'learning_rate = 0.001 (4 runs)at 400']);
+                const mean = Number((await legend(page))[0].match(/(\d\.\d+) at/)[1]);
+                assert.ok(Math.abs(mean - 3.128) < 0.001, String(mean)); // of 3.128, 3.148, 3.108
+                const {bytes} = await download(page, TEST, 'csv'), row = bytes.toString().split('\r\n')[1].split(',');
+                assert.ok(Math.abs((row[6] - row[5]) / 2 - 0.02) < 1e-6, row.join()); // one standard deviation on each side
+                await group.selectOption('seed');
+                assert.deepEqual((await legend(page)).map((t) => t.replace(/\d\.\d+ at.*/, '')), ['run 1 (3 runs)', 'run 4 (4 runs)']);
+                await done();
+        },
+        async published_numbers_are_lines_and_outliers_are_clipped_with_a_mark() {
+                const {page, done} = await compared('&refs=cifar10&clip=1');
+                const {bytes} = await download(page, TEST, 'svg');
+                for (const name of ['MuLAN 2.55', 'VDM 2.65', 'DDPM 3.69'])
+                        assert.ok(bytes.toString().includes(name), name);
+                assert.match(await chart(page, TRAINING).locator('.chart-note').textContent(), /A triangle at the edge marks 1 place with a value beyond it/);
+                const svg = (await download(page, TRAINING, 'svg')).bytes.toString();
+                assert.ok(!/>(100|200|300|400)<\/text>/.test(svg.replace(/text-anchor="middle"[^<]*/g, '')), 'the values\' axis still reaches to 400');
+                await page.getByRole('group', {name: 'Outliers'}).getByText('shown').click();
+                await page.waitForTimeout(200);
+                assert.doesNotMatch(await chart(page, TRAINING).locator('.chart-note').textContent(), /triangle/);
+                await done();
+        },
+        async charts_are_pinned_moved_found_folded_and_enlarged() {
+                const {page, done} = await compared();
+                const [first, second, ...rest] = await titles(page);
+                assert.deepEqual([first, second], [TEST, TRAINING]);
+                await menu(page, TRAINING, 'Move before');
+                await ordered(page, TRAINING, TEST);
+                await chart(page, rest[0]).getByRole('button', {name: rest[0], exact: true}).click();
+                await menu(page, rest[0], 'Pin to the top');
+                await ordered(page, rest[0], TRAINING);
+                await menu(page, TEST, 'Enlarge');
+                await page.waitForTimeout(200);
+                assert.ok((await chart(page, TEST).locator('canvas').boundingBox()).height > 500);
+                await page.getByLabel('Charts whose name matches').fill('^bits.*(test|none)$');
+                await page.waitForFunction(() => document.querySelectorAll('.chart').length === 1);
+                await page.getByLabel('Charts whose name matches').fill('(');
+                await page.getByText('That is no regular expression').waitFor();
+                await page.getByLabel('Charts whose name matches').fill('');
+                await chart(page, TEST).getByRole('button', {name: TEST, exact: true}).click();
+                await chart(page, TEST).locator('canvas').waitFor({state: 'detached'});
+                await address(page, 'fold=');
+                await done();
+        },
+        async what_is_seen_is_saved_as_csv_svg_and_png() {
+                const {page, done} = await compared('&from=100&to=200&hide=1');
+                const csv = await download(page, TRAINING, 'csv'), lines = csv.bytes.toString().trim().split('\r\n');
+                assert.equal(csv.name, 'Bits-per-dimension-training.csv');
+                assert.equal(lines[0], 'curve,step,step,time_ms,points,min,max,mean,last');
+                assert.equal(lines.length, 1 + 6 * 101); // six runs, as they are: a hidden one and what is out of view are not seen
+                assert.ok(lines.some((l) => l.startsWith('<b>run 6</b>,150,150,')) && lines.some((l) => l.includes(',400,400,400')));
+                const svg = (await download(page, TRAINING, 'svg')).bytes.toString();
+                assert.ok(svg.includes('&#60;b&#62;run 6') && !svg.includes('<b>') && svg.includes('fill-opacity="0.16"'));
+                const problem = await page.evaluate((text) => new DOMParser().parseFromString(text, 'image/svg+xml').querySelector('parsererror')?.textContent, svg);
+                assert.equal(problem, undefined);
+                const {bytes} = await download(page, TRAINING, 'png');
+                assert.deepEqual([...bytes.subarray(1, 4)].map((c) => String.fromCharCode(c)).join(''), 'PNG');
+                assert.ok(bytes.readUInt32BE(16) > 400 && bytes.length > 5000);
+                await done();
+        },
+        async values_that_are_not_finite_are_marked_and_the_standard_error_is_a_band() {
+                const {page, done} = await compared();
+                assert.match(await chart(page, TRAINING).locator('.chart-note').textContent(), /× marks 1 place/);
+                const before = await picture(page);
+                await page.getByRole('group', {name: 'Min–max band'}).getByText('off').click();
+                await page.waitForTimeout(200);
+                assert.notEqual(await picture(page), before);
+                await page.evaluate(() => localStorage.clear());
+                await done();
+        },
+        async only_what_is_unfolded_is_read() {
+                const {page, complaints} = await newPage(context);
+                const asked = [];
+                page.on('request', (r) => asked.push(r.url()));
+                await page.goto(server.at(`#/compare?jobs=${ALL}&smooth=0.6`));
+                await chart(page, TRAINING).locator('canvas').waitFor();
+                await page.waitForTimeout(500);
+                assert.ok(asked.some((u) => u.includes('train%2Fbpd')) && !asked.some((u) => u.includes('learning_rate')), asked.join('\n'));
+                await chart(page, 'Learning rate, training').getByRole('button').click();
+                await chart(page, 'Learning rate, training').locator('canvas').waitFor();
+                assert.ok(asked.some((u) => u.includes('learning_rate')));
+                clean(complaints);
+                await page.close();
+        },
+        async a_run_that_is_gone_and_an_empty_comparison_say_so() {
+                const {page, complaints} = await newPage(context);
+                await page.goto(server.at('#/compare?jobs=1,99'));
+                await page.getByText('There is no run #99 any more.').waitFor();
+                await chart(page, TEST).locator('canvas').waitFor();
+                await page.goto(server.at('#/compare'));
+                await page.getByText('Nothing to compare').waitFor();
+                clean(complaints, /404/);
+                await page.close();
+        },
+        async what_the_result_depends_on_is_drawn_and_images_are_side_by_side() {
+                const {page, done} = await compared('&hide=2');
+                const drawing = page.getByRole('img', {name: /^Parallel coordinates of 7 runs/});
+                assert.match(await drawing.getAttribute('aria-label'), /training.seed from 1 to 7; optimizer.learning_rate from 0.001 to 0.002; Test BPD from 3.108 to 3.344$/);
+                assert.equal(await drawing.locator('polyline').count(), 6);
+                await page.getByText('Images side by side').click();
+                await page.getByText('These runs left no images.').waitFor();
+                await done();
+        },
+        async nobody_is_shut_out_at_any_width_in_light_and_dark() {
+                for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'dark']]) {
+                        const {page, done} = await compared('&refs=cifar10', {viewport: {width, height: 900}, colorScheme});
+                        await axeFindsNothing(page, playwright, `${width}, ${colorScheme}`);
+                        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+                        assert.ok(wide <= width, `${wide} pixels wide`);
+                        await page.screenshot({path: path.join(out, `compare-${width}-${colorScheme}.png`), fullPage: true});
+                        await done();
+                }
+        },
+});
+server.stop();
+await close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,169 @@
+// A job's page in Chromium, against a real mulund with scripted workers: job.mjs PLAYWRIGHT SITE OUT. MULUND: its program.
+import assert from 'node:assert/strict';
+import {execFileSync} from 'node:child_process';
+import {existsSync} from 'node:fs';
+import path from 'node:path';
+import {axeFindsNothing, clean, lab, newPage, open, run, skip} from './browser.mjs';
+
+const [, , playwright, site, out] = process.argv;
+if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
+        skip('mulund is not built');
+const {context, close} = await open(playwright);
+const server = await lab(site);
+const TROUBLED = 8;
+
+async function job(id, options = {}) {
+        const {page, complaints} = await newPage(context, options);
+        await page.goto(server.at(`#/jobs/${id}`));
+        await page.getByRole('region', {name: 'Events', exact: true}).waitFor();
+        await page.locator('.chart canvas').first().waitFor();
+        return {page, done: async () => {
+                clean(complaints);
+                await page.close();
+        }};
+}
+
+async function fresh(query, options = {}) {
+        const {page, complaints} = await newPage(context, options);
+        await page.goto(server.at(`#/new?${query}`));
+        await page.getByLabel('learning_rate', {exact: true}).or(page.getByLabel('n_images', {exact: true})).first().waitFor();
+        return {page, done: async (...allowed) => {
+                clean(complaints, ...allowed);
+                await page.close();
+        }};
+}
+
+const api = (path) => fetch(server.at(`v1/${path}`)).then((r) => r.json());
+const rows = (page, region) => page.getByRole('region', {name: region, exact: true}).locator('tbody tr').allTextContents();
+
+const failed = await run({
+        async the_log_has_its_colours_and_is_searched_line_by_line() {
+                const {page, done} = await job(TROUBLED);
+                const log = page.locator('.log');
+                assert.equal(await log.locator('.ansi-1').textContent(), 'red alert');
+                assert.equal(await log.locator('.ansi-2.bold').textContent(), 'all is well');
+                assert.ok((await log.textContent()).includes('<b>from the host</b>') && !(await log.textContent()).includes('\x1b'));
+                await page.getByLabel('Search the log').fill('ALERT <B>');
+                assert.equal((await log.textContent()).trim(), 'red alert <b>from the host</b>');
+                assert.equal(await log.locator('mark').textContent(), 'alert <b>');
+                await page.getByText('1 line', {exact: true}).waitFor();
+                await page.getByLabel('Search the log').fill('.*');
+                await page.getByText('No line has that.').waitFor();
+                await done();
+        },
+        async attempts_say_why_they_ended_and_events_what_happened() {
+                const {page, done} = await job(TROUBLED);
+                const [second, first] = await rows(page, 'Attempts');
+                assert.match(first, /^1.*failed: host, the host's faultthe fan stood still$/);
+                assert.match(second, /^2.*20 to 40.*done/);
+                const events = await rows(page, 'Events');
+                assert.match(events.at(-1), /submitnew → queued/);
+                assert.match(events[0], /donerunning → succeeded/);
+                assert.ok(events.some((e) => /running → queued/.test(e)));
+                await done();
+        },
+        async what_differs_from_the_template_comes_first() {
+                const {page, done} = await job(1);
+                const differs = page.getByRole('region', {name: 'What differs'});
+                assert.match(await differs.locator('p').textContent(), /^\d+ keys not as in the defaults:$/);
+                assert.deepEqual(await differs.locator('div', {hasText: 'optimizer.learning_rate'}).last().locator('dd').textContent(), '0.002 was 0.0002');
+                await done();
+        },
+        async checkpoints_say_which_is_best_and_what_can_be_made_of_them() {
+                const {page, done} = await job(TROUBLED);
+                const table = page.getByRole('region', {name: 'Checkpoints', exact: true});
+                assert.match((await rows(page, 'Checkpoints'))[0], /^40latest/);
+                assert.deepEqual(await table.locator('tbody tr').first().locator('a').evaluateAll((all) => all.map((a) => a.getAttribute('href')).filter((x) => x.startsWith('#'))),
+                        ['evaluate', 'sample', 'train'].map((k) => `#/new?kind=${k}&job=8&step=40`));
+                await done();
+        },
+        async a_form_says_what_is_wrong_as_it_is_typed() {
+                const {page, done} = await fresh('kind=train&config=photos32-tiny');
+                const rate = page.getByLabel('learning_rate', {exact: true}), submit = page.getByRole('button', {name: 'Submit'}), key = page.locator('.key', {has: rate});
+                assert.equal(await rate.inputValue(), '0.002'); // the template's
+                assert.match(await key.textContent(), /peak; 0 to 1/);
+                for (const [typed, said] of [['7', 'between 0 and 1'], ['fast', 'a number'], ['', 'a number']]) {
+                        await rate.fill(typed);
+                        await key.getByText(said).waitFor();
+                        assert.ok(await submit.isDisabled() && await rate.getAttribute('aria-invalid') === 'true');
+                }
+                await key.getByRole('button', {name: /back to 0.002/}).click();
+                assert.ok(await rate.inputValue() === '0.002' && await submit.isEnabled());
+                await page.getByLabel('seed', {exact: true}).first().fill('1.5');
+                await page.getByText('a whole number').waitFor();
+                await page.getByLabel('Find a key').fill('moving average');
+                await page.waitForFunction(() => document.querySelectorAll('.key').length < 6);
+                await done();
+        },
+        async the_command_does_what_the_form_does_and_a_link_to_it_shows_the_same() {
+                const {page, done} = await fresh('kind=train&config=photos32-tiny');
+                await page.getByLabel('dataset', {exact: true}).selectOption('scripted');
+                await page.getByLabel('seed', {exact: true}).first().fill('1');
+                await page.getByLabel('num_steps_train', {exact: true}).fill('400');
+                await page.getByLabel('gradient_clip_norm', {exact: true}).fill('2.5');
+                await page.getByLabel('Name', {exact: true}).fill("it's, new");
+                await page.getByLabel('Tags', {exact: true}).fill('a, b');
+                const command = await page.locator('.command').textContent();
+                const made = JSON.parse(execFileSync('sh', ['-c', command.replace('curl', 'curl -s')]).toString());
+                assert.deepEqual([made.name, made.tags, made.config_name, made.config.training.num_steps_train, made.config.optimizer.gradient_clip_norm], ["it's, new", ['a', 'b'], 'photos32-tiny', 400, 2.5]);
+                await page.waitForTimeout(300);
+                await page.reload();
+                await page.waitForFunction((c) => document.querySelector('.command')?.textContent === c, command);
+                await page.getByRole('button', {name: 'Submit'}).click();
+                await page.waitForFunction(() => /^#\/jobs\/\d+/.test(location.hash));
+                const submitted = await api(`jobs/${/\d+/.exec(new URL(page.url()).hash)[0]}`);
+                assert.deepEqual(submitted.config, made.config);
+                assert.equal(submitted.id, made.id + 1);
+                await done();
+        },
+        async a_clone_has_the_jobs_values_and_a_checkpoint_is_evaluated_sampled_or_started_from() {
+                const {page, done} = await fresh('kind=train&clone=4');
+                await page.waitForFunction(() => document.getElementById('key-optimizer.learning_rate')?.value === '0.001');
+                assert.equal(await page.getByLabel('Name', {exact: true}).inputValue(), 'run 4, again');
+                await page.getByLabel('sm_pdrop', {exact: true}).fill('0.3');
+                await page.getByRole('button', {name: 'Submit'}).click();
+                await page.waitForFunction(() => /^#\/jobs\/\d+/.test(location.hash));
+                const clone = await api(`jobs/${/\d+/.exec(new URL(page.url()).hash)[0]}`), source = await api('jobs/4');
+                assert.deepEqual(clone.config, {...source.config, model: {...source.config.model, sm_pdrop: 0.3}});
+                for (const [kind, keys] of [['evaluate', 'evaluation, machine'], ['sample', 'sampling, machine'], ['train', 'vdm_type, data, model, training, optimizer, evaluation, sampling, machine']]) {
+                        await page.goto(server.at(`#/jobs/${TROUBLED}`));
+                        await page.getByRole('region', {name: 'Checkpoints', exact: true}).locator(`a[href*="kind=${kind}"]`).first().click();
+                        await page.locator('fieldset').first().waitFor();
+                        assert.equal((await page.locator('legend').allTextContents()).join(', '), keys);
+                        await page.waitForFunction(() => document.querySelector('.command').textContent.includes('"job":8'));
+                        await page.getByRole('button', {name: 'Submit'}).click();
+                        await page.waitForFunction(() => /^#\/jobs\/\d+/.test(location.hash) && !location.hash.startsWith('#/jobs/8'));
+                        const made = await api(`jobs/${/\d+/.exec(new URL(page.url()).hash)[0]}`);
+                        assert.deepEqual([made.kind, made.checkpoint], [kind, {job: TROUBLED, step: 40}]);
+                }
+                await page.goto(server.at(`#/jobs/${TROUBLED}`));
+                await page.getByRole('region', {name: 'Made from it', exact: true}).waitFor();
+                assert.equal((await rows(page, 'Made from it')).length, 3);
+                await done();
+        },
+        async what_the_server_refuses_stands_at_its_key() {
+                const {page, done} = await fresh('kind=train&config=photos32-tiny&set=data.dataset%3Dscripted,training.batch_size_train%3D9999');
+                await page.getByRole('button', {name: 'Submit'}).click();
+                await page.getByText('What is wrong stands at the keys below.').waitFor();
+                assert.match(await page.locator('.key', {has: page.locator('[id="key-training.batch_size_train"]')}).textContent(), /images/);
+                await page.locator('.key .field-error').first().waitFor();
+                await done(/422/);
+        },
+        async nobody_is_shut_out() {
+                for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [375, 'light']]) {
+                        const {page, done} = await job(TROUBLED, {viewport: {width, height: 900}, colorScheme});
+                        await axeFindsNothing(page, playwright, `${width}, ${colorScheme}`);
+                        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= width);
+                        await page.screenshot({path: path.join(out, `troubled-${width}-${colorScheme}.png`), fullPage: true});
+                        await done();
+                        const form = await fresh('kind=train&set=optimizer.learning_rate%3D5', {viewport: {width, height: 900}, colorScheme});
+                        await axeFindsNothing(form.page, playwright, `new, ${width}, ${colorScheme}`);
+                        assert.ok(await form.page.evaluate(() => document.documentElement.scrollWidth) <= width);
+                        await form.page.screenshot({path: path.join(out, `new-${width}-${colorScheme}.png`)});
+                        await form.done();
+                }
+        },
+});
+server.stop();
+await close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""A real mulund whose workers play scripts, for tests and for developing: a lab with runs to compare.
+
+    lab.py SITE [--live]        MULUND: its program, build/daemon/mulund by default
+
+Prints the port when the runs are over, and serves until it is killed. Jobs 1 to 6 are of two learning rates with three
+seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
+hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. With --live
+job 9 goes on and on, and job 10 waits for it.
+"""
+
+import argparse
+import math
+import os
+import random
+import signal
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "daemon"))
+from service import Service  # noqa: E402
+
+STEPS, EVERY, START_MS = 400, 50, 1790000000000
+HOUR_MS = 3600 * 1000
+
+
+def clean(v):
+    return v if math.isfinite(v) else "NaN"
+
+
+def run(seed, rate, pause_at=None):
+    """The script of a run: one attempt that says all of it at once."""
+    r = random.Random(seed)
+
+    def bpd(step):
+        return 3 + 5 * math.exp(-step * rate * 8) + 0.02 * (seed % 3)
+
+    def at(step):
+        return START_MS + 1000 * step + (HOUR_MS if pause_at is not None and step >= pause_at else 0)
+    values = [bpd(s) + r.gauss(0, 0.05) for s in range(STEPS)]
+    if seed == 3:
+        values[200] = 400.0
+    if seed == 5:
+        values[300] = math.nan
+    evals = list(range(EVERY, STEPS + 1, EVERY))
+    result = {"step": STEPS, "images": 8 * STEPS, "bpd": bpd(STEPS) + 0.1, "standard_error": 0.02, "test_images": 100, "weights": "ema"}
+    return [[["start", 0],
+             ["event", {"type": "scalars", "step": list(range(STEPS)), "time_ms": [at(s) for s in range(STEPS)],
+                        "columns": {"train/bpd": [clean(v) for v in values], "train/learning_rate": [rate] * STEPS}}],
+             ["event", {"type": "scalars", "step": evals, "time_ms": [at(s) for s in evals],
+                        "columns": {"eval/bpd": [bpd(s) + 0.1 for s in evals], "eval/standard_error": [0.02] * len(evals)}}],
+             ["event", {"type": "progress", "step": STEPS, "steps": STEPS, "images_per_second": 8.0, "seconds_left": 0.0}],
+             ["log", f"seed {seed}"], ["done", result]]]
+
+
+def troubled():
+    attempt = [["start"], ["log", "\x1b[31mred alert\x1b[0m <b>from the host</b>"], ["train", 20, 0, 10]]
+    return [attempt + [["error", "host", "the fan stood still", 20]], [["start"], ["log", "\x1b[1;32mall is well\x1b[0m"], ["train", 40, 0, 10], ["done", {"bpd": 5.0}]]]
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("site")
+    a.add_argument("--live", action="store_true")
+    a = a.parse_args()
+    service = Service()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        service.web = a.site
+        service.configs = os.path.join(HERE, "..", "..", "configs")
+        for seed in range(1, 8):
+            service.script(run(seed, 0.002 if seed <= 3 else 0.001, 200 if seed == 7 else None), seed)
+        service.script(troubled(), 8)
+        service.start()
+        for seed in range(1, 8):
+            service.submit(STEPS, seed, name=f"run {seed}" if seed != 6 else "<b>run 6</b>", tags=["lab"], overrides={"optimizer.learning_rate": 0.002 if seed <= 3 else 0.001})
+        service.submit(40, 8, name="troubled")
+        for job in range(1, 9):
+            service.wait(job, "succeeded")
+        if a.live:
+            service.script([[["start"], ["train", 100000, 0.1, 20]]], 9)
+            service.submit(100000, 9, name="live")
+            service.wait(9, "running")
+            service.submit(100000, 9, name="behind it")
+        print(service.url.rsplit(":", 1)[1], flush=True)
+        while True:
+            signal.pause()
+    finally:
+        service.close()
+
+
+if __name__ == "__main__":
+    main()

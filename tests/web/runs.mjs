@@ -1,0 +1,213 @@
+// The list of runs and what is done with them, in Chromium against a real mulund with scripted workers: runs.mjs PLAYWRIGHT
+// SITE OUT. MULUND: its program.
+import assert from 'node:assert/strict';
+import {existsSync} from 'node:fs';
+import path from 'node:path';
+import {axeFindsNothing, clean, lab, newPage, open, run, skip} from './browser.mjs';
+
+const [, , playwright, site, out] = process.argv;
+if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
+        skip('mulund is not built');
+const {context, close} = await open(playwright);
+const server = await lab(site, '--live');
+const LIVE = 9, WAITS = 10;
+
+async function list(query = '', options = {}) {
+        const {page, complaints} = await newPage(context, options);
+        await page.goto(server.at(`#/${query}`));
+        await page.locator('.run-name').first().waitFor();
+        return {page, done: async (...allowed) => {
+                clean(complaints, ...allowed);
+                await page.close();
+        }};
+}
+
+const api = (what) => fetch(server.at(`v1/jobs/${what}`)).then((r) => r.json());
+const names = (page) => page.locator('.run-name').allTextContents();
+const named = (page, wanted) => page.waitForFunction((w) => [...document.querySelectorAll('.run-name')].map((e) => e.textContent).join() === w, wanted.join());
+const cells = (page, label) => page.locator(`td[data-label="${label}"]`).allTextContents();
+const region = (page) => page.getByRole('region', {name: 'Selected runs'});
+const settled = async (id, state) => {
+        for (let i = 0; i < 100 && (await api(id)).state !== state; i++)
+                await new Promise((resolve) => setTimeout(resolve, 100));
+        assert.equal((await api(id)).state, state);
+};
+
+const failed = await run({
+        async the_best_come_first_by_any_column() {
+                const {page, done} = await list();
+                assert.match(await page.locator('.count').textContent(), /^10 runs$/);
+                await page.getByRole('button', {name: 'Test BPD'}).click();
+                await page.waitForFunction(() => document.querySelector('.run-name').textContent === 'run 3');
+                assert.deepEqual((await names(page)).slice(0, 4), ['run 3', 'run 1', 'run 2', '<b>run 6</b>']);
+                assert.equal(await page.locator('th.c-test').getAttribute('aria-sort'), 'ascending');
+                await page.getByRole('button', {name: 'Test BPD'}).click();
+                await page.waitForFunction(() => document.querySelector('.run-name').textContent === 'troubled');
+                assert.equal((await names(page))[1], 'run 5'); // and those without a number come last still
+                await page.waitForFunction(() => location.hash.includes('sort=-test'));
+                await page.reload();
+                await page.waitForFunction(() => document.querySelector('.run-name')?.textContent === 'troubled');
+                await done();
+        },
+        async columns_are_chosen_hyper_parameters_among_them() {
+                const {page, done} = await list();
+                await page.locator('.columns summary').click();
+                await page.getByLabel('optimizer.learning_rate', {exact: true}).check();
+                await page.getByLabel('Took', {exact: true}).check();
+                await page.getByLabel('Speed', {exact: true}).uncheck();
+                await page.keyboard.press('Escape');
+                assert.deepEqual((await cells(page, 'optimizer.learning_rate')).slice(-3), ['0.002', '0.002', '0.002']);
+                assert.equal(await page.locator('th.c-speed').count(), 0);
+                await page.getByRole('button', {name: 'learning_rate'}).click();
+                await page.waitForFunction(() => [...document.querySelectorAll('td[data-label="optimizer.learning_rate"]')][0].textContent === '0.0002');
+                const hash = await page.evaluate(() => location.hash);
+                assert.ok(hash.includes('optimizer.learning_rate') && hash.includes('took'), hash);
+                await page.screenshot({path: path.join(out, 'runs-columns.png')});
+                await done();
+        },
+        async rows_are_filtered_by_kind_tag_id_and_a_value_of_the_configuration() {
+                const {page, done} = await list();
+                const box = page.getByLabel('Filter by name');
+                await box.fill('learning_rate=0.001');
+                await named(page, ['run 7', '<b>run 6</b>', 'run 5', 'run 4']);
+                await box.fill('run seed=2');
+                await named(page, ['run 2']);
+                await box.fill('#5');
+                await named(page, ['run 5']);
+                await box.fill('');
+                await page.getByRole('button', {name: 'lab', exact: true}).first().click();
+                await page.waitForFunction(() => document.querySelectorAll('.run-name').length === 7);
+                await page.getByRole('button', {name: /^tag lab/}).click();
+                await page.waitForFunction(() => document.querySelectorAll('.run-name').length === 10);
+                await page.getByLabel('Filter by kind').selectOption('sample');
+                await page.getByText('No run matches').waitFor();
+                await done();
+        },
+        async many_are_tagged_at_once_and_the_tag_is_taken_back() {
+                const {page, done} = await list('?select=1,2,8');
+                await region(page).getByRole('button', {name: 'Tag', exact: true}).click();
+                await page.getByRole('heading', {name: 'Tag 3 runs?'}).waitFor();
+                await page.locator('dialog input').fill('<i>best</i>');
+                await page.locator('dialog').getByRole('button', {name: 'Tag'}).click();
+                await region(page).getByText('3 runs tagged.').waitFor();
+                assert.deepEqual([(await api(1)).tags, (await api(8)).tags], [['lab', '<i>best</i>'], ['<i>best</i>']]);
+                await region(page).getByRole('button', {name: 'Undo'}).click();
+                await region(page).getByText('3 runs without the tag.').waitFor();
+                assert.deepEqual([(await api(1)).tags, (await api(8)).tags], [['lab'], []]);
+                await done();
+        },
+        async a_live_run_is_paused_and_resumed_with_others_that_it_does_not_fit() {
+                const {page, done} = await list(`?select=1,${LIVE}`);
+                await region(page).getByRole('button', {name: 'Pause', exact: true}).click();
+                await page.getByText('For 1 of the selected it does not fit').waitFor();
+                await page.locator('dialog').getByRole('button', {name: 'Pause'}).click();
+                await region(page).getByText('1 run paused.').waitFor();
+                await settled(LIVE, 'paused');
+                await region(page).getByRole('button', {name: 'Undo'}).click();
+                await region(page).getByText('1 run queued again.').waitFor();
+                assert.notEqual((await api(LIVE)).state, 'paused');
+                await done();
+        },
+        async deleting_asks_first_and_what_is_gone_is_selected_no_more() {
+                const {page, done} = await list('?select=4,7');
+                await region(page).getByRole('button', {name: 'Delete', exact: true}).click();
+                await page.getByText('removed for good').waitFor();
+                await page.getByRole('button', {name: 'Back'}).click();
+                assert.equal((await api(7)).id, 7);
+                await region(page).getByRole('button', {name: 'Delete', exact: true}).click();
+                await page.locator('dialog').getByRole('button', {name: 'Delete'}).click();
+                await region(page).getByText('2 runs deleted.').waitFor();
+                assert.equal((await fetch(server.at('v1/jobs/7'))).status, 404);
+                assert.ok(!(await page.evaluate(() => location.hash)).includes('select'));
+                await page.waitForFunction(() => document.querySelectorAll('.run-name').length === 8);
+                await done();
+        },
+        async a_job_is_renamed_noted_tagged_and_moved_in_the_queue() {
+                const {page, complaints} = await newPage(context);
+                await page.goto(server.at(`#/jobs/${WAITS}`));
+                await page.locator('.waiting, .pill.running').first().waitFor();
+                await page.getByRole('button', {name: 'Edit'}).click();
+                for (const [label, text] of [['Name', 'renamed <b>'], ['Tags', 'x, y'], ['Notes', 'two\nlines'], ['Priority', '7']])
+                        await page.locator('dialog').getByLabel(label).fill(text);
+                await page.getByRole('button', {name: 'Save'}).click();
+                await page.getByRole('heading', {name: 'renamed <b>'}).waitFor();
+                const {name, tags, notes, priority} = await api(WAITS);
+                assert.deepEqual([name, tags, notes, priority], ['renamed <b>', ['x', 'y'], 'two\nlines', 7]);
+                assert.equal(await page.locator('.notes').textContent(), 'two\nlines');
+                for (const [button, state] of [['Pause', 'paused'], ['Resume', 'queued'], ['Cancel', 'cancelled'], ['Retry', 'queued']]) {
+                        await page.getByRole('button', {name: button, exact: true}).click();
+                        await page.locator('dialog button[type=submit]').click();
+                        await page.locator('dialog').waitFor({state: 'detached'});
+                        await page.waitForFunction((s) => document.querySelector('.pill')?.textContent === s || (s === 'queued' && document.querySelector('.pill')?.textContent === 'running'), state);
+                }
+                clean(complaints);
+                await page.close();
+        },
+        async the_keyboard_alone_searches_walks_selects_and_compares() {
+                const {page, done} = await list();
+                await page.keyboard.press('?');
+                await page.getByRole('heading', {name: 'Keys'}).waitFor();
+                await page.keyboard.press('Enter');
+                await page.locator('dialog').waitFor({state: 'detached'});
+                const active = () => page.evaluate(() => document.activeElement.textContent || document.activeElement.getAttribute('aria-label'));
+                await page.keyboard.press('/');
+                assert.equal(await active(), 'Filter by name');
+                await page.keyboard.type('jx run'); // goes into the field
+                assert.equal(await page.getByLabel('Filter by name').inputValue(), 'jx run');
+                await page.getByLabel('Filter by name').fill('run');
+                await page.waitForFunction(() => document.querySelectorAll('.run-name').length === 5);
+                await page.evaluate(() => document.activeElement.blur());
+                const all = await names(page);
+                for (const [key, at] of [['j', 0], ['j', 1], ['j', 2], ['k', 1]]) {
+                        await page.keyboard.press(key);
+                        assert.equal(await active(), all[at]);
+                }
+                await page.keyboard.press('x');
+                await page.keyboard.press('j');
+                await page.keyboard.press('x');
+                await page.getByText('2 runs selected').waitFor();
+                await page.keyboard.press('c');
+                await page.waitForFunction(() => location.hash.startsWith('#/compare?jobs='));
+                await page.keyboard.press('n');
+                await page.locator('form.new').waitFor();
+                await done();
+        },
+        async seven_tabs_share_one_stream_and_another_takes_it_over() {
+                const streams = [], tabs = [], rename = (name) => fetch(server.at('v1/jobs/1'), {method: 'PATCH', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({name})});
+                for (let i = 0; i < 7; i++) {
+                        const {page, complaints} = await newPage(context);
+                        page.on('request', (r) => r.url().endsWith('/v1/events') && streams.push(i));
+                        await page.goto(server.at(i % 2 ? '#/jobs/1' : '#/?text=%231'));
+                        await page.getByText('run 1', {exact: true}).first().waitFor();
+                        tabs.push({page, complaints});
+                }
+                assert.deepEqual(streams, [0]);
+                await tabs[6].page.waitForTimeout(5000); // so that nobody asks by the clock within the next seconds
+                await rename('told to all');
+                for (const {page} of tabs)
+                        await page.getByText('told to all').first().waitFor({timeout: 4000});
+                await tabs[0].page.close();
+                await tabs[6].page.waitForTimeout(1500);
+                assert.equal(streams.length, 2);
+                await rename('run 1');
+                for (const {page, complaints} of tabs.slice(1)) {
+                        await page.getByText('run 1', {exact: true}).first().waitFor({timeout: 4000});
+                        clean(complaints);
+                        await page.close();
+                }
+        },
+        async nobody_is_shut_out_at_any_width_in_light_and_dark() {
+                for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'light']])
+                        for (const query of ['?select=1,2', '?columns=state,test,notes,optimizer.learning_rate&sort=test']) {
+                                const {page, done} = await list(query, {viewport: {width, height: 900}, colorScheme});
+                                await page.waitForTimeout(600);
+                                await axeFindsNothing(page, playwright, `${query} at ${width}, ${colorScheme}`);
+                                assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= width);
+                                await page.screenshot({path: path.join(out, `runs-${query.length}-${width}-${colorScheme}.png`)});
+                                await done();
+                        }
+        },
+});
+server.stop();
+await close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,48 @@
+// What a chart's x axis can be: how a run's points are placed on it, and how a place is written.
+import * as format from './format.js';
+
+/** @typedef {import('./curves.js').Series} Series */
+/** @typedef {{batch: number, started: number, attempts: {from: number, to: number}[]}} Run  times in milliseconds */
+/** @typedef {{label: string, title: string, narrowest: number, increments: number[], at: (s: Series, run: Run) => number[], start: (s: Series, run: Run) => number,
+ *             text: (v: number) => string, ticks: (all: number[]) => string[]}} Axis */
+
+const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
+const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, ...[1, 2, 5, 10, 20, 50, 100, 200, 500].map((d) => 86400 * d)];
+const SHARES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
+
+const firstStep = (s) => (s.width > 1 ? Math.floor(s.step[0] / s.width) * s.width : s.step[0]);
+
+function day(seconds) {
+        return format.when(new Date(1000 * seconds).toISOString());
+}
+
+const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString('en-GB');
+
+// Seconds of all attempts until then, the time between them left out.
+function active(run, time) {
+        return run.attempts.reduce((sum, a) => sum + Math.max(0, Math.min(time, a.to) - a.from), 0) / 1000;
+}
+
+const number = {narrowest: 2, increments: WHOLE, text: format.integer, ticks: format.steps};
+const span = {narrowest: 2, increments: SECONDS, text: format.duration, ticks: (all) => all.map(format.duration), start: (s, run) => 0};
+
+/** @type {Record<string, Axis>} */
+export const AXES = {
+        step: {...number, label: 'Step', title: 'Steps', at: (s) => s.step, start: firstStep},
+        images: {...number, label: 'Images seen', title: 'Images', at: (s, {batch}) => s.step.map((x) => x * batch), start: (s, {batch}) => firstStep(s) * batch},
+        wall: {...span, label: 'Wall time', title: 'Times', text: day, ticks: (all) => all.map(all[1] - all[0] < 60 ? clock : day), at: (s) => s.time.map((t) => t / 1000), start: (s) => s.time[0] / 1000},
+        relative: {...span, label: 'Time since its start', title: 'Times', at: (s, run) => s.time.map((t) => (t - run.started) / 1000)},
+        active: {...span, label: 'Time at work', title: 'Times', at: (s, run) => s.time.map((t) => active(run, t))},
+        // of series over diffusion time, whose step is 1000 t
+        diffusion: {label: 'Diffusion time t', title: 'Diffusion times', narrowest: 0.01, increments: SHARES, text: (v) => format.real(v, 3), ticks: (all) => all.map((v) => format.real(v, 3)),
+                at: (s) => s.step.map((x) => x / 1000), start: (s) => s.step[0] / 1000},
+};
+
+// What an axis asks of a job; attempts: as the server lists them, or none.
+/** @returns {Run} */
+export function runOf(job, attempts = []) {
+        const time = (text, missing) => (text ? Date.parse(text) : missing);
+        const started = time(job.started, time(job.created, 0)), now = Date.now();
+        const known = attempts.filter((a) => a.started).map((a) => ({from: time(a.started, 0), to: time(a.ended, now)}));
+        return {batch: Number(job.config?.training?.batch_size_train) || 1, started: known[0]?.from ?? started, attempts: known.length ? known : [{from: started, to: time(job.ended, now)}]};
+}

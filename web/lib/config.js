@@ -1,0 +1,48 @@
+// Configurations as lists of paths and values: 'optimizer.learning_rate' -> 0.002.
+const isTree = (v) => v !== null && typeof v === 'object' && !Array.isArray(v);
+
+/** @returns {Map<string, unknown>} */
+export function flat(config, before = '') {
+        return new Map(Object.entries(config ?? {}).flatMap(([k, v]) => (isTree(v) ? [...flat(v, `${before}${k}.`)] : [[before + k, v]])));
+}
+
+// A value as it is written; what is absent is not what is null.
+export const text = (v) => (v === undefined ? '–' : typeof v === 'string' ? v : JSON.stringify(v));
+
+// The paths whose values are not the same in all of them.
+/** @param {Map<string, unknown>[]} configs */
+export function differing(configs) {
+        return [...new Set(configs.flatMap((c) => [...c.keys()]))].filter((k) => new Set(configs.map((c) => text(c.get(k)))).size > 1);
+}
+
+// Least first; what is not known last, in either order.
+export function compare(a, b, down) {
+        const missing = (v) => v === null || v === undefined || Number.isNaN(v);
+        return Number(missing(a)) - Number(missing(b)) || (missing(a) ? 0 : (typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b))) * (down ? -1 : 1));
+}
+
+// A list with one more, or without it where it has it.
+export const toggled = (list, one) => (list.includes(one) ? list.filter((k) => k !== one) : [...list, one]);
+
+// The rows of a schema: {path, type, description, default, minimum, maximum, enum, unit, ...}.
+export function keys(schema, before = '') {
+        return Object.entries(schema?.properties ?? {}).flatMap(([k, s]) => (s.properties ? keys(s, `${before}${k}.`) : [{...s, path: before + k}]));
+}
+
+// What is wrong with a value for a row of the schema, in words; '' when nothing is.
+export function wrong(row, value) {
+        const types = [row.type].flat();
+        if (value === null)
+                return types.includes('null') ? '' : 'a value is needed';
+        if (row.enum)
+                return row.enum.includes(value) ? '' : `one of ${row.enum.map(String).join(', ')}`;
+        if (types.includes('boolean'))
+                return typeof value === 'boolean' ? '' : 'true or false';
+        if (types.includes('string'))
+                return typeof value === 'string' && value.length >= (row.minLength ?? 0) && value.length <= (row.maxLength ?? Infinity) ? '' : `a text of ${row.minLength ?? 0} to ${row.maxLength ?? '∞'} characters`;
+        if (typeof value !== 'number' || !Number.isFinite(value))
+                return 'a number';
+        if (types.includes('integer') && !Number.isInteger(value))
+                return 'a whole number';
+        return value >= (row.minimum ?? -Infinity) && value <= (row.maximum ?? Infinity) ? '' : `between ${row.minimum ?? '−∞'} and ${row.maximum ?? '∞'}`;
+}

@@ -1,0 +1,237 @@
+// The curves of one run or of many: which charts there are and in which order, how they are drawn, which part is seen. All
+// charts show the same part. What is chosen is in the page's address.
+import {AXES} from './axis.js';
+import {Chart, charts, overTime} from './chart.js';
+import {flat, text, toggled} from './config.js';
+import {Component, h} from './dom.js';
+import {average, isNoisy} from './lines.js';
+import {curveDash} from './plot.js';
+import {PUBLISHED} from './published.js';
+import {bounded, domain, part} from './view.js';
+
+/** @typedef {{id: string, name: string, colour: number, config: Map<string, unknown>, axis: import('./axis.js').Run, curves: import('./run.js').RunCurves}} Shown */
+
+const HABITS = 'mulund.chart', HABITUAL = ['smooth', 'logx', 'logy', 'band'];
+const ERROR_OF = {'eval/bpd': 'eval/standard_error'};
+const MOST = 60; // charts at once
+export const SEED = 'training.seed', BY_SEED = 'seed';
+
+// What a panel keeps in its page's address, as it usually is.
+export const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip: false, from: NaN, to: NaN, hide: [''].slice(1), group: '', refs: '', find: '',
+        pin: [''].slice(1), order: [''].slice(1), fold: [''].slice(1), big: ''};
+export const KEPT = ['smooth'];
+
+// A page that has a panel: what was chosen is shown, and what that needs more is read.
+export function redraw(page, change) {
+        page.draw();
+        if ('fold' in change || 'find' in change || 'x' in change)
+                page.loop?.poke();
+}
+
+// One's own habits, for an address that says nothing.
+export function habits() {
+        try {
+                const kept = JSON.parse(localStorage.getItem(HABITS) ?? '{}');
+                return Object.fromEntries(HABITUAL.filter((k) => typeof kept[k] === typeof VIEW[k]).map((k) => [k, kept[k]]));
+        } catch {
+                return {}; // a browser without storage, or nonsense in it
+        }
+}
+
+function keepHabits(state) {
+        try {
+                localStorage.setItem(HABITS, JSON.stringify(Object.fromEntries(HABITUAL.map((k) => [k, state[k]]))));
+        } catch {
+                /* only a convenience */
+        }
+}
+
+// Whether a chart is folded: in a comparison all but bits per dimension are, until they are unfolded.
+export const folded = (key, state, apart) => (apart && !/(^|\/)bpd$/.test(key)) !== state.fold.includes(key);
+
+// The charts of so many series: {list: those that match, pinned ones first, then as they were moved, then as they come; more:
+// how many are left out; wrong: what is, with the expression}.
+function arrange(names, {find, pin, order}, apart) {
+        let test = /** @type {RegExp | null} */ (null), wrong = '';
+        try {
+                test = find ? new RegExp(find, 'i') : null;
+        } catch (e) {
+                wrong = String(e);
+        }
+        const found = charts(names, apart).filter((c) => !test || test.test(c.title) || c.names.some((n) => test?.test(n)));
+        const place = new Map(found.map((c, i) => [c.key, (pin.includes(c.key) ? 0 : 1e6) + (order.includes(c.key) ? order.indexOf(c.key) : order.length + i)]));
+        found.sort((a, b) => Number(place.get(a.key)) - Number(place.get(b.key)));
+        return {list: found.slice(0, MOST), more: Math.max(0, found.length - MOST), wrong};
+}
+
+// The series that are drawn now, and those that another needs.
+export function wanted(names, state, apart) {
+        const drawn = arrange(names, state, apart).list.filter((c) => !folded(c.key, state, apart)).flatMap((c) => c.names);
+        return new Set([...drawn, ...drawn.map((n) => ERROR_OF[n])]);
+}
+
+function Switch({label, value, off, on, title, change}) {
+        const button = (v, text) => h('button', {type: 'button', 'aria-pressed': String(value === v), onclick: () => change(v)}, text);
+        return h('div.switch', {role: 'group', 'aria-label': label, title}, h('span', null, label), button(false, off), button(true, on));
+}
+
+function Choice({label, value, options, change}) {
+        return h('label.choice', null, label, h('select', {value, onchange: (e) => change(e.target.value)}, options.map(([v, t]) => h('option', {key: v, value: v, selected: v === value}, t))));
+}
+
+// properties: runs: Shown[]; apart: many share a chart; state, set: of the page's Address, with VIEW in it; nothing: what to
+// say where there are no points.
+export class CurvesPanel extends Component {
+        #known = new Map(); // curves that were made, with their version
+        #seen = {view: /** @type {import('./view.js').View | null} */ (null), curves: /** @type {any[]} */ ([])};
+        #looked = ''; // for which view, runs and charts the detail was asked for
+
+        constructor(properties) {
+                super(properties);
+                this.state = {error: null};
+        }
+
+        set(change) {
+                const {state, set} = this.props;
+                if (Object.keys(change).some((k) => HABITUAL.includes(k)))
+                        keepHabits({...state, ...change});
+                set('x' in change ? {...change, from: NaN, to: NaN} : change);
+        }
+
+        // Another part of the x axis; null: all of it. It holds until the next one is asked for.
+        show(asked, whole, axis) {
+                const {state, set} = this.props, view = asked && bounded(asked, whole, state.logx, axis.narrowest);
+                set({from: view?.from ?? NaN, to: view?.to ?? NaN});
+                this.setState({error: null});
+        }
+
+        componentDidMount() {
+                this.componentDidUpdate();
+        }
+
+        componentDidUpdate() {
+                const {state: {from, to, x, fold}, runs} = this.props, key = JSON.stringify([from, to, x, fold, runs.filter((r) => r.curves.loaded).map((r) => r.id)]);
+                if (key !== this.#looked)
+                        this.look(this.#seen.view, this.#seen.curves);
+                this.#looked = key;
+        }
+
+        // The part in finer detail: of each run the steps that it holds.
+        look(view, curves) {
+                for (const run of this.props.runs) {
+                        const own = view ? curves.filter((c) => c.run === run.id) : [];
+                        const longest = own.reduce((a, b) => (b.x.length > (a?.x.length ?? 0) ? b : a), null);
+                        const before = longest?.x.findLastIndex((x) => x <= view.from), after = longest?.x.findIndex((x) => x >= view.to);
+                        run.curves.look(longest && {from: before < 0 ? 0 : longest.s.step[before], to: longest.s.step[after < 0 ? longest.x.length - 1 : after]}, (error) => this.setState({error}));
+                }
+        }
+
+        curve(run, s, axis, {id, name, colour, dash}) {
+                const {state} = this.props, all = run.curves.whole.series, error = all.get(ERROR_OF[s.name]);
+                const began = Math.min(run.axis.started, ...[...all.values()].map((k) => k.time[0] ?? Infinity)); // what was imported is older than its job
+                const where = {...run.axis, started: began};
+                const version = `${s.version} ${error?.version} ${state.x} ${run.axis.attempts.length} ${began}`, key = `${run.id} ${s.name}`, known = this.#known.get(key);
+                const off = state.hide.includes(id);
+                if (known?.version === version)
+                        return {...known, id, name, colour, dash, off};
+                const errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
+                const made = {run: run.id, id, name, colour, dash, off, s, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
+                this.#known.set(key, made);
+                return made;
+        }
+
+        // The groups of runs: [{id, name, runs}], or null.
+        groups() {
+                const {runs, state: {group}} = this.props, found = new Map();
+                if (!group)
+                        return null;
+                for (const run of runs) {
+                        const rest = new Map(run.config);
+                        rest.delete(SEED);
+                        const id = group === BY_SEED ? text([...rest].map(([k, v]) => `${k}=${text(v)}`).join()) : text(run.config.get(group));
+                        found.set(id, [...found.get(id) ?? [], run]);
+                }
+                return [...found.entries()].map(([id, members]) => ({id: `${group}=${members.map((m) => m.id).join('+')}`, runs: members,
+                        name: `${group === BY_SEED ? members[0].name : `${group.split('.').pop()} = ${id}`} (${members.length === 1 ? '1 run' : `${members.length} runs`})`}));
+        }
+
+        // The curves of a chart.
+        curvesOf({names}, axis, groups) {
+                const {runs, apart} = this.props;
+                const own = (run) => run.curves.series().filter((s) => names.includes(s.name)).sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
+                const single = runs.flatMap((run) => own(run).map((s) => (apart ? this.curve(run, s, axis, {id: run.id, name: run.name, colour: run.colour, dash: curveDash(run.colour)})
+                        : this.curve(run, s, axis, {id: s.name, name: s.name, colour: names.indexOf(s.name), dash: curveDash(names.indexOf(s.name))}))));
+                if (!groups)
+                        return single;
+                return groups.flatMap(({id, name, runs: members}, i) => {
+                        const of = single.filter((c) => members.some((m) => m.id === c.run) && !this.props.state.hide.includes(c.run)), version = of.map((c) => `${c.run} ${c.version}`).join(), key = `${names} ${id}`;
+                        if (!of.length)
+                                return [];
+                        if (this.#known.get(key)?.version !== version) {
+                                const {x, ...s} = average(of), series = {name: of[0].s.name, step: x, time: [], points: x.length, lastStep: 0, width: 1, version, ...s};
+                                this.#known.set(key, {version, s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null});
+                        }
+                        return [{...this.#known.get(key), run: '', id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
+                });
+        }
+
+        controls(view, whole, axis, keys) {
+                const {apart, state} = this.props, set = (change) => this.set(change), zoomed = Number.isFinite(state.from);
+                const zoom = (label, sign, wanted, disabled) => h('button', {type: 'button', 'aria-label': label, title: label, disabled, onclick: () => this.show(wanted, whole, axis)}, sign);
+                const shown = ['step', 'images', 'wall', 'relative', 'active'].map((k) => [k, AXES[k].label.toLowerCase()]);
+                return h('div.chart-controls', null,
+                        h('label.smoothing', {for: 'smoothing', title: 'Of what is noisy; evaluations and schedules stay as they are'}, 'Smoothing',
+                                h('input', {type: 'range', id: 'smoothing', min: 0, max: 0.99, step: 0.01, value: state.smooth, oninput: (e) => set({smooth: Number(e.target.value)})}),
+                                h('output', {for: 'smoothing'}, state.smooth.toFixed(2))),
+                        axis === AXES.diffusion ? null : h(Choice, {label: 'Over', value: state.x, options: shown, change: (x) => set({x})}),
+                        h(Switch, {label: state.x === 'step' ? 'Steps' : 'Axis', value: state.logx, off: 'linear', on: 'log', change: (logx) => set({logx})}),
+                        h(Switch, {label: 'Values', value: state.logy, off: 'linear', on: 'log', change: (logy) => set({logy})}),
+                        h(Switch, {label: 'Min–max band', title: 'From the least to the greatest value; of evaluations also a standard error; of groups a standard deviation', value: state.band, off: 'off', on: 'on', change: (band) => set({band})}),
+                        h(Switch, {label: 'Outliers', value: state.clip, off: 'shown', on: 'clipped', change: (clip) => set({clip})}),
+                        h(Choice, {label: 'Published', value: state.refs, options: [['', 'none'], ...Object.entries(PUBLISHED).map(([k, p]) => [k, p.title])], change: (refs) => set({refs})}),
+                        apart ? h(Choice, {label: 'Group by', value: state.group, options: [['', 'nothing'], [BY_SEED, 'all but the seed'], ...keys.map((k) => [k, k])], change: (group) => set({group})}) : null,
+                        h('div.switch', {role: 'group', 'aria-label': 'Zoom'}, h('span', {title: 'Drag over a chart, or pinch it; double-click for all of it; Shift and drag moves'}, 'Zoom'),
+                                zoom('Zoom in', '+', part(view, 0.25, 0.75, state.logx)),
+                                zoom('Zoom out', '−', part(view, -0.5, 1.5, state.logx), !zoomed),
+                                zoom(`All ${axis.title.toLowerCase()}`, 'all', null, !zoomed)),
+                        h('label.choice', null, 'Charts', h('input', {type: 'search', class: 'find', value: state.find, placeholder: 'regular expression', 'aria-label': 'Charts whose name matches', spellcheck: false, oninput: (e) => set({find: e.target.value})})));
+        }
+
+        todo(c, list, state) {
+                const move = (by) => () => {
+                        const keys = list.map((k) => k.key), at = keys.indexOf(c.key);
+                        keys.splice(at, 1);
+                        keys.splice(Math.max(0, at + by), 0, c.key);
+                        this.set({order: keys});
+                };
+                return [[state.pin.includes(c.key) ? 'Unpin' : 'Pin to the top', () => this.set({pin: toggled(state.pin, c.key)})],
+                        [state.big === c.key ? 'As small as the others' : 'Enlarge', () => this.set({big: state.big === c.key ? '' : c.key})],
+                        ['Move before', move(-1)], ['Move behind', move(1)]];
+        }
+
+        render({runs, apart, state, keys = [], nothing}, {error}) {
+                const names = [...new Set(runs.flatMap((r) => r.curves.rows.map((row) => row.name)))];
+                const axis = names.length && names.every(overTime) ? AXES.diffusion : AXES[state.x] ?? AXES.step, groups = this.groups();
+                const {list, more, wrong} = arrange(names.filter((n) => overTime(n) === (axis === AXES.diffusion)), state, apart);
+                const drawn = list.map((c) => (folded(c.key, state, apart) ? [] : this.curvesOf(c, axis, groups))), all = drawn.flat();
+                const whole = domain(all, state.logx), asked = Number.isFinite(state.from) && Number.isFinite(state.to) ? {from: state.from, to: state.to} : null;
+                const within = asked && bounded(asked, whole, state.logx, axis.narrowest), view = within ?? whole;
+                this.#seen = {view: within, curves: all};
+                const published = (PUBLISHED[state.refs]?.rows ?? []).map(([name, value]) => ({name, value}));
+                const options = {axis, smoothing: state.smooth, logX: state.logx, logY: state.logy, band: state.band, clip: state.clip};
+                const show = (v) => this.show(v, whole, axis), hide = (c) => this.set({hide: toggled(state.hide, c.id)});
+                const chart = (c, i) => {
+                        const shut = folded(c.key, state, apart), curves = drawn[i];
+                        if (!shut && !curves.length && runs.some((r) => r.curves.loaded && r.curves.rows.some((row) => c.names.includes(row.name) && row.points > 0)))
+                                return h('section.card.chart', {key: c.key, 'aria-label': c.title}, h('h3', null, c.title), h('p.soft', null, 'Reading…'));
+                        return h(Chart, {key: c.key, title: c.title, unit: c.unit, curves, view, onView: show, hide, folded: shut, fold: () => this.set({fold: toggled(state.fold, c.key)}), todo: this.todo(c, list, state),
+                                wide: state.big === c.key || (!apart && i === 0), options: {...options, tall: state.big === c.key, references: c.order === 0 ? published : []}});
+                };
+                return h('section', {'aria-label': 'Curves'},
+                        h('div.section-head', null, h('h2', null, 'Curves'), names.length ? this.controls(view, whole, axis, keys) : null),
+                        error ? h('p.card.empty-line', {role: 'alert'}, `The detail could not be read: ${error.message}`) : null,
+                        wrong ? h('p.card.empty-line', {role: 'alert'}, `That is no regular expression: ${wrong}`) : null,
+                        names.length ? (list.length ? null : h('p.card.empty-line', null, 'No chart has such a name.')) : h('p.card.empty-line', null, nothing),
+                        h('div.charts', null, list.map(chart)), more ? h('p.more.soft', {role: 'status'}, `${more} more charts: say in Charts which ones.`) : null);
+        }
+}

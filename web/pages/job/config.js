@@ -1,0 +1,52 @@
+// A job's configuration: what differs from its template, then all of it.
+import * as api from '../../lib/api.js';
+import {flat, keys, text} from '../../lib/config.js';
+import {Component, CopyButton, h} from '../../lib/dom.js';
+import * as format from '../../lib/format.js';
+
+const isTree = (v) => v !== null && typeof v === 'object';
+
+function list(entries) {
+        return h('dl.config-list', null, entries.map(([k, v]) => h('div', {key: k}, h('dt', null, k), h('dd', null, isTree(v) ? JSON.stringify(v) : String(v)))));
+}
+
+// properties: config, of a job that has one; imported, of one that brings something in, of an imported checkpoint both; name:
+// of the template, or null.
+export class ConfigPanel extends Component {
+        async componentDidMount() {
+                if (!this.props.config)
+                        return;
+                try {
+                        const rows = keys(await api.schema()), named = this.props.name;
+                        const template = named ? flat((await api.config(named)).config) : new Map();
+                        this.setState({usual: new Map(rows.map((r) => [r.path, template.has(r.path) ? template.get(r.path) : r.default])), about: new Map(rows.map((r) => [r.path, r.description]))});
+                } catch {
+                        /* a template that is no more: the configuration is shown all the same */
+                }
+        }
+
+        shouldComponentUpdate(next, state) {
+                return state !== this.state || JSON.stringify(next) !== JSON.stringify(this.props); // what was folded open stays so
+        }
+
+        // The keys whose values are not those of the template, or of none where there is no template.
+        differences(values) {
+                const {usual, about} = this.state, from = this.props.name ?? 'the defaults';
+                if (!usual || !this.props.config)
+                        return null;
+                const rows = [...values].filter(([k, v]) => text(v) !== text(usual.get(k)));
+                return h('section.differences', {'aria-label': 'What differs'}, h('p', null, rows.length ? `${format.count(rows.length, 'key')} not as in ${from}:` : `As in ${from}.`),
+                        rows.length ? h('dl.config-list', null, rows.map(([k, v]) => h('div', {key: k, title: about.get(k)}, h('dt', null, k), h('dd', null, h('b', null, text(v)), h('span.soft', null, ` was ${text(usual.get(k))}`))))) : null);
+        }
+
+        render({config, imported}) {
+                const label = imported ? 'Import' : 'Configuration', shown = {...imported, ...config};
+                const entries = Object.entries(shown), plain = entries.filter(([, v]) => !isTree(v));
+                return h('section', {'aria-label': label},
+                        h('div.section-head', null, h('h2', null, label),
+                                h('div.section-tools', null, h(CopyButton, {text: () => JSON.stringify(shown, null, 2), label: 'Copy as JSON'}))),
+                        h('div.card.config', null, this.differences(flat(config)), plain.length ? list(plain) : null,
+                                entries.filter(([, v]) => isTree(v)).map(([k, v]) => h('details', {key: k},
+                                        h('summary', null, k, h('span.soft', null, ` ${format.count(flat(v).size, 'key')}`)), list([...flat(v)])))));
+        }
+}
