@@ -104,11 +104,12 @@ cudaError_t cudaMalloc(void **ret, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
-        char *start = (char *)p - GUARD_BYTES;
+        char *start;
         size_t bytes;
 
         if (!p)
                 return cudaSuccess;
+        start = (char *)p - GUARD_BYTES;
         bytes = ((struct header *)(void *)start)->bytes;
         allocated -= bytes;
         emu_unpoison(start, (bytes + 3 * GUARD_BYTES - 1) / GUARD_BYTES * GUARD_BYTES);
