@@ -4,7 +4,7 @@ import {compare, text} from '../../lib/config.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
 import {curveColour} from '../../lib/plot.js';
-import {testOf} from './table.js';
+import {testResult} from './table.js';
 
 const WIDTH = 1000, HEIGHT = 290, TOP = 46, SIDE = 90, DENSE = 14; // of the drawing; axes at most
 
@@ -19,7 +19,7 @@ export function axis(title, values) {
 
 // properties: runs: as of the panel, with job; keys: paths that differ; hide: ids.
 export function Parallel({runs, keys, hide}) {
-        const axes = [...keys.slice(0, DENSE).map((k) => axis(k, runs.map((r) => r.config.get(k)))), axis('Test BPD', runs.map((r) => testOf(r).bpd))];
+        const axes = [...keys.slice(0, DENSE).map((k) => axis(k, runs.map((r) => r.config.get(k)))), axis('Test BPD', runs.map((r) => testResult(r).bpd))];
         const x = (i) => SIDE + i * (WIDTH - 2 * SIDE) / (axes.length - 1), y = (share) => TOP + (1 - share) * (HEIGHT - 2 * TOP);
         const line = (r, i) => {
                 const points = axes.flatMap((a, k) => (a.at[i] === null ? [] : [`${x(k).toFixed(1)},${y(a.at[i]).toFixed(1)}`]));

@@ -9,14 +9,14 @@ import {curveColour} from '../../lib/plot.js';
 const last = (run, name, key) => api.number(run.curves.rows.find((r) => r.name === name)?.[key] ?? null);
 
 // The bits per dimension that a run ended with, or else its last evaluation.
-export const testOf = (run) => {
+export const testResult = (run) => {
         const ended = result(run.job);
         return ended?.images === 'test' ? ended : {bpd: last(run, 'eval/bpd', 'last'), error: last(run, 'eval/standard_error', 'last')};
 };
 
 /** @type {{key: string, title: string, value: (run: any) => any, show: (run: any) => any}[]} */
 const RESULTS = [
-        {key: 'test', title: 'Test BPD', value: (r) => testOf(r).bpd, show: (r) => [h('b.num', null, format.fixed(testOf(r).bpd, 3)), h('span.num.soft', null, ` ${format.error(testOf(r).error, 3)}`)]},
+        {key: 'test', title: 'Test BPD', value: (r) => testResult(r).bpd, show: (r) => [h('b.num', null, format.fixed(testResult(r).bpd, 3)), h('span.num.soft', null, ` ${format.error(testResult(r).error, 3)}`)]},
         {key: 'best', title: 'Best', value: (r) => last(r, 'eval/bpd', 'min'), show: (r) => format.fixed(last(r, 'eval/bpd', 'min'), 3)},
         {key: 'train', title: 'Training', value: (r) => last(r, 'train/bpd', 'last'), show: (r) => format.fixed(last(r, 'train/bpd', 'last'), 3)},
         {key: 'step', title: 'Step', value: (r) => r.job.progress?.step ?? null, show: (r) => format.integer(r.job.progress?.step)},
@@ -30,7 +30,7 @@ export function Table({runs, keys, state, set, remove}) {
         const sorted = column ? [...runs].sort((a, b) => compare(column.value(a), column.value(b), down !== '')) : runs;
         const head = (c) => h('th', {key: c.key, scope: 'col', 'aria-sort': c.key !== by ? 'none' : down ? 'descending' : 'ascending'},
                 h('button.sort', {type: 'button', title: c.title, onclick: () => set({sort: c.key !== by ? c.key : down ? '' : `-${c.key}`})}, c.title.split('.').pop(), h('span', {'aria-hidden': 'true'}, c.key !== by ? '' : down ? ' ↓' : ' ↑')));
-        const least = Math.min(...runs.map((r) => testOf(r).bpd ?? Infinity));
+        const least = Math.min(...runs.map((r) => testResult(r).bpd ?? Infinity));
         const row = (r) => {
                 const off = state.hide.includes(r.id);
                 return h(`tr${off ? '.off' : ''}`, {key: r.id},
@@ -38,7 +38,7 @@ export function Table({runs, keys, state, set, remove}) {
                                 h('button.eye', {type: 'button', 'aria-pressed': String(!off), 'aria-label': `Show ${r.name} in the charts`, onclick: () => set({hide: toggled(state.hide, r.id)})},
                                         h('span.swatch', {'data-dash': r.dash, style: {background: `var(${curveColour(r.colour)})`}})),
                                 h('a.run-name', {href: `#/jobs/${r.id}`, title: r.name}, r.name), h(Pill, {state: r.job.state}))),
-                        columns.map((c) => h(`td${c.key === 'test' && testOf(r).bpd === least ? '.best' : ''}`, {key: c.key}, c.show(r))),
+                        columns.map((c) => h(`td${c.key === 'test' && testResult(r).bpd === least ? '.best' : ''}`, {key: c.key}, c.show(r))),
                         h('td', null, h('button.button.small', {type: 'button', 'aria-label': `Remove ${r.name} from the comparison`, onclick: () => remove(r.id)}, 'Remove')));
         };
         return h('section', {'aria-label': 'Results'},
