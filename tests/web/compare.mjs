@@ -24,7 +24,12 @@ async function compared(more = '', options = {}) {
 }
 
 const chart = (page, title) => page.getByRole('region', {name: title, exact: true});
-const legend = async (page, title = TEST) => (await chart(page, title).locator('.legend-item').allTextContents());
+// The page draws once a frame: what was just changed is there after the next.
+const drawn = (page) => page.evaluate(() => new Promise((after) => requestAnimationFrame(() => requestAnimationFrame(after))));
+const legend = async (page, title = TEST) => {
+        await drawn(page);
+        return chart(page, title).locator('.legend-item').allTextContents();
+};
 const menu = async (page, title, item) => {
         await chart(page, title).locator('.menu summary').click();
         await chart(page, title).getByRole('button', {name: item, exact: true}).click();
@@ -140,6 +145,7 @@ const failed = await run({
                 const {page, done} = await compared();
                 await chart(page, TEST).locator('.chart-body').focus();
                 await page.keyboard.press('Home');
+                await drawn(page);
                 const said = await chart(page, TEST).locator('[role=status]').textContent();
                 assert.equal(said.match(/run \d(<\/b>)? \d\.\d+ at 50/g)?.length, 7, said);
                 assert.match((await legend(page))[0], /at 50$/);
