@@ -13,22 +13,6 @@ static json_t *text_or_null(const char *s)
         return s && *s ? json_string(s) : json_null();
 }
 
-/* Whether the job is there; else the request was answered. */
-static bool job_is_there(struct request *r, struct reader *reader)
-{
-        struct job_row j;
-        struct error err;
-        int code = reader_job(reader, r->id, &j, &err);
-
-        if (code >= 0)
-                job_row_done(&j);
-        else if (code == -ENOENT)
-                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
-        else
-                problem(r, PROBLEM_INTERNAL, "%s", err.text);
-        return code >= 0;
-}
-
 struct page {
         json_t *items;
         int64_t limit, last_id;
@@ -66,6 +50,7 @@ void events_list(struct request *r)
 {
         struct page p = {.limit = EVENTS_DEFAULT};
         _cleanup_json_ json_t *next = NULL;
+        _cleanup_(job_row_done) struct job_row j = {0};
         struct reader *reader;
         struct error err = {0};
         int64_t after = 0;
@@ -78,7 +63,7 @@ void events_list(struct request *r)
                 return;
         }
         reader = request_reader(r);
-        if (!reader || !job_is_there(r, reader))
+        if (!reader || request_job(r, reader, r->id, &j) < 0)
                 return;
         p.items = json_array();
         code = reader_job_events(reader, r->id, after, p.limit + 1, add_event, &p, &err);
@@ -103,11 +88,12 @@ static int add_attempt(const struct attempt_row *a, void *user)
 void attempts_list(struct request *r)
 {
         struct reader *reader = request_reader(r);
+        _cleanup_(job_row_done) struct job_row j = {0};
         struct error err = {0};
         json_t *items;
         int code;
 
-        if (!reader || !job_is_there(r, reader))
+        if (!reader || request_job(r, reader, r->id, &j) < 0)
                 return;
         items = json_array();
         code = reader_attempts(reader, r->id, add_attempt, items, &err);

@@ -225,19 +225,10 @@ void answer_job(struct request *r, int64_t id, unsigned status)
         struct reader *reader = request_reader(r);
         struct control *control = request_settings(r)->control;
         struct control_status now;
-        struct job_row j = {0};
-        struct error err;
-        int code = reader ? reader_job(reader, id, &j, &err) : 0;
+        _cleanup_(job_row_done) struct job_row j = {0};
 
-        if (!reader)
+        if (!reader || request_job(r, reader, id, &j) < 0)
                 return;
         control->status(control, &now);
-        if (code == -ENOENT)
-                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)id);
-        else if (code < 0)
-                problem(r, PROBLEM_INTERNAL, "%s", err.text);
-        else
-                response_json(r, status, job_to_json(&(struct job_view){&j, reader, control, &now}, JOB_ALL));
-        if (code >= 0)
-                job_row_done(&j);
+        response_json(r, status, job_to_json(&(struct job_view){&j, reader, control, &now}, JOB_ALL));
 }

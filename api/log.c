@@ -74,7 +74,7 @@ static void read_log(struct request *r)
         int64_t tail = -1, offset = -1;
         _cleanup_(job_row_done) struct job_row j = {0};
         struct error err;
-        int fd, code;
+        int fd;
 
         if (!reader)
                 return;
@@ -86,14 +86,8 @@ static void read_log(struct request *r)
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
                 return;
         }
-        code = reader_job(reader, r->id, &j, &err);
-        if (code < 0) {
-                if (code == -ENOENT)
-                        problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
-                else
-                        problem(r, PROBLEM_INTERNAL, "%s", err.text);
+        if (request_job(r, reader, r->id, &j) < 0)
                 return;
-        }
         if (open_job_file(request_settings(r)->state_folder, &j, "log", &fd, &err) < 0)
                 empty_log(r); /* a job that has not run yet */
         else

@@ -87,6 +87,18 @@ struct reader *request_reader(struct request *r)
         return r->reader;
 }
 
+int request_job(struct request *r, struct reader *reader, int64_t id, struct job_row *ret)
+{
+        struct error err;
+        int code = reader_job(reader, id, ret, &err);
+
+        if (code == -ENOENT)
+                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)id);
+        else if (code < 0)
+                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+        return code;
+}
+
 void request_apart(struct request *r, route_handler *work, bool is_long)
 {
         r->apart = work;

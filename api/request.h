@@ -62,6 +62,9 @@ const char *request_header(const struct request *r, const char *name); /* the fi
 /* A reader of the store, for the rest of this call of the handler; NULL: the request was answered with a problem. */
 struct reader *request_reader(struct request *r);
 
+/* The job of that id, job_row_done by the caller; negative: the request was answered with a problem. */
+int request_job(struct request *r, struct reader *reader, int64_t id, struct job_row *ret);
+
 /* Parameters of the query. 1: found and stored; 0: absent; negative: added to r->errs. */
 int request_query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *ret);
 int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret);

@@ -13,22 +13,6 @@
 #define COST_LOOKUPS 16              /* series that are looked up before it is known where to read them */
 #define ANSWER_BYTES_MAX ((size_t)64 << 20)
 
-/* 0, or answered. */
-static int find_job(struct request *r, struct reader *reader)
-{
-        struct job_row j;
-        struct error err;
-        int code = reader_job(reader, r->id, &j, &err);
-
-        if (code >= 0)
-                job_row_done(&j);
-        else if (code == -ENOENT)
-                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
-        else
-                problem(r, PROBLEM_INTERNAL, "%s", err.text);
-        return code;
-}
-
 static int add_series(const struct series_row *s, void *user)
 {
         json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "name", s->name, "points", (json_int_t)s->points,
@@ -42,9 +26,10 @@ static void list_series(struct request *r)
 {
         struct reader *reader = request_reader(r);
         _cleanup_json_ json_t *list = json_array();
+        _cleanup_(job_row_done) struct job_row j = {0};
         struct error err;
 
-        if (!reader || find_job(r, reader) < 0)
+        if (!reader || request_job(r, reader, r->id, &j) < 0)
                 return;
         if (reader_series(reader, r->id, add_series, list, &err) < 0)
                 problem(r, PROBLEM_INTERNAL, "the series cannot be read");
