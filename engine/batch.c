@@ -22,12 +22,13 @@ void batch_make(struct pass *p, const struct batch_memory *b, const uint8_t *ima
 {
         const struct config *c = p->config;
         const struct batch *x = &b->batch;
+        bool told = b->flip && c->flip_flag;
         int64_t n = c->latent_size;
 
         RUN(p, gather, .m = p->m, .bytes = IMAGE_BYTES, .images = images, .rows = rows, .x = x->x,
             .flip = b->flip ? p->state : NULL, .width = IMAGE_SIDE, .channels = IMAGE_CHANNELS,
-            .mirrored = b->flip && c->flip_flag ? x->label : NULL);
-        if (!b->flip || !c->flip_flag)
+            .mirrored = told ? x->label : NULL);
+        if (!told)
                 RUN(p, fill, .n = p->m, .value = 0, .y = x->label);
         RUN(p, random_times, .state = p->state, .rows = rows, .m = p->m, .total = total, .independent = independent,
             .n_timesteps = c->sm_n_timesteps, .t = x->t, .s = x->s);

@@ -636,7 +636,7 @@ IMPORTS = [
     Fault("mirrored top to bottom", "kernels/reference/rows.c", "a->width - 1 - p % a->width)", "p % a->width)", operation("gather")),
     Fault("evaluations are mirrored, too", "engine/batch.c", ".flip = b->flip ? p->state : NULL", ".flip = p->state", whole("evaluation", "one_image")),
     Fault("the model is told of no mirroring", "kernels/reference/rows.c", "                        a->mirrored[i] = mirrored;", "                        a->mirrored[i] = 0;", operation("gather")),
-    Fault("data.flip_flag is not heard", "engine/batch.c", ".mirrored = b->flip && c->flip_flag ? x->label : NULL", ".mirrored = NULL", whole("training", "flag")),
+    Fault("data.flip_flag is not heard", "engine/batch.c", "bool told = b->flip && c->flip_flag;", "bool told = false;", whole("training", "flag")),
     Fault("the context of a mirrored image is another's", "engine/model.c", "conditioned ? b->e : b->label, NULL", "conditioned ? b->e : b->zero, NULL", whole("training", "flag")),
     Fault("a label's latent is the other one", "engine/model.c", ".y_stride = n, .scale = -1,", ".y_stride = n, .scale = 1,", whole("training", "label")),
     Fault("data.flip is not heard", "engine/trainer.c", "        t->memory.flip = rt->config->flip;\n", "", whole("training", "flip")),
