@@ -12,7 +12,7 @@ static void acted(struct request *r)
         if (r->answer.r < 0)
                 request_refused(r, PROBLEM_REQUEST_INVALID);
         else
-                answer_job(r, r->id, 200);
+                answer_job(r, r->id, NULL, 200);
 }
 
 void answer_removed(struct request *r)
@@ -31,7 +31,7 @@ static void halt(struct request *r, enum stop_reason reason)
         struct pending *pending = request_body(r, none, true, &body) ? request_ask(r, acted) : NULL;
 
         if (pending)
-                control->halt(control, r->id, reason, request_done, pending);
+                control->halt(control, &r->by, r->id, reason, request_done, pending);
 }
 
 void jobs_cancel(struct request *r)
@@ -107,7 +107,7 @@ void jobs_change(struct request *r)
         if (errs.n)
                 problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
         if (pending)
-                control->change(control, r->id, &c, request_done, pending);
+                control->change(control, &r->by, r->id, &c, request_done, pending);
         else
                 changing_done(&c);
 }
@@ -167,7 +167,7 @@ static void reopen(struct request *r, const char *const *keys, bool retry)
         }
         pending = request_ask(r, acted);
         if (pending)
-                control->reopen(control, r->id, &how, request_done, pending);
+                control->reopen(control, &r->by, r->id, &how, request_done, pending);
 }
 
 void jobs_resume(struct request *r)
@@ -190,5 +190,5 @@ void jobs_remove(struct request *r)
         struct pending *pending = request_ask(r, answer_removed);
 
         if (pending)
-                control->remove(control, r->id, request_done, pending);
+                control->remove(control, &r->by, r->id, request_done, pending);
 }

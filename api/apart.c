@@ -85,12 +85,14 @@ bool apart_cancelled(void *user)
         return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
 }
 
-static void work(struct apart *a, struct request *r)
+static void work(struct request *r)
 {
-        if (a->cancelled)
+        if (apart_cancelled(r)) /* while it waited: its client has gone, or the daemon ends */
                 problem(r, PROBLEM_UNAVAILABLE, "ask again when it has started again");
-        else
+        else {
+                (void)json_ran_out(); /* of a request before */
                 r->apart(r);
+        }
         if (r->reader)
                 server_put_reader(r->server, TAKE_PTR(r->reader));
         r->apart = NULL;
@@ -117,7 +119,7 @@ static void *serve(void *user)
                 }
                 is_long = r->is_long;
                 (void)pthread_mutex_unlock(&a->lock);
-                work(a, r);
+                work(r);
                 (void)pthread_mutex_lock(&a->lock);
                 a->n_slow_running -= is_long;
                 if (is_long)

@@ -55,7 +55,7 @@ static void list_artifacts(struct request *r)
         if (code == -ENOENT)
                 problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
         else if (code < 0)
-                problem(r, PROBLEM_INTERNAL, "the artifacts cannot be read");
+                problem_failed(r, "the artifacts cannot be read", code, &err);
         else
                 response_json(r, 200, json_pack("{s:O}", "artifacts", list));
 }
@@ -170,8 +170,10 @@ static void read_artifact(struct request *r)
                         code == -ENOENT ? "there is no such artifact" : err.text);
                 return;
         }
-        if (open_job_file(request_settings(r)->state_folder, &j, a.name, &fd, &err) < 0) {
-                problem(r, PROBLEM_NOT_FOUND, "the artifact's file is not there any more");
+        code = open_job_file(request_settings(r)->state_folder, &j, a.name, &fd, &err);
+        if (code < 0) {
+                problem(r, code == -ENOENT ? PROBLEM_NOT_FOUND : PROBLEM_INTERNAL, "%s",
+                        code == -ENOENT ? "the artifact's file is not there any more" : err.text);
                 return;
         }
         if (format >= 0) {

@@ -76,7 +76,7 @@ void configs_read(struct request *r)
         if (code == -ENOENT)
                 problem(r, PROBLEM_NOT_FOUND, "%s", err.text);
         else if (code < 0)
-                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+                problem_failed(r, "the template cannot be read", code, &err);
         else
                 response_json(r, 200, template_to_json(r->name, document));
 }

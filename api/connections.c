@@ -3,16 +3,20 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #define LOOK_EVERY_US (2 * US_PER_S)
 #define REQUEST_US (60 * US_PER_S)        /* so long may headers take, and so long a body */
 #define REQUEST_CROWDED_US (5 * US_PER_S) /* when more than half of the connections are taken */
+#define CROWD 64                          /* whose memory is worth giving back */
 #define HEADROOM 16                       /* of so many parts of all connections one is for newcomers */
 
 enum waiting { WAITS_HEADERS, WAITS_BODY, WAITS_US, WAITS_READER, WAITING_N };
@@ -40,7 +44,7 @@ struct connections {
         pthread_cond_t wake;
         pthread_t thread;
         bool stopping;
-        size_t n, most;
+        size_t n, most, peak; /* peak: since memory was given back */
         int64_t idle_us;
         struct connection *first;
 };
@@ -58,10 +62,14 @@ static bool is_idle(const struct connections *c, struct connection *x, int64_t n
         struct tcp_info info = {0};
         socklen_t size = sizeof info;
         uint64_t bytes;
+        int unread;
 
-        if (getsockopt(x->fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+        if (getsockopt(x->fd, IPPROTO_TCP, TCP_INFO, &info, &size) >= 0)
+                bytes = info.tcpi_bytes_received + info.tcpi_bytes_acked;
+        else if (ioctl(x->fd, SIOCOUTQ, &unread) >= 0) /* a Unix socket tells only what its other end has not read */
+                bytes = (uint64_t)unread;
+        else
                 return false;
-        bytes = info.tcpi_bytes_received + info.tcpi_bytes_acked;
         if (bytes != x->bytes) {
                 x->bytes = bytes;
                 x->progress_us = now_us;
@@ -79,6 +87,19 @@ static void look(struct connections *c)
                         end_connection(x);
 }
 
+/* What a crowd took goes back to the system when it has gone: the allocator would keep it. True: done, and the lock was
+ * free meanwhile. */
+static bool give_back(struct connections *c)
+{
+        if (c->peak < CROWD || c->n > c->peak / 4)
+                return false;
+        c->peak = c->n;
+        (void)pthread_mutex_unlock(&c->lock);
+        (void)malloc_trim(0);
+        (void)pthread_mutex_lock(&c->lock);
+        return true;
+}
+
 static void *watch(void *user)
 {
         struct connections *c = user;
@@ -89,6 +110,8 @@ static void *watch(void *user)
                 struct timespec until;
                 int64_t at_us;
 
+                if (give_back(c))
+                        continue;
                 if (!c->first) {
                         (void)pthread_cond_wait(&c->wake, &c->lock);
                         continue;
@@ -105,20 +128,18 @@ static void *watch(void *user)
 int connections_new(size_t most, int64_t idle_us, struct connections **ret, struct error *err)
 {
         struct connections *c = calloc(1, sizeof *c);
-        pthread_condattr_t attributes;
+        int r;
 
         if (!c)
                 return error_set(err, -ENOMEM, NULL, "no memory for connections");
         c->most = most;
         c->idle_us = idle_us;
         (void)pthread_mutex_init(&c->lock, NULL);
-        (void)pthread_condattr_init(&attributes);
-        (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        (void)pthread_cond_init(&c->wake, &attributes);
-        (void)pthread_condattr_destroy(&attributes);
-        if (pthread_create(&c->thread, NULL, watch, c)) {
+        clock_cond_init(&c->wake);
+        r = pthread_create(&c->thread, NULL, watch, c);
+        if (r) {
                 free(c);
-                return error_set(err, -EAGAIN, NULL, "no thread for connections");
+                return error_set(err, -r, NULL, "no thread for connections: %s", strerror(r));
         }
         *ret = c;
         return 0;
@@ -174,6 +195,7 @@ static void start(struct connections *c, struct MHD_Connection *connection, void
                 (void)pthread_cond_signal(&c->wake);
         c->first = x;
         c->n++;
+        c->peak = MAX(c->peak, c->n);
         (void)pthread_mutex_unlock(&c->lock);
 }
 

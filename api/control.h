@@ -7,6 +7,8 @@
 
 #include <sched.h>
 
+struct config;
+
 /* What came of it. id: the job. On failure r is negative: -ENOENT no such job or checkpoint; -EBUSY the action does not
  * fit the job's state (state is set); -ESTALE: the job has another version than was named; -EKEYREJECTED: the key was
  * that of another request; -EEXIST: a name is taken, or
@@ -16,6 +18,11 @@ struct control_answer {
         int r;
         int64_t id;
         enum job_state state;
+        int64_t changed;     /* halt_many: how many it has */
+        const int64_t *left; /* halt_many: jobs with which something is going on, for halt; borrowed, during done */
+        size_t n_left;
+        struct job_row *job; /* of a submission: the job as it was stored, or would be; during done what it holds may be
+                                taken. NULL: it is to be read */
         const struct errors *errs; /* borrowed, valid during done; for -ENOENT and others the first item says what */
 };
 typedef void control_done(void *user, const struct control_answer *answer);
@@ -30,13 +37,15 @@ struct submission {
         struct limits_row limits;
         int64_t after[AFTER_MAX]; /* jobs that it waits for */
         size_t n_after;
-        json_t *import;    /* import: as import_from_json reads it, but for the paths, which are as they were given */
-        json_t *config;    /* train, and import of a checkpoint: whole. With a source: NULL; the daemon takes that job's
-                              and applies overrides */
-        json_t *overrides; /* with a source: object dotted path -> value, or NULL; evaluate and sample have
-                              evaluation.*, sampling.*, machine.* alone */
+        json_t *import; /* import: as import_from_json reads it, but for the paths, which are as they were given */
+        json_t *config; /* train, and import of a checkpoint: whole, json_verbatim. With a source: NULL; the daemon
+                           takes that job's and applies overrides */
+        struct config *checked;   /* that configuration, as read: it is checked once. NULL without one */
+        json_t *overrides;        /* with a source: object dotted path -> value, or NULL; evaluate and sample have
+                                     evaluation.*, sampling.*, machine.* alone */
         struct request_key key;   /* what its client calls it */
         bool accept_changed_data; /* train */
+        bool dry;                 /* only checked: answered with the row that it would have, and nothing is stored */
         int64_t source_job;       /* evaluate, sample: whose checkpoint; train: 0, or whose it starts from */
         int64_t source_step;      /* -1: latest, -2: best, else that step */
 };
@@ -86,30 +95,49 @@ struct control_status {
         struct control_device devices[CONTROL_DEVICES_MAX];
 };
 
+/* by: who asks, for the audit log; borrowed for the call. */
 struct control {
         void *daemon;
         /* takes s. Refuses (-EINVAL) an unknown data set, a batch larger than the split, too little memory, a path
          * outside the folders for imports; -EEXIST a name that is taken. */
-        void (*submit)(struct control *c, struct submission *s, control_done *done, void *user);
+        void (*submit)(struct control *c, const struct audit_row *by, struct submission *s, control_done *done,
+                       void *user);
         /* Cancels or pauses a job: one that runs, after a checkpoint. */
-        void (*halt)(struct control *c, int64_t job, enum stop_reason reason, control_done *done, void *user);
+        void (*halt)(struct control *c, const struct audit_row *by, int64_t job, enum stop_reason reason,
+                     control_done *done, void *user);
+        /* The same of many that are queued or paused, train, and begin with no other's checkpoint: at once, and of what
+         * is of no such state nothing comes. ids are copied. */
+        void (*halt_many)(struct control *c, const struct audit_row *by, const int64_t *ids, size_t n,
+                          enum stop_reason reason, control_done *done, void *user);
         /* takes what c holds. -EBUSY when what is to change is only of a job that is not over, and it is. */
-        void (*change)(struct control *c, int64_t job, struct changing *what, control_done *done, void *user);
+        void (*change)(struct control *c, const struct audit_row *by, int64_t job, struct changing *what,
+                       control_done *done, void *user);
         /* From its last checkpoint, where it has one. -EINVAL when steps is not above that one's step, or a limit is
          * used up. */
-        void (*reopen)(struct control *c, int64_t job, const struct reopening *how, control_done *done, void *user);
+        void (*reopen)(struct control *c, const struct audit_row *by, int64_t job, const struct reopening *how,
+                       control_done *done, void *user);
         /* Removes a job that is over, its files first. */
-        void (*remove)(struct control *c, int64_t job, control_done *done, void *user);
+        void (*remove)(struct control *c, const struct audit_row *by, int64_t job, control_done *done, void *user);
         /* Removes an imported data set, its file first. -EEXIST: a job that is not over uses it, or it is the command
          * line's. */
-        void (*remove_dataset)(struct control *c, const char *name, control_done *done, void *user);
+        void (*remove_dataset)(struct control *c, const struct audit_row *by, const char *name, control_done *done,
+                               void *user);
         /* Takes a device out of service, or in again; preempt: what runs there stops after a checkpoint and is queued
          * again. It stays so over restarts. -ENOENT: there is no such device. */
-        void (*service)(struct control *c, const char *name, bool out, bool preempt, control_done *done, void *user);
+        void (*service)(struct control *c, const struct audit_row *by, const char *name, bool out, bool preempt,
+                        control_done *done, void *user);
+        /* Adds a token, or removes the one of its name. -EEXIST, -ENOENT. */
+        void (*token)(struct control *c, const struct audit_row *by, const struct token_row *t, bool remove,
+                      control_done *done, void *user);
+        /* Copies the state, as it is now, to STATE/backups/NAME; done when it is whole. -EEXIST: there is one, or one
+         * is being made; -ENOSPC. name: plain, at most 64 bytes. */
+        void (*backup)(struct control *c, const struct audit_row *by, const char *name, control_done *done, void *user);
         /* mulunctl stop: checkpoint and end the workers (jobs go back to queued), then end the daemon. */
-        void (*stop)(struct control *c, control_done *done, void *user);
+        void (*stop)(struct control *c, const struct audit_row *by, control_done *done, void *user);
         /* At once, from any thread. */
         void (*status)(struct control *c, struct control_status *ret);
+        /* The same: a line of the request log. NULL: none is kept. */
+        void (*log)(struct control *c, const char *line);
         /* The same: until when a queued job is not to start, monotonic; 0: it may. */
         int64_t (*rests_until_us)(struct control *c, int64_t job);
 };

@@ -22,11 +22,13 @@ void datasets_list(struct request *r)
         struct reader *reader = request_reader(r);
         _cleanup_json_ json_t *list = json_array();
         struct error err;
+        int code;
 
         if (!reader)
                 return;
-        if (reader_datasets(reader, add_dataset, list, &err) < 0)
-                problem(r, PROBLEM_INTERNAL, "the data sets cannot be read");
+        code = reader_datasets(reader, add_dataset, list, &err);
+        if (code < 0)
+                problem_failed(r, "the data sets cannot be read", code, &err);
         else
                 response_json(r, 200, json_pack("{s:O}", "datasets", list));
 }
@@ -43,7 +45,7 @@ void datasets_read(struct request *r)
         if (code == -ENOENT)
                 problem(r, PROBLEM_NOT_FOUND, "there is no data set %s", r->name);
         else if (code < 0)
-                problem(r, PROBLEM_INTERNAL, "the data set cannot be read");
+                problem_failed(r, "the data set cannot be read", code, &err);
         else
                 response_json(r, 200, dataset_to_json(&d));
 }
@@ -74,7 +76,7 @@ void datasets_import(struct request *r)
                 return;
         pending = request_ask(r, submitted);
         if (pending)
-                control->submit(control, TAKE_PTR(s), request_done, pending);
+                control->submit(control, &r->by, TAKE_PTR(s), request_done, pending);
 }
 
 void datasets_remove(struct request *r)
@@ -83,5 +85,5 @@ void datasets_remove(struct request *r)
         struct pending *pending = request_ask(r, answer_removed);
 
         if (pending)
-                control->remove_dataset(control, r->name, request_done, pending);
+                control->remove_dataset(control, &r->by, r->name, request_done, pending);
 }

@@ -2,28 +2,11 @@
 #include "api/response.h"
 
 #include "base/clock.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-/* "0-3,8"; what does not fit is cut. */
-static void describe_cores(const cpu_set_t *cores, char *ret, size_t size)
-{
-        size_t n = 0;
-
-        ret[0] = 0;
-        for (size_t i = 0; i < CPU_SETSIZE && n + 16 < size; i++) {
-                size_t last = i;
-
-                if (!CPU_ISSET(i, cores))
-                        continue;
-                while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, cores))
-                        last++;
-                n += (size_t)snprintf(ret + n, size - n, last > i ? "%s%zu-%zu" : "%s%zu", n ? "," : "", i, last);
-                i = last;
-        }
-}
 
 static const char *state_of(const struct control_device *d)
 {
@@ -39,13 +22,14 @@ static json_t *device_to_json(const struct control_device *d)
         int64_t wait_us = d->rests_until_us - clock_monotonic_us();
         char cores[512];
 
-        describe_cores(&d->cores, cores, sizeof cores);
-        return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:o, s:s, s:o, s:o}", "name", d->name, "kind",
+        system_cores_text(&d->cores, cores, sizeof cores);
+        return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:o, s:o}", "name", d->name, "kind",
                          d->gpu ? "gpu" : "cpu", "cores", d->has_cores ? cores : NULL, "uuid",
                          d->uuid[0] ? d->uuid : NULL, "model", d->model[0] ? d->model : NULL, "memory_bytes",
                          d->memory_bytes > 0 && d->memory_bytes < INT64_MAX ? json_integer(d->memory_bytes)
                                                                             : json_null(),
-                         "state", state_of(d), "job", d->job ? json_integer(d->job) : json_null(), "rests_until",
+                         "job_bytes", d->job_bytes > 0 ? json_integer(d->job_bytes) : json_null(), "state", state_of(d),
+                         "job", d->job ? json_integer(d->job) : json_null(), "rests_until",
                          wait_us > 0 ? json_from_time(clock_wall_us() + wait_us) : json_null());
 }
 
@@ -96,7 +80,7 @@ static void service(struct request *r, bool out, const char *const *keys)
         }
         pending = request_ask(r, serviced);
         if (pending)
-                control->service(control, r->name, out, preempt, request_done, pending);
+                control->service(control, &r->by, r->name, out, preempt, request_done, pending);
 }
 
 void devices_drain(struct request *r)

@@ -5,7 +5,8 @@
  * counts, which only matter as they are now, are sent beside them when they have changed, without an id.
  *
  * A stream that has nothing to send is suspended (libmicrohttpd then holds no thread and no time-out for it); a commit
- * wakes the thread below, which resumes all of them, at most ten times a second. Without streams it sleeps. */
+ * wakes the thread below, which resumes all of them, at most ten times a second, and some at a time: a thousand at once
+ * would keep the connections' threads from everybody else for as long. Without streams it sleeps. */
 #include "api/events.h"
 
 #include "api/internal.h"
@@ -20,12 +21,15 @@
 #include <time.h>
 
 #define WAKE_EVERY_US (100 * US_PER_MS)
+#define GROUP 32
+#define GROUP_EVERY_US (2 * US_PER_MS)
 #define EVENTS_PER_PIECE 200
 
 struct event_stream {
         struct event_stream *next, **link; /* of all; under the lock of events */
         struct events *events;
         struct MHD_Connection *connection;
+        atomic_llong *n_open; /* the server's count */
         bool suspended;
         uint64_t seen; /* the generation that it has looked at */
         struct control *control;
@@ -52,14 +56,18 @@ struct events {
 
 /* ---- the thread */
 
-static void resume_all(struct events *e)
+/* At most so many of those that have not seen what was told; whether there may be others. */
+static bool resume_some(struct events *e, size_t most)
 {
-        e->generation++;
-        for (struct event_stream *x = e->first; x; x = x->next)
-                if (x->suspended) {
-                        x->suspended = false;
-                        MHD_resume_connection(x->connection);
-                }
+        for (struct event_stream *x = e->first; x; x = x->next) {
+                if (!x->suspended || x->seen == e->generation)
+                        continue;
+                if (!most--)
+                        return true;
+                x->suspended = false;
+                MHD_resume_connection(x->connection);
+        }
+        return false;
 }
 
 /* Until a time, or until something is told. */
@@ -73,7 +81,8 @@ static void wait_until(struct events *e, int64_t at_us)
 static void *tell(void *user)
 {
         struct events *e = user;
-        int64_t told_us = 0, beat_us = clock_monotonic_us();
+        int64_t told_us = 0, group_us = 0, beat_us = clock_monotonic_us();
+        bool behind = false; /* some have not seen it yet; nothing else is told before they have */
 
         (void)pthread_mutex_lock(&e->lock);
         while (!e->stopping) {
@@ -82,14 +91,21 @@ static void *tell(void *user)
                 if (!e->first) {
                         (void)pthread_cond_wait(&e->wake, &e->lock);
                         beat_us = clock_monotonic_us();
+                } else if (behind && now_us - group_us >= GROUP_EVERY_US) {
+                        group_us = now_us;
+                        behind = resume_some(e, GROUP);
+                } else if (behind) {
+                        wait_until(e, group_us + GROUP_EVERY_US);
                 } else if (now_us - beat_us >= e->heartbeat_us) {
                         beat_us = told_us = now_us;
                         e->changed = false;
-                        resume_all(e);
+                        e->generation++;
+                        behind = true;
                 } else if (e->changed && now_us - told_us >= WAKE_EVERY_US) {
                         told_us = now_us;
                         e->changed = false;
-                        resume_all(e);
+                        e->generation++;
+                        behind = true;
                 } else {
                         wait_until(e, e->changed ? told_us + WAKE_EVERY_US : beat_us + e->heartbeat_us);
                 }
@@ -101,20 +117,18 @@ static void *tell(void *user)
 int events_new(int64_t heartbeat_us, struct events **ret, struct error *err)
 {
         struct events *e = calloc(1, sizeof *e);
-        pthread_condattr_t attributes;
+        int r;
 
         if (!e)
                 return error_set(err, -ENOMEM, NULL, "no memory for events");
         e->heartbeat_us = heartbeat_us;
         e->generation = 1;
         (void)pthread_mutex_init(&e->lock, NULL);
-        (void)pthread_condattr_init(&attributes);
-        (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        (void)pthread_cond_init(&e->wake, &attributes);
-        (void)pthread_condattr_destroy(&attributes);
-        if (pthread_create(&e->thread, NULL, tell, e)) {
+        clock_cond_init(&e->wake);
+        r = pthread_create(&e->thread, NULL, tell, e);
+        if (r) {
                 free(e);
-                return error_set(err, -EAGAIN, NULL, "no thread for events");
+                return error_set(err, -r, NULL, "no thread for events: %s", strerror(r));
         }
         *ret = e;
         return 0;
@@ -127,7 +141,8 @@ void events_stop(struct events *e)
         (void)pthread_mutex_lock(&e->lock);
         e->stopping = true;
         (void)pthread_cond_signal(&e->wake);
-        resume_all(e);
+        e->generation++;
+        (void)resume_some(e, SIZE_MAX);
         (void)pthread_mutex_unlock(&e->lock);
 }
 
@@ -312,6 +327,7 @@ static void free_events(void *user)
         struct event_stream *s = user;
 
         (void)pthread_mutex_lock(&s->events->lock);
+        (*s->n_open)--;
         *s->link = s->next;
         if (s->next)
                 s->next->link = s->link;
@@ -329,6 +345,7 @@ static void enter(struct event_stream *s)
         if (s->next)
                 s->next->link = &s->next;
         e->first = s;
+        (*s->n_open)++;
         (void)pthread_cond_signal(&e->wake);
         (void)pthread_mutex_unlock(&e->lock);
 }
@@ -354,6 +371,7 @@ void events_stream(struct request *r)
         }
         *s = (struct event_stream){.events = r->server->events,
                                    .connection = r->connection,
+                                   .n_open = &r->server->metrics.streams,
                                    .control = request_settings(r)->control,
                                    .job = job,
                                    .last_id = after};

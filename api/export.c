@@ -124,7 +124,7 @@ static void value_text(double v, bool quotes, char ret[40])
         const char *q = quotes ? "\"" : "";
 
         if (isfinite(v))
-                (void)snprintf(ret, 40, "%.17g", v);
+                (void)json_real_text(v, ret);
         else
                 (void)snprintf(ret, 40, "%s%s%s", q, isnan(v) ? "NaN" : v > 0 ? "Infinity" : "-Infinity", q);
 }
@@ -239,7 +239,7 @@ static int prepare(struct request *r, struct series_export *x)
         if (code >= 0 && x->format == FORMAT_TFEVENTS)
                 code = reader_artifacts(reader, r->id, ARTIFACT_IMAGE, add_image, x, &err);
         if (code < 0)
-                problem(r, PROBLEM_INTERNAL, "the series cannot be read");
+                problem_failed(r, "the series cannot be read", code, &err);
         return code;
 }
 

@@ -15,7 +15,7 @@ void health_read(struct request *r)
         if (!reader)
                 return;
         control->status(control, &status);
-        code = reader_job(reader, 1, &j, &err);
+        code = reader_job_without(reader, 1, WITHOUT_CONFIG | WITHOUT_OUTCOME, &j, &err);
         if (code >= 0)
                 job_row_done(&j);
         if (code < 0 && code != -ENOENT)

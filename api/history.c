@@ -43,7 +43,7 @@ static void answer_items(struct request *r, json_t *items, const char *key, cons
                 return;
         }
         json_decref(items);
-        problem(r, PROBLEM_INTERNAL, "they cannot be read: %s", code == -ENOMEM ? "no memory" : err->text);
+        problem_failed(r, "they cannot be read", code, err);
 }
 
 void events_list(struct request *r)

@@ -77,10 +77,10 @@ static json_t *get_links(const struct job_view *v)
 {
         static const char *const names[] = {"log", "series", "artifacts", "events", "attempts"};
         json_t *o = json_object();
-        char path[64];
+        char path[64 + PREFIX_MAX];
 
         for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-                (void)snprintf(path, sizeof path, "/v1/jobs/%lld/%s", (long long)v->row->id, names[i]);
+                (void)snprintf(path, sizeof path, "%s/v1/jobs/%lld/%s", v->prefix, (long long)v->row->id, names[i]);
                 (void)json_object_set_new(o, names[i], json_string(path));
         }
         return o;
@@ -102,7 +102,8 @@ GET(started, json_from_time(v->row->started_us))
 GET(ended, json_from_time(v->row->ended_us))
 GET(attempts, json_integer(v->row->attempts))
 GET(version, json_integer(v->row->version))
-GET(config, object_or_null(json_object_size(v->row->config) ? v->row->config : NULL))
+GET(config,
+    object_or_null(json_object_size(v->row->config) || json_is_verbatim(v->row->config) ? v->row->config : NULL))
 GET(import, object_or_null(v->row->import))
 GET(config_name, text_or_null(v->row->config_name))
 GET(accept_changed_data, json_boolean(v->row->accept_changed_data))
@@ -220,15 +221,18 @@ int job_members(const char *names, uint64_t *ret, unsigned *ret_without, struct 
         return 0;
 }
 
-void answer_job(struct request *r, int64_t id, unsigned status)
+void answer_job(struct request *r, int64_t id, const struct job_row *row, unsigned status)
 {
         struct reader *reader = request_reader(r);
         struct control *control = request_settings(r)->control;
         struct control_status now;
         _cleanup_(job_row_done) struct job_row j = {0};
 
-        if (!reader || request_job(r, reader, id, &j) < 0)
+        if (!reader || (!row && request_job(r, reader, id, &j) < 0))
                 return;
         control->status(control, &now);
-        response_json(r, status, job_to_json(&(struct job_view){&j, reader, control, &now}, JOB_ALL));
+        response_json(
+                r, status,
+                job_to_json(&(struct job_view){row ? row : &j, reader, control, &now, request_settings(r)->prefix},
+                            JOB_ALL));
 }

@@ -10,6 +10,7 @@ struct job_view {
         struct reader *reader;
         struct control *control;
         const struct control_status *status;
+        const char *prefix; /* of links */
 };
 
 /* New reference, NULL without memory. members: bits, by the table's order; JOB_ALL: all of them. */
@@ -27,5 +28,9 @@ json_t *job_event_to_json(const struct job_event_row *e);
 /* Why a queued job is not running; null of others. New reference. */
 json_t *waiting_to_json(const struct job_view *v);
 
-/* Answers with a job as it is now. */
-void answer_job(struct request *r, int64_t id, unsigned status);
+/* dry_run.c: whether a submission is only to be checked; its answer, of what the daemon made of it. */
+bool request_is_dry(struct request *r);
+void jobs_checked(struct request *r);
+
+/* Answers with a job as it is now; row: that is known already, else NULL. */
+void answer_job(struct request *r, int64_t id, const struct job_row *row, unsigned status);

@@ -12,7 +12,7 @@
 
 void jobs_read(struct request *r)
 {
-        answer_job(r, r->id, 200);
+        answer_job(r, r->id, NULL, 200);
 }
 
 /* ---- list */
@@ -24,6 +24,7 @@ struct page {
         struct reader *reader;
         struct control *control;
         struct control_status status;
+        const char *prefix;
         uint64_t members;
         int64_t limit, last_id, last_priority;
         bool more;
@@ -32,7 +33,7 @@ struct page {
 static int add_job(const struct job_row *j, void *user)
 {
         struct page *p = user;
-        const struct job_view v = {j, p->reader, p->control, &p->status};
+        const struct job_view v = {j, p->reader, p->control, &p->status, p->prefix};
 
         if ((int64_t)json_array_size(p->jobs) == p->limit) {
                 p->more = true;
@@ -73,6 +74,7 @@ static void read_fields(struct request *r, struct page *p, struct job_filter *f)
         if (names && (!*names || job_members(names, &p->members, &f->without, &err) < 0))
                 (void)errors_add(&r->errs, -EINVAL, "fields", "%s",
                                  *names ? err.text : "expected members of a job, separated by commas");
+        f->without |= CONFIG_AS_TEXT;
 }
 
 static void read_filter(struct request *r, struct page *p, struct job_filter *f)
@@ -127,6 +129,7 @@ static void list_jobs(struct request *r)
         if (!p.reader)
                 return;
         p.control = request_settings(r)->control;
+        p.prefix = request_settings(r)->prefix;
         p.control->status(p.control, &p.status);
         p.jobs = json_array();
         code = reader_jobs(p.reader, &f, add_job, &p, &err);
@@ -136,7 +139,7 @@ static void list_jobs(struct request *r)
                 code = reader_job_counts(p.reader, &counts, &err);
         if (code < 0) {
                 json_decref(p.jobs);
-                problem(r, PROBLEM_INTERNAL, "the jobs cannot be read: %s", code == -ENOMEM ? "no memory" : err.text);
+                problem_failed(r, "the jobs cannot be read", code, &err);
                 return;
         }
         response_json(r, 200,
@@ -153,7 +156,7 @@ void jobs_list(struct request *r)
 
 void jobs_submitted(struct request *r)
 {
-        char location[40];
+        char location[40 + PREFIX_MAX];
 
         if (r->answer.r == -ENOENT) { /* the source's job or checkpoint: it is the request that is wrong */
                 if (!r->answer_errs.n)
@@ -168,10 +171,15 @@ void jobs_submitted(struct request *r)
                 request_refused(r, PROBLEM_CONFIG_INVALID);
                 return;
         }
-        answer_job(r, r->answer.id, 201);
+        if (r->answer.job && !r->answer.job->id) {
+                jobs_checked(r);
+                return;
+        }
+        answer_job(r, r->answer.id, r->answer.job, 201);
         if (r->status != 201)
                 return;
-        (void)snprintf(location, sizeof location, "/v1/jobs/%lld", (long long)r->answer.id);
+        (void)snprintf(location, sizeof location, "%s/v1/jobs/%lld", request_settings(r)->prefix,
+                       (long long)r->answer.id);
         response_header(r, "Location", location);
 }
 
@@ -190,9 +198,14 @@ void jobs_submit(struct request *r)
                 problem_errors(r, p, &errs);
                 return;
         }
-        if (!request_read_key(r, &s->key))
+        s->dry = request_is_dry(r);
+        if (r->errs.n) {
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+                return;
+        }
+        if (!s->dry && !request_read_key(r, &s->key))
                 return;
         pending = request_ask(r, jobs_submitted);
         if (pending)
-                control->submit(control, TAKE_PTR(s), request_done, pending);
+                control->submit(control, &r->by, TAKE_PTR(s), request_done, pending);
 }

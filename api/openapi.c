@@ -1,6 +1,7 @@
 /* GET /openapi.json: the API's description (OpenAPI 3.1), made of the tables that route, and of those that say what
  * parameters, bodies and answers look like. */
 #include "api/response.h"
+#include "api/sessions.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -156,10 +157,28 @@ static json_t *answers_of(const struct route *r)
                                           content("application/json", reference(r->answer, strlen(r->answer))));
         (void)snprintf(status, sizeof status, "%d", r->status);
         all = json_pack("{s:o}", status, success);
-        (void)json_object_set_new(all, "default",
-                                  json_pack("{s:s, s:o}", "description", "A problem (RFC 9457)", "content",
-                                            content("application/problem+json", reference("Problem", 7))));
+        if (route_takes_param(r, "dry_run"))
+                (void)json_object_set_new(all, "200",
+                                          json_pack("{s:s, s:o}", "description", "What it would need: of a dry run",
+                                                    "content", content("application/json", reference("DryRun", 6))));
+        for (size_t i = 0; i < 2; i++)
+                (void)json_object_set_new(all, i ? "default" : "4XX",
+                                          json_pack("{s:s, s:o}", "description", "A problem (RFC 9457)", "content",
+                                                    content("application/problem+json", reference("Problem", 7))));
         return all;
+}
+
+/* What whoever asks shows; a peer on the Unix socket needs neither. */
+static json_t *security_of(const struct route *r)
+{
+        return r->role == ROLE_NONE ? json_array() : json_pack("[{s:[]}, {s:[]}]", "token", "session");
+}
+
+static json_t *security_schemes(void)
+{
+        return json_pack("{s:{s:s, s:s, s:s}, s:{s:s, s:s, s:s}}", "token", "type", "http", "scheme", "bearer",
+                         "description", "mulunctl token add", "session", "type", "apiKey", "in", "cookie", "name",
+                         SESSION_COOKIE);
 }
 
 /* "get_v1_jobs_id" */
@@ -180,8 +199,9 @@ static json_t *operation(const struct route *r, const char *method)
         json_t *o;
 
         name_operation(method, r->pattern, id, sizeof id);
-        o = json_pack("{s:s, s:s, s:o, s:o}", "operationId", id, "summary", r->summary, "parameters", parameters_of(r),
-                      "responses", answers_of(r));
+        o = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "operationId", id, "summary", r->summary, "x-role",
+                      role_names[r->role], "security", security_of(r), "parameters", parameters_of(r), "responses",
+                      answers_of(r));
 
         if (n)
                 (void)json_object_set_new(o, "requestBody",
@@ -212,8 +232,10 @@ static json_t *paths_to_json(void)
 void openapi_read(struct request *r)
 {
         response_json(r, 200,
-                      json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:{s:o}}", "openapi", "3.1.0", "info", "title", "mulund",
-                                "version", MULUND_VERSION, "description",
+                      json_pack("{s:s, s:[{s:s}], s:{s:s, s:s, s:s}, s:o, s:{s:o, s:o}}", "openapi", "3.1.0", "servers",
+                                "url", *request_settings(r)->prefix ? request_settings(r)->prefix : "/", "info",
+                                "title", "mulund", "version", MULUND_VERSION, "description",
                                 "Trains likelihood-based diffusion models: jobs, their curves and files.", "paths",
-                                paths_to_json(), "components", "schemas", schemas_to_json()));
+                                paths_to_json(), "components", "schemas", schemas_to_json(), "securitySchemes",
+                                security_schemes()));
 }

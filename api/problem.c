@@ -1,9 +1,11 @@
 #include "api/problem.h"
 
 #include "api/response.h"
+#include "base/log.h"
 #include "contract/text.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +28,18 @@ unsigned problem_status(enum problem p)
 static json_t *text_to_json(const char *s)
 {
         return json_stringn(s, text_valid_utf8(s, strlen(s)));
+}
+
+/* With the request's id, by which the log is searched. */
+static void answer(struct request *r, enum problem p, const char *detail, const struct errors *errs)
+{
+        json_t *o = problem_to_json(p, detail, errs);
+
+        if (o && json_object_set_new(o, "request_id", json_string(r->request_id)) < 0) {
+                json_decref(o);
+                o = NULL;
+        }
+        response_problem(r, problems[p].status, o);
 }
 
 json_t *problem_to_json(enum problem p, const char *detail, const struct errors *errs)
@@ -60,14 +74,29 @@ void problem(struct request *r, enum problem p, const char *fmt, ...)
         va_start(ap, fmt);
         (void)vsnprintf(detail, sizeof detail, fmt, ap);
         va_end(ap);
-        response_problem(r, problems[p].status, problem_to_json(p, detail, NULL));
+        answer(r, p, detail, NULL);
+}
+
+void problem_failed(struct request *r, const char *what, int code, const struct error *err)
+{
+        /* what ran out of memory in a callback has set no text */
+        const char *why = code == -ENOMEM || !err || !err->text[0] ? strerror(-code) : err->text;
+
+        log_error("request %s: %s: %s", r->request_id, what, why);
+        problem(r, PROBLEM_INTERNAL, "%s: %s", what, why);
 }
 
 void problem_errors(struct request *r, enum problem p, const struct errors *errs)
 {
         char detail[100];
 
+        for (size_t i = 0; i < errors_kept(errs); i++)
+                if (error_is_hosts(errs->items[i].code)) { /* whatever else is wrong with the request */
+                        problem(r, errs->items[i].code == -ENOSPC ? PROBLEM_DISK_FULL : PROBLEM_INTERNAL, "%s",
+                                errs->items[i].text);
+                        return;
+                }
         (void)snprintf(detail, sizeof detail, "%zu error%s%s", errs->n, errs->n == 1 ? "" : "s",
                        errs->n > errors_kept(errs) ? ", the first of them listed" : "");
-        response_problem(r, problems[p].status, problem_to_json(p, detail, errs));
+        answer(r, p, detail, errs);
 }

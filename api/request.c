@@ -1,6 +1,8 @@
 #include "api/request.h"
 
 #include "api/internal.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "contract/text.h"
 
 #include <assert.h>
@@ -32,13 +34,18 @@ struct request *request_new(struct server *s, struct MHD_Connection *c, const ch
 {
         struct request *r = calloc(1, sizeof *r);
 
-        if (!r)
+        if (!r) {
+                log_error("no memory for a request: its connection is closed");
                 return NULL;
+        }
         r->server = s;
         r->connection = c;
         r->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         r->body.ceiling = s->settings.max_body_bytes;
-        (void)target_parse(url, &r->target, &r->target_error);
+        r->came_us = clock_monotonic_us();
+        (void)snprintf(r->shown, sizeof r->shown, "%s", url);
+        if (target_parse(url, &r->target, &r->target_error) >= 0)
+                target_drop_prefix(&r->target, s->settings.prefix);
         return r;
 }
 
@@ -55,6 +62,9 @@ struct request *request_free(struct request *r)
         target_done(&r->target);
         request_drop_body(r);
         server_count_long(r, false);
+        job_row_done(&r->answer_job);
+        free(r->answer_left);
+        free(r->kept);
         if (r->response)
                 MHD_destroy_response(r->response);
         if (r->reader)
@@ -62,6 +72,18 @@ struct request *request_free(struct request *r)
         server_release(r->server, r->held_bytes);
         free(r);
         return NULL;
+}
+
+void request_identify(struct request *r, const char *method)
+{
+        const char *given = request_header(r, "X-Request-Id");
+
+        (void)snprintf(r->method, sizeof r->method, "%s", method);
+        if (given && text_is_plain_name(given, REQUEST_ID_MAX))
+                (void)snprintf(r->request_id, sizeof r->request_id, "%s", given);
+        else
+                (void)snprintf(r->request_id, sizeof r->request_id, "%08x-%llx", r->server->identity,
+                               (unsigned long long)++r->server->n_requests);
 }
 
 const struct server_settings *request_settings(const struct request *r)
@@ -77,11 +99,13 @@ const char *request_header(const struct request *r, const char *name)
 struct reader *request_reader(struct request *r)
 {
         struct error err;
+        int code;
 
         if (r->reader)
                 return r->reader;
-        if (server_take_reader(r->server, &r->reader, &err) < 0)
-                problem(r, PROBLEM_INTERNAL, "the store cannot be read: %s", err.text);
+        code = server_take_reader(r->server, &r->reader, &err);
+        if (code < 0)
+                problem_failed(r, "the store cannot be read", code, &err);
         else if (r->apart)
                 reader_watch(r->reader, apart_cancelled, r);
         return r->reader;
@@ -90,12 +114,12 @@ struct reader *request_reader(struct request *r)
 int request_job(struct request *r, struct reader *reader, int64_t id, struct job_row *ret)
 {
         struct error err;
-        int code = reader_job(reader, id, ret, &err);
+        int code = reader_job_without(reader, id, CONFIG_AS_TEXT, ret, &err);
 
         if (code == -ENOENT)
                 problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)id);
         else if (code < 0)
-                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+                problem_failed(r, "the job cannot be read", code, &err);
         return code;
 }
 
@@ -181,19 +205,6 @@ int request_query_text(struct request *r, const char *name, size_t max_bytes, co
 
 /* ---- the body */
 
-/* As json_parse, but a string may hold an escaped NUL, which is JSON: whoever reads the string refuses it where it does
- * not belong, at its pointer (a 422, not a 400). */
-static int parse_body(const struct buf *b, json_t **ret, struct error *err)
-{
-        json_error_t je;
-
-        if (b->size && memchr(b->data, 0, b->size))
-                return error_set(err, -EINVAL, NULL, "not JSON: it holds a NUL byte");
-        *ret = json_loadb(b->data ? b->data : "", b->size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
-        return *ret ? 0
-                    : error_set(err, -EINVAL, NULL, "not JSON: line %d, column %d: %s", je.line, je.column, je.text);
-}
-
 static void unknown_member(const char *const *keys, const char *key, const char *pointer, struct errors *errs)
 {
         const char *nearest = text_nearest(keys, key);
@@ -209,13 +220,22 @@ bool request_body(struct request *r, const char *const *keys, bool empty_too, js
         struct error err;
         const char *key;
         json_t *v;
+        int code;
 
         if (empty_too && !r->body.size) {
                 *ret = json_object();
                 return *ret != NULL;
         }
-        if (parse_body(&r->body, &o, &err) < 0) {
-                problem(r, PROBLEM_NOT_JSON, "%s", err.text);
+        /* a string may hold an escaped NUL, which is JSON: whoever reads the string refuses it where it does not
+         * belong, at its pointer (a 422, not a 400) */
+        code = json_parse_flags(r->body.data, r->body.size, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &o, &err);
+        if (code == -EEXIST) { /* which of them is meant, only its client knows */
+                (void)errors_add(&errs, -EINVAL, "", "%s", err.text);
+                problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
+                return false;
+        }
+        if (code < 0) {
+                problem(r, code == -ENOMEM ? PROBLEM_INTERNAL : PROBLEM_NOT_JSON, "%s", err.text);
                 return false;
         }
         if (!json_is_object(o)) {
@@ -294,6 +314,18 @@ struct pending *request_ask(struct request *r, route_handler *then)
         return p;
 }
 
+/* Without memory none is left: they are counted as refused. */
+static const int64_t *keep_left(struct request *r, const struct control_answer *answer)
+{
+        free(r->answer_left);
+        r->answer_left = answer->n_left ? malloc(answer->n_left * sizeof *r->answer_left) : NULL;
+        if (r->answer_left)
+                memcpy(r->answer_left, answer->left, answer->n_left * sizeof *r->answer_left);
+        else
+                r->answer.n_left = 0;
+        return r->answer_left;
+}
+
 /* With the lock. */
 static void resume(struct pending *p, const struct control_answer *answer)
 {
@@ -302,6 +334,12 @@ static void resume(struct pending *p, const struct control_answer *answer)
         r->answer = *answer;
         r->answer_errs = answer->errs ? *answer->errs : (struct errors){0};
         r->answer.errs = &r->answer_errs;
+        r->answer.left = keep_left(r, answer);
+        if (answer->job) {
+                r->answer_job = *answer->job;
+                *answer->job = (struct job_row){0};
+                r->answer.job = &r->answer_job;
+        }
         r->pending = NULL;
         p->request = NULL;
         unlink_pending(p);

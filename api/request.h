@@ -6,6 +6,7 @@
  * in it takes the answer with it. */
 #pragma once
 
+#include "api/access.h"
 #include "api/problem.h"
 #include "api/routes.h"
 #include "api/server.h"
@@ -14,22 +15,32 @@
 
 struct pending;
 
+#define REQUEST_ID_MAX 64
+
 struct request {
         struct server *server;
         struct MHD_Connection *connection;
-        int fd; /* its socket, borrowed */
+        int fd;                              /* its socket, borrowed */
+        char request_id[REQUEST_ID_MAX + 1]; /* "" before its headers were read */
+        char method[12], shown[200];         /* and path, as they were sent: for the log; cut to what fits */
+        int64_t came_us, sent_bytes;         /* monotonic; of the answer's body, without what a stream did not reach */
         bool checked, handled;
         bool must_close; /* where its body ends is in doubt */
 
         struct target target; /* undefined when target_error.code */
         struct error target_error;
         const struct route *route;
+        bool head;        /* HEAD: a GET whose answer has no body */
         int64_t id;       /* of {id} */
         const char *name; /* of {name}, borrowed from target */
 
         struct buf body;
         size_t body_held;  /* of the server's budget */
         int64_t body_seen; /* bytes that came, kept or dropped */
+
+        struct asker who;    /* where the route has a role */
+        struct audit_row by; /* the same, of what changes something */
+        void *kept;          /* a handler's, for its continuation; freed with the request */
 
         struct errors errs; /* what request_query_* found */
         struct reader *reader;
@@ -50,11 +61,17 @@ struct request {
         route_handler *then;     /* continues with answer */
         struct control_answer answer;
         struct errors answer_errs; /* answer.errs' copy */
+        struct job_row answer_job; /* what answer.job points to */
+        int64_t *answer_left;      /* and answer.left */
 };
 
 struct request *request_new(struct server *s, struct MHD_Connection *c, const char *url);
 struct request *request_free(struct request *r);
 DEFINE_CLEANUP(struct request *, request_free);
+
+/* Its method, and what it is called: by X-Request-Id where that is plain (letters, digits, '.', '-', '_'), so that a
+ * proxy's log and ours can be laid side by side; else by us. */
+void request_identify(struct request *r, const char *method);
 
 const struct server_settings *request_settings(const struct request *r);
 const char *request_header(const struct request *r, const char *name); /* the first of it; NULL: absent */

@@ -1,6 +1,8 @@
 #include "api/response.h"
 
+#include "api/encoding.h"
 #include "api/internal.h"
+#include "base/log.h"
 #include "contract/text.h"
 
 #include <assert.h>
@@ -13,13 +15,19 @@
 #define LONG_BYTES ((int64_t)256 << 10)  /* a socket takes less at once */
 #define PROBLEM_BYTES ((size_t)16 << 10) /* no problem document is longer */
 #define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
+#define CODED_BYTES_MIN ((size_t)2 << 10) /* less goes in a packet or two */
+#define CODED_BYTES_MAX ((size_t)8 << 20) /* 20 ms; more only where nobody waits for this thread */
 #define STREAM_BLOCK ((size_t)64 << 10)
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
 
+/* An answer without one of its headers is another answer: a body that is not said to be compressed is garbage. */
 void response_header(struct request *r, const char *name, const char *value)
 {
-        if (r->response)
-                (void)MHD_add_response_header(r->response, name, value);
+        if (!r->response || MHD_add_response_header(r->response, name, value) == MHD_YES)
+                return;
+        log_error("request %s: no memory for a header of its answer", r->request_id);
+        MHD_destroy_response(r->response);
+        r->response = NULL;
 }
 
 /* Makes response the answer, with what all have. */
@@ -35,23 +43,30 @@ static void set(struct request *r, unsigned status, struct MHD_Response *respons
                 MHD_destroy_response(r->response);
         r->response = response;
         r->status = status;
-        if (!response)
-                return; /* the server closes the connection: there is no memory to say so */
+        r->sent_bytes = 0;
+        if (!response) { /* the server closes the connection: there is no memory to say so to the client */
+                log_error("request %s: no memory for its answer of status %u", r->request_id, status);
+                return;
+        }
         if (type)
                 response_header(r, "Content-Type", type);
         response_header(r, "Content-Security-Policy", policy ? policy : POLICY_OF_DATA);
         for (size_t i = 0; i < ARRAY_LEN(always); i++)
                 response_header(r, always[i][0], always[i][1]);
+        if (r->request_id[0])
+                response_header(r, "X-Request-Id", r->request_id);
 }
 
 int response_dump(const json_t *v, struct buf *b)
 {
         _cleanup_(freep) char *text = json_to_text(v);
 
-        return text ? buf_append(b, text, strlen(text), NULL) : -ENOMEM;
+        /* what could not be added to the document without memory is not left out of the answer */
+        return text && !json_ran_out() ? buf_append(b, text, strlen(text), NULL) : -ENOMEM;
 }
 
-/* Makes the buffer's memory the answer's body. Problems are small and always find room. */
+/* Makes the buffer's memory the answer's body, and says how it may be cached. Problems are small and always find room.
+ */
 static void set_buffer(struct request *r, unsigned status, const char *type, struct buf *b)
 {
         size_t size = b->size;
@@ -65,7 +80,59 @@ static void set_buffer(struct request *r, unsigned status, const char *type, str
         r->held_bytes += counted ? size : 0;
         r->long_answer = (int64_t)size > LONG_BYTES;
         set(r, status, MHD_create_response_from_buffer(size, TAKE_PTR(b->data), MHD_RESPMEM_MUST_FREE), type, NULL);
-        response_header(r, "Cache-Control", "no-store");
+        r->sent_bytes = (int64_t)size;
+}
+
+/* Whoever asks again and again for the same is told that it is the same. The tag is weak: of what is said, not of how
+ * it is coded. True: the answer is set. */
+static bool set_unchanged(struct request *r, const struct buf *b, char etag[DIGEST_SIZE + 4])
+{
+        const char *none_match = request_header(r, "If-None-Match");
+        char digest[DIGEST_SIZE];
+
+        memory_digest(b->data, b->size, digest);
+        (void)snprintf(etag, DIGEST_SIZE + 4, "W/\"%s\"", digest);
+        if (!none_match || !etag_listed(none_match, etag))
+                return false;
+        response_empty(r, 304);
+        return true;
+}
+
+/* In the coding that the client takes, where that is worth its time. */
+static const char *compress_body(struct request *r, struct buf *b)
+{
+        const char *coding = encoding_choose(request_header(r, "Accept-Encoding"));
+        struct buf smaller = BUF_INIT(b->size - b->size / 8);
+
+        if (!coding || b->size < CODED_BYTES_MIN || (b->size > CODED_BYTES_MAX && !r->apart))
+                return NULL;
+        if (encoding_apply(coding, b, &smaller) < 0) {
+                buf_done(&smaller);
+                return NULL;
+        }
+        buf_done(b);
+        *b = smaller;
+        return coding;
+}
+
+static void set_json(struct request *r, unsigned status, const char *type, struct buf *b)
+{
+        bool tagged = status == 200 && r->route && r->route->method == METHOD_GET;
+        const char *coding = NULL;
+        char etag[DIGEST_SIZE + 4];
+
+        if (!tagged || !set_unchanged(r, b, etag)) {
+                coding = compress_body(r, b);
+                set_buffer(r, status, type, b);
+        }
+        if (r->status != status && r->status != 304)
+                return; /* there was no room for it */
+        response_header(r, "Cache-Control", tagged ? "private, no-cache" : "no-store");
+        if (tagged)
+                response_header(r, "ETag", etag);
+        if (coding)
+                response_header(r, "Content-Encoding", coding);
+        response_header(r, "Vary", "Accept-Encoding");
 }
 
 static void set_document(struct request *r, unsigned status, const char *type, json_t *document)
@@ -76,11 +143,13 @@ static void set_document(struct request *r, unsigned status, const char *type, j
         bool whole = document && response_dump(document, &b) >= 0;
 
         json_decref(document);
-        if (whole)
-                set_buffer(r, status, type, &b);
-        else
-                set(r, 500, MHD_create_response_from_buffer(strlen(no_memory), no_memory, MHD_RESPMEM_PERSISTENT),
-                    "application/problem+json", NULL);
+        if (whole) {
+                set_json(r, status, type, &b);
+                return;
+        }
+        log_error("request %s: no memory for its answer of status %u", r->request_id, status);
+        set(r, 500, MHD_create_response_from_buffer(strlen(no_memory), no_memory, MHD_RESPMEM_PERSISTENT),
+            "application/problem+json", NULL);
 }
 
 void response_json(struct request *r, unsigned status, json_t *document)
@@ -95,14 +164,14 @@ void response_problem(struct request *r, unsigned status, json_t *document)
 
 void response_text(struct request *r, const char *type, struct buf *b)
 {
-        if (b->size)
+        if (b->size) {
                 set_buffer(r, 200, type, b);
-        else
+        } else {
                 response_empty(r, 200);
-        if (!b->size) {
                 response_header(r, "Content-Type", type);
-                response_header(r, "Cache-Control", "no-store");
         }
+        if (r->status == 200)
+                response_header(r, "Cache-Control", "no-store");
         buf_done(b);
 }
 
@@ -140,10 +209,12 @@ void response_file(struct request *r, struct file_answer *f)
         enum range found = RANGE_NONE;
         char text[100];
         struct stat st;
+        int code;
 
         f->fd = -1;
-        if (fstat(fd, &st) < 0 || f->offset > st.st_size) {
-                problem(r, PROBLEM_INTERNAL, "a file cannot be read");
+        code = fstat(fd, &st) < 0 ? -errno : f->offset > st.st_size ? -ENODATA : 0;
+        if (code < 0) {
+                problem_failed(r, "a file cannot be read", code, NULL);
                 return;
         }
         size = f->size >= 0 ? f->size : st.st_size - f->offset;
@@ -165,6 +236,7 @@ void response_file(struct request *r, struct file_answer *f)
         }
         set(r, found == RANGE_OK ? 206 : 200, file_response(TAKE_FD(fd), f->offset + first, last - first + 1), f->type,
             f->policy);
+        r->sent_bytes = last - first + 1;
         if (found == RANGE_OK) {
                 (void)snprintf(text, sizeof text, "bytes %lld-%lld/%lld", (long long)first, (long long)last,
                                (long long)size);
@@ -178,7 +250,7 @@ void response_file(struct request *r, struct file_answer *f)
 /* ---- streams */
 
 struct stream {
-        struct server *server;
+        struct request *request; /* which lasts longer than its answer is read */
         struct stream_answer answer;
         struct buf piece;
         size_t at; /* of the piece: sent so far */
@@ -189,14 +261,14 @@ static int next_piece(struct stream *x)
 {
         struct reader *reader;
         struct error err;
-        int r = server_take_reader(x->server, &reader, &err);
+        int r = server_take_reader(x->request->server, &reader, &err);
 
         if (r < 0)
                 return r;
         buf_clear(&x->piece);
         x->at = 0;
         r = x->answer.next(x->answer.user, reader, &x->piece, &err);
-        server_put_reader(x->server, reader);
+        server_put_reader(x->request->server, reader);
         return r == STREAM_WAITS ? 2 : r < 0 ? r : x->piece.size > 0;
 }
 
@@ -215,6 +287,7 @@ static ssize_t read_stream(void *user, uint64_t at _unused_, char *to, size_t si
         size = MIN(size, x->piece.size - x->at);
         memcpy(to, x->piece.data + x->at, size);
         x->at += size;
+        x->request->sent_bytes += (int64_t)size;
         return (ssize_t)size;
 }
 
@@ -233,7 +306,7 @@ void response_stream(struct request *r, const struct stream_answer *a)
         struct MHD_Response *response = NULL;
 
         if (x) {
-                *x = (struct stream){.server = r->server, .answer = *a, .piece = BUF_INIT(STREAM_PIECE_MAX)};
+                *x = (struct stream){.request = r, .answer = *a, .piece = BUF_INIT(STREAM_PIECE_MAX)};
                 response = MHD_create_response_from_callback(a->bytes < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)a->bytes,
                                                              STREAM_BLOCK, read_stream, x, free_stream);
         }
@@ -243,6 +316,8 @@ void response_stream(struct request *r, const struct stream_answer *a)
                 problem(r, PROBLEM_INTERNAL, "no memory");
                 return;
         }
+        if (r->head) /* libmicrohttpd ends chunks that it did not begin: a "0" before the next answer */
+                (void)MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
         r->long_answer = true;
         set(r, 200, response, a->type, NULL);
         response_header(r, "Cache-Control", "no-store");
@@ -268,6 +343,8 @@ int open_beneath(const char *folder, const char *const *segments, size_t n, int 
                 (void)close(at);
                 at = next;
         }
+        if (at < 0 && error_is_hosts(-errno))
+                return error_set(err, -errno, NULL, "the file cannot be opened: %s", strerror(errno));
         if (at < 0 || fstat(at, &st) < 0 || !S_ISREG(st.st_mode))
                 return error_set(err, -ENOENT, NULL, "there is no such file");
         *ret_fd = TAKE_FD(at);
@@ -279,11 +356,16 @@ int open_job_file(const char *state_folder, const struct job_row *j, const char 
         char folder[4096], job[24], marker[sizeof j->identity] = "";
         const char *segments[] = {job, "identity"};
         _cleanup_(closep) int fd = -1;
+        int r;
 
         (void)snprintf(folder, sizeof folder, "%s/jobs", state_folder);
         (void)snprintf(job, sizeof job, "%lld", (long long)j->id);
-        if (open_beneath(folder, segments, ARRAY_LEN(segments), &fd, err) >= 0 &&
-            (read(fd, marker, sizeof marker - 1) < 0 || strcmp(marker, j->identity) != 0))
+        r = open_beneath(folder, segments, ARRAY_LEN(segments), &fd, err);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r >= 0 && read(fd, marker, sizeof marker - 1) < 0)
+                return error_set(err, -errno, NULL, "whose folder it is cannot be read: %s", strerror(errno));
+        if (r >= 0 && strcmp(marker, j->identity) != 0)
                 return error_set(err, -ENOENT, NULL, "the folder is of another run");
         segments[1] = name;
         return open_beneath(folder, segments, ARRAY_LEN(segments), ret_fd, err);

@@ -5,8 +5,8 @@
 #include <string.h>
 
 const struct route routes[] = {
-#define R(method_, pattern_, handler_, params_, request_, status_, answer_, summary_)                                  \
-        {METHOD_##method_, pattern_, handler_, params_, request_, answer_, summary_, status_},
+#define R(method_, pattern_, handler_, role_, params_, request_, status_, answer_, summary_)                           \
+        {METHOD_##method_, pattern_, handler_, ROLE_##role_, params_, request_, answer_, summary_, status_},
 #include "api/routes.def"
 #undef R
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api/target.h"
+#include "store/store.h"
 
 struct request;
 
@@ -14,6 +15,7 @@ struct route {
         enum method method;
         const char *pattern;
         route_handler *handler;
+        enum role role;
         const char *params;
         const char *request, *answer, *summary; /* for openapi.c */
         int status;
@@ -39,7 +41,7 @@ bool route_takes_param(const struct route *route, const char *name);
 extern const struct route routes[];
 extern const size_t n_routes;
 
-#define R(method, pattern, handler, params, request, status, answer, summary) route_handler handler;
+#define R(method, pattern, handler, role, params, request, status, answer, summary) route_handler handler;
 #include "api/routes.def"
 #undef R
 route_handler static_read;

@@ -8,9 +8,8 @@
 #define NAMES_MAX 50
 #define POINTS_MAX 10000
 #define POINTS_DEFAULT 1000
-#define COST_MAX ((int64_t)16 << 20) /* points that one request may read, of more than one series */
-#define COST_LONG ((int64_t)200000)  /* what reads more is long */
-#define COST_LOOKUPS 16              /* series that are looked up before it is known where to read them */
+#define QUICK_BUCKETS                                                                                                  \
+        4000 /* what may answer more is long: a text of that takes longer to make than to read its points */
 #define ANSWER_BYTES_MAX ((size_t)64 << 20)
 
 static int add_series(const struct series_row *s, void *user)
@@ -28,11 +27,13 @@ static void list_series(struct request *r)
         _cleanup_json_ json_t *list = json_array();
         _cleanup_(job_row_done) struct job_row j = {0};
         struct error err;
+        int code;
 
         if (!reader || request_job(r, reader, r->id, &j) < 0)
                 return;
-        if (reader_series(reader, r->id, add_series, list, &err) < 0)
-                problem(r, PROBLEM_INTERNAL, "the series cannot be read");
+        code = reader_series(reader, r->id, add_series, list, &err);
+        if (code < 0)
+                problem_failed(r, "the series cannot be read", code, &err);
         else
                 response_json(r, 200, json_pack("{s:O}", "series", list));
 }
@@ -44,11 +45,15 @@ void series_list(struct request *r)
 
 /* ---- points of many series */
 
+static const char *const widths_names[] = {"shared", "own", NULL};
+enum widths { WIDTHS_SHARED, WIDTHS_OWN };
+
 struct question {
         size_t n_jobs, n_names;
         int64_t jobs[JOBS_MAX];
         char *memory, *names[NAMES_MAX];
-        int64_t points, from, to;
+        int64_t points, from, to, attempt;
+        int widths;
 };
 
 static void question_done(struct question *q)
@@ -121,6 +126,8 @@ static int read_question(struct request *r, struct question *q)
         (void)request_query_int(r, "points", 1, POINTS_MAX, &q->points);
         (void)request_query_int(r, "from", 0, INT64_MAX, &q->from);
         (void)request_query_int(r, "to", 0, INT64_MAX, &q->to);
+        (void)request_query_choice(r, "widths", widths_names, &q->widths);
+        (void)request_query_int(r, "attempt", 1, INT64_MAX, &q->attempt);
         if (jobs && names) {
                 size_t n = strlen(jobs) + 1;
 
@@ -155,6 +162,16 @@ static json_t *reals(const double *values, size_t n)
         return a;
 }
 
+/* How many of each bucket's points are not finite; left out where all are, as they nearly always are. */
+static void add_others(json_t *o, const char *key, const int64_t *n, size_t n_buckets)
+{
+        for (size_t i = 0; i < n_buckets; i++)
+                if (n[i]) {
+                        (void)json_object_set_new(o, key, ints(n, n_buckets));
+                        return;
+                }
+}
+
 /* One series becomes text at once, so that only the text of the others is held. */
 static int append_curve(struct buf *b, int64_t job, const char *name, const struct curve *c, struct error *err)
 {
@@ -166,6 +183,10 @@ static int append_curve(struct buf *b, int64_t job, const char *name, const stru
                           reals(c->mean, c->n), "last", reals(c->last, c->n));
         int r;
 
+        add_others(o, "nan", c->not_a_number, c->n);
+        add_others(o, "infinity", c->infinite, c->n);
+        add_others(o, "minus_infinity", c->minus_infinite, c->n);
+
         if (!o)
                 return error_set(err, -ENOMEM, NULL, "no memory for a series");
         r = b->data[b->size - 1] == '[' ? 0 : buf_append(b, ",", 1, err);
@@ -174,44 +195,34 @@ static int append_curve(struct buf *b, int64_t job, const char *name, const stru
         return r < 0 ? error_set(err, r, NULL, "no room for a series") : 0;
 }
 
-static int read_curves(struct reader *reader, const struct question *q, struct buf *b, struct error *err)
+struct answering {
+        struct buf *b;
+        struct error *err;
+};
+
+static int answer_curve(int64_t job, const char *name, struct curve *c, void *user)
 {
-        int r = buf_append(b, "{\"series\":[", strlen("{\"series\":["), err);
+        struct answering *a = user;
 
-        for (size_t i = 0; i < q->n_jobs; i++)
-                for (size_t k = 0; r >= 0 && k < q->n_names; k++) {
-                        struct curve c = {0};
-
-                        r = reader_curve(reader, q->jobs[i], q->names[k], q->from, q->to, q->points, &c, err);
-                        if (r == -ENOENT) {
-                                r = 0; /* not every job has every series */
-                                continue;
-                        }
-                        if (r >= 0) {
-                                r = append_curve(b, q->jobs[i], q->names[k], &c, err);
-                                curve_done(&c);
-                        }
-                }
-        return r < 0 ? r : buf_append(b, "]}", 2, err);
+        return append_curve(a->b, job, name, c, a->err);
 }
 
-/* Points that are read, of at most so many series; each counts at least 1. */
-static int cost(struct reader *reader, const struct question *q, size_t lookups, int64_t *ret, struct error *err)
+static int read_curves(struct reader *reader, const struct question *q, struct buf *b, struct error *err)
 {
-        int64_t sum = 0;
+        const struct curve_question question = {.n_jobs = q->n_jobs,
+                                                .n_names = q->n_names,
+                                                .jobs = q->jobs,
+                                                .names = (const char *const *)q->names,
+                                                .from = q->from,
+                                                .to = q->to,
+                                                .n_buckets = q->points,
+                                                .attempt = q->attempt,
+                                                .own_width = q->widths == WIDTHS_OWN};
+        int r = buf_append(b, "{\"series\":[", strlen("{\"series\":["), err);
 
-        for (size_t i = 0; i < q->n_jobs; i++)
-                for (size_t k = 0; k < q->n_names; k++) {
-                        int64_t points = 0;
-                        int r = lookups ? reader_points(reader, q->jobs[i], q->names[k], &points, err) : 0;
-
-                        if (r < 0)
-                                return r;
-                        lookups -= lookups > 0;
-                        sum += MAX(points, 1);
-                }
-        *ret = sum;
-        return 0;
+        if (r >= 0)
+                r = reader_curves(reader, &question, answer_curve, &(struct answering){b, err}, err);
+        return r < 0 ? r : buf_append(b, "]}", 2, err);
 }
 
 static void read_series(struct request *r)
@@ -220,7 +231,6 @@ static void read_series(struct request *r)
         _cleanup_(question_done) struct question q = {0};
         struct reader *reader;
         struct error err;
-        int64_t points = 0;
         int code;
 
         if (read_question(r, &q) < 0) {
@@ -230,21 +240,13 @@ static void read_series(struct request *r)
         reader = request_reader(r);
         if (!reader)
                 return;
-        code = cost(reader, &q, SIZE_MAX, &points, &err);
-        if (code >= 0 && points > COST_MAX && q.n_jobs * q.n_names > 1) {
-                problem(r, PROBLEM_ANSWER_TOO_LARGE,
-                        "it would read %lld points, at most %lld are read at once: ask for fewer jobs or names",
-                        (long long)points, (long long)COST_MAX);
-                return;
-        }
-        if (code >= 0)
-                code = read_curves(reader, &q, &b, &err);
+        code = read_curves(reader, &q, &b, &err);
         if (code == -ECANCELED)
                 problem(r, PROBLEM_UNAVAILABLE, "the server ends, or nobody waits for the answer");
         else if (code == -E2BIG)
                 problem(r, PROBLEM_ANSWER_TOO_LARGE, "ask for fewer jobs, names or points at once");
         else if (code < 0)
-                problem(r, PROBLEM_INTERNAL, "%s", err.text);
+                problem_failed(r, "the series cannot be read", code, &err);
         else
                 response_text(r, "application/json", &b);
 }
@@ -252,19 +254,9 @@ static void read_series(struct request *r)
 void series_read(struct request *r)
 {
         _cleanup_(question_done) struct question q = {0};
-        struct reader *reader;
-        struct error err;
-        int64_t points = 0;
 
-        if (read_question(r, &q) < 0) {
+        if (read_question(r, &q) < 0)
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
-                return;
-        }
-        reader = request_reader(r);
-        if (!reader)
-                return;
-        if (cost(reader, &q, COST_LOOKUPS, &points, &err) < 0)
-                problem(r, PROBLEM_INTERNAL, "%s", err.text);
         else
-                request_apart(r, read_series, points > COST_LONG || q.n_jobs * q.n_names > COST_LOOKUPS);
+                request_apart(r, read_series, (int64_t)(q.n_jobs * q.n_names) * q.points > QUICK_BUCKETS);
 }

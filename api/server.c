@@ -8,23 +8,25 @@
 
 #include "api/internal.h"
 #include "api/response.h"
+#include "api/sessions.h"
+#include "api/tls.h"
 #include "base/clock.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 
-#define CONNECTIONS_MAX 512
+#define CONNECTIONS_MAX 1536
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* bounds the headers: 431 above it */
 #define BODY_DROP_MAX ((int64_t)256 << 20)   /* so much of an unwanted body is read, so that its answer arrives */
 #define BODY_FREE ((size_t)16 << 10)         /* of each body, always taken: a submission has less */
 #define BODY_HELD_MAX ((size_t)32 << 20)     /* of what bodies have beyond it, all together */
 #define STOP_WAIT_S 2
-#define BACKLOG 1024
 #define HELD_BYTES_MAX ((size_t)96 << 20) /* of answers that clients do not read */
 #define IDLE_DEFAULT_US (30 * US_PER_S)
 #define BODY_BYTES_DEFAULT ((size_t)1 << 20)
@@ -182,9 +184,15 @@ static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind _unused_
         return MHD_YES;
 }
 
+/* Files of the dashboard say nothing: whatever name a proxy asks for them by, and from whichever page. */
+static bool is_file(const struct request *r)
+{
+        return r->route && r->route->handler == static_read;
+}
+
 static bool check_host(struct request *r)
 {
-        const char *host = request_header(r, "Host");
+        const char *host = request_header(r, "Host"), *allowed = request_settings(r)->allowed_hosts;
         int n = 0;
 
         (void)MHD_get_connection_values(r->connection, MHD_HEADER_KIND, count_header, &n);
@@ -192,9 +200,11 @@ static bool check_host(struct request *r)
                 problem(r, PROBLEM_BAD_HEADER, "there are %d Host headers", n);
         else if (!host)
                 problem(r, PROBLEM_FOREIGN_HOST, "there is no Host header; 127.0.0.1 and localhost are served");
-        else if (!host_is_loopback(host))
+        else if (!is_file(r) && !host_is_allowed(host, allowed))
                 problem(r, PROBLEM_FOREIGN_HOST,
-                        "the Host header is \"%.200s\"; 127.0.0.1 and localhost are served, on any port", host);
+                        "the Host header is \"%.200s\"; 127.0.0.1 and localhost are served, on any port, and what the "
+                        "setting allowed-hosts names",
+                        host);
         return !r->response;
 }
 
@@ -202,8 +212,13 @@ static bool check_origin(struct request *r)
 {
         const char *origin = request_header(r, "Origin"), *site = request_header(r, "Sec-Fetch-Site");
 
-        if (origin && !origin_is_host(origin, request_header(r, "Host")))
-                problem(r, PROBLEM_FOREIGN_ORIGIN, "the Origin header is \"%.200s\", the Host header \"%.200s\"",
+        if (is_file(r))
+                return true;
+        if (origin && !origin_is_host(origin, request_header(r, "Host")) &&
+            !origin_is_allowed(origin, request_settings(r)->allowed_hosts))
+                problem(r, PROBLEM_FOREIGN_ORIGIN,
+                        "the Origin header is \"%.200s\", the Host header \"%.200s\"; the setting allowed-hosts names "
+                        "whose pages may ask",
                         origin, request_header(r, "Host"));
         else if (site && !strcasecmp(site, "cross-site"))
                 problem(r, PROBLEM_FOREIGN_ORIGIN, "the browser says Sec-Fetch-Site: cross-site");
@@ -220,22 +235,40 @@ static bool check_target(struct request *r)
         return !r->response;
 }
 
-static bool check_route(struct request *r, const char *method)
+/* The methods of the path; what stands before the answer is whether this client may ask at all. */
+static unsigned find_route(struct request *r, const char *method)
 {
-        struct route_match m;
-        char allow[64];
+        struct route_match m = {0};
 
-        route_find(method_parse(method), &r->target, &m);
-        if (!m.methods) {
-                problem(r, PROBLEM_NOT_FOUND, "no resource has this path");
-        } else if (!m.route) {
-                problem(r, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", methods_text(m.methods, allow));
-                response_header(r, "Allow", allow);
-        }
+        if (!r->target_error.code)
+                route_find(method_parse(method), &r->target, &m);
         r->route = m.route;
         r->id = m.id;
         r->name = m.name;
+        return m.methods;
+}
+
+static bool check_route(struct request *r, unsigned methods)
+{
+        char allow[64];
+
+        if (!methods) {
+                problem(r, PROBLEM_NOT_FOUND, "no resource has this path");
+        } else if (!r->route) {
+                problem(r, PROBLEM_METHOD_NOT_ALLOWED, "this path takes %s", methods_text(methods, allow));
+                response_header(r, "Allow", allow);
+        }
         return !r->response;
+}
+
+/* What it took to know who asks goes back at once: the body may take its time. */
+static bool check_access(struct request *r)
+{
+        bool known = access_identify(r);
+
+        if (r->reader)
+                server_put_reader(r->server, TAKE_PTR(r->reader));
+        return known && access_allows(r);
 }
 
 static bool check_params(struct request *r)
@@ -280,8 +313,12 @@ static bool check_body(struct request *r)
 
 static void check(struct request *r, const char *method, const char *version)
 {
+        unsigned methods;
+
+        request_identify(r, method);
+        methods = find_route(r, method);
         (void)(check_framing(r, method, version) && check_host(r) && check_origin(r) && check_target(r) &&
-               check_route(r, method) && check_params(r) && check_body(r));
+               check_route(r, methods) && check_access(r) && check_params(r) && check_body(r));
 }
 
 /* ---- the way of a request */
@@ -313,6 +350,7 @@ static enum MHD_Result queue(struct request *r)
                 response_header(r, "Retry-After", "10");
         }
         connection_sends(r->server->connections, r->connection);
+        metrics_answered(&r->server->metrics, clock_monotonic_us() - r->came_us);
         response = TAKE_PTR(r->response);
         if (!response)
                 return MHD_NO;
@@ -336,8 +374,11 @@ static enum MHD_Result run(struct request *r)
 
         if (!r->handled)
                 count_handled(r->server);
+        if (!r->handled && r->route->method != METHOD_GET)
+                access_audit(r, &r->by);
         r->handled = true;
         connection_works(r->server->connections, r->connection);
+        (void)json_ran_out(); /* of a request before */
         handler(r);
         if (r->reader)
                 server_put_reader(r->server, TAKE_PTR(r->reader));
@@ -363,6 +404,7 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c,
                 return MHD_NO; /* no memory for it */
         if (!r->checked) {
                 r->checked = true;
+                r->head = !strcmp(method, "HEAD");
                 connection_heard(r->server->connections, c);
                 check(r, method, version);
                 if (r->must_close) { /* what follows may be taken for another request: nothing more is read */
@@ -380,7 +422,7 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c,
                 *size = 0;
                 return take_body(r, data, n) ? MHD_YES : MHD_NO;
         }
-        return r->response || r->worked ? queue(r) : run(r);
+        return r->response || (r->worked && !r->then) ? queue(r) : run(r);
 }
 
 static void *uri_seen(void *user, const char *uri, struct MHD_Connection *c)
@@ -395,6 +437,11 @@ static void on_completed(void *user, struct MHD_Connection *c, void **slot,
         struct request *r = TAKE_PTR(*slot);
         bool counted = r && r->handled;
 
+        if (r) {
+                s->metrics.answers[MIN(r->status / 100, 5U)]++;
+                s->metrics.bytes += (unsigned long long)r->sent_bytes;
+                request_logged(r);
+        }
         (void)request_free(r);
         connection_answered(s->connections, c);
         if (!counted)
@@ -413,34 +460,21 @@ static size_t leave_escaped(void *user _unused_, struct MHD_Connection *c _unuse
 
 /* ---- life */
 
-static int listen_at(const struct sockaddr_in *address, int *ret_fd, int *ret_port, struct error *err)
+static int copy_text(const char **text)
 {
-        _cleanup_(closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        struct sockaddr_in bound;
-        socklen_t size = sizeof bound;
-        char text[INET_ADDRSTRLEN] = "?", where[INET_ADDRSTRLEN + 8];
-
-        (void)inet_ntop(AF_INET, &address->sin_addr, text, sizeof text);
-        (void)snprintf(where, sizeof where, "%s:%u", text, (unsigned)ntohs(address->sin_port));
-        if (fd < 0)
-                return error_set(err, -errno, where, "no socket: %s", strerror(errno));
-        if ((ntohl(address->sin_addr.s_addr) >> 24) != 127)
-                return error_set(err, -EINVAL, where, "is not a loopback address");
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-        if (bind(fd, (const struct sockaddr *)address, sizeof *address) < 0 || listen(fd, BACKLOG) < 0 ||
-            getsockname(fd, (struct sockaddr *)&bound, &size) < 0)
-                return error_set(err, -errno, where, "cannot listen: %s", strerror(errno));
-        *ret_port = ntohs(bound.sin_port);
-        *ret_fd = TAKE_FD(fd);
-        return 0;
+        *text = strdup(*text ? *text : "");
+        return *text ? 0 : -ENOMEM;
 }
 
 static int copy_settings(const struct server_settings *from, struct server_settings *to, struct error *err)
 {
+        const char **texts[] = {&to->state_folder, &to->web_folder, &to->configs_folder, &to->certificate,
+                                &to->key,          &to->prefix,     &to->allowed_hosts};
+        int r = 0;
+
         *to = *from;
-        to->state_folder = strdup(from->state_folder);
-        to->web_folder = strdup(from->web_folder ? from->web_folder : "");
-        to->configs_folder = strdup(from->configs_folder ? from->configs_folder : "");
+        for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+                r |= copy_text(texts[i]);
         to->threads = MAX(1, MIN(from->threads, READERS_MAX));
         if (!to->connections || to->connections > CONNECTIONS_MAX)
                 to->connections = CONNECTIONS_MAX;
@@ -448,45 +482,103 @@ static int copy_settings(const struct server_settings *from, struct server_setti
                 to->idle_us = IDLE_DEFAULT_US;
         if (!to->max_body_bytes)
                 to->max_body_bytes = BODY_BYTES_DEFAULT;
-        return to->state_folder && to->web_folder && to->configs_folder ? 0
-                                                                        : error_set(err, -ENOMEM, NULL, "no memory");
+        return r ? error_set(err, -ENOMEM, NULL, "no memory") : 0;
 }
 
-static int start(struct server *s, int *fd, struct error *err)
+static void free_settings(struct server_settings *s)
 {
-        const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+        free((char *)s->state_folder);
+        free((char *)s->web_folder);
+        free((char *)s->configs_folder);
+        free((char *)s->certificate);
+        free((char *)s->key);
+        free((char *)s->prefix);
+        free((char *)s->allowed_hosts);
+}
 
-        s->mhd = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, /* */
-                                  MHD_OPTION_LISTEN_SOCKET, *fd,       /* */
-                                  MHD_OPTION_THREAD_POOL_SIZE,
-                                  (unsigned)(s->settings.threads > 1 ? s->settings.threads : 0),
-                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->settings.connections, /* */
-                                  MHD_OPTION_CONNECTION_TIMEOUT, 0U, /* connections.c knows what progress is */
-                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, /* */
-                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,                       /* */
-                                  MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,     /* */
-                                  MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,              /* */
-                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,          /* */
-                                  MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections, MHD_OPTION_END);
-        if (!s->mhd)
+static int note_token(const struct token_row *t _unused_, void *user)
+{
+        *(bool *)user = true;
+        return 0;
+}
+
+/* Whoever is not on this machine comes with a token, over TLS, or not at all. */
+static int check_listeners(struct server *s, struct error *err)
+{
+        struct reader *reader;
+        bool tokens = false;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < s->settings.n_listeners; i++) {
+                const struct listener_setting *l = &s->settings.listeners[i];
+                char where[128];
+
+                listener_text(l, 0, where, sizeof where);
+                if (l->tls && (!*s->settings.certificate || !*s->settings.key))
+                        return error_set(err, -EPERM, where, "TLS needs certificate and key");
+                if (listener_is_local(l))
+                        continue;
+                if (!l->tls)
+                        return error_set(err, -EPERM, where, "others reach this address: it takes TLS (tls:%s)", where);
+                r = server_take_reader(s, &reader, err);
+                if (r >= 0) {
+                        r = reader_tokens(reader, note_token, &tokens, err);
+                        server_put_reader(s, reader);
+                }
+                if (r >= 0 && !tokens)
+                        r = error_set(
+                                err, -EPERM, where,
+                                "others reach this address, and nobody has a token: make one before (start without "
+                                "it, mulunctl token add NAME --role admin)");
+        }
+        return r;
+}
+
+/* Listeners have their connections each: whoever takes all of one leaves the others. */
+static int start(struct server *s, size_t i, struct error *err)
+{
+        const struct listener_setting *l = &s->settings.listeners[i];
+        const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+        bool local = l->address.any.sa_family == AF_UNIX;
+        _cleanup_(closep) int fd = -1;
+        int r = listener_open(l, s->settings.socket_group, &fd, &s->ports[i], err);
+
+        if (r < 0)
+                return r;
+        s->mhds[i] = MHD_start_daemon(
+                flags | (l->tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, s, /* */
+                MHD_OPTION_LISTEN_SOCKET, fd,                                     /* */
+                MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(s->settings.threads > 1 && !local ? s->settings.threads : 0),
+                MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->settings.connections, /* */
+                MHD_OPTION_CONNECTION_TIMEOUT, 0U,                     /* connections.c knows what progress is */
+                MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, /* */
+                MHD_OPTION_STRICT_FOR_CLIENT, 1,                       /* */
+                MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,     /* */
+                MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,              /* */
+                MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,          /* */
+                MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections,
+                l->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_callback(), MHD_OPTION_END);
+        if (!s->mhds[i])
                 return error_set(err, -EIO, NULL, "libmicrohttpd does not start: %s", strerror(errno));
-        *fd = -1; /* MHD's now */
+        (void)TAKE_FD(fd); /* MHD's now */
         return 0;
 }
 
 int server_new(const struct server_settings *settings, struct server **ret, struct error *err)
 {
         struct server *s = calloc(1, sizeof *s);
-        _cleanup_(closep) int fd = -1;
         int r;
 
         if (!s)
                 return error_set(err, -ENOMEM, NULL, "no memory for a server");
         (void)pthread_mutex_init(&s->lock, NULL);
         (void)pthread_cond_init(&s->idle, NULL);
+        (void)getrandom(&s->identity, sizeof s->identity, 0);
         r = copy_settings(settings, &s->settings, err);
         if (r >= 0)
-                r = listen_at(&settings->address, &fd, &s->port, err);
+                r = check_listeners(s, err);
+        if (r >= 0 && *s->settings.certificate)
+                r = tls_new(s->settings.certificate, s->settings.key, &s->tls, err);
         if (r >= 0)
                 r = connections_new(s->settings.connections, s->settings.idle_us, &s->connections, err);
         if (r >= 0)
@@ -494,7 +586,11 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = events_new(s->settings.idle_us / 3, &s->events, err);
         if (r >= 0)
-                r = start(s, &fd, err);
+                r = access_new(s->settings.token_rate, &s->access, err);
+        if (r >= 0)
+                r = sessions_new(&s->sessions, err);
+        for (size_t i = 0; r >= 0 && i < s->settings.n_listeners; i++)
+                r = start(s, i, err);
         if (r < 0) {
                 (void)server_free(s);
                 return r;
@@ -503,14 +599,24 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         return 0;
 }
 
+int server_reload(struct server *s, struct error *err)
+{
+        return s->tls ? tls_reload(s->tls, err) : 0;
+}
+
+const char *server_library_version(void)
+{
+        return MHD_get_version();
+}
+
 void server_changed(struct server *s)
 {
         events_changed(s->events);
 }
 
-int server_port(const struct server *s)
+int server_port(const struct server *s, size_t listener)
 {
-        return s->port;
+        return s->ports[listener];
 }
 
 /* Answers under way are given a moment to be sent. */
@@ -529,27 +635,31 @@ static void wait_for_requests(struct server *s)
 
 struct server *server_free(struct server *s)
 {
+        MHD_socket fds[LISTENERS_MAX];
+
         if (!s)
                 return NULL;
-        if (s->mhd) {
-                MHD_socket fd = MHD_quiesce_daemon(s->mhd);
-
-                pending_abandon_all(s);
-                apart_stop(s->apart);
-                events_stop(s->events);
-                wait_for_requests(s);
-                MHD_stop_daemon(s->mhd);
-                if (fd != MHD_INVALID_SOCKET)
-                        (void)close(fd);
+        for (size_t i = 0; i < LISTENERS_MAX; i++)
+                fds[i] = s->mhds[i] ? MHD_quiesce_daemon(s->mhds[i]) : MHD_INVALID_SOCKET;
+        pending_abandon_all(s);
+        apart_stop(s->apart);
+        events_stop(s->events);
+        wait_for_requests(s);
+        for (size_t i = 0; i < LISTENERS_MAX; i++) {
+                if (s->mhds[i])
+                        MHD_stop_daemon(s->mhds[i]);
+                if (fds[i] != MHD_INVALID_SOCKET)
+                        (void)close(fds[i]);
         }
         s->apart = apart_free(s->apart);
         s->events = events_free(s->events);
         s->connections = connections_free(s->connections);
+        s->access = access_free(s->access);
+        s->sessions = sessions_free(s->sessions);
         while (s->n_readers)
                 (void)reader_close(s->readers[--s->n_readers]);
-        free((char *)s->settings.state_folder);
-        free((char *)s->settings.web_folder);
-        free((char *)s->settings.configs_folder);
+        s->tls = tls_free(s->tls);
+        free_settings(&s->settings);
         (void)pthread_mutex_destroy(&s->lock);
         (void)pthread_cond_destroy(&s->idle);
         free(s);

@@ -6,6 +6,7 @@
 #include "api/response.h"
 #include "base/file.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,16 +73,24 @@ void static_read(struct request *r)
                 .fd = -1, .type = find_type(segments[n - 1]), .size = -1, .policy = policy, .varies = true};
         char digest[DIGEST_SIZE], etag[DIGEST_SIZE + 2];
         struct error err;
+        int code = 0;
 
         if (f.type)
                 f.fd = open_encoded(r, segments, n, &f.encoding);
-        if (!f.type || (f.fd < 0 && open_beneath(request_settings(r)->web_folder, segments, n, &f.fd, &err) < 0)) {
+        if (f.type && f.fd < 0)
+                code = open_beneath(request_settings(r)->web_folder, segments, n, &f.fd, &err);
+        if (code < 0 && code != -ENOENT) {
+                problem_failed(r, "a file cannot be read", code, &err);
+                return;
+        }
+        if (!f.type || code < 0) {
                 problem(r, PROBLEM_NOT_FOUND, "no resource has this path");
                 return;
         }
-        if (file_digest_fd(f.fd, NULL, digest, NULL, &err) < 0) {
+        code = file_digest_fd(f.fd, NULL, digest, NULL, &err);
+        if (code < 0) {
                 (void)close(f.fd);
-                problem(r, PROBLEM_INTERNAL, "a file cannot be read");
+                problem_failed(r, "a file cannot be read", code, &err);
                 return;
         }
         (void)snprintf(etag, sizeof etag, "\"%s\"", digest);

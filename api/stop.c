@@ -16,5 +16,5 @@ void server_stop(struct request *r)
         struct pending *pending = request_body(r, none, true, &body) ? request_ask(r, stopped) : NULL;
 
         if (pending)
-                control->stop(control, request_done, pending);
+                control->stop(control, &r->by, request_done, pending);
 }

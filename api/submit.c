@@ -54,6 +54,7 @@ struct submission *submission_free(struct submission *s)
         json_decref(s->tags);
         json_decref(s->import);
         json_decref(s->config);
+        free(s->checked);
         json_decref(s->overrides);
         free(s);
         return NULL;
@@ -229,6 +230,20 @@ static void check_sections(const json_t *record, struct errors *errs)
         }
 }
 
+/* Written once, for the store and the answer. */
+static void freeze(struct submission *s, const struct config *c, struct errors *errs)
+{
+        _cleanup_json_ json_t *whole = config_to_json(c);
+        _cleanup_(freep) char *text = json_to_text(whole);
+
+        s->checked = malloc(sizeof *s->checked);
+        s->config = text ? json_verbatim(text, strlen(text)) : NULL;
+        if (s->checked && s->config)
+                *s->checked = *c;
+        else
+                (void)errors_add(errs, -ENOMEM, "", "no memory");
+}
+
 static void read_configuration(const json_t *body, struct submission *s, json_t *document, struct errors *errs)
 {
         bool own = s->kind == JOB_TRAIN || s->kind == JOB_IMPORT;
@@ -241,7 +256,7 @@ static void read_configuration(const json_t *body, struct submission *s, json_t 
         if (own && s->source_job)
                 return; /* what they make of the source's configuration is checked with it */
         if (!errs->n && config_from_json(document, &c, errs) >= 0 && own)
-                s->config = config_to_json(&c);
+                freeze(s, &c, errs);
         if (own) {
                 json_decref(s->overrides);
                 s->overrides = NULL;
@@ -375,8 +390,7 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
                 read_configuration(body, s, document, errs);
         if (errs->n)
                 return -EINVAL;
-        if (!s->name || !s->notes || !s->config_name || !s->tags ||
-            (s->kind == JOB_TRAIN && !s->source_job && !s->config) || (s->kind == JOB_IMPORT && document && !s->config))
+        if (!s->name || !s->notes || !s->config_name || !s->tags)
                 return errors_add(errs, -ENOMEM, "", "no memory");
         *ret = TAKE_PTR(s);
         return 0;

@@ -145,23 +145,71 @@ const char *target_param(const struct target *t, const char *name)
         return NULL;
 }
 
-bool host_is_loopback(const char *host)
+/* Whether a word of the list, which is separated by blanks, is the n bytes of s, letters large or small. */
+static bool is_word_of(const char *list, const char *s, size_t n)
 {
-        static const char *const names[] = {"127.0.0.1", "localhost"};
-        size_t n = strcspn(host, ":");
+        while (list && *list) {
+                size_t length = strcspn(list, " \t");
+
+                if (length && length == n && !strncasecmp(list, s, n))
+                        return true;
+                list += length + strspn(list + length, " \t");
+        }
+        return false;
+}
+
+bool host_is_allowed(const char *host, const char *allowed)
+{
+        size_t n = *host == '[' ? strcspn(host, "]") : strcspn(host, ":");
         int64_t port;
 
-        if (host[n] && !int_parse(host + n + 1, 0, 65535, &port))
+        n += *host == '[' && host[n];
+        if (host[n] && (host[n] != ':' || !int_parse(host + n + 1, 0, 65535, &port)))
                 return false;
-        for (size_t i = 0; i < ARRAY_LEN(names); i++)
-                if (n == strlen(names[i]) && !strncasecmp(host, names[i], n))
-                        return true;
-        return false;
+        return is_word_of("127.0.0.1 localhost [::1]", host, n) || is_word_of(allowed, host, n);
+}
+
+/* What follows the scheme; NULL: it has another. */
+static const char *origin_host(const char *origin)
+{
+        if (!strncasecmp(origin, "http://", 7))
+                return origin + 7;
+        return !strncasecmp(origin, "https://", 8) ? origin + 8 : NULL;
 }
 
 bool origin_is_host(const char *origin, const char *host)
 {
-        return !strncasecmp(origin, "http://", 7) && !strcasecmp(origin + 7, host);
+        const char *page = origin_host(origin);
+
+        return page && !strcasecmp(page, host);
+}
+
+bool origin_is_allowed(const char *origin, const char *allowed)
+{
+        const char *page = origin_host(origin);
+        size_t n = page ? strcspn(page, ":") : 0;
+        int64_t port;
+
+        return page && (!page[n] || int_parse(page + n + 1, 0, 65535, &port)) && is_word_of(allowed, page, n);
+}
+
+void target_drop_prefix(struct target *t, const char *prefix)
+{
+        size_t n = 0;
+
+        while (*prefix == '/') {
+                size_t length = strcspn(++prefix, "/");
+
+                if (n == t->n_segments || strlen(t->segments[n]) != length ||
+                    memcmp(t->segments[n], prefix, length) != 0)
+                        return;
+                n++;
+                prefix += length;
+        }
+        t->n_segments -= n;
+        memmove(t->segments, t->segments + n, t->n_segments * sizeof *t->segments);
+        if (t->n_segments == 1 && !*t->segments[0]) /* "/mulund/" is "/" */
+                t->n_segments = 0;
 }
 
 bool int_parse(const char *s, int64_t min, int64_t max, int64_t *ret)
@@ -222,8 +270,11 @@ enum range range_parse(const char *header, int64_t size, int64_t *ret_first, int
 
 bool etag_listed(const char *header, const char *etag)
 {
-        size_t n = strlen(etag);
+        size_t n;
 
+        if (!strncmp(etag, "W/", 2))
+                etag += 2;
+        n = strlen(etag);
         while (*header) {
                 header += strspn(header, " \t,");
                 if (*header == '*')

@@ -26,11 +26,17 @@ int target_parse(const char *raw, struct target *ret, struct error *err);
 void target_done(struct target *t);
 const char *target_param(const struct target *t, const char *name); /* NULL: absent */
 
-/* Whether a Host header names this machine's loopback: 127.0.0.1 or localhost, with any port or none. */
-bool host_is_loopback(const char *host);
+/* Whether a Host header names this machine's loopback (127.0.0.1, localhost, [::1]), or one of the names in allowed,
+ * which are separated by blanks (or NULL); with any port or none. */
+bool host_is_allowed(const char *host, const char *allowed);
 
-/* Whether an Origin header is the page of that Host: http://HOST, port included. */
+/* Whether an Origin header is the page of that Host: http://HOST, or https://HOST, port included. */
 bool origin_is_host(const char *origin, const char *host);
+/* Whether it is a page of one of the names in allowed, on any port. */
+bool origin_is_allowed(const char *origin, const char *allowed);
+
+/* Drops the prefix ("/mulund") from the path's beginning, where it stands there. */
+void target_drop_prefix(struct target *t, const char *prefix);
 
 /* Digits only, no sign, no leading zero, within min..max. */
 bool int_parse(const char *s, int64_t min, int64_t max, int64_t *ret);

@@ -87,23 +87,51 @@ static bool is_mine(const struct job_view *v, const struct control_device *d)
         return d->gpu == v->row->gpu;
 }
 
+static bool alike(const struct control_device *a, const struct control_device *b)
+{
+        return a->gpu == b->gpu && (!a->gpu || !strcmp(a->model, b->model));
+}
+
+/* The most of its devices that are alike; in_service: of those that are. */
+static int most_alike(const struct job_view *v, bool in_service)
+{
+        const struct control_status *s = v->status;
+        int most = 0;
+
+        for (size_t i = 0; i < s->n_devices; i++) {
+                int n = 0;
+
+                for (size_t k = 0; k < s->n_devices && is_mine(v, &s->devices[i]); k++)
+                        n += alike(&s->devices[i], &s->devices[k]) && !(in_service && s->devices[k].out);
+                most = MAX(most, n);
+        }
+        return most;
+}
+
 static bool device_constraint(const struct job_view *v, struct waiting *w)
 {
-        for (size_t i = 0; i < v->status->n_devices; i++)
-                if (is_mine(v, &v->status->devices[i]))
-                        return false;
-        (void)snprintf(w->detail, sizeof w->detail, "this server has no %s",
-                       v->row->gpu ? "GPU" : "device on the processor");
-        return true;
+        int n = most_alike(v, false), want = (int)v->row->devices;
+
+        if (n)
+                (void)snprintf(w->detail, sizeof w->detail,
+                               "it runs on %d devices at once (machine.devices), this server has %d of its kind", want,
+                               n);
+        else
+                (void)snprintf(w->detail, sizeof w->detail, "this server has no %s",
+                               v->row->gpu ? "GPU" : "device on the processor");
+        return n < want;
 }
 
 static bool drained(const struct job_view *v, struct waiting *w)
 {
-        for (size_t i = 0; i < v->status->n_devices; i++)
-                if (is_mine(v, &v->status->devices[i]) && !v->status->devices[i].out)
-                        return false;
-        (void)snprintf(w->detail, sizeof w->detail, "every device that it could run on is out of service");
-        return true;
+        int n = most_alike(v, true), want = (int)v->row->devices;
+
+        if (n)
+                (void)snprintf(w->detail, sizeof w->detail,
+                               "%d of the %d devices that it runs on at once are in service", n, want);
+        else
+                (void)snprintf(w->detail, sizeof w->detail, "every device that it could run on is out of service");
+        return n < want;
 }
 
 static bool priority(const struct job_view *v, struct waiting *w)
@@ -124,11 +152,23 @@ static bool is_free(const struct control_device *d)
         return !d->out && !d->job && d->rests_until_us <= clock_monotonic_us();
 }
 
+static void blocked_by_one(struct waiting *w, int64_t job)
+{
+        for (size_t i = 0; i < w->n_blocked; i++)
+                if (w->blocked_by[i] == job)
+                        return;
+        w->blocked_by[w->n_blocked++] = job;
+}
+
+/* A job that runs on several devices is one. The job itself may have been given some since its row was read. */
 static void blocked_by_runners(const struct job_view *v, struct waiting *w)
 {
-        for (size_t i = 0; i < v->status->n_devices; i++)
-                if (is_mine(v, &v->status->devices[i]) && v->status->devices[i].job)
-                        w->blocked_by[w->n_blocked++] = v->status->devices[i].job;
+        for (size_t i = 0; i < v->status->n_devices; i++) {
+                int64_t job = v->status->devices[i].job;
+
+                if (is_mine(v, &v->status->devices[i]) && job && job != v->row->id)
+                        blocked_by_one(w, job);
+        }
 }
 
 static bool too_little_memory(const struct job_view *v, struct waiting *w)
@@ -189,6 +229,8 @@ static int64_t end_of(const struct job_view *v, int64_t id)
 
 static bool no_free_device(const struct job_view *v, struct waiting *w)
 {
+        int n = (int)v->row->devices;
+
         blocked_by_runners(v, w);
         for (size_t i = 0; i < w->n_blocked; i++) {
                 int64_t end_us = end_of(v, w->blocked_by[i]);
@@ -198,6 +240,9 @@ static bool no_free_device(const struct job_view *v, struct waiting *w)
         }
         (void)snprintf(w->detail, sizeof w->detail, "%s",
                        w->n_blocked ? "it is the next, as soon as a device is free" : "it is about to start");
+        if (w->n_blocked && n > 1)
+                (void)snprintf(w->detail, sizeof w->detail,
+                               "it is the next, as soon as %d devices are free; those that are, are held for it", n);
         return true;
 }
 

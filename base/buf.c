@@ -13,7 +13,7 @@ int buf_reserve(struct buf *b, size_t size, struct error *err)
                 return error_set(err, -E2BIG, NULL, "more than %zu bytes", b->ceiling);
         if (b->data && need <= b->capacity)
                 return 0;
-        capacity = MAX(MAX(need, 2 * b->capacity), (size_t)256);
+        capacity = MIN(MAX(MAX(need, 2 * b->capacity), (size_t)256), b->ceiling); /* so what fits in it is allowed */
         data = realloc(b->data, capacity + 1);
         if (!data)
                 return error_set(err, -ENOMEM, NULL, "no memory for a buffer of %zu bytes", capacity);

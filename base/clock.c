@@ -32,3 +32,13 @@ const char *clock_rfc3339(int64_t wall_us, char buf[RFC3339_SIZE])
         (void)snprintf(buf, RFC3339_SIZE, "%s.%03dZ", day, (int)(wall_us / US_PER_MS % 1000));
         return buf;
 }
+
+void clock_cond_init(pthread_cond_t *c)
+{
+        pthread_condattr_t attributes;
+
+        (void)pthread_condattr_init(&attributes);
+        (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        (void)pthread_cond_init(c, &attributes);
+        (void)pthread_condattr_destroy(&attributes);
+}

@@ -1,6 +1,7 @@
 #include "base/error.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +40,12 @@ int error_set(struct error *err, int code, const char *path, const char *fmt, ..
         fill(err, code, path, fmt, ap);
         va_end(ap);
         return code;
+}
+
+bool error_is_hosts(int code)
+{
+        return code == -ENOMEM || code == -EIO || code == -ENOSPC || code == -EDQUOT || code == -EMFILE ||
+               code == -ENFILE || code == -EAGAIN;
 }
 
 int errors_add(struct errors *errs, int code, const char *path, const char *fmt, ...)

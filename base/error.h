@@ -21,6 +21,8 @@ struct errors {
 };
 
 int errors_add(struct errors *errs, int code, const char *path, const char *fmt, ...) _printf_(4, 5);
+/* Whether the machine is to blame and not what was asked: no memory, no room, no descriptors, a disk that fails. */
+bool error_is_hosts(int code);
 static inline size_t errors_kept(const struct errors *errs)
 {
         return MIN(errs->n, ARRAY_LEN(errs->items));

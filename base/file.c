@@ -258,6 +258,7 @@ int file_set_aside(const char *path, char *ret, size_t size, struct error *err)
 int file_make_folder(const char *path, struct error *err)
 {
         char copy[PATH_MAX];
+        int r;
 
         if (strlen(path) >= sizeof copy || !path[0])
                 return error_set(err, -ENAMETOOLONG, path, "the path is empty or too long");
@@ -268,8 +269,11 @@ int file_make_folder(const char *path, struct error *err)
                 if (c && c != '/')
                         continue;
                 *p = 0;
-                if (mkdir(copy, 0750) < 0 && errno != EEXIST)
-                        return error_set(err, -errno, path, "the folder cannot be made: %s", strerror(errno));
+                r = mkdir(copy, 0750) < 0 ? -errno : sync_folder_of(copy, err);
+                if (r < 0 && r != -EEXIST && r != -EACCES) /* a folder that others own may not be read */
+                        return error_set(err, r, path, "the folder cannot be made: %s", strerror(-r));
+                if (r == -EACCES && access(copy, F_OK) < 0)
+                        return error_set(err, r, path, "the folder cannot be made: %s", strerror(-r));
                 *p = c;
                 if (!c)
                         return 0;

@@ -44,7 +44,7 @@ int file_set_aside(const char *path, char *ret, size_t size, struct error *err);
 /* The same of an open file from where it stands to its end, where it is left; path is for the error. */
 int file_digest_fd(int fd, const char *path, char ret_digest[DIGEST_SIZE], int64_t *ret_bytes, struct error *err);
 
-/* Makes the folder and its parents, mode 0750; an existing one is success. */
+/* Makes the folder and its parents, mode 0750, each durable in the one above it; an existing one is success. */
 int file_make_folder(const char *path, struct error *err);
 
 /* Renames a file to another folder of the same file system, where it replaces what has its name; on disk when it

@@ -7,8 +7,15 @@
 #include <jansson.h>
 
 /* Parses one whole text. Refuses what RFC 8259 refuses (a raw NUL and trailing text included) and nesting beyond
- * jansson's limit; -EINVAL with line and column in err->text. The caller owns *ret. */
+ * jansson's limit; -EINVAL with line and column in err->text, -ENOMEM. The caller owns *ret. */
 int json_parse(const char *text, size_t size, json_t **ret, struct error *err);
+
+/* The same with more of jansson's flags. -EEXIST by JSON_REJECT_DUPLICATES: an object has a key twice. */
+int json_parse_flags(const char *text, size_t size, size_t flags, json_t **ret, struct error *err);
+
+/* Whether jansson had no memory on this thread since this was asked last: what it made may then lack something, and
+ * what it refused may be right. */
+bool json_ran_out(void);
 
 /* Parses a file of at most max_bytes. */
 int json_parse_file(const char *path, size_t max_bytes, json_t **ret, struct error *err);
@@ -40,8 +47,18 @@ json_t *json_from_real(double v);
 /* The inverse: false when v is neither a number nor one of the three strings. */
 bool json_to_real(const json_t *v, double *ret);
 
+/* A finite number as JSON has it: 15 digits where they read back as the same number, else the 17 that always do, with a
+ * point or exponent so that it stays a real: -13.3, never -13.300000000000001. Answers its length. */
+#define JSON_REAL_SIZE 32
+size_t json_real_text(double v, char *ret); /* [JSON_REAL_SIZE] */
+
 /* RFC 3339, or null for 0. */
 json_t *json_from_time(int64_t wall_us);
+
+/* A value that is one already in text, which is copied: json_to_text writes it as it stands, and nothing else can look
+ * into it. text must be what json_to_text made. New reference, NULL without memory. */
+json_t *json_verbatim(const char *text, size_t size);
+bool json_is_verbatim(const json_t *v);
 
 /* Compact text; NULL for NULL and without memory. The caller frees. Reals have as many digits as bring them back as
  * they were. */

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,5 +30,11 @@ void log_line(enum log_level level, const char *fmt, ...)
         va_end(ap);
         n = MIN(n + MAX(m, 0), (int)sizeof line - 2);
         line[n] = '\n';
-        (void)!write(STDERR_FILENO, line, (size_t)n + 1);
+        for (size_t done = 0, size = (size_t)n + 1; done < size;) {
+                ssize_t written = write(STDERR_FILENO, line + done, size - done);
+
+                if (written < 0 && errno != EINTR)
+                        return; /* there is nowhere to say so */
+                done += (size_t)MAX(written, (ssize_t)0);
+        }
 }

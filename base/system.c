@@ -3,7 +3,10 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <linux/landlock.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 static FILE *open_below(const char *root, const char *path)
 {
@@ -71,4 +74,54 @@ void system_cgroup(const char *root, bool v2, char *ret, size_t size)
         /* "/.." stands for what is above the part of the tree that this process sees */
         if (ret[0] != '/' || strstr(ret, "/.."))
                 ret[0] = 0;
+}
+
+bool system_cores(const char *s, cpu_set_t *ret)
+{
+        cpu_set_t set;
+
+        CPU_ZERO(&set);
+        do {
+                char *end;
+                unsigned long first, last;
+
+                if (*s < '0' || *s > '9')
+                        return false;
+                first = last = strtoul(s, &end, 10);
+                if (*end == '-' && end[1] >= '0' && end[1] <= '9')
+                        last = strtoul(end + 1, &end, 10);
+                if (last < first || last >= CPU_SETSIZE || (*end && *end != ','))
+                        return false;
+                for (unsigned long i = first; i <= last; i++)
+                        CPU_SET(i, &set);
+                s = end + 1;
+                if (!*end)
+                        break;
+        } while (true);
+        *ret = set;
+        return true;
+}
+
+void system_cores_text(const cpu_set_t *cores, char *ret, size_t size)
+{
+        size_t n = 0;
+
+        ret[0] = 0;
+        for (size_t i = 0; i < CPU_SETSIZE && n + 16 < size; i++) {
+                size_t last = i;
+
+                if (!CPU_ISSET(i, cores))
+                        continue;
+                while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, cores))
+                        last++;
+                n += (size_t)snprintf(ret + n, size - n, last > i ? "%s%zu-%zu" : "%s%zu", n ? "," : "", i, last);
+                i = last;
+        }
+}
+
+int system_landlock(void)
+{
+        long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+        return abi > 0 ? (int)abi : 0;
 }

@@ -34,8 +34,9 @@ NAMES(weights) = {"ema", "params", NULL};
 NAMES(sampling_latent) = {"fixed", "random", "images", NULL};
 NAMES(sampling_method) = {"ancestral", "ode", NULL};
 NAMES(backend) = {"auto", "cpu", "reference", "cuda", NULL};
-NAMES(precision) = {"float32", "bf16", NULL};
+NAMES(precision) = {"float32", "bf16", "tf32", NULL};
 NAMES(plan_choice) = {"measured", "rule", NULL};
+NAMES(recompute) = {"none", "norm", "block", NULL};
 static_assert(ARRAY_LEN(vdm_type_names) == VDM_VDM + 2, "a name for each");
 static_assert(ARRAY_LEN(unet_type_names) == UNET_LDM + 2, "a name for each");
 static_assert(ARRAY_LEN(encoder_names) == ENCODER_CNN + 2, "a name for each");
@@ -55,8 +56,9 @@ static_assert(ARRAY_LEN(split_names) == SPLIT_TEST + 2, "a name for each");
 static_assert(ARRAY_LEN(weights_names) == WEIGHTS_PARAMS + 2, "a name for each");
 static_assert(ARRAY_LEN(sampling_latent_names) == SAMPLING_LATENT_IMAGES + 2, "a name for each");
 static_assert(ARRAY_LEN(sampling_method_names) == SAMPLING_METHOD_ODE + 2, "a name for each");
-static_assert(ARRAY_LEN(precision_names) == PRECISION_BF16 + 2, "a name for each");
+static_assert(ARRAY_LEN(precision_names) == PRECISION_TF32 + 2, "a name for each");
 static_assert(ARRAY_LEN(plan_choice_names) == PLANS_RULE + 2, "a name for each");
+static_assert(ARRAY_LEN(recompute_names) == RECOMPUTE_BLOCK + 2, "a name for each");
 static_assert(ARRAY_LEN(backend_names) == BACKEND_CUDA + 2, "a name for each");
 
 enum row_type { ROW_BOOL, ROW_INT, ROW_REAL, ROW_OPTIONAL_REAL, ROW_STRING, ROW_CHOICE };
@@ -159,11 +161,18 @@ void config_defaults(struct config *ret)
                 set_default(&rows[i], ret);
 }
 
-static const struct row *find_row(const char *path)
+/* Looked for from *at on, which is moved behind what was found: keys that come in the table's order, as in what
+ * config_to_json wrote, are found at once. */
+static const struct row *find_row(const char *path, size_t *at)
 {
-        for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-                if (!strcmp(rows[i].path, path))
-                        return &rows[i];
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                const struct row *row = &rows[(*at + i) % ARRAY_LEN(rows)];
+
+                if (!strcmp(row->path, path)) {
+                        *at = (size_t)(row - rows) + 1;
+                        return row;
+                }
+        }
         return NULL;
 }
 
@@ -179,6 +188,31 @@ static bool is_section(const char *path)
 }
 
 /* ---- reading */
+
+/* "model.sm_n_embd" -> "/model/sm_n_embd" */
+static void dotted_to_pointer(const char *dotted, char *buf, size_t size)
+{
+        size_t n = 0;
+
+        if (n + 1 < size)
+                buf[n++] = '/';
+        for (const char *p = dotted; *p && n + 3 < size; p++) {
+                if (*p == '~' || *p == '/') {
+                        buf[n++] = '~';
+                        buf[n++] = *p == '~' ? '0' : '1';
+                } else {
+                        buf[n++] = *p == '.' ? '/' : *p;
+                }
+        }
+        buf[n] = 0;
+}
+
+/* Where a row's value stands in a document: in pointer, which errors alone need. */
+static const char *pointer_of(const struct row *row, char pointer[PATH_MAX_BYTES + 1])
+{
+        dotted_to_pointer(row->path, pointer, PATH_MAX_BYTES + 1);
+        return pointer;
+}
 
 /* The value as an error's text shows it: numbers as written, of the rest only what it is (no echo of the caller). */
 static const char *show(const json_t *v, char buf[40])
@@ -196,76 +230,79 @@ static const char *show(const json_t *v, char buf[40])
         return buf;
 }
 
-static int read_int(const struct row *row, const char *pointer, const json_t *v, int64_t *m, struct errors *errs)
+static int read_int(const struct row *row, const json_t *v, int64_t *m, struct errors *errs)
 {
-        char shown[40];
+        char shown[40], pointer[PATH_MAX_BYTES + 1];
 
         if (!json_is_integer(v) || json_integer_value(v) < row->min || json_integer_value(v) > row->max)
-                return errors_add(errs, -EINVAL, pointer, "%s is not an integer in %lld..%lld", show(v, shown),
-                                  (long long)row->min, (long long)row->max);
+                return errors_add(errs, -EINVAL, pointer_of(row, pointer), "%s is not an integer in %lld..%lld",
+                                  show(v, shown), (long long)row->min, (long long)row->max);
         *m = json_integer_value(v);
         return 0;
 }
 
-static int read_real(const struct row *row, const char *pointer, const json_t *v, double *m, struct errors *errs)
+static int read_real(const struct row *row, const json_t *v, double *m, struct errors *errs)
 {
         double d = json_number_value(v);
-        char shown[40];
+        char shown[40], pointer[PATH_MAX_BYTES + 1];
 
         if (!json_is_number(v) || !(d >= row->real_min && d <= row->real_max))
-                return errors_add(errs, -EINVAL, pointer, "%s is not %sa number in %g..%g", show(v, shown),
-                                  row->type == ROW_OPTIONAL_REAL ? "null or " : "", row->real_min, row->real_max);
+                return errors_add(errs, -EINVAL, pointer_of(row, pointer), "%s is not %sa number in %g..%g",
+                                  show(v, shown), row->type == ROW_OPTIONAL_REAL ? "null or " : "", row->real_min,
+                                  row->real_max);
         *m = d;
         return 0;
 }
 
-static int read_string(const struct row *row, const char *pointer, const json_t *v, char *m, struct errors *errs)
+static int read_string(const struct row *row, const json_t *v, char *m, struct errors *errs)
 {
         const char *s = json_string_value(v);
-        char shown[40];
+        char shown[40], pointer[PATH_MAX_BYTES + 1];
 
         if (!s)
-                return errors_add(errs, -EINVAL, pointer, "%s is not a string", show(v, shown));
+                return errors_add(errs, -EINVAL, pointer_of(row, pointer), "%s is not a string", show(v, shown));
         if (strlen(s) != json_string_length(v) || !text_is_printable(s, (size_t)row->max))
-                return errors_add(errs, -EINVAL, pointer, "the string is not 1..%lld bytes of printable text",
-                                  (long long)row->max);
+                return errors_add(errs, -EINVAL, pointer_of(row, pointer),
+                                  "the string is not 1..%lld bytes of printable text", (long long)row->max);
         memcpy(m, s, strlen(s) + 1);
         return 0;
 }
 
-static int read_choice(const struct row *row, const char *pointer, const json_t *v, int *m, struct errors *errs)
+static int read_choice(const struct row *row, const json_t *v, int *m, struct errors *errs)
 {
         const char *s = json_string_value(v);
-        char shown[40], list[200] = "";
+        char shown[40], pointer[PATH_MAX_BYTES + 1], list[200] = "";
         size_t n = 0;
         int i;
 
-        for (i = 0; row->names[i]; i++) {
-                if (s && strlen(s) == json_string_length(v) && !strcmp(row->names[i], s)) {
+        for (i = 0; s && row->names[i]; i++)
+                if (strlen(s) == json_string_length(v) && !strcmp(row->names[i], s)) {
                         *m = i;
                         return 0;
                 }
+        for (i = 0; row->names[i]; i++) {
                 n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", row->names[i]);
                 assert(n < sizeof list);
         }
-        return errors_add(errs, -EINVAL, pointer, i > 1 ? "%s is not one of %s" : "%s is not \"%s\"",
+        return errors_add(errs, -EINVAL, pointer_of(row, pointer), i > 1 ? "%s is not one of %s" : "%s is not \"%s\"",
                           s ? "the string" : show(v, shown), list);
 }
 
-static void read_row(const struct row *row, const char *pointer, const json_t *v, struct config *c, struct errors *errs)
+static void read_row(const struct row *row, const json_t *v, struct config *c, struct errors *errs)
 {
         void *m = member(row, c);
-        char shown[40];
+        char shown[40], pointer[PATH_MAX_BYTES + 1];
 
         switch (row->type) {
         case ROW_BOOL:
                 if (json_is_boolean(v))
                         *(bool *)m = json_is_true(v);
                 else
-                        (void)errors_add(errs, -EINVAL, pointer, "%s is not true or false", show(v, shown));
+                        (void)errors_add(errs, -EINVAL, pointer_of(row, pointer), "%s is not true or false",
+                                         show(v, shown));
                 break;
         case ROW_INT:
-                (void)read_int(row, pointer, v, m, errs);
+                (void)read_int(row, v, m, errs);
                 break;
         case ROW_OPTIONAL_REAL:
                 if (json_is_null(v)) {
@@ -274,21 +311,30 @@ static void read_row(const struct row *row, const char *pointer, const json_t *v
                 }
                 /* fall through */
         case ROW_REAL:
-                (void)read_real(row, pointer, v, m, errs);
+                (void)read_real(row, v, m, errs);
                 break;
         case ROW_STRING:
-                (void)read_string(row, pointer, v, m, errs);
+                (void)read_string(row, v, m, errs);
                 break;
         case ROW_CHOICE:
-                (void)read_choice(row, pointer, v, m, errs);
+                (void)read_choice(row, v, m, errs);
                 break;
         }
+}
+
+static int depth(const char *path)
+{
+        int n = 0;
+
+        for (; (path = strchr(path, '.')); path++)
+                n++;
+        return n;
 }
 
 /* Names the key that may have been meant; one without its section is compared with keys without theirs. */
 static int unknown_key(const char *path, const char *pointer, struct errors *errs)
 {
-        const char *nearest = NULL;
+        char nearest[PATH_MAX_BYTES] = "", section[PATH_MAX_BYTES];
         size_t best = SIZE_MAX;
 
         for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -296,47 +342,74 @@ static int unknown_key(const char *path, const char *pointer, struct errors *err
 
                 if (text_is_nearer(rows[i].path, path, &best) ||
                     (dot && !strchr(path, '.') && text_is_nearer(dot + 1, path, &best)))
-                        nearest = rows[i].path;
+                        (void)snprintf(nearest, sizeof nearest, "%s", rows[i].path);
+                (void)snprintf(section, sizeof section, "%.*s", dot ? (int)(dot - rows[i].path) : 0, rows[i].path);
+                if (depth(section) == depth(path) && text_is_nearer(section, path, &best))
+                        memcpy(nearest, section, sizeof nearest);
         }
-        return nearest ? errors_add(errs, -EINVAL, pointer, "there is no such key; is it %s that is meant?", nearest)
-                       : errors_add(errs, -EINVAL, pointer, "there is no such key");
+        return *nearest ? errors_add(errs, -EINVAL, pointer, "there is no such key; is it %s that is meant?", nearest)
+                        : errors_add(errs, -EINVAL, pointer, "there is no such key");
+}
+
+/* path and key as one path; false: it is longer than any of the table, or the key has a dot and would be taken for a
+ * path. */
+static bool join_path(const char *path, const char *key, char ret[PATH_MAX_BYTES])
+{
+        size_t n = strlen(path), n_key = strlen(key);
+
+        if (n + n_key + 2 > PATH_MAX_BYTES || memchr(key, '.', n_key))
+                return false;
+        memcpy(ret, path, n);
+        if (n)
+                ret[n++] = '.';
+        memcpy(ret + n, key, n_key + 1);
+        return true;
+}
+
+/* What is neither a row nor a section that is an object. */
+static void refuse_member(const char *path, const char *key, const char *below, struct errors *errs)
+{
+        char pointer[PATH_MAX_BYTES + 1] = "", where[sizeof((struct error *)0)->path];
+
+        if (*path)
+                dotted_to_pointer(path, pointer, sizeof pointer);
+        json_pointer_append(where, sizeof where, pointer, key);
+        if (below && is_section(below))
+                (void)errors_add(errs, -EINVAL, where, "expected an object");
+        else
+                (void)unknown_key(below ? below : key, where, errs);
 }
 
 /* The members of an object at path ("" for the document). Sections nest as deep as the table's paths do. */
-static void read_object(const json_t *o, const char *path, const char *pointer, struct config *c, struct errors *errs)
+static void read_object(const json_t *o, const char *path, struct config *c, size_t *at, struct errors *errs)
 {
         const char *key;
         json_t *v;
 
         json_object_foreach((json_t *)o, key, v)
         {
-                char below[PATH_MAX_BYTES], where[sizeof((struct error *)0)->path];
-                int n = snprintf(below, sizeof below, "%s%s%s", path, *path ? "." : "", key);
-                /* a key with a dot would be taken for a path; one that is cut is in no table */
-                bool known = n < (int)sizeof below && !strchr(key, '.');
-                const struct row *row = known ? find_row(below) : NULL;
+                char below[PATH_MAX_BYTES];
+                bool known = join_path(path, key, below);
+                const struct row *row = known ? find_row(below, at) : NULL;
 
-                json_pointer_append(where, sizeof where, pointer, key);
                 if (row)
-                        read_row(row, where, v, c, errs);
-                else if (!known || !is_section(below))
-                        (void)unknown_key(known ? below : key, where, errs);
-                else if (!json_is_object(v))
-                        (void)errors_add(errs, -EINVAL, where, "expected an object");
+                        read_row(row, v, c, errs);
+                else if (known && json_is_object(v) && is_section(below))
+                        read_object(v, below, c, at, errs);
                 else
-                        read_object(v, below, where, c, errs);
+                        refuse_member(path, key, known ? below : NULL, errs);
         }
 }
 
 int config_from_json(const json_t *document, struct config *ret, struct errors *errs)
 {
-        size_t before = errs->n;
+        size_t before = errs->n, at = 0;
         struct config c;
 
         config_defaults(&c);
         if (!json_is_object(document))
                 return errors_add(errs, -EINVAL, "", "expected an object");
-        read_object(document, "", "", &c, errs);
+        read_object(document, "", &c, &at, errs);
         /* a check of values that were refused would only repeat the complaint about their defaults */
         if (errs->n == before)
                 (void)config_check(&c, errs);
@@ -364,6 +437,8 @@ int config_check(const struct config *c, struct errors *errs)
         } checks[] = {
                 {c->sm_n_embd % 32 != 0, -EINVAL, "/model/sm_n_embd",
                  "is not a multiple of 32 (the norms have 32 groups)"},
+                {c->batch_size_train % c->devices != 0, -EINVAL, "/training/batch_size_train",
+                 "expected a multiple of machine.devices: each device computes as many images"},
                 {c->gamma_min >= c->gamma_max, -EINVAL, "/model/gamma_max", "is not above gamma_min"},
                 {vdm && !(schedules_vdm >> c->gamma_type & 1), -EINVAL, "/model/gamma_type",
                  "vdm has the schedules learnable_nnet, learnable_scalar, fixed, ddpm_linear, cosine, straight"},
@@ -429,7 +504,7 @@ static int set_path(json_t *document, const char *path, json_t *value)
         for (const char *dot; (dot = strchr(path, '.')); path = dot + 1) {
                 json_t *next;
 
-                (void)snprintf(key, sizeof key, "%.*s", (int)(dot - path), path);
+                *(char *)mempcpy(key, path, MIN((size_t)(dot - path), sizeof key - 1)) = 0;
                 next = json_object_get(o, key);
                 if (!next && json_object_set_new(o, key, next = json_object()) < 0)
                         next = NULL;
@@ -452,38 +527,67 @@ json_t *config_to_json(const struct config *c)
         return TAKE_PTR(document);
 }
 
-/* "model.sm_n_embd" -> "/model/sm_n_embd" */
-static void dotted_to_pointer(const char *dotted, char *buf, size_t size)
-{
-        size_t n = 0;
-
-        if (n + 1 < size)
-                buf[n++] = '/';
-        for (const char *p = dotted; *p && n + 3 < size; p++) {
-                if (*p == '~' || *p == '/') {
-                        buf[n++] = '~';
-                        buf[n++] = *p == '~' ? '0' : '1';
-                } else {
-                        buf[n++] = *p == '.' ? '/' : *p;
-                }
-        }
-        buf[n] = 0;
-}
-
 int config_override(json_t *document, const char *dotted, json_t *value, struct errors *errs)
 {
         char pointer[sizeof((struct error *)0)->path];
+        size_t at = 0;
         int r;
 
         dotted_to_pointer(dotted, pointer, sizeof pointer);
         if (!json_is_object(document))
                 return errors_add(errs, -EINVAL, "", "expected an object");
-        if (!find_row(dotted))
+        if (is_section(dotted))
+                return errors_add(errs, -EINVAL, pointer, "is a section: its keys are overridden one by one");
+        if (!find_row(dotted, &at))
                 return unknown_key(dotted, pointer, errs);
         r = set_path(document, dotted, json_incref(value));
         if (r == -ENOTDIR)
                 return errors_add(errs, -EINVAL, pointer, "what it lies in is not an object");
         return r < 0 ? errors_add(errs, r, pointer, "no memory") : 0;
+}
+
+/* ---- digest */
+
+static bool is_at(const char *path, const char *section)
+{
+        while (*section && *path == *section)
+                path++, section++;
+        return !*section && (!*path || *path == '.');
+}
+
+static size_t row_bytes(const struct row *row, const void *m)
+{
+        switch (row->type) {
+        case ROW_BOOL:
+                return sizeof(bool);
+        case ROW_INT:
+                return sizeof(int64_t);
+        case ROW_REAL:
+        case ROW_OPTIONAL_REAL:
+                return sizeof(double);
+        case ROW_STRING:
+                return strlen(m) + 1;
+        case ROW_CHOICE:
+                return sizeof(int);
+        }
+        return 0;
+}
+
+void config_digest(const struct config *c, const char *const *without, char ret[DIGEST_SIZE])
+{
+        char bytes[sizeof *c]; /* what the rows have, without what lies between them */
+        size_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                const void *m = member_const(&rows[i], c);
+                size_t k = 0;
+
+                while (without[k] && !is_at(rows[i].path, without[k]))
+                        k++;
+                if (!without[k])
+                        n = (size_t)((char *)mempcpy(bytes + n, m, row_bytes(&rows[i], m)) - bytes);
+        }
+        memory_digest(bytes, n, ret);
 }
 
 /* ---- schema */

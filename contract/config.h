@@ -35,8 +35,9 @@ enum weights { WEIGHTS_EMA, WEIGHTS_PARAMS };
 enum sampling_latent { SAMPLING_LATENT_FIXED, SAMPLING_LATENT_RANDOM, SAMPLING_LATENT_IMAGES };
 enum sampling_method { SAMPLING_METHOD_ANCESTRAL, SAMPLING_METHOD_ODE };
 enum backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_REFERENCE, BACKEND_CUDA };
-enum precision { PRECISION_FLOAT32, PRECISION_BF16 };
+enum precision { PRECISION_FLOAT32, PRECISION_BF16, PRECISION_TF32 };
 enum plan_choice { PLANS_MEASURED, PLANS_RULE };
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_NORM, RECOMPUTE_BLOCK };
 
 /* Names of the choices in JSON, in the enum's order, NULL-terminated; the array is called TAG_names. */
 extern const char *const vdm_type_names[];    /* mulan_velocity mulan_epsilon vdm */
@@ -62,8 +63,9 @@ extern const char *const weights_names[];         /* ema params */
 extern const char *const sampling_latent_names[]; /* fixed random images */
 extern const char *const sampling_method_names[]; /* ancestral ode */
 extern const char *const backend_names[];         /* auto cpu reference cuda */
-extern const char *const precision_names[];       /* float32 bf16 */
+extern const char *const precision_names[];       /* float32 bf16 tf32 */
 extern const char *const plan_choice_names[];     /* measured rule */
+extern const char *const recompute_names[];       /* none norm block */
 
 /* Strings are kept in place, so a config is copied by assignment. */
 struct config {
@@ -94,6 +96,10 @@ int config_from_json(const json_t *document, struct config *ret, struct errors *
  * velocity bound; a loss_weight beside the likelihood's where the schedule is learned or time is discrete; warm-up
  * within the run when lr_decay. Adds to errs; 0 or negative. */
 int config_check(const struct config *c, struct errors *errs);
+
+/* A digest of all rows but those at, or below, the paths of without (NULL-terminated; "optimizer", "training.seed"):
+ * configurations that differ in nothing else have the same. */
+void config_digest(const struct config *c, const char *const *without, char ret[DIGEST_SIZE]);
 
 /* The whole configuration, every key, as nested objects. New reference; NULL without memory. */
 json_t *config_to_json(const struct config *c);

@@ -3,6 +3,7 @@
  * daemon says more must not cost what both understand. */
 #include "contract/event.h"
 
+#include "contract/packed.h"
 #include "contract/text.h"
 
 #include <assert.h>
@@ -40,7 +41,7 @@ struct field {
         size_t offset;
         int64_t min, max;
         const char *const *names; /* CHOICE */
-        bool optional;            /* absent: as it was, empty; an empty DIGEST, TEXT, NAME or OBJECT is not written */
+        bool optional;            /* absent: as it was, empty; what is empty, or an INT that is 0, is not written */
 };
 
 #define INT_MAX_EXACT ((INT64_C(1) << 53) - 1) /* the largest that JavaScript reads exactly */
@@ -62,6 +63,11 @@ static_assert(sizeof(enum artifact_kind) == sizeof(int) && sizeof(enum error_cla
               "choices are stored as int");
 
 static const struct field hello_fields[] = {INT(protocol, 1, 1000000),
+                                            {.key = "protocol_min",
+                                             .kind = FIELD_INT,
+                                             .offset = offsetof(struct event, protocol_min),
+                                             .max = 1000000,
+                                             .optional = true},
                                             INT(job, 1, INT_MAX_EXACT),
                                             INT(attempt, 1, INT_MAX_EXACT),
                                             INT(pid, 1, INT32_MAX),
@@ -250,6 +256,13 @@ static json_t *field_value(const struct field *f, const void *m)
         }
 }
 
+/* jansson refused it: the one is the host's trouble and passes, the other stays wrong. */
+static int not_written(const char *key, struct error *err)
+{
+        return json_ran_out() ? error_set(err, -ENOMEM, key, "no memory for an event")
+                              : error_set(err, -EINVAL, key, "it is not UTF-8");
+}
+
 static int write_fields(const struct field *fields, const void *base, json_t *o, struct error *err)
 {
         for (const struct field *f = fields; f->key; f++) {
@@ -257,10 +270,12 @@ static int write_fields(const struct field *fields, const void *base, json_t *o,
 
                 bool points = f->kind == FIELD_TEXT || f->kind == FIELD_NAME || f->kind == FIELD_OBJECT;
 
-                if (f->optional && (f->kind == FIELD_DIGEST ? !*m : points && !*(const void *const *)m))
+                if (f->optional && (f->kind == FIELD_DIGEST ? !*m
+                                    : f->kind == FIELD_INT  ? !*(const int64_t *)m
+                                                            : points && !*(const void *const *)m))
                         continue;
                 if (json_object_set_new(o, f->key, field_value(f, m)) < 0)
-                        return error_set(err, -EINVAL, f->key, "no memory, or not UTF-8");
+                        return not_written(f->key, err);
         }
         return 0;
 }
@@ -366,40 +381,6 @@ static int read_scalars(const json_t *o, struct event *e, struct error *err)
         return r;
 }
 
-static json_t *ints_to_json(const int64_t *values, size_t n)
-{
-        _cleanup_json_ json_t *a = json_array();
-
-        for (size_t i = 0; i < n; i++)
-                if (json_array_append_new(a, json_integer(values[i])) < 0)
-                        return NULL;
-        return TAKE_PTR(a);
-}
-
-static json_t *reals_to_json(const double *values, size_t n)
-{
-        _cleanup_json_ json_t *a = json_array();
-
-        for (size_t i = 0; i < n; i++)
-                if (json_array_append_new(a, json_from_real(values[i])) < 0)
-                        return NULL;
-        return TAKE_PTR(a);
-}
-
-static int write_scalars(const struct event *e, json_t *o, struct error *err)
-{
-        json_t *columns;
-
-        if (json_object_set_new(o, "step", ints_to_json(e->row_step, e->n_rows)) < 0 ||
-            json_object_set_new(o, "time_ms", ints_to_json(e->row_time_ms, e->n_rows)) < 0 ||
-            json_object_set_new(o, "columns", columns = json_object()) < 0)
-                return error_set(err, -ENOMEM, NULL, "no memory for %zu rows", e->n_rows);
-        for (size_t c = 0; c < e->n_columns; c++)
-                if (json_object_set_new(columns, e->column_name[c], reals_to_json(e->column[c], e->n_rows)) < 0)
-                        return error_set(err, -EINVAL, "/columns", "no memory, or a name that is not UTF-8");
-        return 0;
-}
-
 /* ---- events */
 
 int event_decode(const char *line, size_t size, struct event *ret, struct error *err)
@@ -407,8 +388,12 @@ int event_decode(const char *line, size_t size, struct event *ret, struct error 
         _cleanup_(event_done) struct event e = {.images_per_second = NAN, .seconds_left = NAN, .metric = NAN};
         _cleanup_json_ json_t *o = NULL;
         const char *type;
-        int i, r = parse_line(line, size, &o, err);
+        int64_t seq;
+        int i, r;
 
+        if (size && line[0] == PACKED_MARK)
+                return packed_decode(line, size, ret, &seq, err);
+        r = parse_line(line, size, &o, err);
         if (r < 0)
                 return r;
         type = plain_string(json_object_get(o, "type"));
@@ -430,8 +415,19 @@ int event_decode_unknown(const char *line, size_t size, struct event *ret, struc
 {
         struct event e = {.type = EVENT_UNKNOWN, .images_per_second = NAN, .seconds_left = NAN, .metric = NAN};
         _cleanup_json_ json_t *o = NULL;
-        int r = parse_line(line, size, &o, err);
+        struct event packed;
+        int r;
 
+        if (size && line[0] == PACKED_MARK) {
+                r = packed_decode(line, size, &packed, &e.seq, err);
+                if (r >= 0)
+                        event_done(&packed);
+                if (!e.seq)
+                        return r;
+                *ret = e;
+                return 0;
+        }
+        r = parse_line(line, size, &o, err);
         if (r >= 0 && !plain_string(json_object_get(o, "type")))
                 r = error_set(err, -EINVAL, "/type", "expected the name of an event type");
         if (r >= 0)
@@ -443,15 +439,17 @@ int event_decode_unknown(const char *line, size_t size, struct event *ret, struc
 
 int event_encode(const struct event *e, struct buf *b, struct error *err)
 {
-        _cleanup_json_ json_t *o = json_object();
+        _cleanup_json_ json_t *o = NULL;
         int r;
 
         assert(e->type < EVENT_TYPE_N);
+        if (e->type == EVENT_SCALARS)
+                return packed_encode(e, b, err);
+        (void)json_ran_out(); /* of what was before */
+        o = json_object();
         if (json_object_set_new(o, "type", json_string(event_type_names[e->type])) < 0)
                 return error_set(err, -ENOMEM, NULL, "no memory for an event");
         r = write_fields(event_fields[e->type], e, o, err);
-        if (r >= 0 && e->type == EVENT_SCALARS)
-                r = write_scalars(e, o, err);
         return r < 0 ? r : append_line(o, b, err);
 }
 
@@ -463,9 +461,12 @@ int64_t event_last_step(const struct event *e)
 void event_done(struct event *e)
 {
         free(e->backend);
-        free(e->row_step);
-        free(e->row_time_ms);
-        for (size_t c = 0; c < e->n_columns; c++) {
+        free(e->packed);
+        if (!e->packed) {
+                free(e->row_step);
+                free(e->row_time_ms);
+        }
+        for (size_t c = 0; !e->packed && c < e->n_columns; c++) {
                 free(e->column_name[c]);
                 free(e->column[c]);
         }
@@ -473,6 +474,16 @@ void event_done(struct event *e)
         free(e->detail);
         json_decref(e->result);
         *e = (struct event){0};
+}
+
+int event_choose_protocol(const struct event *hello, struct error *err)
+{
+        int64_t lowest = hello->protocol_min ? hello->protocol_min : hello->protocol;
+
+        if (hello->protocol < EVENT_PROTOCOL_MIN || lowest > EVENT_PROTOCOL)
+                return error_set(err, -EPROTO, NULL, "it speaks protocols %lld to %lld, this daemon %d to %d",
+                                 (long long)lowest, (long long)hello->protocol, EVENT_PROTOCOL_MIN, EVENT_PROTOCOL);
+        return (int)MIN(hello->protocol, (int64_t)EVENT_PROTOCOL);
 }
 
 /* ---- commands */
@@ -483,7 +494,13 @@ static_assert(ARRAY_LEN(command_names) == COMMAND_TYPE_N + 1, "a name for each")
 
 int command_decode(const char *line, size_t size, struct command *ret, struct error *err)
 {
-        static const struct field ack_fields[] = {F(command, INT, ack, 0, INT_MAX_EXACT), {0}};
+        static const struct field ack_fields[] = {F(command, INT, ack, 0, INT_MAX_EXACT),
+                                                  {.key = "protocol",
+                                                   .kind = FIELD_INT,
+                                                   .offset = offsetof(struct command, protocol),
+                                                   .max = 1000000,
+                                                   .optional = true},
+                                                  {0}};
         struct command c = {.type = COMMAND_ACK};
         _cleanup_json_ json_t *o = NULL;
         const char *name;
@@ -511,6 +528,8 @@ int command_encode(const struct command *c, struct buf *b, struct error *err)
         _cleanup_json_ json_t *o = c->type == COMMAND_ACK ? json_pack("{s:I}", "ack", (json_int_t)c->ack)
                                                           : json_pack("{s:s}", "command", command_names[c->type]);
 
+        if (o && c->protocol && json_object_set_new(o, "protocol", json_integer(c->protocol)) < 0)
+                return error_set(err, -ENOMEM, NULL, "no memory for a command");
         return o ? append_line(o, b, err) : error_set(err, -ENOMEM, NULL, "no memory for a command");
 }
 
@@ -585,28 +604,54 @@ static const struct field checkpoint_fields[] = {
         IDENTITY(assignment_checkpoint),
         {0}};
 
-static int read_checkpoints(const json_t *o, struct assignment *a, struct error *err)
+int job_devices(enum job_kind kind, int64_t asked)
 {
-        json_t *list = json_object_get(o, "checkpoints");
+        return (kind == JOB_TRAIN || kind == JOB_EVALUATE) && asked > 1 ? (int)MIN(asked, ASSIGNMENT_DEVICES_MAX) : 1;
+}
+
+static const struct field device_fields[] = {
+        F(assignment_device, TEXT, name, 1, 128), F(assignment_device, TEXT, place, 1, PATH_BYTES_MAX), {0}};
+
+/* A list of the document: n members of `size` bytes, which fields describe. A negative answer leaves in *ret what
+ * assignment_done frees. */
+static int read_list(const json_t *list, const char *pointer, size_t most, const struct field *fields, size_t size,
+                     void *ret, size_t *ret_n, struct error *err)
+{
         size_t n = json_array_size(list);
+        char *items = NULL;
         int r = 0;
 
-        if (!json_is_array(list) || n > ASSIGNMENT_CHECKPOINTS_MAX)
-                return error_set(err, -EINVAL, "/checkpoints", "expected an array of at most %d",
-                                 ASSIGNMENT_CHECKPOINTS_MAX);
-        a->checkpoints = n ? calloc(n, sizeof *a->checkpoints) : NULL;
-        if (n && !a->checkpoints)
-                return error_set(err, -ENOMEM, NULL, "no memory for %zu checkpoints", n);
-        a->n_checkpoints = n;
+        if (!json_is_array(list) || n > most)
+                return error_set(err, -EINVAL, pointer, "expected an array of at most %zu", most);
+        items = n ? calloc(n, size) : NULL;
+        if (n && !items)
+                return error_set(err, -ENOMEM, NULL, "no memory for %zu members", n);
+        *(void **)ret = items;
+        *ret_n = n;
         for (size_t i = 0; r >= 0 && i < n; i++) {
                 const json_t *c = json_array_get(list, i);
-                char pointer[64];
+                char at[64];
 
-                (void)snprintf(pointer, sizeof pointer, "/checkpoints/%zu", i);
-                r = json_is_object(c) ? read_fields(c, pointer, checkpoint_fields, &a->checkpoints[i], err)
-                                      : error_set(err, -EINVAL, pointer, "expected an object");
+                (void)snprintf(at, sizeof at, "%s/%zu", pointer, i);
+                r = json_is_object(c) ? read_fields(c, at, fields, items + i * size, err)
+                                      : error_set(err, -EINVAL, at, "expected an object");
         }
         return r;
+}
+
+static int read_checkpoints(const json_t *o, struct assignment *a, struct error *err)
+{
+        return read_list(json_object_get(o, "checkpoints"), "/checkpoints", ASSIGNMENT_CHECKPOINTS_MAX,
+                         checkpoint_fields, sizeof *a->checkpoints, &a->checkpoints, &a->n_checkpoints, err);
+}
+
+static int read_devices(const json_t *o, struct assignment *a, struct error *err)
+{
+        const json_t *list = json_object_get(o, "devices");
+
+        return list ? read_list(list, "/devices", ASSIGNMENT_DEVICES_MAX, device_fields, sizeof *a->devices,
+                                &a->devices, &a->n_devices, err)
+                    : 0;
 }
 
 int import_from_json(const json_t *o, const char *pointer, struct assignment_import *ret, struct error *err)
@@ -670,6 +715,8 @@ int assignment_from_json(const json_t *document, struct assignment *ret, struct 
                 r = read_subject(document, &a, err);
         if (r >= 0)
                 r = read_checkpoints(document, &a, err);
+        if (r >= 0)
+                r = read_devices(document, &a, err);
         if (r < 0)
                 return r;
         *ret = a;
@@ -688,21 +735,32 @@ static int write_subject(const struct assignment *a, json_t *o)
         return write_fields(dataset_fields, a, dataset, NULL);
 }
 
-json_t *assignment_to_json(const struct assignment *a)
+static int write_list(json_t *o, const char *key, const struct field *fields, size_t size, const void *items, size_t n)
 {
-        _cleanup_json_ json_t *o = json_object();
-        json_t *list;
+        json_t *list = json_array();
 
-        if (json_object_set_new(o, "checkpoints", list = json_array()) < 0 ||
-            write_fields(assignment_fields, a, o, NULL) < 0 || write_subject(a, o) < 0)
-                return NULL;
-        for (size_t i = 0; i < a->n_checkpoints; i++) {
+        if (json_object_set_new(o, key, list) < 0)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
                 json_t *c = json_object();
 
                 if (json_array_append_new(list, c) < 0 ||
-                    write_fields(checkpoint_fields, &a->checkpoints[i], c, NULL) < 0)
-                        return NULL;
+                    write_fields(fields, (const char *)items + i * size, c, NULL) < 0)
+                        return -ENOMEM;
         }
+        return 0;
+}
+
+json_t *assignment_to_json(const struct assignment *a)
+{
+        _cleanup_json_ json_t *o = json_object();
+
+        if (write_list(o, "checkpoints", checkpoint_fields, sizeof *a->checkpoints, a->checkpoints, a->n_checkpoints) <
+                    0 ||
+            (a->n_devices &&
+             write_list(o, "devices", device_fields, sizeof *a->devices, a->devices, a->n_devices) < 0) ||
+            write_fields(assignment_fields, a, o, NULL) < 0 || write_subject(a, o) < 0)
+                return NULL;
         return TAKE_PTR(o);
 }
 
@@ -716,6 +774,11 @@ void assignment_done(struct assignment *a)
         free(a->folder);
         free(a->socket);
         free(a->plans);
+        for (size_t i = 0; i < a->n_devices; i++) {
+                free(a->devices[i].name);
+                free(a->devices[i].place);
+        }
+        free(a->devices);
         for (size_t i = 0; i < a->n_checkpoints; i++)
                 free(a->checkpoints[i].path);
         free(a->checkpoints);

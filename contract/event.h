@@ -7,9 +7,14 @@
  * ignored on both sides; an event that cannot be understood but has a seq is acknowledged like all others, and the
  * daemon keeps the spool aside.
  *
+ * Hello names the highest protocol that the worker speaks and the lowest; the daemon takes the highest that both do and
+ * says it with its answer. In protocol 1 scalars are a line of JSON, as below; in protocol 2 a line of packed columns
+ * (packed.h). A worker of this release speaks 2; a daemon of this release both, since workers of the release before
+ * outlive it.
+ *
  *   worker -> daemon
- *   {"type":"hello","protocol":1,"job":3,"attempt":7,"pid":123,"identity":".."}   answered by {"ack":N}: send from N +
- * 1
+ *   {"type":"hello","protocol":2,"protocol_min":2,"job":3,"attempt":7,"pid":123,"identity":".."}
+ *                                                 answered by {"ack":N,"protocol":2}: send from N + 1
  *   {"seq":1,"type":"start","step":0,"steps":3000,"memory_bytes":1,"parameters":1,"backend":"cpu","threads":2}
  *   {"seq":2,"type":"progress","step":10,"steps":3000,"images_per_second":11.5,"seconds_left":2000.0}
  *   {"seq":3,"type":"scalars","step":[1,2],"time_ms":[..],"columns":{"train/bpd":[9.1,"NaN"],...}}
@@ -27,7 +32,8 @@
 
 #include "base/json.h"
 
-#define EVENT_PROTOCOL 1
+#define EVENT_PROTOCOL 2     /* the highest that this release speaks */
+#define EVENT_PROTOCOL_MIN 1 /* the lowest that a daemon of this release understands: what outlived its upgrade */
 #define EVENT_LINE_MAX ((size_t)1 << 20) /* bytes of a line */
 #define EVENT_COLUMNS_MAX 64
 #define EVENT_ROWS_MAX 4096
@@ -63,8 +69,9 @@ extern const char *const error_class_names[];
 /* A decoded event. Strings and arrays are owned; event_done frees them. Members that a type does not have are 0. */
 struct event {
         enum event_type type;
-        int64_t seq; /* from 1; 0 for hello */
-        int64_t protocol, job, attempt, pid;
+        int64_t seq;                    /* from 1; 0 for hello */
+        int64_t protocol, protocol_min; /* of hello: the highest and the lowest that it speaks; 0: only the one */
+        int64_t job, attempt, pid;
         char identity[33];   /* "" where there is none */
         int64_t step, steps; /* scalars: step of the first row */
         int64_t memory_bytes, parameters, threads;
@@ -75,6 +82,7 @@ struct event {
         int64_t *row_step, *row_time_ms;
         char *column_name[EVENT_COLUMNS_MAX];
         double *column[EVENT_COLUMNS_MAX]; /* [n_rows] each */
+        void *packed;                      /* where they all lie, when they came packed; or NULL */
 
         enum artifact_kind kind;
         char *name; /* a plain file name: letters, digits, '.', '-', '_'; no leading '.' */
@@ -87,14 +95,14 @@ struct event {
         json_t *result; /* object or NULL */
 };
 
-/* One line without its newline. -EINVAL with the pointer of what is wrong; nothing half-filled. */
+/* One line without its newline, of JSON or packed. -EINVAL with the pointer of what is wrong; nothing half-filled. */
 int event_decode(const char *line, size_t size, struct event *ret, struct error *err);
 
-/* A line that event_decode refused: when it is a JSON object with a type and a valid seq, an EVENT_UNKNOWN that has
- * that seq and nothing else. */
+/* A line that event_decode refused: when it is a JSON object with a type and a valid seq, or packed columns with one,
+ * an EVENT_UNKNOWN that has that seq and nothing else. */
 int event_decode_unknown(const char *line, size_t size, struct event *ret, struct error *err);
 
-/* Appends the line, newline included. */
+/* Appends the line, newline included; scalars packed. */
 int event_encode(const struct event *e, struct buf *b, struct error *err);
 
 /* The last step that it speaks of; 0 where it speaks of none. */
@@ -106,7 +114,10 @@ enum command_type { COMMAND_ACK, COMMAND_CHECKPOINT, COMMAND_STOP, COMMAND_UNKNO
 struct command {
         enum command_type type;
         int64_t ack;
+        int64_t protocol; /* with hello's answer: the one that is spoken; 0: not said */
 };
+/* The highest protocol that both speak; -EPROTO when there is none. */
+int event_choose_protocol(const struct event *hello, struct error *err);
 int command_decode(const char *line, size_t size, struct command *ret, struct error *err);
 int command_encode(const struct command *c, struct buf *b, struct error *err);
 
@@ -124,11 +135,17 @@ int command_encode(const struct command *c, struct buf *b, struct error *err);
  * same number is ever taken for this one's. Jobs of the releases before have none: absent, here and there.
  * socket: absent where nobody listens, as when a person runs a worker: the events are in the spool alone.
  * accept_changed_data: a checkpoint that was trained on other data than these is resumed all the same.
+ * devices: absent, or [{"name":"left","place":"0-3"}, ..]: the process that gets the assignment starts a process on
+ * each, rank 0, 1 ..; it ends when all have ended, and its lock is held until then.
  * checkpoints: newest first; train resumes from the first that is whole (none: from the start), evaluate and sample
  * read the first (only one is given). The attempt is alive while it holds flock(FOLDER/attempt-N.lock), which it takes
  * before anything else. Its standard error is FOLDER/log, append. */
 enum job_kind { JOB_TRAIN, JOB_EVALUATE, JOB_SAMPLE, JOB_IMPORT, JOB_KIND_N };
 extern const char *const job_kind_names[]; /* train evaluate sample import */
+
+/* On how many devices a job of that kind runs whose configuration asks for so many (machine.devices; 0: it has none): 1
+ * but for training and evaluation. */
+int job_devices(enum job_kind kind, int64_t asked);
 
 /* What an import brings in. The row of the job, its submission and its assignment all hold this as a JSON object. */
 enum import_what { IMPORT_DATASET, IMPORT_CHECKPOINT, IMPORT_EVENTS, IMPORT_WHAT_N };
@@ -152,6 +169,13 @@ struct assignment_checkpoint {
         int64_t step;
         char identity[33]; /* of the job whose it is */
 };
+/* One device of several, and the rank that runs on it is its place in the list. */
+#define ASSIGNMENT_DEVICES_MAX 64
+struct assignment_device {
+        char *name;  /* as the daemon calls it */
+        char *place; /* what its rank may use: of the processor cores as "0-3,8", of CUDA what CUDA_VISIBLE_DEVICES is
+                      */
+};
 struct assignment {
         int64_t job, attempt;
         enum job_kind kind;
@@ -162,7 +186,9 @@ struct assignment {
         struct assignment_import import; /* of an import, which has no data set */
         char *dataset_name, *dataset_path, *dataset_digest;
         char *folder, *socket; /* socket: "" or NULL: nobody listens */
-        char *plans; /* folder where measured plans are kept (kernels.h, plans_folder); "" or NULL: by the rule */
+        char *plans;      /* folder where measured plans are kept (kernels.h, plans_folder); "" or NULL: by the rule */
+        size_t n_devices; /* 0: one, which the worker finds by itself */
+        struct assignment_device *devices;
         size_t n_checkpoints;
         struct assignment_checkpoint *checkpoints;
 };

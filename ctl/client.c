@@ -12,8 +12,11 @@
 
 struct client {
         CURL *curl;
-        struct curl_slist *headers;
-        char *server; /* without a slash at its end */
+        struct curl_slist *headers, *plain; /* with a body, and without */
+        char *server;                       /* without a slash at its end */
+        char *socket;                       /* its path, or NULL */
+        bool alone;                         /* nobody answered the last request */
+        long patience_s;
 };
 
 /* An answer on its way: to a file when it is a success, else to the reply. */
@@ -21,21 +24,49 @@ struct download {
         struct client *client;
         struct reply *reply;
         FILE *to;
+        int64_t done, total;                                       /* bytes that it has, and will have */
+        void (*progress)(void *user, int64_t done, int64_t total); /* or NULL */
+        void *user;
 };
 
-int client_new(const char *server, struct client **ret, struct error *err)
+/* Header "name: value" to both lists. */
+static bool add_header(struct client *c, const char *name, const char *value)
+{
+        _cleanup_(freep) char *line = NULL;
+        struct curl_slist *with, *without;
+
+        if (asprintf(&line, "%s: %s", name, value) < 0)
+                return false;
+        with = curl_slist_append(c->headers, line);
+        without = curl_slist_append(c->plain, line);
+        c->headers = with ? with : c->headers;
+        c->plain = without ? without : c->plain;
+        return with && without;
+}
+
+int client_new(const char *server, const char *token, struct client **ret, struct error *err)
 {
         _cleanup_(client_freep) struct client *c = calloc(1, sizeof *c);
+        bool socket = server[0] == '/';
 
         if (!c || curl_global_init(CURL_GLOBAL_DEFAULT))
                 return error_set(err, -ENOMEM, NULL, "no memory");
-        if (strncasecmp(server, "http://", 7) != 0 && strncasecmp(server, "https://", 8) != 0)
-                return error_set(err, -EINVAL, NULL, "the server is a URL such as http://127.0.0.1:8700");
-        c->server = strdup(server);
+        if (!socket && strncasecmp(server, "http://", 7) != 0 && strncasecmp(server, "https://", 8) != 0)
+                return error_set(err, -EINVAL, NULL,
+                                 "the server is a URL such as http://127.0.0.1:8700, or the path of its socket");
+        c->patience_s = TIMEOUT_S;
+        c->server = strdup(socket ? "http://localhost" : server);
+        c->socket = socket ? strdup(server) : NULL;
         c->curl = curl_easy_init();
         c->headers = curl_slist_append(NULL, "Content-Type: application/json");
-        if (!c->server || !c->curl || !c->headers)
+        if (!c->server || !c->curl || !c->headers || (socket && !c->socket))
                 return error_set(err, -ENOMEM, NULL, "no memory");
+        if (token && *token) {
+                _cleanup_(freep) char *value = NULL;
+
+                if (asprintf(&value, "Bearer %s", token) < 0 || !add_header(c, "Authorization", value))
+                        return error_set(err, -ENOMEM, NULL, "no memory");
+        }
         while (*c->server && c->server[strlen(c->server) - 1] == '/')
                 c->server[strlen(c->server) - 1] = 0;
         *ret = TAKE_PTR(c);
@@ -48,9 +79,27 @@ struct client *client_free(struct client *c)
                 return NULL;
         curl_easy_cleanup(c->curl);
         curl_slist_free_all(c->headers);
+        curl_slist_free_all(c->plain);
         free(c->server);
+        free(c->socket);
         free(c);
         return NULL;
+}
+
+bool client_is_alone(const struct client *c)
+{
+        return c->alone;
+}
+
+/* How it is called in messages. */
+static const char *shown(const struct client *c)
+{
+        return c->socket ? c->socket : c->server;
+}
+
+void client_set_patience(struct client *c, long seconds)
+{
+        c->patience_s = seconds;
 }
 
 void reply_done(struct reply *r)
@@ -89,7 +138,7 @@ static void set_options(struct client *c, const char *method, const char *url, c
         (void)curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
         (void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "127.0.0.1,localhost");
         (void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
-        (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT, TIMEOUT_S);
+        (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT, c->patience_s);
         (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
         (void)curl_easy_setopt(curl, CURLOPT_USERAGENT, "mulunctl/" MULUND_VERSION);
         (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
@@ -97,11 +146,27 @@ static void set_options(struct client *c, const char *method, const char *url, c
         (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, r);
         (void)curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
         (void)curl_easy_setopt(curl, CURLOPT_HEADERDATA, r);
+        if (c->socket)
+                (void)curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, c->socket);
+        (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, c->plain);
         if (!strcmp(method, "POST") || !strcmp(method, "PATCH")) {
                 (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, c->headers);
                 (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
                 (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
         }
+}
+
+static int perform(struct client *c, struct error *err)
+{
+        CURLcode code = curl_easy_perform(c->curl);
+
+        c->alone = code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR ||
+                   code == CURLE_SEND_ERROR || code == CURLE_OPERATION_TIMEDOUT || code == CURLE_COULDNT_RESOLVE_HOST;
+        if (code == CURLE_OK)
+                return 0;
+        if (c->alone)
+                return error_set(err, -ECONNREFUSED, NULL, "no answer from %s: is mulund running?", shown(c));
+        return error_set(err, -EIO, NULL, "%s: %s", shown(c), curl_easy_strerror(code));
 }
 
 int client_request(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
@@ -110,7 +175,6 @@ int client_request(struct client *c, const char *method, const char *path, const
         _cleanup_(freep) char *text = body ? json_to_text(body) : strdup("{}");
         _cleanup_(buf_done) struct buf url = BUF_INIT(1 << 20);
         struct reply r = {.body = BUF_INIT(REPLY_BYTES_MAX), .next_offset = -1};
-        CURLcode code;
         int n = buf_printf(&url, err, "%s%s", c->server, path);
 
         if (n < 0)
@@ -118,13 +182,10 @@ int client_request(struct client *c, const char *method, const char *path, const
         if (!text)
                 return error_set(err, -ENOMEM, NULL, "no memory");
         set_options(c, method, url.data, text, &r);
-        code = curl_easy_perform(c->curl);
-        if (code != CURLE_OK) {
+        n = perform(c, err);
+        if (n < 0) {
                 reply_done(&r);
-                if (code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR ||
-                    code == CURLE_SEND_ERROR || code == CURLE_OPERATION_TIMEDOUT)
-                        return error_set(err, -ECONNREFUSED, NULL, "no answer from %s: is mulund running?", c->server);
-                return error_set(err, -EINVAL, NULL, "%s: %s", c->server, curl_easy_strerror(code));
+                return n;
         }
         (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &r.status);
         (void)json_parse(r.body.data, r.body.size, &r.document, NULL);
@@ -140,7 +201,7 @@ static void describe_problem(const struct client *c, const struct reply *r, stru
         size_t i;
 
         if (!title) {
-                (void)buf_printf(text, NULL, "%s answered %ld: is it mulund?", c->server, r->status);
+                (void)buf_printf(text, NULL, "%s answered %ld: is it mulund?", shown(c), r->status);
                 return;
         }
         (void)buf_printf(text, NULL, "%s%s%s", title, detail ? ": " : "", detail ? detail : "");
@@ -181,33 +242,127 @@ static size_t on_download(char *data, size_t size, size_t n, void *user)
         long status = 0;
 
         (void)curl_easy_getinfo(d->client->curl, CURLINFO_RESPONSE_CODE, &status);
-        return status == 200 ? fwrite(data, 1, size * n, d->to) : on_body(data, size, n, d->reply);
+        if (status != 200 && status != 206)
+                return on_body(data, size, n, d->reply);
+        d->done += (int64_t)(size * n);
+        if (d->progress)
+                d->progress(d->user, d->done, d->total);
+        return fwrite(data, 1, size * n, d->to);
+}
+
+/* GET to a file as it comes; what is no success becomes a reply whose problem is described. */
+static int transfer(struct client *c, const char *path, struct download *d, struct buf *text)
+{
+        _cleanup_(buf_done) struct buf url = BUF_INIT(1 << 20);
+        struct reply *r = d->reply;
+        struct error err;
+
+        if (buf_printf(&url, NULL, "%s%s", c->server, path) < 0)
+                return -ENOMEM;
+        set_options(c, "GET", url.data, NULL, r);
+        (void)curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, 0L);
+        (void)curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        (void)curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, TIMEOUT_S);
+        (void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_download);
+        (void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, d);
+        if (d->done > 0)
+                (void)curl_easy_setopt(c->curl, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)d->done);
+        if (perform(c, &err) < 0) {
+                (void)buf_printf(text, NULL, "%s", err.text);
+                return -EIO;
+        }
+        (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &r->status);
+        if (r->status == 200 || r->status == 206)
+                return 0;
+        (void)json_parse(r->body.data ? r->body.data : "", r->body.size, &r->document, NULL);
+        describe_problem(c, r, text);
+        return -EREMOTEIO;
 }
 
 int client_download(struct client *c, const char *path, FILE *to, struct buf *text)
 {
         _cleanup_(reply_done) struct reply r = {.body = BUF_INIT(REPLY_BYTES_MAX)};
+
+        return transfer(c, path, &(struct download){.client = c, .reply = &r, .to = to}, text);
+}
+
+int client_stream(struct client *c, const char *path, int64_t *ret_next, int64_t *ret_bytes, struct buf *text)
+{
+        _cleanup_(reply_done) struct reply r = {.body = BUF_INIT(REPLY_BYTES_MAX), .next_offset = -1};
+        struct download d = {.client = c, .reply = &r, .to = stdout};
+        int n = transfer(c, path, &d, text);
+
+        *ret_next = r.next_offset;
+        *ret_bytes = d.done;
+        return n;
+}
+
+/* ---- files that go on */
+
+static size_t on_head(char *data, size_t size, size_t n, void *user)
+{
+        struct file_head *h = user;
+        char line[512], *at;
+
+        (void)snprintf(line, sizeof line, "%.*s", (int)(size * n), data);
+        line[strcspn(line, "\r\n")] = 0;
+        if (!strncasecmp(line, "ETag: \"", 7))
+                (void)snprintf(h->digest, sizeof h->digest, "%.*s", (int)strcspn(line + 7, "\""), line + 7);
+        else if (!strncasecmp(line, "Content-Length: ", 16))
+                h->bytes = strtoll(line + 16, NULL, 10);
+        else if (!strncasecmp(line, "Content-Disposition: ", 21) && (at = strstr(line, "filename=\"")))
+                (void)snprintf(h->name, sizeof h->name, "%.*s", (int)strcspn(at + 10, "\""), at + 10);
+        return size * n;
+}
+
+int client_head(struct client *c, const char *path, struct file_head *ret, struct buf *text)
+{
+        _cleanup_(reply_done) struct reply r = {.body = BUF_INIT(REPLY_BYTES_MAX)};
         _cleanup_(buf_done) struct buf url = BUF_INIT(1 << 20);
-        struct download d = {.client = c, .reply = &r, .to = to};
-        CURLcode code;
+        struct file_head h = {.bytes = -1};
+        struct error err;
 
         if (buf_printf(&url, NULL, "%s%s", c->server, path) < 0)
                 return -ENOMEM;
-        set_options(c, "GET", url.data, NULL, &r);
-        (void)curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, 0L);
-        (void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_download);
-        (void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &d);
-        code = curl_easy_perform(c->curl);
-        (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &r.status);
-        if (code != CURLE_OK) {
-                (void)buf_printf(text, NULL, "%s: %s", c->server, curl_easy_strerror(code));
+        set_options(c, "HEAD", url.data, NULL, &r);
+        (void)curl_easy_setopt(c->curl, CURLOPT_NOBODY, 1L);
+        (void)curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, on_head);
+        (void)curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, &h);
+        if (perform(c, &err) < 0) {
+                (void)buf_printf(text, NULL, "%s", err.text);
                 return -EIO;
         }
-        (void)json_parse(r.body.data ? r.body.data : "", r.body.size, &r.document, NULL);
-        if (r.status == 200)
-                return 0;
-        describe_problem(c, &r, text);
-        return -EREMOTEIO;
+        (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &r.status);
+        if (r.status != 200 || h.bytes < 0 || !*h.digest || !*h.name || strchr(h.name, '/') || *h.name == '.' ||
+            strchr(h.digest, '/')) {
+                (void)buf_printf(text, NULL, r.status == 404 ? "there is no such artifact" : "%s answered %ld",
+                                 shown(c), r.status);
+                return -EREMOTEIO;
+        }
+        *ret = h;
+        return 0;
+}
+
+int client_continue(struct client *c, const char *path, const struct file_head *head, const char *file,
+                    void (*progress)(void *user, int64_t done, int64_t total), void *user, struct buf *text)
+{
+        _cleanup_(reply_done) struct reply r = {.body = BUF_INIT(REPLY_BYTES_MAX)};
+        struct download d = {.client = c, .reply = &r, .total = head->bytes, .progress = progress, .user = user};
+        int n = 0;
+
+        d.to = fopen(file, "ab");
+        if (!d.to) {
+                (void)buf_printf(text, NULL, "%s cannot be written: %s", file, strerror(errno));
+                return -EIO;
+        }
+        d.done = ftello(d.to);
+        if (d.done < head->bytes)
+                n = transfer(c, path, &d, text);
+        if (fclose(d.to) && n >= 0) {
+                n = -EIO;
+                (void)buf_printf(text, NULL, "%s cannot be written: %s", file, strerror(errno));
+        }
+        return n;
 }
 
 char *client_escape(const char *s)

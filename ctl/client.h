@@ -7,8 +7,14 @@
 
 struct client;
 
-int client_new(const char *server, struct client **ret, struct error *err);
+/* server: a URL, or the path of a Unix socket. token: what it is shown, or NULL. */
+int client_new(const char *server, const char *token, struct client **ret, struct error *err);
+/* Whether nobody answered the last request. */
+bool client_is_alone(const struct client *c);
 struct client *client_free(struct client *c);
+
+/* How long an answer may take, from now on; 0: as long as it does. A minute at first. */
+void client_set_patience(struct client *c, long seconds);
 
 struct reply {
         long status;
@@ -31,6 +37,21 @@ int client_expect(struct client *c, const char *method, const char *path, const 
 /* GETs path and writes the answer to a file as it comes, without a limit of time or size. A reply that is no success is
  * an error as above, and nothing is written. */
 int client_download(struct client *c, const char *path, FILE *to, struct buf *text);
+
+/* The same to standard output, which tells the offset behind it in ret (a log's). */
+int client_stream(struct client *c, const char *path, int64_t *ret_next, int64_t *ret_bytes, struct buf *text);
+
+/* A file of the server, by HEAD. */
+struct file_head {
+        char name[256]; /* plain: no folder in it */
+        char digest[64];
+        int64_t bytes;
+};
+int client_head(struct client *c, const char *path, struct file_head *ret, struct buf *text);
+/* Appends to the local file what it lacks of the server's, telling how far it is. What is there after a failure is a
+ * beginning of it. */
+int client_continue(struct client *c, const char *path, const struct file_head *head, const char *file,
+                    void (*progress)(void *user, int64_t done, int64_t total), void *user, struct buf *text);
 
 /* Percent-encoded; the caller frees with free(). NULL without memory. */
 char *client_escape(const char *s);

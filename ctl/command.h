@@ -21,14 +21,15 @@ struct call {
         int n_args;
 };
 
-/* Exit codes: 0; 1 the server or the job said no, or nobody answered; 2 used wrongly. */
-enum { EXIT_OK, EXIT_NO, EXIT_USAGE };
+/* Exit codes: 0; 1 the server or the job said no; 2 used wrongly; 3 nobody answers. */
+enum { EXIT_OK, EXIT_NO, EXIT_USAGE, EXIT_ALONE };
 
 typedef int command_run(struct call *c);
 command_run command_pause, command_set, command_events, command_why, command_submit, command_list, command_show,
         command_watch, command_log, command_cancel, command_resume, command_retry, command_remove, command_stop,
         command_configs, command_datasets, command_dataset, command_device, command_export, command_checkpoint,
-        command_import;
+        command_import, command_token, command_open, command_audit, command_series, command_artifacts, command_get,
+        command_backup, command_restore, command_doctor;
 
 /* The server's answer, or an error that was printed (negative). */
 int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -275,10 +276,12 @@ static void print_state(const json_t *job)
 }
 
 /* The same action on all of them; the worst exit code. */
-static int act_on_each(struct call *c, const char *action, const json_t *body)
+static int act_on_each(struct call *c, const char *verb, const json_t *body)
 {
         int r = EXIT_OK;
+        char action[16];
 
+        (void)snprintf(action, sizeof action, "/%s", verb);
         for (int i = 0; i < c->n_args; i++) {
                 int one = about_job(c, "POST", c->args[i], action, body, print_state);
 
@@ -287,14 +290,108 @@ static int act_on_each(struct call *c, const char *action, const json_t *body)
         return r;
 }
 
+/* Somebody says yes to it, now or on the command line. */
+static int confirm(struct call *c, const char *fmt, ...) _printf_(2, 3);
+static int confirm(struct call *c, const char *fmt, ...)
+{
+        char answer[8] = "";
+        va_list ap;
+
+        if (c->options[OPTION_YES])
+                return EXIT_OK;
+        if (!isatty(STDIN_FILENO))
+                return usage_error("this asks, and there is no terminal: --yes says that you mean it");
+        va_start(ap, fmt);
+        (void)vfprintf(stderr, fmt, ap);
+        va_end(ap);
+        (void)fprintf(stderr, "? [y/N] ");
+        if (!fgets(answer, sizeof answer, stdin) || (answer[0] != 'y' && answer[0] != 'Y'))
+                return fail("nothing is done");
+        return EXIT_OK;
+}
+
+/* "queued,running" as a list. */
+static void add_words(json_t *filter, const char *key, const char *words)
+{
+        json_t *list = json_array();
+
+        for (const char *p = words; *p; p += strspn(p, ",")) {
+                size_t n = strcspn(p, ",");
+
+                (void)json_array_append_new(list, json_stringn(p, n));
+                p += n;
+        }
+        (void)json_object_set_new(filter, key, list);
+}
+
+/* All jobs that a filter takes, by --state, --kind, --tag, --text. */
+static int act_on_filter(struct call *c, const char *verb)
+{
+        static const struct {
+                enum option_id option;
+                const char *key;
+                bool words;
+        } parts[] = {{OPTION_STATE, "state", true},
+                     {OPTION_KIND, "kind", true},
+                     {OPTION_TAG, "tag", false},
+                     {OPTION_TEXT, "text", false}};
+        _cleanup_json_ json_t *body = json_pack("{s:{}}", "filter");
+        _cleanup_(reply_done) struct reply reply = {0};
+        json_t *filter = json_object_get(body, "filter");
+        char path[32];
+        int r;
+
+        for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+                const char *value = c->options[parts[i].option];
+
+                if (value && parts[i].words)
+                        add_words(filter, parts[i].key, value);
+                else if (value && json_object_set_new(filter, parts[i].key, json_string(value)) < 0)
+                        return usage_error("--%s: not UTF-8", parts[i].key);
+        }
+        if (!json_object_size(filter))
+                return usage_error("%s takes jobs, or --state, --kind, --tag, --text", verb);
+        r = confirm(c, "%c%s all jobs that these options take", verb[0] - 'a' + 'A', verb + 1);
+        if (r)
+                return r;
+        (void)snprintf(path, sizeof path, "/v1/jobs/%s", verb);
+        if (ask(c, "POST", path, body, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON])
+                print_json(reply.document);
+        else
+                (void)printf("%.0f of %.0f jobs: %s\n", real_of(reply.document, "changed"),
+                             real_of(reply.document, "matched"), verb);
+        return EXIT_OK;
+}
+
+/* The jobs that are named, by each(), or all that a filter takes. */
+static int act_on_many(struct call *c, const char *verb, int (*each)(struct call *c, const char *verb))
+{
+        bool filter = c->options[OPTION_STATE] || c->options[OPTION_KIND] || c->options[OPTION_TAG] ||
+                      c->options[OPTION_TEXT];
+
+        if (filter && c->n_args)
+                return usage_error("%s takes jobs, or --state, --kind, --tag, --text, not both", verb);
+        if (!c->n_args && (c->options[OPTION_STEPS] || c->options[OPTION_CHANGED_DATA] || c->options[OPTION_WAIT] ||
+                           c->options[OPTION_LIMIT_WALL] || c->options[OPTION_LIMIT_STEPS]))
+                return usage_error("how %s is done is said of jobs that are named", verb);
+        return c->n_args ? each(c, verb) : act_on_filter(c, verb);
+}
+
+static int halt_each(struct call *c, const char *verb)
+{
+        return act_on_each(c, verb, NULL);
+}
+
 int command_cancel(struct call *c)
 {
-        return act_on_each(c, "/cancel", NULL);
+        return act_on_many(c, "cancel", halt_each);
 }
 
 int command_pause(struct call *c)
 {
-        return act_on_each(c, "/pause", NULL);
+        return act_on_many(c, "pause", halt_each);
 }
 
 int command_set(struct call *c)
@@ -309,10 +406,15 @@ int command_set(struct call *c)
         return about_job(c, "PATCH", c->args[0], "", body, print_job);
 }
 
-int command_remove(struct call *c)
+static int remove_each(struct call *c, const char *verb _unused_)
 {
-        int r = EXIT_OK;
+        int r = confirm(c, "Remove %d job%s with curves, checkpoints and logs", c->n_args, c->n_args == 1 ? "" : "s");
 
+        for (int i = 0; !r && i < c->n_args; i++)
+                if (!job_id(c->args[i]))
+                        return EXIT_USAGE;
+        if (r)
+                return r;
         for (int i = 0; i < c->n_args; i++) {
                 int one = about_job(c, "DELETE", c->args[i], "", NULL, NULL);
 
@@ -323,7 +425,12 @@ int command_remove(struct call *c)
         return r;
 }
 
-int command_resume(struct call *c)
+int command_remove(struct call *c)
+{
+        return act_on_many(c, "remove", remove_each);
+}
+
+static int resume_one(struct call *c, const char *verb)
 {
         _cleanup_json_ json_t *body = json_object();
         int r;
@@ -340,17 +447,27 @@ int command_resume(struct call *c)
         r = add_members(c, body);
         if (r)
                 return r;
-        r = about_job(c, "POST", c->args[0], "/resume", body, print_state);
+        r = act_on_each(c, verb, body);
         return !r && c->options[OPTION_WAIT] ? watch_job(c, job_id(c->args[0])) : r;
 }
 
-int command_retry(struct call *c)
+int command_resume(struct call *c)
+{
+        return act_on_many(c, "resume", resume_one);
+}
+
+static int retry_each(struct call *c, const char *verb)
 {
         _cleanup_json_ json_t *body = json_object();
 
         if (c->options[OPTION_CHANGED_DATA])
                 (void)json_object_set_new(body, "accept_changed_data", json_true());
-        return act_on_each(c, "/retry", body);
+        return act_on_each(c, verb, body);
+}
+
+int command_retry(struct call *c)
+{
+        return act_on_many(c, "retry", retry_each);
 }
 
 int command_stop(struct call *c)

@@ -1,5 +1,6 @@
 /* mulunctl: commands and options by their tables; help is printed from the same rows. */
 #include "ctl/command.h"
+#include "ctl/place.h"
 
 #include <getopt.h>
 #include <stdarg.h>
@@ -21,20 +22,38 @@ static const struct {
         {"events", "JOB", 1, 1, command_events, "what happened to a job, and its attempts"},
         {"why", "JOB", 1, 1, command_why, "why a job is as it is: what it waits for, why it stopped or failed"},
         {"set", "JOB", 1, 1, command_set, "change name, tags, notes, priority or limits of a job"},
-        {"cancel", "JOB...", 1, 1000, command_cancel, "stop after a checkpoint, for good"},
-        {"pause", "JOB...", 1, 1000, command_pause, "stop after a checkpoint, until it is resumed"},
-        {"resume", "JOB", 1, 1, command_resume,
-         "go on from the last checkpoint: a paused job, or a training that is over"},
-        {"retry", "JOB...", 1, 1000, command_retry, "run failed or cancelled jobs again, from the last checkpoint"},
-        {"remove", "JOB...", 1, 1000, command_remove, "remove jobs that are over, with their files"},
+        {"cancel", "[JOB...]", 0, 1000, command_cancel,
+         "stop after a checkpoint, for good: jobs, or all that options take"},
+        {"pause", "[JOB...]", 0, 1000, command_pause,
+         "stop after a checkpoint, until it is resumed: jobs, or all that options take"},
+        {"resume", "[JOB]", 0, 1, command_resume,
+         "go on from the last checkpoint: a paused job, a training that is over, or all paused ones that options take"},
+        {"retry", "[JOB...]", 0, 1000, command_retry,
+         "run failed or cancelled jobs again, from the last checkpoint: jobs, or all that options take"},
+        {"remove", "[JOB...]", 0, 1000, command_remove,
+         "remove jobs that are over, with their files: jobs, or all that options take"},
         {"import", "checkpoint PATH CONFIG | events PATH", 2, 3, command_import,
          "a published checkpoint (flax), read by a configuration of the server, or TensorBoard's logs, as a job; "
          "prints the "
          "id"},
+        {"series", "JOB [NAME]", 1, 2, command_series, "series of a job, or the points of one"},
+        {"artifacts", "JOB", 1, 1, command_artifacts, "files that a job made"},
+        {"get", "ARTIFACT", 1, 1, command_get, "download a file; one that was cut goes on where it ended"},
         {"export", "JOB", 1, 1, command_export, "every point of a job's series, for TensorBoard, as CSV or JSON lines"},
         {"checkpoint", "export JOB", 2, 2, command_checkpoint,
          "a job's checkpoint as the published code's flax file, or its weights as safetensors"},
+        {"token", "list | add NAME | remove NAME", 1, 2, command_token,
+         "tokens, by which others than this machine's users may ask; a new one is shown this once"},
+        {"open", "", 0, 0, command_open, "a link that opens the dashboard in a browser, once, within a minute"},
+        {"audit", "", 0, 0, command_audit, "who changed what"},
         {"stop", "", 0, 0, command_stop, "end the daemon; running jobs write a checkpoint and go on at its next start"},
+        {"backup", "[NAME]", 0, 1, command_backup,
+         "copy the server's state, as it is now, to a folder of its own beside it; prints which"},
+        {"restore", "FOLDER STATE", 2, 2, command_restore,
+         "make a state folder that mulund can start on from a backup; needs no server"},
+        {"doctor", "[FILE]", 0, 1, command_doctor,
+         "say what mulund would meet on this machine, with the settings of a file (/etc/mulund/mulund.conf); needs no "
+         "server"},
         {"configs", "[NAME]", 0, 1, command_configs, "configurations of the server, or one of them"},
         {"device", "list | drain NAME | enable NAME", 1, 2, command_device,
          "devices of the server; take one out of service, or in again"},
@@ -141,12 +160,39 @@ static int keep_option(struct call *c, size_t i, const char *value)
         return EXIT_OK;
 }
 
+/* getopt takes a beginning of an option for it: what is "--st" today may be two options tomorrow. */
+static int check_names(int argc, char **argv)
+{
+        for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+                const char *name = argv[i] + 2;
+                size_t n, k = 0;
+
+                if (strncmp(argv[i], "--", 2) != 0) {
+                        const char *letter = argv[i][0] == '-' ? &argv[i][1] : "";
+
+                        while (k < ARRAY_LEN(options) && !(*letter && options[k].letter == *letter))
+                                k++;
+                        i += k < ARRAY_LEN(options) && options[k].argument &&
+                             !letter[1]; /* its argument is no option */
+                        continue;
+                }
+                n = strcspn(name, "=");
+                while (k < ARRAY_LEN(options) &&
+                       (strlen(options[k].name) != n || memcmp(options[k].name, name, n) != 0))
+                        k++;
+                if (k == ARRAY_LEN(options))
+                        return usage_error("there is no option --%.*s", (int)n, name);
+                i += options[k].argument && !name[n];
+        }
+        return EXIT_OK;
+}
+
 /* Options of all commands at once, wherever they stand; which of them the command takes is checked when it is known. */
 static int parse_options(int argc, char **argv, struct call *c)
 {
         struct option longs[ARRAY_LEN(options) + 1] = {0};
         char shorts[3 * ARRAY_LEN(options) + 2] = ":";
-        int code, r = EXIT_OK;
+        int code, r = check_names(argc, argv);
 
         for (size_t i = 0; i < ARRAY_LEN(options); i++) {
                 longs[i] = (struct option){options[i].name, options[i].argument ? required_argument : no_argument, NULL,
@@ -186,19 +232,16 @@ static int check_options(const struct call *c, size_t command)
 static int run(struct call *c, size_t command)
 {
         _cleanup_(client_freep) struct client *client = NULL;
-        const char *server = c->options[OPTION_SERVER];
         struct error err;
         int r;
 
-        if (!server)
-                server = getenv("MULUND_SERVER");
-        if (client_new(server && *server ? server : "http://127.0.0.1:8700", &client, &err) < 0)
+        if (place_client(c->options[OPTION_SERVER], &client, &err) < 0)
                 return usage_error("%s", err.text);
         c->client = client;
         r = commands[command].run(c);
         if (fflush(stdout) || ferror(stdout))
                 return fail("standard output cannot be written");
-        return r;
+        return r == EXIT_NO && client_is_alone(client) ? EXIT_ALONE : r;
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,9 @@
 /* What a person says of a job: the options that submit, import, set and resume share. */
 #include "ctl/command.h"
 
+#include "base/clock.h"
+#include "base/units.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -15,23 +18,15 @@ static bool read_number(const char *s, int64_t *ret)
         return true;
 }
 
-/* 3600, 90m, 12h, 2d: seconds. */
+/* 3600, 90m, 12h, 2d: whole seconds. */
 static bool read_time(const char *s, int64_t *ret)
 {
-        static const struct {
-                char letter;
-                int64_t seconds;
-        } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
-        size_t n = strspn(s, "0123456789");
-        int64_t unit = 1;
+        int64_t us;
 
-        for (size_t i = 0; i < ARRAY_LEN(units); i++)
-                if (n && s[n] == units[i].letter && !s[n + 1])
-                        unit = units[i].seconds;
-        if (!n || n > 9 || (s[n] && unit == 1 && s[n] != 's'))
+        if (!units_time(s, &us) || us < US_PER_S || us % US_PER_S)
                 return false;
-        *ret = strtoll(s, NULL, 10) * unit;
-        return *ret > 0;
+        *ret = us / US_PER_S;
+        return true;
 }
 
 static int add_text(struct call *c, enum option_id option, const char *key, json_t *body)

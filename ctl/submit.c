@@ -1,6 +1,9 @@
 #include "ctl/command.h"
 
+#include "base/units.h"
+
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -142,12 +145,41 @@ static int send_job(struct call *c, const json_t *body)
         return c->options[OPTION_WAIT] ? watch_job(c, id) : EXIT_OK;
 }
 
+/* What the job would need; nothing is submitted. */
+static int check_job(struct call *c, const json_t *body)
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+        const json_t *device;
+        char time[32], size[UNITS_SIZE];
+        size_t i;
+
+        if (ask(c, "POST", "/v1/jobs?dry_run=true", body, &reply) < 0)
+                return EXIT_NO;
+        if (c->options[OPTION_JSON]) {
+                print_json(reply.document);
+                return EXIT_OK;
+        }
+        (void)printf("%-12s %.0f\n", "steps", real_of(reply.document, "steps"));
+        if (!isnan(real_of(reply.document, "memory_bytes")))
+                (void)printf("%-12s %s\n", "memory",
+                             units_bytes_text((int64_t)real_of(reply.document, "memory_bytes"), size));
+        json_array_foreach(json_object_get(reply.document, "devices"), i, device)
+        {
+                (void)printf("%-12s %s\n", "fits on", json_string_value(device));
+        }
+        if (!isnan(real_of(reply.document, "seconds")))
+                (void)printf("%-12s about %s\n", "time", duration(real_of(reply.document, "seconds"), time));
+        return EXIT_OK;
+}
+
 int command_submit(struct call *c)
 {
         _cleanup_json_ json_t *body = json_object();
         int r = make_body(c, body);
 
-        return r ? r : send_job(c, body);
+        if (r)
+                return r;
+        return c->options[OPTION_DRY_RUN] ? check_job(c, body) : send_job(c, body);
 }
 
 /* import checkpoint PATH [CONFIG], import events PATH */

@@ -181,19 +181,22 @@ int command_watch(struct call *c)
 
 /* ---- the log */
 
+/* As it comes, whatever its size. */
 static int print_part(struct call *c, int64_t id, const char *query, int64_t *ret_next)
 {
-        _cleanup_(reply_done) struct reply reply = {0};
+        _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
+        int64_t bytes = 0;
         char path[128];
+        int r;
 
         (void)snprintf(path, sizeof path, "/v1/jobs/%lld/log%s", (long long)id, query);
-        if (ask(c, "GET", path, NULL, &reply) < 0)
-                return -EREMOTEIO;
-        if (reply.body.size)
-                (void)fwrite(reply.body.data, 1, reply.body.size, stdout);
+        r = client_stream(c->client, path, ret_next, &bytes, &text);
         (void)fflush(stdout);
-        *ret_next = reply.next_offset;
-        return reply.body.size > 0;
+        if (r < 0) {
+                (void)fail("%s", text.data);
+                return r;
+        }
+        return bytes > 0;
 }
 
 static int is_over(struct call *c, int64_t id)
@@ -218,8 +221,7 @@ int command_log(struct call *c)
                 return EXIT_USAGE;
         if (lines && (strspn(lines, "0123456789") != strlen(lines) || !*lines || strlen(lines) > 6))
                 return usage_error("--lines takes a number");
-        if (lines)
-                (void)snprintf(query, sizeof query, "?tail=%s", lines);
+        (void)snprintf(query, sizeof query, lines ? "?fold=true&tail=%s" : "?fold=true", lines);
         r = print_part(c, id, query, &next);
         while (r >= 0 && c->options[OPTION_FOLLOW]) {
                 int over = is_over(c, id); /* before the last look, which then sees all */

@@ -32,6 +32,8 @@ struct connection {
         struct channel *channel;
         int fd;
         pid_t peer;
+        int protocol;       /* that is spoken; 0 before hello */
+        bool protocol_said; /* to the worker */
         struct source *source, *timer;
         struct buf in, out;
         size_t scanned; /* of in: no newline before it */
@@ -106,14 +108,16 @@ static void update_events(struct connection *c)
 static int take_hello(struct connection *c, struct event *e, struct error *err)
 {
         struct worker *w;
+        int r;
 
         if (e->type != EVENT_HELLO)
                 return error_set(err, -EPROTO, NULL, "it did not begin with hello");
-        if (e->protocol != EVENT_PROTOCOL)
-                return error_set(err, -EPROTO, NULL, "it speaks protocol %lld, not %d", (long long)e->protocol,
-                                 EVENT_PROTOCOL);
+        r = event_choose_protocol(e, err);
+        if (r < 0)
+                return r;
+        c->protocol = r;
         w = worker_find(c->channel->daemon, e->attempt);
-        if (!w || w->job_id != e->job || w->ended || strcmp(w->identity, e->identity) != 0)
+        if (!w || w->job_id != e->job || !life_has_process(w->life) || strcmp(w->identity, e->identity) != 0)
                 return error_set(err, -EPROTO, NULL, "job %lld of this state has no running attempt %lld",
                                  (long long)e->job, (long long)e->attempt);
         c->timer = loop_remove(c->channel->daemon->loop, c->timer);
@@ -288,7 +292,10 @@ static void send_command(struct connection *c, const struct command *command)
 
 void connection_send_ack(struct connection *c, int64_t seq)
 {
-        send_command(c, &(struct command){.type = COMMAND_ACK, .ack = seq});
+        struct command ack = {.type = COMMAND_ACK, .ack = seq, .protocol = c->protocol_said ? 0 : c->protocol};
+
+        c->protocol_said = true;
+        send_command(c, &ack);
 }
 
 void connection_send_stop(struct connection *c)
@@ -388,8 +395,8 @@ int channel_open(struct daemon *d, const char *path, struct channel **ret, struc
                 return error_set(err, -ENOMEM, path, "no memory for the socket");
         ch->daemon = d;
         (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", path); /* its length was checked */
-        ch->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         (void)unlink(path); /* of a daemon before: the state's lock is ours */
+        ch->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         mask = umask(0177);
         r = ch->fd < 0 || bind(ch->fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(ch->fd, 64) < 0
                     ? -errno

@@ -1,6 +1,7 @@
 /* struct control: each call becomes an operation that is posted to the loop, done there, and answered from there. */
 #include "base/clock.h"
 #include "contract/config.h"
+#include "daemon/backup.h"
 #include "daemon/limit.h"
 #include "daemon/op.h"
 #include "daemon/process.h"
@@ -32,6 +33,7 @@ static void op_free(struct op *op)
         (void)submission_free(op->submission);
         changing_done(&op->changing);
         json_decref(op->config);
+        free(op->ids);
         free(op);
 }
 
@@ -39,7 +41,14 @@ void op_answer(struct op *op, int r, int64_t id, enum job_state state, const str
 {
         struct daemon *d = op->daemon;
         struct errors none = {0};
-        struct control_answer answer = {.r = r, .id = id, .state = state, .errs = errs ? errs : &none};
+        struct control_answer answer = {.r = r,
+                                        .id = id,
+                                        .state = state,
+                                        .changed = op->changed,
+                                        .left = op->ids,
+                                        .n_left = op->n_left,
+                                        .job = op->stored,
+                                        .errs = errs ? errs : &none};
 
         (void)pthread_mutex_lock(&d->control_lock);
         unlink_op(op);
@@ -53,6 +62,13 @@ void op_fail(struct op *op, enum job_state state, const struct error *err)
         struct errors errs = {.n = 1, .items[0] = *err};
 
         op_answer(op, err->code, op->job, state, &errs);
+}
+
+void op_commit(struct op *op, struct write *w, void (*done)(struct daemon *d, const struct commit *c, void *user))
+{
+        if (w)
+                w->audit = op->by;
+        commit_submit(op->daemon, w, done, op);
 }
 
 static void op_busy(struct op *op, enum job_state state, const char *text)
@@ -127,7 +143,7 @@ static void halt_running(struct op *op, struct job *j)
         else if (j->stop == STOP_CANCEL)
                 op_busy(op, j->state, "it is being cancelled");
         else
-                stop_ask(op->daemon, j, op->reason, NULL, on_stop_noted, op);
+                stop_ask(op->daemon, j, op->reason, NULL, &op->by, on_stop_noted, op);
 }
 
 /* The job in memory, for an operation on one that is not over. NULL: answered, or it waits for a transition. */
@@ -155,16 +171,65 @@ static void op_halt(struct op *op)
 {
         enum job_trigger trigger = job_stop_trigger(op->reason);
         struct job *j = load_job(op);
+        struct write *w;
         struct error err;
 
         if (!j)
                 return;
-        if (j->state == JOB_RUNNING)
+        if (j->state == JOB_RUNNING) {
                 halt_running(op, j);
-        else if (job_next(j->state, trigger) < 0)
+        } else if (job_next(j->state, trigger) < 0) {
                 op_busy(op, j->state, "there is nothing to pause");
-        else if (job_transition(op->daemon, j, trigger, NULL, on_halted, op, &err) < 0)
-                op_fail(op, j->state, &err);
+        } else {
+                w = write_new(WRITE_JOB_TRANSITION);
+                if (w)
+                        w->audit = op->by;
+                if (job_transition(op->daemon, j, trigger, w, on_halted, op, &err) < 0)
+                        op_fail(op, j->state, &err);
+        }
+}
+
+/* ---- cancel and pause of many */
+
+static void on_many_moved(struct daemon *d, const struct commit *c, void *user)
+{
+        struct op *op = user;
+
+        d->moving--;
+        if (c->r < 0) {
+                op_fail(op, JOB_QUEUED, &c->err);
+        } else {
+                op->changed = c->ret_number;
+                log_info("%lld jobs are %s", (long long)op->changed, op->reason == STOP_PAUSE ? "paused" : "cancelled");
+                op_answer(op, 0, 0, JOB_QUEUED, NULL);
+        }
+        daemon_schedule(d);
+}
+
+/* What is in memory has something going on, and is left to whoever asks. */
+static void op_halt_many(struct op *op)
+{
+        struct daemon *d = op->daemon;
+        struct write *w = write_new(WRITE_JOBS_MOVE);
+        int64_t *ids = w ? malloc(MAX(op->n_ids, (size_t)1) * sizeof *ids) : NULL;
+
+        if (!ids)
+                w = write_free(w);
+        for (size_t i = 0; w && i < op->n_ids; i++)
+                if (queue_find(&d->queue, op->ids[i]))
+                        op->ids[op->n_left++] = op->ids[i];
+                else
+                        ids[w->n_ids++] = op->ids[i];
+        if (w) {
+                enum job_trigger trigger = job_stop_trigger(op->reason);
+
+                w->ids = ids;
+                w->to = (enum job_state)job_next(JOB_QUEUED, trigger);
+                w->trigger = job_trigger_names[trigger];
+                w->time_us = clock_wall_us();
+        }
+        d->moving++;
+        op_commit(op, w, on_many_moved);
 }
 
 /* ---- changes */
@@ -213,7 +278,7 @@ static void op_change(struct op *op)
                 w->row.priority = c->priority;
                 w->row.limits = c->limits;
         }
-        commit_submit(op->daemon, w, on_changed, op);
+        op_commit(op, w, on_changed);
 }
 
 /* ---- resume and retry */
@@ -294,11 +359,16 @@ static int check_limits(const struct op *op, const struct job_row *row, int64_t 
 static int check_resume(struct op *op, const struct job_row *row, struct errors *errs)
 {
         int64_t steps = op->how.steps > 0 ? op->how.steps : row->steps, done = 0;
+        struct error err;
+        int r;
 
         if (row->kind != JOB_TRAIN && (row->state != JOB_PAUSED || op->how.steps > 0))
                 return errors_add(errs, -EINVAL, "", "only a training job can be resumed, or one that is paused");
-        (void)checkpoint_resolve(op->daemon, row->id, -1, &done, NULL); /* none: from the start */
-        if (row->kind == JOB_TRAIN && steps <= done)
+        r = checkpoint_resolve(op->daemon, row->id, -1, &done, &err);
+        if (r < 0 && r != -ENOENT) /* none: from the start */
+                return errors_add(errs, r, "", "%s", err.text);
+        /* one that was paused at its last step has its outcome to bring yet */
+        if (row->kind == JOB_TRAIN && steps <= done && !(row->state == JOB_PAUSED && op->how.steps <= 0))
                 return errors_add(errs, -EINVAL, "/steps",
                                   "its last checkpoint is at step %lld: expected more steps than that",
                                   (long long)done);
@@ -313,16 +383,22 @@ static int check_retry(struct op *op, const struct job_row *row, struct errors *
         struct error err;
         int64_t step = 0;
         bool has_own;
+        int r;
 
         if (row->kind == JOB_IMPORT && import_check_retry(op, row, errs) < 0)
                 return errs->items[0].code;
-        has_own = checkpoint_resolve(op->daemon, row->id, -1, &step, NULL) >= 0;
+        r = checkpoint_resolve(op->daemon, row->id, -1, &step, &err);
+        if (r < 0 && r != -ENOENT)
+                return errors_add(errs, r, "", "%s", err.text);
+        has_own = r >= 0;
         if (check_limits(op, row, has_own ? step : 0, errs) < 0)
                 return -EINVAL;
-        if (!row->source_job || has_own ||
-            checkpoint_resolve(op->daemon, row->source_job, row->source_step, &step, &err) >= 0)
+        if (!row->source_job || has_own)
                 return 0;
-        return errors_add(errs, -EINVAL, "", "what it began with is gone: %s", err.text);
+        r = checkpoint_resolve(op->daemon, row->source_job, row->source_step, &step, &err);
+        if (r < 0)
+                return errors_add(errs, r == -ENOENT ? -EINVAL : r, "", "what it began with is gone: %s", err.text);
+        return 0;
 }
 
 static void store_reopening(struct op *op, struct job *j)
@@ -342,7 +418,7 @@ static void store_reopening(struct op *op, struct job *j)
                 w->row.limits = op->how.limits;
                 w->row.config = TAKE_PTR(op->config);
         }
-        commit_submit(op->daemon, w, on_reopened, op);
+        op_commit(op, w, on_reopened);
 }
 
 static void op_reopen(struct op *op)
@@ -434,12 +510,17 @@ static int check_users(const struct op *op, struct error *err)
 {
         struct daemon *d = op->daemon;
         int64_t id;
+        int r = reader_user_of_checkpoint(d->reader, op->job, -1, &id, err);
 
-        if (reader_user_of_checkpoint(d->reader, op->job, -1, &id, NULL) >= 0)
+        if (r >= 0)
                 return error_set(err, -EBUSY, NULL, "a job that is not over (%lld) reads its checkpoint",
                                  (long long)id);
-        if (reader_user_of_job(d->reader, op->job, &id, NULL) >= 0)
+        if (r == -ENOENT)
+                r = reader_user_of_job(d->reader, op->job, &id, err);
+        if (r >= 0)
                 return error_set(err, -EBUSY, NULL, "a job that is not over (%lld) waits for it", (long long)id);
+        if (r != -ENOENT)
+                return r;
         if (control_pins(d, op->job, -1))
                 return error_set(err, -EBUSY, NULL, "a job that is not over reads its checkpoint");
         return 0;
@@ -473,7 +554,7 @@ static void op_remove(struct op *op)
         w = write_new(WRITE_JOB_MARK);
         if (w)
                 w->job = op->job;
-        commit_submit(d, w, on_marked, op);
+        op_commit(op, w, on_marked);
 }
 
 /* ---- devices */
@@ -492,7 +573,7 @@ static void on_service(struct daemon *d, const struct commit *c, void *user)
         log_info("device %s is %s", x->name, x->out ? "out of service" : "in service");
         if (op->out && op->preempt && j && j->state == JOB_RUNNING && !j->pending && !j->noting_stop &&
             j->stop == STOP_NONE)
-                stop_ask(d, j, STOP_PREEMPT, x->name, NULL, NULL);
+                stop_ask(d, j, STOP_PREEMPT, x->name, NULL, NULL, NULL);
         daemon_schedule(d);
         op_answer(op, 0, 0, JOB_QUEUED, NULL);
 }
@@ -513,18 +594,47 @@ static void op_service(struct op *op)
                 (void)snprintf(w->device, sizeof w->device, "%s", op->device);
                 w->out = op->out;
         }
-        commit_submit(d, w, on_service, op);
+        op_commit(op, w, on_service);
+}
+
+/* ---- tokens */
+
+static void on_token(struct daemon *d _unused_, const struct commit *c, void *user)
+{
+        struct op *op = user;
+
+        if (c->r < 0) {
+                op_fail(op, JOB_QUEUED, &c->err);
+                return;
+        }
+        log_info("token %s is %s", op->token.name, op->out ? "removed" : role_names[op->token.role]);
+        op_answer(op, 0, 0, JOB_QUEUED, NULL);
+}
+
+static void op_token(struct op *op)
+{
+        struct write *w = write_new(WRITE_TOKEN);
+
+        if (w) {
+                w->token = op->token;
+                w->out = op->out;
+        }
+        op_commit(op, w, on_token);
 }
 
 /* ---- stop */
 
+/* A disk that takes nothing any more keeps nobody from stopping. */
+static void on_stop_told(struct daemon *d, const struct commit *c _unused_, void *user)
+{
+        log_info("told to stop: workers write their checkpoints and end");
+        op_answer(user, 0, 0, JOB_QUEUED, NULL);
+        daemon_stop(d);
+}
+
 static void op_stop(struct op *op)
 {
-        struct daemon *d = op->daemon;
-
-        log_info("told to stop: workers write their checkpoints and end");
-        op_answer(op, 0, 0, JOB_QUEUED, NULL);
-        daemon_stop(d);
+        op_commit(op, write_new(WRITE_AUDIT), on_stop_told);
 }
 
 /* ---- the door */
@@ -538,12 +648,20 @@ static void op_run(struct op *op)
                 op_fail(op, JOB_QUEUED, &err);
                 return;
         }
+        if (op->daemon->backup && (op->kind == OP_REMOVE || op->kind == OP_REMOVE_DATASET)) {
+                (void)error_set(&err, -EEXIST, NULL, "a backup is being made, which needs it: try again soon");
+                op_fail(op, JOB_QUEUED, &err);
+                return;
+        }
         switch (op->kind) {
         case OP_SUBMIT:
                 op_submit(op);
                 break;
         case OP_HALT:
                 op_halt(op);
+                break;
+        case OP_HALT_MANY:
+                op_halt_many(op);
                 break;
         case OP_CHANGE:
                 op_change(op);
@@ -559,6 +677,12 @@ static void op_run(struct op *op)
                 break;
         case OP_SERVICE:
                 op_service(op);
+                break;
+        case OP_TOKEN:
+                op_token(op);
+                break;
+        case OP_BACKUP:
+                op_backup(op);
                 break;
         case OP_STOP:
                 op_stop(op);
@@ -577,7 +701,7 @@ static void on_post(struct post *p)
 }
 
 /* On an HTTP thread. */
-static void enter(struct control *c, const struct op *what, control_done *done, void *user)
+static void enter(struct control *c, const struct audit_row *by, const struct op *what, control_done *done, void *user)
 {
         struct daemon *d = c->daemon;
         struct op *op = calloc(1, sizeof *op);
@@ -587,6 +711,7 @@ static void enter(struct control *c, const struct op *what, control_done *done, 
         if (op) {
                 *op = *what;
                 op->daemon = d;
+                op->by = *by;
                 op->done = done;
                 op->user = user;
                 (void)pthread_mutex_lock(&d->control_lock);
@@ -602,55 +727,90 @@ static void enter(struct control *c, const struct op *what, control_done *done, 
                 free(op);
         }
         (void)submission_free(what->submission);
+        free(what->ids);
         changing_done(&(struct changing){
                 .name = what->changing.name, .notes = what->changing.notes, .tags = what->changing.tags});
         done(user, &(struct control_answer){.r = op ? -ESHUTDOWN : -ENOMEM, .errs = &none});
 }
 
-static void call_submit(struct control *c, struct submission *s, control_done *done, void *user)
+static void call_submit(struct control *c, const struct audit_row *by, struct submission *s, control_done *done,
+                        void *user)
 {
-        enter(c, &(struct op){.kind = OP_SUBMIT, .submission = s}, done, user);
+        enter(c, by, &(struct op){.kind = OP_SUBMIT, .submission = s}, done, user);
 }
 
-static void call_halt(struct control *c, int64_t job, enum stop_reason reason, control_done *done, void *user)
+static void call_halt(struct control *c, const struct audit_row *by, int64_t job, enum stop_reason reason,
+                      control_done *done, void *user)
 {
-        enter(c, &(struct op){.kind = OP_HALT, .job = job, .reason = reason}, done, user);
+        enter(c, by, &(struct op){.kind = OP_HALT, .job = job, .reason = reason}, done, user);
 }
 
-static void call_change(struct control *c, int64_t job, struct changing *what, control_done *done, void *user)
+static void call_halt_many(struct control *c, const struct audit_row *by, const int64_t *ids, size_t n,
+                           enum stop_reason reason, control_done *done, void *user)
 {
-        enter(c, &(struct op){.kind = OP_CHANGE, .job = job, .changing = *what}, done, user);
+        struct op what = {.kind = OP_HALT_MANY, .reason = reason, .n_ids = n, .ids = malloc(n * sizeof *ids)};
+        struct errors none = {0};
+
+        if (!what.ids) {
+                done(user, &(struct control_answer){.r = -ENOMEM, .errs = &none});
+                return;
+        }
+        memcpy(what.ids, ids, n * sizeof *ids);
+        enter(c, by, &what, done, user);
 }
 
-static void call_reopen(struct control *c, int64_t job, const struct reopening *how, control_done *done, void *user)
+static void call_change(struct control *c, const struct audit_row *by, int64_t job, struct changing *what,
+                        control_done *done, void *user)
 {
-        enter(c, &(struct op){.kind = OP_REOPEN, .job = job, .how = *how}, done, user);
+        enter(c, by, &(struct op){.kind = OP_CHANGE, .job = job, .changing = *what}, done, user);
 }
 
-static void call_remove(struct control *c, int64_t job, control_done *done, void *user)
+static void call_reopen(struct control *c, const struct audit_row *by, int64_t job, const struct reopening *how,
+                        control_done *done, void *user)
 {
-        enter(c, &(struct op){.kind = OP_REMOVE, .job = job}, done, user);
+        enter(c, by, &(struct op){.kind = OP_REOPEN, .job = job, .how = *how}, done, user);
 }
 
-static void call_remove_dataset(struct control *c, const char *name, control_done *done, void *user)
+static void call_remove(struct control *c, const struct audit_row *by, int64_t job, control_done *done, void *user)
+{
+        enter(c, by, &(struct op){.kind = OP_REMOVE, .job = job}, done, user);
+}
+
+static void call_remove_dataset(struct control *c, const struct audit_row *by, const char *name, control_done *done,
+                                void *user)
 {
         struct op what = {.kind = OP_REMOVE_DATASET};
 
         (void)snprintf(what.dataset, sizeof what.dataset, "%s", name);
-        enter(c, &what, done, user);
+        enter(c, by, &what, done, user);
 }
 
-static void call_service(struct control *c, const char *name, bool out, bool preempt, control_done *done, void *user)
+static void call_service(struct control *c, const struct audit_row *by, const char *name, bool out, bool preempt,
+                         control_done *done, void *user)
 {
         struct op what = {.kind = OP_SERVICE, .out = out, .preempt = preempt};
 
         (void)snprintf(what.device, sizeof what.device, "%s", name); /* a longer one is none */
-        enter(c, &what, done, user);
+        enter(c, by, &what, done, user);
 }
 
-static void call_stop(struct control *c, control_done *done, void *user)
+static void call_token(struct control *c, const struct audit_row *by, const struct token_row *t, bool remove,
+                       control_done *done, void *user)
 {
-        enter(c, &(struct op){.kind = OP_STOP}, done, user);
+        enter(c, by, &(struct op){.kind = OP_TOKEN, .token = *t, .out = remove}, done, user);
+}
+
+static void call_backup(struct control *c, const struct audit_row *by, const char *name, control_done *done, void *user)
+{
+        struct op what = {.kind = OP_BACKUP};
+
+        (void)snprintf(what.name, sizeof what.name, "%s", name);
+        enter(c, by, &what, done, user);
+}
+
+static void call_stop(struct control *c, const struct audit_row *by, control_done *done, void *user)
+{
+        enter(c, by, &(struct op){.kind = OP_STOP}, done, user);
 }
 
 /* On an HTTP thread. The disk is looked at anew: while nothing happens nobody else does. */
@@ -685,6 +845,12 @@ static int64_t call_rests_until_us(struct control *c, int64_t job)
         return until_us;
 }
 
+/* On an HTTP thread. */
+static void call_log(struct control *c _unused_, const char *line)
+{
+        log_info("%s", line);
+}
+
 void control_init(struct daemon *d)
 {
         (void)pthread_mutex_init(&d->control_lock, NULL);
@@ -692,12 +858,16 @@ void control_init(struct daemon *d)
                 .daemon = d,
                 .submit = call_submit,
                 .halt = call_halt,
+                .halt_many = call_halt_many,
                 .change = call_change,
                 .reopen = call_reopen,
                 .remove = call_remove,
                 .remove_dataset = call_remove_dataset,
                 .service = call_service,
+                .token = call_token,
+                .backup = call_backup,
                 .stop = call_stop,
+                .log = d->settings.request_log ? call_log : NULL,
                 .status = call_status,
                 .rests_until_us = call_rests_until_us,
         };

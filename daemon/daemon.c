@@ -39,22 +39,29 @@ void daemon_note_write(struct daemon *d, int r, const struct error *err)
                 d->disk_failing = failing;
 }
 
-void daemon_back_off(struct daemon *d, struct job *j, size_t device, enum failure f)
+void daemon_back_off(struct daemon *d, struct job *j, uint64_t devices, enum failure f)
 {
-        struct device *x = &d->devices[device];
-        int64_t now_us = clock_monotonic_us(), wait_us = failure_wait_us(d->settings.retry_us, ++x->failures);
+        int64_t now_us = clock_monotonic_us();
 
-        x->not_before_us = now_us + wait_us;
         /* longer than the device, so that another job shows whether it was this one */
         job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures));
-        log_warning("job %lld: a failure of class %s, which is the %s's: it stays in the queue; nothing starts on %s "
-                    "for %.1f s",
-                    (long long)j->id, failure_rules[f].name, failure_rules[f].blame, x->name, (double)wait_us / 1e6);
+        FOR_EACH_DEVICE(i, devices)
+        {
+                struct device *x = &d->devices[i];
+                int64_t wait_us = failure_wait_us(d->settings.retry_us, ++x->failures);
+
+                x->not_before_us = now_us + wait_us;
+                log_warning("job %lld: a failure of class %s, which is the %s's: it stays in the queue; nothing starts "
+                            "on %s for %.1f s",
+                            (long long)j->id, failure_rules[f].name, failure_rules[f].blame, x->name,
+                            (double)wait_us / 1e6);
+        }
 }
 
-void daemon_device_works(struct daemon *d, struct job *j, size_t device)
+void daemon_device_works(struct daemon *d, struct job *j, uint64_t devices)
 {
-        d->devices[device].failures = 0;
+        FOR_EACH_DEVICE(i, devices)
+        d->devices[i].failures = 0;
         if (j)
                 j->failures = 0;
 }
@@ -99,6 +106,9 @@ static void arm_schedule(struct daemon *d, int64_t now_us)
         for (size_t i = 0; i < d->n_devices; i++)
                 if (d->devices[i].not_before_us > now_us)
                         at_us = MIN(at_us, d->devices[i].not_before_us);
+        if (d->look_again)
+                at_us = MIN(at_us, now_us + d->settings.retry_us);
+        d->look_again = false;
         if (at_us < INT64_MAX)
                 (void)loop_add_timer(d->loop, at_us, on_schedule_timer, d, &d->schedule_timer, NULL);
 }
@@ -125,11 +135,24 @@ static void publish_devices(struct daemon *d)
         (void)pthread_mutex_unlock(&d->control_lock);
 }
 
+/* Jobs that are passed over at a time, since they want more devices than there are. */
+#define TOO_WIDE_MAX 64
+
 struct choosing {
         struct daemon *daemon;
         int64_t now_us;
         int64_t job, bytes; /* the one that was chosen; 0: none */
+        int64_t too_wide[TOO_WIDE_MAX];
+        size_t n_too_wide;
 };
+
+static bool is_too_wide(const struct choosing *x, int64_t job)
+{
+        for (size_t i = 0; i < x->n_too_wide; i++)
+                if (x->too_wide[i] == job)
+                        return true;
+        return false;
+}
 
 /* The next that may start; one that waits for memory holds up those behind it, which would else keep it waiting. */
 static int choose(const struct job_row *row, void *user)
@@ -137,7 +160,8 @@ static int choose(const struct job_row *row, void *user)
         struct choosing *x = user;
         struct daemon *d = x->daemon;
 
-        if (!scheduler_eligible(queue_find(&d->queue, row->id), x->now_us) || !has_dataset(d, row))
+        if (!scheduler_eligible(queue_find(&d->queue, row->id), x->now_us) || is_too_wide(x, row->id) ||
+            !has_dataset(d, row))
                 return 0;
         if (!row->gpu && !scheduler_fits(d->devices, d->n_devices, row->memory_bytes, d->memory_bytes))
                 return 1;
@@ -146,22 +170,55 @@ static int choose(const struct job_row *row, void *user)
         return 1;
 }
 
-/* One at a time: what the next may have depends on what this one takes. False: nothing more starts. */
-static bool start_next(struct daemon *d, bool gpu, int64_t now_us)
+/* The first in the queue of those for which there are devices enough, free or not; NULL: none. */
+static struct job *first_in_line(struct daemon *d, bool gpu, int64_t now_us, int64_t *ret_bytes)
 {
         struct choosing x = {.daemon = d, .now_us = now_us};
-        size_t devices[DEVICES_MAX];
         struct error err;
+        struct job *j;
+        int r;
+
+        while (x.n_too_wide < TOO_WIDE_MAX) {
+                x.job = 0;
+                r = reader_ready(d->reader, gpu, choose, &x, &err);
+                if (r < 0)
+                        log_error("the queue cannot be read: %s", err.text);
+                if (x.job)
+                        r = job_load(d, x.job, &j, &err);
+                if (x.job && r < 0)
+                        log_error("job %lld cannot be read: %s", (long long)x.job, err.text);
+                d->look_again |= r < 0;
+                if (!x.job || r < 0)
+                        return NULL;
+                if (j->n_devices <= scheduler_most(d->devices, d->n_devices, gpu)) {
+                        *ret_bytes = x.bytes;
+                        return j;
+                }
+                x.too_wide[x.n_too_wide++] = x.job;
+                job_forget(d, x.job);
+        }
+        return NULL;
+}
+
+/* One at a time: what the next may have depends on what this one takes. False: nothing more starts. So what becomes
+ * free is held for the first in line, until it is enough: narrow jobs behind it never keep it waiting. */
+static bool start_next(struct daemon *d, bool gpu, int64_t now_us)
+{
+        size_t devices[DEVICES_MAX];
+        uint64_t set;
+        int64_t bytes;
         struct job *j;
 
         if (!scheduler_free(d->devices, d->n_devices, gpu, now_us, devices))
                 return false;
-        if (reader_ready(d->reader, gpu, choose, &x, &err) < 0)
-                log_error("the queue cannot be read: %s", err.text);
-        if (!x.job || job_load(d, x.job, &j, &err) < 0)
+        j = first_in_line(d, gpu, now_us, &bytes);
+        if (!j)
                 return false;
-        d->devices[devices[0]].job_bytes = x.bytes;
-        return start_job(d, j, devices[0]);
+        set = scheduler_pick(d->devices, d->n_devices, gpu, j->n_devices, now_us);
+        if (set)
+                return start_job(d, j, set, bytes);
+        job_forget(d, j->id);
+        return false;
 }
 
 void daemon_schedule(struct daemon *d)
@@ -169,7 +226,7 @@ void daemon_schedule(struct daemon *d)
         int64_t now_us = clock_monotonic_us();
 
         publish_devices(d);
-        if (d->stopping || disk_check(d))
+        if (d->stopping || d->moving || disk_check(d))
                 return;
         for (int gpu = 0; gpu < 2; gpu++)
                 while (start_next(d, gpu, now_us))

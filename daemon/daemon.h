@@ -7,6 +7,7 @@
 #include "daemon/commit.h"
 #include "daemon/disk.h"
 #include "daemon/failure.h"
+#include "daemon/group.h"
 #include "daemon/job.h"
 #include "daemon/loop.h"
 #include "daemon/queue.h"
@@ -15,10 +16,13 @@
 
 #include <pthread.h>
 
+struct backup;
 struct channel;
 struct estimates;
 struct helper;
+struct notify;
 struct removal;
+struct webhooks;
 
 #define DEVICES_MAX CONTROL_DEVICES_MAX
 #define ALL_DATASETS_MAX 256 /* of the command line and imported */
@@ -30,27 +34,37 @@ struct dataset {
 
 struct daemon {
         struct settings settings;
+        struct settings loaded; /* the same before paths were resolved: what a reload compares with */
+        int argc;               /* of the command line, for a reload */
+        char **argv;
         char socket[108];
         struct loop *loop;
+        struct notify *notify; /* NULL: no service manager listens */
+        int inherited;         /* the socket that it listens on for us; -1 */
         struct store *store;
         struct reader *reader;
         struct queue queue;
         struct device devices[DEVICES_MAX];
         size_t n_devices;
         int64_t memory_bytes; /* that there is for workers on the processor */
+        struct groups groups; /* control groups of attempts */
         struct worker *workers;
         struct channel *channel;
         struct server *server;
         size_t connections; /* that the server may have */
         struct dataset datasets[ALL_DATASETS_MAX];
         size_t n_datasets;
-        struct removal *removals; /* checkpoints whose files are going */
-        int commits;              /* on their way to the disk */
-        bool terminated;          /* SIGTERM, SIGINT */
-        bool draining;            /* the end: the loop runs until no write is on its way */
-        bool stopping;            /* control.stop: no new work, workers come to their end */
-        bool disk_failing;        /* said so in the log */
-        bool waiting_said;        /* a job waits for a data set: said so in the log */
+        struct webhooks *webhooks; /* NULL: the settings name none */
+        struct backup *backup;     /* that is being made; NULL */
+        struct removal *removals;  /* checkpoints whose files are going */
+        int commits;               /* on their way to the disk */
+        bool terminated;           /* SIGTERM, SIGINT */
+        bool draining;             /* the end: the loop runs until no write is on its way */
+        bool stopping;             /* control.stop: no new work, workers come to their end */
+        int moving;                /* many jobs are on their way out of the queue: nothing of it starts */
+        bool disk_failing;         /* said so in the log */
+        bool waiting_said;         /* a job waits for a data set: said so in the log */
+        bool look_again;           /* what kept a job from starting passes: the queue is looked at again, soon */
         struct source *schedule_timer, *disk_timer, *quit_timer, *stop_timer;
 
         struct control control;
@@ -64,11 +78,11 @@ struct daemon {
 
 /* Starts what can be started now. */
 void daemon_schedule(struct daemon *d);
-/* An attempt failed and it was not the job's fault: the device rests, twice as long each time, and the job makes way
+/* An attempt failed and it was not the job's fault: its devices rest, twice as long each time, and the job makes way
  * for others. */
-void daemon_back_off(struct daemon *d, struct job *j, size_t device, enum failure f);
+void daemon_back_off(struct daemon *d, struct job *j, uint64_t devices, enum failure f);
 /* A checkpoint, or an outcome that is the job's own: the device works. j may be NULL. */
-void daemon_device_works(struct daemon *d, struct job *j, size_t device);
+void daemon_device_works(struct daemon *d, struct job *j, uint64_t devices);
 /* A job's transition ended, or something else of it: operations that waited for it, room for another, its source's
  * checkpoints. The job is not held any more, and is forgotten when nothing is going on with it. */
 void daemon_job_settled(struct daemon *d, struct job *j);

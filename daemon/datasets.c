@@ -1,6 +1,8 @@
 /* Data sets: those of the command line, and those that were imported, STATE/datasets/NAME.images. Each is described by
  * `mulun-worker --describe PATH`, two at a time at most, before the daemon serves. One that fails is logged with its
- * reason; its name is not available. An import that succeeds describes its own by its result.
+ * reason; its name is not available. A machine that has no memory or no process for the question is no answer to it:
+ * then the daemon does not start, since every job of that data set would be refused for as long as it runs. An import
+ * that succeeds describes its own by its result.
  *
  * Which data sets there are is said by the command line and that folder, never by the store's table, which is made
  * anew at every start: a file is there whole or not at all. */
@@ -26,6 +28,8 @@ struct describing {
 struct all {
         struct daemon *daemon;
         size_t next, running;
+        int r; /* this machine cannot do it now: the daemon does not start without data sets that are there */
+        struct error *err;
         struct helper *helpers[ALL_DATASETS_MAX];
         struct describing describing[ALL_DATASETS_MAX];
 };
@@ -154,41 +158,41 @@ static void on_described(void *user, int r, int status, const struct buf *output
 
         all.helpers[x->index] = NULL;
         if (r >= 0 && !output->size)
-                r = error_set(&err, -EIO, NULL, "the worker ended with status %d and said nothing", status);
+                r = error_set(&err, -ENODATA, NULL, "the worker ended with status %d and said nothing", status);
         else if (r >= 0)
                 r = read_description(output, &s->row, &err);
         if (r >= 0)
                 r = keep(all.daemon, s, &err);
-        if (r < 0)
+        if (error_is_hosts(r) && !s->available) {
+                *all.err = err;
+                all.r = r;
+        } else if (r < 0)
                 log_error("data set %s (%s) is not %s: %s%s%s", s->row.name, s->row.path,
                           s->available ? "listed" : "available", err.path, err.path[0] ? ": " : "", err.text);
         all.running--;
         start_more();
 }
 
-static void start_one(size_t i)
+static int start_one(size_t i, struct error *err)
 {
         struct daemon *d = all.daemon;
         struct describing *x = &all.describing[i];
         char *argv[] = {d->settings.worker, (char[]){"--describe"}, d->datasets[i].row.path, NULL};
-        struct error err;
-        int r;
+        int r = 0;
 
         *x = (struct describing){d, i};
         r = helper_run(d->loop, d->settings.worker, argv, NULL, DESCRIBE_TIMEOUT_US, 65536, on_described, x,
-                       &all.helpers[i], &err);
-        if (r < 0) {
-                log_error("data set %s is not available: %s", d->datasets[i].row.name, err.text);
-                return;
-        }
-        all.running++;
+                       &all.helpers[i], err);
+        if (r >= 0)
+                all.running++;
+        return r;
 }
 
 static void start_more(void)
 {
-        while (all.running < TOGETHER && all.next < all.daemon->n_datasets)
-                start_one(all.next++);
-        if (!all.running)
+        while (all.r >= 0 && all.running < TOGETHER && all.next < all.daemon->n_datasets)
+                all.r = start_one(all.next++, all.err);
+        if (all.r < 0 || !all.running)
                 loop_quit(all.daemon->loop);
 }
 
@@ -239,14 +243,14 @@ int datasets_describe(struct daemon *d, struct error *err)
                         return error_set(err, -ENAMETOOLONG, "--dataset", "the path of data set %s is too long",
                                          d->settings.datasets[i].name);
         add_imported(d);
-        all = (struct all){.daemon = d};
-        while (all.running < TOGETHER && all.next < d->n_datasets)
-                start_one(all.next++);
-        if (all.running)
+        all = (struct all){.daemon = d, .err = err};
+        while (all.r >= 0 && all.running < TOGETHER && all.next < d->n_datasets)
+                all.r = start_one(all.next++, err);
+        if (all.r >= 0 && all.running)
                 r = loop_run(d->loop, err);
         for (size_t i = 0; i < d->n_datasets; i++) /* told to end meanwhile */
                 all.helpers[i] = helper_cancel(all.helpers[i]);
-        return r;
+        return MIN(r, all.r);
 }
 
 /* ---- of imports */

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/system.h"
 #include "daemon/daemon.h"
 #include "daemon/memory.h"
 #include "daemon/process.h"
@@ -12,38 +13,14 @@
 
 #define PROBE_TIMEOUT_US (30 * US_PER_S)
 
-bool device_parse_cores(const char *s, cpu_set_t *ret)
-{
-        cpu_set_t set;
-
-        CPU_ZERO(&set);
-        do {
-                char *end;
-                unsigned long first, last;
-
-                if (*s < '0' || *s > '9')
-                        return false;
-                first = last = strtoul(s, &end, 10);
-                if (*end == '-' && end[1] >= '0' && end[1] <= '9')
-                        last = strtoul(end + 1, &end, 10);
-                if (last < first || last >= CPU_SETSIZE || (*end && *end != ','))
-                        return false;
-                for (unsigned long i = first; i <= last; i++)
-                        CPU_SET(i, &set);
-                s = end + 1;
-                if (!*end)
-                        break;
-        } while (true);
-        *ret = set;
-        return true;
-}
-
 /* ---- what the worker's program finds */
 
 struct probing {
         struct daemon *daemon;
         struct helper *helper;
         json_t *found; /* object, or NULL: there was no answer */
+        int r;         /* no memory for the answer */
+        struct error *err;
 };
 
 static void on_probed(void *user, int r, int status, const struct buf *output, const struct error *why)
@@ -52,15 +29,19 @@ static void on_probed(void *user, int r, int status, const struct buf *output, c
         struct error err = {0};
 
         p->helper = NULL;
-        if (r < 0)
+        if (r >= 0)
+                r = json_parse(output->data ? output->data : "", output->size, &p->found, &err);
+        else
                 err = *why;
-        else if (json_parse(output->data ? output->data : "", output->size, &p->found, &err) >= 0 &&
-                 !json_is_array(json_object_get(p->found, "devices"))) {
+        if (p->found && !json_is_array(json_object_get(p->found, "devices"))) {
                 json_decref(p->found);
                 p->found = NULL;
                 (void)error_set(&err, -EIO, NULL, "it named none");
         }
-        if (!p->found)
+        if (error_is_hosts(r)) {
+                *p->err = err;
+                p->r = r;
+        } else if (!p->found)
                 log_warning(
                         "which devices there are is not known, so jobs run on the processor: the worker's probe ended "
                         "with status %d: %s",
@@ -68,18 +49,19 @@ static void on_probed(void *user, int r, int status, const struct buf *output, c
         loop_quit(p->daemon->loop);
 }
 
-static json_t *probe(struct daemon *d)
+/* *ret_found: NULL when the worker's program does not say. Negative when it cannot be asked now. */
+static int probe(struct daemon *d, json_t **ret_found, struct error *err)
 {
-        struct probing p = {.daemon = d};
+        struct probing p = {.daemon = d, .err = err};
         char *argv[] = {d->settings.worker, (char[]){"--probe"}, NULL};
-        struct error err;
+        int r = helper_run(d->loop, d->settings.worker, argv, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p, &p.helper,
+                           err);
 
-        if (helper_run(d->loop, d->settings.worker, argv, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p, &p.helper,
-                       &err) < 0 ||
-            loop_run(d->loop, &err) < 0)
-                log_warning("which devices there are is not known, so jobs run on the processor: %s", err.text);
+        if (r >= 0)
+                r = loop_run(d->loop, err);
         p.helper = helper_cancel(p.helper); /* told to end meanwhile */
-        return p.found;
+        *ret_found = p.found;
+        return MIN(r, p.r);
 }
 
 /* The device of that back end, and, where it is given, of that index or UUID; borrowed. */
@@ -155,7 +137,7 @@ static int take_setting(struct daemon *d, const struct device_setting *s, const 
         describe(x, o);
         if (s->gpu)
                 return 0;
-        x->has_cores = device_parse_cores(s->which, &x->cores);
+        x->has_cores = system_cores(s->which, &x->cores);
         if (sched_getaffinity(0, sizeof own, &own) == 0)
                 CPU_AND(&own, &own, &x->cores);
         return x->has_cores && CPU_COUNT(&own) == CPU_COUNT(&x->cores)
@@ -166,13 +148,13 @@ static int take_setting(struct daemon *d, const struct device_setting *s, const 
 
 int devices_find(struct daemon *d, struct error *err)
 {
-        _cleanup_json_ json_t *found = probe(d);
-        int r = 0;
+        _cleanup_json_ json_t *found = NULL;
+        int r = probe(d, &found, err);
 
         d->n_devices = 0;
         d->memory_bytes = memory_total("");
-        if (d->terminated)
-                return 0;
+        if (r < 0 || d->terminated)
+                return MIN(r, 0);
         if (!d->settings.n_devices)
                 take_all(d, found);
         for (size_t i = 0; r >= 0 && i < d->settings.n_devices; i++)
@@ -185,4 +167,76 @@ int devices_find(struct daemon *d, struct error *err)
                          x->model, x->out ? "; out of service" : "");
         }
         return r;
+}
+
+/* ---- what jobs hold */
+
+void devices_take(struct daemon *d, uint64_t set, int64_t job, int64_t bytes)
+{
+        FOR_EACH_DEVICE(i, set)
+        {
+                d->devices[i].users++;
+                d->devices[i].job = job;
+                d->devices[i].job_bytes = bytes / __builtin_popcountll(set);
+        }
+}
+
+void devices_release(struct daemon *d, uint64_t set)
+{
+        FOR_EACH_DEVICE(i, set)
+        d->devices[i].users--;
+}
+
+json_t *devices_names(const struct daemon *d, uint64_t set)
+{
+        json_t *names = json_array();
+
+        FOR_EACH_DEVICE(i, set)
+        (void)json_array_append_new(names, json_string(d->devices[i].name));
+        return names;
+}
+
+uint64_t devices_of(const struct daemon *d, const json_t *names)
+{
+        const json_t *name;
+        uint64_t set = 0;
+        size_t i;
+
+        json_array_foreach(names, i, name)
+        {
+                size_t k = daemon_device(d, json_string_value(name));
+
+                if (d->n_devices && json_is_string(name) && !strcmp(d->devices[k].name, json_string_value(name)))
+                        set |= (uint64_t)1 << k;
+        }
+        return set ? set : 1;
+}
+
+/* The cores that its rank may use: those of a part of the processor, or all. */
+static void describe_place(const struct device *x, char *ret, size_t size)
+{
+        cpu_set_t cores = x->cores;
+
+        if (!x->gpu && !x->has_cores && sched_getaffinity(0, sizeof cores, &cores) < 0)
+                CPU_ZERO(&cores);
+        if (x->gpu)
+                (void)snprintf(ret, size, "%s", x->uuid);
+        else
+                system_cores_text(&cores, ret, size);
+}
+
+int devices_assign(const struct daemon *d, uint64_t set, struct assignment *a, struct error *err)
+{
+        char place[512];
+
+        a->devices = calloc((size_t)__builtin_popcountll(set), sizeof *a->devices);
+        FOR_EACH_DEVICE(i, a->devices ? set : 0)
+        {
+                describe_place(&d->devices[i], place, sizeof place);
+                a->devices[a->n_devices] = (struct assignment_device){strdup(d->devices[i].name), strdup(place)};
+                if (!a->devices[a->n_devices].name || !a->devices[a->n_devices].place)
+                        return error_set(err, -ENOMEM, NULL, "no memory for an assignment");
+                a->n_devices++;
+        }
+        return a->devices ? 0 : error_set(err, -ENOMEM, NULL, "no memory for an assignment");
 }

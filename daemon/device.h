@@ -2,11 +2,16 @@
  * settings (--device), else from what the worker's program finds. Owned by the loop's thread. */
 #pragma once
 
-#include "base/error.h"
+#include "contract/event.h"
 
 #include <sched.h>
 
 struct daemon;
+
+/* A set of them: bit i stands for d->devices[i]. */
+#define FOR_EACH_DEVICE(i, set)                                                                                        \
+        for (size_t i = 0; (uint64_t)(set) >> i; i += 1)                                                               \
+                if ((uint64_t)(set) >> i & 1)
 
 struct device {
         char name[32];
@@ -24,9 +29,16 @@ struct device {
         int64_t not_before_us; /* monotonic; it rests until then */
 };
 
-/* "0-3,8": cores; false: it is no such list. */
-bool device_parse_cores(const char *s, cpu_set_t *ret);
-
 /* Asks the worker's program, and fills d->devices; runs the loop until it has answered. -ENODEV: a device of the
  * settings is not there. Without an answer there is the processor, whole. */
 int devices_find(struct daemon *d, struct error *err);
+
+/* A job holds them, and needs so many bytes of memory in all; and it holds them no longer. */
+void devices_take(struct daemon *d, uint64_t set, int64_t job, int64_t bytes);
+void devices_release(struct daemon *d, uint64_t set);
+/* Their names, as an attempt's row has them: new reference, NULL without memory; and the set of such an array, the
+ * first device where none of them is there. */
+json_t *devices_names(const struct daemon *d, uint64_t set);
+uint64_t devices_of(const struct daemon *d, const json_t *names);
+/* Those of an attempt on several, for its assignment. */
+int devices_assign(const struct daemon *d, uint64_t set, struct assignment *a, struct error *err);

@@ -44,28 +44,31 @@ static void last_log_line(const struct worker *w, char *ret, size_t size)
 /* The kernel says how many it has ended, not which: one that a signal 9 ended meanwhile, and not ours, is that one. */
 static bool memory_was_short(const struct worker *w)
 {
-        bool perhaps = w->status == -SIGKILL || (w->status == INT_MIN && !w->child && w->pidfd < 0);
+        bool perhaps =
+                w->alive.status == -SIGKILL || (w->alive.status == INT_MIN && !w->alive.child && w->alive.pidfd < 0);
 
-        return perhaps && !w->killed && w->oom_kills >= 0 && memory_oom_kills("") > w->oom_kills;
+        return perhaps && !w->alive.killed && w->oom_kills >= 0 && memory_oom_kills("") > w->oom_kills;
 }
 
 static void describe(const struct worker *w, char *ret, size_t size)
 {
         char how[128], line[512];
 
-        if (w->status == INT_MIN && w->child)
+        if (w->alive.status == INT_MIN && w->alive.child)
                 (void)snprintf(how, sizeof how, "ended in an unknown way");
-        else if (w->status == INT_MIN && w->pidfd < 0 && !w->assignment)
+        else if (w->alive.status == INT_MIN && w->found)
                 (void)snprintf(how, sizeof how, "ended while no daemon watched it, or after another had started it");
-        else if (w->status == INT_MIN)
+        else if (w->alive.status == INT_MIN)
                 (void)snprintf(how, sizeof how, "could not be started");
-        else if (w->status < 0)
-                (void)snprintf(how, sizeof how, "was ended by signal %d (%s)", -w->status, strsignal(-w->status));
+        else if (w->alive.status < 0)
+                (void)snprintf(how, sizeof how, "was ended by signal %d (%s)", -w->alive.status,
+                               strsignal(-w->alive.status));
         else
-                (void)snprintf(how, sizeof how, "ended with exit code %d", w->status);
+                (void)snprintf(how, sizeof how, "ended with exit code %d", w->alive.status);
         last_log_line(w, line, sizeof line);
         (void)snprintf(ret, size, "the worker %s%s without done, error or stopped%s%s%s", how,
-                       w->killed ? ", killed by the daemon," : "", memory_was_short(w) ? "; memory was short" : "",
+                       w->alive.killed ? ", killed by the daemon," : "",
+                       memory_was_short(w) ? "; memory was short" : "",
                        line[0] ? "; its log ends: " : "; its log is empty", line);
 }
 

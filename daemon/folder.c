@@ -7,14 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define ID_DIGITS_MAX 15 /* a longer number is no id: those are below 2^53 */
 
-static bool exists(const char *path)
+/* 1, 0, or that it cannot be told. */
+static int exists(const char *path, struct error *err)
 {
         struct stat st;
 
-        return lstat(path, &st) == 0;
+        if (lstat(path, &st) == 0)
+                return 1;
+        return errno == ENOENT ? 0 : error_set(err, -errno, path, "cannot be found: %s", strerror(errno));
 }
 
 static int set_aside(const struct job *j, const char *path, struct error *err)
@@ -27,44 +31,58 @@ static int set_aside(const struct job *j, const char *path, struct error *err)
         return r;
 }
 
-static bool is_ours(const char *marker, const struct job *j)
+/* 1, 0, or that it cannot be told now: a marker that cannot be read says nothing. */
+static int is_ours(const char *marker, const struct job *j, struct error *err)
 {
         _cleanup_(buf_done) struct buf b = BUF_INIT(256);
         size_t n = strlen(j->identity);
+        int r = exists(marker, err);
 
-        if (!n)
-                return !exists(marker); /* a job of before has none */
-        return file_read(marker, &b, NULL) >= 0 && b.size == n + 1 && !memcmp(b.data, j->identity, n);
+        if (r <= 0 || !n)
+                return n ? r : r < 0 ? r : !r; /* a job of before has none */
+        r = file_read(marker, &b, err);
+        if (r == -E2BIG)
+                return 0;
+        return r < 0 ? r : b.size == n + 1 && !memcmp(b.data, j->identity, n);
 }
 
-bool folder_is_ours(const struct daemon *d, const struct job *j)
+int folder_is_ours(const struct daemon *d, const struct job *j, struct error *err)
 {
         char path[PATH_MAX], marker[PATH_MAX];
-
-        return daemon_job_path(d, j->id, NULL, path, sizeof path) &&
-               daemon_job_path(d, j->id, "identity", marker, sizeof marker) && exists(path) && is_ours(marker, j);
-}
-
-int folder_claim(const struct daemon *d, const struct job *j, struct error *err)
-{
-        char path[PATH_MAX], marker[PATH_MAX], text[64];
         int r;
 
         if (!daemon_job_path(d, j->id, NULL, path, sizeof path) ||
             !daemon_job_path(d, j->id, "identity", marker, sizeof marker))
                 return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
-        if (exists(path)) {
-                if (is_ours(marker, j))
-                        return 0;
+        r = exists(path, err);
+        return r > 0 ? is_ours(marker, j, err) : r;
+}
+
+int folder_claim(const struct daemon *d, const struct job *j, struct error *err)
+{
+        char path[PATH_MAX], made[PATH_MAX + 16], marker[PATH_MAX + 32], text[64];
+        int r;
+
+        if (!daemon_job_path(d, j->id, NULL, path, sizeof path) ||
+            !daemon_job_path(d, j->id, "identity", marker, sizeof marker))
+                return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
+        r = exists(path, err);
+        if (r > 0) {
+                r = is_ours(marker, j, err);
+                if (r != 0)
+                        return MIN(r, 0);
                 r = set_aside(j, path, err);
-                if (r < 0)
-                        return r;
         }
-        r = file_make_folder(path, err);
         if (r < 0 || !j->identity[0])
-                return r;
+                return r < 0 ? r : file_make_folder(path, err);
+        /* It is there with its marker or not at all: without one it would be taken for somebody's. */
+        (void)snprintf(made, sizeof made, "%s.new", path);
+        (void)snprintf(marker, sizeof marker, "%s/identity", made);
         (void)snprintf(text, sizeof text, "%s\n", j->identity);
-        return file_write_atomic(marker, text, strlen(text), NULL, err);
+        r = file_make_folder(made, err);
+        if (r >= 0)
+                r = file_write_atomic(marker, text, strlen(text), NULL, err);
+        return r < 0 ? r : file_move(made, path, err);
 }
 
 int folder_clear_attempt(const struct daemon *d, const struct job *j, int64_t attempt, struct error *err)
@@ -77,7 +95,8 @@ int folder_clear_attempt(const struct daemon *d, const struct job *j, int64_t at
                 (void)snprintf(name, sizeof name, "attempt-%lld.%s", (long long)attempt, suffixes[i]);
                 if (!daemon_job_path(d, j->id, name, path, sizeof path))
                         return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
-                if (exists(path))
+                r = exists(path, err);
+                if (r > 0)
                         r = set_aside(j, path, err);
         }
         return r;

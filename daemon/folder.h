@@ -8,10 +8,12 @@
 struct daemon;
 struct job;
 
-/* Makes the folder, or finds it as the job's; a foreign one is set aside before. */
+/* Makes the folder, or finds it as the job's; a foreign one is set aside before. What cannot be read is
+ * not foreign: an error, and nothing changes. */
 int folder_claim(const struct daemon *d, const struct job *j, struct error *err);
-/* Whether there is one, and it is the job's. Nothing changes. */
-bool folder_is_ours(const struct daemon *d, const struct job *j);
+/* 1: there is one, and it is the job's; 0: there is none, or it is somebody else's; negative: it cannot be told now.
+ * Nothing changes. */
+int folder_is_ours(const struct daemon *d, const struct job *j, struct error *err);
 /* Spools that have the name of an attempt's that has not begun yet are set aside. */
 int folder_clear_attempt(const struct daemon *d, const struct job *j, int64_t attempt, struct error *err);
 /* The highest id that a folder has; 0: there is none. */

@@ -145,19 +145,22 @@ int import_check_retry(struct op *op, const struct job_row *row, struct errors *
 
 /* ---- the end of a data set */
 
-/* The job that needs the data set: 0: none. -1: one that is about to be stored. */
-static int64_t user_of(const struct op *op)
+/* *ret_user: the job that needs the data set: 0: none. -1: one that is about to be stored. */
+static int find_user(const struct op *op, int64_t *ret_user, struct error *err)
 {
         struct daemon *d = op->daemon;
         int64_t user = 0;
+        int r = reader_user_of_dataset(d->reader, op->dataset, false, &user, err);
 
-        (void)reader_user_of_dataset(d->reader, op->dataset, false, &user, NULL);
+        if (r < 0 && r != -ENOENT)
+                return r;
         (void)pthread_mutex_lock(&d->control_lock);
         for (const struct op *o = d->ops; o && !user; o = o->next)
                 if (o->kind == OP_SUBMIT && !strcmp(o->dataset, op->dataset))
                         user = -1;
         (void)pthread_mutex_unlock(&d->control_lock);
-        return user;
+        *ret_user = user;
+        return 0;
 }
 
 static void on_removed(struct daemon *d _unused_, const struct commit *c, void *user)
@@ -173,6 +176,7 @@ static void on_removed(struct daemon *d _unused_, const struct commit *c, void *
 static int may_remove(const struct op *op, const struct dataset *s, struct error *err)
 {
         int64_t user;
+        int r;
 
         if (!s)
                 return error_set(err, -ENOENT, NULL, "there is no data set %s", op->dataset);
@@ -180,7 +184,9 @@ static int may_remove(const struct op *op, const struct dataset *s, struct error
                 return error_set(err, -EEXIST, NULL,
                                  "the data set is named by the command line: start mulund without --dataset %s=..",
                                  op->dataset);
-        user = user_of(op);
+        r = find_user(op, &user, err);
+        if (r < 0)
+                return r;
         if (user > 0)
                 return error_set(err, -EEXIST, NULL, "job %lld, which is not over, uses it", (long long)user);
         return user ? error_set(err, -EEXIST, NULL, "a job that is being submitted uses it") : 0;
@@ -207,5 +213,5 @@ void op_remove_dataset(struct op *op)
         if (w)
                 w->dataset = s->row;
         *s = d->datasets[--d->n_datasets];
-        commit_submit(d, w, on_removed, op);
+        op_commit(op, w, on_removed);
 }

@@ -190,6 +190,7 @@ struct job *job_new(const struct job_row *row, struct error *err)
                 .accept_changed_data = row->accept_changed_data,
                 .source_job = row->source_job,
                 .source_step = row->source_step,
+                .n_devices = (int)row->devices,
         };
         (void)snprintf(j->dataset, sizeof j->dataset, "%s", row->dataset);
         (void)snprintf(j->identity, sizeof j->identity, "%s", row->identity);

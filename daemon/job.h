@@ -40,6 +40,7 @@ struct job {
         char identity[33];
         bool accept_changed_data;
         int64_t source_job, source_step;
+        int n_devices;         /* on which it runs at once */
         int failures;          /* in a row, none of them its own: it makes way for others meanwhile */
         int64_t not_before_us; /* monotonic; after these, or a failed write. By job_rest alone */
         struct worker *worker;

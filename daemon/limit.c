@@ -54,6 +54,12 @@ static void on_timer(void *user)
         limit_watch(w);
 }
 
+static void watch_again(struct worker *w, int64_t after_us)
+{
+        w->limit_timer = loop_remove(w->daemon->loop, w->limit_timer);
+        (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + after_us, on_timer, w, &w->limit_timer, NULL);
+}
+
 void limit_watch(struct worker *w)
 {
         struct job *j = w->job;
@@ -61,15 +67,19 @@ void limit_watch(struct worker *w)
         struct error err;
 
         w->limit_timer = loop_remove(w->daemon->loop, w->limit_timer);
-        if (!j || w->ended || j->state != JOB_RUNNING || j->pending || j->stop != STOP_NONE || j->noting_stop)
+        if (!j || !life_has_process(w->life) || j->state != JOB_RUNNING || j->pending || j->stop != STOP_NONE ||
+            j->noting_stop)
                 return;
-        if (j->limits.wall_s && limit_used_us(w->daemon, j->id, &used_us, &err) < 0)
-                return; /* the next batch of events comes by here again */
+        if (j->limits.wall_s && limit_used_us(w->daemon, j->id, &used_us, &err) < 0) {
+                log_warning("job %lld: what it has used is not known: %s", (long long)j->id, err.text);
+                watch_again(w, w->daemon->settings.retry_us);
+                return;
+        }
         if (limit_reached(&j->limits, used_us, w->last_step, &err)) {
                 log_info("job %lld: %s", (long long)j->id, err.text);
-                stop_ask(w->daemon, j, STOP_LIMIT, err.text, NULL, NULL);
+                stop_ask(w->daemon, j, STOP_LIMIT, err.text, NULL, NULL, NULL);
+                watch_again(w, w->daemon->settings.retry_us); /* for when that could not be written down */
         } else if (j->limits.wall_s) {
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + j->limits.wall_s * US_PER_S - used_us,
-                                     on_timer, w, &w->limit_timer, NULL);
+                watch_again(w, j->limits.wall_s * US_PER_S - used_us);
         }
 }

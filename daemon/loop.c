@@ -12,6 +12,8 @@
 #include <sys/signalfd.h>
 
 #define ROUND 64
+#define RESERVE                                                                                                        \
+        1024 /* more than there are timers and connections: what must be waited for can be when memory is short */
 
 enum source_kind { SOURCE_FD, SOURCE_TIMER };
 
@@ -33,6 +35,7 @@ struct signal_handler {
 };
 
 struct loop {
+        struct source reserve[RESERVE], *unused;
         pthread_t thread;
         int epoll, wake, signals;
         bool quit;
@@ -50,6 +53,27 @@ static void assert_thread(const struct loop *l)
 {
         assert(pthread_equal(l->thread, pthread_self()));
         (void)l;
+}
+
+static struct source *source_new(struct loop *l)
+{
+        struct source *s = calloc(1, sizeof *s);
+
+        if (!s && l->unused) {
+                s = l->unused;
+                l->unused = s->next;
+        }
+        return s;
+}
+
+static void source_free(struct loop *l, struct source *s)
+{
+        if (s < l->reserve || s >= l->reserve + RESERVE) {
+                free(s);
+                return;
+        }
+        s->next = l->unused;
+        l->unused = s;
 }
 
 static void on_wake(void *user, uint32_t events _unused_)
@@ -92,6 +116,8 @@ int loop_new(struct loop **ret, struct error *err)
 
         if (!l)
                 return error_set(err, -ENOMEM, NULL, "no memory for the event loop");
+        for (size_t i = 0; i < RESERVE; i++)
+                source_free(l, &l->reserve[i]);
         l->thread = pthread_self();
         (void)pthread_mutex_init(&l->lock, NULL);
         l->last = &l->first;
@@ -117,7 +143,7 @@ static void bury(struct loop *l)
                 struct source *s = l->dead;
 
                 l->dead = s->next;
-                free(s);
+                source_free(l, s);
         }
 }
 
@@ -145,7 +171,7 @@ int loop_add_fd(struct loop *l, int fd, uint32_t events, void (*handler)(void *u
         struct epoll_event e = {.events = events};
 
         assert_thread(l);
-        s = calloc(1, sizeof *s);
+        s = source_new(l);
         if (!s)
                 return error_set(err, -ENOMEM, NULL, "no memory for an event source");
         *s = (struct source){.kind = SOURCE_FD, .fd = fd, .on_fd = handler, .user = user};
@@ -153,7 +179,7 @@ int loop_add_fd(struct loop *l, int fd, uint32_t events, void (*handler)(void *u
         if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
                 int r = error_set(err, -errno, NULL, "a descriptor cannot be watched: %s", strerror(errno));
 
-                free(s);
+                source_free(l, s);
                 return r;
         }
         *ret = s;
@@ -174,7 +200,7 @@ int loop_add_timer(struct loop *l, int64_t at_us, void (*handler)(void *user), v
         struct source *s, **at = &l->timers;
 
         assert_thread(l);
-        s = calloc(1, sizeof *s);
+        s = source_new(l);
         if (!s)
                 return error_set(err, -ENOMEM, NULL, "no memory for a timer");
         *s = (struct source){.kind = SOURCE_TIMER, .fd = -1, .at_us = at_us, .on_timer = handler, .user = user};

@@ -1,31 +1,30 @@
 /* mulund: the order in which things start and stop. */
+#include "daemon/backup.h"
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
+#include "daemon/doctor.h"
+#include "daemon/notify.h"
+#include "daemon/process.h"
 #include "daemon/retention.h"
+#include "daemon/state.h"
+#include "daemon/webhook.h"
 #include "daemon/worker.h"
 
 #include "base/clock.h"
-#include "contract/text.h"
+#include "base/system.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <grp.h>
 #include <linux/close_range.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
-#include <time.h>
 
-#define CEPH_SUPER_MAGIC 0x00c36400 /* not in older headers */
 #define DESCRIPTORS_MAX 65536
 #define DESCRIPTORS_RESERVED 256   /* workers, their pipes and sockets, the store, logs */
 #define DRAIN_US (500 * US_PER_MS) /* of a SIGTERM's second */
-#define LOCK_TRIES 25
-#define LOCK_PAUSE_NS 20000000 /* half a second in all */
 
 static void on_term(void *user, int signal)
 {
@@ -36,7 +35,41 @@ static void on_term(void *user, int signal)
         loop_quit(d->loop);
 }
 
-/* A terminal that closes, a log rotation, a mistaken kill: none of them is a reason to end. */
+static void report_setting(void *user _unused_, const struct error *err)
+{
+        log_error("%s%s%s", err->path, err->path[0] ? ": " : "", err->text);
+}
+
+static void on_other(void *user _unused_, const struct setting *row)
+{
+        log_warning("[%s] %s: the new value holds from the next start", row->section, row->key);
+}
+
+/* Without a file there are no settings to read again: a terminal that closes is no reason to end. */
+static void on_hangup(void *user, int signal _unused_)
+{
+        struct daemon *d = user;
+        struct settings *fresh = d->settings.config[0] ? malloc(sizeof *fresh) : NULL;
+        struct error err;
+
+        notify_send(d->notify, "RELOADING=1");
+        if (!d->settings.config[0] && !d->settings.certificate[0])
+                log_info("SIGHUP: there is nothing to do on it without a file of settings");
+        else if (!d->settings.config[0])
+                log_info("SIGHUP: certificate and key are read again");
+        else if (!fresh || settings_load(d->argc, d->argv, fresh, report_setting, NULL) < 0)
+                log_error("SIGHUP: the settings stay as they were");
+        else {
+                settings_take(&d->settings, &d->loaded, fresh, on_other, NULL);
+                log_info("SIGHUP: %s was read again", d->settings.config);
+        }
+        free(fresh);
+        if (d->server && server_reload(d->server, &err) < 0)
+                log_error("SIGHUP: the certificate stays as it was: %s: %s", err.path, err.text);
+        notify_send(d->notify, "READY=1");
+}
+
+/* A log rotation, a mistaken kill: none of them is a reason to end. */
 static void on_ignored(void *user _unused_, int signal)
 {
         log_info("%s: there is nothing to do on it", strsignal(signal));
@@ -49,7 +82,7 @@ static int handle_signals(struct daemon *d, struct error *err)
                 void (*handler)(void *user, int signal);
         } signals[] = {{SIGTERM, on_term},
                        {SIGINT, on_term},
-                       {SIGHUP, on_ignored},
+                       {SIGHUP, on_hangup},
                        {SIGUSR1, on_ignored},
                        {SIGUSR2, on_ignored}};
         int r = 0;
@@ -68,129 +101,13 @@ static int claim_descriptors(size_t *ret_connections, struct error *err)
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
                 return error_set(err, -errno, NULL, "the limit of descriptors is unknown: %s", strerror(errno));
         limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)DESCRIPTORS_MAX);
-        if (limit.rlim_cur < 2 * DESCRIPTORS_RESERVED)
+        if (limit.rlim_cur < STATE_DESCRIPTORS_LEAST)
                 return error_set(err, -EMFILE, NULL, "at most %llu descriptors are allowed: %d are needed (ulimit -n)",
-                                 (unsigned long long)limit.rlim_cur, 2 * DESCRIPTORS_RESERVED);
+                                 (unsigned long long)limit.rlim_cur, STATE_DESCRIPTORS_LEAST);
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
                 return error_set(err, -errno, NULL, "descriptors cannot be had: %s", strerror(errno));
         *ret_connections = ((size_t)limit.rlim_cur - DESCRIPTORS_RESERVED) / 2;
         return 0;
-}
-
-/* Whoever can write here decides what this user runs and reads. */
-static int check_owner(const char *path, struct error *err)
-{
-        struct stat st;
-
-        if (stat(path, &st) < 0)
-                return error_set(err, -errno, path, "cannot be found: %s", strerror(errno));
-        if (st.st_uid != geteuid())
-                return error_set(err, -EPERM, path,
-                                 "belongs to user %u, this is user %u: give --state a folder of your own",
-                                 (unsigned)st.st_uid, (unsigned)geteuid());
-        if (st.st_mode & (S_IWGRP | S_IWOTH))
-                return error_set(err, -EPERM, path, "others may write there (mode %04o): chmod go-w %s",
-                                 (unsigned)st.st_mode & 07777, path);
-        return 0;
-}
-
-/* A worker that the daemon before was just making when it was killed has a copy of the lock until its program begins,
- * which is soon. */
-static int lock_soon(int fd)
-{
-        int r = -EWOULDBLOCK;
-
-        for (int i = 0; i < LOCK_TRIES && r == -EWOULDBLOCK; i++) {
-                if (i)
-                        (void)nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
-                r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
-        }
-        return r;
-}
-
-/* The lock's holder is its process, so it ends with it however that ends. Its pid is for people. */
-static int lock_state(const char *state, int *ret_fd, struct error *err)
-{
-        char path[PATH_MAX], text[32] = "";
-        _cleanup_(closep) int fd = -1;
-        ssize_t n;
-
-        if (snprintf(path, sizeof path, "%s/lock", state) >= (int)sizeof path)
-                return error_set(err, -ENAMETOOLONG, state, "the path is too long");
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-        if (fd < 0)
-                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
-        if (lock_soon(fd) < 0) {
-                n = pread(fd, text, sizeof text - 1, 0);
-                text[MAX(n, 0)] = 0;
-                text[strcspn(text, "\n")] = 0;
-                return error_set(err, -EBUSY, state, "another mulund (pid %s) uses this state",
-                                 text[0] ? text : "unknown");
-        }
-        n = snprintf(text, sizeof text, "%d\n", (int)getpid());
-        if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)n, 0) != n)
-                log_warning("%s: the pid cannot be written: %s", path, strerror(errno));
-        *ret_fd = fd;
-        fd = -1;
-        return 0;
-}
-
-/* SQLite's log needs memory that processes share, and locks that hold. */
-static int check_file_system(const char *state, struct error *err)
-{
-        static const long remote[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
-                                      AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, V9FS_MAGIC,       CEPH_SUPER_MAGIC};
-        struct statfs st;
-
-        if (statfs(state, &st) < 0)
-                return error_set(err, -errno, state, "its file system is unknown: %s", strerror(errno));
-        for (size_t i = 0; i < ARRAY_LEN(remote); i++)
-                if ((unsigned long)st.f_type == (unsigned long)remote[i])
-                        return error_set(err, -EXDEV, state,
-                                         "the state is on a network file system: give --state on a local disk");
-        return 0;
-}
-
-static int open_state(struct daemon *d, int *ret_lock, struct error *err)
-{
-        struct settings *s = &d->settings;
-        static const char *const more[] = {"datasets", "imports"};
-        char absolute[PATH_MAX], jobs[PATH_MAX];
-        int r = file_make_folder(s->state, err);
-
-        if (r < 0)
-                return r;
-        if (!realpath(s->state, absolute))
-                return error_set(err, -errno, s->state, "cannot be found: %s", strerror(errno));
-        (void)snprintf(s->state, sizeof s->state, "%s", absolute);
-        if (snprintf(d->socket, sizeof d->socket, "%s/worker.sock", s->state) >= (int)sizeof d->socket)
-                return error_set(err, -ENAMETOOLONG, s->state,
-                                 "the path is too long for the workers' socket: %zu bytes, at most %zu",
-                                 strlen(s->state), sizeof d->socket - strlen("/worker.sock") - 1);
-        if (access(s->state, R_OK | W_OK | X_OK) < 0)
-                return error_set(err, -errno, s->state, "the state folder cannot be used: %s", strerror(errno));
-        if (text_valid_utf8(s->state, strlen(s->state)) != strlen(s->state))
-                return error_set(err, -EILSEQ, "--state", "the folder's path (its links resolved) is not UTF-8");
-        r = check_owner(s->state, err);
-        if (r >= 0)
-                r = check_file_system(s->state, err);
-        if (r >= 0)
-                r = lock_state(s->state, ret_lock, err);
-        if (r < 0)
-                return r;
-        (void)snprintf(jobs, sizeof jobs, "%.*s/plans", (int)sizeof jobs - 8, s->state);
-        r = file_make_folder(jobs, err);
-        if (r < 0)
-                return r;
-        (void)snprintf(jobs, sizeof jobs, "%.*s/jobs", (int)sizeof jobs - 8, s->state);
-        r = file_make_folder(jobs, err);
-        if (r >= 0)
-                r = check_owner(jobs, err);
-        for (size_t i = 0; i < ARRAY_LEN(more) && r >= 0; i++) {
-                (void)snprintf(jobs, sizeof jobs, "%.*s/%s", (int)sizeof jobs - 16, s->state, more[i]);
-                r = file_make_folder(jobs, err);
-        }
-        return r;
 }
 
 static int check_folder(const char *path, const char *option, bool given, struct error *err)
@@ -221,27 +138,97 @@ static int check_worker(struct settings *s, struct error *err)
         return 0;
 }
 
+/* The service manager's socket counts instead of the one of its kind that the settings name first. */
+static int take_inherited(int fd, struct server_settings *s, struct error *err)
+{
+        struct listener_setting l;
+        int r = listener_inherit(fd, &l, err);
+        size_t i = 0;
+
+        if (r < 0)
+                return r;
+        while (i < s->n_listeners &&
+               (s->listeners[i].address.any.sa_family == AF_UNIX) != (l.address.any.sa_family == AF_UNIX))
+                i++;
+        if (i == s->n_listeners)
+                s->n_listeners++;
+        else
+                l.tls = s->listeners[i].tls;
+        s->listeners[i] = l;
+        return 0;
+}
+
+/* The settings' listeners, and the Unix socket, which is the last. */
+static int fill_listeners(const struct settings *from, struct server_settings *to, struct error *err)
+{
+        const struct group *g = from->socket_group[0] ? getgrnam(from->socket_group) : NULL;
+        char path[PATH_MAX];
+
+        if (from->socket_group[0] && !g)
+                return error_set(err, -ENOENT, "--socket-group", "there is no group %s", from->socket_group);
+        memcpy(to->listeners, from->listeners, from->n_listeners * sizeof *to->listeners);
+        to->n_listeners = from->n_listeners;
+        to->socket_group = g ? g->gr_gid : (gid_t)-1;
+        if (from->socket[0])
+                (void)snprintf(path, sizeof path, "%s", from->socket);
+        else if (snprintf(path, sizeof path, "%s/mulund.sock", from->state) >= (int)sizeof path)
+                return error_set(err, -ENAMETOOLONG, from->state, "the path is too long for a socket");
+        return listener_unix(path, &to->listeners[to->n_listeners++], err);
+}
+
+static void tell_listeners(const struct daemon *d, const struct server_settings *s)
+{
+        const char *risk = settings_risk(&d->settings);
+        char text[128];
+
+        if (risk)
+                log_warning("%s", risk);
+        for (size_t i = 0; i < s->n_listeners; i++) {
+                const struct listener_setting *l = &s->listeners[i];
+                bool open = s->single_user && listener_is_local(l);
+
+                listener_text(l, server_port(d->server, i), text, sizeof text);
+                if (l->address.any.sa_family == AF_UNIX)
+                        log_info("listens on %s", text);
+                else
+                        log_info("listens on http%s://%s%s/: %s", l->tls ? "s" : "", text, s->prefix,
+                                 open ? "whoever comes there may do everything" : "a token is needed there");
+        }
+}
+
 static int start_server(struct daemon *d, struct error *err)
 {
         struct server_settings s = {
-                .address = d->settings.listen,
+                .certificate = d->settings.certificate,
+                .key = d->settings.key,
+                .prefix = d->settings.prefix,
+                .allowed_hosts = d->settings.allowed_hosts,
                 .state_folder = d->settings.state,
                 .web_folder = d->settings.web,
                 .configs_folder = d->settings.configs,
                 .store = d->store,
                 .control = &d->control,
+                .single_user = d->settings.single_user,
+                .trust_forwarded = d->settings.trust_forwarded,
+                .token_rate = (double)d->settings.token_rate,
                 .threads = 2,
                 .connections = d->connections,
                 .max_body_bytes = (size_t)1 << 20,
         };
-        int r = server_new(&s, &d->server, err);
+        char where[sizeof err->path];
+        int r = fill_listeners(&d->settings, &s, err);
 
-        if (r == -EADDRINUSE)
-                return error_set(err, r, d->settings.listen_text,
-                                 "the address is in use: stop what listens there, or give another --listen");
+        if (r >= 0 && d->inherited > 0)
+                r = take_inherited(d->inherited, &s, err);
         if (r >= 0)
-                log_info("listens on http://127.0.0.1:%d/: serves a single user there, without authentication",
-                         server_port(d->server));
+                r = server_new(&s, &d->server, err);
+        if (r == -EADDRINUSE) {
+                (void)snprintf(where, sizeof where, "%s", err->path);
+                return error_set(err, r, where,
+                                 "the address is in use: stop what listens there, or give another --listen");
+        }
+        if (r >= 0)
+                tell_listeners(d, &s);
         return r;
 }
 
@@ -253,9 +240,15 @@ static int start(struct daemon *d, int *ret_lock, struct error *err)
         if (r >= 0)
                 r = handle_signals(d, err);
         if (r >= 0)
+                r = notify_new(d->loop, &d->notify, err);
+        groups_find(&d->groups);
+        if (system_landlock() < 2)
+                log_warning(
+                        "this kernel has no Landlock (5.19 or later has): workers may write wherever their user may");
+        if (r >= 0)
                 r = claim_descriptors(&d->connections, err);
         if (r >= 0)
-                r = open_state(d, ret_lock, err);
+                r = state_open(d, ret_lock, err);
         if (r >= 0)
                 r = check_worker(&d->settings, err);
         if (r >= 0)
@@ -274,6 +267,10 @@ static int start(struct daemon *d, int *ret_lock, struct error *err)
                 r = error_set(err, -ECANCELED, NULL, "told to end before it served");
         if (r >= 0)
                 r = channel_open(d, d->socket, &d->channel, err);
+        if (r >= 0)
+                backup_recover(d);
+        if (r >= 0)
+                r = webhooks_new(d, &d->webhooks, err);
         if (r >= 0)
                 r = recover(d, err);
         return r < 0 ? r : start_server(d, err);
@@ -309,16 +306,19 @@ static void stop(struct daemon *d)
                 control_close(d);
                 d->channel = channel_close(d->channel);
                 drain(d);
+                backup_stop(d);
                 control_end(d);
         }
         d->server = server_free(d->server);
         if (d->loop)
                 worker_forget_all(d);
+        d->webhooks = webhooks_free(d->webhooks);
         d->reader = reader_close(d->reader);
         d->store = store_close(d->store);
         retention_done(d);
         queue_done(&d->queue);
         estimates_done(d);
+        d->notify = notify_free(d->notify);
         d->loop = loop_free(d->loop);
 }
 
@@ -329,30 +329,59 @@ static int run(struct daemon *d)
         int r = start(d, &lock, &err);
 
         if (r >= 0) {
+                notify_send(d->notify, "READY=1");
                 daemon_schedule(d);
                 r = loop_run(d->loop, &err);
         }
+        notify_send(d->notify, "STOPPING=1");
         if (r < 0)
                 log_error("%s%s%s", err.path, err.path[0] ? ": " : "", err.text);
         stop(d);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+static void print_wrong(void *user, const struct error *err)
+{
+        int *n = user;
+
+        ++*n;
+        (void)fprintf(stderr, "mulund: %s%s%s\n", err->path, err->path[0] ? ": " : "", err->text);
+}
+
+/* --help, --version, --check-config: the exit status. */
+static int tell(const struct settings *s)
+{
+        _cleanup_(buf_done) struct buf usage = BUF_INIT(65536);
+
+        if (s->help && settings_usage(&usage, NULL) >= 0)
+                (void)printf("%s", usage.data);
+        else if (s->version)
+                (void)printf("mulund " MULUND_VERSION "\n");
+        else if (s->check_config)
+                (void)printf("%s: no errors\n", s->config);
+        return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
         static struct daemon d;
-        struct error err = {0};
+        int n_wrong = 0, r = settings_load(argc, argv, &d.settings, print_wrong, &n_wrong);
 
-        if (settings_parse(argc, argv, &d.settings, &err) < 0) {
-                (void)fprintf(stderr, "mulund: %s%s%s\n", err.path, err.path[0] ? ": " : "", err.text);
-                if (err.code == -EINVAL)
-                        (void)fprintf(stderr, "Try mulund --help.\n");
-                return err.code == -EINVAL ? 2 : EXIT_FAILURE;
+        if (r < 0) {
+                if (r == -EINVAL)
+                        (void)fprintf(stderr, "mulund: %d error%s; try mulund --help\n", n_wrong,
+                                      n_wrong == 1 ? "" : "s");
+                return r == -EINVAL ? 2 : EXIT_FAILURE;
         }
-        if (d.settings.help || d.settings.version) {
-                (void)printf("%s", d.settings.help ? settings_usage : "mulund " MULUND_VERSION "\n");
-                return EXIT_SUCCESS;
-        }
+        if (d.settings.help || d.settings.version || d.settings.check_config)
+                return tell(&d.settings);
+        d.loaded = d.settings;
+        d.argc = argc;
+        d.argv = argv;
+        d.inherited = notify_listening_socket();
+        process_pass_on(d.settings.worker_environment);
+        if (d.settings.doctor)
+                return doctor(&d.settings);
         (void)close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGXFSZ, SIG_IGN);

@@ -4,7 +4,19 @@
 
 #include "daemon/daemon.h"
 
-enum op_kind { OP_SUBMIT, OP_HALT, OP_CHANGE, OP_REOPEN, OP_REMOVE, OP_REMOVE_DATASET, OP_SERVICE, OP_STOP };
+enum op_kind {
+        OP_SUBMIT,
+        OP_HALT,
+        OP_HALT_MANY,
+        OP_CHANGE,
+        OP_REOPEN,
+        OP_REMOVE,
+        OP_REMOVE_DATASET,
+        OP_SERVICE,
+        OP_TOKEN,
+        OP_BACKUP,
+        OP_STOP
+};
 
 struct op {
         struct post post;
@@ -12,28 +24,39 @@ struct op {
         enum op_kind kind;
         struct submission *submission;
         int64_t job;
-        enum stop_reason reason;  /* halt */
+        enum stop_reason reason; /* halt, halt_many */
+        int64_t *ids;            /* halt_many: owned; those that are left stand first, when they are known */
+        size_t n_ids, n_left;
+        int64_t changed;
         struct changing changing; /* change; owned */
         struct reopening how;     /* reopen */
         char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
         char device[32];  /* service */
+        char name[65];    /* backup */
         bool out, preempt;
-        bool storing; /* submit: the job's row is on its way */
+        bool storing;           /* submit: the job's row is on its way */
+        struct token_row token; /* token; out: it goes */
+        struct audit_row by;    /* who asks: told with the first write of the change */
         control_done *done;
         void *user;
         struct op *next;         /* of all that are open */
         struct op *next_waiting; /* of those that wait for a job's transition */
 
-        json_t *config; /* of the new job */
+        json_t *config;                      /* of the new job */
+        char estimate_key[16 + DIGEST_SIZE]; /* what the memory that it needs depends on */
+        struct job_row *stored;              /* it, while that is answered; borrowed */
         int64_t config_steps;
         int64_t memory_bytes;            /* that its worker needs */
         bool gpu;                        /* it runs on one */
+        int n_devices;                   /* so many at once */
         int64_t pinned_job, pinned_step; /* checkpoint that it names; 0: none */
         struct helper *helper;
         struct source *timer;
         enum job_state from;
 };
 
+/* The write that makes the change, with who asked for it. w may be NULL: no memory. */
+void op_commit(struct op *op, struct write *w, void (*done)(struct daemon *d, const struct commit *c, void *user));
 /* Answers and frees. errs may be NULL. */
 void op_answer(struct op *op, int r, int64_t id, enum job_state state, const struct errors *errs);
 /* The same with one error, whose code is r. */

@@ -24,6 +24,13 @@ static const char passed_on[] =
         "PATH HOME USER LOGNAME LANG LC_* TZ TMPDIR LD_LIBRARY_PATH OMP_* GOMP_* MULUN_* CUDA_* NVIDIA_* "
         "ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS LSAN_OPTIONS";
 
+static const char *passed_on_too = ""; /* by the settings */
+
+void process_pass_on(const char *names)
+{
+        passed_on_too = names;
+}
+
 /* Whether a list of names holds that of an entry NAME=value. */
 static bool is_listed(const char *list, const char *entry)
 {
@@ -50,7 +57,6 @@ static bool same_name(const char *a, const char *b)
 /* The entries are environ's own, and the one more. NULL without memory. */
 static char **allowed_environment(char *entry)
 {
-        const char *more = getenv("MULUND_WORKER_ENVIRONMENT");
         size_t n = 0, kept = 0;
         char **list;
 
@@ -58,7 +64,7 @@ static char **allowed_environment(char *entry)
                 n++;
         list = calloc(n + 2, sizeof *list);
         for (size_t i = 0; list && i < n; i++)
-                if ((is_listed(passed_on, environ[i]) || (more && is_listed(more, environ[i]))) &&
+                if ((is_listed(passed_on, environ[i]) || is_listed(passed_on_too, environ[i])) &&
                     !(entry && same_name(entry, environ[i])))
                         list[kept++] = environ[i];
         if (list && entry)
@@ -88,6 +94,18 @@ static int spawn_with(const char *path, char *const argv[], const char *folder, 
         return r ? r : posix_spawn(ret_pid, path, actions, attr, argv, environment);
 }
 
+/* When memory is short the daemon goes last: what the service manager has given it below 0 is not its programs'. */
+static void spare_less(pid_t pid)
+{
+        char path[64], text[16];
+        _cleanup_(closep) int fd = -1;
+
+        (void)snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && read(fd, text, sizeof text) > 0 && text[0] == '-')
+                (void)!pwrite(fd, "0", 1, 0); /* what it may not raise stays as it is */
+}
+
 int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3],
                   const struct process_place *place, pid_t *ret_pid, int *ret_pidfd, struct error *err)
 {
@@ -114,6 +132,7 @@ int process_spawn(const char *path, char *const argv[], const char *folder, cons
         (void)posix_spawnattr_destroy(&attr);
         if (r)
                 return error_set(err, -r, path, "cannot be started: %s", strerror(r));
+        spare_less(pid);
         *ret_pidfd = pidfd_open(pid, 0); /* close-on-exec; not reaped yet, so it is this process */
         if (*ret_pidfd < 0) {
                 r = error_set(err, -errno, path, "cannot be watched: %s", strerror(errno));
@@ -191,7 +210,8 @@ struct helper {
         char *input;
         size_t input_size, input_sent;
         struct buf output;
-        bool too_much, too_long;
+        int refused; /* its output could not be read or kept: -E2BIG, -ENOMEM, .. */
+        bool too_long;
         helper_done *done;
         void *user;
 };
@@ -252,11 +272,12 @@ static bool read_some(struct helper *h)
         if (n < 0 && errno == EAGAIN)
                 return false;
         if (n <= 0) {
+                h->refused = n < 0 ? -errno : 0;
                 drop(h, &h->out_source, &h->out);
                 return false;
         }
-        if (buf_append(&h->output, chunk, (size_t)n, NULL) < 0) {
-                h->too_much = true;
+        h->refused = buf_append(&h->output, chunk, (size_t)n, NULL);
+        if (h->refused < 0) {
                 (void)kill(-h->pid, SIGKILL);
                 drop(h, &h->out_source, &h->out);
                 return false;
@@ -294,8 +315,10 @@ static void on_end(void *user, uint32_t events _unused_)
         status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
         if (h->too_long)
                 r = error_set(&err, -ETIMEDOUT, NULL, "it took too long");
-        else if (h->too_much)
+        else if (h->refused == -E2BIG)
                 r = error_set(&err, -E2BIG, NULL, "it wrote more than %zu bytes", h->output.ceiling);
+        else if (h->refused < 0)
+                r = error_set(&err, h->refused, NULL, "what it wrote cannot be kept: %s", strerror(-h->refused));
         h->done(h->user, r, status, &h->output, &err);
         helper_free(h);
 }

@@ -15,8 +15,11 @@ struct process_place {
         char *entry;
 };
 
-/* Of the daemon's environment a program gets what the table in process.c names, and what $MULUND_WORKER_ENVIRONMENT
- * does (names separated by spaces; a trailing * stands for anything). It begins in folder.
+/* Names (separated by spaces; a trailing * stands for anything) of what programs get of the daemon's environment beside
+ * what the table in process.c names. Kept as a pointer; of the loop's thread. */
+void process_pass_on(const char *names);
+
+/* The program begins in folder.
  * fds: what becomes its 0, 1, 2; they stay the caller's. ret_pidfd is the caller's. */
 int process_spawn(const char *path, char *const argv[], const char *folder, const int fds[3],
                   const struct process_place *place, pid_t *ret_pid, int *ret_pidfd, struct error *err);

@@ -64,11 +64,6 @@ static int on_attempt(const struct attempt_row *a, void *user)
         return 0;
 }
 
-static size_t device_of(const struct daemon *d, const struct attempt_row *a)
-{
-        return daemon_device(d, json_string_value(json_array_get(a->devices, 0)));
-}
-
 /* A process is touched only when it is provably this attempt's: a copy of this state has the same numbers in its
  * database, and after a reboot anybody may have them. */
 static int attempt_process(const struct daemon *d, const struct attempt_row *a)
@@ -91,18 +86,24 @@ static void end_orphan(int pidfd, int64_t pid)
 static int recover_attempt(struct daemon *d, struct job *j, const struct attempt_row *a, struct error *err)
 {
         _cleanup_(closep) int pidfd = -1;
-        size_t device = device_of(d, a);
+        uint64_t devices = devices_of(d, a->devices);
         bool alive;
 
-        if (folder_claim(d, j, err) < 0) { /* nothing in a folder of another run is this attempt's */
-                log_error("job %lld: %s: %s", (long long)j->id, err->path, err->text);
-                return worker_adopt(d, j, a, device, false, -1, err);
+        int ours = folder_is_ours(d, j, err);
+
+        if (ours < 0) /* its spool and its connection say themselves whose they are */
+                log_warning("job %lld: whether its folder is its own is not known: %s: %s", (long long)j->id, err->path,
+                            err->text);
+        if (ours == 0) { /* nothing in a folder of another run is this attempt's */
+                if (folder_claim(d, j, err) < 0)
+                        log_error("job %lld: %s: %s", (long long)j->id, err->path, err->text);
+                return worker_adopt(d, j, a, devices, false, -1, err);
         }
         pidfd = attempt_process(d, a);
         alive = attempt_lock_is_held(d, j->id, a->id);
         if (!alive && pidfd >= 0)
                 end_orphan(pidfd, a->pid);
-        return worker_adopt(d, j, a, device, alive, alive ? TAKE_FD(pidfd) : -1, err);
+        return worker_adopt(d, j, a, devices, alive, alive ? TAKE_FD(pidfd) : -1, err);
 }
 
 static int recover_running(struct daemon *d, struct job *j, struct error *err)
@@ -143,11 +144,19 @@ static int recover_outcome(struct daemon *d, const struct attempt_row *a, struct
         bool alive;
         int r = reader_job(d->reader, a->job, &row, err);
 
-        (void)snprintf(j.identity, sizeof j.identity, "%s", row.identity);
-        job_row_done(&row);
-        if (r >= 0 && folder_is_ours(d, &j)) {
+        if (r >= 0) {
+                (void)snprintf(j.identity, sizeof j.identity, "%s", row.identity);
+                job_row_done(&row);
+                r = folder_is_ours(d, &j, err);
+        }
+        if (r < 0 && r != -ENOENT) { /* its row is open: the next start tidies */
+                log_warning("job %lld: its attempt %lld is not tidied: %s: %s", (long long)a->job, (long long)a->id,
+                            err->path, err->text);
+                return 0;
+        }
+        if (r > 0) {
                 alive = attempt_lock_is_held(d, a->job, a->id);
-                return worker_adopt_outcome(d, a, j.identity, device_of(d, a), alive,
+                return worker_adopt_outcome(d, a, j.identity, devices_of(d, a->devices), alive,
                                             alive ? attempt_process(d, a) : -1, err);
         }
         w = write_new(WRITE_ATTEMPT_END); /* there is nothing of it to tidy */

@@ -90,6 +90,12 @@ static void on_marked(struct daemon *d, const struct commit *c, void *user)
         commit_submit(d, w, on_removed, r);
 }
 
+/* It costs room, and no more: the next checkpoint comes by here again. */
+static void later(int64_t job, const char *why)
+{
+        log_warning("job %lld: its checkpoints are not thinned out now: %s", (long long)job, why);
+}
+
 static void remove_checkpoint(struct daemon *d, const struct artifact_row *a)
 {
         struct removal *r = calloc(1, sizeof *r);
@@ -98,7 +104,8 @@ static void remove_checkpoint(struct daemon *d, const struct artifact_row *a)
         if (!r || !w) {
                 free(r);
                 (void)write_free(w);
-                return; /* the next checkpoint comes by here again */
+                later(a->job, "no memory");
+                return;
         }
         r->artifact = *a;
         r->next = d->removals;
@@ -110,17 +117,22 @@ static void remove_checkpoint(struct daemon *d, const struct artifact_row *a)
 void retention_run(struct daemon *d, int64_t job)
 {
         struct list l = {0};
-        struct error err;
+        struct error err = {0};
         size_t best = SIZE_MAX;
+        int r;
 
-        if (reader_artifacts(d->reader, job, ARTIFACT_CHECKPOINT, keep_row, &l, &err) < 0) {
+        if (d->backup) /* it links them; the next checkpoint comes by here again */
+                return;
+        r = reader_artifacts(d->reader, job, ARTIFACT_CHECKPOINT, keep_row, &l, &err);
+        if (r < 0) {
+                later(job, r == -ENOMEM ? "no memory" : err.text);
                 free(l.items);
                 return;
         }
         for (size_t i = 0; i < l.n; i++)
                 if (!isnan(l.items[i].metric) && (best == SIZE_MAX || l.items[i].metric < l.items[best].metric))
                         best = i;
-        for (size_t i = 2; i < l.n; i++)
+        for (size_t i = (size_t)d->settings.keep_checkpoints; i < l.n; i++)
                 if (i != best && !is_read(d, job, l.items[i].step) && !retention_is_removing(d, job, l.items[i].step))
                         remove_checkpoint(d, &l.items[i]);
         free(l.items);
@@ -143,8 +155,13 @@ void retention_recover(struct daemon *d)
                 }
         }
         while (reader_marked_job(d->reader, job, &job, &err) >= 0) {
-                if (!daemon_job_path(d, job, NULL, path, sizeof path) || file_remove_tree(path, &err) < 0)
+                if (!daemon_job_path(d, job, NULL, path, sizeof path))
                         continue;
+                if (file_remove_tree(path, &err) < 0) { /* the next start goes on */
+                        log_warning("job %lld, which was removed, leaves files behind: %s: %s", (long long)job,
+                                    err.path, err.text);
+                        continue;
+                }
                 w = write_new(WRITE_JOB_REMOVE);
                 if (w) {
                         w->job = job;

@@ -1,5 +1,9 @@
 #include "daemon/scheduler.h"
 
+#include "daemon/daemon.h"
+
+#include <string.h>
+
 size_t scheduler_free(const struct device *devices, size_t n_devices, bool gpu, int64_t now_us, size_t *ret)
 {
         size_t n = 0;
@@ -8,6 +12,44 @@ size_t scheduler_free(const struct device *devices, size_t n_devices, bool gpu, 
                 if (devices[i].gpu == gpu && !devices[i].out && !devices[i].users && devices[i].not_before_us <= now_us)
                         ret[n++] = i;
         return n;
+}
+
+static bool alike(const struct device *a, const struct device *b)
+{
+        return a->gpu == b->gpu && (!a->gpu || !strcmp(a->model, b->model));
+}
+
+uint64_t scheduler_pick(const struct device *devices, size_t n_devices, bool gpu, int n, int64_t now_us)
+{
+        size_t free[DEVICES_MAX], n_free = scheduler_free(devices, n_devices, gpu, now_us, free);
+
+        for (size_t i = 0; i < n_free; i++) {
+                uint64_t set = 0;
+                int found = 0;
+
+                for (size_t k = i; k < n_free && found < n; k++)
+                        if (alike(&devices[free[i]], &devices[free[k]])) {
+                                set |= (uint64_t)1 << free[k];
+                                found++;
+                        }
+                if (found == n)
+                        return set;
+        }
+        return 0;
+}
+
+int scheduler_most(const struct device *devices, size_t n_devices, bool gpu)
+{
+        int most = 0;
+
+        for (size_t i = 0; i < n_devices; i++) {
+                int n = 0;
+
+                for (size_t k = 0; k < n_devices && devices[i].gpu == gpu; k++)
+                        n += !devices[k].out && alike(&devices[i], &devices[k]);
+                most = MAX(most, n);
+        }
+        return most;
 }
 
 bool scheduler_fits(const struct device *devices, size_t n_devices, int64_t bytes, int64_t total_bytes)

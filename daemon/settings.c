@@ -1,268 +1,420 @@
 #include "daemon/settings.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "contract/text.h"
-#include "daemon/device.h"
+#include "daemon/ini.h"
+#include "daemon/settings_value.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
-const char settings_usage[] =
-        "Usage: mulund [OPTION]...\n"
-        "Trains diffusion models: takes jobs over HTTP, runs a worker for each, keeps what they report.\n"
-        "\n"
-        "  --state DIR          database, checkpoints, logs (default: $XDG_STATE_HOME/mulund,\n"
-        "                       else ~/.local/state/mulund)\n"
-        "  --listen ADDRESS     127.0.0.1:PORT; port 0: any free one (default: 127.0.0.1:8700)\n"
-        "  --dataset NAME=DIR   a data set that jobs may name; may be given many times\n"
-        "  --import-root DIR    a folder from which may be imported; may be given many times\n"
-        "                       (STATE/imports always is one)\n"
-        "  --device NAME=WHAT   a device on which jobs run, one at a time: cpu:CORES (cpu:0-3,8), or\n"
-        "                       cuda:INDEX or cuda:UUID; may be given many times (default: the\n"
-        "                       processor, whole, and all GPUs)\n"
-        "  --web DIR            the dashboard's files\n"
-        "  --configs DIR        configurations that jobs may name: NAME.json\n"
-        "  --worker PATH        the worker's program (default: mulun-worker beside this one)\n"
-        "  --help, --version\n";
+#define USAGE_COLUMN 23
+#define USAGE_WIDTH 96
 
-static int wrong(struct error *err, const char *option, const char *text)
+static const struct setting table[] = {
+#define SETTING(kind, section, key, option, member, default_value, min, max, environment, when, argument, example,     \
+                text)                                                                                                  \
+        {SETTING_##kind, section, key, option,      offsetof(struct settings, member),                                 \
+         default_value,  min,     max, environment, SETTING_##when,                                                    \
+         argument,       example, text},
+#include "daemon/settings.def"
+#undef SETTING
+};
+
+const struct setting *settings_table(size_t *ret_n)
 {
-        return error_set(err, -EINVAL, option, "%s", text);
+        *ret_n = ARRAY_LEN(table);
+        return table;
 }
 
-static int copy_path(const char *value, char *ret, const char *option, struct error *err)
+bool setting_is_list(const struct setting *row)
 {
-        if (!value[0])
-                return wrong(err, option, "expected a path");
-        if (text_valid_utf8(value, strlen(value)) != strlen(value))
-                return wrong(err, option, "the path is not UTF-8");
-        return snprintf(ret, PATH_MAX, "%s", value) < PATH_MAX ? 0 : wrong(err, option, "the path is too long");
+        return row->kind >= SETTING_FOLDER;
 }
 
-static int parse_listen(const char *value, struct settings *s, struct error *err)
+bool setting_takes_any_name(const struct setting *row)
 {
-        const char *colon = strrchr(value, ':');
-        unsigned long port;
-        char *end;
-
-        if (!colon || strspn(colon + 1, "0123456789") != strlen(colon + 1) || !colon[1] || strlen(colon + 1) > 5)
-                return wrong(err, "--listen", "expected ADDRESS:PORT, such as 127.0.0.1:8700");
-        port = strtoul(colon + 1, &end, 10);
-        if (port > 65535)
-                return wrong(err, "--listen", "the port is not in 0..65535");
-        if (colon - value != 9 || strncmp(value, "127.0.0.1", 9) != 0)
-                return wrong(err, "--listen",
-                             "this release serves a single user without authentication and so listens on 127.0.0.1 "
-                             "only; other "
-                             "addresses, names (localhost) and IPv6 ([::1]) are refused");
-        s->listen = (struct sockaddr_in){
-                .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        (void)snprintf(s->listen_text, sizeof s->listen_text, "127.0.0.1:%lu", port);
-        return 0;
+        return !strcmp(row->key, "*");
 }
 
-static int parse_dataset(const char *value, struct settings *s, struct error *err)
-{
-        const char *equals = strchr(value, '=');
-        struct dataset_setting *d = &s->datasets[s->n_datasets];
-        struct stat st;
+/* ---- sources: defaults, the file, the environment, the command line; each stands above those before */
 
-        if (s->n_datasets == DATASETS_MAX)
-                return wrong(err, "--dataset", "there are too many");
-        if (!equals || equals == value || !equals[1])
-                return wrong(err, "--dataset", "expected NAME=DIR");
-        if ((size_t)(equals - value) >= sizeof d->name)
-                return wrong(err, "--dataset", "a name has at most 64 bytes");
-        (void)snprintf(d->name, sizeof d->name, "%.*s", (int)(equals - value), value);
-        if (!text_is_plain_name(d->name, sizeof d->name - 1))
-                return wrong(err, "--dataset", "a name has letters, digits, '.', '-' and '_'");
-        for (size_t i = 0; i < s->n_datasets; i++)
-                if (!strcmp(s->datasets[i].name, d->name))
-                        return wrong(err, "--dataset", "the same name twice");
-        if (!realpath(equals + 1, d->path)) {
-                if (copy_path(equals + 1, d->path, "--dataset", err) < 0)
-                        return -EINVAL;
-        } else if (stat(d->path, &st) == 0 && !S_ISDIR(st.st_mode)) {
-                return wrong(err, "--dataset", "DIR is not a folder");
-        }
-        if (text_valid_utf8(d->path, strlen(d->path)) != strlen(d->path))
-                return wrong(err, "--dataset", "the folder's path (its links resolved) is not UTF-8");
-        s->n_datasets++;
-        return 0;
+struct loading {
+        struct settings *settings;
+        settings_report *report;
+        void *user;
+        int first_line[ARRAY_LEN(table)]; /* of the file, where the key stands; 0: nowhere */
+        int r;
+};
+
+static void failed(struct loading *x, int code, const char *path, const char *text)
+{
+        struct error err;
+
+        (void)error_set(&err, code, path, "%s", text);
+        x->report(x->user, &err);
+        if (x->r >= 0 || code == -EINVAL)
+                x->r = code;
 }
 
-static int parse_device(const char *value, struct settings *s, struct error *err)
+static void load_defaults(struct loading *x)
 {
-        struct device_setting *x = &s->devices[s->n_devices];
-        const char *equals = strchr(value, '='), *what = equals ? equals + 1 : "", *colon = strchr(what, ':');
-        cpu_set_t cores;
+        struct error err;
 
-        if (s->n_devices == DEVICE_SETTINGS_MAX)
-                return wrong(err, "--device", "there are too many");
-        if (!colon || equals == value || (size_t)(equals - value) >= sizeof x->name || !colon[1] ||
-            strlen(colon + 1) >= sizeof x->which)
-                return wrong(err, "--device", "expected NAME=cpu:CORES or NAME=cuda:INDEX");
-        (void)snprintf(x->name, sizeof x->name, "%.*s", (int)(equals - value), value);
-        (void)snprintf(x->which, sizeof x->which, "%s", colon + 1);
-        x->gpu = !strncmp(what, "cuda:", 5);
-        if (!text_is_plain_name(x->name, sizeof x->name - 1))
-                return wrong(err, "--device", "a name has letters, digits, '.', '-' and '_'");
-        if (!x->gpu && strncmp(what, "cpu:", 4) != 0)
-                return wrong(err, "--device", "expected NAME=cpu:CORES or NAME=cuda:INDEX");
-        if (!x->gpu && !device_parse_cores(x->which, &cores))
-                return wrong(err, "--device", "expected cores, such as cpu:0-3,8");
-        for (size_t i = 0; i < s->n_devices; i++)
-                if (!strcmp(s->devices[i].name, x->name))
-                        return wrong(err, "--device", "the same name twice");
-        s->n_devices++;
-        return 0;
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (table[i].default_value &&
+                    setting_parse(&table[i], table[i].default_value, false, x->settings, &err) < 0)
+                        failed(x, -EINVAL, table[i].key, err.text);
 }
 
-static int parse_import_root(const char *value, struct settings *s, struct error *err)
+/* The row of this key; any name is one in some sections. */
+static const struct setting *find_key(const char *section, const char *key)
 {
-        char *root = s->import_roots[s->n_import_roots];
-        struct stat st;
-
-        if (s->n_import_roots == IMPORT_ROOTS_MAX)
-                return wrong(err, "--import-root", "there are too many");
-        if (!value[0] || !realpath(value, root) || stat(root, &st) < 0 || !S_ISDIR(st.st_mode))
-                return wrong(err, "--import-root", "DIR is not a folder");
-        if (text_valid_utf8(root, strlen(root)) != strlen(root))
-                return wrong(err, "--import-root", "the folder's path (its links resolved) is not UTF-8");
-        s->n_import_roots++;
-        return 0;
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (!strcmp(table[i].section, section) &&
+                    (setting_takes_any_name(&table[i]) || !strcmp(table[i].key, key)))
+                        return &table[i];
+        return NULL;
 }
 
-static int parse_option(const char *name, const char *value, struct settings *s, struct error *err)
+static bool is_section(const char *name)
 {
-        if (!strcmp(name, "--state"))
-                return copy_path(value, s->state, name, err);
-        if (!strcmp(name, "--web"))
-                return copy_path(value, s->web, name, err);
-        if (!strcmp(name, "--configs"))
-                return copy_path(value, s->configs, name, err);
-        if (!strcmp(name, "--worker"))
-                return copy_path(value, s->worker, name, err);
-        if (!strcmp(name, "--listen"))
-                return parse_listen(value, s, err);
-        if (!strcmp(name, "--import-root"))
-                return parse_import_root(value, s, err);
-        if (!strcmp(name, "--device"))
-                return parse_device(value, s, err);
-        return parse_dataset(value, s, err);
-}
-
-static bool takes_value(const char *name)
-{
-        static const char *const names[] = {"--state",   "--listen", "--dataset",     "--web",
-                                            "--configs", "--worker", "--import-root", "--device"};
-
-        for (size_t i = 0; i < ARRAY_LEN(names); i++)
-                if (!strcmp(names[i], name))
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (!strcmp(table[i].section, name))
                         return true;
         return false;
 }
 
-static int default_state(struct settings *s, struct error *err)
+static void unknown_section(const char *section, char *ret, size_t size)
 {
-        const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-        int n;
+        const char *nearest = NULL;
+        size_t best = SIZE_MAX;
+        int n = snprintf(ret, size, "there is no such section");
 
-        if (xdg && xdg[0] == '/')
-                n = snprintf(s->state, sizeof s->state, "%s/mulund", xdg);
-        else if (home && home[0] == '/')
-                n = snprintf(s->state, sizeof s->state, "%s/.local/state/mulund", home);
-        else
-                return error_set(err, -ENOENT, NULL,
-                                 "neither XDG_STATE_HOME nor HOME says where the state is: give --state DIR");
-        return n < (int)sizeof s->state ? 0 : error_set(err, -ENAMETOOLONG, NULL, "the path of the state is too long");
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (text_is_nearer(table[i].section, section, &best))
+                        nearest = table[i].section;
+        if (nearest)
+                (void)snprintf(ret + n, size - (size_t)n, "; is it [%s] that is meant?", nearest);
 }
 
-static void default_worker(struct settings *s)
+/* A key that is another section's, or one that is like it, this section's first. */
+static void unknown_key(const char *section, const char *key, char *ret, size_t size)
 {
-        ssize_t n = readlink("/proc/self/exe", s->worker, sizeof s->worker - 16);
-        char *slash;
+        const struct setting *nearest = NULL;
+        size_t best = SIZE_MAX;
+        int n = snprintf(ret, size, "there is no such key in [%s]", section);
 
-        s->worker[MAX(n, 0)] = 0;
-        slash = strrchr(s->worker, '/');
-        (void)snprintf(slash ? slash + 1 : s->worker, 16, "mulun-worker");
-        if (access(s->worker, X_OK) < 0 && slash) { /* in a build tree */
-                struct stat st;
-                char beside[PATH_MAX];
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (!strcmp(table[i].section, section) && text_is_nearer(table[i].key, key, &best))
+                        nearest = &table[i];
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (!setting_takes_any_name(&table[i]) && text_is_nearer(table[i].key, key, &best))
+                        nearest = &table[i];
+        if (nearest)
+                (void)snprintf(ret + n, size - (size_t)n, "; is it %s in [%s] that is meant?", nearest->key,
+                               nearest->section);
+}
 
-                *slash = 0;
-                if (snprintf(beside, sizeof beside, "%s/../worker/mulun-worker", s->worker) < (int)sizeof beside &&
-                    stat(beside, &st) == 0 && S_ISREG(st.st_mode))
-                        (void)snprintf(s->worker, sizeof s->worker, "%s", beside);
+/* What is wrong with an entry of the file, as one line; false: nothing. */
+static bool take_entry(struct loading *x, const struct ini_entry *e, int line, char *ret, size_t size)
+{
+        const struct setting *row;
+        char value[PATH_MAX + 80];
+        struct error err;
+
+        if (!e->section[0]) {
+                (void)snprintf(ret, size, "a key before the first [section]");
+                return true;
+        }
+        if (!is_section(e->section)) {
+                if (e->key)
+                        return false; /* said where the section begins */
+                unknown_section(e->section, ret, size);
+                return true;
+        }
+        if (!e->key)
+                return false;
+        row = find_key(e->section, e->key);
+        if (!row) {
+                unknown_key(e->section, e->key, ret, size);
+                return true;
+        }
+        if (!setting_is_list(row) && x->first_line[row - table]) {
+                (void)snprintf(ret, size, "%s: it stands in line %d already", row->key, x->first_line[row - table]);
+                return true;
+        }
+        x->first_line[row - table] = line;
+        if (snprintf(value, sizeof value, "%s%s%s", setting_takes_any_name(row) ? e->key : "",
+                     setting_takes_any_name(row) ? "=" : "", e->value) >= (int)sizeof value) {
+                (void)snprintf(ret, size, "%s: the value is too long", row->key);
+                return true;
+        }
+        if (setting_parse(row, value, true, x->settings, &err) >= 0)
+                return false;
+        (void)snprintf(ret, size, "%s: %s", setting_takes_any_name(row) ? row->section : row->key, err.text);
+        return true;
+}
+
+static void load_file(struct loading *x)
+{
+        char where[PATH_MAX + 16], text[480];
+        struct ini_entry e;
+        struct ini file;
+        struct error err;
+        int r = ini_open(&file, x->settings->config, &err);
+
+        if (r < 0)
+                failed(x, -EINVAL, err.path, err.text);
+        while (r >= 0 && (r = ini_next(&file, &e, &err)) != 0) {
+                bool bad = r < 0;
+
+                if (bad)
+                        (void)snprintf(text, sizeof text, "%s", err.text);
                 else
-                        *slash = '/';
+                        bad = take_entry(x, &e, file.line, text, sizeof text);
+                (void)snprintf(where, sizeof where, "%s:%d", x->settings->config, file.line);
+                if (bad)
+                        failed(x, -EINVAL, where, text);
+                r = 0;
+        }
+        ini_done(&file);
+}
+
+/* Its times are in milliseconds, its sizes in MiB. */
+static void load_environment(struct loading *x)
+{
+        struct error err;
+        char value[1100];
+
+        for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+                const char *text = table[i].environment ? getenv(table[i].environment) : NULL,
+                           *unit = table[i].kind == SETTING_TIME   ? "ms"
+                                   : table[i].kind == SETTING_SIZE ? "MiB"
+                                                                   : "";
+
+                if (!text)
+                        continue;
+                (void)snprintf(value, sizeof value, "%s%s", text, unit);
+                if (setting_parse(&table[i], value, false, x->settings, &err) < 0)
+                        failed(x, -EINVAL, table[i].environment, err.text);
         }
 }
 
-/* What the build compiled in: the installed folder, else the source tree's. */
-static void default_folder(const char *installed, const char *source, char *ret)
+static const struct setting *find_option(const char *name, size_t n)
 {
-        (void)snprintf(ret, PATH_MAX, "%s",
-                       access(installed, R_OK) == 0 || access(source, R_OK) < 0 ? installed : source);
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (strlen(table[i].option) == n && !strncmp(table[i].option, name, n))
+                        return &table[i];
+        return NULL;
 }
 
-static int64_t from_environment(const char *name, int64_t default_ms)
+static void unknown_option(struct loading *x, const char *argument, const char *name)
 {
-        const char *value = getenv(name);
-        long ms = value ? strtol(value, NULL, 10) : 0;
+        const char *nearest = NULL;
+        size_t best = SIZE_MAX;
+        char text[200];
 
-        return (ms > 0 ? ms : default_ms) * US_PER_MS;
+        for (size_t i = 0; i < ARRAY_LEN(table) && argument[0] == '-'; i++)
+                if (text_is_nearer(table[i].option, name, &best))
+                        nearest = table[i].option;
+        (void)snprintf(text, sizeof text, "%s%s%s%s",
+                       argument[0] == '-' ? "there is no such option" : "expected an option",
+                       nearest ? "; is it --" : "", nearest ? nearest : "", nearest ? " that is meant?" : "");
+        failed(x, -EINVAL, argument, text);
 }
 
-int settings_parse(int argc, char **argv, struct settings *ret, struct error *err)
+/* Those that are no settings. */
+enum mode { MODE_NONE, MODE_CONFIG, MODE_CHECK, MODE_DOCTOR, MODE_HELP, MODE_VERSION };
+
+static enum mode find_mode(const char *name)
 {
-        struct settings *s = ret;
-        const char *reserve;
+        static const char *const names[] = {"", "config", "check-config", "doctor", "help", "version"};
+
+        for (size_t i = 1; i < ARRAY_LEN(names); i++)
+                if (!strcmp(names[i], name))
+                        return (enum mode)i;
+        return MODE_NONE;
+}
+
+static void take_mode(struct loading *x, enum mode mode, const char *value)
+{
+        struct settings *s = x->settings;
+
+        s->help = s->help || mode == MODE_HELP;
+        s->version = s->version || mode == MODE_VERSION;
+        s->doctor = s->doctor || mode == MODE_DOCTOR;
+        s->check_config = s->check_config || mode == MODE_CHECK;
+        if (value && snprintf(s->config, sizeof s->config, "%s", value) >= (int)sizeof s->config)
+                failed(x, -EINVAL, "--config", "the path is too long");
+}
+
+/* One option from argv[i] on; how many arguments it took. modes: those that are no settings; else the settings. */
+static int take_option(struct loading *x, char **argv, int i, int argc, bool modes)
+{
+        const char *option = argv[i], *equals = !strncmp(option, "--", 2) ? strchr(option, '=') : NULL, *value = NULL;
+        const struct setting *row = NULL;
+        char name[64] = "", path[72];
+        enum mode mode;
+        struct error err;
+        int n = 1;
+
+        if (!strncmp(option, "--", 2))
+                (void)snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - option) - 2 : (int)sizeof name - 1,
+                               option + 2);
+        (void)snprintf(path, sizeof path, "--%s", name);
+        mode = find_mode(name);
+        row = find_option(name, strlen(name));
+        if (row || mode == MODE_CONFIG || mode == MODE_CHECK) {
+                value = equals ? equals + 1 : i + 1 < argc ? argv[i + 1] : NULL;
+                n = equals ? 1 : 2;
+                if (!value || (!equals && !strncmp(value, "--", 2))) {
+                        if (!modes)
+                                failed(x, -EINVAL, path, "expected a value");
+                        return 1;
+                }
+        }
+        if (modes && mode && !(equals && !value))
+                take_mode(x, mode, value);
+        else if (!modes && row && setting_parse(row, value, false, x->settings, &err) < 0)
+                failed(x, -EINVAL, path, err.text);
+        else if (!modes && ((!row && !mode) || (equals && !value)))
+                unknown_option(x, name[0] ? path : option, name);
+        return n;
+}
+
+static void load_arguments(struct loading *x, int argc, char **argv, bool modes)
+{
+        for (int i = 1; i < argc;)
+                i += take_option(x, argv, i, argc, modes);
+}
+
+int settings_load(int argc, char **argv, struct settings *ret, settings_report *report, void *user)
+{
+        struct loading x = {.settings = ret, .report = report, .user = user};
+        struct error err;
         int r;
 
-        *s = (struct settings){0};
-        (void)parse_listen("127.0.0.1:8700", s, err);
-        for (int i = 1; i < argc; i++) {
-                char name[64];
-                const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
-                const char *value;
+        *ret = (struct settings){0};
+        load_defaults(&x);
+        load_arguments(&x, argc, argv, true);
+        if (ret->config[0] && !ret->help && !ret->version)
+                load_file(&x);
+        if (!ret->check_config)
+                load_environment(&x);
+        load_arguments(&x, argc, argv, false);
+        if (ret->help || ret->version || ret->check_config)
+                return x.r;
+        r = settings_complete(ret, &err);
+        if (r < 0)
+                failed(&x, r, err.path, err.text);
+        return x.r;
+}
 
-                (void)snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - argv[i]) : (int)strlen(argv[i]),
-                               argv[i]);
-                if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "--version")) {
-                        s->help = s->help || argv[i][2] == 'h';
-                        s->version = s->version || argv[i][2] == 'v';
-                        continue;
-                }
-                if (!takes_value(name))
-                        return wrong(err, name, name[0] == '-' ? "there is no such option" : "expected an option");
-                value = equals ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
-                if (!value || (!equals && strncmp(value, "--", 2) == 0))
-                        return wrong(err, name, "expected a value");
-                r = parse_option(name, value, s, err);
-                if (r < 0)
-                        return r;
+/* ---- a reload */
+
+static const struct {
+        size_t offset, size;
+} members[] = {
+        /* what of struct settings is a kind's; a list's count is compared with its items */
+        [SETTING_PATH] = {0, PATH_MAX},
+        [SETTING_SIZE] = {0, sizeof(int64_t)},
+        [SETTING_TIME] = {0, sizeof(int64_t)},
+        [SETTING_NAMES] = {0, sizeof((struct settings *)0)->worker_environment},
+        [SETTING_HOSTS] = {0, sizeof((struct settings *)0)->allowed_hosts},
+        [SETTING_PREFIX] = {0, sizeof((struct settings *)0)->prefix},
+        [SETTING_GROUP] = {0, sizeof((struct settings *)0)->socket_group},
+        [SETTING_BOOL] = {0, sizeof(bool)},
+        [SETTING_COUNT] = {0, sizeof(int64_t)},
+        [SETTING_FOLDER] = {offsetof(struct settings, import_roots), sizeof((struct settings *)0)->import_roots},
+        [SETTING_DATASET] = {offsetof(struct settings, datasets), sizeof((struct settings *)0)->datasets},
+        [SETTING_WEBHOOK] = {offsetof(struct settings, webhooks), sizeof((struct settings *)0)->webhooks},
+        [SETTING_DEVICE] = {offsetof(struct settings, devices), sizeof((struct settings *)0)->devices},
+        [SETTING_LISTENER] = {offsetof(struct settings, listeners), sizeof((struct settings *)0)->listeners},
+};
+
+void settings_take(struct settings *s, const struct settings *loaded, const struct settings *fresh,
+                   void (*other)(void *user, const struct setting *row), void *user)
+{
+        for (const struct setting *row = table; row < table + ARRAY_LEN(table); row++) {
+                size_t at = setting_is_list(row) ? members[row->kind].offset : row->offset,
+                       size = members[row->kind].size;
+
+                if (row->when == SETTING_NOW)
+                        memcpy((char *)s + at, (const char *)fresh + at, size);
+                else if (memcmp((const char *)loaded + at, (const char *)fresh + at, size) != 0)
+                        other(user, row);
         }
-        if (!s->state[0] && !s->help && !s->version) {
-                r = default_state(s, err);
-                if (r < 0)
-                        return r;
+}
+
+/* ---- --help */
+
+static const struct {
+        const char *option, *argument, *text;
+} mode_options[] = {
+        {"config", "FILE", "settings from this file, mulund.conf(5); an option stands above it"},
+        {"check-config", "FILE", "say what is wrong in this file, and end"},
+        {"doctor", "", "say what a start would meet here: libraries, limits, state, disk, devices; and end"},
+        {"help", "", "this text"},
+        {"version", "", "the version"},
+};
+
+/* The option, and its text in lines beside it. */
+static int print_option(struct buf *b, const char *option, const char *name, const char *argument, const char *text,
+                        struct error *err)
+{
+        char left[80];
+        int r, n = snprintf(left, sizeof left, "  --%s%s%s%s", option, *argument ? " " : "", name, argument);
+
+        r = buf_printf(b, err, "%-*s", USAGE_COLUMN, left);
+        if (r >= 0 && n >= USAGE_COLUMN)
+                r = buf_printf(b, err, "\n%*s", USAGE_COLUMN, "");
+        while (r >= 0 && *text) {
+                size_t left_over = strlen(text), line = MIN(left_over, (size_t)(USAGE_WIDTH - USAGE_COLUMN));
+
+                while (line < left_over && line && text[line] != ' ')
+                        line--;
+                r = buf_printf(b, err, "%.*s\n", (int)line, text);
+                text += line;
+                if (*text && r >= 0)
+                        r = buf_printf(b, err, "%*s", USAGE_COLUMN - 1, "");
         }
-        if (!s->worker[0])
-                default_worker(s);
-        s->web_given = s->web[0];
-        s->configs_given = s->configs[0];
-        if (!s->web[0])
-                default_folder(MULUND_WEB_INSTALLED, MULUND_WEB_SOURCE, s->web);
-        if (!s->configs[0])
-                default_folder(MULUND_CONFIGS_INSTALLED, MULUND_CONFIGS_SOURCE, s->configs);
-        s->stop_timeout_us = from_environment("MULUND_STOP_TIMEOUT_MS", 60000);
-        s->retry_us = from_environment("MULUND_RETRY_MS", 3000);
-        reserve = getenv("MULUND_DISK_RESERVE_MIB");
-        s->disk_reserve_bytes = reserve ? MAX(strtol(reserve, NULL, 10), 0) << 20 : -1;
-        return 0;
+        return r;
+}
+
+int settings_usage(struct buf *b, struct error *err)
+{
+        char text[400];
+        int r = buf_printf(b, err,
+                           "Usage: mulund [OPTION]...\n"
+                           "Trains diffusion models: takes jobs over HTTP, runs a worker for each, keeps what they "
+                           "report.\n\n");
+
+        for (size_t i = 0; i < ARRAY_LEN(table) && r >= 0; i++) {
+                const struct setting *row = &table[i];
+                bool tell = row->default_value && row->default_value[0];
+
+                (void)snprintf(text, sizeof text, "%s%s%s%s%s", row->text,
+                               setting_is_list(row) ? "; may be given many times" : "", tell ? " (default: " : "",
+                               tell ? row->default_value : "", tell ? ")" : "");
+                r = print_option(b, row->option, setting_takes_any_name(row) ? "NAME=" : "", row->argument, text, err);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(mode_options) && r >= 0; i++)
+                r = print_option(b, mode_options[i].option, "", mode_options[i].argument, mode_options[i].text, err);
+        return r;
+}
+
+const char *settings_risk(const struct settings *s)
+{
+        if (s->single_user && s->trust_forwarded)
+                return "single-user and trust-forwarded: whoever reaches a proxy on this machine may do everything";
+        if (s->single_user && (s->prefix[0] || s->allowed_hosts[0]))
+                return "single-user behind a proxy (prefix, allowed-hosts): whoever comes through it may do "
+                       "everything, "
+                       "unless it says that it forwards (nginx: proxy_set_header X-Forwarded-For $remote_addr)";
+        return s->trust_forwarded ? "trust-forwarded: whoever reaches a proxy that may open the Unix socket is one of "
+                                    "this machine's users"
+                                  : NULL;
 }

@@ -128,27 +128,31 @@ static int fill_assignment(struct daemon *d, const struct job *j, int64_t attemp
         return r < 0 ? r : collect_checkpoints(d, j, a, err);
 }
 
+/* It rests: something of the host's did not work, and the transition did not happen. */
+static void not_now(struct daemon *d, struct job *j, struct worker *w, const struct error *why)
+{
+        log_warning("job %lld: it does not start yet: %s", (long long)j->id, why->text);
+        worker_discard(w);
+        job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+}
+
 static void on_started(struct daemon *d, struct job *j, const struct commit *c, void *user)
 {
         _cleanup_(assignment_done) struct assignment a = {0};
-        size_t device = (size_t)(uintptr_t)user;
+        struct worker *w = user;
         struct error err;
 
         if (c->r < 0) {
-                d->devices[device].users--;
-                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+                not_now(d, j, w, &c->err);
                 daemon_check_stopped(d);
-                return;
+        } else if (d->stopping) {
+                worker_abandon(w, c->ret_id);
+        } else if (fill_assignment(d, j, c->ret_id, &a, &err) < 0 ||
+                   (j->n_devices > 1 && devices_assign(d, w->devices, &a, &err) < 0)) {
+                worker_fail(w, c->ret_id, &err);
+        } else {
+                worker_start(w, c->ret_id, &a);
         }
-        if (d->stopping) {
-                worker_abandon(d, j, c->ret_id, device);
-                return;
-        }
-        if (fill_assignment(d, j, c->ret_id, &a, &err) < 0) {
-                log_error("job %lld: it cannot start: %s: %s", (long long)j->id, err.path, err.text);
-                assignment_done(&a); /* a worker without one fails by itself and is counted */
-        }
-        worker_start(d, j, c->ret_id, device, &a);
 }
 
 static void refuse(struct daemon *d, struct job *j)
@@ -167,9 +171,10 @@ static void refuse(struct daemon *d, struct job *j)
                 log_error("job %lld: %s", (long long)j->id, err.text);
 }
 
-bool start_job(struct daemon *d, struct job *j, size_t device)
+bool start_job(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
 {
         _cleanup_(assignment_done) struct assignment a = {0};
+        struct worker *worker;
         struct write *w;
         struct error err;
 
@@ -180,20 +185,27 @@ bool start_job(struct daemon *d, struct job *j, size_t device)
         }
         if (j->source_job && !a.n_checkpoints) {
                 refuse(d, j);
+                d->look_again |= !j->pending;
                 return j->pending;
+        }
+        /* before the transition: a job that runs has its worker */
+        worker = worker_new(d, j, devices, bytes);
+        if (!worker) {
+                log_error("job %lld: no memory for its worker", (long long)j->id);
+                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+                return false;
         }
         w = write_new(WRITE_ATTEMPT_NEW);
         if (w) {
                 w->attempt_row.job = j->id;
-                w->attempt_row.devices = json_pack("[s]", d->devices[device].name);
-                w->attempt_row.ranks = 1;
+                w->attempt_row.devices = devices_names(d, devices);
+                w->attempt_row.ranks = j->n_devices;
                 w->attempt_row.first_step = j->kind == JOB_TRAIN && a.n_checkpoints ? a.checkpoints[0].step : 0;
         }
-        d->devices[device].users++;
-        d->devices[device].job = j->id;
-        if (!w || job_transition(d, j, TRIGGER_START, w, on_started, (void *)(uintptr_t)device, &err) < 0) {
-                d->devices[device].users--;
-                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+        if (!w)
+                (void)error_set(&err, -ENOMEM, NULL, "no memory for its attempt");
+        if (!w || job_transition(d, j, TRIGGER_START, w, on_started, worker, &err) < 0) {
+                not_now(d, j, worker, &err);
                 return false;
         }
         return true;

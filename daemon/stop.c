@@ -35,7 +35,7 @@ static void on_noted(struct daemon *d, const struct commit *c, void *user)
         free(x);
 }
 
-void stop_ask(struct daemon *d, struct job *j, enum stop_reason reason, const char *detail,
+void stop_ask(struct daemon *d, struct job *j, enum stop_reason reason, const char *detail, const struct audit_row *by,
               void (*done)(struct daemon *d, const struct commit *c, void *user), void *user)
 {
         struct asking *x = calloc(1, sizeof *x);
@@ -57,6 +57,8 @@ void stop_ask(struct daemon *d, struct job *j, enum stop_reason reason, const ch
                 w->time_us = clock_wall_us();
                 w->row.stop_requested = reason;
                 w->detail = detail ? strdup(detail) : NULL;
+                if (by)
+                        w->audit = *by;
         }
         commit_submit(d, w, on_noted, x);
 }

@@ -90,12 +90,42 @@ static void check_evaluate(const struct config *c, const struct dataset_row *d, 
                         (long long)c->evaluation_n_images, split_names[c->evaluation_split], d->name, (long long)n);
 }
 
+/* No buffer depends on these, so that a sweep over learning rates asks once. */
+static void set_estimate_key(struct op *op, const struct config *c)
+{
+        static const char *const without[] = {
+                "optimizer",
+                "data",
+                "training.seed",
+                "training.num_steps_lr_warmup",
+                "training.num_steps_train",
+                "training.steps_per_logging",
+                "training.steps_per_eval",
+                "training.steps_per_save",
+                "evaluation.seed",
+                "evaluation.ode.rtol",
+                "evaluation.ode.atol",
+                "sampling.seed",
+                "sampling.rtol",
+                "sampling.atol",
+                "sampling.n_steps",
+                NULL,
+        };
+        char digest[DIGEST_SIZE];
+
+        config_digest(c, without, digest);
+        (void)snprintf(op->estimate_key, sizeof op->estimate_key, "%s %s", job_kind_names[op->submission->kind],
+                       digest);
+}
+
 static int check_config(struct op *op, struct errors *errs)
 {
         const struct dataset *dataset;
         struct config c;
 
-        if (config_from_json(op->config, &c, errs) < 0)
+        if (op->submission->checked)
+                c = *op->submission->checked;
+        else if (config_from_json(op->config, &c, errs) < 0)
                 return -EINVAL;
         dataset = daemon_dataset(op->daemon, c.dataset);
         if (!dataset)
@@ -105,7 +135,9 @@ static int check_config(struct op *op, struct errors *errs)
                 check_train(&c, &dataset->row, errs);
         else if (op->submission->kind == JOB_EVALUATE)
                 check_evaluate(&c, &dataset->row, errs);
+        set_estimate_key(op, &c);
         op->gpu = c.backend == BACKEND_CUDA;
+        op->n_devices = job_devices(op->submission->kind, c.devices);
         op->config_steps = op->submission->kind == JOB_TRAIN    ? c.num_steps_train
                            : op->submission->kind == JOB_SAMPLE ? c.sampling_n_steps
                                                                 : 0;
@@ -123,6 +155,7 @@ static void on_job_stored(struct daemon *d, const struct commit *c, void *user)
                 return;
         }
         log_info("job %lld: %s is queued", (long long)c->ret_id, job_kind_names[op->submission->kind]);
+        op->stored = c->row;
         op_answer(op, 0, c->ret_id, JOB_QUEUED, NULL);
         daemon_schedule(d);
 }
@@ -135,41 +168,72 @@ static const char *dataset_of(const struct op *op)
         return made ? made : op->submission->kind == JOB_IMPORT ? "" : op->dataset;
 }
 
-void op_store_job(struct op *op)
+/* What was submitted moves into the row. */
+static void fill_row(struct op *op, struct job_row *row)
 {
         struct submission *s = op->submission;
-        struct write *w = write_new(WRITE_JOB_NEW);
 
+        row->kind = s->kind;
+        row->steps = op->config_steps;
+        row->source_job = op->pinned_job;
+        row->source_step = op->pinned_step;
+        row->accept_changed_data = s->accept_changed_data;
+        row->name = TAKE_PTR(s->name);
+        row->config_name = TAKE_PTR(s->config_name);
+        row->tags = TAKE_PTR(s->tags);
+        row->notes = TAKE_PTR(s->notes);
+        row->priority = s->priority;
+        row->memory_bytes = op->memory_bytes;
+        row->gpu = op->gpu;
+        row->devices = op->n_devices;
+        row->limits = s->limits;
+        row->n_after = s->n_after;
+        memcpy(row->after, s->after, sizeof s->after);
+        (void)snprintf(row->dataset, sizeof row->dataset, "%s", dataset_of(op));
+        row->import = s->import ? json_incref(s->import) : NULL;
+        row->config = TAKE_PTR(op->config);
+}
+
+/* It was only to be checked. */
+static void answer_checked(struct op *op)
+{
+        struct job_row row = {0};
+
+        fill_row(op, &row);
+        op->stored = &row;
+        op_answer(op, 0, 0, JOB_QUEUED, NULL);
+        job_row_done(&row);
+}
+
+void op_store_job(struct op *op)
+{
+        struct write *w;
+
+        if (op->submission->dry) {
+                answer_checked(op);
+                return;
+        }
+        w = write_new(WRITE_JOB_NEW);
         op->storing = true;
         if (w) {
                 w->time_us = clock_wall_us();
-                w->row.kind = s->kind;
+                w->key = op->submission->key;
+                fill_row(op, &w->row);
                 w->row.created_us = w->time_us;
-                w->row.steps = op->config_steps;
-                w->row.source_job = op->pinned_job;
-                w->row.source_step = op->pinned_step;
-                w->row.accept_changed_data = s->accept_changed_data;
-                w->row.name = TAKE_PTR(s->name);
-                w->row.config_name = TAKE_PTR(s->config_name);
-                w->row.tags = TAKE_PTR(s->tags);
-                w->row.notes = TAKE_PTR(s->notes);
-                w->key = s->key;
-                w->row.priority = s->priority;
-                w->row.memory_bytes = op->memory_bytes;
-                w->row.gpu = op->gpu;
-                w->row.limits = s->limits;
-                w->row.n_after = s->n_after;
-                memcpy(w->row.after, s->after, sizeof s->after);
-                (void)snprintf(w->row.dataset, sizeof w->row.dataset, "%s", dataset_of(op));
-                w->row.import = s->import ? json_incref(s->import) : NULL;
-                w->row.config = TAKE_PTR(op->config);
         }
-        commit_submit(op->daemon, w, on_job_stored, op);
+        op_commit(op, w, on_job_stored);
 }
 
 /* ---- memory */
 
-static int read_estimate(const struct buf *output, int status, int64_t *ret, struct error *err)
+/* What is known of a configuration: the memory that it needs and, where the device has too little, what would fit. */
+struct known {
+        char key[sizeof((struct op *)0)->estimate_key]; /* "": nothing yet */
+        int64_t bytes;
+        char advice[256];
+};
+
+static int read_estimate(const struct buf *output, int status, struct known *ret, struct error *err)
 {
         _cleanup_json_ json_t *o = NULL;
         const char *text = NULL;
@@ -186,7 +250,9 @@ static int read_estimate(const struct buf *output, int status, int64_t *ret, str
                 return error_set(err, -EIO, NULL, "the memory that it needs is unknown: %s",
                                  text ? text : "the worker cannot estimate it");
         }
-        r = json_get_int(o, "", "bytes", 0, INT64_MAX, ret, err);
+        text = json_string_value(json_object_get(o, "advice"));
+        (void)snprintf(ret->advice, sizeof ret->advice, "%s", text ? text : "");
+        r = json_get_int(o, "", "bytes", 0, INT64_MAX, &ret->bytes, err);
         return r > 0 ? 0
                      : error_set(err, -EIO, NULL,
                                  "the memory that it needs is unknown: the worker's estimate has no bytes");
@@ -197,10 +263,7 @@ struct estimates {
         int running;
         struct op *waiting; /* by next_waiting */
         size_t next;
-        struct known {
-                char *key;
-                int64_t bytes;
-        } known[32];
+        struct known known[32];
 };
 
 static struct estimates *estimates(struct daemon *d)
@@ -212,56 +275,8 @@ static struct estimates *estimates(struct daemon *d)
 
 void estimates_done(struct daemon *d)
 {
-        if (!d->estimates)
-                return;
-        for (size_t i = 0; i < ARRAY_LEN(d->estimates->known); i++)
-                free(d->estimates->known[i].key);
         free(d->estimates);
         d->estimates = NULL;
-}
-
-/* What is forgotten of a configuration, since no buffer depends on it: a sweep over learning rates asks once. */
-static void forget(json_t *config)
-{
-        static const char *const paths[][3] = {
-                {"optimizer"},
-                {"data"},
-                {"training", "seed"},
-                {"training", "num_steps_lr_warmup"},
-                {"training", "num_steps_train"},
-                {"training", "steps_per_logging"},
-                {"training", "steps_per_eval"},
-                {"training", "steps_per_save"},
-                {"evaluation", "seed"},
-                {"evaluation", "ode", "rtol"},
-                {"evaluation", "ode", "atol"},
-                {"sampling", "seed"},
-                {"sampling", "rtol"},
-                {"sampling", "atol"},
-                {"sampling", "n_steps"},
-        };
-
-        for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
-                json_t *o = config;
-                size_t k = 0;
-
-                while (k + 1 < ARRAY_LEN(paths[i]) && paths[i][k + 1])
-                        o = json_object_get(o, paths[i][k++]);
-                (void)json_object_del(o, paths[i][k]);
-        }
-}
-
-static char *estimate_key(const struct op *op)
-{
-        _cleanup_json_ json_t *o = json_deep_copy(op->config);
-        _cleanup_(freep) char *text = NULL;
-        char *key = NULL;
-
-        forget(o);
-        text = o ? json_to_text(o) : NULL;
-        if (!text || asprintf(&key, "%s%s", job_kind_names[op->submission->kind], text) < 0)
-                return NULL;
-        return key;
 }
 
 /* Of the GPU that has most; INT64_MAX: not known, or there is none (yet). */
@@ -275,10 +290,21 @@ static int64_t gpu_memory(const struct daemon *d)
         return most ? most : INT64_MAX;
 }
 
-/* Against what there is at all, not what is free at this moment: it may wait for the rest. */
-static void check_memory(struct op *op, int64_t bytes)
+/* Ranks that share a memory: on the processor all, a GPU has one. */
+static int sharers(const struct op *op)
 {
-        int64_t total = op->gpu ? gpu_memory(op->daemon) : op->daemon->memory_bytes;
+        return op->gpu ? 1 : op->n_devices;
+}
+
+/* Against what there is at all, not what is free at this moment: it may wait for the rest. */
+static int64_t memory_most(const struct op *op)
+{
+        return op->gpu ? gpu_memory(op->daemon) : op->daemon->memory_bytes;
+}
+
+static void check_memory(struct op *op, const struct known *x)
+{
+        int64_t total = memory_most(op), bytes = x->bytes * sharers(op);
         struct errors errs = {0};
 
         op->memory_bytes = bytes;
@@ -286,9 +312,10 @@ static void check_memory(struct op *op, int64_t bytes)
                 op_store_job(op);
                 return;
         }
-        (void)errors_add(&errs, -EINVAL, "/model", "it needs %lld bytes of memory (%.1f GiB), %s has %lld (%.1f GiB)",
-                         (long long)bytes, (double)bytes / 0x1p30, op->gpu ? "the largest GPU" : "this machine",
-                         (long long)total, (double)total / 0x1p30);
+        (void)errors_add(&errs, -EINVAL, "/model",
+                         "it needs %lld bytes of memory (%.1f GiB), %s has %lld (%.1f GiB)%s%s", (long long)bytes,
+                         (double)bytes / 0x1p30, op->gpu ? "the largest GPU" : "this machine", (long long)total,
+                         (double)total / 0x1p30, x->advice[0] ? "; " : "", x->advice);
         op_answer(op, -EINVAL, 0, JOB_QUEUED, &errs);
 }
 
@@ -298,7 +325,7 @@ static void on_estimate(void *user, int r, int status, const struct buf *output,
 {
         struct op *op = user, *next;
         struct estimates *e = estimates(op->daemon);
-        int64_t bytes = 0;
+        struct known found = {0};
         struct error err;
 
         op->helper = NULL;
@@ -306,12 +333,12 @@ static void on_estimate(void *user, int r, int status, const struct buf *output,
         if (r < 0)
                 r = error_set(&err, -EIO, NULL, "the memory that it needs is unknown: %s", why->text);
         else
-                r = read_estimate(output, status, &bytes, &err);
+                r = read_estimate(output, status, &found, &err);
         if (r >= 0) {
-                free(e->known[e->next].key);
-                e->known[e->next] = (struct known){estimate_key(op), bytes};
+                (void)snprintf(found.key, sizeof found.key, "%s", op->estimate_key);
+                e->known[e->next] = found;
                 e->next = (e->next + 1) % ARRAY_LEN(e->known);
-                check_memory(op, bytes);
+                check_memory(op, &found);
         } else {
                 log_error("a submission fails: %s", err.text);
                 op_fail(op, JOB_QUEUED, &err);
@@ -325,12 +352,13 @@ static void on_estimate(void *user, int r, int status, const struct buf *output,
 static void start_estimate(struct op *op)
 {
         char *worker = op->daemon->settings.worker;
-        char kind[16], *argv[] = {worker, (char[]){"--estimate"}, kind, NULL};
+        char kind[16], most[24], *argv[] = {worker, (char[]){"--estimate"}, kind, most, NULL};
         _cleanup_(freep) char *text = json_to_text(op->config);
         struct error err;
         int r;
 
         (void)snprintf(kind, sizeof kind, "%s", job_kind_names[op->submission->kind]);
+        (void)snprintf(most, sizeof most, "%lld", (long long)memory_most(op) / sharers(op));
         r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op,
                               &op->helper, &err)
                  : error_set(&err, -ENOMEM, NULL, "no memory");
@@ -346,18 +374,17 @@ static void start_estimate(struct op *op)
 static void estimate(struct op *op)
 {
         struct estimates *e = estimates(op->daemon);
-        _cleanup_(freep) char *key = estimate_key(op);
         struct op **at;
         struct error err;
 
-        if (!e || !key) {
+        if (!e) {
                 (void)error_set(&err, -ENOMEM, NULL, "no memory for a submission");
                 op_fail(op, JOB_QUEUED, &err);
                 return;
         }
         for (size_t i = 0; i < ARRAY_LEN(e->known); i++)
-                if (e->known[i].key && !strcmp(e->known[i].key, key)) {
-                        check_memory(op, e->known[i].bytes);
+                if (!strcmp(e->known[i].key, op->estimate_key)) {
+                        check_memory(op, &e->known[i]);
                         return;
                 }
         if (e->running < ESTIMATES_MAX) {

@@ -5,6 +5,7 @@
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
+#include "daemon/joblog.h"
 #include "daemon/limit.h"
 #include "daemon/memory.h"
 #include "daemon/process.h"
@@ -15,23 +16,59 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
-#include <sys/wait.h>
 
 #define BATCH_BYTES ((size_t)4 << 20) /* taken and not yet on the disk: then its connection is read no more */
 #define GRACE_US (30 * US_PER_S)      /* for a worker to end after its last word is acknowledged */
 
-static void on_lock_timer(void *user);
+static bool is_locked(void *user);
+static void process_ended(void *user);
 
-/* j: NULL when the job has moved on. */
-static struct worker *worker_new(struct daemon *d, struct job *j, int64_t job, const char *identity, int64_t attempt,
-                                 size_t device)
+/* ---- its life */
+
+static void nothing(struct worker *w _unused_)
+{
+}
+
+static void work(struct worker *w);
+static void rest(struct worker *w);
+static void linger(struct worker *w);
+static void conclude(struct worker *w);
+static void tidy(struct worker *w);
+static void release(struct worker *w);
+
+/* The only door: afterwards w may be another state further, or freed. */
+static void move(struct worker *w, enum life_event event)
+{
+        static void (*const enter[])(struct worker * w) = {
+#define S(state, entry) entry,
+#define W(state, event, next)
+#include "daemon/life.def"
+#undef S
+#undef W
+        };
+        int next = life_next(w->life, event);
+
+        static_assert(ARRAY_LEN(enter) == LIFE_N, "an action a state");
+        if (next < 0)
+                log_error("job %lld: its worker is %s: %s cannot happen", (long long)w->job_id, life_names[w->life],
+                          life_event_names[event]);
+        assert(next >= 0);
+        log_debug("job %lld: its worker: %s -> %s (%s)", (long long)w->job_id, life_names[w->life], life_names[next],
+                  life_event_names[event]);
+        w->life = (enum life)next;
+        enter[next](w);
+}
+
+/* ---- making and freeing */
+
+/* j: NULL when the job has moved on. attempt: -1 when it is not written down yet. */
+static struct worker *make(struct daemon *d, struct job *j, int64_t job, const char *identity, int64_t attempt,
+                           uint64_t devices, int64_t bytes)
 {
         struct worker *w = calloc(1, sizeof *w);
 
@@ -41,19 +78,25 @@ static struct worker *worker_new(struct daemon *d, struct job *j, int64_t job, c
                              .job = j,
                              .job_id = job,
                              .attempt = attempt,
-                             .device = device,
-                             .pidfd = -1,
+                             .devices = devices,
+                             .life = LIFE_PREPARED,
                              .stdin_fd = -1,
-                             .status = INT_MIN,
                              .failure = FAILURE_NONE,
                              .oom_kills = memory_oom_kills(""),
                              .last_step = -1};
         (void)snprintf(w->identity, sizeof w->identity, "%s", identity);
+        liveness_init(&w->alive, d->loop, is_locked, process_ended, w);
+        devices_take(d, devices, job, bytes);
         w->next = d->workers;
         d->workers = w;
         if (j)
                 j->worker = w;
         return w;
+}
+
+struct worker *worker_new(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
+{
+        return make(d, j, j->id, j->identity, -1, devices, bytes);
 }
 
 static void clear_events(struct worker *w)
@@ -67,15 +110,15 @@ static void remove_sources(struct worker *w)
 {
         struct loop *l = w->daemon->loop;
 
-        w->pidfd_source = loop_remove(l, w->pidfd_source);
-        w->lock_timer = loop_remove(l, w->lock_timer);
+        liveness_done(&w->alive);
         w->kill_timer = loop_remove(l, w->kill_timer);
         w->retry_timer = loop_remove(l, w->retry_timer);
         w->limit_timer = loop_remove(l, w->limit_timer);
+        stall_end(w);
+        joblog_end(w);
         w->stdin_source = loop_remove(l, w->stdin_source);
-        closep(&w->pidfd);
         closep(&w->stdin_fd);
-        w->pidfd = w->stdin_fd = -1;
+        w->stdin_fd = -1;
 }
 
 static void worker_free(struct worker *w)
@@ -93,9 +136,16 @@ static void worker_free(struct worker *w)
         free(w->events);
         free(w->assignment);
         (void)spool_close(w->spool);
+        groups_sweep(&w->daemon->groups);
         if (w->job)
                 w->job->worker = NULL;
         free(w);
+}
+
+void worker_discard(struct worker *w)
+{
+        devices_release(w->daemon, w->devices);
+        worker_free(w);
 }
 
 void worker_forget_all(struct daemon *d)
@@ -130,68 +180,38 @@ bool attempt_lock_is_held(const struct daemon *d, int64_t job, int64_t attempt)
         if (!attempt_path(d, job, attempt, "lock", path, sizeof path))
                 return false;
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+        return fd < 0 ? errno != ENOENT : flock(fd, LOCK_SH | LOCK_NB) < 0;
 }
 
 /* ---- the end of the process */
 
-static void process_ended(struct worker *w)
+static bool is_locked(void *user)
+{
+        const struct worker *w = user;
+
+        return attempt_lock_is_held(w->daemon, w->job_id, w->attempt);
+}
+
+static void clear_away(struct worker *w)
 {
         remove_sources(w);
+        group_kill(&w->daemon->groups, w->attempt); /* what it left behind */
+}
+
+static void process_ended(void *user)
+{
+        struct worker *w = user;
+
+        clear_away(w);
         if (w->connection)
                 connection_drain(w->connection);
-        w->ended = true;
-        worker_pump(w);
-}
-
-static void watch_lock(struct worker *w)
-{
-        if (!w->lock_timer)
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S / 2, on_lock_timer, w,
-                                     &w->lock_timer, NULL);
-}
-
-static void on_lock_timer(void *user)
-{
-        struct worker *w = user;
-
-        w->lock_timer = NULL;
-        if (attempt_lock_is_held(w->daemon, w->job_id, w->attempt))
-                watch_lock(w);
-        else
-                process_ended(w);
-}
-
-static void on_pidfd(void *user, uint32_t events _unused_)
-{
-        struct worker *w = user;
-        siginfo_t info = {0};
-
-        if (!w->child) {
-                /* the process that had this id has ended; the lock says whether it was the worker */
-                w->pidfd_source = loop_remove(w->daemon->loop, w->pidfd_source);
-                closep(&w->pidfd);
-                w->pidfd = -1;
-                w->pid = 0;
-                on_lock_timer(w);
-                return;
-        }
-        (void)kill(-w->pid, SIGKILL); /* what it left behind; the id is still its own until it is reaped */
-        (void)waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED);
-        w->status = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
-        process_ended(w);
+        move(w, LIFE_EXIT);
 }
 
 static void kill_group(struct worker *w)
 {
-        if (w->ended || w->pid <= 0)
-                return;
-        if (!w->child && poll(&(struct pollfd){.fd = w->pidfd, .events = POLLIN}, 1, 0) != 0)
-                return; /* it ended just now, and is not ours to reap: the number may be another's already */
-        w->killed = true;
-        (void)kill(-w->pid, SIGKILL);
-        if (w->pidfd >= 0)
-                (void)pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
+        if (life_has_process(w->life) && liveness_kill(&w->alive))
+                group_kill(&w->daemon->groups, w->attempt);
 }
 
 static void on_kill_timer(void *user)
@@ -201,7 +221,7 @@ static void on_kill_timer(void *user)
         w->kill_timer = NULL;
         log_warning("job %lld: its worker did not end in time and is killed", (long long)w->job_id);
         kill_group(w);
-        if (w->pid <= 0) /* adopted, and never said which process it is: perhaps it does yet */
+        if (!liveness_knows(&w->alive)) /* adopted, and never said which process it is: perhaps it does yet */
                 (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + US_PER_S, on_kill_timer, w, &w->kill_timer,
                                      NULL);
 }
@@ -209,18 +229,18 @@ static void on_kill_timer(void *user)
 static void arm_kill(struct worker *w, int64_t after_us)
 {
         w->kill_timer = loop_remove(w->daemon->loop, w->kill_timer);
-        if (!w->ended)
+        if (life_has_process(w->life))
                 (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + after_us, on_kill_timer, w, &w->kill_timer,
                                      NULL);
 }
 
 void worker_stop(struct worker *w)
 {
-        if (w->stop_requested || w->outcome_committed)
+        if (w->stop_requested || life_is_closed(w->life))
                 return;
         w->stop_requested = true;
         arm_kill(w, w->daemon->settings.stop_timeout_us);
-        if (w->connection && !w->hello_waits && !w->ended)
+        if (w->connection && !w->hello_waits)
                 connection_send_stop(w->connection);
 }
 
@@ -234,20 +254,6 @@ static void answer_hello(struct worker *w)
                 connection_send_stop(w->connection);
 }
 
-/* Takes the pidfd; -1: by the lock. */
-static void watch_process(struct worker *w, pid_t pid, int pidfd)
-{
-        w->pidfd = pidfd;
-        if (w->pidfd < 0 || loop_add_fd(w->daemon->loop, w->pidfd, EPOLLIN, on_pidfd, w, &w->pidfd_source, NULL) < 0) {
-                closep(&w->pidfd);
-                w->pidfd = -1;
-                watch_lock(w);
-                return;
-        }
-        w->pid = pid;
-        w->lock_timer = loop_remove(w->daemon->loop, w->lock_timer);
-}
-
 int worker_hello(struct worker *w, struct connection *c, const struct event *hello, struct error *err)
 {
         if (hello->pid != connection_peer_pid(c))
@@ -257,9 +263,9 @@ int worker_hello(struct worker *w, struct connection *c, const struct event *hel
                 (void)connection_close(w->connection); /* the worker gave it up */
         (void)err;
         w->connection = c;
-        if (w->pidfd < 0)
-                watch_process(w, (pid_t)connection_peer_pid(c), pidfd_open((pid_t)connection_peer_pid(c), 0));
-        w->hello_waits = w->committing || w->retry_timer;
+        if (!liveness_knows(&w->alive))
+                liveness_watch(&w->alive, (pid_t)connection_peer_pid(c), pidfd_open((pid_t)connection_peer_pid(c), 0));
+        w->hello_waits = w->life != LIFE_WORKING && w->life != LIFE_LINGERING;
         if (!w->hello_waits)
                 answer_hello(w);
         return 0;
@@ -280,8 +286,7 @@ static bool is_outcome(enum event_type t)
 
 static bool has_outcome(const struct worker *w)
 {
-        return w->outcome_committed || w->batch_has_outcome ||
-               (w->n_events && is_outcome(w->events[w->n_events - 1].type));
+        return life_has_outcome(w->life) || (w->n_events && is_outcome(w->events[w->n_events - 1].type));
 }
 
 /* Something in the spool was not applied: it is kept for a person, or for a daemon that understands it. Of what the
@@ -363,30 +368,23 @@ static void on_retry(void *user)
         struct worker *w = user;
 
         w->retry_timer = NULL;
-        if (w->connection && w->hello_waits)
-                answer_hello(w);
-        worker_pump(w);
-}
-
-static void retry_later(struct worker *w)
-{
-        if (!w->retry_timer)
-                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w,
-                                     &w->retry_timer, NULL);
+        move(w, LIFE_RESTED);
 }
 
 /* The disk said no. The events are dropped here and stay in the worker's spool, unacknowledged: it sends them again
  * after its next hello, which is not answered before the retry; of a worker that ended the spool is read again. */
-static void batch_failed(struct worker *w)
+static void rest(struct worker *w)
 {
         clear_events(w);
         w->accepted_seq = w->last_seq;
-        w->batch_has_outcome = w->batch_has_checkpoint = false;
+        w->batch_has_checkpoint = false;
         w->spool = spool_close(w->spool);
         w->spool_read = w->spool_known = false;
         if (w->connection)
                 (void)connection_close(w->connection);
-        retry_later(w);
+        if (!w->retry_timer)
+                (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + w->daemon->settings.retry_us, on_retry, w,
+                                     &w->retry_timer, NULL);
 }
 
 static void batch_committed(struct worker *w, const struct commit *c)
@@ -398,15 +396,11 @@ static void batch_committed(struct worker *w, const struct commit *c)
         if (w->batch_has_checkpoint) {
                 w->batch_has_checkpoint = false;
                 w->checkpoints++;
-                daemon_device_works(w->daemon, w->job, w->device);
+                daemon_device_works(w->daemon, w->job, w->devices);
                 retention_run(w->daemon, w->job_id);
         }
         limit_watch(w);
-        if (!connection)
-                return;
-        if (w->hello_waits)
-                answer_hello(w);
-        else
+        if (connection && !w->hello_waits)
                 connection_send_ack(connection, w->last_seq);
         if (w->connection)
                 connection_resume(w->connection);
@@ -416,44 +410,49 @@ static void on_batch(struct daemon *d _unused_, const struct commit *c, void *us
 {
         struct worker *w = user;
 
-        w->committing = false;
         if (c->r < 0 && c->r != -ENOSPC && c->r != -EIO)
                 log_error("job %lld: its events cannot be stored: %s", (long long)w->job_id, c->err.text);
-        if (c->r < 0)
-                batch_failed(w);
-        else
+        if (c->r >= 0)
                 batch_committed(w, c);
-        worker_pump(w);
+        move(w, c->r < 0 ? LIFE_REFUSED : LIFE_WRITTEN);
 }
 
-/* After the transition of an end: whether the device rests. */
-static void settle_failure(struct worker *w, struct job *j, const struct commit *c)
+/* After the transition of an end: whether the device rests; the job is another's. False: it did not happen. */
+static bool settle(struct worker *w, struct job *j, const struct commit *c)
 {
-        if (c->r < 0)
-                return;
-        if (w->failure != FAILURE_NONE && j->state == JOB_QUEUED)
-                daemon_back_off(w->daemon, j, w->device, w->failure);
-        else if (job_state_is_final(j->state))
-                daemon_device_works(w->daemon, j, w->device);
+        if (c->r < 0 && c->r != -EAGAIN)
+                return false;
+        if (c->r >= 0 && w->failure != FAILURE_NONE && j->state == JOB_QUEUED)
+                daemon_back_off(w->daemon, j, w->devices, w->failure);
+        else if (c->r >= 0 && job_state_is_final(j->state))
+                daemon_device_works(w->daemon, j, w->devices);
+        w->job = NULL;
+        j->worker = NULL;
+        return true;
 }
 
 static void on_outcome(struct daemon *d _unused_, struct job *j, const struct commit *c, void *user)
 {
         struct worker *w = user;
+        bool settled = settle(w, j, c);
 
-        w->committing = w->batch_has_outcome = false;
-        if (c->r < 0 && c->r != -EAGAIN) {
-                batch_failed(w);
-                return;
-        }
-        settle_failure(w, j, c);
-        w->outcome_committed = true;
-        w->job = NULL;
-        j->worker = NULL;
-        arm_kill(w, GRACE_US);
         if (c->r >= 0)
                 batch_committed(w, c);
-        worker_pump(w);
+        move(w, settled ? LIFE_WRITTEN : LIFE_REFUSED);
+}
+
+static void answer_waiting(struct worker *w)
+{
+        if (w->connection && w->hello_waits)
+                answer_hello(w);
+}
+
+/* Its last word is acknowledged, and it ends now by itself. */
+static void linger(struct worker *w)
+{
+        clear_events(w);
+        arm_kill(w, GRACE_US);
+        answer_waiting(w);
 }
 
 /* An error of the job ends it; any other sends it back to the queue, with the reason in its event log. */
@@ -496,58 +495,85 @@ static void submit_batch(struct worker *w)
 {
         struct write *write = write_new(WRITE_EVENTS);
         struct event *last = &w->events[w->n_events - 1];
+        enum job_trigger trigger;
         struct error err;
 
         if (!write) {
-                batch_failed(w);
+                move(w, LIFE_REFUSED);
                 return;
         }
-        for (size_t i = 0; i < w->n_events; i++)
+        for (size_t i = 0; i < w->n_events; i++) {
+                stall_note(w, &w->events[i]);
                 if (w->events[i].type == EVENT_ARTIFACT && w->events[i].kind == ARTIFACT_CHECKPOINT)
                         w->batch_has_checkpoint = true;
+        }
         write->attempt = w->attempt;
         write->job = w->job_id;
         write->time_us = clock_wall_us();
-        w->batch_has_outcome = is_outcome(last->type);
-        enum job_trigger trigger = w->batch_has_outcome ? outcome_trigger(w, last, write) : TRIGGER_N;
-
+        trigger = is_outcome(last->type) ? outcome_trigger(w, last, write) : TRIGGER_N;
         write->events = TAKE_PTR(w->events);
         write->n_events = w->n_events;
         w->n_events = w->room = w->events_bytes = 0;
-        w->committing = true;
+        move(w, trigger == TRIGGER_N ? LIFE_WRITE : LIFE_WRITE_OUTCOME);
         if (trigger == TRIGGER_N) {
                 commit_submit(w->daemon, write, on_batch, w);
         } else if (job_transition(w->daemon, w->job, trigger, write, on_outcome, w, &err) < 0) {
                 log_error("job %lld: %s", (long long)w->job_id, err.text);
-                w->committing = false;
-                batch_failed(w);
+                move(w, LIFE_REFUSED);
         }
+}
+
+void worker_pump(struct worker *w)
+{
+        if (w->life == LIFE_WORKING && w->n_events)
+                submit_batch(w);
+}
+
+static void work(struct worker *w)
+{
+        answer_waiting(w);
+        worker_pump(w);
 }
 
 /* ---- after the process */
 
-static void on_attempt_end(struct daemon *d _unused_, const struct commit *c _unused_, void *user _unused_)
+/* What stays is in the way of nobody: it goes with the job's folder. */
+static void remove_file(const struct worker *w, const char *path)
 {
+        if (unlink(path) < 0 && errno != ENOENT)
+                log_warning("job %lld: %s cannot be removed: %s", (long long)w->job_id, path, strerror(errno));
+}
+
+static void on_end_written(struct daemon *d _unused_, const struct commit *c, void *user)
+{
+        move(user, c->r < 0 ? LIFE_REFUSED : LIFE_WRITTEN);
 }
 
 /* Its files, and only then its end in the store: whoever is killed in between leaves an attempt without an end, which
  * the next daemon tidies. */
-static void finish(struct worker *w)
+static void tidy(struct worker *w)
 {
-        struct daemon *d = w->daemon;
         struct write *write = write_new(WRITE_ATTEMPT_END);
         char path[PATH_MAX];
 
-        if (!w->spool_stays && attempt_path(d, w->job_id, w->attempt, "events", path, sizeof path))
-                (void)unlink(path);
-        if (attempt_path(d, w->job_id, w->attempt, "lock", path, sizeof path))
-                (void)unlink(path);
+        clear_events(w);
+        if (!w->spool_stays && attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path))
+                remove_file(w, path);
+        if (attempt_path(w->daemon, w->job_id, w->attempt, "lock", path, sizeof path))
+                remove_file(w, path);
         if (write) {
                 write->attempt = w->attempt;
                 write->attempt_row.ended_us = clock_wall_us();
         }
-        commit_submit(d, write, on_attempt_end, NULL);
-        d->devices[w->device].users--;
+        move(w, LIFE_WRITE);
+        commit_submit(w->daemon, write, on_end_written, w);
+}
+
+static void release(struct worker *w)
+{
+        struct daemon *d = w->daemon;
+
+        devices_release(d, w->devices);
         worker_free(w);
         daemon_schedule(d);
         daemon_check_stopped(d);
@@ -557,16 +583,7 @@ static void on_lost(struct daemon *d _unused_, struct job *j, const struct commi
 {
         struct worker *w = user;
 
-        w->committing = false;
-        if (c->r < 0 && c->r != -EAGAIN) {
-                batch_failed(w);
-                return;
-        }
-        settle_failure(w, j, c);
-        w->outcome_committed = true;
-        w->job = NULL;
-        j->worker = NULL;
-        finish(w);
+        move(w, settle(w, j, c) ? LIFE_WRITTEN : LIFE_REFUSED);
 }
 
 /* It ended without a word. */
@@ -577,16 +594,15 @@ static void lost(struct worker *w)
         struct error err;
 
         if (!write) {
-                batch_failed(w);
+                move(w, LIFE_REFUSED);
                 return;
         }
         write->attempt = w->attempt;
         trigger = ending_of(w, write);
-        w->committing = true;
+        move(w, LIFE_WRITE_OUTCOME);
         if (job_transition(w->daemon, w->job, trigger, write, on_lost, w, &err) < 0) {
                 log_error("job %lld: %s", (long long)w->job_id, err.text);
-                w->committing = false;
-                batch_failed(w);
+                move(w, LIFE_REFUSED);
         }
 }
 
@@ -670,37 +686,20 @@ static void spool_failed(struct worker *w, const struct error *err)
                 log_error("job %lld: its worker ended, but its spool cannot be read, which is tried again: %s%s%s",
                           (long long)w->job_id, err->path, err->path[0] ? ": " : "", err->text);
         w->spool_failing = true;
-        retry_later(w);
+        move(w, LIFE_REFUSED);
 }
 
-static void after_end(struct worker *w)
+static void conclude(struct worker *w)
 {
         struct error err = {0};
-        int r;
+        int r = w->n_events ? 1 : take_spool(w, &err);
 
-        if (w->outcome_committed) {
-                finish(w);
-                return;
-        }
-        r = take_spool(w, &err);
         if (r < 0)
                 spool_failed(w, &err);
         else if (r > 0)
                 submit_batch(w);
         else
                 lost(w);
-}
-
-void worker_pump(struct worker *w)
-{
-        if (w->committing || w->retry_timer)
-                return;
-        if (w->outcome_committed)
-                clear_events(w);
-        if (w->n_events)
-                submit_batch(w);
-        else if (w->ended)
-                after_end(w);
 }
 
 /* ---- the beginning */
@@ -728,10 +727,11 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
         struct worker *w = user;
         struct error err;
 
-        w->committing = false;
         if (c->r < 0) {
+                log_warning("job %lld: its worker cannot be written down, and is ended: %s", (long long)w->job_id,
+                            c->err.text);
                 kill_group(w);
-        } else if (!w->ended) {
+        } else if (w->life == LIFE_STARTING) {
                 (void)fcntl(w->stdin_fd, F_SETFL, O_NONBLOCK);
                 on_stdin(w, 0); /* it fits into the pipe */
                 if (w->stdin_fd >= 0 &&
@@ -741,7 +741,7 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
                 }
         }
         limit_watch(w);
-        worker_pump(w);
+        move(w, c->r < 0 ? LIFE_REFUSED : LIFE_WRITTEN);
 }
 
 static int open_log(struct worker *w, struct error *err)
@@ -755,13 +755,37 @@ static int open_log(struct worker *w, struct error *err)
         return fd < 0 ? error_set(err, -errno, path, "cannot be opened: %s", strerror(errno)) : fd;
 }
 
+/* Where its process may run: the cores of all its devices together, or the GPUs that it sees, in an entry of its
+ * environment. A launcher keeps each of its ranks to one. */
+static void find_place(const struct worker *w, cpu_set_t *cores, char *visible, size_t size, struct process_place *ret)
+{
+        size_t n = (size_t)snprintf(visible, size, "CUDA_VISIBLE_DEVICES=");
+        const char *comma = "";
+
+        CPU_ZERO(cores);
+        *ret = (struct process_place){cores, NULL};
+        FOR_EACH_DEVICE(i, w->devices)
+        {
+                const struct device *x = &w->daemon->devices[i];
+
+                CPU_OR(cores, cores, &x->cores);
+                if (!x->has_cores)
+                        ret->cores = NULL;
+                if (x->gpu)
+                        ret->entry = visible;
+                n += (size_t)snprintf(visible + n, size - n, "%s%s", comma, x->uuid);
+                comma = ",";
+        }
+}
+
 static int spawn(struct worker *w, struct error *err)
 {
-        const struct device *device = &w->daemon->devices[w->device];
-        char *argv[] = {w->daemon->settings.worker, NULL}, folder[PATH_MAX], visible[96];
-        struct process_place place = {device->has_cores ? &device->cores : NULL, device->gpu ? visible : NULL};
+        char *argv[] = {w->daemon->settings.worker, NULL}, folder[PATH_MAX], visible[64 + DEVICES_MAX * 64];
+        struct process_place place;
+        cpu_set_t cores;
         _cleanup_(closep) int log = open_log(w, err);
-        int in[2], fds[3], r;
+        int in[2], fds[3], pidfd, r;
+        pid_t pid;
 
         if (log < 0)
                 return log;
@@ -770,116 +794,120 @@ static int spawn(struct worker *w, struct error *err)
                 return error_set(err, -errno, NULL, "no pipe for a worker: %s", strerror(errno));
         fds[0] = in[0];
         fds[1] = fds[2] = log;
-        (void)snprintf(visible, sizeof visible, "CUDA_VISIBLE_DEVICES=%s", device->uuid);
-        r = process_spawn(w->daemon->settings.worker, argv, folder, fds, &place, &w->pid, &w->pidfd, err);
+        find_place(w, &cores, visible, sizeof visible, &place);
+        r = process_spawn(w->daemon->settings.worker, argv, folder, fds, &place, &pid, &pidfd, err);
         (void)close(in[0]);
         if (r < 0) {
                 (void)close(in[1]);
                 return r;
         }
-        w->child = true;
+        /* it reads its assignment first, so it has started nothing yet */
+        if (group_put(&w->daemon->groups, w->attempt, pid, err) < 0)
+                log_warning("job %lld: its worker runs in the daemon's control group: %s: %s", (long long)w->job_id,
+                            err->path, err->text);
         w->stdin_fd = in[1];
-        r = loop_add_fd(w->daemon->loop, w->pidfd, EPOLLIN, on_pidfd, w, &w->pidfd_source, err);
-        if (r < 0) {
-                kill_group(w);
-                (void)waitid(P_PIDFD, (id_t)w->pidfd, &(siginfo_t){0}, WEXITED);
-        }
-        return r;
+        return liveness_watch_child(&w->alive, pid, pidfd, err);
 }
 
-void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a)
+void worker_start(struct worker *w, int64_t attempt, const struct assignment *a)
 {
-        struct worker *w = worker_new(d, j, j->id, j->identity, attempt, device);
         _cleanup_json_ json_t *document = assignment_to_json(a);
         struct write *write = write_new(WRITE_ATTEMPT_PID);
         struct process_mark mark = {0};
         struct error err = {0};
         int r = 0;
 
-        if (!w) {
-                log_error("job %lld: no memory for its worker; it stays as it is until the daemon starts again",
-                          (long long)j->id);
-                (void)write_free(write);
-                return;
-        }
+        w->attempt = attempt;
         w->assignment = document ? json_to_text(document) : NULL;
         if (!w->assignment || !write)
                 r = error_set(&err, -ENOMEM, NULL, "no memory to start a worker");
         else
                 r = spawn(w, &err);
         if (r < 0) {
-                log_error("job %lld: its worker cannot start: %s: %s", (long long)j->id, err.path, err.text);
                 (void)write_free(write);
-                process_ended(w);
+                worker_fail(w, attempt, &err);
                 return;
         }
         w->assignment_size = strlen(w->assignment);
-        if (process_mark_read(w->pid, &mark, &err) <
+        stall_begin(w);
+        joblog_watch(w);
+        if (process_mark_read(w->alive.pid, &mark, &err) <
             0) /* then no later daemon can prove whose it is: it watches the lock */
-                log_warning("job %lld: %s: %s", (long long)j->id, err.path, err.text);
-        log_info("job %lld: attempt %lld runs as process %d", (long long)j->id, (long long)attempt, (int)w->pid);
+                log_warning("job %lld: %s: %s", (long long)w->job_id, err.path, err.text);
+        log_info("job %lld: attempt %lld runs as process %d", (long long)w->job_id, (long long)attempt,
+                 (int)w->alive.pid);
         write->attempt = attempt;
-        write->attempt_row.pid = w->pid;
+        write->attempt_row.pid = w->alive.pid;
         write->attempt_row.start_ticks = mark.start_ticks;
         (void)snprintf(write->attempt_row.boot, sizeof write->attempt_row.boot, "%s", mark.boot);
-        w->committing = true;
-        commit_submit(d, write, on_pid, w);
+        move(w, LIFE_PROCESS);
+        commit_submit(w->daemon, write, on_pid, w);
 }
 
-void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device)
+static void no_process(struct worker *w)
 {
-        struct worker *w = worker_new(d, j, j->id, j->identity, attempt, device);
-
-        if (!w)
-                return;
-        w->stop_requested = true;
-        process_ended(w);
+        clear_away(w);
+        move(w, LIFE_NO_PROCESS);
 }
 
-int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, int pidfd,
+void worker_fail(struct worker *w, int64_t attempt, const struct error *why)
+{
+        log_error("job %lld: its worker cannot start: %s%s%s", (long long)w->job_id, why->path,
+                  why->path[0] ? ": " : "", why->text);
+        w->attempt = attempt;
+        no_process(w);
+}
+
+void worker_abandon(struct worker *w, int64_t attempt)
+{
+        w->attempt = attempt;
+        w->stop_requested = true;
+        no_process(w);
+}
+
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, uint64_t devices, bool alive, int pidfd,
                  struct error *err)
 {
-        struct worker *w = worker_new(d, j, j->id, j->identity, a->id, device);
+        struct worker *w = make(d, j, j->id, j->identity, a->id, devices, 0);
 
         if (!w)
                 closep(&pidfd);
         if (!w)
                 return error_set(err, -ENOMEM, NULL, "no memory for a worker");
+        w->found = true;
         w->last_seq = w->accepted_seq = a->last_seq;
         w->checkpoints = a->checkpoints;
-        d->devices[device].users++;
-        d->devices[device].job = a->job;
         if (!alive) {
-                process_ended(w);
+                no_process(w);
                 return 0;
         }
+        move(w, LIFE_FOUND);
         log_info("job %lld: its worker (process %lld) is alive and goes on", (long long)j->id, (long long)a->pid);
-        watch_process(w, (pid_t)a->pid, pidfd);
+        liveness_watch(&w->alive, (pid_t)a->pid, pidfd);
         if (j->stop != STOP_NONE)
                 worker_stop(w);
         w->last_step = a->last_step;
+        stall_begin(w);
+        joblog_watch(w);
         limit_watch(w);
         return 0;
 }
 
-int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, size_t device, bool alive,
-                         int pidfd, struct error *err)
+int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, uint64_t devices,
+                         bool alive, int pidfd, struct error *err)
 {
-        struct worker *w = worker_new(d, NULL, a->job, identity, a->id, device);
+        struct worker *w = make(d, NULL, a->job, identity, a->id, devices, 0);
 
         if (!w) {
                 closep(&pidfd);
                 return error_set(err, -ENOMEM, NULL, "no memory for a worker");
         }
+        w->found = true;
         w->last_seq = w->accepted_seq = a->last_seq;
-        w->outcome_committed = true;
-        d->devices[device].users++;
-        d->devices[device].job = a->job;
-        if (!alive) {
+        move(w, LIFE_FOUND_CLOSED);
+        if (alive)
+                liveness_watch(&w->alive, (pid_t)a->pid, pidfd);
+        else
                 process_ended(w);
-                return 0;
-        }
-        watch_process(w, (pid_t)a->pid, pidfd);
-        arm_kill(w, GRACE_US);
         return 0;
 }

@@ -5,6 +5,9 @@
 
 #include "daemon/failure.h"
 #include "daemon/job.h"
+#include "daemon/life.h"
+#include "daemon/liveness.h"
+#include "daemon/stall.h"
 
 #include <sys/types.h>
 
@@ -13,14 +16,14 @@ struct spool;
 
 struct worker {
         struct daemon *daemon;
+        enum life life;  /* changed by one function of worker.c alone, which goes by life.def */
         struct job *job; /* NULL: its outcome is committed, the job has moved on */
         int64_t job_id, attempt;
         char identity[33]; /* the job's */
-        size_t device;
-        pid_t pid; /* 0: unknown */
-        int pidfd;
-        bool child;
-        struct source *pidfd_source, *lock_timer, *kill_timer, *retry_timer, *limit_timer;
+        uint64_t devices;  /* a set: device.h */
+        bool found;        /* of the daemon before */
+        struct liveness alive;
+        struct source *kill_timer, *retry_timer, *limit_timer;
 
         int stdin_fd;
         char *assignment;
@@ -28,20 +31,21 @@ struct worker {
         struct source *stdin_source;
 
         struct connection *connection;
-        bool hello_waits;               /* the connection's hello is to be answered when the batch is committed */
+        bool hello_waits;               /* the connection's hello is to be answered when no write is on its way */
         int64_t last_seq, accepted_seq; /* committed; and taken into memory */
         int64_t last_step;              /* that it spoke of; -1: none */
         int64_t checkpoints;
         struct event *events; /* taken, not yet on their way */
         size_t n_events, room, events_bytes;
-        bool committing, batch_has_outcome, batch_has_checkpoint;
-        bool outcome_committed;
+        bool batch_has_checkpoint; /* the one on its way */
 
+        struct stall stall;
+        struct source *log_timer;
+        bool log_failed;      /* it cannot be kept small: said so in the log */
         enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */
-        bool stop_requested, killed;
-        bool ended, end_said;
+        bool stop_requested;
+        bool end_said;
         int64_t oom_kills; /* by the kernel, before it began or was found */
-        int status;        /* exit code; negative: signal; INT_MIN: unknown */
         struct spool *spool;
         bool spool_known;   /* its first line said whose it is */
         bool spool_read;    /* to its end */
@@ -51,20 +55,26 @@ struct worker {
         struct worker *next;
 };
 
-/* Starts a process for an attempt that is committed. On failure the attempt has ended: the job is queued again or
- * fails. */
-void worker_start(struct daemon *d, struct job *j, int64_t attempt, size_t device, struct assignment *a);
-/* The same without a process: the daemon stops, the job goes back. */
-void worker_abandon(struct daemon *d, struct job *j, int64_t attempt, size_t device);
+/* For an attempt that is about to be written down; takes its devices, and bytes of memory. NULL without memory: nothing
+ * is taken. */
+struct worker *worker_new(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes);
+/* The attempt was not written down. Gives back what was taken; w is freed. */
+void worker_discard(struct worker *w);
+/* Starts a process for the attempt, which is committed. On failure the attempt has ended: the job is queued again. */
+void worker_start(struct worker *w, int64_t attempt, const struct assignment *a);
+/* The same without a process: something of the host's failed, */
+void worker_fail(struct worker *w, int64_t attempt, const struct error *why);
+/* or the daemon stops. */
+void worker_abandon(struct worker *w, int64_t attempt);
 /* One of the daemon before: alive (its lock is held), or ended (its spool says how). pidfd: taken, of the process that
  * is provably this attempt's, or -1: then it is watched by its lock until its hello. */
-int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, size_t device, bool alive, int pidfd,
+int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, uint64_t devices, bool alive, int pidfd,
                  struct error *err);
 
 /* One whose outcome is committed, but whose process, spool and lock are not tidied away: the daemon before was killed
  * in between. identity: its job's. The others as above. */
-int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, size_t device, bool alive,
-                         int pidfd, struct error *err);
+int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, uint64_t devices,
+                         bool alive, int pidfd, struct error *err);
 
 /* Command stop, and an end by force after the time-out. Again is nothing. */
 void worker_stop(struct worker *w);
@@ -82,5 +92,6 @@ void worker_disconnected(struct worker *w, struct connection *c);
 /* Everything that was taken goes to the disk, unless a batch is on its way. */
 void worker_pump(struct worker *w);
 
-/* True when another process holds the lock; a missing file is not held. */
+/* True when another process holds the lock, or when that cannot be told now: who may be alive is taken to be. A missing
+ * file is not held. */
 bool attempt_lock_is_held(const struct daemon *d, int64_t job, int64_t attempt);

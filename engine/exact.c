@@ -14,7 +14,10 @@ struct exact {
         const struct exact_evaluation *what;
         struct flow_solve solve;
         struct trajectory *seen; /* host, [m] */
-        int64_t n_places;
+        int64_t n_places;        /* this rank's */
+        /* host: [n_pending] places that no earlier attempt has done, of all ranks; results as the device has them */
+        int64_t *pending, n_pending;
+        struct flow_result *own, *packed;
         /* device */
         uint8_t *images;
         int64_t *places;
@@ -132,27 +135,52 @@ static int advance(struct exact *v, const struct graph *step, int64_t *ret_runni
         return 0;
 }
 
-/* What is done by now. */
-static int fetch(struct exact *v, struct flow_result *results, int64_t *ret_ended, struct error *err)
+/* What is done by now, of this rank; how much of its own is left. */
+static int fetch(struct exact *v, int64_t *ret_left, struct error *err)
 {
         struct runtime *rt = v->program.rt;
-        int64_t k = v->what->n_samples, n = v->what->n_images * k;
+        int64_t k = v->what->n_samples, n = v->what->n_images * k, ended = 0;
         int r;
 
-        rt->k->copy_out(rt->stream, results, v->results, (size_t)n * sizeof *results);
+        rt->k->copy_out(rt->stream, v->own, v->results, (size_t)n * sizeof *v->own);
         if ((r = rt->k->stream_sync(rt->stream, err)) < 0)
                 return r;
-        *ret_ended = 0;
         for (int64_t i = 0; i < n; i++) {
-                const struct flow_result *x = &results[i];
+                const struct flow_result *x = &v->own[i];
 
                 if (x->failed || (x->n_evaluations && !isfinite(x->log_p)))
                         return error_set(err, -EDOM, NULL,
                                          "the flow of image %lld cannot be integrated (after %lld evaluations)",
                                          (long long)(i / k), (long long)x->n_evaluations);
-                *ret_ended += x->n_evaluations != 0;
+                ended += x->n_evaluations != 0;
         }
+        *ret_left = v->n_places - (ended - (n - v->n_pending));
         return 0;
+}
+
+/* Every rank's results on all, where any has new ones; how many there are. */
+static int share(struct exact *v, bool news, struct flow_result *results, int64_t *ret_ended, struct error *err)
+{
+        struct runtime *rt = v->program.rt;
+        size_t size = sizeof *v->packed;
+        bool any[RANKS_MAX] = {0};
+        int r;
+
+        any[rt->ranks.rank] = news;
+        r = ranks_collect(rt, any, sizeof *any, (size_t)rt->ranks.size * sizeof *any, err);
+        for (int i = 0; i < rt->ranks.size; i++)
+                news |= any[i];
+        if (r < 0 || !news)
+                return r;
+        for (int64_t i = 0; i < v->n_pending; i++)
+                v->packed[i] = v->own[v->pending[i]];
+        r = ranks_collect(rt, v->packed, (size_t)v->program.model->pass.m * size, (size_t)v->n_pending * size, err);
+        *ret_ended = v->what->n_images * v->what->n_samples - v->n_pending;
+        for (int64_t i = 0; i < v->n_pending && r >= 0; i++) {
+                results[v->pending[i]] = v->packed[i];
+                *ret_ended += v->packed[i].n_evaluations != 0;
+        }
+        return r;
 }
 
 static void fill(struct exact *v, const struct graph *g)
@@ -168,21 +196,43 @@ static int integrate(struct exact *v, const struct graph *begin, const struct gr
 {
         struct program *x = &v->program;
         int64_t all = v->what->n_images * v->what->n_samples, m = x->model->pass.m, enough = m - m / 16;
-        int64_t running, ended = all - v->n_places;
+        int64_t running, ended = all - v->n_pending, left = v->n_places;
         int r = 0;
 
-        if (v->n_places)
+        if (left)
                 fill(v, begin);
         while (r >= 0 && ended < all) {
-                r = advance(v, step, &running, err);
-                if (r >= 0 && (!running || (running < enough && x->at.position < v->n_places))) {
+                bool news = false;
+
+                if (left)
+                        r = advance(v, step, &running, err);
+                if (r >= 0 && left && (!running || (running < enough && x->at.position < v->n_places))) {
                         fill(v, begin);
-                        r = fetch(v, results, &ended, err);
+                        r = fetch(v, &left, err);
+                        news = true;
                 }
+                if (r >= 0)
+                        r = share(v, news, results, &ended, err);
                 if (r >= 0 && between->f)
                         r = between->f(between->user, ended, all, err);
         }
         return r < 0 ? r : 0;
+}
+
+/* The ranks take batches of what no earlier attempt has done in turn. */
+static void list_places(struct exact *v, const struct flow_result *results, int64_t *places)
+{
+        const struct ranks *ranks = &v->program.rt->ranks;
+        int64_t m = v->program.model->pass.m;
+
+        v->n_places = v->n_pending = 0;
+        for (int64_t i = 0; i < v->what->n_images * v->what->n_samples; i++) {
+                if (results[i].n_evaluations)
+                        continue;
+                if (v->n_pending / m % ranks->size == ranks->rank)
+                        places[v->n_places++] = i;
+                v->pending[v->n_pending++] = i;
+        }
 }
 
 /* Device memory, and the list of what is to be done. */
@@ -197,13 +247,15 @@ static int prepare(struct exact *v, const struct dataset *d, const struct flow_r
 
         if (r < 0)
                 return r;
-        if (!places || !(v->places = runtime_memory(rt, all * sizeof *places, err)) ||
+        v->pending = calloc(all, sizeof *v->pending);
+        v->own = calloc(all, sizeof *v->own);
+        v->packed = calloc(all, sizeof *v->packed);
+        if (!places || !v->pending || !v->own || !v->packed)
+                return error_set(err, -ENOMEM, NULL, "no memory for the evaluation");
+        if (!(v->places = runtime_memory(rt, all * sizeof *places, err)) ||
             !(v->results = runtime_memory(rt, all * sizeof *results, err)))
-                return -ENOMEM;
-        v->n_places = 0;
-        for (size_t i = 0; i < all; i++)
-                if (!results[i].n_evaluations)
-                        places[v->n_places++] = (int64_t)i;
+                return err->code;
+        list_places(v, results, places);
         for (size_t i = 0; i < m; i++)
                 v->seen[i] = (struct trajectory){.place = -1, .done = 1};
         k->copy_in(rt->stream, v->places, places, all * sizeof *places);
@@ -243,6 +295,11 @@ int exact_run(struct exact *v, const struct dataset *d, const struct exact_evalu
         v->images = NULL;
         v->places = NULL;
         v->results = NULL;
+        free(v->pending);
+        free(v->own);
+        free(v->packed);
+        v->pending = NULL;
+        v->own = v->packed = NULL;
         return r;
 }
 

@@ -23,7 +23,8 @@ struct exact *exact_free(struct exact *v);
 
 /* results [n_images, n_samples]: where n_evaluations is not 0 (an earlier attempt's) nothing is computed. between is
  * called with results as they are by then and the number of them that are done and all; a negative answer ends the
- * evaluation and is returned. -EDOM names the first image whose flow cannot be integrated. */
+ * evaluation and is returned. Several ranks take batches in turn; results are everybody's on all. -EDOM names the first
+ * image whose flow cannot be integrated. */
 int exact_run(struct exact *v, const struct dataset *d, const struct exact_evaluation *e, struct flow_result *results,
               const struct between *between, struct error *err);
 

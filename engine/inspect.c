@@ -144,14 +144,37 @@ static int run_batch(struct inspector *v, const struct dataset *d, const struct 
         return r;
 }
 
+/* What the ranks have seen, on all: batches of m images were theirs in turn. */
+static int bring_together(struct runtime *rt, int64_t m, const struct inspection *what, struct error *err)
+{
+        const struct {
+                void *values;
+                size_t image; /* bytes */
+                int64_t n_images;
+        } arrays[] = {
+                {what->kl, sizeof *what->kl, what->n_images},
+                {what->latents, (size_t)rt->config->latent_size * sizeof *what->latents, what->n_images},
+                {what->moments, (size_t)what->n_times * sizeof *what->moments, what->n_images},
+                {what->maps, (size_t)(what->n_times * DIMENSIONS) * sizeof *what->maps, what->n_maps},
+        };
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(arrays) && r >= 0; i++)
+                if (arrays[i].values)
+                        r = ranks_collect(rt, arrays[i].values, (size_t)m * arrays[i].image,
+                                          (size_t)arrays[i].n_images * arrays[i].image, err);
+        return r;
+}
+
 int inspector_run(struct inspector *v, const struct dataset *d, const struct inspection *what, struct error *err)
 {
         struct pass *p = &v->program.model->pass;
+        struct runtime *rt = v->program.rt;
         _cleanup_(freep) uint8_t *room = malloc((size_t)p->m * IMAGE_BYTES);
         int r = room ? 0 : error_set(err, -ENOMEM, NULL, "no memory for the inspection");
 
-        p->params = v->program.rt->section[what->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
-        for (int64_t first = 0; first < what->n_images && r >= 0; first += p->m)
+        p->params = rt->section[what->weights == WEIGHTS_EMA ? SECTION_EMA : SECTION_PARAMS];
+        for (int64_t first = rt->ranks.rank * p->m; first < what->n_images && r >= 0; first += rt->ranks.size * p->m)
                 r = run_batch(v, d, what, first, room, err);
-        return r;
+        return r < 0 ? r : bring_together(rt, p->m, what, err);
 }

@@ -10,6 +10,7 @@ struct evaluator {
         /* the evaluation that runs */
         const struct evaluation *what;
         int64_t repeats;
+        int64_t unit;    /* batches after which one image ends and another begins: several ranks take them in turn */
         uint8_t *images; /* device: what is evaluated; */
         double *sums;    /* and its results: [TIME_BINS, 2] of times, then [n_images, 3], bits per dimension */
 };
@@ -34,7 +35,7 @@ static void batch_once(struct model *model, void *user)
         RUN(p, time_add, .m = p->m, .n_images = v->what->n_images, .repeats = v->repeats, .n_bins = TIME_BINS,
             .scale = 1 / (DIMENSIONS * M_LN2), .t = v->memory.batch.t, .terms = v->memory.ret.terms, .state = x->state,
             .sums = v->sums);
-        RUN(p, advance, .position_by = p->m, .state = x->state);
+        RUN(p, advance, .position_by = v->unit == 1 ? x->rt->ranks.size * p->m : p->m, .state = x->state);
 }
 
 int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct runtime_need *need, struct error *err)
@@ -46,8 +47,9 @@ int evaluator_new(struct runtime *rt, int64_t m, struct evaluator **ret, struct 
         if (!v)
                 return error_set(err, -ENOMEM, NULL, "no memory for the evaluation");
         v->what = &any;
-        v->repeats = 1;
+        v->repeats = v->unit = 1;
         program_init(&v->program, rt, m);
+        v->program.together = true;
         batch_buffers(&v->memory, m, &v->program);
         r = program_plan(&v->program, m, rt->config->evaluation_precision, false, batch_once, v, need, err);
         if (r < 0)
@@ -89,6 +91,43 @@ static void summarise(struct evaluation_result *r, const double *sums)
         r->standard_error = r->n_images > 1 ? sqrt(squares / (n - 1) / n) : NAN;
 }
 
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+        return b ? common_divisor(b, a % b) : a;
+}
+
+/* Each rank its units, as many launches on all: what lies behind the end of the list adds nothing. A batch has the rows
+ * that it has on one rank, and all rows of an image are one rank's, so that its sum is the same, too. */
+static int run_units(struct evaluator *v, const struct graph *batch, const struct between *between, struct error *err)
+{
+        struct program *x = &v->program;
+        int64_t m = x->model->pass.m, n = v->what->n_images, ranks = x->rt->ranks.size;
+        int64_t units = (n * v->repeats + v->unit * m - 1) / (v->unit * m), own = (units + ranks - 1) / ranks;
+        int64_t runs = v->unit == 1 ? 1 : own, launches = v->unit == 1 ? own : v->unit;
+        int r = 0;
+
+        for (int64_t i = 0; i < runs && r >= 0; i++) {
+                struct progress progress = {i * ranks * v->unit * m / v->repeats, ranks * m, v->repeats, n};
+
+                r = program_windows(x, batch, launches, progress, between, err);
+                if (v->unit > 1)
+                        RUN(&x->model->pass, advance, .position_by = (ranks - 1) * v->unit * m, .state = x->state);
+        }
+        return r;
+}
+
+/* Host sums [.. n_images, 3] of all ranks: an image's are one rank's. Those of times are added up: the one result that
+ * depends on the number of ranks, in the last digits of a double. */
+static int bring_together(struct evaluator *v, double *sums, struct error *err)
+{
+        struct runtime *rt = v->program.rt;
+        size_t image = 3 * sizeof(double);
+        int64_t rows = v->unit * v->program.model->pass.m;
+
+        return ranks_collect(rt, sums + (ptrdiff_t)(2 * TIME_BINS), (size_t)(rows / v->repeats) * image,
+                             (size_t)v->what->n_images * image, err);
+}
+
 /* Records a batch of the evaluation, runs it over all rows, reads the sums. */
 static int run(struct evaluator *v, const struct dataset *d, const struct between *between, double *ret_sums,
                struct error *err)
@@ -101,19 +140,23 @@ static int run(struct evaluator *v, const struct dataset *d, const struct betwee
         size_t bytes = (size_t)(2 * TIME_BINS + n * 3) * sizeof(double);
         int r = runtime_images(rt, d, v->what->split, n, &v->images, err);
 
+        v->unit = rt->ranks.size > 1 ? v->repeats / common_divisor(v->repeats, m) : 1;
+        x->at.position = rt->ranks.rank * v->unit * m;
         if (r >= 0 && !(v->sums = runtime_memory(rt, bytes, err)))
-                r = -ENOMEM;
+                r = err->code;
         if (r >= 0) {
                 k->copy_in(rt->stream, x->state, &x->at, sizeof x->at);
                 r = program_record(x, batch_once, v, &batch, err);
         }
         if (r >= 0)
-                r = program_windows(x, batch, (n * v->repeats + m - 1) / m, (struct progress){0, m, v->repeats, n},
-                                    between, err);
+                r = run_units(v, batch, between, err);
         if (r >= 0) {
+                ranks_sum(&rt->ranks, v->sums, 2 * TIME_BINS);
                 k->copy_out(rt->stream, ret_sums, v->sums, bytes);
                 r = k->stream_sync(rt->stream, err);
         }
+        if (r >= 0)
+                r = bring_together(v, ret_sums, err);
         (void)k->graph_free(batch);
         k->memory_free(rt->device, v->sums);
         k->memory_free(rt->device, v->images);

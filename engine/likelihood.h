@@ -1,5 +1,6 @@
 /* Bits per dimension of a split (spec 7): the sparse and the dense bound. Noise is drawn by image index, so that the
- * result does not depend on the batch. */
+ * result does not depend on the batch. Several ranks take batches in turn, all get all results: bit for bit those of
+ * one but for diff_at, which is rounded otherwise. */
 #pragma once
 
 #include "engine/batch.h"

@@ -22,8 +22,13 @@ int model_new(const struct kernels *k, struct device *device, struct stream *str
 
         if (!model)
                 return error_set(err, -ENOMEM, NULL, "no memory for the model");
-        model->pass =
-                (struct pass){.k = k, .device = device, .stream = stream, .layout = layout, .config = config, .m = m};
+        model->pass = (struct pass){.k = k,
+                                    .device = device,
+                                    .stream = stream,
+                                    .layout = layout,
+                                    .config = config,
+                                    .m = m,
+                                    .tf32 = precision == PRECISION_TF32};
         model->baseline = config->vdm_type == VDM_VDM;
         model->parameterisation = parameterisation_of(config);
         r = plans_new(&model->pass.plans, err);

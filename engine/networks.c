@@ -4,25 +4,31 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Spec 1. The norms' outputs are made again for backward: a norm costs a twentieth of the convolution behind it, and
- * its output as much memory as any. */
+/* Spec 1. What is made again for backward: norms' outputs, since a norm costs a twentieth of the convolution behind it
+ * and its output as much memory as any; and, where memory is dearer than time (tests/bench/gpu), all of a block but its
+ * output, and every second output. */
 struct tensor *resnet_block(struct tape *t, const char *name, struct tensor *x, struct tensor *x_b, struct tensor *cond,
                             int64_t c)
 {
+        const bool norms = t->recompute >= RECOMPUTE_NORM, block = t->recompute == RECOMPUTE_BLOCK;
         struct tensor *h, *shortcut = x, *projected;
 
         net_enter(t, "%s", name);
-        h = net_norm(t, "GroupNorm_0", x, x_b, .swish = true, .again = true);
-        h = net_conv(t, "conv1", h, c);
+        h = net_norm(t, "GroupNorm_0", x, x_b, .swish = true, .again = norms);
+        h = net_conv(t, "conv1", h, c, .again = block);
         projected = net_dense(t, "cond_proj", cond, NULL, c, .zero = true, .no_bias = true);
         if (tensor_pixels(cond) > 1) { /* of each pixel: added to the map; of the image: in the norm */
                 h = net_add(t, projected, h);
+                h->again = block;
                 projected = NULL;
+        } else { /* with it conv1's bias: its gradient is a sum over images then, not over all their pixels */
+                projected->b = h->b;
+                h->b = NO_PARAM;
         }
-        h = net_norm(t, "GroupNorm_1", h, NULL, .swish = true, .dropout = true, .again = true, .addend = projected);
+        h = net_norm(t, "GroupNorm_1", h, NULL, .swish = true, .dropout = true, .again = norms, .addend = projected);
         h = net_conv(t, "conv2", h, c, .zero = true);
         if (x_b || x->c != c)
-                shortcut = net_dense(t, "nin_shortcut", x, x_b, c);
+                shortcut = net_dense(t, "nin_shortcut", x, x_b, c, .again = block);
         h = net_add(t, h, shortcut);
         net_leave(t);
         return h;
@@ -30,13 +36,14 @@ struct tensor *resnet_block(struct tape *t, const char *name, struct tensor *x, 
 
 struct tensor *attention_block(struct tape *t, const char *name, struct tensor *x)
 {
+        const bool block = t->recompute == RECOMPUTE_BLOCK;
         struct tensor *h, *q, *k, *v;
 
         net_enter(t, "%s", name);
-        h = net_norm(t, "GroupNorm_0", x, NULL, .again = true);
-        q = net_dense(t, "q", h, NULL, x->c);
-        k = net_dense(t, "k", h, NULL, x->c);
-        v = net_dense(t, "v", h, NULL, x->c);
+        h = net_norm(t, "GroupNorm_0", x, NULL, .again = t->recompute >= RECOMPUTE_NORM);
+        q = net_dense(t, "q", h, NULL, x->c, .again = block);
+        k = net_dense(t, "k", h, NULL, x->c, .again = block);
+        v = net_dense(t, "v", h, NULL, x->c, .again = block);
         h = net_dense(t, "proj_out", net_attention(t, q, k, v), NULL, x->c, .zero = true);
         h = net_add(t, h, x);
         net_leave(t);
@@ -53,6 +60,16 @@ static struct name numbered(const char *part, int64_t i)
 
         (void)snprintf(n.text, sizeof n.text, "%s_%lld", part, (long long)i);
         return n;
+}
+
+/* The i-th of a row of blocks: of these every second output may be made again. */
+static struct tensor *block_of_row(struct tape *t, const char *part, int64_t i, struct tensor *x, struct tensor *x_b,
+                                   struct tensor *cond, int64_t c)
+{
+        struct tensor *h = resnet_block(t, numbered(part, i).text, x, x_b, cond, c);
+
+        h->again = t->recompute == RECOMPUTE_BLOCK && i % 2;
+        return h;
 }
 
 /* What score network and encoder share: the condition from time and context, conv_in, the blocks down, whose outputs
@@ -73,12 +90,13 @@ static void trunk(struct tape *t, const struct config *c, struct tensor *z, stru
         h = net_conv(t, "conv_in", c->with_fourier_features ? net_fourier(t, z) : z, n);
         ret->skips[0] = h;
         for (int64_t i = 0; i < n_layer; i++) {
-                h = resnet_block(t, numbered("down.block", i).text, h, NULL, cond, n);
+                h = block_of_row(t, "down.block", i, h, NULL, cond, n);
                 if (c->with_attention)
                         h = attention_block(t, numbered("down.attn", i).text, h);
                 ret->skips[i + 1] = h;
         }
         h = resnet_block(t, "mid.block_1", h, NULL, cond, n);
+        h->again = t->recompute == RECOMPUTE_BLOCK;
         h = attention_block(t, "mid.attn_1", h);
         ret->h = resnet_block(t, "mid.block_2", h, NULL, cond, n);
         ret->cond = cond;
@@ -107,7 +125,7 @@ static void score_network(struct score_network *s, const struct config *c)
         trunk(t, c, s->z, s->g, s->e, c->gamma_min, 1.0 / (c->gamma_max - c->gamma_min), c->sm_n_layer, &k);
         h = k.h;
         for (int64_t i = 0; i <= c->sm_n_layer; i++) {
-                h = resnet_block(t, numbered("up.block", i).text, h, k.skips[c->sm_n_layer - i], k.cond, c->sm_n_embd);
+                h = block_of_row(t, "up.block", i, h, k.skips[c->sm_n_layer - i], k.cond, c->sm_n_embd);
                 if (c->with_attention)
                         h = attention_block(t, numbered("up.attn", i).text, h);
         }
@@ -151,9 +169,11 @@ int networks_init(struct networks *n, const struct config *c, struct params *lay
         if (c->unet_type == UNET_LDM && type != DTYPE_FLOAT32)
                 return error_set(err, -ENOTSUP, "/machine/precision", "\"ldm\" is computed in float32 only");
         tape_init(&n->score.tape, layout, type, &n->n_dropouts);
+        n->score.tape.recompute = c->recompute;
         score_network(&n->score, c);
         if (n->score.tape.error.code == 0 && networks_encoded(c)) {
                 tape_init(&n->encoder.tape, layout, type, &n->n_dropouts);
+                n->encoder.tape.recompute = c->recompute;
                 encoder_network(&n->encoder, c);
         }
         for (int i = 0; i < 2; i++) {

@@ -31,7 +31,12 @@ static const struct plan *conv_plan(struct pass *p, const struct tensor *y)
         const struct tensor *x = y->in[CONV_X];
 
         return plan_conv(p, (struct conv_shape){p->m, x->height, x->width, x->c, y->c, y->kernel, y->kernel, y->stride,
-                                                1, x->type, y->type});
+                                                1, x->type, y->type, p->tf32});
+}
+
+static double conv_flop(const struct tensor *y)
+{
+        return 2.0 * (double)(tensor_pixels(y) * y->c * y->in[CONV_X]->c * y->kernel * y->kernel);
 }
 
 static void conv_forward(struct pass *p, struct tensor *y)
@@ -59,6 +64,7 @@ const struct operation operation_conv = {.plan = conv_plan,
                                          .reads_weights = 1u << CONV_X,
                                          .adds = 1u << CONV_X,
                                          .residual = CONV_RESIDUAL,
+                                         .flop = conv_flop,
                                          .forward = conv_forward,
                                          .weights = conv_weights,
                                          .backward = conv_backward};
@@ -78,11 +84,22 @@ static struct linear dense_part(const struct pass *p, const struct tensor *y, in
 
         l.in = y->flatten ? tensor_pixels(x) * x->c : x->c;
         l.type = x->type;
+        l.tf32 = p->tf32 && l.rows > p->m; /* vectors stay exact, as in bf16 */
         l.w += skip;
         if (l.dw)
                 l.dw += skip;
         l.accumulate_weights = adds_weights(p, y);
         return l;
+}
+
+/* Of a pixel's values, or of all where it flattens. */
+static double dense_flop(const struct tensor *y)
+{
+        double values = 0;
+
+        for (int part = DENSE_X; part <= DENSE_X_B && y->in[part]; part++)
+                values += (double)(tensor_pixels(y->in[part]) * y->in[part]->c);
+        return 2 * values * (double)y->c;
 }
 
 static void dense_forward(struct pass *p, struct tensor *y)
@@ -121,6 +138,7 @@ static void dense_backward(struct pass *p, struct tensor *y, void *const dx[TENS
 const struct operation operation_dense = {.reads_weights = 1u << DENSE_X | 1u << DENSE_X_B,
                                           .adds = 1u << DENSE_X | 1u << DENSE_X_B,
                                           .residual = DENSE_RESIDUAL,
+                                          .flop = dense_flop,
                                           .forward = dense_forward,
                                           .weights = dense_weights,
                                           .backward = dense_backward};
@@ -191,12 +209,17 @@ static const struct plan *attention_plan(struct pass *p, const struct tensor *y)
 {
         const struct tensor *q = y->in[ATTENTION_Q];
 
-        return plan_attention(p, (struct attention_shape){p->m, tensor_pixels(q), q->c, y->heads, q->type});
+        return plan_attention(p, (struct attention_shape){p->m, tensor_pixels(q), q->c, y->heads, q->type, p->tf32});
 }
 
 static size_t attention_kept(struct pass *p, const struct tensor *y)
 {
         return p->keep && y->plan ? y->plan->saved : 0;
+}
+
+static double attention_flop(const struct tensor *y)
+{
+        return 4.0 * (double)(tensor_pixels(y) * tensor_pixels(y) * y->c);
 }
 
 static void attention_forward(struct pass *p, struct tensor *y)
@@ -220,6 +243,7 @@ const struct operation operation_attention = {.plan = attention_plan,
                                               .reads_output = true,
                                               .residual = -1,
                                               .kept = attention_kept,
+                                              .flop = attention_flop,
                                               .forward = attention_forward,
                                               .backward = attention_backward};
 

@@ -13,6 +13,7 @@ struct operation {
 
         const struct plan *(*plan)(struct pass *p, const struct tensor *y); /* tensor.plan, or NULL: none of its own */
         size_t (*kept)(struct pass *p, const struct tensor *y);             /* bytes of tensor.kept, or NULL: none */
+        double (*flop)(const struct tensor *y); /* of an image forward, a multiply-add as two, or NULL: none worth it */
         void (*forward)(struct pass *p, struct tensor *y);
         void (*weights)(struct pass *p,
                         struct tensor *y); /* gradients of the parameters, or NULL: in backward or none */

@@ -102,10 +102,10 @@ static const struct plan *plan_get(struct pass *p, enum plan_kind kind, const vo
         {                                                                                                              \
                 return plan_get(p, PLAN_##kind, &shape, offsetof(struct kind##_shape, last) + sizeof(shape.last));     \
         }
-PLAN(conv, y_type)
-PLAN(dense, type)
+PLAN(conv, tf32)
+PLAN(dense, tf32)
 PLAN(norm, type)
-PLAN(attention, type)
+PLAN(attention, tf32)
 
 float *pass_alloc(struct pass *p, int64_t n)
 {
@@ -151,7 +151,7 @@ struct linear linear_of(const struct pass *p, int64_t rows, const struct param *
 
 static const struct plan *linear_plan(struct pass *p, const struct linear *l)
 {
-        return plan_dense(p, (struct dense_shape){l->rows, l->in, l->out, l->type});
+        return plan_dense(p, (struct dense_shape){l->rows, l->in, l->out, l->type, l->tf32});
 }
 
 void linear_forward(struct pass *p, const struct linear *l, const void *x, void *y, bool accumulate)

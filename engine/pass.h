@@ -38,7 +38,10 @@ struct pass {
         bool keep;           /* a backward pass follows: activations are kept for it */
         bool accumulate;     /* gradients of weights add to what earlier parts of the batch left */
         bool dropout;        /* on: training */
+        bool tf32;           /* products over maps may round their factors to tf32 */
 
+        void (*written)(void *user, const struct param *q); /* or NULL; the networks' gradient of q is whole */
+        void *written_user;
         struct factored_gradients *factored; /* or NULL: all gradients go to grads */
 
         const struct step_state *state;    /* of the noise: seed and step */
@@ -88,6 +91,7 @@ float *pass_gradient(const struct pass *p, const struct param *q);
 struct linear {
         int64_t rows, in, out;
         enum dtype type;    /* of x and y */
+        bool tf32;          /* kernels.h, dense_shape */
         const float *w, *b; /* b or NULL */
         float *dw, *db;     /* or NULL: not wanted */
         bool accumulate_weights;

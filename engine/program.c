@@ -58,7 +58,7 @@ int program_bind(struct program *x, struct error *err)
                 *x->buffers[i].place = NULL;
         for (size_t i = 0; i < x->n_buffers; i++)
                 if (!(*x->buffers[i].place = runtime_memory(x->rt, x->buffers[i].bytes, err)))
-                        return -ENOMEM;
+                        return err->code;
         p->grads = p->keep ? x->rt->grads : NULL;
         p->state = x->state;
         p->rows = x->rows;
@@ -92,12 +92,18 @@ int program_window(struct program *x, const struct graph *g, int64_t most, int64
         const struct kernels *k = x->rt->k;
         double fit = x->launch_us > 0 ? fmax(WINDOW_US / x->launch_us, 1) : 1;
         int64_t n = (int64_t)fmin(fit, (double)most), start_us = clock_monotonic_us();
-        int r;
+        int r = x->together ? ranks_agree(x->rt, &n, sizeof n, err) : 0;
 
+        if (r < 0)
+                return r;
+        if (k->range_begin)
+                k->range_begin("window");
         for (int64_t i = 0; i < n; i++)
                 k->graph_launch(x->rt->stream, g);
         k->copy_out(x->rt->stream, &x->at, x->state, sizeof x->at);
         r = k->stream_sync(x->rt->stream, err);
+        if (k->range_end)
+                k->range_end();
         x->launch_us = (double)MAX(clock_monotonic_us() - start_us, (int64_t)1) / (double)n;
         *ret_n = n;
         return r;

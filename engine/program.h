@@ -17,6 +17,7 @@ struct program {
         struct runtime *rt;
         struct model *model;
         struct step_state at; /* as the device has it after a window; or to be written there */
+        bool together;        /* every rank runs its windows, and launches as often as the first */
         double launch_us;     /* of a launch, as last measured; 0: not yet */
         /* device memory */
         struct step_state *state;
@@ -43,8 +44,8 @@ void program_done(struct program *x);
 
 int program_record(struct program *x, void (*body)(struct model *, void *user), void *user, struct graph **ret,
                    struct error *err);
-/* A window of launches: as many as take about half a second, at most `most`. Its end is waited for and the state read.
- * What is computed does not depend on how launches are split into windows. */
+/* A window of launches: as many as take about half a second, at most `most`. Its end is
+ * waited for and the state read. What is computed does not depend on how launches are split into windows. */
 int program_window(struct program *x, const struct graph *g, int64_t most, int64_t *ret_n, struct error *err);
 /* n launches in windows. Progress after i of them is first + i each / per, at most all. */
 struct progress {

@@ -1,7 +1,6 @@
 #include "engine/runtime.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +39,7 @@ int runtime_new(const struct config *c, bool plan_only, const char *plans_folder
         if (!rt)
                 return error_set(err, -ENOMEM, NULL, "no memory for the runtime");
         rt->config = c;
+        rt->ranks.size = (int)c->devices;
         r = params_new(c, &rt->layout, err);
         if (r >= 0)
                 r = kernels_find(backend_of(c), &rt->k, err);
@@ -59,6 +59,7 @@ struct runtime *runtime_free(struct runtime *rt)
 {
         if (!rt)
                 return NULL;
+        ranks_leave(&rt->ranks, rt->k, rt->device);
         if (rt->device) {
                 for (int i = 0; i < SECTION_N; i++)
                         rt->k->memory_free(rt->device, rt->section[i]);
@@ -78,11 +79,33 @@ bool runtime_factors(const struct config *c)
         return c->gamma_type == GAMMA_POLY_FIXEDEND && c->batch_size_train <= FACTORED_ROWS;
 }
 
+int64_t runtime_gradients(const struct runtime *rt)
+{
+        return runtime_factors(rt->config) ? rt->layout->n_networks : rt->layout->n_values;
+}
+
 static size_t gradient_bytes(const struct runtime *rt)
 {
-        int64_t n = runtime_factors(rt->config) ? rt->layout->n_networks : rt->layout->n_values;
+        return (size_t)runtime_gradients(rt) * sizeof(float);
+}
 
-        return (size_t)n * sizeof(float);
+static bool on_processor(const struct runtime *rt)
+{
+        return rt->info.compute_major == 0;
+}
+
+size_t runtime_memory_share(const struct runtime *rt)
+{
+        return (size_t)rt->info.memory_free / (on_processor(rt) ? (size_t)rt->ranks.size : 1);
+}
+
+/* On one processor the first rank's figure is everybody's: it was read before anybody took anything. */
+static int ask_memory(struct runtime *rt, struct error *err)
+{
+        int r = rt->k->device_info(rt->device, &rt->info, err);
+
+        return r < 0 || !on_processor(rt) ? r
+                                          : ranks_agree(rt, &rt->info.memory_free, sizeof rt->info.memory_free, err);
 }
 
 size_t runtime_total_bytes(const struct runtime *rt, unsigned sections, bool gradients, const struct runtime_need *need)
@@ -95,7 +118,7 @@ void *runtime_memory(struct runtime *rt, size_t bytes, struct error *err)
 {
         void *p = rt->k->memory_new(rt->device, bytes);
 
-        if (!p)
+        if (!p && rt->k->stream_sync(rt->stream, err) >= 0) /* else the device has failed */
                 (void)error_set(err, -ENOMEM, NULL, "the device has no %zu MiB left", bytes >> 20);
         return p;
 }
@@ -105,24 +128,21 @@ int runtime_allocate(struct runtime *rt, unsigned sections, bool gradients, cons
 {
         size_t section_bytes = (size_t)rt->layout->n_values * sizeof(float);
         size_t bytes = runtime_total_bytes(rt, sections, gradients, need);
-        int r = rt->k->device_info(rt->device, &rt->info, err);
+        int r = ask_memory(rt, err);
 
         if (r < 0)
                 return r;
-        if (bytes > (size_t)rt->info.memory_free)
-                return error_set(err, -ENOMEM, NULL,
-                                 "too little memory: %zu MiB are needed, %" PRId64
-                                 " MiB are available; a smaller model.sm_n_embd or training.batch_size_train, or more "
-                                 "training.n_micro_batches, needs less",
-                                 bytes >> 20, rt->info.memory_free >> 20);
+        if (bytes > runtime_memory_share(rt))
+                return error_set(err, -ENOMEM, NULL, "too little memory: %zu MiB are needed, %zu MiB are free",
+                                 bytes >> 20, runtime_memory_share(rt) >> 20);
         for (int i = 0; i < SECTION_N; i++)
                 if (sections >> i & 1 && !(rt->section[i] = runtime_memory(rt, section_bytes, err)))
-                        return -ENOMEM;
+                        return err->code;
         if (gradients && !(rt->grads = runtime_memory(rt, gradient_bytes(rt), err)))
-                return -ENOMEM;
+                return err->code;
         rt->memory = runtime_memory(rt, need->pass_bytes, err);
         rt->memory_bytes = need->pass_bytes;
-        return rt->memory ? 0 : -ENOMEM;
+        return rt->memory ? 0 : err->code;
 }
 
 int runtime_images(struct runtime *rt, const struct dataset *d, enum split split, int64_t n, uint8_t **ret,
@@ -130,11 +150,11 @@ int runtime_images(struct runtime *rt, const struct dataset *d, enum split split
 {
         _cleanup_(freep) uint8_t *host = malloc((size_t)IMAGES_AT_ONCE * IMAGE_BYTES);
         uint8_t *images = runtime_memory(rt, (size_t)n * IMAGE_BYTES, err);
-        int r = 0;
+        int r = images ? 0 : err->code;
 
         if (images && !host)
-                (void)error_set(err, -ENOMEM, NULL, "no memory to read the images");
-        for (int64_t first = 0; images && host && r >= 0 && first < n; first += IMAGES_AT_ONCE) {
+                r = error_set(err, -ENOMEM, NULL, "no memory to read the images");
+        for (int64_t first = 0; r >= 0 && first < n; first += IMAGES_AT_ONCE) {
                 int64_t count = MIN(n - first, (int64_t)IMAGES_AT_ONCE);
 
                 for (int64_t i = 0; i < count; i++)
@@ -142,9 +162,9 @@ int runtime_images(struct runtime *rt, const struct dataset *d, enum split split
                 rt->k->copy_in(rt->stream, images + first * IMAGE_BYTES, host, (size_t)count * IMAGE_BYTES);
                 r = rt->k->stream_sync(rt->stream, err);
         }
-        if (!images || !host || r < 0) {
+        if (r < 0) {
                 rt->k->memory_free(rt->device, images);
-                return r < 0 ? r : -ENOMEM;
+                return r;
         }
         *ret = images;
         return 0;

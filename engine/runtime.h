@@ -6,6 +6,7 @@
 #include "engine/dataset.h"
 #include "engine/model.h"
 #include "engine/optimizer.h"
+#include "engine/ranks.h"
 
 struct runtime {
         const struct kernels *k;
@@ -16,7 +17,8 @@ struct runtime {
         struct params *layout;
         float *section[SECTION_N]; /* device; NULL where the task has no need of it */
         float *grads;              /* device, when training; without the schedule's where those stay factors */
-        void *memory;              /* the passes' block */
+        struct ranks ranks;
+        void *memory; /* the passes' block */
         size_t memory_bytes;
 };
 
@@ -32,8 +34,11 @@ int runtime_new(const struct config *c, bool plan_only, const char *plans_folder
                 struct error *err);
 struct runtime *runtime_free(struct runtime *rt);
 
-/* Whether a step of training keeps the schedule's gradients as factors. */
+/* Whether a step of training keeps the schedule's gradients as factors; and the values of the others. */
 bool runtime_factors(const struct config *c);
+int64_t runtime_gradients(const struct runtime *rt);
+/* Of what the device had free when it was last asked, what is a rank's: those on one processor share its memory. */
+size_t runtime_memory_share(const struct runtime *rt);
 /* Bytes of the sections and, with gradients, of those; and the need. */
 size_t runtime_total_bytes(const struct runtime *rt, unsigned sections, bool gradients,
                            const struct runtime_need *need);
@@ -51,7 +56,7 @@ int runtime_save(struct runtime *rt, const char *path, int64_t step, const char 
 int runtime_load(struct runtime *rt, const char *path, const char *digest, int64_t *ret_step, char **ret_state,
                  struct error *err);
 
-/* Device memory for n bytes, zeroed. */
+/* Device memory for n bytes, zeroed; NULL with *err, which must be there: -ENOMEM, or the device's failure. */
 void *runtime_memory(struct runtime *rt, size_t bytes, struct error *err);
 
 /* The first n images of a split as bytes on the device, [n, 3072]; the caller's to free (memory_free). */

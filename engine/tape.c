@@ -11,12 +11,16 @@
 #include <string.h>
 
 #define FOURIER_CHANNELS 15
+/* Operations: of a block, whose readers of one value lie no further apart; of its end, where what was made on the way
+ * is worth its memory: an activation behind a convolution, not one behind a norm. */
+#define WITHIN_BLOCK 8
+#define AT_ONCE 3
 
 /* ---- builder */
 
 void tape_init(struct tape *t, struct params *layout, enum dtype type, int *n_dropouts)
 {
-        *t = (struct tape){.layout = layout, .type = type, .n_dropouts = n_dropouts};
+        *t = (struct tape){.layout = layout, .type = type, .n_dropouts = n_dropouts, .recompute = RECOMPUTE_NORM};
 }
 
 void tape_done(struct tape *t)
@@ -117,6 +121,7 @@ struct tensor *net_conv_(struct tape *t, const char *name, struct tensor *x, int
                 add_tensor(t, &operation_conv, (x->height + stride - 1) / stride, (x->width + stride - 1) / stride, c,
                            o.float32 ? DTYPE_FLOAT32 : t->type, x, NULL, NULL);
 
+        y->again = o.again;
         y->kernel = side;
         y->stride = stride;
         y->w = declare(t, name, "kernel", o.zero ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 4,
@@ -139,6 +144,7 @@ struct tensor *net_dense_(struct tape *t, const char *name, struct tensor *x, st
 
         if (!side_by_side(x, x_b) || (x_b && o.flatten))
                 return fail(t, -EINVAL, "two inputs side by side need the same pixels");
+        y->again = o.again;
         y->flatten = o.flatten;
         y->w = declare(t, name, "kernel", o.zero ? PARAM_ZERO_KERNEL : PARAM_KERNEL, 2, (int64_t[4]){in, c, 1, 1});
         if (!o.no_bias)
@@ -328,18 +334,37 @@ void tape_forward(struct pass *p, struct tape *t)
         }
 }
 
-/* A value that was released after the forward pass, and what it is made of where that was, too. */
-static void make_again(struct pass *p, struct tensor *x)
+/* Whether one of the n operations that backward comes to next reads x. */
+static bool read_soon(const struct pass *p, const struct tape *t, size_t at, const struct tensor *x, size_t n)
 {
+        for (size_t i = at; i-- > 0 && at - i <= n;) {
+                const struct tensor *y = t->tensors[i];
+                const unsigned reads = y->op && y->wanted ? y->op->reads | (p->grads ? y->op->reads_weights : 0) : 0;
+
+                for (int j = 0; j < TENSOR_INPUTS; j++)
+                        if (reads >> j & 1 && y->in[j] == x)
+                                return true;
+        }
+        return false;
+}
+
+/* A value that was released after the forward pass, for the operation at that place. What it is made of is made for it
+ * where that was released, too, and released again unless backward reads it soon. */
+static void make_again(struct pass *p, const struct tape *t, size_t at, struct tensor *x)
+{
+        bool made[TENSOR_INPUTS] = {0};
+
         if (x->value)
                 return;
         assert(x->again);
         for (int j = 0; j < TENSOR_INPUTS; j++)
-                if (x->in[j])
-                        make_again(p, x->in[j]);
+                if (x->in[j] && !x->in[j]->value) {
+                        make_again(p, t, at, x->in[j]);
+                        made[j] = true;
+                }
         run_forward(p, x);
         for (int j = 0; j < TENSOR_INPUTS; j++)
-                if (x->in[j] && x->in[j]->readers_back == 0)
+                if (made[j] && !read_soon(p, t, at, x->in[j], AT_ONCE))
                         release_value(p, x->in[j]);
 }
 
@@ -351,11 +376,24 @@ static void read_back(struct pass *p, const struct tensor *y, unsigned bits)
                         release_value(p, y->in[j]);
 }
 
-static void make_inputs(struct pass *p, const struct tensor *y, unsigned bits)
+/* What was made again for the operation at that place, and is read much later, is not kept till then. */
+static void release_until_later(struct pass *p, const struct tape *t, size_t at)
 {
+        for (int j = 0; j < TENSOR_INPUTS; j++) {
+                struct tensor *x = t->tensors[at]->in[j];
+
+                if (x && x->again && x->value && x->readers_back > 0 && !read_soon(p, t, at, x, WITHIN_BLOCK))
+                        release_value(p, x);
+        }
+}
+
+static void make_inputs(struct pass *p, const struct tape *t, size_t at, unsigned bits)
+{
+        const struct tensor *y = t->tensors[at];
+
         for (int j = 0; j < TENSOR_INPUTS; j++)
                 if (bits >> j & 1 && y->in[j])
-                        make_again(p, y->in[j]);
+                        make_again(p, t, at, y->in[j]);
 }
 
 static void add_gradient(struct pass *p, const struct tensor *x, const void *from)
@@ -416,6 +454,22 @@ static void inputs_backward(struct pass *p, struct tensor *y)
         }
 }
 
+/* Of tensor i: whole, unless an earlier tensor, which is still to come, adds to them. */
+static void tell_written(struct pass *p, const struct tape *t, size_t i)
+{
+        const struct tensor *y = t->tensors[i];
+        const size_t numbers[] = {y->w, y->b};
+
+        if (!p->written)
+                return;
+        for (size_t j = 0; j < i; j++)
+                if (t->tensors[j]->op && t->tensors[j]->w == y->w)
+                        return;
+        for (size_t k = 0; k < ARRAY_LEN(numbers); k++)
+                if (numbers[k] != NO_PARAM)
+                        p->written(p->written_user, &p->layout->items[numbers[k]]);
+}
+
 void tape_backward(struct pass *p, struct tape *t)
 {
         for (size_t i = t->n; i-- > 0;) {
@@ -424,16 +478,18 @@ void tape_backward(struct pass *p, struct tape *t)
                 if (!y->op || !y->wanted)
                         continue;
                 if (p->grads && y->op->weights) {
-                        make_inputs(p, y, y->op->reads_weights);
+                        make_inputs(p, t, i, y->op->reads_weights);
                         y->op->weights(p, y);
                         read_back(p, y, y->op->reads_weights);
+                        tell_written(p, t, i);
                 }
-                make_inputs(p, y, y->op->reads);
+                make_inputs(p, t, i, y->op->reads);
                 inputs_backward(p, y);
                 residual_backward(p, y);
                 read_back(p, y, y->op->reads);
                 if (y->op->reads_output && --y->readers_back == 0)
                         release_value(p, y);
+                release_until_later(p, t, i);
                 release_kept(p, y);
                 if (!y->borrowed) {
                         arena_release(p->arena, y->d);
@@ -441,4 +497,14 @@ void tape_backward(struct pass *p, struct tape *t)
                         y->d_written = false;
                 }
         }
+}
+
+double tape_flop(const struct tape *t)
+{
+        double sum = 0;
+
+        for (size_t i = 0; i < t->n; i++)
+                if (t->tensors[i]->op && t->tensors[i]->op->flop)
+                        sum += t->tensors[i]->op->flop(t->tensors[i]);
+        return sum;
 }

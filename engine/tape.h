@@ -49,6 +49,7 @@ struct tape {
         struct params *layout;
         enum dtype type; /* of maps; vectors are float32 */
         int *n_dropouts; /* counts the masks of all networks of a model */
+        enum recompute recompute;
         char path[PARAM_NAME_MAX];
         struct tensor **tensors; /* in the order in which they are made */
         size_t n, capacity;
@@ -80,7 +81,7 @@ struct net_options {
         int64_t heads;         /* attention: 1 where it is 0 */
         bool swish;            /* norm: swish follows */
         bool dropout;          /* norm: and dropout */
-        bool again;            /* norm: made again for backward instead of being kept */
+        bool again;            /* convolution, dense, norm: made again for backward instead of being kept */
         struct tensor *addend; /* norm: a vector, added to every pixel before it */
 };
 
@@ -116,6 +117,10 @@ void tape_bind(struct tensor *x, const void *value, const float *low, void *d, b
  * what is wanted. Plans are made at the first pass (the dry run). */
 void tape_forward(struct pass *p, struct tape *t);
 void tape_backward(struct pass *p, struct tape *t);
+
+/* Floating-point operations of an image forward, as papers count: products alone, a multiply-add as two. Backward has
+ * twice as many. */
+double tape_flop(const struct tape *t);
 
 /* ---- for operations.c */
 

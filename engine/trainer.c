@@ -1,19 +1,25 @@
 #include "engine/trainer.h"
 
+#include "engine/buckets.h"
+
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 struct trainer {
         struct program program;
-        int64_t batch, parts; /* parts of batch / parts images */
-        bool changed;         /* the program's state is to be written to the device */
+        int64_t batch, own, parts; /* images of all ranks, of this one, its parts of own / parts images */
+        bool changed;              /* the program's state is to be written to the device */
         struct graph *step;
         int64_t count; /* training images */
         uint8_t *images;
         struct batch_memory memory; /* of a part */
         struct optimizer_buffers optimizer;
         struct factored_gradients factored;
+        int64_t n_factors;       /* values of their memory; 0: all gradients are written */
+        struct buckets *buckets; /* by which they go to the other ranks; NULL: there are none, and in the dry run */
 };
 
 /* A part of the batch: its gradients add to those of the parts before it. */
@@ -21,16 +27,25 @@ static void part_of_step(struct trainer *t, int64_t part)
 {
         struct pass *p = &t->program.model->pass;
         const struct bound_results *ret = &t->memory.ret;
+        int64_t first = t->program.rt->ranks.rank * t->own + part * p->m;
 
-        p->rows = t->program.rows + part * p->m;
+        p->rows = t->program.rows + first;
         p->accumulate = part > 0;
-        t->factored.first_row = part * p->m;
+        t->factored.first_row = first;
         t->factored.n = 0;
         t->factored.used = 0;
         batch_make(p, &t->memory, t->images, p->rows, t->batch, !p->config->antithetic_time_sampling);
         model_bound(t->program.model, &t->memory.batch, (float)(1 / ((double)t->batch * DIMENSIONS * M_LN2)), ret);
         RUN(p, step_add, .m = p->m, .batch = t->batch, .d = DIMENSIONS, .terms = ret->terms, .kl = ret->kl,
             .vars = ret->vars, .state = t->optimizer.state);
+}
+
+/* The last part's backward pass makes the gradients whole, one by one. */
+static void share_gradients(struct trainer *t, struct pass *p)
+{
+        buckets_begin(t->buckets, t->optimizer.grads, runtime_gradients(t->program.rt));
+        p->written = buckets_add;
+        p->written_user = t->buckets;
 }
 
 static void step(struct model *model, void *user)
@@ -40,28 +55,36 @@ static void step(struct model *model, void *user)
 
         t->optimizer.state = t->program.state;
         p->dropout = p->config->sm_pdrop > 0;
-        p->factored = runtime_factors(p->config) ? &t->factored : NULL;
+        p->factored = t->n_factors ? &t->factored : NULL;
         optimizer_begin(p, &t->optimizer);
         RUN(p, training_rows, .state = t->program.state, .batch = t->batch, .count = t->count, .rows = t->program.rows);
-        for (int64_t part = 0; part < t->parts; part++)
+        if (t->buckets && t->n_factors) /* zero but for a rank's own rows: the sum is all rows */
+                RUN(p, fill, .n = t->n_factors, .value = 0, .y = t->factored.memory);
+        for (int64_t part = 0; part < t->parts; part++) {
+                if (t->buckets && part == t->parts - 1)
+                        share_gradients(t, p);
                 part_of_step(t, part);
+        }
+        if (t->buckets)
+                buckets_end(t->buckets, t->factored.memory, t->n_factors, t->optimizer.state->step_sums, SUM_N);
+        p->written = NULL;
         optimizer_step(p, &t->optimizer);
 }
 
 /* The program for that many parts, and what it needs. */
 static int plan(struct trainer *t, struct runtime *rt, int64_t parts, struct runtime_need *need, struct error *err)
 {
-        int64_t factors = runtime_factors(rt->config) ? factored_values(rt->layout, t->batch) : 1;
         float *nowhere = (float *)KERNELS_ALIGN; /* the dry run reads none of it */
 
         t->parts = parts;
+        t->n_factors = runtime_factors(rt->config) ? factored_values(rt->layout, t->batch) : 0;
         t->factored.rows = t->batch;
         t->optimizer = (struct optimizer_buffers){nowhere, nowhere, nowhere, nowhere, nowhere, NULL};
         program_init(&t->program, rt, t->batch);
-        program_buffer(&t->program, &t->factored.memory, (size_t)factors * sizeof(float));
-        batch_buffers(&t->memory, t->batch / parts, &t->program);
+        program_buffer(&t->program, &t->factored.memory, (size_t)t->n_factors * sizeof(float));
+        batch_buffers(&t->memory, t->own / parts, &t->program);
         t->memory.flip = rt->config->flip;
-        return program_plan(&t->program, t->batch / parts, rt->config->precision, true, step, t, need, err);
+        return program_plan(&t->program, t->own / parts, rt->config->precision, true, step, t, need, err);
 }
 
 /* The fewest equal parts that fit; where none does, one image a part: what is missing is said when it is allocated. */
@@ -73,14 +96,90 @@ static int plan_to_fit(struct trainer *t, struct runtime *rt, unsigned sections,
         for (int64_t parts = 1;; parts++) {
                 int r;
 
-                if (t->batch % parts)
+                if (t->own % parts)
                         continue;
                 *need = before;
                 r = plan(t, rt, parts, need, err);
-                if (r < 0 || parts == t->batch ||
-                    runtime_total_bytes(rt, sections, true, need) <= (size_t)rt->info.memory_free)
+                if (r < 0 || parts == t->own ||
+                    runtime_total_bytes(rt, sections, true, need) <= runtime_memory_share(rt))
                         return r;
                 program_done(&t->program);
+        }
+}
+
+/* As the configuration says, or as the first rank finds that they fit, so that all have the same. */
+static int choose_parts(struct trainer *t, struct runtime *rt, unsigned sections, struct runtime_need *need,
+                        struct error *err)
+{
+        int64_t parts = rt->config->n_micro_batches;
+        int r;
+
+        if (parts || rt->ranks.rank > 0) {
+                r = parts ? 0 : ranks_agree(rt, &parts, sizeof parts, err);
+                return r < 0 ? r : plan(t, rt, parts, need, err);
+        }
+        r = plan_to_fit(t, rt, sections, need, err);
+        return r < 0 ? r : ranks_agree(rt, &t->parts, sizeof t->parts, err);
+}
+
+/* ---- advice where it does not fit */
+
+/* What the configuration would need in all; SIZE_MAX where it cannot be planned. */
+static size_t bytes_of(const struct runtime *rt, unsigned sections, const struct runtime_need *before,
+                       const struct config *c)
+{
+        struct trainer t = {.batch = c->batch_size_train,
+                            .own = c->batch_size_train / rt->ranks.size,
+                            .program = {.at = {.seed = (uint32_t)c->seed}}};
+        struct runtime other = *rt;
+        struct runtime_need need = *before;
+        size_t bytes = SIZE_MAX;
+
+        other.config = c;
+        if (plan(&t, &other, MAX(c->n_micro_batches, 1), &need, NULL) >= 0)
+                bytes = runtime_total_bytes(&other, sections, true, &need);
+        program_done(&t.program);
+        return bytes;
+}
+
+void trainer_advise(const struct runtime *rt, unsigned sections, const struct runtime_need *before, size_t room,
+                    char *ret, size_t size)
+{
+        struct config c = *rt->config;
+        int64_t ranks = rt->ranks.size, own = c.batch_size_train / ranks; /* what fits is of one rank */
+        int64_t least = 0, most = own, parts = MAX(c.n_micro_batches, 1);
+        char way[3][64];
+        int n = 0;
+
+        while (most - least > 1) { /* `least` fits, `most` does not */
+                int64_t half = least + (most - least) / 2;
+
+                c.batch_size_train = half * ranks;
+                c.n_micro_batches = 1;
+                *(bytes_of(rt, sections, before, &c) <= room ? &least : &most) = half;
+        }
+        if (least)
+                (void)snprintf(way[n++], sizeof way[0], "training.batch_size_train %lld", (long long)(least * ranks));
+        for (c = *rt->config, parts++; least && parts <= own; parts++) {
+                c.n_micro_batches = parts;
+                if (own % parts == 0 && bytes_of(rt, sections, before, &c) <= room) {
+                        (void)snprintf(way[n++], sizeof way[0], "training.n_micro_batches %lld", (long long)parts);
+                        break;
+                }
+        }
+        c = *rt->config;
+        c.recompute = RECOMPUTE_BLOCK;
+        if (rt->config->recompute != RECOMPUTE_BLOCK && bytes_of(rt, sections, before, &c) <= room)
+                (void)snprintf(way[n++], sizeof way[0], "machine.recompute \"block\"");
+        (void)snprintf(ret, size, n ? "" : "no batch fits");
+        for (int i = 0; i < n; i++) {
+                size_t at = strlen(ret);
+
+                (void)snprintf(ret + at, size - at, "%s%s%s",
+                               i == 0      ? ""
+                               : i < n - 1 ? ", "
+                                           : " or ",
+                               way[i], i < n - 1 ? "" : " would fit");
         }
 }
 
@@ -94,12 +193,18 @@ int trainer_new(struct runtime *rt, unsigned sections, struct trainer **ret, str
         if (!t)
                 return error_set(err, -ENOMEM, NULL, "no memory for the trainer");
         t->batch = c->batch_size_train;
+        t->own = t->batch / rt->ranks.size;
         t->program.at.seed = (uint32_t)c->seed;
+        t->program.together = true;
         t->changed = true;
-        if (c->n_micro_batches && t->batch % c->n_micro_batches)
+        if (t->batch % rt->ranks.size)
+                return error_set(err, -EINVAL, "/training/batch_size_train", "expected a multiple of the %d devices",
+                                 rt->ranks.size);
+        if (c->n_micro_batches && t->own % c->n_micro_batches)
                 return error_set(err, -EINVAL, "/training/n_micro_batches",
-                                 "expected a divisor of training.batch_size_train, which is %lld", (long long)t->batch);
-        r = c->n_micro_batches ? plan(t, rt, c->n_micro_batches, need, err) : plan_to_fit(t, rt, sections, need, err);
+                                 "expected a divisor of the images of a step on a device, which are %lld",
+                                 (long long)t->own);
+        r = choose_parts(t, rt, sections, need, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(t);
@@ -121,6 +226,9 @@ int trainer_bind(struct trainer *t, const struct dataset *d, struct error *err)
                                                   rt->grads,
                                                   t->program.state};
         t->program.model->pass.params = t->optimizer.params;
+        assert(rt->ranks.size == 1 || rt->ranks.comm);
+        if (r >= 0 && rt->ranks.comm)
+                r = buckets_new(rt->k, rt->device, rt->stream, &rt->ranks, rt->layout, &t->buckets, err);
         return r;
 }
 
@@ -132,9 +240,17 @@ struct trainer *trainer_free(struct trainer *t)
                 (void)t->program.rt->k->graph_free(t->step);
                 t->program.rt->k->memory_free(t->program.rt->device, t->images);
         }
+        t->buckets = buckets_free(t->buckets);
         program_done(&t->program);
         free(t);
         return NULL;
+}
+
+double trainer_flop(const struct trainer *t)
+{
+        const struct networks *n = &t->program.model->networks;
+
+        return 3 * (double)t->batch * (tape_flop(&n->score.tape) + tape_flop(&n->encoder.tape));
 }
 
 int64_t trainer_parts(const struct trainer *t)

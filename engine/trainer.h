@@ -15,13 +15,24 @@ struct training_scalars {
 struct trainer;
 
 /* What it needs is added as evaluator_new does; with training.n_micro_batches 0 it takes the fewest parts that fit
- * into what the device has free, `sections` of state counted. trainer_bind follows runtime_allocate with gradients. */
+ * into what the device has free, `sections` of state counted. trainer_bind follows runtime_allocate with gradients. Of
+ * several ranks (ranks.h) each computes its rows of a batch and makes the same update of the same weights. */
 int trainer_new(struct runtime *rt, unsigned sections, struct trainer **ret, struct runtime_need *need,
                 struct error *err);
 int trainer_bind(struct trainer *t, const struct dataset *d, struct error *err);
 struct trainer *trainer_free(struct trainer *t);
 
-/* Parts in which a batch is computed. */
+/* What would fit into `room` bytes where the configuration's training does not: the largest batch, the fewest parts,
+ * more that is made again; as words that end in "would fit", or "no batch fits". before: what is needed beside the
+ * trainer.
+ */
+void trainer_advise(const struct runtime *rt, unsigned sections, const struct runtime_need *before, size_t room,
+                    char *ret, size_t size);
+
+/* Floating-point operations of a step in the networks, on all ranks: what the model asks for, so that what is computed
+ * a second time does not count. */
+double trainer_flop(const struct trainer *t);
+/* Parts in which a batch, or a rank's part of it, is computed. */
 int64_t trainer_parts(const struct trainer *t);
 /* Updates done so far. */
 int64_t trainer_step_number(const struct trainer *t);

@@ -13,12 +13,12 @@
 static bool table_complete(const struct kernels *k)
 {
         bool ok = k->abi == KERNELS_ABI && k->name && k->device_open && k->device_close && k->device_info &&
-                  k->memory_new && k->memory_free && k->stream_new && k->stream_free && k->stream_sync && k->copy_in &&
-                  k->copy_out && k->event_new && k->event_free && k->event_record && k->stream_wait && k->graph_begin &&
-                  k->graph_end && k->graph_launch && k->graph_free && k->conv_new && k->conv_free &&
-                  k->conv_workspace && k->dense_new && k->dense_free && k->dense_workspace && k->norm_new &&
-                  k->norm_free && k->norm_workspace && k->attention_new && k->attention_free &&
-                  k->attention_workspace && k->attention_saved;
+                  k->device_use && k->memory_new && k->memory_free && k->stream_new && k->stream_free &&
+                  k->stream_sync && k->copy_in && k->copy_out && k->event_new && k->event_free && k->event_record &&
+                  k->stream_wait && k->graph_begin && k->graph_end && k->graph_launch && k->graph_free &&
+                  k->collectives && k->conv_new && k->conv_free && k->conv_workspace && k->dense_new && k->dense_free &&
+                  k->dense_workspace && k->norm_new && k->norm_free && k->norm_workspace && k->attention_new &&
+                  k->attention_free && k->attention_workspace && k->attention_saved;
 
 #define KERNEL(op) ok = ok && k->op;
 #include "kernels/kernels.def"
@@ -35,7 +35,7 @@ int kernels_find(const char *name, const struct kernels **ret, struct error *err
                 k = &kernels_reference;
         else if (strcmp(name, "cpu") == 0)
                 k = cpu_table();
-        else if (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-emu") == 0)
+        else if (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-emu") == 0 || strcmp(name, "cuda-race") == 0)
                 r = module_load(name, &k, err);
         else
                 r = error_set(err, -EINVAL, "", "expected \"reference\", \"cpu\" or \"cuda\"");

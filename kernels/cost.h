@@ -24,3 +24,8 @@ struct timing_row {
  * caller's to free. */
 void kernels_timed_begin(const struct kernels *real, struct kernels *ret_timed);
 int kernels_timed_end(struct timing_row **ret_rows, size_t *ret_n, struct error *err);
+
+/* The dry table once more, whose operations are handed to `count` and whose memory has no end and is nowhere, yet not
+ * NULL: for a device that only plans. One at a time in a process. */
+typedef void kernels_count(void *user, const char *op, const void *args, struct cost cost);
+void kernels_counted(const struct kernels *k, kernels_count *count, void *user, struct kernels *ret_counted);

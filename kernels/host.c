@@ -2,10 +2,12 @@
  * do. */
 #include "kernels/host.h"
 
+#include "base/system.h"
 #include "kernels/host_plans.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +83,17 @@ int host_device_info(struct device *d, struct device_info *ret, struct error *er
         return 0;
 }
 
+int host_device_use(struct device *d, struct device_use *ret, struct error *err)
+{
+        int64_t kib = system_number("", "proc/self/status", "VmRSS");
+
+        (void)d;
+        if (kib < 0)
+                return error_set(err, -EIO, "/proc/self/status", "does not tell the memory of this process");
+        *ret = (struct device_use){.memory_bytes = kib * 1024, .watts = NAN};
+        return 0;
+}
+
 void *host_memory_new(struct device *d, size_t bytes)
 {
         size_t rounded = host_align(MAX(bytes, (size_t)1)), whole;
@@ -125,10 +138,7 @@ struct stream *host_stream_free(struct stream *s)
 {
         if (!s)
                 return NULL;
-        if (s->recording) {
-                s->device->recording = NULL;
-                (void)host_graph_free(s->recording);
-        }
+        host_graph_drop(s);
         free(s);
         return NULL;
 }
@@ -158,10 +168,12 @@ void host_copy_out(struct stream *s, void *dst, const void *src, size_t bytes)
         copy(s, "copy_out", dst, src, bytes);
 }
 
-/* ---- events: what a stream was given has run, so there is nothing to wait for */
+/* ---- events: what a stream was given has run, or is recorded in order, so there is nothing to wait for */
 
 struct event {
         struct device *device;
+        struct stream *from; /* that it was recorded on, */
+        int64_t recording;   /* in that recording of the device; 0: in none */
 };
 
 int host_event_new(struct device *d, struct event **ret, struct error *err)
@@ -187,11 +199,19 @@ struct event *host_event_free(struct event *e)
 void host_event_record(struct stream *s, struct event *e)
 {
         assert(e->device == s->device);
-        (void)host_refused(s->recording ? s->device : NULL, "event_record");
+        e->from = s;
+        e->recording = s->recording ? s->device->n_recordings : 0;
 }
 
 void host_stream_wait(struct stream *s, struct event *e)
 {
+        bool recorded = s->device->recording && e->recording == s->device->n_recordings;
+
         assert(e->device == s->device);
-        (void)host_refused(s->recording ? s->device : NULL, "stream_wait");
+        if (recorded && !s->recording)
+                host_graph_join(s);
+        else if (recorded)
+                e->from->behind = false;
+        else
+                (void)host_refused(s->recording ? s->device : NULL, "stream_wait");
 }

@@ -13,12 +13,14 @@ struct device {
         bool plan_only;
         struct plans *plans;     /* or NULL: a fixed rule chooses */
         struct graph *recording; /* of one of its streams, or NULL */
+        int64_t n_recordings;    /* begun so far */
 };
 
 struct stream {
         struct device *device;
         struct error error;      /* the first failure; code 0 while there is none */
         struct graph *recording; /* or NULL: operations run */
+        bool behind;             /* it has joined a recording, and was given what is not waited for yet */
 };
 
 typedef int host_call(const void *args);
@@ -43,6 +45,7 @@ void host_enter(const struct device *d);
 int host_device_open(const struct device_settings *settings, struct device **ret, struct error *err);
 struct device *host_device_close(struct device *d);
 int host_device_info(struct device *d, struct device_info *ret, struct error *err);
+int host_device_use(struct device *d, struct device_use *ret, struct error *err);
 void *host_memory_new(struct device *d, size_t bytes);
 void host_memory_free(struct device *d, void *p);
 int host_stream_new(struct device *d, struct stream **ret, struct error *err);
@@ -56,18 +59,24 @@ void host_event_record(struct stream *s, struct event *e);
 void host_stream_wait(struct stream *s, struct event *e);
 int host_graph_begin(struct stream *s, struct error *err);
 int host_graph_end(struct stream *s, struct graph **ret, struct error *err);
+/* A stream that waits for an event of the recording; and one that is freed: its recording goes, or goes on without it.
+ */
+void host_graph_join(struct stream *s);
+void host_graph_drop(struct stream *s);
 void host_graph_launch(struct stream *s, const struct graph *g);
 struct graph *host_graph_free(struct graph *g);
+
+extern const struct collectives host_collectives; /* comm.c */
 
 /* Those members of a table. */
 #define HOST_MEMBERS                                                                                                   \
         .abi = KERNELS_ABI, .device_open = host_device_open, .device_close = host_device_close,                        \
-        .device_info = host_device_info, .memory_new = host_memory_new, .memory_free = host_memory_free,               \
-        .stream_new = host_stream_new, .stream_free = host_stream_free, .stream_sync = host_stream_sync,               \
-        .copy_in = host_copy_in, .copy_out = host_copy_out, .event_new = host_event_new,                               \
-        .event_free = host_event_free, .event_record = host_event_record, .stream_wait = host_stream_wait,             \
-        .graph_begin = host_graph_begin, .graph_end = host_graph_end, .graph_launch = host_graph_launch,               \
-        .graph_free = host_graph_free
+        .device_info = host_device_info, .device_use = host_device_use, .memory_new = host_memory_new,                 \
+        .memory_free = host_memory_free, .stream_new = host_stream_new, .stream_free = host_stream_free,               \
+        .stream_sync = host_stream_sync, .copy_in = host_copy_in, .copy_out = host_copy_out,                           \
+        .event_new = host_event_new, .event_free = host_event_free, .event_record = host_event_record,                 \
+        .stream_wait = host_stream_wait, .graph_begin = host_graph_begin, .graph_end = host_graph_end,                 \
+        .graph_launch = host_graph_launch, .graph_free = host_graph_free, .collectives = &host_collectives
 
 /* What may not happen while a stream of the device records: true, and the recording fails, when one does. */
 bool host_refused(struct device *d, const char *what);

@@ -11,7 +11,8 @@ struct recorded {
 };
 
 struct graph {
-        struct error error; /* the first thing that may not be recorded */
+        struct stream *joined; /* or NULL */
+        struct error error;    /* the first thing that may not be recorded */
         struct recorded *ops;
         size_t n_ops, max_ops;
         char *bytes; /* arguments, each aligned for any type */
@@ -66,6 +67,7 @@ static void record(struct graph *g, const char *op, host_call *call, const void 
 
 void host_run(struct stream *s, const char *op, host_call *call, const void *args, size_t bytes)
 {
+        s->behind = s->recording && s->recording->joined == s;
         if (s->recording)
                 record(s->recording, op, call, args, bytes);
         else
@@ -91,7 +93,28 @@ int host_graph_begin(struct stream *s, struct error *err)
         if (!g)
                 return error_set(err, -ENOMEM, "", "out of memory");
         s->recording = s->device->recording = g;
+        s->device->n_recordings++;
         return 0;
+}
+
+void host_graph_join(struct stream *s)
+{
+        struct graph *g = s->device->recording;
+
+        if (g->joined && g->joined != s)
+                (void)host_refused(s->device, "stream_wait");
+        else
+                s->recording = g;
+        g->joined = g->joined ? g->joined : s;
+}
+
+static void leave(struct graph *g)
+{
+        if (g->joined && g->joined->behind && g->error.code == 0)
+                (void)error_set(&g->error, -EINVAL, "graph_end", "what another stream was given is not waited for");
+        if (g->joined)
+                g->joined->recording = NULL;
+        g->joined = NULL;
 }
 
 int host_graph_end(struct stream *s, struct graph **ret, struct error *err)
@@ -101,6 +124,9 @@ int host_graph_end(struct stream *s, struct graph **ret, struct error *err)
 
         if (!g)
                 return error_set(err, -EINVAL, "graph_end", "the stream does not record");
+        if (g->joined == s)
+                return error_set(err, -EINVAL, "graph_end", "another stream began the recording");
+        leave(g);
         s->recording = s->device->recording = NULL;
         r = g->error.code;
         if (r < 0) {
@@ -129,4 +155,20 @@ struct graph *host_graph_free(struct graph *g)
         free(g->bytes);
         free(g);
         return NULL;
+}
+
+void host_graph_drop(struct stream *s)
+{
+        struct graph *g = s->recording;
+
+        if (!g)
+                return;
+        if (g->joined == s) {
+                g->joined = NULL;
+                (void)host_refused(s->device, "stream_free");
+                return;
+        }
+        leave(g);
+        s->device->recording = NULL;
+        (void)host_graph_free(g);
 }

@@ -1,5 +1,5 @@
 /* Which way to compute a shape, chosen by measurement and kept in a folder, so that every later device there computes
- * the same bits. Private to the back ends on the processor; the file is described in host_plans.c. */
+ * the same bits (plans_file.h). Private to the back ends on the processor. */
 #pragma once
 
 #include "kernels/host.h"

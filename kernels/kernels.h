@@ -24,7 +24,7 @@
 #include "kernels/flow.h"
 #include "kernels/philox.h"
 
-#define KERNELS_ABI 3
+#define KERNELS_ABI 5
 #define KERNELS_ALIGN 64
 
 enum dtype { DTYPE_FLOAT32, DTYPE_BF16, DTYPE_N };
@@ -34,14 +34,15 @@ static inline size_t dtype_bytes(enum dtype type)
         return type == DTYPE_BF16 ? 2 : 4;
 }
 
-struct device;    /* one device of a back end, with its threads */
-struct stream;    /* operations in order */
-struct event;     /* a place in a stream that another stream can wait for */
-struct graph;     /* recorded operations */
-struct conv;      /* convolution over a map */
-struct dense;     /* x W + b */
-struct norm;      /* group norm, swish, dropout */
-struct attention; /* over all pixels */
+struct device;      /* one device of a back end, with its threads */
+struct stream;      /* operations in order */
+struct event;       /* a place in a stream that another stream can wait for */
+struct graph;       /* recorded operations */
+struct conv;        /* convolution over a map */
+struct dense;       /* x W + b */
+struct norm;        /* group norm, swish, dropout */
+struct attention;   /* over all pixels */
+struct collectives; /* what ranks say to each other: comm.h */
 
 struct device_settings {
         int index;      /* which device; 0 on the CPU */
@@ -61,6 +62,14 @@ struct device_info {
         int compute_major, compute_minor; /* CUDA's compute capability, else 0 */
         int threads;                      /* CPU: of the team that it got, which may be fewer than were asked for */
         bool bf16;                        /* computes bf16 in hardware */
+        /* FLOP/s of products at its highest clock, by the type of their factors; 0: not known */
+        double flops_float32, flops_tf32, flops_bf16;
+};
+
+/* What is used of a device at this moment. */
+struct device_use {
+        int64_t memory_bytes; /* of a GPU by all processes, of the processor's by this one */
+        double watts;         /* NAN: not known */
 };
 
 enum step_failure { FAILURE_NONE, FAILURE_LOSS, FAILURE_GRADIENT, FAILURE_WEIGHT, FAILURE_N };
@@ -102,11 +111,13 @@ struct conv_shape {
         int64_t n_images, height, width, c_in, c_out;
         int64_t kernel_height, kernel_width, stride, groups; /* zero padding keeps height and width at stride 1 */
         enum dtype x_type, y_type; /* of x and dx (bf16: the weights are rounded); of y, residual and dy */
+        bool tf32;                 /* factors of float32 may be rounded to tf32, 10 bits */
 };
 
 struct dense_shape {
         int64_t m, k, n; /* x [m, k], w [k, n], y [m, n] */
         enum dtype type;
+        bool tf32; /* as a convolution's */
 };
 
 struct norm_shape {
@@ -119,6 +130,7 @@ struct norm_shape {
 struct attention_shape {
         int64_t n_images, pixels, c, heads; /* c of all heads together */
         enum dtype type;
+        bool tf32; /* as a convolution's */
 };
 
 /* ---- convolution: y = conv(x; w) + b + residual. x [n, h, w, c_in], w [kernel_height, kernel_width, c_in, c_out], y
@@ -858,12 +870,14 @@ struct kernels {
         int (*device_open)(const struct device_settings *settings, struct device **ret, struct error *err);
         struct device *(*device_close)(struct device *d);
         int (*device_info)(struct device *d, struct device_info *ret, struct error *err);
-        /* 64-byte aligned, zeroed; NULL without memory */
+        int (*device_use)(struct device *d, struct device_use *ret, struct error *err);
+        /* 64-byte aligned, zeroed; NULL without memory, or where the device has failed: a stream's sync tells which. */
         void *(*memory_new)(struct device *d, size_t bytes);
         void (*memory_free)(struct device *d, void *p);
         int (*stream_new)(struct device *d, struct stream **ret, struct error *err);
         struct stream *(*stream_free)(struct stream *s);
-        /* Waits for all operations; the first failure of the stream, if any, which stays. */
+        /* Waits for all operations; the first failure of the stream, if any, which stays. -ENODEV: the device itself
+         * has failed, nothing on it works any more. */
         int (*stream_sync)(struct stream *s, struct error *err);
         /* src stays as it is until the next stream_sync. */
         void (*copy_in)(struct stream *s, void *device_dst, const void *src, size_t bytes);
@@ -876,13 +890,18 @@ struct kernels {
         void (*event_record)(struct stream *s, struct event *e);
         void (*stream_wait)(struct stream *s, struct event *e);
 
-        /* From graph_begin to graph_end operations are recorded instead of run (copies, syncs, events, launches and
-         * plans are not made there, -EINVAL at the end; one stream of a device at a time); graph_launch runs them in
-         * order, as often as it is called. */
+        /* From graph_begin to graph_end operations are recorded instead of run (copies, syncs, launches and plans are
+         * not made there, -EINVAL at the end; one stream of a device at a time); graph_launch runs them, as often as it
+         * is called. One other stream joins the recording when it waits for an event that was recorded in it: what it
+         * is given then, which may be collectives alone (the rest would share the scratch of a recording), is recorded,
+         * too, beside what follows on the first. That must wait for an event behind it before the end, -EINVAL. Other
+         * events are not waited for there. */
         int (*graph_begin)(struct stream *s, struct error *err);
         int (*graph_end)(struct stream *s, struct graph **ret, struct error *err);
         void (*graph_launch)(struct stream *s, const struct graph *g);
         struct graph *(*graph_free)(struct graph *g);
+
+        const struct collectives *collectives;
 
         int (*conv_new)(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err);
         struct conv *(*conv_free)(struct conv *c);
@@ -899,13 +918,21 @@ struct kernels {
         size_t (*attention_workspace)(const struct attention *a);
         size_t (*attention_saved)(const struct attention *a);
 
+        /* Bytes that the launches of an operation move beyond its operands, each once (kernels/cost.h): copies in
+         * another layout, what is read twice, partial sums. NULL: none are counted. */
+        double (*bytes_beyond)(const char *op, const void *args);
+
+        /* Names what is done until the range ends, nested, for who looks on with a profiler. NULL: nobody can. */
+        void (*range_begin)(const char *name);
+        void (*range_end)(void);
+
 #define KERNEL(name) void (*name)(struct stream * s, const struct name##_args *args);
 #include "kernels/kernels.def"
 #undef KERNEL
 };
 
-/* A back end by name: "reference", "cpu", "cuda" (and for tests "cuda-emu"). -EINVAL names the known ones, -ENODEV says
- * why a module cannot be loaded. The table is static, complete and checked. */
+/* A back end by name: "reference", "cpu", "cuda" (and for tests "cuda-emu", "cuda-race"). -EINVAL names the known ones,
+ * -ENODEV says why a module cannot be loaded. The table is static, complete and checked. */
 int kernels_find(const char *name, const struct kernels **ret, struct error *err);
 
 /* The same table with every operation replaced by nothing: a dry run of a step tells its memory before any is taken. */

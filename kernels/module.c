@@ -31,27 +31,38 @@ static bool module_find(const char *name, char *ret, size_t size)
         }
         own_folder(own, sizeof own);
         for (int i = 0; i < 2; i++) {
-                n = snprintf(ret, size, "%s%s/libmulun-%s.so", own, i ? "/../lib/mulund" : "", name);
+                n = snprintf(ret, size, "%s%s/libmulun-%s.so", own, i ? "/" MULUN_MODULES_FROM_HERE : "", name);
                 if (n > 0 && (size_t)n < size && access(ret, R_OK) == 0)
                         return true;
         }
         return false;
 }
 
-int module_load(const char *name, const struct kernels **ret, struct error *err)
+int module_symbol(const char *name, const char *symbol, void **ret, struct error *err)
 {
         char path[2 * PATH_MAX];
         void *module;
-        const struct kernels *k;
 
         if (!module_find(name, path, sizeof path))
                 return error_set(err, -ENODEV, name, "this installation has no module for \"%s\"", name);
         module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!module)
                 return error_set(err, -ENODEV, path, "the module cannot be loaded: %s", dlerror());
-        k = dlsym(module, CUDA_TABLE_NAME);
-        if (!k || k->abi != KERNELS_ABI)
-                return error_set(err, -ENODEV, path, "the module is of another version");
+        *ret = dlsym(module, symbol);
+        return *ret ? 0 : error_set(err, -ENODEV, path, "the module is of another version");
+}
+
+int module_load(const char *name, const struct kernels **ret, struct error *err)
+{
+        const struct kernels *k;
+        void *table;
+        int r = module_symbol(name, CUDA_TABLE_NAME, &table, err);
+
+        if (r < 0)
+                return r;
+        k = table;
+        if (k->abi != KERNELS_ABI)
+                return error_set(err, -ENODEV, name, "the module is of another version");
         *ret = k;
         return 0;
 }

@@ -52,9 +52,13 @@ static void add(int op, struct stream *s, double start, struct cost cost)
         {                                                                                                              \
                 double start = now();                                                                                  \
                                                                                                                        \
+                if (timed.real->range_begin)                                                                           \
+                        timed.real->range_begin(#op);                                                                  \
                 timed.real->op(s, args);                                                                               \
                 if (!timed.recording)                                                                                  \
                         add(OP_##op, s, start, cost_##op(args));                                                       \
+                if (timed.real->range_end)                                                                             \
+                        timed.real->range_end();                                                                       \
         }
 #include "kernels/kernels.def"
 #undef KERNEL

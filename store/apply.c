@@ -11,19 +11,53 @@ static int no_such(const char *what, int64_t id, struct error *err)
         return error_set(err, -ENOENT, NULL, "there is no %s %lld", what, (long long)id);
 }
 
-static int log_event(struct db *db, const struct write *w, int64_t job, int from, int to, const char *trigger,
-                     struct error *err)
+int job_event_add(struct db *db, const struct job_event_row *e, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, ST_JOB_EVENT_INSERT);
 
-        bind_int(st, ":job", job);
-        bind_int(st, ":time", w->time_us);
-        if (from >= 0)
-                bind_int(st, ":from", from);
-        bind_int(st, ":to", to);
-        bind_text(st, ":trigger", trigger);
-        bind_text(st, ":detail", w->detail);
+        bind_int(st, ":job", e->job);
+        bind_int(st, ":time", e->time_us);
+        if (e->from >= 0)
+                bind_int(st, ":from", e->from);
+        bind_int(st, ":to", e->to);
+        bind_text(st, ":trigger", e->trigger);
+        bind_text(st, ":detail", e->detail);
         return db_run(db, st, err);
+}
+
+int job_event_once(struct db *db, int64_t job, int64_t time_us, const char *trigger, const char *detail,
+                   struct error *err)
+{
+        struct job_event_row e = {.job = job, .time_us = time_us, .trigger = trigger, .detail = detail};
+        sqlite3_stmt *st = db_statement(db, ST_JOB_EVENT_OF);
+        int r;
+
+        bind_int(st, ":job", job);
+        bind_text(st, ":trigger", trigger);
+        r = db_step(db, st, err);
+        (void)sqlite3_reset(st);
+        if (r != 0)
+                return MIN(r, 0);
+        st = db_statement(db, ST_JOB_STATE);
+        bind_int(st, ":id", job);
+        r = db_step(db, st, err);
+        if (r > 0)
+                e.from = e.to = sqlite3_column_int(st, 0);
+        (void)sqlite3_reset(st);
+        return r <= 0 ? r : job_event_add(db, &e, err); /* 0: it is being removed */
+}
+
+static int log_event(struct db *db, const struct write *w, int64_t job, int from, int to, const char *trigger,
+                     struct error *err)
+{
+        return job_event_add(db,
+                             &(struct job_event_row){.job = job,
+                                                     .time_us = w->time_us,
+                                                     .from = from,
+                                                     .to = to,
+                                                     .trigger = trigger,
+                                                     .detail = w->detail},
+                             err);
 }
 
 static int expect_state(struct db *db, int64_t job, enum job_state from, struct error *err)
@@ -109,14 +143,12 @@ static int meet(struct db *db, int64_t job, struct error *err)
         }
 }
 
-static int apply_transition(struct db *db, struct write *w, struct error *err)
+/* The job is in state from. */
+static int move_job(struct db *db, struct write *w, struct error *err)
 {
-        sqlite3_stmt *st;
-        int r = expect_state(db, w->job, w->from, err);
+        sqlite3_stmt *st = db_statement(db, ST_JOB_TRANSITION);
+        int r;
 
-        if (r < 0)
-                return r;
-        st = db_statement(db, ST_JOB_TRANSITION);
         bind_int(st, ":id", w->job);
         bind_int(st, ":to", w->to);
         bind_int(st, ":started", w->row.started_us);
@@ -131,6 +163,49 @@ static int apply_transition(struct db *db, struct write *w, struct error *err)
         if (r >= 0 && w->to == JOB_SUCCEEDED)
                 r = meet(db, w->job, err);
         return r < 0 ? r : log_event(db, w, w->job, (int)w->from, (int)w->to, w->trigger ? w->trigger : "", err);
+}
+
+static int apply_transition(struct db *db, struct write *w, struct error *err)
+{
+        int r = expect_state(db, w->job, w->from, err);
+
+        return r < 0 ? r : move_job(db, w, err);
+}
+
+#define MOVED_AT_ONCE 250 /* what a savepoint keeps of the pages that they change is memory */
+
+/* 0: it is not there. */
+static int state_of(struct db *db, int64_t job, enum job_state *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_JOB_STATE);
+        int r;
+
+        bind_int(st, ":id", job);
+        r = db_step(db, st, err);
+        if (r > 0)
+                *ret = (enum job_state)sqlite3_column_int(st, 0);
+        return r;
+}
+
+static int apply_jobs_move(struct db *db, struct write *w, struct error *err)
+{
+        size_t end = MIN(w->ids_done + MOVED_AT_ONCE, w->n_ids);
+
+        for (; w->ids_done < end; w->ids_done++) {
+                int r = state_of(db, w->ids[w->ids_done], &w->from, err);
+
+                if (r < 0)
+                        return r;
+                if (r == 0 || (w->from != JOB_QUEUED && (w->from != JOB_PAUSED || w->to == JOB_PAUSED)))
+                        continue;
+                w->job = w->ids[w->ids_done];
+                w->row.ended_us = job_state_is_final(w->to) ? w->time_us : 0;
+                r = move_job(db, w, err);
+                if (r < 0)
+                        return r;
+                w->ret_number++;
+        }
+        return w->ids_done < w->n_ids;
 }
 
 static int insert_tags(struct db *db, const json_t *tags, int64_t job, struct error *err)
@@ -196,11 +271,45 @@ static int remember_key(struct db *db, const struct write *w, struct error *err)
         return db_run(db, st, err);
 }
 
+static char *text_or_empty(char *owned)
+{
+        return owned ? owned : strdup("");
+}
+
+/* What the columns that were left to their defaults say. */
+static int complete_row(struct job_row *row, int64_t id, struct error *err)
+{
+        row->id = id;
+        row->state = JOB_QUEUED;
+        row->version = 1;
+        row->images_per_second = row->seconds_left = __builtin_nan("");
+        row->name = text_or_empty(row->name);
+        row->config_name = text_or_empty(row->config_name);
+        row->notes = text_or_empty(row->notes);
+        row->moved_by = strdup("submit");
+        row->moved_why = strdup("");
+        if (!row->name || !row->config_name || !row->notes || !row->moved_by || !row->moved_why)
+                return error_set(err, -ENOMEM, NULL, "no memory for a row");
+        return 0;
+}
+
+static int count_unmet(struct db *db, struct job_row *row, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_JOB_UNMET);
+        int r;
+
+        bind_int(st, ":job", row->id);
+        while ((r = db_step(db, st, err)) > 0)
+                row->unmet++;
+        return r;
+}
+
 static int insert_job(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, ST_JOB_INSERT);
         int r;
 
+        w->row.devices = MAX(w->row.devices, 1); /* 0: its kind asks for none */
         bind_int(st, ":kind", w->row.kind);
         bind_int(st, ":state", JOB_QUEUED);
         bind_int(st, ":created", w->row.created_us);
@@ -212,6 +321,7 @@ static int insert_job(struct db *db, struct write *w, struct error *err)
         bind_limits(st, &w->row.limits, CHANGE_WALL | CHANGE_STEPS);
         bind_int(st, ":memory_bytes", w->row.memory_bytes);
         bind_int(st, ":gpu", w->row.gpu);
+        bind_int(st, ":devices", w->row.devices);
         bind_text(st, ":dataset", w->row.dataset);
         bind_text(st, ":notes", w->row.notes ? w->row.notes : "");
         bind_text(st, ":name", w->row.name ? w->row.name : "");
@@ -230,9 +340,14 @@ static int insert_job(struct db *db, struct write *w, struct error *err)
         if (r < 0)
                 return r;
         w->ret_id = sqlite3_last_insert_rowid(db->handle);
+        r = complete_row(&w->row, w->ret_id, err);
+        if (r < 0)
+                return r;
         r = insert_tags(db, w->row.tags, w->ret_id, err);
         if (r >= 0)
                 r = insert_after(db, &w->row, w->ret_id, err);
+        if (r >= 0 && w->row.n_after)
+                r = count_unmet(db, &w->row, err);
         if (r < 0)
                 return r;
         return log_event(db, w, w->ret_id, -1, JOB_QUEUED, w->trigger ? w->trigger : "submit", err);
@@ -372,25 +487,44 @@ static int apply_job_mark(struct db *db, struct write *w, struct error *err)
         return r < 0 ? r : run_for_job(db, ST_JOB_TAG_DELETE, w->job, err); /* what is not seen is not counted */
 }
 
-static int apply_job_remove(struct db *db, struct write *w, struct error *err)
+#define REMOVE_ROWS 16 /* of chunks, in one transaction: some milliseconds */
+
+/* Series with what they have; 1: there are more. */
+static int remove_series(struct db *db, int64_t job, int64_t *budget, struct error *err)
 {
-        static const enum statement order[] = {ST_SERIES_DELETE,    ST_ARTIFACT_DELETE_ALL, ST_ATTEMPT_DELETE,
-                                               ST_JOB_EVENT_DELETE, ST_JOB_TAG_DELETE,      ST_JOB_AFTER_DELETE,
-                                               ST_JOB_DELETE};
-        _cleanup_statement_ sqlite3_stmt *series = db_statement(db, ST_SERIES);
-        int r;
+        for (;;) {
+                sqlite3_stmt *st = db_statement(db, ST_SERIES_OF_JOB);
+                int64_t series = 0;
+                int r;
 
-        bind_int(series, ":job", w->job);
-        while ((r = db_step(db, series, err)) > 0) {
-                sqlite3_stmt *st = db_statement(db, ST_POINT_DELETE);
-
-                bind_int(st, ":series", sqlite3_column_int64(series, 6));
+                bind_int(st, ":job", job);
+                r = db_step(db, st, err);
+                if (r > 0)
+                        series = sqlite3_column_int64(st, 0);
+                (void)sqlite3_reset(st);
+                if (r <= 0)
+                        return r;
+                r = *budget > 0 ? tracks_remove(db, series, budget, err) : 1;
+                if (r != 0)
+                        return r;
+                st = db_statement(db, ST_SERIES_DELETE);
+                bind_int(st, ":id", series);
                 r = db_run(db, st, err);
                 if (r < 0)
                         return r;
         }
-        (void)sqlite3_reset(series);
-        for (size_t i = 0; r >= 0 && i < ARRAY_LEN(order); i++)
+}
+
+/* Curves of many points go some at a time, so that other writes do not wait for all of them. */
+static int apply_job_remove(struct db *db, struct write *w, struct error *err)
+{
+        static const enum statement order[] = {ST_ARTIFACT_DELETE_ALL, ST_TAILS_DELETE,   ST_ATTEMPT_DELETE,
+                                               ST_JOB_EVENT_DELETE,    ST_JOB_TAG_DELETE, ST_JOB_AFTER_DELETE,
+                                               ST_JOB_DELETE};
+        int64_t budget = REMOVE_ROWS;
+        int r = remove_series(db, w->job, &budget, err);
+
+        for (size_t i = 0; r == 0 && i < ARRAY_LEN(order); i++)
                 r = run_for_job(db, order[i], w->job, err);
         return r;
 }
@@ -431,6 +565,13 @@ static int apply_by_id(struct db *db, enum statement s, int64_t id, const char *
         if (value_name)
                 bind_int(st, value_name, value);
         return run_changing(db, st, -ENOENT, what, id, err);
+}
+
+static int apply_attempt_end(struct db *db, struct write *w, struct error *err)
+{
+        int r = apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err);
+
+        return r < 0 ? r : apply_points_close(db, w, err);
 }
 
 static int apply_attempt_pid(struct db *db, struct write *w, struct error *err)
@@ -492,17 +633,21 @@ static int and_transition(struct db *db, struct write *w, int r, struct error *e
         return r < 0 || !w->trigger ? r : apply_transition(db, w, err);
 }
 
-int apply_write(struct db *db, struct write *w, struct error *err)
+static int apply_kind(struct db *db, struct write *w, struct error *err)
 {
         switch (w->kind) {
         case WRITE_JOB_NEW:
                 return apply_job_new(db, w, err);
         case WRITE_JOB_IDS_ABOVE:
                 return apply_job_ids_above(db, w, err);
+        case WRITE_JOBS_MOVE:
+                return apply_jobs_move(db, w, err);
         case WRITE_JOB_TRANSITION:
                 return apply_transition(db, w, err);
         case WRITE_JOB_STOP:
                 return apply_job_stop(db, w, err);
+        case WRITE_JOB_NOTE:
+                return log_event(db, w, w->job, JOB_RUNNING, JOB_RUNNING, w->trigger, err);
         case WRITE_JOB_SET:
                 return apply_job_set(db, w, err);
         case WRITE_JOB_REOPEN:
@@ -516,7 +661,7 @@ int apply_write(struct db *db, struct write *w, struct error *err)
         case WRITE_ATTEMPT_PID:
                 return apply_attempt_pid(db, w, err);
         case WRITE_ATTEMPT_END:
-                return apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err);
+                return apply_attempt_end(db, w, err);
         case WRITE_EVENTS:
                 return and_transition(db, w, apply_events(db, w, err), err);
         case WRITE_ARTIFACT_MARK:
@@ -531,8 +676,28 @@ int apply_write(struct db *db, struct write *w, struct error *err)
                 return apply_device(db, w, err);
         case WRITE_DATASETS_CLEAR:
                 return db_run(db, db_statement(db, ST_DATASET_CLEAR), err);
+        case WRITE_TOKEN:
+                return apply_token(db, w, err);
+        case WRITE_AUDIT:
+                return 0; /* what all have */
         case WRITE_KIND_N:
                 break;
         }
         return error_set(err, -EINVAL, NULL, "no such write: %d", (int)w->kind);
+}
+
+/* What was asked for again, with its Idempotency-Key, changed nothing. */
+static bool made_nothing(const struct write *w)
+{
+        return w->kind == WRITE_JOB_NEW && !w->row.id;
+}
+
+int apply_write(struct db *db, struct write *w, struct error *err)
+{
+        int r = apply_kind(db, w, err), told;
+
+        if (r || !w->audit.action[0] || made_nothing(w)) /* above 0: with its last part */
+                return r;
+        told = apply_audit(db, w, err);
+        return MIN(told, 0);
 }

@@ -1,4 +1,4 @@
-/* Curves: which points are superseded, summaries, and reading in buckets.
+/* Reading points: which of them are shown, and the walk through levels, chunks and tails that everybody reads by.
  *
  * A point of attempt a at step s is left out when a later attempt that has said anything began at or below s. So each
  * attempt has one limit, the smallest first step of those after it, and its points below the limit are shown. */
@@ -23,8 +23,12 @@ int limits_read(struct db *db, int64_t job, struct limits *ret, struct error *er
                 if (!array_grow(&items, n, &room, sizeof *items))
                         return error_set(err, -ENOMEM, NULL, "no memory for a list of attempts");
                 /* below holds the first step for now; one that said nothing supersedes nothing */
-                items[n++] = (struct limit){sqlite3_column_int64(st, 0),
-                                            sqlite3_column_int64(st, 6) > 0 ? sqlite3_column_int64(st, 5) : INT64_MAX};
+                items[n++] = (struct limit){
+                        .attempt = sqlite3_column_int64(st, 0),
+                        .number = sqlite3_column_int64(st, 2),
+                        .below = sqlite3_column_int64(st, 6) > 0 ? sqlite3_column_int64(st, 5) : INT64_MAX,
+                        .tail = sqlite3_column_int64(st, 19) > 0,
+                };
         }
         if (r < 0)
                 return r;
@@ -44,20 +48,173 @@ void limits_done(struct limits *l)
         *l = (struct limits){0};
 }
 
-bool limits_visible(const struct limits *l, int64_t attempt, int64_t step)
+/* ---- the walk */
+
+struct walk {
+        struct db *db;
+        const struct curves_query *q;
+        const struct curves_sink *sink;
+        int64_t to; /* of the track that is read */
+        struct error *err;
+};
+
+/* Those of sorted points that lie in from..to. */
+static int give_points(const struct walk *w, const struct point *p, size_t n)
 {
-        size_t lo = 0, hi = l->n;
+        size_t begin = 0;
 
-        while (lo < hi) {
-                size_t mid = (lo + hi) / 2;
-
-                if (l->items[mid].attempt < attempt)
-                        lo = mid + 1;
-                else
-                        hi = mid;
-        }
-        return lo < l->n && l->items[lo].attempt == attempt && step < l->items[lo].below;
+        while (begin < n && p[begin].step < w->q->from)
+                begin++;
+        while (n > begin && p[n - 1].step > w->to)
+                n--;
+        return n > begin ? w->sink->points(p + begin, n - begin, w->sink->user) : 0;
 }
+
+enum found { FOUND_NOTHING, FOUND_CELLS, FOUND_COARSE };
+
+/* What there is of a row to use: nothing of it is asked for, its cells, or only what is below it. Its points, which are
+ * many pages, are not read here. */
+static int read_row(struct walk *w, int64_t id, struct cells *cells)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(w->db, ST_CHUNK);
+        int64_t first, last;
+        int r;
+
+        bind_int(st, ":id", id);
+        r = db_step(w->db, st, w->err);
+        if (r <= 0)
+                return r < 0 ? r : error_set(w->err, -EBADMSG, w->db->path, "points are missing or damaged");
+        first = sqlite3_column_int64(st, 0);
+        last = sqlite3_column_int64(st, 1);
+        if (last < w->q->from || first > w->to)
+                return FOUND_NOTHING;
+        if (w->q->shift < 0 || first < w->q->from || last > w->to)
+                return FOUND_COARSE;
+        r = cells_decode(sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2), cells, w->err);
+        return r < 0 ? r : cells->shift <= w->q->shift ? FOUND_CELLS : FOUND_COARSE;
+}
+
+static int walk_points(struct walk *w, int64_t id)
+{
+        struct point *points = db_points(w->db, w->err);
+        size_t n = 0;
+        int r = points ? chunk_read(w->db, id, points, &n, w->err) : -ENOMEM;
+
+        return r < 0 ? r : give_points(w, points, n);
+}
+
+/* A row and what is below it. */
+static int walk_row(struct walk *w, int64_t track, int level, int64_t number)
+{
+        int64_t id = chunk_id(track, level, number);
+        struct cells cells;
+        int r = read_row(w, id, &cells);
+
+        if (r == FOUND_CELLS)
+                return w->sink->cells(&cells, w->sink->user);
+        if (r != FOUND_COARSE)
+                return r; /* FOUND_NOTHING is 0 */
+        if (level == 0)
+                return walk_points(w, id);
+        r = 0;
+        for (int i = 0; r == 0 && i < LEVEL_FAN; i++)
+                r = walk_row(w, track, level - 1, number * LEVEL_FAN + i);
+        return r;
+}
+
+/* Its rows that have none above them, in order: those of the highest level first, the chunk that is not full last. */
+static int walk_track(struct walk *w, const struct track *t)
+{
+        int64_t full = t->points / CHUNK_POINTS, chunks = full + (t->points % CHUNK_POINTS > 0);
+        int r = 0;
+
+        for (int64_t at = 0; r == 0 && at < chunks;) {
+                int level = LEVEL_N - 1;
+
+                while (level > 0 && at + ((int64_t)1 << 4 * level) > full)
+                        level--;
+                r = walk_row(w, t->id, level, at >> 4 * level);
+                at += (int64_t)1 << 4 * level;
+        }
+        return MIN(r, 0);
+}
+
+static int walk_tracks(struct walk *w, int64_t attempt)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(w->db, ST_TRACKS);
+        int r;
+
+        bind_int(st, ":series", w->q->series);
+        bind_int(st, ":attempt", attempt);
+        while ((r = db_step(w->db, st, w->err)) > 0) {
+                struct track t = {sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1), sqlite3_column_int64(st, 2),
+                                  sqlite3_column_int64(st, 3)};
+
+                if (t.last_step < w->q->from || t.first_step > w->to)
+                        continue;
+                if (w->sink->source)
+                        w->sink->source(w->sink->user);
+                r = walk_track(w, &t);
+                if (r < 0)
+                        return r;
+        }
+        return r;
+}
+
+struct tail_points {
+        struct point *p;
+        size_t n, room;
+};
+
+static int add_tail(const struct batch *b, void *user)
+{
+        struct tail_points *t = user;
+
+        for (size_t k = 0; k < b->n_columns; k++)
+                for (size_t i = 0; i < b->n_rows; i++) {
+                        if (!array_grow(&t->p, t->n, &t->room, sizeof *t->p))
+                                return -ENOMEM;
+                        t->p[t->n++] = (struct point){b->step[i], b->time_ms[i], b->value[k][i]};
+                }
+        return 0;
+}
+
+static int walk_tail(struct walk *w, int64_t attempt)
+{
+        struct tail_points t = {0};
+        int r = tail_read(w->db, attempt, w->q->series, add_tail, &t, w->err);
+
+        if (r >= 0)
+                r = points_sort(t.p, t.n, w->err);
+        if (r >= 0 && w->sink->source)
+                w->sink->source(w->sink->user);
+        if (r >= 0)
+                r = give_points(w, t.p, t.n);
+        free(t.p);
+        return MIN(r, 0);
+}
+
+int curves_read(struct db *db, const struct curves_query *q, const struct curves_sink *sink, struct error *err)
+{
+        struct walk w = {.db = db, .q = q, .sink = sink, .err = err};
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < q->limits->n; i++) {
+                const struct limit *l = &q->limits->items[i];
+
+                if (q->attempt && q->attempt != l->number)
+                        continue;
+                w.to = q->attempt || l->below == INT64_MAX ? q->to : MIN(q->to, l->below - 1);
+                if (w.to < q->from)
+                        continue;
+                r = walk_tracks(&w, l->attempt);
+                if (r >= 0 && q->tails && l->tail)
+                        r = walk_tail(&w, l->attempt);
+        }
+        return r;
+}
+
+/* ---- summaries */
 
 void summary_add(struct summary *s, int64_t step, double value)
 {
@@ -85,204 +242,27 @@ int summary_write(struct db *db, int64_t series, const struct summary *s, struct
         return db_run(db, st, err);
 }
 
-int summary_recompute(struct db *db, const struct limits *l, int64_t series, struct error *err)
+static int sum_cells(const struct cells *c, void *user)
 {
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_POINTS);
-        struct summary s = {0, 0, NAN, NAN, NAN};
-        int r;
-
-        bind_int(st, ":series", series);
-        bind_int(st, ":from", INT64_MIN);
-        bind_int(st, ":to", INT64_MAX);
-        while ((r = db_step(db, st, err)) > 0)
-                if (limits_visible(l, sqlite3_column_int64(st, 1), sqlite3_column_int64(st, 0)))
-                        summary_add(&s, sqlite3_column_int64(st, 0), column_real(st, 3));
-        (void)sqlite3_reset(st);
-        return r < 0 ? r : summary_write(db, series, &s, err);
-}
-
-/* First or last step in from..to that is shown; 0 when there is none. */
-static int edge(struct db *db, const struct limits *l, enum statement which, int64_t series, int64_t from, int64_t to,
-                int64_t *ret, struct error *err)
-{
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, which);
-        int r;
-
-        bind_int(st, ":series", series);
-        bind_int(st, ":from", from);
-        bind_int(st, ":to", to);
-        while ((r = db_step(db, st, err)) > 0) {
-                *ret = sqlite3_column_int64(st, 0);
-                if (limits_visible(l, sqlite3_column_int64(st, 1), *ret))
-                        return 1;
-        }
-        return r;
-}
-
-static int curve_allocate(struct curve *c, size_t n, struct error *err)
-{
-        c->step = calloc(n, sizeof *c->step);
-        c->time_ms = calloc(n, sizeof *c->time_ms);
-        c->count = calloc(n, sizeof *c->count);
-        c->min = calloc(n, sizeof *c->min);
-        c->max = calloc(n, sizeof *c->max);
-        c->mean = calloc(n, sizeof *c->mean);
-        c->last = calloc(n, sizeof *c->last);
-        if (c->step && c->time_ms && c->count && c->min && c->max && c->mean && c->last)
-                return 0;
-        return error_set(err, -ENOMEM, NULL, "no memory for %zu buckets", n);
-}
-
-static void curve_add(struct curve *c, int64_t *finite, int shift, int64_t step, int64_t time_ms, double value)
-{
-        size_t i;
-
-        if (c->n == 0 || c->step[c->n - 1] >> shift != step >> shift) {
-                i = c->n++;
-                c->count[i] = 0;
-                c->min[i] = c->max[i] = c->mean[i] = NAN;
-                *finite = 0;
-        }
-        i = c->n - 1;
-        c->step[i] = step;
-        c->time_ms[i] = time_ms;
-        c->count[i]++;
-        c->last[i] = value;
-        c->points_total++;
-        if (!isfinite(value))
-                return;
-        if (++*finite == 1) {
-                c->min[i] = c->max[i] = c->mean[i] = value;
-                return;
-        }
-        c->min[i] = MIN(c->min[i], value);
-        c->max[i] = MAX(c->max[i], value);
-        c->mean[i] += (value - c->mean[i]) / (double)*finite; /* does not overflow where a sum would */
-}
-
-static int read_buckets(struct db *db, const struct limits *l, int64_t series, int64_t first, int64_t last,
-                        int64_t n_buckets, struct curve *c, struct error *err)
-{
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_POINTS);
-        int64_t finite = 0;
-        int shift = 0, r;
-
-        while ((last >> shift) - (first >> shift) >= n_buckets)
-                shift++;
-        c->bucket_width = (int64_t)1 << shift;
-        r = curve_allocate(c, (size_t)((last >> shift) - (first >> shift) + 1), err);
-        if (r < 0)
-                return r;
-        bind_int(st, ":series", series);
-        bind_int(st, ":from", first);
-        bind_int(st, ":to", last);
-        while ((r = db_step(db, st, err)) > 0) {
-                int64_t step = sqlite3_column_int64(st, 0);
-
-                if (limits_visible(l, sqlite3_column_int64(st, 1), step))
-                        curve_add(c, &finite, shift, step, sqlite3_column_int64(st, 2), column_real(st, 3));
-        }
-        return r;
-}
-
-static int find_series(struct db *db, int64_t job, const char *name, int64_t *ret, struct error *err)
-{
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_SERIES_BY_NAME);
-        int r;
-
-        bind_int(st, ":job", job);
-        bind_text(st, ":name", name);
-        r = db_step(db, st, err);
-        if (r == 0)
-                return error_set(err, -ENOENT, NULL, "job %lld has no such series", (long long)job);
-        if (r > 0)
-                *ret = sqlite3_column_int64(st, 0);
-        return r < 0 ? r : 0;
-}
-
-static int read_curve(struct db *db, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets,
-                      struct curve *c, struct error *err)
-{
-        _cleanup_(limits_done) struct limits limits = {0};
-        int64_t series = 0, first = 0, last = 0;
-        int r = find_series(db, job, name, &series, err);
-
-        if (r >= 0)
-                r = limits_read(db, job, &limits, err);
-        if (r >= 0)
-                r = edge(db, &limits, ST_POINTS, series, MAX(from, 0), to, &first, err);
-        if (r > 0)
-                r = edge(db, &limits, ST_POINTS_BACKWARD, series, MAX(from, 0), to, &last, err);
-        return r <= 0 ? r : read_buckets(db, &limits, series, first, last, n_buckets, c, err);
-}
-
-int reader_curve(struct reader *r, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets,
-                 struct curve *ret, struct error *err)
-{
-        struct curve c = {.bucket_width = 1};
-        int n;
-
-        if (n_buckets < 1)
-                return error_set(err, -EINVAL, NULL, "at least 1 bucket");
-        n = db_exec(&r->db, "BEGIN", err); /* one view for all of its statements */
-        if (n < 0)
-                return n;
-        n = read_curve(&r->db, job, name, from, to, n_buckets, &c, err);
-        (void)sqlite3_exec(r->db.handle, "COMMIT", NULL, NULL, NULL);
-        if (n < 0) {
-                curve_done(&c);
-                return n;
-        }
-        *ret = c;
+        for (size_t i = 0; i < c->n; i++)
+                cell_merge(user, &c->cell[i]);
         return 0;
 }
 
-void curve_done(struct curve *c)
+static int sum_points(const struct point *p, size_t n, void *user)
 {
-        free(c->step);
-        free(c->time_ms);
-        free(c->count);
-        free(c->min);
-        free(c->max);
-        free(c->mean);
-        free(c->last);
-        *c = (struct curve){0};
+        cell_add(user, p, n);
+        return 0;
 }
 
-static int read_points(struct db *db, int64_t job, const char *name, struct point_place *place, size_t n,
-                       struct point *ret, size_t *ret_n, struct error *err)
+int summary_recompute(struct db *db, const struct limits *l, int64_t series, struct error *err)
 {
-        _cleanup_(limits_done) struct limits limits = {0};
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_POINTS_BEHIND);
-        int64_t series = 0;
-        int r = find_series(db, job, name, &series, err);
+        struct cell all = {.min = NAN, .max = NAN, .last = NAN};
+        const struct curves_query q = {.series = series, .limits = l, .from = INT64_MIN, .to = INT64_MAX, .shift = 62};
+        const struct curves_sink sink = {.cells = sum_cells, .points = sum_points, .user = &all};
+        int r = curves_read(db, &q, &sink, err);
 
-        if (r >= 0)
-                r = limits_read(db, job, &limits, err);
         if (r < 0)
-                return r;
-        bind_int(st, ":series", series);
-        bind_int(st, ":step", place->step);
-        bind_int(st, ":attempt", place->attempt);
-        bind_int(st, ":ordinal", place->ordinal);
-        while (*ret_n < n && (r = db_step(db, st, err)) > 0) {
-                *place = (struct point_place){sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
-                                              sqlite3_column_int64(st, 4)};
-                if (limits_visible(&limits, place->attempt, place->step))
-                        ret[(*ret_n)++] = (struct point){place->step, sqlite3_column_int64(st, 2), column_real(st, 3)};
-        }
-        return r < 0 ? r : 0;
-}
-
-int reader_points_behind(struct reader *r, int64_t job, const char *name, struct point_place *place, size_t n,
-                         struct point *ret, size_t *ret_n, struct error *err)
-{
-        int x = db_exec(&r->db, "BEGIN", err); /* one view of points and attempts */
-
-        if (x < 0)
-                return x;
-        *ret_n = 0;
-        x = read_points(&r->db, job, name, place, n, ret, ret_n, err);
-        (void)sqlite3_exec(r->db.handle, "COMMIT", NULL, NULL, NULL);
-        return x;
+                return r == -EBADMSG ? 0 : r;
+        return summary_write(db, series, &(struct summary){all.count, all.last_step, all.last, all.min, all.max}, err);
 }

@@ -1,11 +1,9 @@
-/* Connections: pragmas, errors, prepared statements, and the file's own checks and migrations.
+/* Connections: pragmas, errors, prepared statements, and the file's own checks.
  *
  * A new file is made under another name, migrated and renamed, so that STATE/mulund.db is never half made: whatever is
  * there and is not a whole database of ours is somebody's data that was damaged. It is refused and left as it is; the
  * check runs on a read-only connection, which neither recovers nor checkpoints. */
 #include "store/internal.h"
-
-#include "store/schema.h" /* made by the build: the migrations' texts */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,13 +27,41 @@ static const struct {
 #undef WRITE
 };
 
+/* The errno of the last call on one of the database's two files that failed. */
+static int file_error(sqlite3 *h, bool log)
+{
+        sqlite3_file *file = NULL;
+        int e = 0;
+
+        if (!log)
+                (void)sqlite3_file_control(h, "main", SQLITE_FCNTL_LAST_ERRNO, &e);
+        else if (sqlite3_file_control(h, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) == SQLITE_OK && file &&
+                 file->pMethods)
+                (void)file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &e);
+        return e;
+}
+
+/* The system's error of what SQLite could not do, or 0 (it does not keep that of a file that it could not open). A full
+ * disk is told from a broken one by this alone. SQLite has no error of a commit's sync, and calls a file malformed that
+ * cannot be read (EIO): then the files are asked. What is written goes to the log first. */
+static int system_error(sqlite3 *h)
+{
+        int code = sqlite3_errcode(h) & 0xff, e = 0;
+
+        if (code == SQLITE_IOERR)
+                e = sqlite3_system_errno(h);
+        if (!e && (code == SQLITE_IOERR || code == SQLITE_CORRUPT))
+                e = file_error(h, code == SQLITE_IOERR) ?: file_error(h, code == SQLITE_CORRUPT);
+        return e;
+}
+
 static int code_of(sqlite3 *h)
 {
         switch (sqlite3_errcode(h) & 0xff) {
         case SQLITE_FULL:
                 return -ENOSPC;
         case SQLITE_IOERR:
-                return sqlite3_system_errno(h) == ENOSPC ? -ENOSPC : -EIO;
+                return system_error(h) == ENOSPC ? -ENOSPC : -EIO;
         case SQLITE_NOMEM:
                 return -ENOMEM;
         case SQLITE_INTERRUPT:
@@ -49,7 +75,10 @@ static int code_of(sqlite3 *h)
 
 int db_fail(struct db *db, struct error *err)
 {
-        return error_set(err, code_of(db->handle), db->path, "%s", sqlite3_errmsg(db->handle));
+        int code = code_of(db->handle), e = system_error(db->handle);
+        const char *text = sqlite3_errmsg(db->handle);
+
+        return error_set(err, code, db->path, "%s%s%s", text, e ? ": " : "", e ? strerror(e) : "");
 }
 
 int db_exec(struct db *db, const char *sql, struct error *err)
@@ -64,6 +93,24 @@ sqlite3_stmt *db_statement(struct db *db, enum statement s)
         (void)sqlite3_reset(st);
         (void)sqlite3_clear_bindings(st);
         return st;
+}
+
+struct codec *db_codec(struct db *db, struct error *err)
+{
+        if (!db->codec)
+                db->codec = codec_new();
+        if (!db->codec)
+                (void)error_set(err, -ENOMEM, db->path, "no memory to read points");
+        return db->codec;
+}
+
+struct point *db_points(struct db *db, struct error *err)
+{
+        if (!db->points)
+                db->points = malloc(CHUNK_POINTS * sizeof *db->points);
+        if (!db->points)
+                (void)error_set(err, -ENOMEM, db->path, "no memory to read points");
+        return db->points;
 }
 
 void bind_int(sqlite3_stmt *st, const char *name, int64_t v)
@@ -101,7 +148,7 @@ int db_run(struct db *db, sqlite3_stmt *st, struct error *err)
         return r < 0 ? r : 0;
 }
 
-static int open_handle(struct db *db, const char *path, int flags, struct error *err)
+int db_open_file(struct db *db, const char *path, int flags, struct error *err)
 {
         (void)snprintf(db->path, sizeof db->path, "%s", path);
         if (sqlite3_open_v2(path, &db->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) !=
@@ -111,11 +158,42 @@ static int open_handle(struct db *db, const char *path, int flags, struct error 
                 db_close(db);
                 return r;
         }
+        /* SQLite is content with reading where a file cannot be opened for writing, also for a moment */
+        if (flags & SQLITE_OPEN_READWRITE && sqlite3_db_readonly(db->handle, "main")) {
+                db_close(db);
+                return error_set(err, -EIO, path, "could only be opened for reading");
+        }
         (void)sqlite3_busy_timeout(db->handle, DB_BUSY_MS);
         return 0;
 }
 
-static int query_int(struct db *db, const char *sql, int64_t *ret, struct error *err)
+#define COPY_PAGES 256 /* between two looks at whether to go on */
+
+int db_copy(struct db *db, const char *path, const atomic_bool *cancelled, struct error *err)
+{
+        struct db copy = {0};
+        sqlite3_backup *b;
+        int r = db_open_file(&copy, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
+
+        if (r < 0)
+                return r;
+        b = sqlite3_backup_init(copy.handle, "main", db->handle, "main");
+        do
+                r = b ? sqlite3_backup_step(b, cancelled ? COPY_PAGES : -1) : SQLITE_ERROR;
+        while (r == SQLITE_OK && !atomic_load(cancelled));
+        if (r == SQLITE_OK)
+                (void)sqlite3_backup_finish(b);
+        if (r == SQLITE_OK)
+                r = error_set(err, -ECANCELED, path, "the copy was given up");
+        else if (!b || sqlite3_backup_finish(b) != SQLITE_OK || r != SQLITE_DONE)
+                r = db_fail(&copy, err);
+        else
+                r = 0;
+        db_close(&copy);
+        return r;
+}
+
+int db_query_int(struct db *db, const char *sql, int64_t *ret, struct error *err)
 {
         sqlite3_stmt *st = NULL;
         int r;
@@ -129,23 +207,29 @@ static int query_int(struct db *db, const char *sql, int64_t *ret, struct error 
         return r < 0 ? r : 0;
 }
 
+int db_prepare(struct db *db, enum statement s, struct error *err)
+{
+        return sqlite3_prepare_v3(db->handle, texts[s].sql, -1, SQLITE_PREPARE_PERSISTENT, &db->statements[s], NULL) ==
+                               SQLITE_OK
+                       ? 0
+                       : db_fail(db, err);
+}
+
 int db_open(struct db *db, const char *path, enum db_mode mode, struct error *err)
 {
         int r;
 
         *db = (struct db){0};
-        r = open_handle(db, path, mode == DB_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, err);
+        r = db_open_file(db, path, mode == DB_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, err);
         if (r < 0)
                 return r;
         r = db_exec(db,
                     "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
                     "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;",
                     err);
-        for (int s = 0; r >= 0 && s < ST_N; s++)
-                if ((texts[s].read || mode == DB_WRITE) &&
-                    sqlite3_prepare_v3(db->handle, texts[s].sql, -1, SQLITE_PREPARE_PERSISTENT, &db->statements[s],
-                                       NULL) != SQLITE_OK)
-                        r = db_fail(db, err);
+        for (enum statement s = 0; r >= 0 && s < ST_N; s++)
+                if (texts[s].read || mode == DB_WRITE)
+                        r = db_prepare(db, s, err);
         if (r < 0)
                 db_close(db);
         return r;
@@ -157,79 +241,11 @@ void db_close(struct db *db)
                 (void)sqlite3_finalize(db->statements[s]);
                 db->statements[s] = NULL;
         }
+        db->codec = codec_free(db->codec);
+        free(db->points);
+        db->points = NULL;
         (void)sqlite3_close(db->handle);
         db->handle = NULL;
-}
-
-static int migrate(struct db *db, struct error *err)
-{
-        int64_t version = 0;
-        int r = query_int(db, "PRAGMA user_version", &version, err);
-
-        if (r < 0)
-                return r;
-        if (version > (int64_t)ARRAY_LEN(schema_texts))
-                return error_set(err, -ENOTSUP, db->path,
-                                 "its schema is version %lld, this program knows %zu: it is from a newer mulund",
-                                 (long long)version, ARRAY_LEN(schema_texts));
-        for (size_t v = (size_t)version; v < ARRAY_LEN(schema_texts); v++) {
-                char pragma[64];
-
-                (void)snprintf(pragma, sizeof pragma, "PRAGMA user_version = %zu; COMMIT", v + 1);
-                r = db_exec(db, "BEGIN IMMEDIATE", err);
-                if (r >= 0)
-                        r = db_exec(db, schema_texts[v], err);
-                if (r >= 0)
-                        r = db_exec(db, pragma, err);
-                if (r < 0) {
-                        (void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
-                        return r;
-                }
-        }
-        return 0;
-}
-
-/* The file as it is before its schema changes, as path.schema-N, whole or absent: the way back to the release before,
- * and what is left should a migration be wrong. */
-static int back_up(struct db *db, int64_t version, struct error *err)
-{
-        char name[1200], temporary[1200];
-        struct db copy = {0};
-        sqlite3_backup *b;
-        int r;
-
-        (void)snprintf(name, sizeof name, "%.1100s.schema-%lld", db->path, (long long)version);
-        (void)snprintf(temporary, sizeof temporary, "%.1190s.new", name);
-        (void)unlink(temporary);
-        r = open_handle(&copy, temporary, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
-        if (r < 0)
-                return r;
-        b = sqlite3_backup_init(copy.handle, "main", db->handle, "main");
-        r = b ? sqlite3_backup_step(b, -1) : SQLITE_ERROR;
-        if (!b || sqlite3_backup_finish(b) != SQLITE_OK || r != SQLITE_DONE)
-                r = db_fail(&copy, err);
-        else
-                r = 0;
-        db_close(&copy);
-        if (r >= 0 && (chmod(temporary, 0640) < 0 || rename(temporary, name) < 0))
-                r = error_set(err, -errno, name, "cannot be made: %s", strerror(errno));
-        if (r >= 0)
-                return 0;
-        (void)unlink(temporary);
-        return r;
-}
-
-static int back_up_before_migration(struct db *db, struct error *err)
-{
-        int64_t version = 0;
-        struct error why;
-        int r = query_int(db, "PRAGMA user_version", &version, err);
-
-        if (r < 0 || version == 0 || version >= (int64_t)ARRAY_LEN(schema_texts))
-                return r;
-        r = back_up(db, version, &why);
-        return r < 0 ? error_set(err, r, why.path, "the database is copied before its schema changes: %s", why.text)
-                     : 0;
 }
 
 /* A temporary name, migrated, closed (which folds the log into the file), renamed: whole or absent. */
@@ -247,14 +263,14 @@ static int create(const char *folder, const char *path, struct error *err)
         }
         (void)snprintf(name, sizeof name, "%s.new", path);
         (void)snprintf(pragma, sizeof pragma, "PRAGMA application_id = %d", APPLICATION_ID);
-        r = open_handle(&db, name, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
+        r = db_open_file(&db, name, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
         if (r < 0)
                 return r;
         r = db_exec(&db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", err);
         if (r >= 0)
                 r = db_exec(&db, pragma, err);
         if (r >= 0)
-                r = migrate(&db, err);
+                r = db_migrate(&db, err);
         if (r >= 0)
                 r = db_exec(&db, "PRAGMA wal_checkpoint(TRUNCATE)", err);
         db_close(&db);
@@ -274,21 +290,34 @@ static int damaged(const char *path, const char *what, struct error *err)
                 what);
 }
 
+/* Whatever else fails is the host's affair, and says nothing about the file. */
+static int damaged_or_failed(struct db *db, struct error *err)
+{
+        int e = sqlite3_errcode(db->handle) & 0xff;
+
+        return (e == SQLITE_CORRUPT || e == SQLITE_NOTADB) && !system_error(db->handle)
+                       ? damaged(db->path, sqlite3_errmsg(db->handle), err)
+                       : db_fail(db, err);
+}
+
 static int check_pages(struct db *db, int64_t bytes, struct error *err)
 {
         sqlite3_stmt *st = NULL;
-        const char *sql = bytes <= CHECK_WHOLE_BYTES ? "PRAGMA quick_check(1)" : "PRAGMA quick_check(dataset)";
+        const char *sql = bytes <= CHECK_WHOLE_BYTES ? "PRAGMA quick_check(1)" : "PRAGMA quick_check(dataset)", *found;
         int r;
 
         if (sqlite3_prepare_v2(db->handle, sql, -1, &st, NULL) != SQLITE_OK)
-                return damaged(db->path, sqlite3_errmsg(db->handle), err);
-        r = sqlite3_step(st);
-        if (r != SQLITE_ROW || strcmp((const char *)sqlite3_column_text(st, 0), "ok") != 0)
-                r = damaged(db->path,
-                            r == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : sqlite3_errmsg(db->handle),
-                            err);
-        else
+                return damaged_or_failed(db, err);
+        r = sqlite3_step(st) == SQLITE_ROW;
+        found = r ? (const char *)sqlite3_column_text(st, 0) : NULL;
+        if (!found)
+                r = damaged_or_failed(db, err);
+        else if (!strcmp(found, "ok"))
                 r = 0;
+        else if (file_error(db->handle, false)) /* a page that cannot be read now says nothing about what is in it */
+                r = error_set(err, -EIO, db->path, "cannot be read: %s", strerror(file_error(db->handle, false)));
+        else
+                r = damaged(db->path, found, err);
         (void)sqlite3_finalize(st);
         return r;
 }
@@ -304,13 +333,16 @@ static int check(const char *path, const struct stat *st, struct error *err)
 
         if (fd < 0)
                 return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
-        if (pread(fd, head, sizeof head, 0) != sizeof head || memcmp(head, "SQLite format 3", 16) != 0)
+        r = file_read_at(fd, path, 0, head, sizeof head, err);
+        if (r < 0 && r != -EBADMSG)
+                return r;
+        if (r < 0 || memcmp(head, "SQLite format 3", 16) != 0)
                 return damaged(path, "it does not begin as a database", err);
-        r = open_handle(&db, path, SQLITE_OPEN_READONLY, err);
+        r = db_open_file(&db, path, SQLITE_OPEN_READONLY, err);
         if (r < 0)
                 return r;
-        if (query_int(&db, "PRAGMA application_id", &id, err) < 0)
-                r = damaged(path, sqlite3_errmsg(db.handle), err);
+        if (db_query_int(&db, "PRAGMA application_id", &id, err) < 0)
+                r = damaged_or_failed(&db, err);
         else if (id != APPLICATION_ID)
                 r = error_set(err, -EINVAL, path, "it is a database of another program; it was left as it is");
         else
@@ -339,11 +371,9 @@ int db_prepare_file(const char *folder, char *ret_path, size_t size, struct erro
                 r = create(folder, ret_path, err);
         if (r < 0)
                 return r;
-        r = open_handle(&db, ret_path, SQLITE_OPEN_READWRITE, err);
+        r = db_open_file(&db, ret_path, SQLITE_OPEN_READWRITE, err);
         if (r >= 0)
-                r = back_up_before_migration(&db, err);
-        if (r >= 0)
-                r = migrate(&db, err);
+                r = db_migrate(&db, err);
         db_close(&db);
         return r;
 }

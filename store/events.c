@@ -2,8 +2,8 @@
  * in the same transaction as what the events did.
  *
  * An attempt supersedes the tail of those before it from its first step on, once it has said anything: one that died
- * before its first event hides nothing. The series' summaries are of the points that are left; they are kept as points
- * come in, and computed anew for the series that lost points. */
+ * before its first event hides nothing. The series' summaries are of the points in chunks that are left; they are kept
+ * as chunks are written, and computed anew for the series that lost points. */
 #include "store/internal.h"
 
 #include "base/array.h"
@@ -16,8 +16,12 @@ struct applying {
         struct db *db;
         struct write *w;
         int64_t job, last_seq, last_step, checkpoints;
-        bool latest; /* of the job's attempts */
-        bool first;  /* its first event */
+        struct tail tail;
+        bool first; /* its first event */
+        /* columns of the event before, which the next one has, too, most of the time */
+        size_t n_columns;
+        const char *column_name[EVENT_COLUMNS_MAX]; /* borrowed from the write */
+        int64_t series[EVENT_COLUMNS_MAX];
 };
 
 /* Series whose points from first_step on are superseded now. */
@@ -42,7 +46,7 @@ static int supersede(struct applying *a, int64_t first_step, struct error *err)
         }
         (void)sqlite3_reset(series);
         for (size_t i = 0; r >= 0 && i < n; i++) {
-                sqlite3_stmt *st = db_statement(db, ST_POINT_AFTER);
+                sqlite3_stmt *st = db_statement(db, ST_SERIES_AFTER);
 
                 bind_int(st, ":series", ids[i]);
                 bind_int(st, ":from", first_step);
@@ -54,7 +58,28 @@ static int supersede(struct applying *a, int64_t first_step, struct error *err)
         return r;
 }
 
-static int find_series(struct applying *a, const char *name, int64_t *ret_id, struct summary *ret, struct error *err)
+/* -EDQUOT: the job has as many as it may. */
+static int new_series(struct applying *a, const char *name, int64_t *ret_id, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(a->db, ST_JOB_SERIES_ADD);
+        int r;
+
+        bind_int(st, ":job", a->job);
+        bind_int(st, ":max", SERIES_MAX);
+        r = db_run(a->db, st, err);
+        if (r >= 0 && !sqlite3_changes(a->db->handle))
+                return error_set(err, -EDQUOT, NULL, "job %lld has %d series", (long long)a->job, SERIES_MAX);
+        if (r < 0)
+                return r;
+        st = db_statement(a->db, ST_SERIES_INSERT);
+        bind_int(st, ":job", a->job);
+        bind_text(st, ":name", name);
+        r = db_run(a->db, st, err);
+        *ret_id = sqlite3_last_insert_rowid(a->db->handle);
+        return r;
+}
+
+static int find_series(struct applying *a, const char *name, int64_t *ret_id, struct error *err)
 {
         sqlite3_stmt *st = db_statement(a->db, ST_SERIES_BY_NAME);
         int r;
@@ -62,71 +87,47 @@ static int find_series(struct applying *a, const char *name, int64_t *ret_id, st
         bind_int(st, ":job", a->job);
         bind_text(st, ":name", name);
         r = db_step(a->db, st, err);
-        if (r > 0) {
+        if (r > 0)
                 *ret_id = sqlite3_column_int64(st, 0);
-                *ret = (struct summary){sqlite3_column_int64(st, 1), sqlite3_column_int64(st, 2), column_real(st, 3),
-                                        column_real(st, 4), column_real(st, 5)};
-        }
         (void)sqlite3_reset(st);
-        if (r != 0)
-                return r < 0 ? r : 0;
-        st = db_statement(a->db, ST_SERIES_INSERT);
-        bind_int(st, ":job", a->job);
-        bind_text(st, ":name", name);
-        r = db_run(a->db, st, err);
-        *ret_id = sqlite3_last_insert_rowid(a->db->handle);
-        *ret = (struct summary){0, 0, NAN, NAN, NAN};
-        return r;
+        return r == 0 ? new_series(a, name, ret_id, err) : MIN(r, 0);
 }
 
-static int insert_points(struct applying *a, const struct event *e, const double *values, int64_t series,
-                         struct summary *s, struct error *err)
+static int find_columns(struct applying *a, const struct event *e, struct error *err)
 {
-        sqlite3_stmt *st = db_statement(a->db, ST_POINT_INSERT);
-        int step = sqlite3_bind_parameter_index(st, ":step"), ordinal = sqlite3_bind_parameter_index(st, ":ordinal"),
-            time_ms = sqlite3_bind_parameter_index(st, ":time_ms"), value = sqlite3_bind_parameter_index(st, ":value");
-
-        bind_int(st, ":series", series);
-        bind_int(st, ":attempt", a->w->attempt);
-        for (size_t i = 0; i < e->n_rows; i++) {
+        for (size_t c = 0; c < e->n_columns; c++) {
                 int r;
 
-                (void)sqlite3_bind_int64(st, step, e->row_step[i]);
-                (void)sqlite3_bind_int64(st, ordinal, e->seq * EVENT_ROWS_MAX + (int64_t)i);
-                (void)sqlite3_bind_int64(st, time_ms, e->row_time_ms[i]);
-                (void)sqlite3_bind_double(st, value, values[i]); /* not a number: NULL */
-                r = db_run(a->db, st, err);
+                if (c < a->n_columns && !strcmp(a->column_name[c], e->column_name[c]))
+                        continue;
+                a->n_columns = MIN(a->n_columns, c); /* until it is found there is none here */
+                r = find_series(a, e->column_name[c], &a->series[c], err);
                 if (r < 0)
                         return r;
-                summary_add(s, e->row_step[i], values[i]);
+                a->column_name[c] = e->column_name[c];
+                a->n_columns = c + 1;
         }
         return 0;
 }
 
 static int apply_scalars(struct applying *a, const struct event *e, struct error *err)
 {
+        struct batch b = {
+                .n_rows = e->n_rows, .n_columns = e->n_columns, .step = e->row_step, .time_ms = e->row_time_ms};
+        int r = find_columns(a, e, err);
+
+        if (r == -EDQUOT)
+                return job_event_once(a->db, a->job, a->w->time_us, "refused_series",
+                                      "an event with more series than a job may have was refused, as others will be",
+                                      err);
+        if (r < 0 || !e->n_rows)
+                return r;
         for (size_t c = 0; c < e->n_columns; c++) {
-                struct summary summary;
-                int64_t series;
-                int r = find_series(a, e->column_name[c], &series, &summary, err);
-
-                if (r >= 0)
-                        r = insert_points(a, e, e->column[c], series, &summary, err);
-                if (r < 0)
-                        return r;
-                if (a->latest) {
-                        r = summary_write(a->db, series, &summary, err);
-                } else {
-                        _cleanup_(limits_done) struct limits limits = {0};
-
-                        r = limits_read(a->db, a->job, &limits, err);
-                        if (r >= 0)
-                                r = summary_recompute(a->db, &limits, series, err);
-                }
-                if (r < 0)
-                        return r;
+                b.series[c] = a->series[c];
+                b.value[c] = e->column[c];
         }
-        return 0;
+        a->tail.seq = e->seq;
+        return tail_add(a->db, &a->tail, &b, err);
 }
 
 static int apply_progress(struct applying *a, const struct event *e, struct error *err)
@@ -150,6 +151,8 @@ static int set_last_seq(struct applying *a, struct error *err)
         bind_int(st, ":seq", a->last_seq);
         bind_int(st, ":checkpoints", a->checkpoints);
         bind_int(st, ":last_step", a->last_step);
+        bind_int(st, ":tail_rows", a->tail.rows);
+        bind_int(st, ":tail_events", a->tail.events);
         a->checkpoints = 0;
         return db_run(a->db, st, err);
 }
@@ -209,28 +212,46 @@ static int apply_event(struct applying *a, const struct event *e, struct error *
         return 0;
 }
 
-static int read_attempt(struct applying *a, struct error *err)
+static int read_attempt(struct db *db, struct write *w, struct applying *ret, struct error *err)
 {
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(a->db, ST_ATTEMPT_BY_ID);
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_ATTEMPT_BY_ID);
         int r;
 
-        bind_int(st, ":id", a->w->attempt);
-        r = db_step(a->db, st, err);
+        bind_int(st, ":id", w->attempt);
+        r = db_step(db, st, err);
         if (r < 0)
                 return r;
         if (r == 0)
-                return error_set(err, -ENOENT, NULL, "there is no attempt %lld", (long long)a->w->attempt);
-        a->job = sqlite3_column_int64(st, 0);
-        a->last_seq = sqlite3_column_int64(st, 2);
-        a->latest = sqlite3_column_int64(st, 1) == sqlite3_column_int64(st, 3);
-        a->first = a->last_seq == 0;
+                return error_set(err, -ENOENT, NULL, "there is no attempt %lld", (long long)w->attempt);
+        *ret = (struct applying){.db = db,
+                                 .w = w,
+                                 .job = sqlite3_column_int64(st, 0),
+                                 .last_seq = sqlite3_column_int64(st, 2),
+                                 .first = sqlite3_column_int64(st, 2) == 0,
+                                 .tail = {.job = sqlite3_column_int64(st, 0),
+                                          .attempt = w->attempt,
+                                          .time_us = w->time_us,
+                                          .latest = sqlite3_column_int64(st, 1) == sqlite3_column_int64(st, 3),
+                                          .rows = sqlite3_column_int64(st, 4),
+                                          .events = sqlite3_column_int64(st, 5)}};
         return 0;
+}
+
+int apply_points_close(struct db *db, struct write *w, struct error *err)
+{
+        struct applying a;
+        int r = read_attempt(db, w, &a, err);
+
+        if (r < 0 || !a.tail.events)
+                return r;
+        r = tail_close(db, &a.tail, err);
+        return r < 0 ? r : set_last_seq(&a, err);
 }
 
 int apply_events(struct db *db, struct write *w, struct error *err)
 {
-        struct applying a = {.db = db, .w = w};
-        int r = read_attempt(&a, err);
+        struct applying a;
+        int r = read_attempt(db, w, &a, err);
 
         if (r < 0)
                 return r;

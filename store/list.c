@@ -181,6 +181,44 @@ int reader_job_counts(struct reader *r, struct job_counts *ret, struct error *er
         return n;
 }
 
+int reader_tags(struct reader *r, const char *after, int64_t limit, int (*row)(const char *tag, int64_t n, void *user),
+                void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_TAGS);
+        int n;
+
+        bind_text(st, ":after", after);
+        bind_int(st, ":limit", limit);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                n = row((const char *)sqlite3_column_text(st, 0), sqlite3_column_int64(st, 1), user);
+                if (n < 0)
+                        break;
+        }
+        (void)sqlite3_clear_bindings(st);
+        return MIN(n, 0);
+}
+
+#define MEASURED_OF 5000 /* ids: what is older says little of this machine */
+
+int reader_seconds_a_step(struct reader *r, const struct job_row *like, double *ret, struct error *err)
+{
+        const struct job_filter newest = {.states = JOB_ANY, .kinds = JOB_ANY, .limit = 1};
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_MEASURED);
+        struct ids ids = {0};
+        int n = read_stream(r, &newest, STREAM_ALL, 0, 0, &ids, err);
+
+        bind_int(st, ":after", ids.n ? ids.items[0] - MEASURED_OF : 0);
+        free(ids.items);
+        bind_int(st, ":kind", like->kind);
+        bind_int(st, ":gpu", like->gpu);
+        bind_int(st, ":memory_bytes", like->memory_bytes);
+        if (n >= 0)
+                n = db_step(&r->db, st, err);
+        if (n > 0)
+                *ret = sqlite3_column_double(st, 0);
+        return n > 0 ? 0 : n < 0 ? n : -ENOENT;
+}
+
 static int tag_total(struct reader *r, const char *tag, int64_t *ret, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_TAG_COUNT);

@@ -1,6 +1,8 @@
 /* Reading rows. Each function resets its statement when it leaves, so that no read transaction stays open. */
 #include "store/internal.h"
 
+#include "base/clock.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -46,7 +48,17 @@ static int fill_moved(sqlite3_stmt *st, int i, struct job_row *j, struct error *
         return j->moved_by && j->moved_why ? 0 : error_set(err, -ENOMEM, NULL, "no memory for a row");
 }
 
-static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
+static int column_config(sqlite3_stmt *st, int i, unsigned without, json_t **ret, struct error *err)
+{
+        const char *text = (const char *)sqlite3_column_text(st, i);
+
+        if (!(without & CONFIG_AS_TEXT) || !text || !strcmp(text, "{}"))
+                return column_json(st, i, ret, err);
+        *ret = json_verbatim(text, (size_t)sqlite3_column_bytes(st, i));
+        return *ret ? 0 : error_set(err, -ENOMEM, NULL, "no memory for a configuration");
+}
+
+static int fill_job(sqlite3_stmt *st, unsigned without, struct job_row *j, struct error *err)
 {
         int r;
 
@@ -72,11 +84,12 @@ static int fill_job(sqlite3_stmt *st, struct job_row *j, struct error *err)
                 .limits = {sqlite3_column_int64(st, 27), sqlite3_column_int64(st, 28)},
                 .memory_bytes = sqlite3_column_int64(st, 31),
                 .gpu = sqlite3_column_int(st, 32) != 0,
+                .devices = sqlite3_column_int64(st, 33),
         };
         copy_text(j->dataset, sizeof j->dataset, st, 30);
         copy_text(j->identity, sizeof j->identity, st, 21);
         if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
-            (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_json(st, 6, &j->config, err)) < 0 ||
+            (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_config(st, 6, without, &j->config, err)) < 0 ||
             (r = column_json(st, 23, &j->import, err)) < 0 || (r = column_json(st, 7, &j->result, err)) < 0 ||
             (r = column_json(st, 8, &j->error, err)) < 0 || (r = fill_moved(st, 20, j, err)) < 0 ||
             (r = column_string(st, 29, &j->notes, err)) < 0)
@@ -112,7 +125,7 @@ int reader_job_without(struct reader *r, int64_t id, unsigned without, struct jo
         n = db_step(&r->db, st, err);
         if (n <= 0)
                 return n < 0 ? n : not_found("job", id, err);
-        n = fill_job(st, ret, err);
+        n = fill_job(st, without, ret, err);
         if (n >= 0)
                 n = read_ids(r, ST_JOB_AFTER, id, ret->after, &ret->n_after, err);
         if (n < 0)
@@ -136,7 +149,7 @@ int reader_ready(struct reader *r, bool gpu, int (*row)(const struct job_row *j,
         while ((n = db_step(&r->db, st, err)) > 0) {
                 struct job_row j;
 
-                n = fill_job(st, &j, err);
+                n = fill_job(st, 0, &j, err);
                 if (n < 0)
                         return n;
                 n = row(&j, user);
@@ -147,18 +160,51 @@ int reader_ready(struct reader *r, bool gpu, int (*row)(const struct job_row *j,
         return n;
 }
 
+#define PLACE_KEPT_US (US_PER_S / 2)
+
+/* The place that has so many before it, as it was a moment ago: for a page of a long queue, and whoever submits many,
+ * it is looked for once. */
+static int place_at(struct reader *r, bool gpu, int64_t before, const struct place **ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_READY_AT);
+        struct place *p = &r->places[gpu];
+        int64_t now_us = clock_monotonic_us();
+        int n;
+
+        *ret = p;
+        if (p->before == before && p->read_us && now_us - p->read_us < PLACE_KEPT_US)
+                return 0;
+        bind_int(st, ":gpu", gpu);
+        bind_int(st, ":before", before);
+        n = db_step(&r->db, st, err);
+        *p = (struct place){.id = INT64_MAX, .rank = INT64_MAX, .before = before, .read_us = now_us};
+        if (n > 0) {
+                p->rank = sqlite3_column_int64(st, 0);
+                p->id = sqlite3_column_int64(st, 1);
+        }
+        return MIN(n, 0);
+}
+
 int reader_ready_before(struct reader *r, const struct job_row *j, int64_t max, int64_t *ret, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOBS_READY_BEFORE);
-        int n;
+        const struct place *last;
+        int n = place_at(r, j->gpu, max, &last, err);
 
+        if (n < 0)
+                return n;
+        if (-j->priority > last->rank || (-j->priority == last->rank && j->id >= last->id)) {
+                *ret = max;
+                return 0;
+        }
         bind_int(st, ":gpu", j->gpu);
         bind_int(st, ":rank", -j->priority);
         bind_int(st, ":id", j->id);
         bind_int(st, ":max", max);
-        for (*ret = 0; (n = db_step(&r->db, st, err)) > 0;)
-                ++*ret;
-        return n;
+        n = db_step(&r->db, st, err);
+        if (n > 0)
+                *ret = sqlite3_column_int64(st, 0);
+        return MIN(n, 0);
 }
 
 /* The one id that a statement answers, as NULL or no row where there is none. */
@@ -466,41 +512,4 @@ int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, 
                 return n < 0 ? n : error_set(err, -ENOENT, NULL, "there is no such data set");
         fill_dataset(st, ret);
         return 0;
-}
-
-int reader_points(struct reader *r, int64_t job, const char *name, int64_t *ret, struct error *err)
-{
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_SERIES_BY_NAME);
-        int n;
-
-        bind_int(st, ":job", job);
-        bind_text(st, ":name", name);
-        n = db_step(&r->db, st, err);
-        if (n >= 0)
-                *ret = n ? sqlite3_column_int64(st, 1) : 0;
-        return MIN(n, 0);
-}
-
-int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,
-                  struct error *err)
-{
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_SERIES);
-        int n;
-
-        bind_int(st, ":job", job);
-        while ((n = db_step(&r->db, st, err)) > 0) {
-                struct series_row s = {
-                        .points = sqlite3_column_int64(st, 1),
-                        .last_step = sqlite3_column_int64(st, 2),
-                        .last = column_real(st, 3),
-                        .min = column_real(st, 4),
-                        .max = column_real(st, 5),
-                };
-
-                copy_text(s.name, sizeof s.name, st, 0);
-                n = row(&s, user);
-                if (n < 0)
-                        return n;
-        }
-        return n;
 }

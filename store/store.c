@@ -61,6 +61,29 @@ int reader_open(struct store *s, struct reader **ret, struct error *err)
         return 0;
 }
 
+const char *store_library_version(void)
+{
+        return sqlite3_libversion();
+}
+
+int store_copy(const struct store *s, const char *path, const atomic_bool *cancelled, struct error *err)
+{
+        struct db db = {0};
+        int64_t version;
+        int r = db_open_file(&db, s->path, SQLITE_OPEN_READONLY, err);
+
+        if (r < 0)
+                return r;
+        /* a transaction that has read is a snapshot: writes meanwhile do not begin the copy anew */
+        r = db_exec(&db, "BEGIN", err);
+        if (r >= 0)
+                r = db_query_int(&db, "PRAGMA user_version", &version, err);
+        if (r >= 0)
+                r = db_copy(&db, path, cancelled, err);
+        db_close(&db);
+        return r;
+}
+
 struct reader *reader_close(struct reader *r)
 {
         if (!r)
@@ -122,6 +145,7 @@ struct write *write_free(struct write *w)
         if (!w)
                 return NULL;
         free(w->detail);
+        free(w->ids);
         job_row_done(&w->row);
         attempt_row_done(&w->attempt_row);
         for (size_t i = 0; i < w->n_events; i++)

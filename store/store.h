@@ -7,6 +7,8 @@
 
 #include "contract/event.h"
 
+#include <stdatomic.h>
+
 struct store;
 struct reader;
 
@@ -27,6 +29,7 @@ extern const char *const attempt_outcome_names[]; /* "" for none: it has not end
 #define PRIORITY_MAX 1000
 #define NOTES_BYTES_MAX 16384
 #define AFTER_MAX 32
+#define SERIES_MAX 100000 /* of a job; an event with more is refused, which the job's log says once */
 
 /* Opens or makes the file below folder, checks its integrity marker and migrates it (schema/0001_*.sql ..., each in a
  * transaction; a newer schema than ours is refused), and starts the writer. */
@@ -43,6 +46,7 @@ struct job_row {
         char *name, *config_name; /* "" where there is none */
         json_t *tags;             /* array of strings */
         json_t *config;           /* whole and frozen; of an import empty */
+        int64_t devices;          /* on which it runs at once, job_devices of its configuration */
         json_t *import;           /* of an import, as import_from_json reads it; else NULL */
         json_t *result, *error;   /* object or NULL; error: {"class","detail","step"?} */
         int64_t created_us, started_us, ended_us;
@@ -124,6 +128,12 @@ struct dataset_row {
 
 /* ---- reading. A reader belongs to one thread. -ENOENT where there is no such row. */
 
+const char *store_library_version(void); /* SQLite's, as it runs */
+
+/* The database as it is now, to a path where nothing is; while others read and write, from any thread. cancelled is
+ * looked at now and then: -ECANCELED; what is there on failure is the caller's to remove. */
+int store_copy(const struct store *s, const char *path, const atomic_bool *cancelled, struct error *err);
+
 int reader_open(struct store *s, struct reader **ret, struct error *err);
 struct reader *reader_close(struct reader *r);
 
@@ -134,7 +144,11 @@ void reader_watch(struct reader *r, bool (*cancelled)(void *user), void *user);
 int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *err);
 
 /* Members of a row that take time to read, and that a list may do without. */
-enum job_without { WITHOUT_CONFIG = 1 /* and import */, WITHOUT_OUTCOME = 2 /* result, error, moved_by, moved_why */ };
+enum job_without {
+        WITHOUT_CONFIG = 1 /* and import */,
+        WITHOUT_OUTCOME = 2 /* result, error, moved_by, moved_why */,
+        CONFIG_AS_TEXT = 4 /* json_verbatim, for who only passes it on; an empty one is an object */
+};
 int reader_job_without(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err);
 
 enum job_order { ORDER_NEWEST, ORDER_OLDEST, ORDER_QUEUE /* queued ones, as the queue goes */ };
@@ -163,12 +177,18 @@ struct job_counts {
 };
 int reader_job_counts(struct reader *r, struct job_counts *ret, struct error *err);
 
+/* Tags that jobs have, by name, behind one ("": from the first), and how many have each. */
+int reader_tags(struct reader *r, const char *after, int64_t limit, int (*row)(const char *tag, int64_t n, void *user),
+                void *user, struct error *err);
+/* What a step took in the newest of the last jobs like this one (kind, gpu, memory_bytes) that succeeded. -ENOENT. */
+int reader_seconds_a_step(struct reader *r, const struct job_row *like, double *ret, struct error *err);
+
 /* Jobs that may start on a GPU, or on the processor, in the order of the queue: (priority, id), those that wait for
  * others left out. A row's config, result, error and import are left out. A positive answer ends it, and is returned.
  */
 int reader_ready(struct reader *r, bool gpu, int (*row)(const struct job_row *j, void *user), void *user,
                  struct error *err);
-/* How many of them come before this one, at most max. */
+/* How many of them come before this one; max: so many or more, as of at most half a second ago. */
 int reader_ready_before(struct reader *r, const struct job_row *j, int64_t max, int64_t *ret, struct error *err);
 /* The first of them; -ENOENT: there is none. */
 int reader_ready_first(struct reader *r, bool gpu, int64_t *ret_id, struct error *err);
@@ -207,6 +227,29 @@ int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, 
 /* Whether a device of that name was taken out of service. */
 int reader_device_out(struct reader *r, const char *name, bool *ret, struct error *err);
 
+/* Who may ask for what. A role has all that those before it have. */
+enum role { ROLE_NONE, ROLE_READ, ROLE_SUBMIT, ROLE_ADMIN, ROLE_N };
+extern const char *const role_names[];
+
+struct token_row {
+        char name[65];
+        enum role role;
+        char salt[33], hash[65]; /* hexadecimal: of SHA-256 of salt and secret */
+        int64_t created_us;
+};
+int reader_token(struct reader *r, const char *name, struct token_row *ret, struct error *err);
+int reader_tokens(struct reader *r, int (*row)(const struct token_row *t, void *user), void *user, struct error *err);
+
+/* A change, and who asked for it. action "": none. */
+struct audit_row {
+        int64_t id, time_us, job; /* job 0: none */
+        int64_t uid;              /* of a peer on this machine; -1: not known */
+        char user[33], token[65], address[64], request[65], action[240];
+};
+/* Oldest first, behind one (0: from the first). */
+int reader_audit(struct reader *r, int64_t after, int64_t limit, int (*row)(const struct audit_row *a, void *user),
+                 void *user, struct error *err);
+
 /* What a client called its request. The job that it made: -ENOENT: none; -EKEYREJECTED: that was another request. */
 #define REQUEST_KEY_MAX 200
 struct request_key {
@@ -223,20 +266,34 @@ int reader_marked_artifact(struct reader *r, int64_t after, struct artifact_row 
 int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,
                   struct error *err);
 
-/* Points of one series, reduced to at most n_buckets buckets of equal width in steps (a power of two, 1: every step its
- * own bucket), edges at multiples of the width: the same question gives the same buckets. Points that a later attempt
- * superseded (its first_step is not above theirs) are left out. from..to are steps, inclusive. */
+/* Points, reduced to at most n_buckets buckets of equal width in steps (a power of two, 1: every step its own bucket),
+ * edges at multiples of the width, which is one for all series of a question: the same question gives the same buckets,
+ * and those of two runs can be compared. */
+struct curve_question {
+        size_t n_jobs, n_names;
+        const int64_t *jobs;
+        const char *const *names;
+        int64_t from, to;  /* steps, inclusive */
+        int64_t n_buckets; /* at least 1 */
+        int64_t attempt;   /* number of the attempt whose points are wanted, superseded or not; 0: of all those that are
+                              not superseded (no later attempt began at their step or before) */
+        bool own_width;    /* each series has the width that fits it */
+};
 struct curve {
         int64_t points_total, bucket_width;
-        size_t n;         /* buckets that hold a point; arrays are owned */
-        int64_t *step;    /* step of the bucket's last point */
-        int64_t *time_ms; /* its time */
-        int64_t *count;
-        double *min, *max, *mean; /* of the finite points; NAN when there is none */
-        double *last;             /* whatever it is */
+        size_t n;                                                  /* buckets that hold a point; arrays are owned */
+        int64_t *step;                                             /* step of the bucket's last point */
+        int64_t *time_ms;                                          /* its time */
+        int64_t *count, *not_a_number, *infinite, *minus_infinite; /* count: of all points */
+        double *min, *max, *mean;                                  /* of the finite points; NAN when there is none */
+        double *last;                                              /* whatever it is */
 };
-/* How many points a series shows, by its summary: what reading it costs. 0 where there is none. */
-int reader_points(struct reader *r, int64_t job, const char *name, int64_t *ret, struct error *err);
+/* Calls back for every series that there is, job by job, in the order of the names; the curve is borrowed, or taken by
+ * leaving it empty. A negative answer ends it and is returned. All is read from one view of the file. */
+int reader_curves(struct reader *r, const struct curve_question *q,
+                  int (*found)(int64_t job, const char *name, struct curve *c, void *user), void *user,
+                  struct error *err);
+/* The same of one series; *ret is the caller's. -ENOENT. */
 int reader_curve(struct reader *r, int64_t job, const char *name, int64_t from, int64_t to, int64_t n_buckets,
                  struct curve *ret, struct error *err);
 void curve_done(struct curve *c);
@@ -248,7 +305,7 @@ struct point {
         double value; /* whatever it is */
 };
 struct point_place {
-        int64_t step, attempt, ordinal;
+        int64_t step, passed; /* of the points with this step */
 };
 #define POINTS_BEGIN ((struct point_place){.step = INT64_MIN})
 int reader_points_behind(struct reader *r, int64_t job, const char *name, struct point_place *place, size_t n,
@@ -262,28 +319,36 @@ int reader_points_behind(struct reader *r, int64_t job, const char *name, struct
  * transaction: a job that is running has an attempt, an outcome that is committed has moved its job. */
 enum write_kind {
         WRITE_JOB_NEW,        /* job; ret_id. The row's id, attempts, started_us.. are ignored; state is queued; its
-                                 identity is drawn here. With a key that is known, of the same request: that job's id,
-                                 and none is made; of another: -EKEYREJECTED */
+                                 identity is drawn here. In done the row is as a reader has it, but for the identity.
+                                 With a key that is known, of the same request: that job's id, and none is made, the
+                                 row's id is 0; of another: -EKEYREJECTED */
         WRITE_JOB_IDS_ABOVE,  /* job id: no new job has this id or one below */
         WRITE_JOB_TRANSITION, /* job id, from, to, trigger, detail; with started/ended/error/result as given */
-        WRITE_JOB_STOP,       /* job id, stop_requested of a running job */
-        WRITE_JOB_SET,        /* job id, change, row: name, tags, notes, priority, limits; ret_number: its version now.
-                                 -ESTALE when row.version is given and another; -EAGAIN when it is over and priority or
-                                 limits are to change */
-        WRITE_JOB_REOPEN,     /* job id, steps, config, accept_changed_data; limits by change: a job that is over or
-                                 paused is queued again */
-        WRITE_JOB_MARK,       /* job id: readers do not see it any more; files and rows follow. -EBUSY when not final */
-        WRITE_JOB_REMOVE,     /* job id and all its rows (files are gone before) */
-        WRITE_ATTEMPT_NEW,    /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
-        WRITE_ATTEMPT_PID,    /* attempt id; pid, boot, start_ticks of attempt_row */
-        WRITE_ATTEMPT_END,    /* attempt id, ended_us */
-        WRITE_EVENTS, /* attempt id, events in order: those above last_seq are applied, all in this transaction */
+        WRITE_JOBS_MOVE,   /* ids, to (cancelled or paused), trigger: those that are queued, or paused and not to be so;
+                              ret_number: how many. Many take several transactions, as JOB_REMOVE */
+        WRITE_JOB_STOP,    /* job id, stop_requested of a running job */
+        WRITE_JOB_NOTE,    /* job id of a running job, trigger, detail: only a line of its event log */
+        WRITE_JOB_SET,     /* job id, change, row: name, tags, notes, priority, limits; ret_number: its version now.
+                              -ESTALE when row.version is given and another; -EAGAIN when it is over and priority or
+                              limits are to change */
+        WRITE_JOB_REOPEN,  /* job id, steps, config, accept_changed_data; limits by change: a job that is over or
+                              paused is queued again */
+        WRITE_JOB_MARK,    /* job id: readers do not see it any more; files and rows follow. -EBUSY when not final */
+        WRITE_JOB_REMOVE,  /* job id and all its rows (files are gone before). Long curves take several transactions,
+                              between which other writes are done: those that come later may complete before it.
+                              What a crash leaves of it is still marked */
+        WRITE_ATTEMPT_NEW, /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
+        WRITE_ATTEMPT_PID, /* attempt id; pid, boot, start_ticks of attempt_row */
+        WRITE_ATTEMPT_END, /* attempt id, ended_us */
+        WRITE_EVENTS,      /* attempt id, events in order: those above last_seq are applied, all in this transaction */
         WRITE_ARTIFACT_MARK,   /* artifact id: readers do not see it any more; its file goes, then the row */
         WRITE_ARTIFACT_REMOVE, /* artifact id */
         WRITE_DATASET,         /* dataset, inserted or replaced */
         WRITE_DATASET_REMOVE,  /* dataset.name */
         WRITE_DATASETS_CLEAR,  /* all data sets: at start, before those of this run */
         WRITE_DEVICE,          /* device, out: it is out of service, or in again */
+        WRITE_TOKEN,           /* token; out: it goes. -EEXIST, -ENOENT */
+        WRITE_AUDIT,           /* audit alone */
         WRITE_KIND_N
 };
 
@@ -300,6 +365,8 @@ enum job_change {
 struct write {
         enum write_kind kind;
         int64_t job, attempt, artifact; /* ids, by kind */
+        int64_t *ids;                   /* owned or NULL */
+        size_t n_ids, ids_done;         /* ids_done: the writer's */
         enum job_state from, to;        /* -EAGAIN in done when the job is not in state `from` any more */
         const char *trigger;            /* static text, for the job's event log */
         char *detail;                   /* owned or NULL */
@@ -311,7 +378,9 @@ struct write {
         char device[32];
         bool out;
         struct request_key key;
-        struct event *events; /* owned array, each with event_done */
+        struct token_row token;
+        struct audit_row audit; /* of any kind: who asked for it, which is told in the same transaction */
+        struct event *events;   /* owned array, each with event_done */
         size_t n_events;
         int64_t time_us;
 

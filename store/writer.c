@@ -1,6 +1,7 @@
-/* The writing thread. It takes whatever is queued, applies each write within a savepoint of one transaction, commits,
- * and only then calls the completions, in order. A write that fails is undone alone. When the disk is full SQLite
- * undoes the whole transaction: then all of them fail, nothing is half done, and the next batch begins afresh.
+/* The writing thread. A write that was done in part (a removal) goes behind those that came meanwhile, and on. It takes
+ * whatever is queued, applies each write within a savepoint of one transaction, commits, and only then calls the
+ * completions, in order. A write that fails is undone alone. When the disk is full SQLite undoes the whole transaction:
+ * then all of them fail, nothing is half done, and the next batch begins afresh.
  *
  * The log is folded back into the file here and nowhere else, after the completions, so that nobody waits for it. */
 #include "store/internal.h"
@@ -39,17 +40,22 @@ static bool in_transaction(struct store *s)
         return !sqlite3_get_autocommit(s->db.handle);
 }
 
+static int run(struct store *s, enum statement which, struct error *err)
+{
+        return db_run(&s->db, db_statement(&s->db, which), err);
+}
+
 static void apply_one(struct store *s, struct write *w, struct outcome *o)
 {
-        o->r = db_exec(&s->db, "SAVEPOINT one", &o->err);
+        o->r = run(s, ST_SAVEPOINT, &o->err);
         if (o->r < 0)
                 return;
         o->r = apply_write(&s->db, w, &o->err);
         if (!in_transaction(s))
                 return;
         if (o->r < 0)
-                (void)sqlite3_exec(s->db.handle, "ROLLBACK TO one", NULL, NULL, NULL);
-        (void)sqlite3_exec(s->db.handle, "RELEASE one", NULL, NULL, NULL);
+                (void)run(s, ST_ROLLBACK_TO, NULL);
+        (void)run(s, ST_RELEASE, NULL);
 }
 
 /* All of the batch has this outcome. */
@@ -67,7 +73,7 @@ static void commit_batch(struct store *s, struct write **w, struct outcome *o, s
         struct outcome whole = {0};
 
         memset(o, 0, n * sizeof *o);
-        whole.r = db_exec(&s->db, "BEGIN IMMEDIATE", &whole.err);
+        whole.r = run(s, ST_BEGIN_IMMEDIATE, &whole.err);
         if (whole.r < 0) {
                 fail_all(o, n, &whole);
                 return;
@@ -82,7 +88,7 @@ static void commit_batch(struct store *s, struct write **w, struct outcome *o, s
                         return;
                 }
         }
-        whole.r = db_exec(&s->db, "COMMIT", &whole.err);
+        whole.r = run(s, ST_COMMIT, &whole.err);
         if (whole.r >= 0)
                 return;
         if (in_transaction(s))
@@ -112,6 +118,24 @@ static void fold_log(struct store *s)
         s->wal_pages = 0; /* the next commit tells; a failed fold is tried again then */
 }
 
+static void enqueue(struct store *s, struct write *w)
+{
+        w->next = NULL;
+        (void)pthread_mutex_lock(&s->lock);
+        *s->last = w;
+        s->last = &w->next;
+        (void)pthread_cond_signal(&s->wake);
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void complete(struct write *w, const struct outcome *o)
+{
+        w->next = NULL;
+        if (w->done)
+                w->done(w, o->r, o->r < 0 ? &o->err : NULL);
+        (void)write_free(w);
+}
+
 static void *writer_main(void *user)
 {
         struct store *s = user;
@@ -133,10 +157,10 @@ static void *writer_main(void *user)
                         for (size_t i = 0; i < n; i++) {
                                 struct outcome *x = o ? &o[i] : &single;
 
-                                w[i]->next = NULL;
-                                if (w[i]->done)
-                                        w[i]->done(w[i], x->r, x->r < 0 ? &x->err : NULL);
-                                (void)write_free(w[i]);
+                                if (x->r > 0)
+                                        enqueue(s, w[i]); /* behind those that wait by now */
+                                else
+                                        complete(w[i], x);
                         }
                 }
                 fold_log(s);
@@ -170,13 +194,8 @@ void writer_stop(struct store *s)
 
 void store_submit(struct store *s, struct write *w)
 {
-        w->next = NULL;
-        (void)pthread_mutex_lock(&s->lock);
-        assert(!s->closing);
-        *s->last = w;
-        s->last = &w->next;
-        (void)pthread_cond_signal(&s->wake);
-        (void)pthread_mutex_unlock(&s->lock);
+        assert(!s->closing); /* whoever closes has ended all that could submit */
+        enqueue(s, w);
 }
 
 /* ---- waiting for one */

@@ -33,17 +33,26 @@ ALLOWED = {
 LIBRARIES = {
     "sqlite3.h": ("store",),
     "microhttpd.h": ("api",),
+    "gnutls/abstract.h": ("api",),
+    "gnutls/gnutls.h": ("api",),
+    "gnutls/crypto.h": ("api",),
     "curl/curl.h": ("ctl", "daemon"),
+    "gnutls/crypto.h": ("api", "daemon"),
+    "gnutls/gnutls.h": ("api", "daemon"),
     "cuda_runtime.h": ("kernels",),
     "cuda_runtime_api.h": ("kernels",),
     "cudnn.h": ("kernels",),
+    "mpi.h": ("kernels",),
+    "nccl.h": ("kernels",),
     "oneapi/dnnl/dnnl.h": ("kernels",),
     "dnnl.h": ("kernels",),
+    "seccomp.h": ("worker",),
     "png.h": ("engine",),
     "jpeglib.h": ("engine",),
     "archive.h": ("engine",),
     "archive_entry.h": ("engine",),
-    "zlib.h": ("engine",),
+    "zlib.h": ("api", "engine"),
+    "zstd.h": ("api", "store"),
     "xxhash.h": ("base", "engine"),
 }
 
@@ -88,7 +97,7 @@ CUDA = "/usr/local/cuda/include"
 
 
 def flags():
-    packages = ["jansson", "libxxhash", "sqlite3", "libmicrohttpd", "libcurl", "libpng"]
+    packages = ["gnutls", "jansson", "libxxhash", "sqlite3", "libmicrohttpd", "libcurl", "libpng"]
     out = ["-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-fopenmp", "-I", ROOT]
     for p in packages:
         r = subprocess.run(["pkg-config", "--cflags", p], capture_output=True, text=True, check=False)

@@ -47,7 +47,19 @@ fi
 
 echo "Installing:$missing"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# A test's nginx or prometheus is a program, not a service of this machine: none is started as it is installed, unless
+# somebody has a policy of his own.
+policy=/usr/sbin/policy-rc.d
+made=
+if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null && $sudo chmod 755 "$policy" && made=$policy
+fi
+finish() {
+        rm -f "$log"
+        [ -z "$made" ] || $sudo rm -f "$made"
+}
+trap finish EXIT
+trap 'exit 1' HUP INT TERM
 # Word splitting is meant: a list of names, each a package.
 # shellcheck disable=SC2086
 if ! {
@@ -59,3 +71,12 @@ if ! {
         echo "install.sh: apt-get failed; its last lines are above" >&2
         exit 1
 fi
+# nor with the machine
+for package in $missing; do
+        case $package in
+        nginx-light) unit=nginx ;;
+        prometheus) unit=prometheus ;;
+        *) continue ;;
+        esac
+        ! command -v systemctl >/dev/null 2>&1 || $sudo systemctl --quiet disable "$unit" >/dev/null 2>&1 || true
+done

@@ -2,40 +2,67 @@
 import {ask, draw, h} from './lib/dom.js';
 import {listen, onLink, pokeAll} from './lib/events.js';
 import {split} from './lib/address.js';
-import * as compare from './pages/compare/index.js';
-import * as job from './pages/job/index.js';
-import * as fresh from './pages/new/index.js';
-import * as runs from './pages/runs/index.js';
+import {onUnknown} from './lib/api.js';
+import {Known, Prompt, recognize} from './lib/session.js';
+import {ComparePage} from './pages/compare/index.js';
+import {DevicesPage} from './pages/devices/index.js';
+import {JobPage} from './pages/job/index.js';
+import {NewPage} from './pages/new/index.js';
+import {RunsPage} from './pages/runs/index.js';
 
 /** @param {string} id */
 const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkState = part('link-state'), banner = part('banner');
+const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkState = part('link-state'), banner = part('banner'), user = part('user');
 
-/** @type {{address: RegExp, mount: (m: RegExpExecArray) => () => void}[]} */
+/** @type {[RegExp, (m: RegExpExecArray) => import('./lib/page.js').Page][]} */
 const ROUTES = [
-        {address: /^#?\/?$/, mount: () => runs.mount(main, crumbs)},
-        {address: /^#\/jobs\/(\d{1,15})$/, mount: (m) => job.mount(main, crumbs, Number(m[1]))},
-        {address: /^#\/new$/, mount: () => fresh.mount(main, crumbs)},
-        {address: /^#\/compare$/, mount: () => compare.mount(main, crumbs)},
+        [/^#?\/?$/, () => new RunsPage(main)],
+        [/^#\/jobs\/(\d{1,15})$/, (m) => new JobPage(main, Number(m[1]))],
+        [/^#\/devices$/, () => new DevicesPage(main)],
+        [/^#\/new$/, () => new NewPage(main)],
+        [/^#\/compare$/, () => new ComparePage(main)],
 ];
 
-/** @type {(() => void) | null} */
-let leave = null;
+/** @type {import('./lib/page.js').Page | null} */
+let page = null;
 
-function show() {
-        leave?.();
-        leave = null;
+// Another takes the page's place.
+function clear() {
+        page?.leave();
+        page = null;
         draw(null, main);
         draw(null, crumbs);
         document.title = 'mulund';
-        for (const {address, mount} of ROUTES) {
-                const m = address.exec(split(location.hash)[0]);
-                if (m) {
-                        leave = mount(m);
-                        return;
-                }
+}
+
+// The page, for whoever it is now.
+async function enter() {
+        show();
+        try {
+                const who = await recognize();
+                draw(who.token || who.user ? h(Known, {who, left: prompt}) : null, user);
+                page?.draw();
+                listen();
+        } catch {
+                /* the page itself says what is wrong */
         }
-        draw(h('div.card.empty', null, h('h1', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))), main);
+}
+
+function prompt() {
+        clear();
+        draw(null, user);
+        draw(h(Prompt, {known: enter}), main);
+        find('input')?.focus();
+}
+
+onUnknown(() => page && prompt());
+
+function show() {
+        clear();
+        const hash = split(location.hash)[0], [address, make] = ROUTES.find(([a]) => a.test(hash)) ?? [];
+        page = make?.(/** @type {any} */ (address?.exec(hash))) ?? null;
+        if (!page)
+                draw(h('div.card.empty', null, h('h1', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))), main);
 }
 
 window.addEventListener('hashchange', () => {
@@ -62,6 +89,7 @@ const KEYS = {
         x: ['select it', () => find('tr:focus-within input[type=checkbox]')?.click()],
         c: ['compare what is selected', () => find('.selection a')?.click()],
         n: ['a new job', () => { location.hash = '#/new'; }],
+        d: ['the devices', () => { location.hash = '#/devices'; }],
         '?': ['these keys', () => help()],
 };
 
@@ -102,13 +130,10 @@ onLink(({reachable, retryAt}) => {
         draw(reachable === null ? 'connecting' : reachable ? 'connected' : 'not connected', linkState);
         clearInterval(countdown);
         banner.hidden = reachable !== false;
-        if (reachable !== false) {
-                draw(null, banner);
-                return;
-        }
+        if (banner.hidden)
+                return draw(null, banner);
         tell(retryAt);
         countdown = setInterval(() => tell(retryAt), 500);
 });
 
-listen();
-show();
+enter();

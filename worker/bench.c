@@ -1,6 +1,7 @@
 #include "worker/bench.h"
 
 #include "base/clock.h"
+#include "engine/exact.h"
 #include "engine/trainer.h"
 #include "kernels/cost.h"
 
@@ -14,7 +15,8 @@
 #define ALL_SECTIONS ((1u << SECTION_N) - 1)
 
 struct options {
-        int64_t embd, layers, encoder_layers, batch, steps, warmup, threads, bf16, cuda;
+        int64_t embd, layers, encoder_layers, batch, steps, warmup, threads, bf16, cuda, tf32, paper, recompute, ode;
+        const char *plans; /* folder in which choices by measurement are kept, or NULL: by the rule */
 };
 
 static int parse(int argc, char **argv, struct options *o)
@@ -24,12 +26,18 @@ static int parse(int argc, char **argv, struct options *o)
                 int64_t *value;
         } table[] = {{"--embd", &o->embd},       {"--layers", &o->layers}, {"--encoder-layers", &o->encoder_layers},
                      {"--batch", &o->batch},     {"--steps", &o->steps},   {"--warmup", &o->warmup},
-                     {"--threads", &o->threads}, {"--bf16", &o->bf16},     {"--cuda", &o->cuda}};
+                     {"--threads", &o->threads}, {"--bf16", &o->bf16},     {"--cuda", &o->cuda},
+                     {"--tf32", &o->tf32},       {"--paper", &o->paper},   {"--recompute", &o->recompute},
+                     {"--ode", &o->ode}};
 
         for (int i = 0; i < argc; i += 2) {
                 size_t row = 0;
                 char *end;
 
+                if (!strcmp(argv[i], "--plans") && i + 1 < argc) {
+                        o->plans = argv[i + 1];
+                        continue;
+                }
                 while (row < ARRAY_LEN(table) && strcmp(argv[i], table[row].name))
                         row++;
                 if (row == ARRAY_LEN(table) || i + 1 == argc) {
@@ -212,6 +220,71 @@ static int time_operations(struct runtime *rt, const struct dataset *d, double *
         return r < 0 ? r : end;
 }
 
+/* ---- on paper: what a step's operations are and move, counted from their arguments, on a device that only plans */
+
+struct launch {
+        const char *op;
+        double flop, least, moved; /* of one call */
+        int64_t calls;
+};
+
+struct paper {
+        const struct kernels *real;
+        struct launch rows[512];
+        size_t n;
+};
+
+static void count(void *user, const char *op, const void *args, struct cost cost)
+{
+        struct paper *p = user;
+        struct launch x = {.op = op, .calls = 1, .flop = cost.flop, .least = cost.bytes, .moved = cost.bytes};
+        size_t i = 0;
+
+        if (p->real->bytes_beyond)
+                x.moved += p->real->bytes_beyond(op, args);
+        while (i < p->n && (p->rows[i].op != op || p->rows[i].flop != x.flop || p->rows[i].least != x.least ||
+                            p->rows[i].moved != x.moved))
+                i++;
+        if (i == p->n && p->n < ARRAY_LEN(p->rows))
+                p->rows[p->n++] = x;
+        else if (i < p->n)
+                p->rows[i].calls++;
+}
+
+/* A line of JSON for each kind of call, then one with the memory that training needs. */
+static int print_paper(const struct config *c, const struct dataset *d, struct error *err)
+{
+        struct kernels counted; /* of the runtime, to its end */
+        _cleanup_(runtime_freep) struct runtime *rt = NULL;
+        struct runtime_need need = {0};
+        struct trainer *t = NULL;
+        struct paper p = {0};
+        int64_t n;
+        int r = runtime_new(c, true, NULL, &rt, err);
+
+        if (r < 0)
+                return r;
+        p.real = rt->k;
+        kernels_counted(p.real, count, &p, &counted);
+        rt->k = &counted;
+        r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
+        if (r >= 0)
+                r = runtime_allocate(rt, ALL_SECTIONS, true, &need, err);
+        if (r >= 0)
+                r = trainer_bind(t, d, err);
+        if (r >= 0)
+                r = trainer_window(t, 1, &n, err);
+        for (size_t i = 0; r >= 0 && i < p.n; i++)
+                (void)printf("{\"op\": \"%s\", \"calls\": %lld, \"flop\": %.0f, \"least\": %.0f, \"moved\": %.0f}\n",
+                             p.rows[i].op, (long long)p.rows[i].calls, p.rows[i].flop, p.rows[i].least,
+                             p.rows[i].moved);
+        if (r >= 0)
+                (void)printf("{\"bytes\": %zu, \"pass_bytes\": %zu}\n",
+                             runtime_total_bytes(rt, ALL_SECTIONS, true, &need), need.pass_bytes);
+        (void)trainer_free(t);
+        return r;
+}
+
 static int run(const struct options *o, const struct config *c, const struct dataset *d, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
@@ -219,7 +292,7 @@ static int run(const struct options *o, const struct config *c, const struct dat
         struct rusage usage;
         struct runtime_need need = {0};
         double seconds = 0, flop = 0;
-        int r = runtime_new(c, false, NULL, &rt, err);
+        int r = runtime_new(c, false, o->plans, &rt, err);
 
         if (r >= 0)
                 r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
@@ -248,6 +321,49 @@ static int run(const struct options *o, const struct config *c, const struct dat
         return r;
 }
 
+/* What an evaluation of the score network with its input gradient takes, of a batch that goes along the flow in steps
+ * of its own: the second time, when plans and recordings are there. */
+static int run_ode(const struct options *o, const struct config *c, const struct dataset *d, struct error *err)
+{
+        const struct exact_evaluation e = {
+                .split = SPLIT_TRAIN,
+                .weights = WEIGHTS_PARAMS,
+                .n_images = o->batch,
+                .n_samples = 1,
+                .solve = {.solver = FLOW_BOGACKI_SHAMPINE, .rtol = 0.1, .atol = 0.1, .shared = true}};
+        const struct between nothing_between = {0};
+        _cleanup_(freep) struct flow_result *results = calloc((size_t)o->batch, sizeof *results);
+        _cleanup_(runtime_freep) struct runtime *rt = NULL;
+        struct runtime_need need = {0};
+        struct exact *v = NULL;
+        int64_t start = 0;
+        int r = results ? runtime_new(c, false, o->plans, &rt, err) : error_set(err, -ENOMEM, NULL, "no memory");
+
+        if (r >= 0)
+                r = exact_new(rt, o->batch, &v, &need, err);
+        if (r >= 0)
+                r = runtime_allocate(rt, ALL_SECTIONS, false, &need, err);
+        if (r >= 0)
+                r = exact_bind(v, err);
+        if (r >= 0)
+                r = runtime_initialise(rt, (uint32_t)c->seed, err);
+        for (int i = 0; i < 2 && r >= 0; i++) {
+                memset(results, 0, (size_t)o->batch * sizeof *results);
+                start = clock_monotonic_us();
+                r = exact_run(v, d, &e, results, &nothing_between, err);
+        }
+        if (r >= 0) {
+                double seconds = (double)(clock_monotonic_us() - start) / 1e6 / (double)results->n_evaluations;
+
+                (void)printf("{\"embd\": %lld, \"layers\": %lld, \"batch\": %lld, \"threads\": %d, \"evaluations\": "
+                             "%lld, \"seconds_an_evaluation\": %.6f, \"pass_bytes\": %zu}\n",
+                             (long long)o->embd, (long long)o->layers, (long long)o->batch, rt->info.threads,
+                             (long long)results->n_evaluations, seconds, need.pass_bytes);
+        }
+        (void)exact_free(v);
+        return r;
+}
+
 /* Images of noise in CIFAR-10's format, in a folder that is gone again afterwards. */
 static int make_images(char *folder, int64_t n, struct error *err)
 {
@@ -271,7 +387,13 @@ static int make_images(char *folder, int64_t n, struct error *err)
 
 int bench(int argc, char **argv)
 {
-        struct options o = {.embd = 64, .layers = 4, .encoder_layers = 2, .batch = 8, .steps = 10, .warmup = 2};
+        struct options o = {.embd = 64,
+                            .layers = 4,
+                            .encoder_layers = 2,
+                            .batch = 8,
+                            .steps = 10,
+                            .warmup = 2,
+                            .recompute = RECOMPUTE_NORM};
         _cleanup_(dataset_freep) struct dataset *d = NULL;
         char folder[] = "/tmp/mulun-bench.XXXXXX";
         struct config c;
@@ -287,7 +409,8 @@ int bench(int argc, char **argv)
         c.forward_n_layer = o.encoder_layers;
         c.batch_size_train = o.batch;
         c.threads = o.threads;
-        c.precision = o.bf16 ? PRECISION_BF16 : PRECISION_FLOAT32;
+        c.precision = o.bf16 ? PRECISION_BF16 : o.tf32 ? PRECISION_TF32 : PRECISION_FLOAT32;
+        c.recompute = (enum recompute)MIN(o.recompute, (int64_t)RECOMPUTE_BLOCK);
         c.backend = o.cuda ? BACKEND_CUDA : BACKEND_AUTO;
         if (config_check(&c, &errs) < 0 || !o.steps || o.steps > STEPS_MAX || !o.batch) {
                 (void)fprintf(stderr, "mulun-worker --bench: %s\n",
@@ -298,7 +421,7 @@ int bench(int argc, char **argv)
         if (r >= 0)
                 r = dataset_open(folder, &d, &err);
         if (r >= 0)
-                r = run(&o, &c, d, &err);
+                r = o.paper ? print_paper(&c, d, &err) : o.ode ? run_ode(&o, &c, d, &err) : run(&o, &c, d, &err);
         (void)file_remove_tree(folder, NULL);
         if (r < 0)
                 (void)fprintf(stderr, "mulun-worker --bench: %s: %s\n", err.path, err.text);

@@ -55,6 +55,7 @@ struct channel {
         bool alone;    /* nobody listens */
         int socket_fd; /* -1: closed */
         int64_t next_connect_us;
+        bool unreadable_said;
         bool welcome;
         struct buf hello; /* what is left to send of it */
         int64_t sent;     /* bytes of the spool, on this connection or before what hello's answer skips */
@@ -66,22 +67,24 @@ struct channel {
 
 /* ---- opening and closing */
 
-static int take_lock(struct channel *ch, const struct assignment *a, struct error *err)
+int channel_lock(const struct assignment *a, int *ret_fd, struct error *err)
 {
+        _cleanup_(closep) int fd = -1;
         char path[PATH_MAX];
 
         if (snprintf(path, sizeof path, "%s/attempt-%lld.lock", a->folder, (long long)a->attempt) >= (int)sizeof path)
                 return error_set(err, -ENAMETOOLONG, a->folder, "the path is too long");
-        ch->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-        if (ch->lock_fd < 0)
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+        if (fd < 0)
                 return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
-        if (flock(ch->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return errno == EWOULDBLOCK ? error_set(err, -EBUSY, path, "is locked: another process is this attempt")
                                             : error_set(err, -errno, path, "cannot be locked: %s", strerror(errno));
+        *ret_fd = TAKE_FD(fd);
         return 0;
 }
 
-static int open_spool(struct channel *ch, const struct assignment *a, struct error *err)
+static int open_spool(struct channel *ch, const struct assignment *a, bool go_on, struct error *err)
 {
         _cleanup_(closep) int folder_fd = open(a->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         const char *path = ch->spool_path;
@@ -97,7 +100,7 @@ static int open_spool(struct channel *ch, const struct assignment *a, struct err
                 return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
         if (!S_ISREG(st.st_mode))
                 return error_set(err, -EEXIST, path, "is not a regular file");
-        if (st.st_size)
+        if (st.st_size && !go_on)
                 return error_set(err, -EEXIST, path, "has %lld bytes; an attempt begins with an empty spool",
                                  (long long)st.st_size);
         if (fsync(folder_fd) < 0)
@@ -115,21 +118,55 @@ static void disconnect(struct channel *ch)
 }
 
 static int service(struct channel *ch, struct error *err);
-static int append(struct channel *ch, bool sync, struct error *err);
+static int record(struct channel *ch, const struct event *e, bool sync, struct error *err);
 
 /* The spool says itself whose it is. */
 static int begin_spool(struct channel *ch, struct error *err)
 {
-        int r = event_encode(&ch->hello_event, &ch->line, err);
+        int r = record(ch, &ch->hello_event, false, err);
 
-        if (r >= 0)
-                r = append(ch, false, err);
         if (r >= 0)
                 ch->end[0] = (int64_t)ch->line.size;
         return r;
 }
 
-int channel_open(const struct assignment *a, struct channel **ret, struct error *err)
+/* For one more event. */
+static int make_room(struct channel *ch, struct error *err)
+{
+        int64_t *end;
+
+        if ((size_t)ch->n_events + 2 <= ch->capacity)
+                return 0;
+        end = realloc(ch->end, 2 * ch->capacity * sizeof *end);
+        if (!end)
+                return error_set(err, -ENOMEM, ch->spool_path, "no memory for another event");
+        ch->end = end;
+        ch->capacity *= 2;
+        return 0;
+}
+
+/* Where the events of a spool end that another process wrote. */
+static int find_events(struct channel *ch, struct error *err)
+{
+        int64_t at = 0, n_lines = 0;
+        ssize_t n;
+
+        while ((n = pread(ch->spool_fd, ch->chunk, CHUNK_BYTES, at)) > 0) {
+                for (ssize_t i = 0; i < n; i++) {
+                        if (ch->chunk[i] != '\n')
+                                continue;
+                        ch->n_events = n_lines; /* the first is its hello */
+                        ch->end[n_lines++] = at + i + 1;
+                        if (make_room(ch, err) < 0)
+                                return -ENOMEM;
+                }
+                at += n;
+        }
+        ch->half_line = at > ch->end[ch->n_events];
+        return n < 0 ? error_set(err, -errno, ch->spool_path, "cannot be read: %s", strerror(errno)) : 0;
+}
+
+int channel_open(const struct assignment *a, enum channel_part part, struct channel **ret, struct error *err)
 {
         _cleanup_(channel_closep) struct channel *ch = calloc(1, sizeof *ch);
         int r;
@@ -137,8 +174,12 @@ int channel_open(const struct assignment *a, struct channel **ret, struct error 
         if (!ch)
                 return error_set(err, -ENOMEM, NULL, "no memory for a channel");
         ch->lock_fd = ch->spool_fd = ch->socket_fd = -1;
-        ch->hello_event = (struct event){
-                .type = EVENT_HELLO, .protocol = EVENT_PROTOCOL, .job = a->job, .attempt = a->attempt, .pid = getpid()};
+        ch->hello_event = (struct event){.type = EVENT_HELLO,
+                                         .protocol = EVENT_PROTOCOL,
+                                         .protocol_min = EVENT_PROTOCOL,
+                                         .job = a->job,
+                                         .attempt = a->attempt,
+                                         .pid = getpid()};
         (void)snprintf(ch->hello_event.identity, sizeof ch->hello_event.identity, "%s", a->identity);
         ch->line = BUF_INIT(EVENT_LINE_MAX);
         ch->hello = BUF_INIT(COMMAND_MAX);
@@ -154,10 +195,12 @@ int channel_open(const struct assignment *a, struct channel **ret, struct error 
                 return error_set(err, -ENAMETOOLONG, a->socket, "a socket's path may have at most %zu bytes",
                                  sizeof ch->address.sun_path - 1);
         (void)snprintf(ch->address.sun_path, sizeof ch->address.sun_path, "%s", ch->alone ? "" : a->socket);
-        r = take_lock(ch, a, err);
+        r = part == CHANNEL_WHOLE ? channel_lock(a, &ch->lock_fd, err) : 0;
         if (r >= 0)
-                r = open_spool(ch, a, err);
-        if (r >= 0)
+                r = open_spool(ch, a, part == CHANNEL_LAUNCHER, err);
+        if (r >= 0 && part == CHANNEL_LAUNCHER)
+                r = find_events(ch, err);
+        if (r >= 0 && !ch->end[0])
                 r = begin_spool(ch, err);
         if (r >= 0)
                 r = service(ch, err);
@@ -193,25 +236,21 @@ struct channel *channel_close(struct channel *ch)
 
 /* ---- the socket */
 
-static int try_connect(struct channel *ch, struct error *err)
+/* What does not work now may later: nothing of it is an error of the attempt. */
+static void try_connect(struct channel *ch)
 {
         int64_t now = clock_monotonic_us();
-        int r;
 
         if (now < ch->next_connect_us)
-                return 0;
+                return;
         ch->next_connect_us = now + CHANNEL_RECONNECT_US;
         ch->socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (ch->socket_fd < 0)
-                return 0; /* no descriptors now, perhaps later */
-        if (connect(ch->socket_fd, (const struct sockaddr *)&ch->address, sizeof ch->address) < 0) {
-                disconnect(ch); /* nobody there; EAGAIN: too many at its door */
-                return 0;
-        }
-        r = event_encode(&ch->hello_event, &ch->hello, err);
-        if (r < 0)
+                return; /* no descriptors */
+        /* nobody there; EAGAIN: too many at its door */
+        if (connect(ch->socket_fd, (const struct sockaddr *)&ch->address, sizeof ch->address) < 0 ||
+            event_encode(&ch->hello_event, &ch->hello, NULL) < 0)
                 disconnect(ch);
-        return r;
 }
 
 /* False when the line is not what a daemon says. */
@@ -231,6 +270,8 @@ static bool take_line(struct channel *ch, const char *line, size_t size)
         case COMMAND_ACK:
                 if (c.ack < 0 || c.ack > ch->n_events)
                         return false;
+                if (!ch->welcome && c.protocol && c.protocol != EVENT_PROTOCOL)
+                        return false; /* a spool is in one protocol */
                 if (!ch->welcome) {
                         ch->acked = c.ack;
                         ch->sent = ch->end[c.ack];
@@ -294,6 +335,16 @@ static bool wants_to_send(const struct channel *ch)
         return ch->hello.size || (ch->welcome && ch->sent < ch->end[ch->n_events]);
 }
 
+/* Training needs nothing of it, and the daemon reads it after the end: it is tried again with the next connection. */
+static void unreadable(struct channel *ch, int code)
+{
+        if (!ch->unreadable_said)
+                log_warning("%s: cannot be read at byte %lld: %s; it is tried again", ch->spool_path,
+                            (long long)ch->sent, strerror(code));
+        ch->unreadable_said = true;
+        disconnect(ch);
+}
+
 static int transmit(struct channel *ch, struct error *err)
 {
         size_t n;
@@ -307,10 +358,13 @@ static int transmit(struct channel *ch, struct error *err)
                 ssize_t size = pread(ch->spool_fd, ch->chunk,
                                      (size_t)MIN(CHUNK_BYTES, ch->end[ch->n_events] - ch->sent), ch->sent);
 
-                if (size <= 0)
-                        return error_set(err, size < 0 ? -errno : -EIO, ch->spool_path,
-                                         "cannot be read at byte %lld: %s", (long long)ch->sent,
-                                         size < 0 ? strerror(errno) : "it was cut");
+                if (size == 0)
+                        return error_set(err, -EIO, ch->spool_path, "cannot be read at byte %lld: it was cut",
+                                         (long long)ch->sent);
+                if (size < 0) {
+                        unreadable(ch, errno);
+                        return 0;
+                }
                 n = send_some(ch, ch->chunk, (size_t)size);
                 ch->sent += (int64_t)n;
                 if (n < (size_t)size)
@@ -322,15 +376,11 @@ static int transmit(struct channel *ch, struct error *err)
 /* All that can be done without waiting. */
 static int service(struct channel *ch, struct error *err)
 {
-        int r = 0;
-
         if (ch->socket_fd < 0)
-                r = try_connect(ch, err);
-        if (r >= 0 && ch->socket_fd >= 0)
+                try_connect(ch);
+        if (ch->socket_fd >= 0)
                 receive(ch);
-        if (r >= 0 && ch->socket_fd >= 0)
-                r = transmit(ch, err);
-        return r;
+        return ch->socket_fd >= 0 ? transmit(ch, err) : 0;
 }
 
 /* Sleeps until the socket has something to do, a connection may be tried or the deadline is over. Negative: a signal.
@@ -374,24 +424,6 @@ static int append_once(struct channel *ch, bool sync)
         return r;
 }
 
-/* A full disk is the host's trouble and passes: the daemon starts nothing new meanwhile. Whoever makes it wait longer
- * than that gets the error. */
-static int append(struct channel *ch, bool sync, struct error *err)
-{
-        int64_t deadline_us = clock_monotonic_us() + CHANNEL_FULL_WAIT_US;
-        int r;
-
-        for (bool said = false; (r = append_once(ch, sync)) == -ENOSPC || r == -EDQUOT; said = true) {
-                if (!said)
-                        log_warning("%s: there is no room: waiting for it", ch->spool_path);
-                if (clock_monotonic_us() >= deadline_us)
-                        break;
-                (void)poll(NULL, 0, FULL_RETRY_MS);
-                (void)service(ch, NULL);
-        }
-        return r < 0 ? error_set(err, r, ch->spool_path, "cannot be written: %s", strerror(-r)) : 0;
-}
-
 /* The line of an event that a daemon of this release understands: it would leave out any other. */
 static int encode(const struct event *e, struct buf *line, struct error *err)
 {
@@ -403,23 +435,47 @@ static int encode(const struct event *e, struct buf *line, struct error *err)
         return r < 0 ? r : event_decode(line->data, line->size - 1, &decoded, err);
 }
 
+static int record_once(struct channel *ch, const struct event *e, bool sync, struct error *err)
+{
+        int r = make_room(ch, err);
+
+        if (r >= 0)
+                r = encode(e, &ch->line, err);
+        if (r < 0)
+                return r;
+        r = append_once(ch, sync);
+        return r < 0 ? error_set(err, r, ch->spool_path, "cannot be written: %s", strerror(-r)) : 0;
+}
+
+/* A full disk, or no memory for a line, is the host's trouble and passes: the daemon starts nothing new meanwhile.
+ * Whoever makes it wait longer than that gets the error. */
+static int record(struct channel *ch, const struct event *e, bool sync, struct error *err)
+{
+        int64_t deadline_us = clock_monotonic_us() + CHANNEL_FULL_WAIT_US;
+        struct error why = {0};
+        int r;
+
+        for (bool said = false; (r = record_once(ch, e, sync, &why)) == -ENOSPC || r == -EDQUOT || r == -ENOMEM;
+             said = true) {
+                if (!said)
+                        log_warning("%s: there is no room: waiting for it: %s", ch->spool_path, why.text);
+                if (clock_monotonic_us() >= deadline_us)
+                        break;
+                (void)poll(NULL, 0, FULL_RETRY_MS);
+                (void)service(ch, NULL);
+        }
+        if (r < 0 && err)
+                *err = why;
+        return r;
+}
+
 int channel_send(struct channel *ch, struct event *e, bool sync, struct error *err)
 {
         int r;
 
         assert(e->type != EVENT_HELLO);
-        if ((size_t)ch->n_events + 2 > ch->capacity) {
-                int64_t *end = realloc(ch->end, 2 * ch->capacity * sizeof *end);
-
-                if (!end)
-                        return error_set(err, -ENOMEM, ch->spool_path, "no memory for another event");
-                ch->end = end;
-                ch->capacity *= 2;
-        }
         e->seq = ch->n_events + 1;
-        r = encode(e, &ch->line, err);
-        if (r >= 0)
-                r = append(ch, sync, err);
+        r = record(ch, e, sync, err);
         if (r < 0)
                 return r;
         ch->n_events++;

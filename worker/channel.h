@@ -8,9 +8,15 @@
 
 struct channel;
 
-/* Takes the lock (-EBUSY: another process is this attempt), opens the spool (it must be new or empty), connects if it
- * can. */
-int channel_open(const struct assignment *a, struct channel **ret, struct error *err);
+/* Which part of an attempt a process is. Of several ranks the launcher holds the lock from before the first of them
+ * until after the last; the first rank has the spool, and where it ended without an outcome the launcher goes on with
+ * what is there, cutting half a line. */
+enum channel_part { CHANNEL_WHOLE, CHANNEL_RANK, CHANNEL_LAUNCHER };
+
+/* The attempt's lock, close-on-exec. -EBUSY: another process is this attempt. */
+int channel_lock(const struct assignment *a, int *ret_fd, struct error *err);
+/* Takes the lock (whole), opens the spool (it must be new or empty, but for the launcher's), connects if it can. */
+int channel_open(const struct assignment *a, enum channel_part part, struct channel **ret, struct error *err);
 
 /* Numbers the event (e->seq is set) and takes nothing: e stays the caller's. sync: fdatasync the spool (checkpoints and
  * outcomes; scalars need not). -ENOSPC (after ten minutes of waiting for room),

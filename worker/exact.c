@@ -120,8 +120,8 @@ static int between(void *user, int64_t done, int64_t all, struct error *err)
         struct error inner;
         int r = task_between(&x->progress, done / k, all / k, err);
 
-        if ((r < 0 || clock_monotonic_us() - x->kept_us >= KEEP_US) && count_done(x) > x->kept_done &&
-            keep(x, &inner) < 0)
+        if (task_leads(x->task) && (r < 0 || clock_monotonic_us() - x->kept_us >= KEEP_US) &&
+            count_done(x) > x->kept_done && keep(x, &inner) < 0)
                 log_warning("%s: %s; what is done so far is not kept", inner.path, inner.text);
         return r;
 }
@@ -257,7 +257,10 @@ static int inspect(struct exact_task *x, struct inspector *v, struct error *err)
 static int run(struct exact_task *x, struct exact *v, struct error *err)
 {
         const struct between progress = {between, x};
-        int r = read_kept(x, err);
+        int r = task_leads(x->task) ? read_kept(x, err) : 0;
+
+        if (r >= 0)
+                r = ranks_agree(x->task->rt, x->results, (size_t)n_results(x) * sizeof *x->results, err);
 
         x->progress = (struct task_progress){x->task, clock_monotonic_us()};
         x->kept_us = x->progress.start_us;

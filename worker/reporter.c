@@ -35,15 +35,15 @@ static void on_terminate(int signal)
         terminated = 1;
 }
 
-int reporter_new(const struct assignment *a, struct reporter **ret, struct error *err)
+int reporter_new(const struct assignment *a, enum channel_part part, struct reporter **ret, struct error *err)
 {
         _cleanup_(reporter_freep) struct reporter *r = calloc(1, sizeof *r);
-        struct sigaction action = {.sa_handler = on_terminate, .sa_flags = SA_RESTART};
+        struct sigaction action = {.sa_handler = a ? on_terminate : SIG_IGN, .sa_flags = SA_RESTART};
         int e;
 
         if (!r)
                 return error_set(err, -ENOMEM, NULL, "no memory for the reporter");
-        e = channel_open(a, &r->channel, err);
+        e = a ? channel_open(a, part, &r->channel, err) : 0;
         if (e < 0)
                 return e;
         (void)sigaction(SIGTERM, &action, NULL);
@@ -61,6 +61,11 @@ struct reporter *reporter_free(struct reporter *r)
         return NULL;
 }
 
+static int send_now(struct reporter *r, struct event *e, bool sync, struct error *err)
+{
+        return r->channel ? channel_send(r->channel, e, sync, err) : 0;
+}
+
 static int flush_scalars(struct reporter *r, struct error *err)
 {
         struct event e = {.type = EVENT_SCALARS, .n_rows = r->n_rows, .n_columns = r->n_columns};
@@ -74,7 +79,7 @@ static int flush_scalars(struct reporter *r, struct error *err)
                 e.column_name[i] = (char *)r->column[i];
                 e.column[i] = r->value[i];
         }
-        result = channel_send(r->channel, &e, false, err);
+        result = send_now(r, &e, false, err);
         if (result >= 0)
                 r->n_rows = r->n_columns = 0;
         return result;
@@ -84,7 +89,7 @@ static int send_event(struct reporter *r, struct event *e, bool sync, struct err
 {
         int result = flush_scalars(r, err);
 
-        return result < 0 ? result : channel_send(r->channel, e, sync, err);
+        return result < 0 ? result : send_now(r, e, sync, err);
 }
 
 int reporter_start(struct reporter *r, int64_t step, int64_t steps, int64_t memory_bytes, int64_t parameters,
@@ -201,6 +206,26 @@ int reporter_stopped(struct reporter *r, int64_t step, struct error *err)
         return x < 0 ? x : send_event(r, &e, true, err);
 }
 
+enum error_class reporter_class(int code)
+{
+        switch (code) {
+        case -EDOM:
+                return ERROR_NUMERIC;
+        case -ENOMEM:
+                return ERROR_MEMORY;
+        case -ESTALE:
+                return ERROR_DATA;
+        case -ENODEV: /* there is none, or it has failed */
+                return ERROR_DEVICE;
+        case -EBADMSG: /* data or checkpoints that are there and are not what they should be */
+        case -EINVAL:
+        case -ENOTSUP:
+                return ERROR_CONFIGURATION;
+        default:
+                return ERROR_HOST;
+        }
+}
+
 int reporter_error(struct reporter *r, enum error_class class, const char *detail, int64_t step, struct error *err)
 {
         struct event e = {.type = EVENT_ERROR, .error_class = class, .detail = (char *)detail, .step = step};
@@ -218,7 +243,7 @@ int reporter_poll(struct reporter *r, bool *ret_checkpoint, struct error *err)
                 result = flush_scalars(r, err);
         if (result >= 0 && now - r->progress_us >= PROGRESS_US)
                 result = send_progress(r, err);
-        if (result >= 0)
+        if (result >= 0 && r->channel)
                 result = channel_poll(r->channel, 0, &commands, err);
         r->stop |= commands.stop || terminated;
         if (ret_checkpoint)
@@ -234,5 +259,6 @@ bool reporter_stopping(const struct reporter *r)
 void reporter_drain(struct reporter *r, int timeout_ms)
 {
         /* what is not acknowledged in time is in the spool, where the daemon finds it */
-        (void)channel_drain(r->channel, timeout_ms, NULL);
+        if (r->channel)
+                (void)channel_drain(r->channel, timeout_ms, NULL);
 }

@@ -6,8 +6,9 @@
 
 struct reporter;
 
-/* Opens the channel of the assignment, which is borrowed. */
-int reporter_new(const struct assignment *a, struct reporter **ret, struct error *err);
+/* Opens the channel of the assignment, which is borrowed; NULL: of a rank that is not the first, which says nothing and
+ * is asked nothing. */
+int reporter_new(const struct assignment *a, enum channel_part part, struct reporter **ret, struct error *err);
 struct reporter *reporter_free(struct reporter *r);
 
 int reporter_start(struct reporter *r, int64_t step, int64_t steps, int64_t memory_bytes, int64_t parameters,
@@ -32,6 +33,8 @@ int reporter_artifact(struct reporter *r, enum artifact_kind kind, int64_t step,
 int reporter_done(struct reporter *r, const json_t *result, struct error *err);
 int reporter_stopped(struct reporter *r, int64_t step, struct error *err);
 int reporter_error(struct reporter *r, enum error_class class, const char *detail, int64_t step, struct error *err);
+/* The class of a task's failure, by its negative errno. */
+enum error_class reporter_class(int code);
 
 /* Sends what is due and takes commands. *ret_checkpoint: one was asked for since the last call. */
 int reporter_poll(struct reporter *r, bool *ret_checkpoint, struct error *err);

@@ -20,6 +20,8 @@ int task_write_table(struct task *t, const char *name, const struct buf *b, stru
         char path[PATH_MAX], digest[DIGEST_SIZE];
         int r;
 
+        if (!task_leads(t))
+                return 0;
         task_path(t, name, path, sizeof path);
         r = file_write_atomic(path, b->data, b->size, digest, err);
         return r < 0 ? r
@@ -34,6 +36,8 @@ int task_write_picture(struct task *t, const char *name, const uint8_t *images, 
         int64_t bytes;
         int r;
 
+        if (!task_leads(t))
+                return 0;
         task_path(t, name, path, sizeof path);
         r = grid_write_png(path, images, n, columns, digest, &bytes, err);
         return r < 0 ? r : reporter_artifact(t->reporter, ARTIFACT_IMAGE, t->step, name, bytes, digest, NAN, err);
@@ -109,13 +113,41 @@ int task_load(struct task *t, enum weights weights, const struct runtime_need *n
         return r;
 }
 
+static int stopped(struct error *err)
+{
+        return error_set(err, -ECANCELED, NULL, "a stop was asked for");
+}
+
 int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err)
+{
+        struct {
+                bool checkpoint, stop;
+        } heard = {0};
+        int r = reporter_poll(t->reporter, &heard.checkpoint, err);
+
+        heard.stop = reporter_stopping(t->reporter);
+        if (r >= 0 && t->rt)
+                r = ranks_agree(t->rt, &heard, sizeof heard, err);
+        if (r < 0)
+                return r;
+        if (ret_checkpoint_asked)
+                *ret_checkpoint_asked |= heard.checkpoint;
+        return heard.stop ? stopped(err) : 0;
+}
+
+int task_poll_alone(struct task *t, bool *ret_checkpoint_asked, struct error *err)
 {
         int r = reporter_poll(t->reporter, ret_checkpoint_asked, err);
 
-        if (r < 0)
-                return r;
-        return reporter_stopping(t->reporter) ? error_set(err, -ECANCELED, NULL, "a stop was asked for") : 0;
+        return r < 0 || !reporter_stopping(t->reporter) ? r : stopped(err);
+}
+
+int task_after_alone(struct task *t, int result, struct error *err)
+{
+        bool stop = result == -ECANCELED;
+        int r = result < 0 && !stop ? result : ranks_agree(t->rt, &stop, sizeof stop, err);
+
+        return r < 0 || !stop ? r : stopped(err);
 }
 
 int task_between(void *progress, int64_t done, int64_t all, struct error *err)

@@ -4,10 +4,12 @@
 
 #include "engine/dataset.h"
 #include "engine/runtime.h"
+#include "worker/rank.h"
 #include "worker/reporter.h"
 
 struct task {
         const struct assignment *assignment;
+        const struct rank *rank; /* of several; or NULL */
         struct config config;
         struct runtime *rt;
         struct dataset *dataset; /* NULL for samples that need none, and for an import, which has no runtime either */
@@ -15,6 +17,12 @@ struct task {
         struct reporter *reporter;
         int64_t step; /* of training, or of the checkpoint in use; for errors */
 };
+
+/* Whether this process is the one that writes files, reports and decides: the only one, or the first rank. */
+static inline bool task_leads(const struct task *t)
+{
+        return !t->rank || t->rank->rank == 0;
+}
 
 /* 0: done or stopped, as reported; negative: err, not reported yet. */
 int task_train(struct task *t, struct error *err);
@@ -34,8 +42,10 @@ struct inspector;
 int task_inspect(struct task *t, struct inspector *v, const double *bpd, int64_t n, struct error *err);
 int task_tell_times(struct task *t, const double *diff_at, int64_t n, struct error *err);
 
-/* Memory in bytes that a job of this kind will need beside the program itself, by a dry run of all its passes. */
-int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err);
+/* Memory in bytes that a job of this kind will need beside the program itself, by a dry run of all its passes. Where
+ * training needs more than `room`: what would fit (trainer_advise), else "". */
+int task_estimate(const struct config *c, enum job_kind kind, size_t room, size_t *ret_bytes, char *ret_advice,
+                  size_t advice_size, struct error *err);
 
 /* A file of the job's folder that is an artifact at the task's step: a table, or images [n, 32, 32, 3] as a grid. */
 #define BPD_TABLE "bpd-per-image.csv"
@@ -57,8 +67,13 @@ int task_add_origin(const struct task *t, json_t *state, struct error *err);
 int task_check_origin(const struct task *t, const struct assignment_checkpoint *c, char ret_data[DIGEST_SIZE],
                       struct error *err);
 
-/* Sends what is due and takes commands; ret_checkpoint_asked: reporter_poll's. -ECANCELED when a stop was asked for. */
+/* Sends what is due and takes commands; ret_checkpoint_asked: reporter_poll's. -ECANCELED when a stop was asked for.
+ * Every rank calls it, and hears what the first has heard. */
 int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err);
+/* The same of the first rank alone, in what the others do not do. They call task_after_alone when it is through, with
+ * what it returned (they: 0), and all hear of a stop; no other failure comes back from it. */
+int task_poll_alone(struct task *t, bool *ret_checkpoint_asked, struct error *err);
+int task_after_alone(struct task *t, int result, struct error *err);
 /* Between two batches, sampling steps or imported images: tells the progress, and task_poll. */
 struct task_progress {
         struct task *task;

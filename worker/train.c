@@ -23,8 +23,9 @@ struct training {
         struct trainer *trainer;
         struct evaluator *evaluator; /* NULL without evaluations */
         struct sampler *sampler;
-        int64_t saved;     /* step of the newest checkpoint, -1: none */
-        int64_t evaluated; /* step of the newest evaluation, -1: none */
+        struct runtime_need others; /* of these two */
+        int64_t saved;              /* step of the newest checkpoint, -1: none */
+        int64_t evaluated;          /* step of the newest evaluation, -1: none */
         struct bound_parts evaluation;
         double standard_error;
         bool checkpoint_asked;
@@ -45,15 +46,32 @@ static int64_t sampler_batch(const struct config *c)
         return MIN(c->sampling_n_images, c->batch_size_eval);
 }
 
-/* The models of a training job, and what they need. The trainer is the last: its parts fit into what is left. */
+/* The models of a training job, and what they need; the first rank samples. The trainer is the last: its parts fit into
+ * what is left. */
 static int make_models(struct training *x, struct runtime *rt, struct runtime_need *need, struct error *err)
 {
         const struct config *c = rt->config;
-        int r = sampler_new(rt, sampler_batch(c), &x->sampler, need, err);
+        int r = rt->ranks.rank ? 0 : sampler_new(rt, sampler_batch(c), &x->sampler, need, err);
 
         if (r >= 0 && c->num_steps_eval)
                 r = evaluator_new(rt, c->batch_size_eval, &x->evaluator, need, err);
+        x->others = *need;
         return r < 0 ? r : trainer_new(rt, ALL_SECTIONS, &x->trainer, need, err);
+}
+
+/* What does not fit is refused with what would. */
+static int allocate(struct training *x, struct runtime *rt, const struct runtime_need *need, struct error *err)
+{
+        int r = runtime_allocate(rt, ALL_SECTIONS, true, need, err);
+        const size_t n = r == -ENOMEM ? strlen(err->text) : 0;
+
+        char advice[256];
+
+        if (n) {
+                trainer_advise(rt, ALL_SECTIONS, &x->others, runtime_memory_share(rt), advice, sizeof advice);
+                (void)snprintf(err->text + n, sizeof err->text - n, "; %s", advice);
+        }
+        return r;
 }
 
 static void free_models(struct training *x)
@@ -91,8 +109,10 @@ static int save(struct training *x, struct error *err)
         int64_t bytes;
         int r;
 
-        if (x->saved == t->step)
+        if (x->saved == t->step || !task_leads(t)) {
+                x->saved = t->step;
                 return 0;
+        }
         r = state ? task_add_origin(t, state, err) : -ENOMEM;
         text = r < 0 ? NULL : json_to_text(state);
         if (!text)
@@ -217,6 +237,19 @@ static int resume(struct training *x, struct error *err)
         return runtime_initialise(t->rt, (uint32_t)t->config.seed, err);
 }
 
+/* Every rank has read the same checkpoint, and goes on as the first does. */
+static int agree_on_start(struct training *x, struct error *err)
+{
+        struct task *t = x->task;
+        int64_t step = t->step;
+        int r = ranks_agree(t->rt, &step, sizeof step, err);
+
+        if (r >= 0 && step != t->step)
+                return error_set(err, -EBADMSG, NULL, "the first rank goes on from step %lld, this one from %lld",
+                                 (long long)step, (long long)t->step);
+        return r;
+}
+
 /* ---- between steps */
 
 static int say_evaluation(struct training *x, struct error *err)
@@ -275,6 +308,15 @@ static int between(void *user, int64_t done, int64_t all, struct error *err)
         return task_poll(x->task, &x->checkpoint_asked, err);
 }
 
+static int between_alone(void *user, int64_t done, int64_t all, struct error *err)
+{
+        struct training *x = user;
+
+        (void)done;
+        (void)all;
+        return task_poll_alone(x->task, &x->checkpoint_asked, err);
+}
+
 static int sample_grid(struct training *x, struct error *err)
 {
         struct task *t = x->task;
@@ -293,7 +335,7 @@ static int sample_grid(struct training *x, struct error *err)
 
         if (!images)
                 return error_set(err, -ENOMEM, NULL, "no memory for the samples");
-        r = sampler_run(x->sampler, &what, NULL, NULL, &(struct between){between, x}, images, err);
+        r = sampler_run(x->sampler, &what, NULL, NULL, &(struct between){between_alone, x}, images, err);
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof name, "samples-step-%lld.png", (long long)t->step);
@@ -336,7 +378,7 @@ static int boundary(struct training *x, struct error *err)
         int r = 0;
 
         if (due && x->evaluated != t->step) {
-                r = sample_grid(x, err);
+                r = task_after_alone(t, task_leads(t) ? sample_grid(x, err) : 0, err);
                 if (r >= 0 && x->evaluator)
                         r = evaluate(x, err);
                 else if (r >= 0)
@@ -347,6 +389,41 @@ static int boundary(struct training *x, struct error *err)
                 r = save(x, err);
         if (r >= 0)
                 x->checkpoint_asked = false;
+        return r;
+}
+
+/* The products' speed that the device's maker promises for the configuration's precision; 0: not known. */
+static double peak_flops(const struct task *t)
+{
+        const struct device_info *i = &t->rt->info;
+        const double peaks[] = {[PRECISION_FLOAT32] = i->flops_float32,
+                                [PRECISION_BF16] = i->flops_bf16,
+                                [PRECISION_TF32] = i->flops_tf32};
+
+        return peaks[t->config.precision] * (double)t->rt->ranks.size;
+}
+
+/* How fast it is, and what it uses; what is not known has no series. */
+static int log_speed(struct training *x, int64_t step, struct error *err)
+{
+        struct task *t = x->task;
+        double steps_per_second = x->images_per_second / (double)t->config.batch_size_train;
+        double flops = steps_per_second * trainer_flop(x->trainer), peak = peak_flops(t);
+        struct device_use use = {0, NAN};
+        int r = t->rt->k->device_use(t->rt->device, &use, err);
+        const struct {
+                const char *name;
+                double value;
+        } rows[] = {{"train/images_per_second", x->images_per_second},
+                    {"train/step_ms", 1e3 / steps_per_second},
+                    {"train/tflops", flops / 1e12},
+                    {"train/flop_utilisation", peak > 0 ? flops / peak : NAN},
+                    {"device/memory_mib", (double)use.memory_bytes / 0x1p20},
+                    {"device/watts", use.watts}};
+
+        for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
+                if (isfinite(rows[i].value))
+                        r = reporter_scalar(t->reporter, step, rows[i].name, rows[i].value, err);
         return r;
 }
 
@@ -361,13 +438,12 @@ static int log_scalars(struct training *x, const struct training_scalars *s, int
                     {"train/bpd_diff", s->diff},
                     {"train/var0", s->var_0},
                     {"train/var1", s->var_1},
-                    {"train/learning_rate", trainer_learning_rate(x->trainer)},
-                    {"train/images_per_second", x->images_per_second}};
+                    {"train/learning_rate", trainer_learning_rate(x->trainer)}};
         int r = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
                 r = reporter_scalar(x->task->reporter, step, rows[i].name, rows[i].value, err);
-        return r;
+        return r < 0 ? r : log_speed(x, step, err);
 }
 
 static int log_window(struct training *x, struct error *err)
@@ -483,15 +559,17 @@ int task_train(struct task *t, struct error *err)
         int r = make_models(&x, t->rt, &need, err);
 
         if (r >= 0)
-                r = runtime_allocate(t->rt, ALL_SECTIONS, true, &need, err);
+                r = allocate(&x, t->rt, &need, err);
         if (r >= 0)
                 r = trainer_bind(x.trainer, t->dataset, err);
         if (r >= 0 && x.evaluator)
                 r = evaluator_bind(x.evaluator, err);
-        if (r >= 0)
+        if (r >= 0 && x.sampler)
                 r = sampler_bind(x.sampler, err);
         if (r >= 0)
                 r = resume(&x, err);
+        if (r >= 0)
+                r = agree_on_start(&x, err);
         if (r >= 0)
                 r = reporter_start(t->reporter, t->step, t->config.num_steps_train,
                                    (int64_t)runtime_total_bytes(t->rt, ALL_SECTIONS, true, &need),
@@ -502,7 +580,8 @@ int task_train(struct task *t, struct error *err)
         return r;
 }
 
-int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes, struct error *err)
+int task_estimate(const struct config *c, enum job_kind kind, size_t room, size_t *ret_bytes, char *ret_advice,
+                  size_t advice_size, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
         _cleanup_(exact_freep) struct exact *exact = NULL;
@@ -524,6 +603,9 @@ int task_estimate(const struct config *c, enum job_kind kind, size_t *ret_bytes,
                 r = inspector_new(rt, c->batch_size_eval, &inspector, &need, err);
         if (r >= 0)
                 *ret_bytes = runtime_total_bytes(rt, train ? ALL_SECTIONS : 1, train, &need);
+        ret_advice[0] = 0;
+        if (r >= 0 && train && *ret_bytes > room)
+                trainer_advise(rt, ALL_SECTIONS, &x.others, room, ret_advice, advice_size);
         free_models(&x);
         return r;
 }

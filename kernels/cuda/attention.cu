@@ -2,7 +2,8 @@
  * memory: a block has a tile of queries (or keys) and passes over tiles of the others in shared memory (Dao et al.
  * 2022). Kept for backward: the row's largest score and one over its sum. With p the probabilities: dv = p^T do, dp =
  * do v^T, ds = p (dp - sum(do o)), dq = ds k / sqrt(c), dk = ds^T q / sqrt(c). Scores are made again for dq and for dk,
- * dv, so that no sum crosses blocks. Products in float, without tensor cores. Spec 1. */
+ * dv, so that no sum crosses blocks. Products in float, without tensor cores: of the widths that attention_mma.cu has
+ * no tiles for. Spec 1. */
 #include "kernels/cuda/attention.h"
 
 #include <errno.h>
@@ -101,6 +102,7 @@ __device__ inline void row_softmax(float *scores, int valid, float *largest, flo
                 }
                 sum += __shfl_xor_sync(ALL_LANES, sum, 1);
                 sum += __shfl_xor_sync(ALL_LANES, sum, 2);
+                __syncwarp(); /* all have read the row's largest: a shuffle orders no memory */
                 if (part == 0) {
                         shrink[row] = expf(largest[row] - most);
                         total[row] = total[row] * shrink[row] + sum;
@@ -230,8 +232,7 @@ __global__ void __launch_bounds__(BLOCK) attention_exact_dots(attention_values<T
                 for (int x = part; row < ROWS && x < ROWS; x += 4) {
                         of_p += (double)p[row * tile<R>::SCORES + x];
                         sum += (double)pdp[row * tile<R>::SCORES + x];
-                }
-                __syncthreads();
+                } /* the next tile's scores are written behind a barrier of their own */
         }
         for (int i = 1; i < 4; i *= 2) {
                 sum += __shfl_xor_sync(ALL_LANES, sum, i);
@@ -386,7 +387,9 @@ int cuda_attention_new(struct device *d, const struct attention_shape *shape, st
                 return error_set(err, -ENOTSUP, "attention", "attention: c %lld is not computed by this back end",
                                  (long long)shape->c);
         /* for the widest of the kind, so that a later plan does not lower it */
-        if (BY_SHAPE(shared_allow, shape, shape->c <= SMALL_C ? SMALL_C : MAX_C) != cudaSuccess)
+        if ((attention_mma_takes(shape)
+                     ? attention_mma_prepare(shape)
+                     : BY_SHAPE(shared_allow, shape, shape->c <= SMALL_C ? SMALL_C : MAX_C)) != cudaSuccess)
                 return error_set(err, -EIO, "attention", "the device has too little shared memory");
         x = (struct attention *)calloc(1, sizeof(*x));
         if (!x)
@@ -427,9 +430,22 @@ void cuda_attention_backward(struct stream *s, const struct attention_backward_a
         const struct attention_shape *g = &a->attention->shape;
 
         if (attention_mma_takes(g)) {
-                dots_rounded<bf16>(s, a, (float *)a->workspace);
-                attention_mma_backward(s, g, a, (const float *)a->workspace);
+                if (g->type == DTYPE_BF16)
+                        dots_rounded<bf16>(s, a, (float *)a->workspace);
+                attention_mma_backward(s, g, a, (float *)a->workspace);
         } else {
                 BY_SHAPE(backward, g, s, a);
         }
+}
+
+/* Bytes beyond the operands: what the launches (dots, dq, dk, dv; without tensor cores dk and dv in one) read of q, k,
+ * v and d_o more than once, less o where the dots are made of scores; the dots. Of an image, k and v stay in the cache
+ * from block to block. */
+double cuda_attention_backward_beyond(const struct attention_backward_args *a)
+{
+        const struct attention_shape *g = &a->attention->shape;
+        const int maps = !attention_mma_takes(g) ? 7 : g->type == DTYPE_BF16 ? 8 : 10;
+
+        return maps * (double)(g->n_images * g->pixels * g->c) * (double)dtype_bytes(g->type) +
+               3.0 * (double)cuda_attention_workspace(a->attention);
 }

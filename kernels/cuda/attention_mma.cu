@@ -1,8 +1,11 @@
-/* Attention of bf16 on tensor cores, after Dao 2023: a warp has 16 rows of scores in registers, whose probabilities,
- * rounded to bf16, are what its next product takes. Eight warps a block share tiles of the other side in shared memory:
- * by rows for the product along the width, turned for the product along the tile. Scores are in units of ln 2: what is
- * kept for backward is the row's largest in these, and one over its sum. A gradient a launch, each with its scores made
- * again, so that no sum crosses blocks. */
+/* Attention on tensor cores, after Dao 2023: a warp has 16 rows of scores in registers, whose probabilities are what
+ * its next product takes. Eight warps a block share tiles of the other side in shared memory. Scores are in units of ln
+ * 2: what is kept for backward is the row's largest in these, and one over its sum. A gradient a launch, each with its
+ * scores made again, so that no sum crosses blocks.
+ *
+ * Of bf16 rows are in registers, probabilities are rounded for the next product, and tiles are kept by rows for the
+ * product along the width, turned for the one along the tile. Of float factors are tf32, or split into two terms of it
+ * (split.h) where they may not be rounded; rows are in shared memory, tiles are kept by rows alone. */
 #include "kernels/cuda/attention.h"
 
 #include "kernels/cuda/mma.h"
@@ -12,85 +15,237 @@
 namespace
 {
 
-enum { ROWS = 16 * BLOCK / 32, FORWARD_TILE = 64, BACKWARD_TILE = 32 };
+enum { ROWS = 16 * BLOCK / 32 };
 
-/* a of this warp's rows first .. first + 15 of an image, all of the width; zero behind its end. */
-template <int C> __device__ inline void rows_load(uint32_t a[C / 16][4], const bf16 *x, int first, int pixels)
+__device__ inline int group_of_lane()
 {
-        const int group = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;
-
-        for (int k = 0; k < C / 16; k++)
-                for (int i = 0; i < 4; i++) {
-                        const int row = first + group + i % 2 * 8, column = 16 * k + 2 * pair + i / 2 * 8;
-
-                        a[k][i] = row < pixels ? word_at(x + (int64_t)row * C + column) : 0;
-                }
+        return (int)threadIdx.x % 32 / 4;
 }
 
-/* Rows of an image to a tile [TILE, C + 8], and (or) turned, [C, TILE + 8]; NULL: not that one. */
-template <int C, int TILE>
-__device__ inline void tile_load(bf16 *plain, bf16 *turned, const bf16 *x, int first, int pixels)
+__device__ inline int pair_of_lane()
 {
-        for (int t = threadIdx.x; t < TILE * C / 8; t += BLOCK) {
-                const int row = t % TILE, column = t / TILE * 8; /* neighbours turn neighbouring rows */
-                vector<bf16, 8> v = {};
+        return (int)threadIdx.x % 4;
+}
+
+/* ---- products of a type: the left side is 16 rows of a warp, the right one 8 columns, STEP of the sum at once */
+
+template <int C> struct bf16_products {
+        typedef bf16 value;
+        static constexpr int STEP = 16, FORWARD_TILE = 64, BACKWARD_TILE = 32, STRIDE = C + 8, SHARED_ROWS = 0;
+        static constexpr bool TURNS = true; /* gather's tile is kept turned */
+        struct left {
+                uint32_t a[4];
+        };
+        struct right {
+                uint32_t b[2];
+        };
+
+        /* Rows first .. first + 15 of an image, all of the width; zero behind its end. */
+        struct rows {
+                left part[C / STEP];
+                __device__ void read(value *, const value *x, int first, int pixels)
+                {
+                        for (int k = 0; k < C / STEP; k++)
+                                for (int i = 0; i < 4; i++) {
+                                        const int row = first + group_of_lane() + i % 2 * 8;
+                                        const int column = STEP * k + 2 * pair_of_lane() + i / 2 * 8;
+
+                                        part[k].a[i] = row < pixels ? word_at(x + (int64_t)row * C + column) : 0;
+                                }
+                }
+                __device__ left at(int k) const
+                {
+                        return part[k];
+                }
+        };
+
+        /* Columns STEP k .. of p, 16 rows of sums in registers. */
+        static __device__ left of_sums(const float (*p)[4], int k)
+        {
+                return {{two_bf16(p[2 * k][0], p[2 * k][1]), two_bf16(p[2 * k][2], p[2 * k][3]),
+                         two_bf16(p[2 * k + 1][0], p[2 * k + 1][1]), two_bf16(p[2 * k + 1][2], p[2 * k + 1][3])}};
+        }
+        /* Rows 8 x .. of a tile, columns STEP k .. */
+        static __device__ right along_width(const value *tile, int x, int k)
+        {
+                right r;
+
+                mma_load_b(r.b, tile, STRIDE, 8 * x, STEP * k);
+                return r;
+        }
+        /* Columns 8 x .. of a tile of TILE rows, which is turned, rows STEP k .. */
+        template <int TILE> static __device__ right along_tile(const value *turned, int x, int k)
+        {
+                right r;
+
+                mma_load_b(r.b, turned, TILE + 8, 8 * x, STEP * k);
+                return r;
+        }
+        static __device__ void add(float d[4], const left &l, const right &r)
+        {
+                mma_16x8x16(d, l.a, r.b);
+        }
+};
+
+/* SPLIT: three products of two terms; else factors are rounded to tf32. */
+template <int C, bool SPLIT> struct float_products {
+        typedef float value;
+        static constexpr int STEP = 8, FORWARD_TILE = 32, BACKWARD_TILE = 32, STRIDE = C + 4,
+                             SHARED_ROWS = ROWS * STRIDE;
+        static constexpr bool TURNS = false;
+        struct left {
+                uint32_t high[4], low[SPLIT ? 4 : 1];
+        };
+        struct right {
+                uint32_t high[2], low[SPLIT ? 2 : 1];
+        };
+
+        static __device__ left left_of(const float x[4])
+        {
+                left l;
+
+                for (int i = 0; i < 4; i++)
+                        l.high[i] = tf32_of(x[i]);
+                for (int i = 0; i < 4 && SPLIT; i++)
+                        l.low[i] = tf32_rest(x[i]);
+                return l;
+        }
+        static __device__ right right_of(float first, float second)
+        {
+                right r = {{tf32_of(first), tf32_of(second)}, {}};
+
+                if constexpr (SPLIT) {
+                        r.low[0] = tf32_rest(first);
+                        r.low[1] = tf32_rest(second);
+                }
+                return r;
+        }
+
+        /* As above; `to`: the block's rows, of which a warp writes and reads its own. */
+        struct rows {
+                const float *mine;
+                __device__ void read(value *to, const value *x, int first, int pixels)
+                {
+                        float *const at = to + threadIdx.x / 32 * 16 * STRIDE;
+
+                        for (int t = threadIdx.x % 32; t < 16 * C / 4; t += 32) {
+                                const int row = t / (C / 4), column = t % (C / 4) * 4;
+                                vector<float, 4> v = {};
+
+                                if (first + row < pixels)
+                                        v = load<float, 4>(x + (int64_t)(first + row) * C + column);
+                                store<float, 4>(at + row * STRIDE + column, v);
+                        }
+                        mine = at;
+                }
+                __device__ left at(int k) const
+                {
+                        const float *const p = mine + group_of_lane() * STRIDE + STEP * k + pair_of_lane();
+                        const float x[4] = {p[0], p[8 * STRIDE], p[4], p[8 * STRIDE + 4]};
+
+                        return left_of(x);
+                }
+        };
+
+        static __device__ left of_sums(const float (*p)[4], int k)
+        {
+                const float x[4] = {p[k][0], p[k][2], p[k][1], p[k][3]}; /* columns in mma.h's other order */
+
+                return left_of(x);
+        }
+        static __device__ right along_width(const value *tile, int x, int k)
+        {
+                const float *const p = tile + (8 * x + group_of_lane()) * STRIDE + STEP * k + pair_of_lane();
+
+                return right_of(p[0], p[4]);
+        }
+        template <int TILE> static __device__ right along_tile(const value *tile, int x, int k)
+        {
+                const float *const p = tile + (STEP * k + 2 * pair_of_lane()) * STRIDE + 8 * x + group_of_lane();
+
+                return right_of(p[0], p[STRIDE]);
+        }
+        static __device__ void add(float d[4], const left &l, const right &r)
+        {
+                if constexpr (SPLIT)
+                        mma_split_16x8x8(d, l.high, l.low, r.high, r.low);
+                else
+                        mma_16x8x8(d, l.high, r.high);
+        }
+};
+
+/* Where the block's rows of the n-th operand go that has some in shared memory. */
+template <class P> __device__ inline typename P::value *rows_shared(int n)
+{
+        if constexpr (P::SHARED_ROWS > 0) {
+                DYNAMIC_SHARED(typename P::value, shared);
+
+                return shared + n * P::SHARED_ROWS;
+        }
+        return NULL;
+}
+
+/* Rows of an image to a tile [TILE, STRIDE], and (or) turned, [C, TILE + 8]; NULL: not that one. */
+template <class P, int C, int TILE>
+__device__ inline void tile_load(typename P::value *plain, typename P::value *turned, const typename P::value *x,
+                                 int first, int pixels)
+{
+        typedef typename P::value T;
+        constexpr int V = 16 / sizeof(T);
+
+        for (int t = threadIdx.x; t < TILE * C / V; t += BLOCK) {
+                /* neighbours turn neighbouring rows */
+                const int row = P::TURNS ? t % TILE : t / (C / V), column = (P::TURNS ? t / TILE : t % (C / V)) * V;
+                vector<T, V> v = {};
 
                 if (first + row < pixels)
-                        v = load<bf16, 8>(x + (int64_t)(first + row) * C + column);
+                        v = load<T, V>(x + (int64_t)(first + row) * C + column);
                 if (plain)
-                        store<bf16, 8>(plain + row * (C + 8) + column, v);
-                for (int e = 0; e < 8 && turned; e++)
+                        store<T, V>(plain + row * P::STRIDE + column, v);
+                for (int e = 0; e < V && turned; e++)
                         turned[(column + e) * (TILE + 8) + row] = v.v[e];
         }
 }
 
 /* s[x] = rows . tile, of 16 rows and TILE columns */
-template <int C, int TILE>
-__device__ inline void scores(float s[TILE / 8][4], const uint32_t a[C / 16][4], const bf16 *tile)
+template <class P, int C, int TILE>
+__device__ inline void scores(float s[TILE / 8][4], const typename P::rows &rows, const typename P::value *tile)
 {
-        for (int x = 0; x < TILE / 8; x++) {
+        for (int x = 0; x < TILE / 8; x++)
                 for (int e = 0; e < 4; e++)
                         s[x][e] = 0;
-                for (int k = 0; k < C / 16; k++) {
-                        uint32_t b[2];
+        for (int k = 0; k < C / P::STEP; k++) {
+                const typename P::left l = rows.at(k);
 
-                        mma_load_b(b, tile, C + 8, 8 * x, 16 * k);
-                        mma_16x8x16(s[x], a[k], b);
-                }
+                for (int x = 0; x < TILE / 8; x++)
+                        P::add(s[x], l, P::along_width(tile, x, k));
         }
 }
 
-/* sum += p tile, p of 16 rows and TILE columns, rounded; the tile turned */
-template <int C, int TILE>
-__device__ inline void gather(float sum[C / 8][4], const float p[TILE / 8][4], const bf16 *turned)
+/* sum += p tile, p of 16 rows and TILE columns */
+template <class P, int C, int TILE>
+__device__ inline void gather(float sum[C / 8][4], const float p[TILE / 8][4], const typename P::value *tile)
 {
-        for (int k = 0; k < TILE / 16; k++) {
-                const uint32_t a[4] = {two_bf16(p[2 * k][0], p[2 * k][1]), two_bf16(p[2 * k][2], p[2 * k][3]),
-                                       two_bf16(p[2 * k + 1][0], p[2 * k + 1][1]),
-                                       two_bf16(p[2 * k + 1][2], p[2 * k + 1][3])};
+        for (int k = 0; k < TILE / P::STEP; k++) {
+                const typename P::left l = P::of_sums(p, k);
 
-                for (int x = 0; x < C / 8; x++) {
-                        uint32_t b[2];
-
-                        mma_load_b(b, turned, TILE + 8, 8 * x, 16 * k);
-                        mma_16x8x16(sum[x], a, b);
-                }
+                for (int x = 0; x < C / 8; x++)
+                        P::add(sum[x], l, P::template along_tile<TILE>(tile, x, k));
         }
 }
 
 /* Rows group and group + 8 times their factors. */
-template <int C>
-__device__ inline void rows_store(bf16 *y, int first, int pixels, const float sum[C / 8][4], const float factor[2])
+template <class T, int C>
+__device__ inline void rows_store(T *y, int first, int pixels, const float sum[C / 8][4], const float factor[2])
 {
-        const int group = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;
-
         for (int x = 0; x < C / 8; x++)
                 for (int i = 0; i < 2; i++) {
-                        const int row = first + group + 8 * i;
-                        const uint32_t word = two_bf16(sum[x][2 * i] * factor[i], sum[x][2 * i + 1] * factor[i]);
+                        const int row = first + group_of_lane() + 8 * i;
+                        const vector<T, 2> v = {
+                                {narrow<T>(sum[x][2 * i] * factor[i]), narrow<T>(sum[x][2 * i + 1] * factor[i])}};
 
                         if (row < pixels)
-                                *reinterpret_cast<uint32_t *>(y + (int64_t)row * C + 8 * x + 2 * pair) = word;
+                                store<T, 2>(y + (int64_t)row * C + 8 * x + 2 * pair_of_lane(), v);
                 }
 }
 
@@ -100,7 +255,7 @@ __device__ inline float four_max(float x)
         return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
 }
 
-__device__ inline float four_sum(float x)
+template <class T> __device__ inline T four_sum(T x)
 {
         x += __shfl_xor_sync(ALL_LANES, x, 1);
         return x + __shfl_xor_sync(ALL_LANES, x, 2);
@@ -109,17 +264,16 @@ __device__ inline float four_sum(float x)
 /* ---- forward */
 
 /* Scores (columns from `first` of `pixels`) become probabilities relative to the rows' largest so far, and what was
- * summed before shrinks. */
-template <int C>
-__device__ inline void softmax(float s[FORWARD_TILE / 8][4], int first, int pixels, float scale, float largest[2],
-                               float total[2], float sum[C / 8][4])
+ * summed before shrinks; an array by reference, so that the race checker knows its size. */
+template <int C, int TILE>
+__device__ inline void softmax(float s[TILE / 8][4], int first, int pixels, float scale, float largest[2],
+                               float total[2], float (&sum)[C / 8][4])
 {
-        const int pair = threadIdx.x % 4;
         float most[2] = {largest[0], largest[1]}, shrink[2], added[2] = {0, 0};
 
-        for (int x = 0; x < FORWARD_TILE / 8; x++)
+        for (int x = 0; x < TILE / 8; x++)
                 for (int e = 0; e < 4; e++) {
-                        s[x][e] = first + 8 * x + 2 * pair + e % 2 < pixels ? s[x][e] * scale : -HUGE_VALF;
+                        s[x][e] = first + 8 * x + 2 * pair_of_lane() + e % 2 < pixels ? s[x][e] * scale : -HUGE_VALF;
                         most[e / 2] = fmaxf(most[e / 2], s[x][e]);
                 }
         for (int i = 0; i < 2; i++) {
@@ -127,7 +281,7 @@ __device__ inline void softmax(float s[FORWARD_TILE / 8][4], int first, int pixe
                 shrink[i] = exp2f(largest[i] - most[i]);
                 largest[i] = most[i];
         }
-        for (int x = 0; x < FORWARD_TILE / 8; x++)
+        for (int x = 0; x < TILE / 8; x++)
                 for (int e = 0; e < 4; e++) {
                         s[x][e] = exp2f(s[x][e] - most[e / 2]);
                         added[e / 2] += s[x][e];
@@ -139,49 +293,53 @@ __device__ inline void softmax(float s[FORWARD_TILE / 8][4], int first, int pixe
                         sum[x][e] *= shrink[e / 2];
 }
 
-template <int C>
+/* scale: 1 / sqrt(c) in units of ln 2 */
+template <class P, int C>
 __global__ void __launch_bounds__(BLOCK)
-        mma_forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, float *saved, int pixels, float scale)
+        mma_forward(const typename P::value *q, const typename P::value *k, const typename P::value *v,
+                    typename P::value *o, float *saved, int pixels, float scale)
 {
-        SHARED(bf16, ks, [FORWARD_TILE * (C + 8)]);
-        SHARED(bf16, turned, [C * (FORWARD_TILE + 8)]);
+        typedef typename P::value T;
+        constexpr int TILE = P::FORWARD_TILE;
+        SHARED(T, ks, [TILE * P::STRIDE]);
+        SHARED(T, vs, [P::TURNS ? C * (TILE + 8) : TILE * P::STRIDE]);
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * pixels;
-        float sum[C / 8][4] = {}, s[FORWARD_TILE / 8][4], largest[2] = {-HUGE_VALF, -HUGE_VALF}, total[2] = {0, 0};
+        float sum[C / 8][4] = {}, s[TILE / 8][4], largest[2] = {-HUGE_VALF, -HUGE_VALF}, total[2] = {0, 0};
         float inverse[2];
-        uint32_t a[C / 16][4];
+        typename P::rows rows;
 
-        rows_load<C>(a, q + image * C, first, pixels);
-        for (int j = 0; j < pixels; j += FORWARD_TILE) {
-                tile_load<C, FORWARD_TILE>(ks, NULL, k + image * C, j, pixels);
-                tile_load<C, FORWARD_TILE>(NULL, turned, v + image * C, j, pixels);
+        rows.read(rows_shared<P>(0), q + image * C, first, pixels);
+        for (int j = 0; j < pixels; j += TILE) {
+                tile_load<P, C, TILE>(ks, NULL, k + image * C, j, pixels);
+                tile_load<P, C, TILE>(P::TURNS ? NULL : vs, P::TURNS ? vs : NULL, v + image * C, j, pixels);
                 __syncthreads();
-                scores<C, FORWARD_TILE>(s, a, ks);
-                softmax<C>(s, j, pixels, scale, largest, total, sum);
-                gather<C, FORWARD_TILE>(sum, s, turned);
+                scores<P, C, TILE>(s, rows, ks);
+                softmax<C, TILE>(s, j, pixels, scale, largest, total, sum);
+                gather<P, C, TILE>(sum, s, vs);
                 __syncthreads();
         }
         for (int i = 0; i < 2; i++) {
-                const int row = first + (int)threadIdx.x % 32 / 4 + 8 * i;
+                const int row = first + group_of_lane() + 8 * i;
 
                 inverse[i] = 1 / four_sum(total[i]);
-                if (saved && threadIdx.x % 4 == 0 && row < pixels) {
+                if (saved && pair_of_lane() == 0 && row < pixels) {
                         saved[2 * (image + row)] = largest[i];
                         saved[2 * (image + row) + 1] = inverse[i];
                 }
         }
-        rows_store<C>(o + image * C, first, pixels, sum, inverse);
+        rows_store<T, C>(o + image * C, first, pixels, sum, inverse);
 }
 
 /* ---- backward */
 
 enum gradient { OF_Q, OF_K, OF_V };
 
-struct mma_values {
-        const bf16 *q, *k, *v, *d_o;
+template <class T> struct mma_values {
+        const T *q, *k, *v, *d_o;
         const float *saved, *dots;
         int pixels;
-        float scale; /* 1 / sqrt(c) */
+        float scale, scale_2; /* 1 / sqrt(c), and that in units of ln 2 */
 };
 
 /* Of a query: largest score, one over the sum, sum(do o); a query behind the end has no probability. */
@@ -189,117 +347,222 @@ struct query_stats {
         float largest, inverse, dot;
 };
 
-__device__ inline query_stats stats_of(const mma_values &a, int64_t image, int query)
+template <class T> __device__ inline query_stats stats_of(const mma_values<T> &a, int64_t image, int query)
 {
         query_stats r = {0, 0, 0};
 
         if (query < a.pixels)
-                r = {a.saved[2 * (image + query)], a.saved[2 * (image + query) + 1], a.dots[image + query]};
+                r = {a.saved[2 * (image + query)], a.saved[2 * (image + query) + 1],
+                     a.dots ? a.dots[image + query] : 0};
         return r;
+}
+
+template <class T> __device__ inline float probability(const mma_values<T> &a, float score, const query_stats &q)
+{
+        return exp2f(score * a.scale_2 - q.largest) * q.inverse;
 }
 
 /* A block's rows are queries (OF_Q) or keys; the tile is of the others. s becomes p (OF_V) or ds. Columns behind the
  * end are left out here; rows behind it have their gradients stored nowhere. */
-template <enum gradient OF>
-__device__ inline void slopes(const mma_values &a, float s[BACKWARD_TILE / 8][4], const float dp[BACKWARD_TILE / 8][4],
-                              int first, const query_stats rows[2], const query_stats *columns)
+template <enum gradient OF, int TILE, class T>
+__device__ inline void slopes(const mma_values<T> &a, float s[TILE / 8][4], const float dp[TILE / 8][4], int first,
+                              const query_stats rows[2], const query_stats *columns)
 {
-        const int pair = threadIdx.x % 4;
-
-        for (int x = 0; x < BACKWARD_TILE / 8; x++)
+        for (int x = 0; x < TILE / 8; x++)
                 for (int e = 0; e < 4; e++) {
-                        const int column = 8 * x + 2 * pair + e % 2;
+                        const int column = 8 * x + 2 * pair_of_lane() + e % 2;
                         const query_stats q = OF == OF_Q ? rows[e / 2] : columns[column];
-                        const float p = exp2f(s[x][e] * a.scale * LOG2_E - q.largest) * q.inverse;
+                        const float p = probability(a, s[x][e], q);
                         const float value = OF == OF_V ? p : p * (dp[x][e] - q.dot) * a.scale;
 
                         s[x][e] = first + column < a.pixels ? value : 0;
                 }
 }
 
-template <int C, enum gradient OF> __global__ void __launch_bounds__(BLOCK) mma_backward(mma_values a, bf16 *y)
+template <class P, int C, enum gradient OF>
+__global__ void __launch_bounds__(BLOCK) mma_backward(mma_values<typename P::value> a, typename P::value *y)
 {
-        constexpr int TILE = BACKWARD_TILE;
-        SHARED(bf16, one, [TILE * (C + 8)]);
-        SHARED(bf16, two, [OF == OF_V ? 8 : TILE * (C + 8)]);
-        SHARED(bf16, turned, [C * (TILE + 8)]);
+        typedef typename P::value T;
+        constexpr int TILE = P::BACKWARD_TILE;
+        SHARED(T, one, [TILE * P::STRIDE]);
+        SHARED(T, two, [P::TURNS && OF == OF_V ? 8 : TILE * P::STRIDE]);
+        SHARED(T, turned, [P::TURNS ? C * (TILE + 8) : 8]);
         SHARED(query_stats, columns, [TILE]);
-        const int group = threadIdx.x % 32 / 4, first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
+        const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
         const float ones[2] = {1, 1};
         float sum[C / 8][4] = {}, s[TILE / 8][4], dp[TILE / 8][4] = {};
-        uint32_t row_one[C / 16][4], row_two[OF == OF_V ? 1 : C / 16][4];
+        typename P::rows row_one, row_two;
         query_stats rows[2] = {};
 
-        rows_load<C>(row_one, (OF == OF_Q ? a.q : a.k) + at, first, a.pixels);
+        row_one.read(rows_shared<P>(0), (OF == OF_Q ? a.q : a.k) + at, first, a.pixels);
         if constexpr (OF != OF_V)
-                rows_load<C>(row_two, (OF == OF_Q ? a.d_o : a.v) + at, first, a.pixels);
+                row_two.read(rows_shared<P>(1), (OF == OF_Q ? a.d_o : a.v) + at, first, a.pixels);
         for (int i = 0; i < 2 && OF == OF_Q; i++)
-                rows[i] = stats_of(a, image, first + group + 8 * i);
+                rows[i] = stats_of(a, image, first + group_of_lane() + 8 * i);
         for (int j = 0; j < a.pixels; j += TILE) {
-                tile_load<C, TILE>(one, OF == OF_V ? NULL : turned, (OF == OF_Q ? a.k : a.q) + at, j, a.pixels);
-                tile_load<C, TILE>(OF == OF_V ? NULL : two, OF == OF_V ? turned : NULL, (OF == OF_Q ? a.v : a.d_o) + at,
-                                   j, a.pixels);
-                if (OF != OF_Q && threadIdx.x < TILE)
-                        columns[threadIdx.x] = stats_of(a, image, j + (int)threadIdx.x);
+                tile_load<P, C, TILE>(one, P::TURNS && OF != OF_V ? turned : NULL, (OF == OF_Q ? a.k : a.q) + at, j,
+                                      a.pixels);
+                tile_load<P, C, TILE>(P::TURNS && OF == OF_V ? NULL : two, P::TURNS && OF == OF_V ? turned : NULL,
+                                      (OF == OF_Q ? a.v : a.d_o) + at, j, a.pixels);
+                if (OF != OF_Q && threadIdx.x < TILE) {
+                        /* in two statements: the race checker does not see a call's result on its way to memory */
+                        const query_stats q = stats_of(a, image, j + (int)threadIdx.x);
+
+                        columns[threadIdx.x] = q;
+                }
                 __syncthreads();
-                scores<C, TILE>(s, row_one, one);
+                scores<P, C, TILE>(s, row_one, one);
                 if constexpr (OF != OF_V)
-                        scores<C, TILE>(dp, row_two, two);
-                slopes<OF>(a, s, dp, j, rows, columns);
-                gather<C, TILE>(sum, s, turned);
+                        scores<P, C, TILE>(dp, row_two, two);
+                slopes<OF, TILE>(a, s, dp, j, rows, columns);
+                gather<P, C, TILE>(sum, s, P::TURNS ? turned : OF == OF_V ? two : one);
                 __syncthreads();
         }
-        rows_store<C>(y + at, first, a.pixels, sum, ones);
+        rows_store<T, C>(y + at, first, a.pixels, sum, ones);
 }
+
+/* sum(dp p) / sum(p) of each query, from the very scores that ds is made of, so that a row of ds sums to zero as it
+ * should: the gradient of k's bias is all that is left of these sums. */
+template <class P, int C>
+__global__ void __launch_bounds__(BLOCK) mma_dots(mma_values<typename P::value> a, float *dots)
+{
+        typedef typename P::value T;
+        constexpr int TILE = P::BACKWARD_TILE;
+        SHARED(T, ks, [TILE * P::STRIDE]);
+        SHARED(T, vs, [TILE * P::STRIDE]);
+        const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
+        const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
+        float s[TILE / 8][4], dp[TILE / 8][4];
+        double sum[2] = {0, 0}, of_p[2] = {0, 0};
+        typename P::rows qs, dos;
+        query_stats rows[2];
+
+        qs.read(rows_shared<P>(0), a.q + at, first, a.pixels);
+        dos.read(rows_shared<P>(1), a.d_o + at, first, a.pixels);
+        for (int i = 0; i < 2; i++)
+                rows[i] = stats_of(a, image, first + group_of_lane() + 8 * i);
+        for (int j = 0; j < a.pixels; j += TILE) {
+                tile_load<P, C, TILE>(ks, NULL, a.k + at, j, a.pixels);
+                tile_load<P, C, TILE>(vs, NULL, a.v + at, j, a.pixels);
+                __syncthreads();
+                scores<P, C, TILE>(s, qs, ks);
+                scores<P, C, TILE>(dp, dos, vs);
+                for (int x = 0; x < TILE / 8; x++)
+                        for (int e = 0; e < 4; e++)
+                                if (j + 8 * x + 2 * pair_of_lane() + e % 2 < a.pixels) {
+                                        const float p = probability(a, s[x][e], rows[e / 2]);
+
+                                        of_p[e / 2] += (double)p;
+                                        sum[e / 2] += (double)p * (double)dp[x][e];
+                                }
+                __syncthreads();
+        }
+        for (int i = 0; i < 2; i++) {
+                const int row = first + group_of_lane() + 8 * i;
+
+                sum[i] = four_sum(sum[i]);
+                of_p[i] = four_sum(of_p[i]);
+                if (pair_of_lane() == 0 && row < a.pixels)
+                        dots[image + row] = (float)(sum[i] / of_p[i]);
+        }
+}
+
+/* ---- launches */
 
 dim3 grid_of_rows(const struct attention_shape *g)
 {
         return dim3((unsigned)((g->pixels + ROWS - 1) / ROWS), (unsigned)g->n_images);
 }
 
-template <int C> void forward(struct stream *s, const struct attention_shape *g, const struct attention_forward_args *a)
+/* Shared memory of a block for the rows of n operands. */
+template <class P> int rows_bytes(int n)
 {
-        RUN(s, "attention_forward", mma_forward<C>, grid_of_rows(g), BLOCK, 0, (const bf16 *)a->q, (const bf16 *)a->k,
-            (const bf16 *)a->v, (bf16 *)a->o, (float *)a->saved, (int)g->pixels, (float)(1 / sqrt((double)C)) * LOG2_E);
+        return n * P::SHARED_ROWS * (int)sizeof(typename P::value);
 }
 
-template <int C>
-void backward(struct stream *s, const struct attention_shape *g, const struct attention_backward_args *a,
-              const float *dots)
+float scale_of(int c)
 {
-        const mma_values v = {(const bf16 *)a->q,   (const bf16 *)a->k,          (const bf16 *)a->v,
-                              (const bf16 *)a->d_o, (const float *)a->saved,     dots,
-                              (int)g->pixels,       (float)(1 / sqrt((double)C))};
+        return (float)(1 / sqrt((double)c));
+}
 
-        RUN(s, "attention_backward", (mma_backward<C, OF_Q>), grid_of_rows(g), BLOCK, 0, v, (bf16 *)a->dq);
-        RUN(s, "attention_backward", (mma_backward<C, OF_K>), grid_of_rows(g), BLOCK, 0, v, (bf16 *)a->dk);
-        RUN(s, "attention_backward", (mma_backward<C, OF_V>), grid_of_rows(g), BLOCK, 0, v, (bf16 *)a->dv);
+template <class P, int C>
+void forward(struct stream *s, const struct attention_shape *g, const struct attention_forward_args *a)
+{
+        typedef typename P::value T;
+
+        RUN(s, "attention_forward", (mma_forward<P, C>), grid_of_rows(g), BLOCK, rows_bytes<P>(1), (const T *)a->q,
+            (const T *)a->k, (const T *)a->v, (T *)a->o, (float *)a->saved, (int)g->pixels, scale_of(C) * LOG2_E);
+}
+
+template <class P, int C>
+void backward(struct stream *s, const struct attention_shape *g, const struct attention_backward_args *a, float *dots)
+{
+        typedef typename P::value T;
+        mma_values<T> v = {
+                (const T *)a->q, (const T *)a->k, (const T *)a->v,     (const T *)a->d_o, (const float *)a->saved, NULL,
+                (int)g->pixels,  scale_of(C),     scale_of(C) * LOG2_E};
+
+        if constexpr (!P::TURNS)
+                RUN(s, "attention_backward", (mma_dots<P, C>), grid_of_rows(g), BLOCK, rows_bytes<P>(2), v, dots);
+        v.dots = dots;
+        RUN(s, "attention_backward", (mma_backward<P, C, OF_Q>), grid_of_rows(g), BLOCK, rows_bytes<P>(2), v,
+            (T *)a->dq);
+        RUN(s, "attention_backward", (mma_backward<P, C, OF_K>), grid_of_rows(g), BLOCK, rows_bytes<P>(2), v,
+            (T *)a->dk);
+        RUN(s, "attention_backward", (mma_backward<P, C, OF_V>), grid_of_rows(g), BLOCK, rows_bytes<P>(1), v,
+            (T *)a->dv);
+}
+
+cudaError_t allow(cudaError_t before, const void *kernel, int bytes)
+{
+        return before == cudaSuccess ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)
+                                     : before;
+}
+
+/* Rows of floats take more shared memory than a kernel gets unasked. */
+template <class P, int C> cudaError_t rows_allow()
+{
+        cudaError_t e = allow(cudaSuccess, (const void *)mma_forward<P, C>, rows_bytes<P>(1));
+
+        if constexpr (!P::TURNS)
+                e = allow(e, (const void *)mma_dots<P, C>, rows_bytes<P>(2));
+        e = allow(e, (const void *)mma_backward<P, C, OF_Q>, rows_bytes<P>(2));
+        e = allow(e, (const void *)mma_backward<P, C, OF_K>, rows_bytes<P>(2));
+        return allow(e, (const void *)mma_backward<P, C, OF_V>, rows_bytes<P>(1));
 }
 } // namespace
 
 bool attention_mma_takes(const struct attention_shape *s)
 {
-        return s->type == DTYPE_BF16 && (s->c == 32 || s->c == 64 || s->c == 128);
+        return s->c == 32 || s->c == 64 || s->c == 128;
+}
+
+/* fn<products, width> for the shape */
+#define BY_WIDTH(fn, g, products, ...)                                                                                 \
+        ((g)->c == 32   ? fn<products(32), 32>(__VA_ARGS__)                                                            \
+         : (g)->c == 64 ? fn<products(64), 64>(__VA_ARGS__)                                                            \
+                        : fn<products(128), 128>(__VA_ARGS__))
+#define OF_BF16(c) bf16_products<c>
+#define OF_TF32(c) float_products<c, false>
+#define OF_FLOAT(c) float_products<c, true>
+#define BY_SHAPE(fn, g, ...)                                                                                           \
+        ((g)->type == DTYPE_BF16 ? BY_WIDTH(fn, g, OF_BF16, __VA_ARGS__)                                               \
+         : (g)->tf32             ? BY_WIDTH(fn, g, OF_TF32, __VA_ARGS__)                                               \
+                                 : BY_WIDTH(fn, g, OF_FLOAT, __VA_ARGS__))
+
+cudaError_t attention_mma_prepare(const struct attention_shape *g)
+{
+        return BY_SHAPE(rows_allow, g);
 }
 
 void attention_mma_forward(struct stream *s, const struct attention_shape *g, const struct attention_forward_args *a)
 {
-        if (g->c == 32)
-                forward<32>(s, g, a);
-        else if (g->c == 64)
-                forward<64>(s, g, a);
-        else
-                forward<128>(s, g, a);
+        BY_SHAPE(forward, g, s, g, a);
 }
 
 void attention_mma_backward(struct stream *s, const struct attention_shape *g, const struct attention_backward_args *a,
-                            const float *dots)
+                            float *dots)
 {
-        if (g->c == 32)
-                backward<32>(s, g, a, dots);
-        else if (g->c == 64)
-                backward<64>(s, g, a, dots);
-        else
-                backward<128>(s, g, a, dots);
+        BY_SHAPE(backward, g, s, g, a, dots);
 }

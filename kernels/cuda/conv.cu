@@ -9,11 +9,23 @@
 #include <errno.h>
 
 enum { TERMS = 3 }; /* of bf16 that make a float: pixels_mma */
-enum { PLANS = 5, WAY_FORWARD = 0, WAY_FORWARD_ADD, WAY_DATA, WAY_DATA_ADD, WAY_WEIGHTS };
+enum way { WAY_FORWARD, WAY_BIAS, WAY_RESIDUAL_BIAS, WAY_FORWARD_ADD, WAY_DATA, WAY_DATA_ADD, WAY_WEIGHTS, PLANS };
+
+static const struct {
+        enum conv_direction direction;
+        bool accumulate;
+        enum conv_finish finish;
+} ways[PLANS] = {{CONV_FORWARD},
+                 {CONV_FORWARD, false, FINISH_BIAS},
+                 {CONV_FORWARD, false, FINISH_RESIDUAL_BIAS},
+                 {CONV_FORWARD, true},
+                 {CONV_BACKWARD_DATA},
+                 {CONV_BACKWARD_DATA, true},
+                 {CONV_BACKWARD_WEIGHTS}};
 
 struct conv {
         struct conv_shape shape; /* first: kernels/cost.h */
-        struct conv_plan *plans[PLANS];
+        struct conv_way ways[PLANS];
 };
 
 static size_t weights_bytes(const struct conv_shape *s)
@@ -21,21 +33,24 @@ static size_t weights_bytes(const struct conv_shape *s)
         return (size_t)(9 * s->c_in * s->c_out) * dtype_bytes(s->x_type);
 }
 
-static int plans_make(struct device *d, struct conv *c, struct error *err)
+static size_t bias_bytes(const struct conv_shape *s)
 {
-        static const enum conv_direction directions[PLANS] = {CONV_FORWARD, CONV_FORWARD, CONV_BACKWARD_DATA,
-                                                              CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHTS};
+        return (size_t)s->c_out * dtype_bytes(s->y_type);
+}
+
+static int ways_make(struct device *d, struct conv *c, struct error *err)
+{
         const struct conv_shape *s = &c->shape;
         int r = 0;
 
         if (s->x_type != s->y_type)
                 return 0;
         for (int i = 0; i < PLANS && r == 0; i++) {
-                struct conv_plan_shape shape = {
-                        directions[i], s->n_images, s->height, s->width,
-                        s->c_in,       s->c_out,    s->x_type, i == WAY_FORWARD_ADD || i == WAY_DATA_ADD};
+                struct conv_plan_shape shape = {ways[i].direction, s->n_images,   s->height, s->width,
+                                                s->c_in,           s->c_out,      s->x_type, ways[i].accumulate,
+                                                s->tf32,           ways[i].finish};
 
-                r = conv_plan_new(d->convolver, &shape, &c->plans[i], err);
+                r = conv_way_new(d, &shape, &c->ways[i], err);
         }
         return r;
 }
@@ -53,7 +68,7 @@ int cuda_conv_new(struct device *d, const struct conv_shape *shape, struct conv 
         if (!c)
                 return error_set(err, -ENOMEM, "", "out of memory");
         c->shape = *shape;
-        r = plans_make(d, c, err);
+        r = ways_make(d, c, err);
         if (r < 0) {
                 (void)cuda_conv_free(c);
                 return r;
@@ -65,7 +80,7 @@ int cuda_conv_new(struct device *d, const struct conv_shape *shape, struct conv 
 struct conv *cuda_conv_free(struct conv *c)
 {
         for (int i = 0; c && i < PLANS; i++)
-                (void)conv_plan_free(c->plans[i]);
+                conv_way_done(&c->ways[i]);
         free(c);
         return NULL;
 }
@@ -77,9 +92,10 @@ size_t cuda_conv_workspace(const struct conv *c)
         size_t most = 0;
 
         for (int i = 0; i < PLANS; i++)
-                if (c->plans[i])
-                        most = MAX(most, cuda_align(weights_bytes(s)) + conv_plan_workspace(c->plans[i]));
-        if (!c->plans[WAY_WEIGHTS])
+                if (c->ways[i].plan)
+                        most = MAX(most, cuda_align(weights_bytes(s)) + cuda_align(bias_bytes(s)) +
+                                                 c->ways[i].workspace_bytes);
+        if (!c->ways[WAY_WEIGHTS].plan)
                 most = MAX(most, product_bytes(9 * s->c_in, TERMS * s->c_out, s->n_images * s->height * s->width));
         return most;
 }
@@ -94,6 +110,12 @@ __global__ void __launch_bounds__(BLOCK) weights_turn(const float *w, int64_t ro
 {
         FOR_EACH(i, rows * columns)
         y[i] = narrow<T>(w[i % rows * columns + i / rows]);
+}
+
+template <class T> __global__ void __launch_bounds__(BLOCK) bias_round(const float *b, int64_t n, T *y)
+{
+        FOR_EACH(i, n)
+        y[i] = narrow<T>(b[i]);
 }
 
 template <class T>
@@ -313,7 +335,7 @@ __global__ void __launch_bounds__(BLOCK)
 /* ---- by the convolver */
 
 struct workspace {
-        void *weights, *plan;
+        void *weights, *bias, *plan;
 };
 
 workspace workspace_of(const struct conv_shape *s, void *base)
@@ -322,21 +344,29 @@ workspace workspace_of(const struct conv_shape *s, void *base)
         workspace w;
 
         w.weights = cuda_take(base, &at, weights_bytes(s));
+        w.bias = cuda_take(base, &at, bias_bytes(s));
         w.plan = cuda_take(base, &at, 0);
         return w;
-}
-
-void plan_run(struct stream *s, const char *op, struct conv_plan *p, const void *x, const void *w, const void *y,
-              void *space)
-{
-        if (stream_ready(s))
-                stream_launched(s, op, conv_plan_run(p, s->handle, (void *)x, (void *)w, (void *)y, space));
 }
 
 template <class T>
 void *turned_weights(struct stream *s, const char *op, const struct conv_shape *g, const float *w, void *to)
 {
         RUN(s, op, weights_turn<T>, grid_of(9 * g->c_in * g->c_out), BLOCK, 0, w, 9 * g->c_in, g->c_out, (T *)to);
+        return to;
+}
+
+/* The bias in the plan's type. */
+const void *plan_bias(struct stream *, float, const struct conv_forward_args *a, void *)
+{
+        return a->b;
+}
+
+const void *plan_bias(struct stream *s, bf16, const struct conv_forward_args *a, void *to)
+{
+        const int64_t n = a->conv->shape.c_out;
+
+        RUN(s, "conv_forward", bias_round<bf16>, grid_of(n), BLOCK, 0, a->b, n, (bf16 *)to);
         return to;
 }
 
@@ -354,15 +384,30 @@ template <class T> void finish(struct stream *s, const struct conv_forward_args 
                 RUN(s, "conv_forward", conv_finish<T>, grid_of(n), BLOCK, 0, (T *)a->y, a->b, residual, n, g->c_out);
 }
 
+/* The plan that adds what is to be added, or as much of it as there is a plan for. */
+enum way forward_way(const struct conv_forward_args *a)
+{
+        const struct conv_way *has = a->conv->ways;
+
+        if (a->residual && a->residual == a->y)
+                return WAY_FORWARD_ADD;
+        if (a->b && a->residual)
+                return has[WAY_RESIDUAL_BIAS].plan ? WAY_RESIDUAL_BIAS : WAY_FORWARD;
+        return a->b && has[WAY_BIAS].plan ? WAY_BIAS : WAY_FORWARD;
+}
+
 template <class T> void forward_planned(struct stream *s, const struct conv_forward_args *a)
 {
-        const bool in_place = a->residual == a->y;
+        const enum way way = forward_way(a);
         const workspace w = workspace_of(&a->conv->shape, a->workspace);
-        const void *weights = turned_weights<T>(s, "conv_forward", &a->conv->shape, a->w, w.weights);
+        const bool fused = ways[way].finish != FINISH_NONE;
+        conv_operands o = {(void *)a->x, NULL, a->y, a->residual, NULL, w.plan};
 
-        plan_run(s, "conv_forward", a->conv->plans[in_place ? WAY_FORWARD_ADD : WAY_FORWARD], a->x, weights, a->y,
-                 w.plan);
-        finish<T>(s, a, in_place ? NULL : (const T *)a->residual);
+        o.w = turned_weights<T>(s, "conv_forward", &a->conv->shape, a->w, w.weights);
+        o.bias = fused ? plan_bias(s, T(), a, w.bias) : NULL;
+        conv_way_run(s, "conv_forward", &a->conv->ways[way], o);
+        if (!fused)
+                finish<T>(s, a, way == WAY_FORWARD_ADD ? NULL : (const T *)a->residual);
 }
 
 template <class T> void backward_data_planned(struct stream *s, const struct conv_backward_data_args *a)
@@ -370,8 +415,8 @@ template <class T> void backward_data_planned(struct stream *s, const struct con
         const workspace w = workspace_of(&a->conv->shape, a->workspace);
         const void *weights = turned_weights<T>(s, "conv_backward_data", &a->conv->shape, a->w, w.weights);
 
-        plan_run(s, "conv_backward_data", a->conv->plans[a->accumulate ? WAY_DATA_ADD : WAY_DATA], a->dx, weights,
-                 a->dy, w.plan);
+        conv_way_run(s, "conv_backward_data", &a->conv->ways[a->accumulate ? WAY_DATA_ADD : WAY_DATA],
+                     {a->dx, (void *)weights, (void *)a->dy, NULL, NULL, w.plan});
 }
 
 template <class T> void backward_weights_planned(struct stream *s, const struct conv_backward_weights_args *a)
@@ -379,7 +424,8 @@ template <class T> void backward_weights_planned(struct stream *s, const struct 
         const struct conv_shape *g = &a->conv->shape;
         const workspace w = workspace_of(g, a->workspace);
 
-        plan_run(s, "conv_backward_weights", a->conv->plans[WAY_WEIGHTS], a->x, w.weights, a->dy, w.plan);
+        conv_way_run(s, "conv_backward_weights", &a->conv->ways[WAY_WEIGHTS],
+                     {(void *)a->x, w.weights, (void *)a->dy, NULL, NULL, w.plan});
         RUN(s, "conv_backward_weights", weights_return<T>, grid_of(9 * g->c_in * g->c_out), BLOCK, 0,
             (const T *)w.weights, 9 * g->c_in, g->c_out, a->dw, a->accumulate);
 }
@@ -480,7 +526,7 @@ void end_backward_weights(struct stream *s, const struct conv_backward_weights_a
 
 void cuda_conv_forward(struct stream *s, const struct conv_forward_args *a)
 {
-        if (a->conv->plans[a->residual == a->y ? WAY_FORWARD_ADD : WAY_FORWARD])
+        if (a->conv->ways[forward_way(a)].plan)
                 BY_TYPE(forward_planned, s, a);
         else if (is_end(&a->conv->shape))
                 end_forward(s, a);
@@ -490,7 +536,7 @@ void cuda_conv_forward(struct stream *s, const struct conv_forward_args *a)
 
 void cuda_conv_backward_data(struct stream *s, const struct conv_backward_data_args *a)
 {
-        if (a->conv->plans[a->accumulate ? WAY_DATA_ADD : WAY_DATA])
+        if (a->conv->ways[a->accumulate ? WAY_DATA_ADD : WAY_DATA].plan)
                 BY_TYPE(backward_data_planned, s, a);
         else
                 BY_TYPES(backward_data_product, s, a);
@@ -500,7 +546,7 @@ void cuda_conv_backward_weights(struct stream *s, const struct conv_backward_wei
 {
         const struct conv_shape *g = &a->conv->shape;
 
-        if (a->conv->plans[WAY_WEIGHTS])
+        if (a->conv->ways[WAY_WEIGHTS].plan)
                 BY_TYPE(backward_weights_planned, s, a);
         else if (is_end(g))
                 end_backward_weights(s, a);
@@ -514,4 +560,44 @@ void cuda_conv_backward_weights(struct stream *s, const struct conv_backward_wei
         else
                 columns_sum(s, "conv_backward_weights", (const float *)a->dy, pixels_of(g), g->c_out, a->db,
                             a->accumulate);
+}
+
+/* ---- bytes beyond the operands: weights in the convolver's layout, written and read; its workspace likewise; y once
+ * more for what a launch of its own adds, and read for the bias's gradient; partial sums of our products. */
+
+static double copies(const struct conv_shape *g, const struct conv_way *w)
+{
+        return 2.0 * (double)(weights_bytes(g) + w->workspace_bytes);
+}
+
+static double y_bytes(const struct conv_shape *g)
+{
+        return (double)(pixels_of(g) * g->c_out) * (double)dtype_bytes(g->y_type);
+}
+
+double cuda_conv_forward_beyond(const struct conv_forward_args *a)
+{
+        const enum way way = forward_way(a);
+        const bool adds = ways[way].finish == FINISH_NONE && (a->b || (a->residual && a->residual != a->y));
+
+        if (!a->conv->ways[way].plan)
+                return 0;
+        return copies(&a->conv->shape, &a->conv->ways[way]) + (adds ? 2 * y_bytes(&a->conv->shape) : 0);
+}
+
+double cuda_conv_backward_data_beyond(const struct conv_backward_data_args *a)
+{
+        const struct conv_way *w = &a->conv->ways[a->accumulate ? WAY_DATA_ADD : WAY_DATA];
+
+        return w->plan ? copies(&a->conv->shape, w) : 0;
+}
+
+double cuda_conv_backward_weights_beyond(const struct conv_backward_weights_args *a)
+{
+        const struct conv_shape *g = &a->conv->shape;
+        const struct conv_way *w = &a->conv->ways[WAY_WEIGHTS];
+        const int64_t terms = is_end(g) ? TERMS : 1;
+
+        return (a->db ? y_bytes(g) : 0) +
+               (w->plan ? copies(g, w) : 2.0 * (double)product_bytes(9 * g->c_in, terms * g->c_out, pixels_of(g)));
 }

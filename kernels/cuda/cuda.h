@@ -18,13 +18,22 @@ extern "C" {
 
 #include <cuda_runtime_api.h>
 
-struct convolver; /* cuDNN, or what stands in for it: convolver.h */
+struct convolver;  /* cuDNN, or what stands in for it: convolver.h */
+struct multiplier; /* cuBLASLt: multiplier.h */
+struct plans_file;
+struct watch;
 
 struct device {
         int index;
         bool plan_only;
         struct graph *recording; /* of one of its streams, or NULL */
+        int64_t n_recordings;    /* begun so far */
         struct convolver *convolver;
+        struct multiplier *multiplier;
+        struct plans_file *plans; /* choices by measurement, or NULL: a fixed rule makes them */
+        char name[128];           /* printable */
+        char uuid[48];
+        struct watch *watch; /* NVML, or NULL: its library is not there */
 };
 
 /* Sums that cross blocks meet here; its owner is the stream, or the graph that was recorded on it. */
@@ -40,6 +49,8 @@ struct stream {
 
 /* Whether an operation is to be launched: not after a failure, not where the device only plans. */
 bool stream_ready(const struct stream *s);
+/* Where the failure of an operation that was to be launched is kept: the stream's, or its recording's. */
+struct error *stream_error(struct stream *s);
 /* Keeps the first failure, with the operation's name. */
 void stream_launched(struct stream *s, const char *op, cudaError_t e);
 void *stream_scratch(const struct stream *s);
@@ -52,9 +63,17 @@ int device_may_plan(struct device *d, const char *what, struct error *err);
 #include "kernels/kernels.def"
 #undef KERNEL
 
+/* watch.c: NVML about the GPU of that UUID; NULL where its library is not there or does not know it. */
+struct watch *watch_open(const char *uuid);
+struct watch *watch_close(struct watch *w);
+double watch_watts(const struct watch *w); /* NAN: not known */
+
 int cuda_device_open(const struct device_settings *settings, struct device **ret, struct error *err);
 struct device *cuda_device_close(struct device *d);
 int cuda_device_info(struct device *d, struct device_info *ret, struct error *err);
+int cuda_device_use(struct device *d, struct device_use *ret, struct error *err);
+void cuda_range_begin(const char *name);
+void cuda_range_end(void);
 void *cuda_memory_new(struct device *d, size_t bytes);
 void cuda_memory_free(struct device *d, void *p);
 int cuda_stream_new(struct device *d, struct stream **ret, struct error *err);
@@ -70,6 +89,7 @@ int cuda_graph_begin(struct stream *s, struct error *err);
 int cuda_graph_end(struct stream *s, struct graph **ret, struct error *err);
 void cuda_graph_launch(struct stream *s, const struct graph *g);
 struct graph *cuda_graph_free(struct graph *g);
+extern const struct collectives cuda_collectives; /* nccl.c */
 
 int cuda_conv_new(struct device *d, const struct conv_shape *shape, struct conv **ret, struct error *err);
 struct conv *cuda_conv_free(struct conv *c);
@@ -85,6 +105,17 @@ int cuda_attention_new(struct device *d, const struct attention_shape *shape, st
 struct attention *cuda_attention_free(struct attention *a);
 size_t cuda_attention_workspace(const struct attention *a);
 size_t cuda_attention_saved(const struct attention *a);
+
+/* kernels.h, bytes_beyond: of the operations that have some. */
+double cuda_conv_forward_beyond(const struct conv_forward_args *a);
+double cuda_conv_backward_data_beyond(const struct conv_backward_data_args *a);
+double cuda_conv_backward_weights_beyond(const struct conv_backward_weights_args *a);
+double cuda_dense_forward_beyond(const struct dense_forward_args *a);
+double cuda_dense_backward_data_beyond(const struct dense_backward_data_args *a);
+double cuda_dense_backward_weights_beyond(const struct dense_backward_weights_args *a);
+double cuda_norm_forward_beyond(const struct norm_forward_args *a);
+double cuda_norm_backward_beyond(const struct norm_backward_args *a);
+double cuda_attention_backward_beyond(const struct attention_backward_args *a);
 
 static inline size_t cuda_align(size_t bytes)
 {

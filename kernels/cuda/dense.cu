@@ -1,14 +1,41 @@
-/* y = x w + b and its gradients, by products of ours: bf16 on tensor cores (product_mma.h), float32 without
- * (product.h); the wide one, of pairs, with sums in double. Spec 1. */
+/* y = x w + b and its gradients, by cuBLASLt where it has a plan, else by products of ours: bf16 on tensor cores
+ * (product_mma.h), float32 without (product.h). Weights' gradients of float32 are ours, too, but for tf32: their sums
+ * run over all rows of a batch, which one accumulator of float adds up too roughly. The wide one, of pairs, has sums in
+ * double. Spec 1. */
+#include "kernels/cuda/multiplier.h"
 #include "kernels/cuda/product_mma.h"
 
 #include <errno.h>
 
 #define MANY_TILES 264 /* two for each multiprocessor */
 
+enum way { FORWARD, FORWARD_BIAS, FORWARD_ADD, FORWARD_ADD_BIAS, DATA, DATA_ADD, WEIGHTS, WEIGHTS_ADD, N_WAYS };
+
 struct dense {
         struct dense_shape shape; /* first: kernels/cost.h */
+        struct product_plan *plans[N_WAYS];
 };
+
+static struct product_shape product_of(const struct dense_shape *g, enum way way)
+{
+        struct product_shape s = {g->m, g->n, g->k};
+
+        s.type = s.c_type = g->type;
+        s.tf32 = g->tf32;
+        s.bias = way == FORWARD_BIAS || way == FORWARD_ADD_BIAS;
+        s.accumulate = way == FORWARD_ADD || way == FORWARD_ADD_BIAS || way == DATA_ADD || way == WEIGHTS_ADD;
+        if (way >= WEIGHTS) { /* [k, n] = x^T dy */
+                s.m = g->k;
+                s.k = g->m;
+                s.a_turned = true;
+                s.c_type = DTYPE_FLOAT32;
+        } else if (way >= DATA) { /* [m, k] = dy w^T */
+                s.n = g->k;
+                s.k = g->n;
+                s.b_turned = true;
+        }
+        return s;
+}
 
 int cuda_dense_new(struct device *d, const struct dense_shape *shape, struct dense **ret, struct error *err)
 {
@@ -23,12 +50,24 @@ int cuda_dense_new(struct device *d, const struct dense_shape *shape, struct den
         if (!x)
                 return error_set(err, -ENOMEM, "", "out of memory");
         x->shape = *shape;
+        for (int i = 0; i < N_WAYS && r == 0; i++) {
+                const struct product_shape s = product_of(shape, (enum way)i);
+
+                if (i < WEIGHTS || shape->type == DTYPE_BF16 || shape->tf32)
+                        r = product_plan_new(d->multiplier, &s, &x->plans[i], err);
+        }
+        if (r < 0) {
+                (void)cuda_dense_free(x);
+                return r;
+        }
         *ret = x;
         return 0;
 }
 
 struct dense *cuda_dense_free(struct dense *x)
 {
+        for (int i = 0; x && i < N_WAYS; i++)
+                (void)product_plan_free(x->plans[i]);
         free(x);
         return NULL;
 }
@@ -47,13 +86,39 @@ static size_t slices_bytes(int64_t m, int64_t n, int64_t k)
         return sizeof(float) * (size_t)(m * n) * (size_t)slices_of(m, n, k);
 }
 
-/* Partial sums of the direction that has the most. */
+/* A plan's: weights and bias in its type, where that is not float's, and what cuBLASLt asks for, which it wants at a
+ * multiple of 256 bytes. */
+enum { PLAN_ALIGNMENT = 256 };
+struct workspace {
+        void *weights, *bias, *plan;
+        size_t bytes; /* without the plan's */
+};
+
+static struct workspace workspace_of(const struct dense_shape *g, void *base)
+{
+        const size_t size = g->type == DTYPE_BF16 ? 2 : 0;
+        struct workspace w;
+
+        w.bytes = 0;
+        w.weights = cuda_take(base, &w.bytes, size * (size_t)(g->k * g->n));
+        w.bias = cuda_take(base, &w.bytes, size * (size_t)g->n);
+        w.bytes += PLAN_ALIGNMENT; /* base is aligned to less */
+        w.plan = base ? (void *)(((uintptr_t)base + w.bytes) / PLAN_ALIGNMENT * PLAN_ALIGNMENT) : NULL;
+        return w;
+}
+
+/* That of the plans, or the partial sums of our products, whichever direction has the most. */
 size_t cuda_dense_workspace(const struct dense *x)
 {
         const struct dense_shape *g = &x->shape;
+        const size_t ours[N_WAYS] = {slices_bytes(g->m, g->n, g->k), 0, 0, 0, slices_bytes(g->m, g->k, g->n), 0,
+                                     product_bytes(g->k, g->n, g->m)};
+        size_t most = 0;
 
-        return MAX(product_bytes(g->k, g->n, g->m),
-                   MAX(slices_bytes(g->m, g->n, g->k), slices_bytes(g->m, g->k, g->n)));
+        for (int i = 0; i < N_WAYS; i++)
+                most = MAX(most,
+                           x->plans[i] ? workspace_of(g, NULL).bytes + product_plan_workspace(x->plans[i]) : ours[i]);
+        return most;
 }
 
 namespace
@@ -72,12 +137,11 @@ __device__ inline bool read_eight(const float *p, vector<bf16, 8> *ret)
 {
         if ((uintptr_t)p % 16)
                 return false;
-        const vector<float, 4> low = load<float, 4>(p), high = load<float, 4>(p + 4);
+        float x[8];
 
-        for (int e = 0; e < 4; e++) {
-                ret->v[e] = narrow<bf16>(low.v[e]);
-                ret->v[e + 4] = narrow<bf16>(high.v[e]);
-        }
+        widen(load<float, 4>(p), x);
+        widen(load<float, 4>(p + 4), x + 4);
+        *ret = narrow<bf16, 8>(x);
         return true;
 }
 
@@ -227,8 +291,62 @@ template <class T> void backward_weights(struct stream *s, const struct dense_ba
         const right<T, T, false> dy = {{(const T *)a->dy, g->n}};
 
         multiply_sliced(s, "dense_backward_weights", T(), x, dy, g->k, g->n, g->m, a->dw, a->accumulate, a->workspace);
-        if (a->db)
-                columns_sum(s, "dense_backward_weights", (const T *)a->dy, g->m, g->n, a->db, a->accumulate);
+}
+
+template <class T> void backward_bias(struct stream *s, const struct dense_backward_weights_args *a)
+{
+        const struct dense_shape *g = &a->dense->shape;
+
+        columns_sum(s, "dense_backward_weights", (const T *)a->dy, g->m, g->n, a->db, a->accumulate);
+}
+
+/* ---- by plans */
+
+__global__ void __launch_bounds__(BLOCK) weights_round(const float *w, int64_t n, bf16 *y)
+{
+        FOR_EACH(i, n)
+        y[i] = narrow<bf16>(w[i]);
+}
+
+/* n weights or biases in the plan's type: `to` has room where that is not theirs. */
+const void *typed(struct stream *s, const char *op, enum dtype type, const float *w, int64_t n, void *to)
+{
+        if (type == DTYPE_FLOAT32 || !w)
+                return w;
+        RUN(s, op, weights_round, grid_of(n), BLOCK, 0, w, n, (bf16 *)to);
+        return to;
+}
+
+void plan_run(struct stream *s, const char *op, struct product_plan *p, const struct product_operands &o)
+{
+        if (stream_ready(s))
+                stream_launched(s, op, product_plan_run(p, s->handle, &o));
+}
+
+enum way forward_way(const struct dense_forward_args *a)
+{
+        if (a->accumulate)
+                return a->b ? FORWARD_ADD_BIAS : FORWARD_ADD;
+        return a->b ? FORWARD_BIAS : FORWARD;
+}
+
+void forward_planned(struct stream *s, const struct dense_forward_args *a, struct product_plan *p)
+{
+        const struct dense_shape *g = &a->dense->shape;
+        const workspace space = workspace_of(g, a->workspace);
+        const void *w = typed(s, "dense_forward", g->type, a->w, g->k * g->n, space.weights);
+        const void *b = typed(s, "dense_forward", g->type, a->b, g->n, space.bias);
+
+        plan_run(s, "dense_forward", p, {a->x, w, b, a->y, space.plan});
+}
+
+void backward_data_planned(struct stream *s, const struct dense_backward_data_args *a, struct product_plan *p)
+{
+        const struct dense_shape *g = &a->dense->shape;
+        const workspace space = workspace_of(g, a->workspace);
+        const void *w = typed(s, "dense_backward_data", g->type, a->w, g->k * g->n, space.weights);
+
+        plan_run(s, "dense_backward_data", p, {a->dy, w, NULL, a->dx, space.plan});
 }
 
 /* ---- pairs */
@@ -274,17 +392,70 @@ struct wide_output {
 
 void cuda_dense_forward(struct stream *s, const struct dense_forward_args *a)
 {
-        BY_TYPE(forward, s, a);
+        struct product_plan *p = a->dense->plans[forward_way(a)];
+
+        if (p)
+                forward_planned(s, a, p);
+        else
+                BY_TYPE(forward, s, a);
 }
 
 void cuda_dense_backward_data(struct stream *s, const struct dense_backward_data_args *a)
 {
-        BY_TYPE(backward_data, s, a);
+        struct product_plan *p = a->dense->plans[a->accumulate ? DATA_ADD : DATA];
+
+        if (p)
+                backward_data_planned(s, a, p);
+        else
+                BY_TYPE(backward_data, s, a);
 }
 
 void cuda_dense_backward_weights(struct stream *s, const struct dense_backward_weights_args *a)
 {
-        BY_TYPE(backward_weights, s, a);
+        struct product_plan *p = a->dense->plans[a->accumulate ? WEIGHTS_ADD : WEIGHTS];
+
+        if (p)
+                plan_run(s, "dense_backward_weights", p,
+                         {a->x, a->dy, NULL, a->dw, workspace_of(&a->dense->shape, a->workspace).plan});
+        else
+                BY_TYPE(backward_weights, s, a);
+        if (a->db)
+                BY_TYPE(backward_bias, s, a);
+}
+
+/* ---- bytes beyond the operands: the weights in bf16, written and read; the plan's workspace likewise, or our partial
+ * sums; dy once more for the bias's gradient. */
+
+static double plan_beyond(const struct dense *x, const struct product_plan *p, size_t ours)
+{
+        const struct dense_shape *g = &x->shape;
+
+        return 2.0 * (double)(p ? workspace_of(g, NULL).bytes + product_plan_workspace(p) : ours);
+}
+
+double cuda_dense_forward_beyond(const struct dense_forward_args *a)
+{
+        const struct dense_shape *g = &a->dense->shape;
+
+        return plan_beyond(a->dense, a->dense->plans[forward_way(a)],
+                           slices_of(g->m, g->n, g->k) > 1 ? slices_bytes(g->m, g->n, g->k) : 0);
+}
+
+double cuda_dense_backward_data_beyond(const struct dense_backward_data_args *a)
+{
+        const struct dense_shape *g = &a->dense->shape;
+
+        return plan_beyond(a->dense, a->dense->plans[a->accumulate ? DATA_ADD : DATA],
+                           slices_of(g->m, g->k, g->n) > 1 ? slices_bytes(g->m, g->k, g->n) : 0);
+}
+
+double cuda_dense_backward_weights_beyond(const struct dense_backward_weights_args *a)
+{
+        const struct dense_shape *g = &a->dense->shape;
+        const struct product_plan *p = a->dense->plans[a->accumulate ? WEIGHTS_ADD : WEIGHTS];
+
+        return (a->db ? (double)(g->m * g->n) * (double)dtype_bytes(g->type) : 0) +
+               2.0 * (double)(p ? product_plan_workspace(p) : product_bytes(g->k, g->n, g->m));
 }
 
 void cuda_wide_dense_forward(struct stream *s, const struct wide_dense_forward_args *a)

@@ -3,6 +3,8 @@
 #include "kernels/cuda/cuda.h"
 
 #include "kernels/cuda/convolver.h"
+#include "kernels/cuda/multiplier.h"
+#include "kernels/plans_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,18 +14,42 @@ struct graph {
         struct error error; /* the first thing that may not be recorded */
         cudaGraphExec_t exec;
         struct device *device;
-        void *scratch; /* of the operations recorded */
+        void *scratch;         /* of the operations recorded */
+        struct stream *joined; /* another stream that is recorded, too; or NULL */
 };
 
 struct event {
         struct device *device;
         cudaEvent_t handle;
+        int64_t recording; /* of the device, in which it was recorded; 0: in none */
 };
+
+/* What is refused because of what was asked says nothing against the device; all else is its failure: an Xid, or it
+ * is gone. */
+static int code_of(cudaError_t e)
+{
+        switch (e) {
+        case cudaErrorMemoryAllocation:
+                return -ENOMEM;
+        case cudaErrorInvalidValue:
+        case cudaErrorInvalidConfiguration:
+        case cudaErrorInvalidDeviceFunction:
+        case cudaErrorInvalidResourceHandle:
+        case cudaErrorIllegalState:
+        case cudaErrorNotReady:
+        case cudaErrorNotSupported:
+        case cudaErrorStreamCaptureUnsupported:
+        case cudaErrorStreamCaptureInvalidated:
+        case cudaErrorStreamCaptureIsolation:
+                return -EIO;
+        default:
+                return -ENODEV;
+        }
+}
 
 static int fail(struct error *err, const char *what, cudaError_t e)
 {
-        return error_set(err, e == cudaErrorMemoryAllocation ? -ENOMEM : -EIO, what, "CUDA: %s (%s)",
-                         cudaGetErrorString(e), cudaGetErrorName(e));
+        return error_set(err, code_of(e), what, "CUDA: %s (%s)", cudaGetErrorString(e), cudaGetErrorName(e));
 }
 
 bool device_refused(struct device *d, const char *what)
@@ -44,6 +70,35 @@ int device_may_plan(struct device *d, const char *what, struct error *err)
 
 /* ---- devices */
 
+static void write_uuid(char *ret, size_t size, const struct cudaDeviceProp *prop)
+{
+        const unsigned char *u = (const unsigned char *)prop->uuid.bytes;
+
+        (void)snprintf(ret, size, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0],
+                       u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
+/* Names, libraries, plans; err is set, but nothing fails, where choices cannot be kept. */
+static int device_fill(struct device *d, const char *plans_folder, struct error *err)
+{
+        struct cudaDeviceProp prop;
+        cudaError_t e = cudaGetDeviceProperties(&prop, d->index);
+        int r = convolver_new(&d->convolver, err);
+
+        if (r >= 0)
+                r = multiplier_new(&d->multiplier, err);
+        if (r < 0)
+                return r;
+        if (e != cudaSuccess)
+                return fail(err, "device", e);
+        plans_printable(d->name, sizeof d->name, prop.name);
+        write_uuid(d->uuid, sizeof d->uuid, &prop);
+        d->watch = watch_open(d->uuid);
+        if (plans_folder)
+                (void)plans_file_open(plans_folder, &d->plans, err);
+        return 0;
+}
+
 int cuda_device_open(const struct device_settings *settings, struct device **ret, struct error *err)
 {
         struct device *d;
@@ -54,8 +109,8 @@ int cuda_device_open(const struct device_settings *settings, struct device **ret
                 return error_set(err, -EINVAL, "device", "expected at least 1 thread, got %d", settings->threads);
         if (e != cudaSuccess || settings->index < 0 || settings->index >= n) {
                 (void)cudaGetLastError();
-                return error_set(err, -ENODEV, "device", "there is no CUDA device %d: %s", settings->index,
-                                 e != cudaSuccess ? cudaGetErrorString(e) : "fewer were found");
+                return error_set(err, -ENODEV, "device", "there is no CUDA device %d: %s (%s)", settings->index,
+                                 e != cudaSuccess ? cudaGetErrorString(e) : "fewer were found", cudaGetErrorName(e));
         }
         e = cudaSetDevice(settings->index);
         if (e != cudaSuccess)
@@ -65,9 +120,9 @@ int cuda_device_open(const struct device_settings *settings, struct device **ret
                 return error_set(err, -ENOMEM, "", "out of memory");
         d->index = settings->index;
         d->plan_only = settings->plan_only;
-        r = convolver_new(&d->convolver, err);
+        r = device_fill(d, settings->plans_folder, err);
         if (r < 0) {
-                free(d);
+                (void)cuda_device_close(d);
                 return r;
         }
         *ret = d;
@@ -76,33 +131,63 @@ int cuda_device_open(const struct device_settings *settings, struct device **ret
 
 struct device *cuda_device_close(struct device *d)
 {
-        if (d)
+        if (d) {
                 (void)convolver_free(d->convolver);
+                (void)multiplier_free(d->multiplier);
+                (void)plans_file_close(d->plans);
+                (void)watch_close(d->watch);
+        }
         free(d);
         return NULL;
 }
+
+/* FLOP of products a clock and multiprocessor, a multiply-add as two: by the architecture's documentation. */
+static const struct {
+        int major, minor;
+        double float32, tf32, bf16;
+} per_clock[] = {{8, 0, 128, 1024, 2048}, {8, 6, 256, 512, 1024}, {8, 9, 256, 512, 1024}, {9, 0, 256, 2048, 4096}};
 
 int cuda_device_info(struct device *d, struct device_info *ret, struct error *err)
 {
         struct device_info info = {.bf16 = true};
         struct cudaDeviceProp prop;
         size_t memory_free, memory_total;
+        int kilohertz = 0;
         cudaError_t e = cudaGetDeviceProperties(&prop, d->index);
-        const unsigned char *u = (const unsigned char *)prop.uuid.bytes;
 
+        if (e == cudaSuccess)
+                e = cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, d->index);
         if (e == cudaSuccess)
                 e = cudaMemGetInfo(&memory_free, &memory_total);
         if (e != cudaSuccess)
                 return fail(err, "device", e);
         (void)snprintf(info.name, sizeof(info.name), "%.*s", (int)sizeof(info.name) - 1, prop.name);
-        (void)snprintf(info.uuid, sizeof(info.uuid),
-                       "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
-                       u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+        write_uuid(info.uuid, sizeof info.uuid, &prop);
         info.memory_total = (int64_t)memory_total;
         info.memory_free = (int64_t)memory_free;
         info.compute_major = prop.major;
         info.compute_minor = prop.minor;
+        for (size_t i = 0; i < ARRAY_LEN(per_clock); i++) {
+                const double clocks = 1e3 * kilohertz * prop.multiProcessorCount; /* of all of it, a second */
+
+                if (per_clock[i].major != prop.major || per_clock[i].minor != prop.minor)
+                        continue;
+                info.flops_float32 = clocks * per_clock[i].float32;
+                info.flops_tf32 = clocks * per_clock[i].tf32;
+                info.flops_bf16 = clocks * per_clock[i].bf16;
+        }
         *ret = info;
+        return 0;
+}
+
+int cuda_device_use(struct device *d, struct device_use *ret, struct error *err)
+{
+        size_t memory_free, memory_total;
+        cudaError_t e = cudaMemGetInfo(&memory_free, &memory_total);
+
+        if (e != cudaSuccess)
+                return fail(err, "device", e);
+        *ret = (struct device_use){(int64_t)(memory_total - memory_free), watch_watts(d->watch)};
         return 0;
 }
 
@@ -139,10 +224,15 @@ bool stream_ready(const struct stream *s)
         return s->error.code == 0 && !s->device->plan_only && !(s->recording && s->recording->error.code < 0);
 }
 
+struct error *stream_error(struct stream *s)
+{
+        return s->recording ? &s->recording->error : &s->error;
+}
+
 void stream_launched(struct stream *s, const char *op, cudaError_t e)
 {
         if (e != cudaSuccess)
-                (void)fail(s->recording ? &s->recording->error : &s->error, op, e);
+                (void)fail(stream_error(s), op, e);
 }
 
 void *stream_scratch(const struct stream *s)
@@ -169,9 +259,18 @@ int cuda_stream_new(struct device *d, struct stream **ret, struct error *err)
         return 0;
 }
 
+static void leave(struct graph *g)
+{
+        if (g->joined)
+                g->joined->recording = NULL;
+        g->joined = NULL;
+}
+
 static void recording_drop(struct stream *s)
 {
         cudaGraph_t captured = NULL;
+
+        leave(s->recording);
 
         if (cudaStreamEndCapture(s->handle, &captured) == cudaSuccess && captured)
                 (void)cudaGraphDestroy(captured);
@@ -186,9 +285,13 @@ struct stream *cuda_stream_free(struct stream *s)
         if (!s)
                 return NULL;
         g = s->recording;
-        if (g)
+        if (g && g->joined == s) {
+                (void)device_refused(s->device, "stream_free");
+                leave(g);
+        } else if (g) {
                 recording_drop(s);
-        (void)cuda_graph_free(g);
+                (void)cuda_graph_free(g);
+        }
         if (s->handle) {
                 (void)cudaStreamSynchronize(s->handle);
                 (void)cudaStreamDestroy(s->handle);
@@ -260,14 +363,30 @@ struct event *cuda_event_free(struct event *e)
 void cuda_event_record(struct stream *s, struct event *e)
 {
         assert(e->device == s->device);
-        if (!device_refused(s->recording ? s->device : NULL, "event_record") && stream_ready(s))
+        e->recording = s->recording ? s->device->n_recordings : 0;
+        if (stream_ready(s))
                 stream_launched(s, "event_record", cudaEventRecord(e->handle, s->handle));
+}
+
+/* Whether s may wait for it: not in a recording for what was recorded outside, or by a third stream. */
+static bool may_wait(struct stream *s, const struct event *e)
+{
+        struct graph *g = s->device->recording;
+        bool recorded = g && e->recording == s->device->n_recordings;
+
+        if (recorded && !s->recording && !g->joined) {
+                g->joined = s;
+                s->recording = g;
+        }
+        if (recorded && s->recording)
+                return true;
+        return !(s->recording || recorded) || !device_refused(s->device, "stream_wait");
 }
 
 void cuda_stream_wait(struct stream *s, struct event *e)
 {
         assert(e->device == s->device);
-        if (!device_refused(s->recording ? s->device : NULL, "stream_wait") && stream_ready(s))
+        if (may_wait(s, e) && stream_ready(s))
                 stream_launched(s, "stream_wait", cudaStreamWaitEvent(s->handle, e->handle, 0));
 }
 
@@ -292,6 +411,7 @@ int cuda_graph_begin(struct stream *s, struct error *err)
                 return fail(err, "graph_begin", e);
         }
         s->recording = s->device->recording = g;
+        s->device->n_recordings++;
         return 0;
 }
 
@@ -303,7 +423,12 @@ int cuda_graph_end(struct stream *s, struct graph **ret, struct error *err)
 
         if (!g)
                 return error_set(err, -EINVAL, "graph_end", "the stream does not record");
+        if (g->joined == s)
+                return error_set(err, -EINVAL, "graph_end", "another stream began the recording");
+        leave(g);
         e = cudaStreamEndCapture(s->handle, &captured);
+        if (e == cudaErrorStreamCaptureUnjoined && g->error.code == 0)
+                (void)error_set(&g->error, -EINVAL, "graph_end", "what another stream was given is not waited for");
         s->recording = s->device->recording = NULL;
         if (e == cudaSuccess && g->error.code == 0)
                 e = cudaGraphInstantiate(&g->exec, captured, 0);

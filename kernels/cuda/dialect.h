@@ -118,6 +118,12 @@ __device__ inline double block_sum(double x)
         return x;
 }
 
+/* Behind it memory is read again: in a loop, what would not fit into registers for all of it. */
+__device__ inline void compiler_fence(void)
+{
+        asm volatile("" ::: "memory");
+}
+
 /* n values as one access of 4 n or 2 n bytes, at most 16: pointers are aligned to that. */
 template <class T, int N> struct alignas(sizeof(T) * N) vector {
         T v[N];
@@ -131,5 +137,54 @@ template <class T, int N> __device__ inline vector<T, N> load(const T *p)
 template <class T, int N> __device__ inline void store(T *p, const vector<T, N> &x)
 {
         *reinterpret_cast<vector<T, N> *>(p) = x;
+}
+
+__device__ inline uint32_t two_bf16(float low, float high)
+{
+        const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+        uint32_t word;
+
+        memcpy(&word, &v, sizeof word);
+        return word;
+}
+
+/* All of a vector; of bf16 two by two, an instruction each. */
+template <int N> __device__ inline void widen(const vector<float, N> &x, float ret[N])
+{
+        for (int i = 0; i < N; i++)
+                ret[i] = x.v[i];
+}
+
+template <int N> __device__ inline void widen(const vector<bf16, N> &x, float ret[N])
+{
+        for (int i = 0; i + 1 < N; i += 2) {
+                uint32_t word;
+
+                memcpy(&word, &x.v[i], sizeof word);
+                ret[i] = __uint_as_float(word << 16);
+                ret[i + 1] = __uint_as_float(word & 0xffff0000u);
+        }
+        if (N % 2)
+                ret[N - 1] = widen(x.v[N - 1]);
+}
+
+template <class T, int N> __device__ inline vector<T, N> narrow(const float x[N])
+{
+        vector<T, N> ret;
+
+        for (int i = 0; i < N; i++)
+                ret.v[i] = narrow<T>(x[i]);
+        return ret;
+}
+
+template <> __device__ inline vector<bf16, 8> narrow<bf16, 8>(const float x[8])
+{
+        vector<bf16, 8> ret;
+        uint32_t words[4];
+
+        for (int i = 0; i < 4; i++)
+                words[i] = two_bf16(x[2 * i], x[2 * i + 1]);
+        memcpy(static_cast<void *>(&ret), words, sizeof words);
+        return ret;
 }
 } // namespace

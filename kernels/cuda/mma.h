@@ -1,9 +1,16 @@
-/* The matrix instruction that this back end uses: d = a b + d of one warp, a 16 x 16 by rows, b 16 x 8 by columns, of
- * bf16, d of float. With group = lane / 4 and pair = lane % 4 a lane has
- *   a[0], a[1]: columns 2 pair, 2 pair + 1 of rows group and group + 8; a[2], a[3]: the same of columns + 8
- *   b[0], b[1]: rows 2 pair, 2 pair + 1 (+ 8) of column group
- *   d[0], d[1]: columns 2 pair, 2 pair + 1 of row group; d[2], d[3]: of row group + 8
- * two bf16 a word, the first one low. So a d, rounded, is what the next product has as its a. */
+/* The matrix instructions that this back end uses: d = a b + d of one warp, d of float. With group = lane / 4 and pair
+ * = lane % 4 a lane has
+ * - d[0], d[1]: columns 2 pair, 2 pair + 1 of row group; d[2], d[3]: of row group + 8
+ *
+ * Of bf16, a 16 x 16 by rows and b 16 x 8 by columns, two values a word, the first one low:
+ * - a[0], a[1]: columns 2 pair, 2 pair + 1 of rows group and group + 8; a[2], a[3]: the same of columns + 8
+ * - b[0], b[1]: rows 2 pair, 2 pair + 1 (+ 8) of column group
+ *
+ * So a d, rounded, is what the next product has as its a. Of tf32, a 16 x 8 and b 8 x 8, a value a word:
+ * - a[0], a[1]: column pair of rows group and group + 8; a[2], a[3]: of column pair + 4
+ * - b[0], b[1]: rows pair and pair + 4 of column group
+ *
+ * A d is an a there, too, whose columns stand as 0, 2, 4, 6, 1, 3, 5, 7: so must the rows of b. */
 #pragma once
 
 #include "kernels/cuda/cuda.h"
@@ -19,44 +26,61 @@ __device__ inline void mma_16x8x16(float d[4], const uint32_t a[4], const uint32
                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-#else
-/* The same by what every lane gives. */
-struct mma_operands {
-        uint32_t a[4], b[2];
-};
 
-inline float mma_half(uint32_t word, int k)
+__device__ inline void mma_16x8x8(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-        return __uint_as_float(k % 2 ? word & 0xffff0000u : word << 16);
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+                     "{%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* d += (high + low) (b_high + b_low) but for low b_low, the small ones first. */
+__device__ inline void mma_split_16x8x8(float d[4], const uint32_t high[4], const uint32_t low[4],
+                                        const uint32_t b_high[2], const uint32_t b_low[2])
+{
+        mma_16x8x8(d, low, b_high);
+        mma_16x8x8(d, high, b_low);
+        mma_16x8x8(d, high, b_high);
+}
+
+/* To the nearest tf32, ties away from zero. */
+__device__ inline uint32_t tf32_of(float x)
+{
+        uint32_t word;
+
+        asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(x));
+        return word;
+}
+#else
 inline void mma_16x8x16(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_AT)
 {
-        const mma_operands mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-        const unsigned char *all = emu_exchange(~0u, &mine, sizeof mine, "mma", file, line);
-        const int group = (int)threadIdx.x % 32 / 4, pair = (int)threadIdx.x % 4;
+        emu_mma(EMU_MMA_BF16, d, a, nullptr, b, nullptr, file, line);
+}
 
-        for (int i = 0; i < 4; i++) {
-                const int row = group + i / 2 * 8, column = 2 * pair + i % 2;
+inline void mma_16x8x8(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_AT)
+{
+        emu_mma(EMU_MMA_TF32, d, a, nullptr, b, nullptr, file, line);
+}
 
-                for (int k = 0; k < 16; k++) {
-                        mma_operands of_a, of_b;
+inline void mma_split_16x8x8(float d[4], const uint32_t high[4], const uint32_t low[4], const uint32_t b_high[2],
+                             const uint32_t b_low[2], EMU_AT)
+{
+        emu_mma(EMU_MMA_SPLIT, d, high, low, b_high, b_low, file, line);
+}
 
-                        std::memcpy(&of_a, all + (row % 8 * 4 + k % 8 / 2) * EMU_EXCHANGE_BYTES, sizeof of_a);
-                        std::memcpy(&of_b, all + (column * 4 + k % 8 / 2) * EMU_EXCHANGE_BYTES, sizeof of_b);
-                        d[i] += mma_half(of_a.a[k / 8 * 2 + row / 8], k) * mma_half(of_b.b[k / 8], k);
-                }
-        }
+inline uint32_t tf32_of(float x)
+{
+        const uint32_t word = __float_as_uint(x);
+
+        return std::isfinite(x) ? (word + 0x1000u) & ~0x1fffu : word;
 }
 #endif
 
-__device__ inline uint32_t two_bf16(float low, float high)
+/* What tf32_of leaves of a value, as a tf32 of its own. */
+__device__ inline uint32_t tf32_rest(float x)
 {
-        const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-        uint32_t word;
-
-        memcpy(&word, &v, sizeof word);
-        return word;
+        return tf32_of(x - __uint_as_float(tf32_of(x)));
 }
 
 /* Two neighbouring values of shared memory, the first at an even place. */

@@ -25,12 +25,18 @@ __device__ inline double block_dot(const float *a, const float *b, int64_t n)
         return block_sum(sum);
 }
 
-__global__ void __launch_bounds__(BLOCK) squares(int64_t n, const float *x, double *partial)
+/* By V neighbours. */
+template <int V> __global__ void __launch_bounds__(BLOCK) squares(int64_t n, const float *x, double *partial)
 {
         double sum = 0;
 
-        FOR_EACH(i, n)
-        sum += (double)x[i] * x[i];
+        FOR_EACH(i, n / V)
+        {
+                const vector<float, V> all = load<float, V>(x + V * i);
+
+                for (int e = 0; e < V; e++)
+                        sum += (double)all.v[e] * all.v[e];
+        }
         sum = block_sum(sum);
         if (threadIdx.x == 0)
                 partial[blockIdx.x] = sum;
@@ -62,30 +68,49 @@ __global__ void __launch_bounds__(COLLECT_BLOCK) collect(int64_t n, const double
 
 /* Values are updated or, where one would not be finite, keep theirs, and the state fails: all blocks that see it write
  * the same. So the state's failure is looked at by another launch, not by a neighbour of this one. */
-__global__ void __launch_bounds__(BLOCK) adamw(struct adamw_args a, uint32_t *failed)
+template <int V> __global__ void __launch_bounds__(BLOCK) adamw(struct adamw_args a, uint32_t *failed)
 {
         const float clip = a.state->clip, m_correction = a.state->m_correction, v_correction = a.state->v_correction;
         const float rate = (float)a.state->learning_rate;
 
         if (*failed)
                 return;
-        FOR_EACH(i, a.n)
+        FOR_EACH(i, a.n / V)
         {
-                const double g = (a.g ? (double)a.g[i] : outer_value(a.outer, i)) * clip;
-                const double m = a.b1 * a.m[i] + (1 - a.b1) * g, v = a.b2 * a.v[i] + (1 - a.b2) * g * g;
-                const double u = m * m_correction / (sqrt(v * v_correction) + a.eps);
-                const double w = a.w[i] - rate * (u + a.weight_decay * a.w[i]);
-                const double ema = a.ema[i] + (1 - a.ema_rate) * (w - a.ema[i]);
+                vector<float, V> gs = {}, ms = load<float, V>(a.m + V * i), vs = load<float, V>(a.v + V * i);
+                vector<float, V> ws = load<float, V>(a.w + V * i), emas = load<float, V>(a.ema + V * i);
 
-                if (!isfinite((float)m) || !isfinite((float)v) || !isfinite((float)w) || !isfinite((float)ema)) {
-                        a.state->failure = FAILURE_WEIGHT;
-                        continue;
+                if (a.g)
+                        gs = load<float, V>(a.g + V * i);
+                for (int e = 0; e < V; e++) {
+                        const double g = (a.g ? (double)gs.v[e] : outer_value(a.outer, V * i + e)) * clip;
+                        const double m = a.b1 * ms.v[e] + (1 - a.b1) * g, v = a.b2 * vs.v[e] + (1 - a.b2) * g * g;
+                        const double u = m * m_correction / (sqrt(v * v_correction) + a.eps);
+                        const double w = ws.v[e] - rate * (u + a.weight_decay * ws.v[e]);
+                        const double ema = emas.v[e] + (1 - a.ema_rate) * (w - emas.v[e]);
+
+                        if (!isfinite((float)m) || !isfinite((float)v) || !isfinite((float)w) ||
+                            !isfinite((float)ema)) {
+                                a.state->failure = FAILURE_WEIGHT;
+                                continue;
+                        }
+                        ms.v[e] = (float)m;
+                        vs.v[e] = (float)v;
+                        emas.v[e] = (float)ema;
+                        ws.v[e] = (float)w;
                 }
-                a.m[i] = (float)m;
-                a.v[i] = (float)v;
-                a.ema[i] = (float)ema;
-                a.w[i] = (float)w;
+                store<float, V>(a.m + V * i, ms);
+                store<float, V>(a.v + V * i, vs);
+                store<float, V>(a.ema + V * i, emas);
+                store<float, V>(a.w + V * i, ws);
         }
+}
+
+/* Whether n values from each pointer on can be read by fours. */
+bool in_fours(int64_t n, const void *a, const void *b = NULL, const void *c = NULL, const void *d = NULL,
+              const void *e = NULL)
+{
+        return n % 4 == 0 && ((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d | (uintptr_t)e) % 16 == 0;
 }
 
 __global__ void __launch_bounds__(32) note_failure(const struct step_state *state, uint32_t *failed)
@@ -101,7 +126,10 @@ void cuda_squared_norm(struct stream *s, const struct squared_norm_args *a)
         int64_t n = grid_of(a->n);
 
         if (a->x) {
-                RUN(s, "squared_norm", squares, (unsigned)n, BLOCK, 0, a->n, a->x, partial);
+                if (in_fours(a->n, a->x))
+                        RUN(s, "squared_norm", squares<4>, (unsigned)n, BLOCK, 0, a->n, a->x, partial);
+                else
+                        RUN(s, "squared_norm", squares<1>, (unsigned)n, BLOCK, 0, a->n, a->x, partial);
         } else {
                 n = a->outer.rows * a->outer.rows;
                 if (n * (int64_t)sizeof(double) > (int64_t)SCRATCH_BYTES) {
@@ -118,5 +146,8 @@ void cuda_adamw(struct stream *s, const struct adamw_args *a)
         uint32_t *failed = (uint32_t *)stream_scratch(s);
 
         RUN(s, "adamw", note_failure, 1, 32, 0, (const struct step_state *)a->state, failed);
-        RUN(s, "adamw", adamw, grid_of(a->n), BLOCK, 0, *a, failed);
+        if (in_fours(a->n, a->w, a->m, a->v, a->ema, a->g))
+                RUN(s, "adamw", adamw<4>, grid_of(a->n / 4), BLOCK, 0, *a, failed);
+        else
+                RUN(s, "adamw", adamw<1>, grid_of(a->n), BLOCK, 0, *a, failed);
 }

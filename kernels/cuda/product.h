@@ -72,8 +72,8 @@ template <class Sum> struct product_partial {
 };
 
 /* y (+)= sum over slices, in order. */
-template <class Sum>
-__global__ void __launch_bounds__(BLOCK) product_collect(const Sum *p, int64_t n, int slices, float *y, bool accumulate)
+__global__ void __launch_bounds__(BLOCK)
+        product_collect(const float *p, int64_t n, int slices, float *y, bool accumulate)
 {
         FOR_EACH(i, n)
         {
@@ -120,16 +120,16 @@ void product_sliced(struct stream *s, const char *op, A a, B b, int64_t m, int64
         const product_partial<float> c = {(float *)partial, (int)m, (int)n};
 
         product_run<float>(s, op, a, b, c, m, n, k, slices);
-        RUN(s, op, product_collect<float>, grid_of(m * n), BLOCK, 0, (const float *)partial, m * n, slices, y,
-            accumulate);
+        RUN(s, op, product_collect, grid_of(m * n), BLOCK, 0, (const float *)partial, m * n, slices, y, accumulate);
 }
 
 /* ---- sums of columns, which are the gradients of biases: y [columns] (+)= sum over rows of x, in double */
 
-enum { SUM_LANES = 16, SUM_ROWS = BLOCK / SUM_LANES, SUM_RUN = 8 };
-constexpr int64_t MAX_SUM_SLICES = 128;
+enum { SUM_LANES = 16, SUM_ROWS = BLOCK / SUM_LANES, SUM_RUN = 8, SLICE_ROWS = 256 };
+constexpr int64_t MAX_SUM_SLICES = 512; /* four blocks a multiprocessor */
 
-/* A thread has V neighbouring columns; float over SUM_RUN rows, then double. */
+/* A thread has V neighbouring columns of each line-th row; SUM_RUN rows are asked for together and added up in float,
+ * those sums in double. */
 template <class T, int V>
 __global__ void __launch_bounds__(BLOCK) columns_partial(const T *x, int64_t rows, int64_t columns, double *partial)
 {
@@ -138,14 +138,23 @@ __global__ void __launch_bounds__(BLOCK) columns_partial(const T *x, int64_t row
         const int64_t column = ((int64_t)blockIdx.x * SUM_LANES + lane) * V, step = (int64_t)gridDim.y * SUM_ROWS;
         double sum[V] = {};
 
-        for (int64_t i = (int64_t)blockIdx.y * SUM_ROWS + line; column < columns && i < rows;) {
+        for (int64_t i = (int64_t)blockIdx.y * SUM_ROWS + line; i < rows; i += SUM_RUN * step) {
+                vector<T, V> x_of[SUM_RUN];
                 float run[V] = {};
 
-                for (int r = 0; r < SUM_RUN && i < rows; r++, i += step) {
-                        const vector<T, V> v = load<T, V>(x + i * columns + column);
+#pragma unroll
+                for (int r = 0; r < SUM_RUN; r++) {
+                        x_of[r] = {};
+                        if (column < columns && i + r * step < rows)
+                                x_of[r] = load<T, V>(x + (i + r * step) * columns + column);
+                }
+#pragma unroll
+                for (int r = 0; r < SUM_RUN; r++) {
+                        float wide[V];
 
+                        widen(x_of[r], wide);
                         for (int e = 0; e < V; e++)
-                                run[e] += widen(v.v[e]);
+                                run[e] += wide[e];
                 }
                 for (int e = 0; e < V; e++)
                         sum[e] += (double)run[e];
@@ -162,12 +171,34 @@ __global__ void __launch_bounds__(BLOCK) columns_partial(const T *x, int64_t row
         }
 }
 
+/* y (+)= sum over slices of partial [slices, columns]: a lane a column, its lines share out the slices. */
+__global__ void __launch_bounds__(BLOCK)
+        columns_collect(const double *partial, int slices, int64_t columns, float *y, bool accumulate)
+{
+        SHARED(double, sums, [SUM_ROWS][SUM_LANES]);
+        const int lane = threadIdx.x % SUM_LANES, line = threadIdx.x / SUM_LANES;
+        const int64_t column = (int64_t)blockIdx.x * SUM_LANES + lane;
+        double sum = 0;
+
+#pragma unroll 8
+        for (int i = line; i < slices; i += SUM_ROWS)
+                sum += column < columns ? partial[i * columns + column] : 0;
+        sums[line][lane] = sum;
+        __syncthreads();
+        if (line > 0 || column >= columns)
+                return;
+        sum = accumulate ? y[column] : 0;
+        for (int i = 0; i < SUM_ROWS; i++)
+                sum += sums[i][lane];
+        y[column] = (float)sum;
+}
+
 template <class T>
 void columns_sum(struct stream *s, const char *op, const T *x, int64_t rows, int64_t columns, float *y, bool accumulate)
 {
         constexpr int V = 16 / sizeof(T);
-        const int64_t fit = (int64_t)(SCRATCH_BYTES / sizeof(double)) / columns, wanted = (rows + 511) / 512;
-        const int64_t most = fit < MAX_SUM_SLICES ? fit : MAX_SUM_SLICES;
+        const int64_t fit = (int64_t)(SCRATCH_BYTES / sizeof(double)) / columns;
+        const int64_t wanted = (rows + SLICE_ROWS - 1) / SLICE_ROWS, most = fit < MAX_SUM_SLICES ? fit : MAX_SUM_SLICES;
         const int slices = (int)(wanted < most ? wanted : most), width = SUM_LANES * (columns % V ? 1 : V);
         const dim3 grid((unsigned)((columns + width - 1) / width), (unsigned)slices);
         double *partial = (double *)stream_scratch(s);
@@ -180,7 +211,7 @@ void columns_sum(struct stream *s, const char *op, const T *x, int64_t rows, int
                 RUN(s, op, (columns_partial<T, 1>), grid, BLOCK, 0, x, rows, columns, partial);
         else
                 RUN(s, op, (columns_partial<T, V>), grid, BLOCK, 0, x, rows, columns, partial);
-        RUN(s, op, product_collect<double>, grid_of(columns), BLOCK, 0, (const double *)partial, columns, slices, y,
-            accumulate);
+        RUN(s, op, columns_collect, (unsigned)((columns + SUM_LANES - 1) / SUM_LANES), BLOCK, 0,
+            (const double *)partial, slices, columns, y, accumulate);
 }
 } // namespace

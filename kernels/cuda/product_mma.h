@@ -115,7 +115,6 @@ void product_mma_sliced(struct stream *s, const char *op, A a, B b, int64_t m, i
         const product_partial<float> c = {(float *)partial, (int)m, (int)n};
 
         product_mma_run(s, op, a, b, c, m, n, k, slices);
-        RUN(s, op, product_collect<float>, grid_of(m * n), BLOCK, 0, (const float *)partial, m * n, slices, y,
-            accumulate);
+        RUN(s, op, product_collect, grid_of(m * n), BLOCK, 0, (const float *)partial, m * n, slices, y, accumulate);
 }
 }

@@ -5,12 +5,12 @@ import json
 import math
 import os
 import shutil
-import sqlite3
+import socket
 import subprocess
 
 import pytest
 
-from conftest import checkpoint, problem
+from conftest import START, checkpoint, problem
 
 N = 5000  # more than are read at once
 VALUES = [i / 7 if i % 5 else 0.5 * i for i in range(N)]
@@ -66,14 +66,23 @@ def test_a_job_without_a_point(server):
     j = server.submit()
     assert server.get(f"/v1/jobs/{j}/export?format=csv").text == "series,step,time_ms,value\n"
     assert server.get(f"/v1/jobs/{j}/export?format=ndjson").content == b""
-    assert server.request("HEAD", f"/v1/jobs/{j}/export?format=tfevents").status_code == 200
 
 
-def test_superseded_points_are_left_out(server, job):
-    with sqlite3.connect(server.state / "mulund.db", timeout=60) as db:
-        attempt, = db.execute("SELECT max(id) FROM attempt WHERE job = ?", (job,)).fetchone()
-        db.execute("INSERT INTO point SELECT series, step, :a - 1, 7, 0, 1.0 FROM point WHERE attempt = :a AND step % 3 = 0", {"a": attempt})
-    assert same(rows_of(server, job), expected())
+@pytest.mark.parametrize("path", ["/v1/jobs/{}/export?format=csv", "/v1/jobs/{}/export?format=tfevents", "/v1/events"])
+def test_head_of_a_stream_has_no_body(server, job, path):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+        s.sendall(f"HEAD {path.format(job)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: s.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"\r\n\r\n") and answer.count(b"\r\n\r\n") == 1, answer
+
+
+def test_superseded_points_are_left_out(server):
+    j = server.submit()
+    server.run(j, [{"type": "start", "step": 0, "steps": 100, **START}, {"type": "scalars", "step": [1, 2, 3, 4], "time_ms": [1, 2, 3, 4], "columns": {"a": [1, 2, 3, 4]}}],
+               state="failed", error={"class": "host", "detail": "x"})
+    server.post(f"/v1/jobs/{j}/retry")
+    server.run(j, [{"type": "start", "step": 3, "steps": 100, **START}, {"type": "scalars", "step": [3, 4], "time_ms": [5, 6], "columns": {"a": [30, 40]}}])
+    assert rows_of(server, j) == [("a", 1, 1, 1), ("a", 2, 2, 2), ("a", 3, 5, 30), ("a", 4, 6, 40)]
 
 
 def rows_of(server, job):

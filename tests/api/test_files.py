@@ -133,9 +133,30 @@ def test_the_log(server):
     assert r.status_code == 206 and r.text == "unfinished" and r.headers["Content-Range"] == f"bytes {size}-{size + 9}/{size + 10}"
     problem(server.get(path, headers={"Range": f"bytes={size + 10}-"}), 416)
     assert server.get(path, headers={"Range": "bytes=-4"}).text == "shed"
-    for query in ("tail=0", "tail=-1", "tail=x", "tail=100001", "offset=-1", "offset=x", "tail=1&offset=1", "follow"):
+    for query in ("tail=0", "tail=-1", "tail=x", "tail=100001", "offset=-1", "offset=x", "tail=1&offset=1", "follow", "fold=yes"):
         problem(server.get(f"{path}?{query}"), 400, "query-invalid")
     problem(server.get("/v1/jobs/4711/log"), 404, "not-found")
+
+
+BAR = b"".join(b"\r%3d%%" % i for i in range(101))
+
+
+@pytest.mark.parametrize("text, folded", [
+    (b"a" + BAR + b"\nb\n", b"100%\nb\n"), (b"10%\r20%\r30%\r", b"30%"), (b"one\r\ntwo\r\n", b"one\ntwo\n"), (b"\r\r\n\r", b"\n"), (b"x\r", b"x"), (b"\rx", b"x"),
+    (b"begin\n" + BAR * 500 + b"\rdone\nend", b"begin\ndone\nend"), (BAR * 20000 + b"\n", b"100%\n"), (b"y" * 65535 + b"\r\nz\r" + b"w" * 70000, b"y" * 65535 + b"\n" + b"w" * 70000),
+    (b"v" * 65537 + b"\rw", b"v" * 65537 + b"w")], ids=range(10))  # the last: longer than what is kept to be drawn over
+def test_what_was_drawn_over_is_folded(server, text, folded):
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    (folder / "log").write_bytes(text)
+    path = f"/v1/jobs/{job}/log"
+    for query in ("?fold=true", "?tail=100", "?tail=100&fold=true"):
+        r = server.get(path + query)
+        assert r.content.replace(b"\r", b"") == folded and r.content.count(b"\r") <= len(text) >> 20, query
+        assert r.headers["X-Log-Size"] == r.headers["X-Log-Next-Offset"] == str(len(text))
+    for query in ("", "?fold=false", "?tail=100&fold=false", "?offset=0"):
+        assert server.get(path + query).content == text, query
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"\n\n\n", b"a", b"a\nb", b"x" * 70000 + b"\n" + b"y" * 65535 + b"\n"])
@@ -250,7 +271,8 @@ def test_the_tail_of_a_log_without_lines_is_bounded(server):
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log", "wb") as f:
         f.write(b"first\n")
-        f.truncate(3 << 30)
+        f.seek((3 << 30) - (32 << 20))  # before that a hole, which costs nobody anything
+        f.write(b"x" * (32 << 20))
     began = time.monotonic()
     r = server.get(f"/v1/jobs/{job}/log?tail=10")
     assert r.status_code == 200 and len(r.content) == 16 << 20 and r.headers["X-Log-Size"] == str(3 << 30)

@@ -1,5 +1,6 @@
 """Configurations and queries that hypothesis makes up: never a 500, never a crash, and what is taken is what was asked."""
 import json
+import os
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ KEYS += ["vdm_type", "evaluation.method", "sampling.n_images", "machine.threads"
 text = st.text(alphabet=st.characters(blacklist_categories=["Cs"]), max_size=40)
 scalar = st.none() | st.booleans() | st.integers(-2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | text
 anything = st.recursive(scalar, lambda x: st.lists(x, max_size=4) | st.dictionaries(text, x, max_size=4), max_leaves=8)
-RUN = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+RUN = settings(max_examples=100 if "TEST_QUICK" in os.environ else 300, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def refused_or_taken(r):

@@ -45,10 +45,11 @@ def test_every_route_and_method(server, path, method):
         assert r.content == b""
 
 
-@pytest.mark.parametrize("path", [p for m, p in ROUTES if m == "GET" and "{id}" not in p and p not in ("/v1/series", "/v1/events")] + ["/"])
+@pytest.mark.parametrize("path", [p for m, p in ROUTES if m == "GET" and "{id}" not in p and p not in ("/v1/series", "/v1/events", "/open", "/metrics")] + ["/"])
 def test_head_is_get_without_its_body(server, path):
     server.tell(do="dataset", name=concrete("{name}"), train=1, test=1)
-    a, b = server.get(concrete(path)), server.request("HEAD", concrete(path))
+    plain = {"Accept-Encoding": "identity"}
+    a, b = server.get(concrete(path), headers=plain), server.request("HEAD", concrete(path), headers=plain)
     assert a.status_code == b.status_code == 200 and not b.content
     assert a.headers["Content-Length"] == b.headers["Content-Length"] == str(len(a.content))
 
@@ -63,13 +64,13 @@ def test_what_is_no_path_is_not_found(server, path):
 
 # ---- who is asked, and who asks
 
-GOOD_HOSTS = ["127.0.0.1", "127.0.0.1:1", "127.0.0.1:65535", "localhost", "LOCALHOST:8700", "localhost:80"]
+GOOD_HOSTS = ["127.0.0.1", "127.0.0.1:1", "127.0.0.1:65535", "localhost", "LOCALHOST:8700", "localhost:80", "[::1]", "[::1]:8700"]
 BAD_HOSTS = ["example.org", "127.0.0.1.example.org", "localhost.example.org", "127.0.0.2", "evil:8700", "localhost:", "localhost:x",
-             "localhost:99999", "localhost:80:80", "localhost@evil", "127.0.0.1 evil", "[::1]", "::1", "0.0.0.0", "0x7f.1", "2130706433",
+             "localhost:99999", "localhost:80:80", "localhost@evil", "127.0.0.1 evil", "[::1", "[::1]x", "[::2]", "::1", "0.0.0.0", "0x7f.1", "2130706433",
              "localhost.", "xn--localhost", " ", "localhost/"]
 
 
-@pytest.mark.parametrize("method, path", ROUTES + [("GET", "/"), ("GET", "/no-such")])
+@pytest.mark.parametrize("method, path", ROUTES + [("GET", "/v1/no-such"), ("PUT", "/v1/jobs")])
 def test_a_foreign_host_is_refused_on_every_route(server, method, path):
     for host in BAD_HOSTS:
         r = server.raw(f"{method} {concrete(path)} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
@@ -89,10 +90,18 @@ def test_no_host_or_two_are_refused(server):
     assert server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n").split(b" ")[1] == b"400"
 
 
-@pytest.mark.parametrize("method, path", ROUTES + [("GET", "/"), ("PUT", "/v1/jobs"), ("GET", "/no-such")])
+@pytest.mark.parametrize("host", BAD_HOSTS[:4])
+def test_files_say_nothing_and_are_served_whoever_asks(server, host):
+    """A proxy sends any Host, and module scripts an Origin."""
+    for path, status in (("/", 200), ("/lib/api.js", 200), ("/no-such", 404)):
+        r = server.request("GET", path, headers={"Host": host, "Origin": "http://example.org", "Sec-Fetch-Site": "cross-site"})
+        assert r.status_code == status
+
+
+@pytest.mark.parametrize("method, path", ROUTES + [("PUT", "/v1/jobs"), ("GET", "/v1/no-such")])
 def test_a_foreign_origin_is_refused_on_every_route(server, method, path):
     own = f"http://127.0.0.1:{server.port}"
-    bad = [{"Origin": o} for o in ("null", "http://example.org", f"https://127.0.0.1:{server.port}", "http://127.0.0.1",
+    bad = [{"Origin": o} for o in ("null", "http://example.org", f"ftp://127.0.0.1:{server.port}", "http://127.0.0.1",
                                    f"http://localhost:{server.port}", own + ".example.org", own + "/", f"http://127.0.0.1:{server.port}1",
                                    "file://", "http://evil@127.0.0.1")] + [{"Sec-Fetch-Site": "cross-site"},
                                                                           {"Origin": own, "Sec-Fetch-Site": "Cross-Site"}]
@@ -288,11 +297,11 @@ def test_an_address_in_use_is_named(server, tmp_path):
 
 def test_who_drips_headers_makes_room_for_others(server):
     """More connections than half of the limit, a byte every half second each: never silent, never done."""
-    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(300)]
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(900)]
     for s in slow:
         s.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
     began, open_ = time.monotonic(), slow
-    while len(open_) > 256 and time.monotonic() - began < 20:
+    while len(open_) > 768 and time.monotonic() - began < 20:
         time.sleep(0.5)
         assert server.get("/healthz").status_code == 200
         still = []
@@ -303,7 +312,7 @@ def test_who_drips_headers_makes_room_for_others(server):
             except OSError:
                 s.close()
         open_ = still
-    assert len(open_) <= 256 and time.monotonic() - began > 4
+    assert len(open_) <= 768 and time.monotonic() - began > 4
     for s in open_:
         s.close()
 
@@ -376,7 +385,8 @@ def test_bodies_have_a_budget_and_submissions_pass(server):
             s.sendall(head % (1 << 20) + b" " * 600_000)
             slow.append(s)
         time.sleep(0.5)
-        assert server.tell(do="rss")["kib"] - before < (400 if sanitized() else 80) << 10
+        # buffers grow by doubling; what crowds of tests before took has been given back
+        assert server.tell(do="rss")["kib"] - before < (400 if sanitized() else 104) << 10
         began = time.monotonic()
         server.submit()
         assert time.monotonic() - began < (10 if sanitized() else 1)
@@ -398,7 +408,7 @@ def test_a_newcomer_finds_room_among_slow_bodies(server):
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     slow = []
     try:
-        for _ in range(600):
+        for _ in range(1700):
             s = socket.create_connection(("127.0.0.1", server.port), timeout=10)
             s.sendall(head)
             slow.append(s)

@@ -32,6 +32,48 @@ def test_a_job_is_answered_whole(server):
     assert server.get(f"/v1/jobs/{j['id']}").json() == j
 
 
+def test_the_answer_to_a_submission_is_what_is_read_later(server):
+    """It is made of what was stored, not read again."""
+    source, met = server.submit(), server.submit()
+    server.run(source, [checkpoint(5)], "succeeded")
+    server.run(met, state="succeeded")
+    for body in ({"kind": "train", "config": "cifar10-conditioned"},
+                 {"kind": "train", "config": {}, "name": "n", "tags": ["a"], "notes": "x\ny", "priority": -3, "limits": {"steps": 5}, "after": [met, server.submit()]},
+                 {"kind": "train", "config": {}, "after": [met]},
+                 {"kind": "evaluate", "checkpoint": {"job": source, "step": 5}},
+                 {"kind": "import", "what": "events", "path": "/x"}):
+        r = server.post("/v1/jobs", body)
+        assert r.status_code == 201, r.text
+        assert server.get(r.headers["Location"]).json() == r.json()
+
+
+def test_a_dry_run_says_what_it_would_need_and_submits_nothing(server):
+    def total():
+        return sum(server.get("/v1/jobs?limit=1").json()["counts"]["state"].values())
+    server.tell(do="devices", resting=0, runs=0)
+    before = total()
+    body = {"kind": "train", "config": "cifar10-conditioned", "overrides": {"optimizer.ema_rate": 0.9}}
+    r = server.post("/v1/jobs?dry_run=true", body, headers={"Idempotency-Key": "dry"})
+    assert r.status_code == 200 and "Location" not in r.headers
+    d = r.json()
+    assert d["config"]["optimizer"]["ema_rate"] == 0.9 and d["memory_bytes"] == 1000 and d["steps"] == 100 and d["seconds"] is None
+    assert d["devices"] == ["cpu"] and total() == before
+    problem(server.post("/v1/jobs?dry_run=true", {**body, "overrides": {"model.sm_n_embd": 1}}), 422, "config-invalid")
+    problem(server.post("/v1/jobs?dry_run=perhaps", body), 400, "query-invalid")
+    assert server.post("/v1/jobs?dry_run=false", body).status_code == 201 and total() == before + 1
+
+
+def test_tags_are_listed_with_how_many_have_them(server):
+    for tags in (["facet-a", "facet-b"], ["facet-b"]):
+        server.submit(tags=tags)
+    found, after = {}, ""
+    while after is not None:
+        page = server.get("/v1/tags", params={"limit": 2, **({"after": after} if after else {})}).json()
+        found.update({t["tag"]: t["jobs"] for t in page["tags"]})
+        after = page["next"]
+    assert found["facet-a"] == 1 and found["facet-b"] == 2 and list(found) == sorted(found)
+
+
 def test_an_inline_configuration_is_merged_with_the_defaults(server):
     r = server.post("/v1/jobs", {"kind": "train", "config": {"vdm_type": "vdm", "model": {"gamma_type": "fixed"}},
                                  "overrides": {"model.sm_n_embd": 64}})
@@ -531,6 +573,20 @@ def test_many_at_once_with_one_key_make_one_job(server):
     assert len(ids) == 1 and listed(server, limit=1)["total"] == before + 1
 
 
+@pytest.mark.parametrize("text", ['{"kind": "sample", "kind": "train", "config": "cifar10-conditioned"}',
+                                  '{"kind": "train", "config": {"optimizer": {"learning_rate": 0.1, "ema_rate": 0.9, "learning_rate": 0.2}}}',
+                                  '{"kind": "train", "config": "cifar10-conditioned", "tags": ["a"], "t\\u0061gs": ["b"]}'])
+def test_a_key_that_is_there_twice_is_refused(server, text):
+    r = server.request("POST", "/v1/jobs", data=text, headers={"Content-Type": "application/json"})
+    problem(r, 422, "request-invalid")
+    assert "the same key twice: line 1" in r.json()["errors"][0]["detail"]
+
+
+def test_a_section_is_not_overridden_whole(server):
+    r = server.post("/v1/jobs", {"kind": "train", "config": {}, "overrides": {"model": None}})
+    assert r.status_code == 422 and r.json()["errors"] == [{"pointer": "/model", "detail": "is a section: its keys are overridden one by one"}]
+
+
 @pytest.mark.parametrize("body, pointer, meant", [
     ({"kind": "train", "config": "cifar10-conditioned", "overridess": {}}, "/overridess", '"overrides"'),
     ({"kind": "train", "config": "cifar10-conditioned", "tag": []}, "/tag", '"tags"'),
@@ -539,6 +595,8 @@ def test_many_at_once_with_one_key_make_one_job(server):
     ({"kind": "train", "config": {"learning_rate": 1}}, "/learning_rate", "optimizer.learning_rate"),
     ({"kind": "train", "config": {}, "overrides": {"model.sm_embd": 64}}, "/model/sm_embd", "model.sm_n_embd"),
     ({"kind": "train", "config": {}, "overrides": {"evaluation.ode.rtoll": 1}}, "/evaluation/ode/rtoll", "evaluation.ode.rtol"),
+    ({"kind": "train", "config": {"optimiser": {"learning_rate": 1}}}, "/optimiser", "optimizer"),
+    ({"kind": "train", "config": {"evaluation": {"odes": {"rtol": 1}}}}, "/evaluation/odes", "evaluation.ode"),
     ({"kind": "train", "config": {"x": 1}}, "/x", None)])
 def test_an_unknown_key_is_answered_with_the_nearest(server, body, pointer, meant):
     r = server.post("/v1/jobs", body)

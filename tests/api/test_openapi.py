@@ -22,7 +22,7 @@ def test_every_route_is_described_and_nothing_else(server):
 
 def test_parameters_are_those_of_the_routes(server):
     d = document(server)
-    rows = re.findall(r'^R\((\w+), "([^"]+)", \w+, "([^"]*)"', DEF, re.M)
+    rows = re.findall(r'^R\((\w+), "([^"]+)", \w+, \w+, "([^"]*)"', DEF, re.M)
     assert len(rows) == len(ROUTES)
     for method, path, params in rows:
         described = d["paths"][path][method.lower()]["parameters"]

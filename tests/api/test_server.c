@@ -1,6 +1,8 @@
 /* The API over a real store, with a control that writes jobs straight into it and fails or waits when told.
  *
- *   test_server STATE WEB CONFIGS [THREADS [PORT [IDLE_MS]]]
+ *   test_server STATE WEB CONFIGS [THREADS [PORT [IDLE_MS [RATE]]]]
+ *
+ * RATE: tokens are needed, and may ask so many times a second (0: as they like); without it there is a single user.
  *
  * prints {"port": N}, then takes commands, a JSON object a line, on stdin and answers each with one:
  *   {"do": "fail", "code": 28, "text": "..", "pointer": ".."}   the next control call fails with -code
@@ -10,13 +12,13 @@
  *   {"do": "events", "attempt": N, "job": N, "lines": [{..}]}   the worker's events
  *   {"do": "end", "job": N, "state": "succeeded", "result": {..} or "error": {..} or "detail": ".."}
  *   {"do": "disk", "low": "why" or ""}                          what the daemon says of its disk
+ *   {"do": "log"}                                               -> {"lines": [..]}; the request log since it was asked
  *   {"do": "rss"}                                               -> {"kib": N, "max_kib": N}
  * End of input ends it. */
 #include "api/server.h"
 #include "base/clock.h"
 #include "contract/config.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -37,6 +39,7 @@ struct fake {
         int fail_code;
         char fail_text[200], fail_pointer[160];
         bool hold, stopped;
+        json_t *log;
         struct control_status status;
         int64_t resting_job;
         struct held *held;
@@ -86,17 +89,26 @@ struct call {
 static void written(struct write *w, int r, const struct error *err)
 {
         struct call *call = w->user;
+        struct errors errs = {0};
+        struct control_answer a = {
+                .r = r, .id = call->id ? call->id : w->ret_id, .changed = w->ret_number, .errs = &errs};
 
-        answer(call->done, call->user, r, call->id ? call->id : w->ret_id, JOB_QUEUED, "", r < 0 ? err->text : NULL);
+        if (r < 0)
+                (void)errors_add(&errs, r, "", "%s", err->text);
+        else if (w->kind == WRITE_JOB_NEW && w->row.id)
+                a.job = &w->row;
+        call->done(call->user, &a);
         free(call);
 }
 
-static void submit_write(struct fake *f, struct write *w, int64_t id, control_done *done, void *user)
+static void submit_write(struct fake *f, const struct audit_row *by, struct write *w, int64_t id, control_done *done,
+                         void *user)
 {
         struct call *call = calloc(1, sizeof *call);
 
         *call = (struct call){.done = done, .user = user, .id = id};
         w->job = id;
+        w->audit = *by;
         w->done = written;
         w->user = call;
         w->time_us = clock_wall_us();
@@ -114,13 +126,17 @@ static int read_job(struct fake *f, int64_t id, struct job_row *ret)
         return r;
 }
 
-static void fake_submit(struct control *control, struct submission *s, control_done *done, void *user)
+static void fake_submit(struct control *control, const struct audit_row *by, struct submission *s, control_done *done,
+                        void *user)
 {
         struct fake *f = (struct fake *)control;
         struct write *w;
         struct job_row source = {0};
+        _cleanup_json_ json_t *whole = NULL;
+        _cleanup_(freep) char *text = NULL;
         struct config c;
         struct errors errs = {0};
+        struct error err;
         const char *path;
         json_t *v;
 
@@ -157,12 +173,22 @@ static void fake_submit(struct control *control, struct submission *s, control_d
         {
                 (void)config_override(w->row.config, path, v, &errs);
         }
-        if (s->kind == JOB_IMPORT) {
+        if (s->dry) {
+                w->row.memory_bytes = 1000;
+                w->row.steps = 100;
+                done(user, &(struct control_answer){.job = &w->row, .errs = &errs});
+                job_row_done(&source);
+                (void)write_free(w);
                 (void)submission_free(s);
-                submit_write(f, w, 0, done, user);
                 return;
         }
-        if (config_from_json(w->row.config, &c, &errs) < 0)
+        if (s->kind == JOB_IMPORT) {
+                (void)submission_free(s);
+                submit_write(f, by, w, 0, done, user);
+                return;
+        }
+        text = json_to_text(w->row.config);
+        if (json_parse(text, strlen(text), &whole, &err) < 0 || config_from_json(whole, &c, &errs) < 0)
                 abort(); /* what the API let through is a valid configuration */
         w->row.steps = c.num_steps_train;
         (void)snprintf(w->row.dataset, sizeof w->row.dataset, "%s", c.dataset);
@@ -173,7 +199,7 @@ static void fake_submit(struct control *control, struct submission *s, control_d
                 answer(done, user, -EINVAL, 0, JOB_QUEUED, "/data/dataset", "this server has no such data set");
                 return;
         }
-        submit_write(f, w, 0, done, user);
+        submit_write(f, by, w, 0, done, user);
 }
 
 /* Whether the job is there; the state is its. Answered if not. */
@@ -194,7 +220,8 @@ static bool find(struct fake *f, int64_t job, enum job_state *ret_state, enum jo
         return true;
 }
 
-static void fake_halt(struct control *control, int64_t job, enum stop_reason reason, control_done *done, void *user)
+static void fake_halt(struct control *control, const struct audit_row *by, int64_t job, enum stop_reason reason,
+                      control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
         enum job_state state;
@@ -213,10 +240,28 @@ static void fake_halt(struct control *control, int64_t job, enum stop_reason rea
         w->trigger = state == JOB_RUNNING ? NULL : stop_reason_names[reason];
         w->row.stop_requested = reason;
         w->row.ended_us = reason == STOP_CANCEL ? clock_wall_us() : 0;
-        submit_write(f, w, job, done, user);
+        submit_write(f, by, w, job, done, user);
 }
 
-static void fake_change(struct control *control, int64_t job, struct changing *what, control_done *done, void *user)
+static void fake_halt_many(struct control *control, const struct audit_row *by, const int64_t *ids, size_t n,
+                           enum stop_reason reason, control_done *done, void *user)
+{
+        struct fake *f = (struct fake *)control;
+        struct write *w;
+
+        if (intercepted(f, done, user))
+                return;
+        w = write_new(WRITE_JOBS_MOVE);
+        w->ids = malloc(n * sizeof *ids);
+        memcpy(w->ids, ids, n * sizeof *ids);
+        w->n_ids = n;
+        w->to = reason == STOP_PAUSE ? JOB_PAUSED : JOB_CANCELLED;
+        w->trigger = reason == STOP_PAUSE ? "pause" : "cancel";
+        submit_write(f, by, w, 0, done, user);
+}
+
+static void fake_change(struct control *control, const struct audit_row *by, int64_t job, struct changing *what,
+                        control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
         struct write *w = write_new(WRITE_JOB_SET);
@@ -228,11 +273,11 @@ static void fake_change(struct control *control, int64_t job, struct changing *w
         w->row.tags = TAKE_PTR(what->tags);
         w->row.priority = what->priority;
         w->row.limits = what->limits;
-        submit_write(f, w, job, done, user);
+        submit_write(f, by, w, job, done, user);
 }
 
-static void fake_reopen(struct control *control, int64_t job, const struct reopening *how, control_done *done,
-                        void *user)
+static void fake_reopen(struct control *control, const struct audit_row *by, int64_t job, const struct reopening *how,
+                        control_done *done, void *user)
 {
         int64_t steps = how->steps;
         struct fake *f = (struct fake *)control;
@@ -265,10 +310,11 @@ static void fake_reopen(struct control *control, int64_t job, const struct reope
         (void)json_object_set_new(json_object_get(w->row.config, "training"), "num_steps_train",
                                   json_integer(w->row.steps));
         job_row_done(&row);
-        submit_write(f, w, job, done, user);
+        submit_write(f, by, w, job, done, user);
 }
 
-static void fake_remove(struct control *control, int64_t job, control_done *done, void *user)
+static void fake_remove(struct control *control, const struct audit_row *by, int64_t job, control_done *done,
+                        void *user)
 {
         struct fake *f = (struct fake *)control;
         enum job_state state;
@@ -280,10 +326,11 @@ static void fake_remove(struct control *control, int64_t job, control_done *done
                 answer(done, user, -EBUSY, 0, state, "", NULL);
                 return;
         }
-        submit_write(f, write_new(WRITE_JOB_REMOVE), job, done, user);
+        submit_write(f, by, write_new(WRITE_JOB_REMOVE), job, done, user);
 }
 
-static void fake_remove_dataset(struct control *control, const char *name, control_done *done, void *user)
+static void fake_remove_dataset(struct control *control, const struct audit_row *by, const char *name,
+                                control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
         struct write *w;
@@ -292,11 +339,11 @@ static void fake_remove_dataset(struct control *control, const char *name, contr
                 return;
         w = write_new(WRITE_DATASET_REMOVE);
         (void)snprintf(w->dataset.name, sizeof w->dataset.name, "%s", name);
-        submit_write(f, w, 0, done, user);
+        submit_write(f, by, w, 0, done, user);
 }
 
-static void fake_service(struct control *control, const char *name, bool out, bool preempt _unused_, control_done *done,
-                         void *user)
+static void fake_service(struct control *control, const struct audit_row *by _unused_, const char *name, bool out,
+                         bool preempt _unused_, control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
         bool found;
@@ -311,7 +358,28 @@ static void fake_service(struct control *control, const char *name, bool out, bo
         answer(done, user, found ? 0 : -ENOENT, 0, JOB_QUEUED, "", found ? NULL : "there is no such device");
 }
 
-static void fake_stop(struct control *control, control_done *done, void *user)
+static void fake_token(struct control *control, const struct audit_row *by, const struct token_row *t, bool remove,
+                       control_done *done, void *user)
+{
+        struct fake *f = (struct fake *)control;
+        struct write *w;
+
+        if (intercepted(f, done, user))
+                return;
+        w = write_new(WRITE_TOKEN);
+        w->token = *t;
+        w->out = remove;
+        submit_write(f, by, w, 0, done, user);
+}
+
+static void fake_backup(struct control *control, const struct audit_row *by _unused_, const char *name _unused_,
+                        control_done *done, void *user)
+{
+        if (!intercepted((struct fake *)control, done, user))
+                answer(done, user, 0, 0, JOB_QUEUED, "", NULL);
+}
+
+static void fake_stop(struct control *control, const struct audit_row *by _unused_, control_done *done, void *user)
 {
         struct fake *f = (struct fake *)control;
 
@@ -327,6 +395,15 @@ static void fake_status(struct control *control, struct control_status *ret)
 
         (void)pthread_mutex_lock(&f->lock);
         *ret = f->status;
+        (void)pthread_mutex_unlock(&f->lock);
+}
+
+static void fake_log(struct control *control, const char *line)
+{
+        struct fake *f = (struct fake *)control;
+
+        (void)pthread_mutex_lock(&f->lock);
+        (void)json_array_append_new(f->log, json_string(line));
         (void)pthread_mutex_unlock(&f->lock);
 }
 
@@ -514,13 +591,24 @@ static json_t *do_rss(struct fake *f _unused_, const json_t *o _unused_)
                          (json_int_t)u.ru_maxrss);
 }
 
+static json_t *do_log(struct fake *f, const json_t *o _unused_)
+{
+        json_t *lines;
+
+        (void)pthread_mutex_lock(&f->lock);
+        lines = f->log;
+        f->log = json_array();
+        (void)pthread_mutex_unlock(&f->lock);
+        return json_pack("{s:o}", "lines", lines);
+}
+
 static const struct {
         const char *name;
         json_t *(*run)(struct fake *f, const json_t *o);
 } commands[] = {
         {"fail", do_fail},   {"hold", do_hold},       {"release", do_release}, {"dataset", do_dataset},
         {"start", do_start}, {"events", do_events},   {"end", do_end},         {"rss", do_rss},
-        {"disk", do_disk},   {"devices", do_devices},
+        {"disk", do_disk},   {"devices", do_devices}, {"log", do_log},
 };
 
 static void serve(struct fake *f)
@@ -549,17 +637,22 @@ int main(int argc, char **argv)
 {
         struct fake f = {.control = {.submit = fake_submit,
                                      .halt = fake_halt,
+                                     .halt_many = fake_halt_many,
                                      .change = fake_change,
                                      .rests_until_us = fake_rests_until_us,
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
                                      .remove_dataset = fake_remove_dataset,
                                      .service = fake_service,
+                                     .token = fake_token,
+                                     .backup = fake_backup,
                                      .stop = fake_stop,
-                                     .status = fake_status}};
-        struct server_settings settings = {
-                .address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, .control = &f.control};
+                                     .log = fake_log,
+                                     .status = fake_status},
+                         .log = json_array()};
+        struct server_settings settings = {.n_listeners = 1, .socket_group = (gid_t)-1, .control = &f.control};
         struct server *server;
+        char address[32];
         struct error err;
 
         if (argc < 4) {
@@ -571,7 +664,10 @@ int main(int argc, char **argv)
         settings.web_folder = argv[2];
         settings.configs_folder = argv[3];
         settings.threads = argc > 4 ? atoi(argv[4]) : 2;
-        settings.address.sin_port = htons(argc > 5 ? (uint16_t)atoi(argv[5]) : 0);
+        (void)snprintf(address, sizeof address, "127.0.0.1:%s", argc > 5 ? argv[5] : "0");
+        (void)listener_parse(address, &settings.listeners[0], &err);
+        settings.single_user = argc <= 7;
+        settings.token_rate = argc > 7 ? atof(argv[7]) : 0;
         settings.idle_us = argc > 6 ? atoi(argv[6]) * US_PER_MS : 0;
         if (store_open(argv[1], &f.store, &err) < 0 || reader_open(f.store, &f.reader, &err) < 0) {
                 (void)fprintf(stderr, "%s: %s\n", err.path, err.text);
@@ -584,7 +680,7 @@ int main(int argc, char **argv)
                 (void)store_close(f.store);
                 return 1;
         }
-        (void)printf("{\"port\": %d}\n", server_port(server));
+        (void)printf("{\"port\": %d}\n", server_port(server, 0));
         (void)fflush(stdout);
         serve(&f);
         (void)server_free(server);
@@ -592,5 +688,6 @@ int main(int argc, char **argv)
         (void)reader_close(f.reader);
         (void)store_close(f.store);
         (void)pthread_mutex_destroy(&f.lock);
+        json_decref(f.log);
         return 0;
 }

@@ -16,6 +16,7 @@ import statistics
 import tempfile
 
 import runs
+import spool
 
 MODELS = {
     "vdm": {"vdm_type": "vdm", "model": {"gamma_type": "learnable_nnet"}},
@@ -43,8 +44,7 @@ def configuration(model, seed, steps, fourier=False):
 
 def curve(artifacts, path):
     """step, seconds, training bits and test bits of the average, from a run's events."""
-    with open(artifacts, encoding="utf-8") as f:
-        events = [e for e in map(json.loads, f) if e["type"] == "scalars"]
+    events = [e for e in spool.read(artifacts) if e["type"] == "scalars"]
     with open(path, "w", encoding="utf-8") as f:
         f.write("step,seconds,train/bpd,eval/bpd\n")
         for e in events:

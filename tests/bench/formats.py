@@ -9,10 +9,11 @@ import argparse
 import filecmp
 import os
 import pathlib
-import sqlite3
 import sys
 import tempfile
 import time
+
+from measure import processor_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -41,25 +42,19 @@ def checkpoint(build, folder):
         f.unlink()
 
 
-def processor_of(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def curves(build, folder, n=1_000_000):
     os.environ["TEST_SERVER"] = str(build / "tests/api/test_server")
+    os.environ["TEST_ADD_POINTS"] = str(build / "tests/store/add_points")
     sys.path.insert(0, str(ROOT / "tests" / "api"))
     from conftest import Server  # needs TEST_SERVER
     server = Server(folder / "server")
     job = server.submit()
     server.run(job, [{"type": "scalars", "step": [0], "time_ms": [0], "columns": {"train/bpd": [1.0], "train/recon": [2.0]}}], state="succeeded")
-    with sqlite3.connect(server.state / "mulund.db", timeout=60) as db:
-        db.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :n) INSERT INTO point SELECT s.id, n.i, "
-                   "(SELECT max(id) FROM attempt), 0, 1000000000000 + n.i, n.i / 7.0 FROM series s, n WHERE s.job = :job", {"n": n, "job": job})
+    server.add_points(job, 1, n, ["train/bpd", "train/recon"])
     for form in ("tfevents", "csv", "ndjson"):
         before, start, size = processor_of(server.process.pid), time.monotonic(), 0
         with open(folder / form, "wb") as f:
-            for piece in server.request("GET", f"/v1/jobs/{job}/export?format={form}", stream=True).iter_content(1 << 20):
+            for piece in server.session.get(f"{server.url}/v1/jobs/{job}/export?format={form}", stream=True).iter_content(1 << 20):
                 size += f.write(piece)
         seconds, processor = time.monotonic() - start, processor_of(server.process.pid) - before
         print(f"export as {form}: {2 * n / seconds / 1e6:.2f} million points/s, {2 * n / processor / 1e6:.2f} of processor time, {size / 1e6:.0f} MB",

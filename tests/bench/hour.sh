@@ -21,7 +21,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 state=$out/state
 
-"$root/build/daemon/mulund" --state "$state" --listen "127.0.0.1:$port" --dataset "data=$data" \
+"$root/build/daemon/mulund" --state "$state" --listen "127.0.0.1:$port" --single-user yes --dataset "data=$data" \
         --web "$root/build/web/site" --configs "$root/configs" >"$out/mulund.log" 2>&1 </dev/null &
 daemon=$!
 trap '"$root/build/ctl/mulunctl" --server "$address" stop >/dev/null 2>&1 || kill "$daemon" 2>/dev/null || true' EXIT

@@ -3,11 +3,11 @@
 
 Fills a state with so many jobs (half of them queued, of a real configuration's size), starts mulund on it with the tests'
 scripted worker, and times, median and worst of 50: the start until it answers, a page of the list, with fields=, by text, by
-tag, in the queue's order; a job; a submission; then durable submissions from 16 connections, each with another learning rate.
+tag, in the queue's order; a job; a submission; then durable submissions from 16 connections, each with another learning rate;
+10,000 queued jobs cancelled by a filter.
 """
 import concurrent.futures
 import os
-import sqlite3
 import statistics
 import sys
 import time
@@ -17,31 +17,13 @@ os.environ["MULUND"] = os.path.abspath(sys.argv[1])
 
 import requests  # noqa: E402
 
+from measure import times_of  # noqa: E402
 from service import Service  # noqa: E402
-
-
-def fill(service, n):
-    """Copies of job 1, by SQL: half of them queued, half over."""
-    with sqlite3.connect(service.state + "/mulund.db", isolation_level=None) as db:
-        db.execute("PRAGMA synchronous = OFF")
-        names = [row[1] for row in db.execute("PRAGMA table_info(job)") if row[1] not in ("id", "state", "name", "rank")]
-        db.execute("BEGIN")
-        db.execute(f"""WITH RECURSIVE k (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM k WHERE i < {n} - 1)
-            INSERT INTO job (id, state, name, rank, {', '.join(names)})
-            SELECT 10 + i, CASE i % 2 WHEN 0 THEN 0 ELSE 2 + i / 2 % 3 END, 'run number ' || i || ' of a sweep', i % 7, {', '.join('j.' + x for x in names)}
-            FROM k, job j WHERE j.id = 1""")
-        db.execute(f"INSERT INTO job_tag SELECT 'tenth', id FROM job WHERE id >= 10 AND id % 10 = 0")
-        db.execute("INSERT INTO job_event (job, time_us, from_state, to_state, trigger) SELECT id, created_us, NULL, 0, 'submit' FROM job WHERE id >= 10")
-        db.execute("COMMIT")
-    db.close()
+from states import fill  # noqa: E402
 
 
 def timed(name, call, n=50):
-    times = []
-    for _ in range(n):
-        began = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - began) * 1e3)
+    times = times_of(call, n)
     print(f"{name:44} {statistics.median(times):8.2f} ms   worst {max(times):8.2f} ms", flush=True)
 
 
@@ -86,6 +68,10 @@ def main():
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             list(pool.map(submit, range(1000)))
         print(f"{'durable submissions, 16 connections':44} {1000 / (time.perf_counter() - began):8.0f} a second (the client is Python)")
+        began = time.perf_counter()
+        r = session.post(service.url + "/v1/jobs/cancel", json={"filter": {"tag": "some"}})
+        assert r.json()["changed"] == min(n // 2, 10000), r.text
+        print(f"{'10,000 jobs cancelled by a filter':44} {time.perf_counter() - began:8.2f} s")
         with open(f"/proc/{service.process.pid}/status") as f:
             print(next(line.strip() for line in f if line.startswith("VmRSS")))
     finally:

@@ -8,6 +8,9 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+import spool  # noqa: E402
+
 ROOT = os.path.dirname(os.path.dirname(HERE))
 DATA = os.path.join(ROOT, "data", "photos32")
 IDENTITY = "0123456789abcdef" * 2
@@ -43,8 +46,7 @@ class Worker:
         seconds = time.perf_counter() - start
         if r.returncode:
             sys.exit(r.stderr.decode())
-        with open(f"{folder}/attempt-1.events", encoding="utf-8") as f:
-            events = [json.loads(line) for line in f]
+        events = spool.read(f"{folder}/attempt-1.events")
         saved = [{"path": f"{folder}/{e['name']}", "xxh128": e["xxh128"], "step": e["step"], "identity": IDENTITY}
                  for e in events if e["type"] == "artifact" and e["kind"] == "checkpoint"]
         others = [f"{folder}/{e['name']}" for e in events if e["type"] == "artifact" and e["kind"] != "checkpoint"]

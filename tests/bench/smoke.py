@@ -19,6 +19,11 @@ def main():
         assert row[key] > 0, (key, row)
     assert abs(row["seconds"] * row["images_per_second"] - 2) < 0.02, row
     print(row)
+    r = subprocess.run([sys.argv[1], "--bench", "--embd", "32", "--layers", "1", "--encoder-layers", "1", "--batch", "2", "--threads", "2", "--ode", "1"],
+                       capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    row = json.loads(r.stdout)
+    assert row["evaluations"] > 3 and row["seconds_an_evaluation"] > 0, row
+    print(row)
     if len(sys.argv) > 2:
         bare = json.loads(subprocess.run([sys.argv[2], "32", "2", "3"], capture_output=True, text=True, check=True).stdout)
         assert bare["conv_gflops"] > 0, bare

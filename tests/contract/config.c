@@ -391,6 +391,29 @@ static void schema_describes_every_row(void **state _unused_)
         describes(schema, whole);
 }
 
+static void a_digest_is_of_all_rows_but_those_left_out(void **state _unused_)
+{
+        static const char *const none[] = {NULL}, *const some[] = {"optimizer", "training.seed", NULL};
+        char before[DIGEST_SIZE], after[DIGEST_SIZE];
+        struct config a, b;
+
+        config_defaults(&a);
+        b = a;
+        b.learning_rate *= 2;
+        b.seed++;
+        memset(b.dataset, 'x', sizeof b.dataset); /* what lies behind a shorter text is none of it */
+        (void)snprintf(b.dataset, sizeof b.dataset, "%s", a.dataset);
+        config_digest(&a, none, before);
+        config_digest(&b, none, after);
+        assert_string_not_equal(before, after);
+        config_digest(&a, some, before);
+        config_digest(&b, some, after);
+        assert_string_equal(before, after);
+        b.num_steps_lr_warmup++; /* not "training.seed", though beside it */
+        config_digest(&b, some, after);
+        assert_string_not_equal(before, after);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -405,6 +428,7 @@ int main(void)
                 cmocka_unit_test(a_whole_configuration_survives_as_text),
                 cmocka_unit_test(overrides_know_their_keys),
                 cmocka_unit_test(schema_describes_every_row),
+                cmocka_unit_test(a_digest_is_of_all_rows_but_those_left_out),
         };
 
         return cmocka_run_group_tests_name("config", tests, NULL, NULL);

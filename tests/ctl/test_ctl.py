@@ -1,4 +1,5 @@
 """mulunctl against the API's test server."""
+import ctypes
 import json
 import os
 import pathlib
@@ -92,10 +93,10 @@ def test_help_and_version():
 
 
 def test_nobody_answers():
-    err = ctl("http://127.0.0.1:1", "list", code=1)
+    err = ctl("http://127.0.0.1:1", "list", code=3)
     assert err == "mulunctl: no answer from http://127.0.0.1:1: is mulund running?\n"
     p = subprocess.run([CTL, "list"], capture_output=True, text=True, env={**os.environ, "MULUND_SERVER": "http://127.0.0.1:2/"}, check=False)
-    assert p.returncode == 1 and "http://127.0.0.1:2: is mulund running?" in p.stderr
+    assert p.returncode == 3 and "http://127.0.0.1:2: is mulund running?" in p.stderr
     assert "URL" in ctl("127.0.0.1:1", "list", code=2)
 
 
@@ -137,8 +138,8 @@ def test_actions(server):
     assert ctl(server, "cancel", b) == f"job {b} is cancelled\n"
     server.run(a)
     assert ctl(server, "cancel", a) == f"job {a} is running and stops after a checkpoint\n"
-    assert ctl(server, "remove", b) == f"job {b} is removed\n"
-    assert "running" in ctl(server, "remove", a, code=1)
+    assert ctl(server, "remove", "--yes", b) == f"job {b} is removed\n"
+    assert "running" in ctl(server, "remove", "-y", a, code=1)
     assert ctl(server, "stop") == "mulund is stopping\n"
 
 
@@ -288,7 +289,7 @@ def test_watching_survives_nothing_but_says_so(tmp_path):
     s = Server(tmp_path)
     job = s.submit()
     s.close()
-    assert "is mulund running?" in ctl(s.url, "watch", job, code=1)
+    assert "is mulund running?" in ctl(s.url, "watch", job, code=3)
 
 
 def test_standard_output_that_is_full_is_an_error(server):
@@ -344,3 +345,202 @@ def test_devices_are_listed_and_taken_out_of_service(server):
     ctl(server, "device", "drain", code=2)
     ctl(server, "device", "paint", "cpu", code=2)
     server.tell(do="devices", resting=0, runs=0)
+
+
+# ---- options, answers, removal
+
+def test_options_are_not_abbreviated(server):
+    for wrong in (["list", "--sta", "queued"], ["list", "--stat=queued"], ["--js", "list"], ["submit", "x", "--nam", "y"]):
+        assert "there is no option --" in ctl(server, *wrong, code=2)
+    job = int(ctl(server, "submit", "cifar10-conditioned", "--notes", "--sta", "-n", "--x", "--", ))
+    j = server.get(f"/v1/jobs/{job}").json()
+    assert j["notes"] == "--sta" and j["name"] == "--x"
+
+
+def test_removal_asks(server):
+    job = server.submit()
+    ctl(server, "cancel", job)
+    assert "--yes" in ctl(server, "remove", job, code=2)
+    for answer, gone in (("n\n", False), ("\n", False), ("y\n", True)):
+        main, other = pty.openpty()
+        with subprocess.Popen([CTL, "--server", server.url, "remove", str(job)], stdin=other, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
+            os.write(main, answer.encode())
+            out, err = p.communicate(timeout=20)
+        os.close(main)
+        os.close(other)
+        assert "Remove 1 job with curves" in err and p.returncode == (0 if gone else 1)
+        assert server.get(f"/v1/jobs/{job}").status_code == (404 if gone else 200)
+
+
+def test_all_jobs_of_a_filter_are_stopped(server):
+    jobs = [server.submit(tags=["mine"]) for _ in range(3)]
+    assert ctl(server, "pause", "--tag", "mine", "--yes") == "3 of 3 jobs: pause\n"
+    assert ctl(server, "cancel", "--state", "queued,paused", "--tag", "mine", "-y") == "3 of 3 jobs: cancel\n"
+    assert [server.get(f"/v1/jobs/{j}").json()["state"] for j in jobs] == ["cancelled"] * 3
+    assert "--yes" in ctl(server, "cancel", "--tag", "mine", code=2)
+    assert "not both" in ctl(server, "cancel", jobs[0], "--tag", "mine", code=2)
+    assert "takes jobs" in ctl(server, "cancel", code=2)
+    assert "/filter/state" in ctl(server, "cancel", "--state", "happy", "-y", code=1)
+
+
+def test_all_jobs_of_a_filter_go_on_or_go(server):
+    jobs = [server.submit(tags=["theirs"]) for _ in range(2)]
+    ctl(server, "pause", *jobs)
+    assert "jobs that are named" in ctl(server, "resume", "--tag", "theirs", "--steps", "9", "-y", code=2)
+    assert ctl(server, "resume", "--tag", "theirs", "-y") == "2 of 2 jobs: resume\n"
+    ctl(server, "cancel", *jobs)
+    assert ctl(server, "retry", "--tag", "theirs", "--state", "cancelled", "-y") == "2 of 2 jobs: retry\n"
+    ctl(server, "cancel", *jobs)
+    assert "--yes" in ctl(server, "remove", "--tag", "theirs", code=2)
+    assert ctl(server, "remove", "--tag", "theirs", "-y") == "2 of 2 jobs: remove\n"
+    assert [server.get(f"/v1/jobs/{j}").status_code for j in jobs] == [404, 404]
+
+
+def test_a_dry_run_says_what_a_job_needs(server):
+    out = ctl(server, "submit", "cifar10-conditioned", "--dry-run")
+    assert re.search(r"^steps +100$", out, re.M) and re.search(r"^memory +1000B$", out, re.M) and re.search(r"^fits on +cpu$", out, re.M)
+    assert json.loads(ctl(server, "submit", "cifar10-conditioned", "--dry-run", "--json"))["memory_bytes"] == 1000
+
+
+# ---- what a job made
+
+def test_series_are_listed_and_shown(server):
+    job = server.submit()
+    server.run(job, [{"type": "scalars", "step": list(range(50)), "time_ms": list(range(50)), "columns": {"train/bpd": [7 - i / 50 for i in range(50)]}}])
+    head, row = ctl(server, "series", job).splitlines()
+    assert head.split()[0] == "NAME" and row.split()[:3] == ["train/bpd", "50", "49"]
+    out = ctl(server, "series", job, "train/bpd", "--points", 5).splitlines()
+    assert out[0].split() == ["STEP", "POINTS", "MEAN", "MIN", "MAX"] and 2 < len(out) <= 6
+    assert sum(int(x.split()[1]) for x in out[1:]) == 50
+    assert json.loads(ctl(server, "series", job, "train/bpd", "--json"))["points_total"] == 50
+    assert "has no series nothing" in ctl(server, "series", job, "nothing", code=1)
+
+
+class Halves(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+def xxh128(content):
+    function = ctypes.CDLL("libxxhash.so.0").XXH3_128bits
+    function.restype, function.argtypes = Halves, [ctypes.c_char_p, ctypes.c_size_t]
+    h = function(content, len(content))
+    return f"{h.high:016x}{h.low:016x}"
+
+
+def artifact(server, content):
+    """A job's checkpoint with this content: its id."""
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    (folder / "step-7.safetensors").write_bytes(content)
+    server.run(job, [{**checkpoint(7), "bytes": len(content), "xxh128": xxh128(content)}])
+    return job, server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["id"]
+
+
+def test_a_file_is_got_whole_and_a_cut_one_goes_on(server, tmp_path):
+    content = bytes(range(256)) * 20000
+    job, id_ = artifact(server, content)
+    assert ctl(server, "artifacts", job).splitlines()[1].split()[:2] == [str(id_), "checkpoint"]
+    to = tmp_path / "got"
+    assert ctl(server, "get", id_, "-o", to) == "" and to.read_bytes() == content
+    digest = server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["xxh128"]
+    part = tmp_path / f"again.{digest}.part"
+    part.write_bytes(content[:1_000_000])
+    server.tell(do="log")
+    ctl(server, "get", id_, "-o", tmp_path / "again")
+    time.sleep(0.1)
+    sent = [line.split() for line in server.tell(do="log")["lines"]]
+    assert (tmp_path / "again").read_bytes() == content and not part.exists()
+    assert [x[6:8] for x in sent if x[4] == "GET"] == [["206", str(len(content) - 1_000_000)]]
+    part.write_bytes(b"x" * 1_000_000)  # not a beginning of it
+    assert "not what the server has" in ctl(server, "get", id_, "-o", tmp_path / "again", code=1) and not part.exists()
+    subprocess.run([CTL, "--server", server.url, "get", str(id_)], cwd=tmp_path, check=True)
+    assert (tmp_path / "step-7.safetensors").read_bytes() == content
+    assert "no such artifact" in ctl(server, "get", 4711, code=1)
+    main, other = pty.openpty()
+    subprocess.run([CTL, "--server", server.url, "get", str(id_), "-o", str(to)], stderr=other, check=True)
+    os.close(other)
+    drawn = b""
+    try:
+        while piece := os.read(main, 4096):
+            drawn += piece
+    except OSError:
+        pass
+    os.close(main)
+    assert b"[##############################] 4.9 of 4.9 MiB" in drawn
+
+
+def test_a_long_log_is_streamed(server):
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    with open(folder / "log", "wb") as f:
+        for _ in range(300):
+            f.write(b"x" * ((1 << 20) - 1) + b"\n")
+    p, n = subprocess.Popen([CTL, "--server", server.url, "log", str(job)], stdout=subprocess.PIPE), 0
+    while part := p.stdout.read(1 << 20):
+        n += len(part)
+    p.stdout.close()
+    _, p.returncode, usage = os.wait4(p.pid, 0)
+    assert n == 300 << 20 and p.returncode == 0 and usage.ru_maxrss < 200 << 10
+    (folder / "log").unlink()
+
+
+# ---- who may
+
+def test_tokens_links_and_the_log_of_changes(server):
+    token = ctl(server, "token", "add", "ci", "--role", "submit").strip()
+    assert re.fullmatch(r"ci\.[0-9a-f]{64}", token)
+    assert ctl(server, "token", "list").splitlines()[1].split()[:2] == ["ci", "submit"]
+    job = int(ctl(server, "submit", "cifar10-conditioned", env={"MULUND_TOKEN": token}))
+    out = ctl(server, "audit")
+    assert re.search(rf"ci +127.0.0.1 +POST /v1/jobs$", out, re.M) and server.get(f"/v1/jobs/{job}").status_code == 200
+    assert "role admin" in ctl(server, "token", "list", code=1, env={"MULUND_TOKEN": token})
+    assert "no token of this server" in ctl(server, "list", code=1, env={"MULUND_TOKEN": "ci.wrong"})
+    ctl(server, "token", "remove", "ci")
+    assert "no token of this server" in ctl(server, "list", code=1, env={"MULUND_TOKEN": token})
+    url = ctl(server, "open").strip()
+    assert url.startswith(server.url + "/open?code=")
+    assert server.session.get(url, allow_redirects=False, timeout=10).status_code == 303
+    ctl(server, "token", "paint", code=2)
+    assert "role" in ctl(server, "token", "add", "x", "--role", "king", code=1)
+
+
+def test_a_token_in_a_file_is_used_unless_others_may_read_it(server, tmp_path):
+    (tmp_path / "mulund").mkdir()
+    path = tmp_path / "mulund" / "token"
+    path.write_text(ctl(server, "token", "add", "filed"))
+    path.chmod(0o600)
+    assert "the token filed has read" in ctl(server, "cancel", server.submit(), code=1, env={"XDG_CONFIG_HOME": str(tmp_path)})
+    path.chmod(0o644)
+    assert "chmod 600" in ctl(server, "list", code=2, env={"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_the_socket_of_ones_own_server_is_found(server, tmp_path):
+    """A Unix socket that passes bytes on to the test server."""
+    import socket
+    import threading as t
+    (tmp_path / "mulund").mkdir()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "mulund" / "mulund.sock"))
+    listener.listen()
+
+    def pump(a, b):
+        while data := a.recv(65536):
+            b.sendall(data)
+        b.close()
+
+    def serve():
+        while True:
+            a, _ = listener.accept()
+            b = socket.create_connection(("127.0.0.1", server.port))
+            t.Thread(target=pump, args=(a, b), daemon=True).start()
+            t.Thread(target=pump, args=(b, a), daemon=True).start()
+    t.Thread(target=serve, daemon=True).start()
+    environment = {k: v for k, v in os.environ.items() if k not in ("MULUND_SERVER", "MULUND_TOKEN")}
+    for args, more in ((["list"], {"XDG_STATE_HOME": str(tmp_path)}), (["--server", str(tmp_path / "mulund" / "mulund.sock"), "list"], {}),
+                       (["list"], {"MULUND_SERVER": str(tmp_path / "mulund" / "mulund.sock")})):
+        p = subprocess.run([CTL, *args], env={**environment, **more}, capture_output=True, text=True, timeout=20, check=False)
+        assert p.returncode == 0 and p.stdout.startswith("ID"), p.stderr
+    p = subprocess.run([CTL, "--server", "/no/such.sock", "list"], capture_output=True, text=True, timeout=20, check=False)
+    assert p.returncode == 3 and "no answer from /no/such.sock" in p.stderr

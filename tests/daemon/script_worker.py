@@ -11,9 +11,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import spool  # noqa: E402
 
 
 class Link:
@@ -35,10 +39,10 @@ class Link:
         return (json.dumps({"type": "hello", "protocol": 1, "job": self.a["job"], "attempt": self.a["attempt"], "pid": os.getpid(),
                             "identity": self.a["identity"], **more}) + "\n").encode()
 
-    def send(self, event):
+    def send(self, event, write=lambda event: (json.dumps(event) + "\n").encode()):
         with self.lock:
             event = {"type": event.pop("type"), "seq": len(self.lines) + 1, **event}
-            line = (json.dumps(event) + "\n").encode()
+            line = write(event)
             self.spool.write(line)
             self.lines.append(line)
             self.lock.notify_all()
@@ -122,6 +126,12 @@ class Worker:
         if self.a["accept_changed_data"] is not expected:
             self.error("numeric", "accept_changed_data is not what it should be")
 
+    def assignment(self):
+        """What it was given, for the test to read."""
+        with open(f"{self.a['folder']}/assignment.json.new", "w") as f:
+            json.dump(self.a, f)
+        os.rename(f"{self.a['folder']}/assignment.json.new", f"{self.a['folder']}/assignment.json")
+
     def event(self, event):
         """Any event, also one that no daemon knows."""
         self.link.send(dict(event))
@@ -152,6 +162,36 @@ class Worker:
             self.link.send({"type": "scalars", "step": part, "time_ms": [int(time.time() * 1000)] * len(part),
                             "columns": {"train/bpd": [10.0 / (s + 1) if value is None else value for s in part]}})
         self.step = last
+
+    def packed(self, last, damage=None):
+        """As protocol 2 has it; damage: {offset from the line's end: byte}."""
+        steps = list(range(self.step, last))
+        self.step = last
+
+        def write(event):
+            line = bytearray(spool.pack(event))
+            for at, byte in (damage or {}).items():
+                line[-int(at)] = byte
+            return bytes(line)
+        self.link.send({"type": "scalars", "step": steps, "time_ms": [int(time.time() * 1000)] * len(steps),
+                        "columns": {"train/bpd": [10.0 / (s + 1) for s in steps], "train/\u00e9": [float("-inf")] * len(steps)}}, write)
+
+    def stream(self, events, rows, columns):
+        """So many events as fast as they are taken, made before; how long that took is left in the job's folder."""
+        noise = [[2.5 + (7919 * (i + 31 * c) % 1000) / 1024 for i in range(rows)] for c in range(columns)]
+        named = {f"train/scalar-{c}": v for c, v in enumerate(noise)}
+        lines = []
+        for k in range(events):
+            steps = list(range(self.step, self.step + rows))
+            self.step += rows
+            lines.append(spool.pack({"seq": len(self.link.lines) + k + 1, "step": steps, "time_ms": [1795797129139 + 20 * i for i in steps], "columns": named}))
+        began = time.monotonic()
+        with self.link.lock:
+            self.link.lines += lines
+            self.link.lock.notify_all()
+        self.link.wait_acked(300)
+        with open(f"{self.a['folder']}/streamed.json", "w") as f:
+            json.dump({"seconds": time.monotonic() - began, "scalars": events * rows * columns}, f)
 
     def checkpoint(self, step=None, metric=None):
         step = self.step if step is None else step
@@ -205,6 +245,12 @@ class Worker:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             time.sleep(1)
+
+    def stray(self):
+        """A child that leaves the process group and outlives this one; its id is left in the job's folder."""
+        child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        with open(f"{self.a['folder']}/stray", "w") as f:
+            f.write(str(child.pid))
 
     def sleep(self, seconds):
         time.sleep(seconds)

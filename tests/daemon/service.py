@@ -27,7 +27,7 @@ class Service:
         self.configs = self.root + "/configs"
         for folder in (self.data, self.web, self.configs):
             os.mkdir(folder)
-        self.environment = {"MULUND_STOP_TIMEOUT_MS": "2000", "MULUND_RETRY_MS": "300", "MULUND_DISK_RESERVE_MIB": "0", "SERVICE_ROOT": self.root,
+        self.environment = {"MULUND_STOP_TIMEOUT_MS": "2000", "MULUND_RETRY_MS": "300", "MULUND_DISK_RESERVE_MIB": "0", "MULUND_SINGLE_USER": "yes", "SERVICE_ROOT": self.root,
                             "MULUND_WORKER_ENVIRONMENT": "SERVICE_ROOT SCRIPT_* PYTHON*", **environment}
         self.process = None
         self.workers = set()

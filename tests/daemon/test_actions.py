@@ -122,6 +122,22 @@ def test_any_kind_of_job_can_be_paused_and_resumed(service):
     assert service.wait(job, "succeeded")["result"] == {"bpd": 1.0}
 
 
+def test_a_job_that_was_paused_at_its_last_step_comes_to_its_end(service):
+    service.script([[["start"], ["scalars", 0, 20], ["wait_file", service.root + "/asked"], ["train", 21, 60]], [["start"], ["done", {"bpd": 2.0}]]])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "running")
+    service.until(lambda: service.curve(job)["points_total"] == 20)
+    service.post(f"/v1/jobs/{job}/pause", expect=200)
+    time.sleep(0.3)
+    open(service.root + "/asked", "w").close()
+    j = service.wait(job, "paused")
+    assert service.artifacts(job)[0]["step"] == 20 and j["state"] == "paused"
+    service.post(f"/v1/jobs/{job}/resume", {"steps": 20}, expect=422)
+    service.post(f"/v1/jobs/{job}/resume", expect=200)
+    assert service.wait(job, "succeeded")["result"] == {"bpd": 2.0}
+
+
 def test_failures_are_in_their_attempt_with_class_and_blame(service):
     service.script([[["exit", 3]], [["start"], ["error", "device", "no light", 4]], [["start"], ["flush"], ["crash"]],
                     [["start"], ["error", "numeric", "the loss is NaN", 7]]])

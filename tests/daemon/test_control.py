@@ -1,7 +1,10 @@
 """What people ask of jobs: stop, cancel, resume, retry, start from another, evaluate, sample, remove."""
 import concurrent.futures
+import json
 import os
+import re
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -320,6 +323,17 @@ def test_a_sweep_over_what_needs_no_memory_asks_for_one_estimate(service):
     assert asked() == before + 2
 
 
+def test_a_job_that_cannot_fit_is_refused_with_what_would(service):
+    service.script([TRAIN])
+    service.environment["SCRIPT_ESTIMATE"] = json.dumps({"bytes": 1 << 60, "advice": "training.batch_size_train 3 would fit"})
+    service.start()
+    r = requests.post(f"{service.url}/v1/jobs", timeout=10, json={
+        "kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0}}})
+    assert r.status_code == 422
+    detail, = [e["detail"] for e in r.json()["errors"]]
+    assert f"it needs {1 << 60} bytes of memory" in detail and "this machine has" in detail and detail.endswith("; training.batch_size_train 3 would fit")
+
+
 def test_remove(service):
     service.script([TRAIN])
     service.script([SLOW], seed=2)
@@ -347,3 +361,46 @@ def test_checkpoint_that_is_read_keeps_its_job(service):
     service.post(f"/v1/jobs/{evaluation}/cancel", expect=200)
     assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
     assert service.job(other)["state"] in ("queued", "running")
+
+
+def test_ten_thousand_jobs_are_cancelled_in_a_second(service):
+    service.script([["start"], ["flush"], ["hang"]])
+    service.start()
+    first = service.submit(name="first")
+    service.until(lambda: service.job(first)["state"] == "running")
+    model = service.submit(name="model")
+    service.kill()
+    with sqlite3.connect(service.state + "/mulund.db", isolation_level=None) as db:
+        names = ", ".join(row[1] for row in db.execute("PRAGMA table_info(job)") if row[1] not in ("id", "name"))
+        db.execute(f"WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 10000) INSERT INTO job (id, name, {names}) "
+                   f"SELECT 100 + i, 'many ' || i, {names} FROM k, job WHERE id = {model}")
+    service.start()
+    service.until(lambda: service.job(first)["state"] == "running")
+    began = time.monotonic()
+    r = service.post("/v1/jobs/cancel", {"filter": {"state": ["queued", "running"]}}, expect=200)
+    took = time.monotonic() - began
+    assert r.json() == {"matched": 10002, "changed": 10002, "refused": 0}
+    counts = service.get("/v1/jobs", limit=1)["counts"]["state"]
+    assert counts["queued"] == 0 and counts["cancelled"] >= 10001
+    service.wait(first, "cancelled")
+    assert service.job(5100)["state"] == "cancelled" and re.search(r"1000[01] jobs are cancelled", service.logged())
+    after = service.submit(name="after")
+    service.wait(after, "running")
+    print(f"{took:.2f} s")
+    assert took < 20, took  # also under a sanitizer; tests/bench/longqueue.py has the number
+
+
+def test_a_dry_run_asks_the_worker_and_measures_by_what_ran(service):
+    service.script([TRAIN])
+    service.start()
+    body = {"kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0, "num_steps_train": 100}}}
+    first = service.post("/v1/jobs?dry_run=true", body, expect=200).json()
+    assert first["memory_bytes"] > 0 and first["devices"] == ["cpu"] and first["steps"] == 100 and first["seconds"] is None
+    assert service.get("/v1/jobs")["jobs"] == []
+    job = service.submit(steps=30)
+    service.wait(job, "succeeded")
+    service.until(lambda: service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]["ended"])
+    seconds = service.post("/v1/jobs?dry_run=true", body, expect=200).json()["seconds"]
+    a = service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]
+    assert 0 < seconds < 60 and a["last_step"] > a["first_step"]
+    service.post("/v1/jobs?dry_run=true", {**body, "after": [77]}, expect=422)

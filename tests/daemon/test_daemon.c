@@ -8,22 +8,29 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/units.h"
+#include "daemon/daemon.h"
 #include "daemon/disk.h"
 #include "daemon/failure.h"
+#include "daemon/life.h"
 #include "daemon/limit.h"
 #include "daemon/loop.h"
 #include "daemon/memory.h"
 #include "daemon/scheduler.h"
-#include "daemon/settings.h"
+#include "daemon/settings_value.h"
 #include "daemon/spool.h"
+#include "daemon/stall.h"
+#include "daemon/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 
 /* ---- loop */
 
@@ -201,6 +208,103 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
                 }
 }
 
+/* ---- a worker's life */
+
+#define NO (-EINVAL)
+
+static void every_pair_of_a_workers_state_and_event(void **state _unused_)
+{
+        static const int expected[LIFE_N][LIFE_EVENT_N] = {
+                /* process, no_process, found, found_closed, write, write_outcome, written, refused, rested, exit */
+                [LIFE_PREPARED] = {LIFE_STARTING, LIFE_ENDED, LIFE_WORKING, LIFE_LINGERING, NO, NO, NO, NO, NO, NO},
+                [LIFE_STARTING] = {NO, NO, NO, NO, NO, NO, LIFE_WORKING, LIFE_WORKING, NO, LIFE_ENDED_WRITING},
+                [LIFE_WORKING] = {NO, NO, NO, NO, LIFE_WRITING, LIFE_CLOSING, NO, LIFE_RESTING, NO, LIFE_ENDED},
+                [LIFE_WRITING] = {NO, NO, NO, NO, NO, NO, LIFE_WORKING, LIFE_RESTING, NO, LIFE_ENDED_WRITING},
+                [LIFE_CLOSING] = {NO, NO, NO, NO, NO, NO, LIFE_LINGERING, LIFE_RESTING, NO, LIFE_ENDED_CLOSING},
+                [LIFE_RESTING] = {NO, NO, NO, NO, NO, NO, NO, NO, LIFE_WORKING, LIFE_ENDED_RESTING},
+                [LIFE_LINGERING] = {NO, NO, NO, NO, NO, NO, NO, NO, NO, LIFE_OVER},
+                [LIFE_ENDED] = {NO, NO, NO, NO, LIFE_ENDED_WRITING, LIFE_ENDED_CLOSING, NO, LIFE_ENDED_RESTING, NO, NO},
+                [LIFE_ENDED_WRITING] = {NO, NO, NO, NO, NO, NO, LIFE_ENDED, LIFE_ENDED_RESTING, NO, NO},
+                [LIFE_ENDED_CLOSING] = {NO, NO, NO, NO, NO, NO, LIFE_OVER, LIFE_ENDED_RESTING, NO, NO},
+                [LIFE_ENDED_RESTING] = {NO, NO, NO, NO, NO, NO, NO, NO, LIFE_ENDED, NO},
+                [LIFE_OVER] = {NO, NO, NO, NO, LIFE_OVER_WRITING, NO, NO, NO, NO, NO},
+                [LIFE_OVER_WRITING] = {NO, NO, NO, NO, NO, NO, LIFE_GONE, LIFE_OVER_RESTING, NO, NO},
+                [LIFE_OVER_RESTING] = {NO, NO, NO, NO, NO, NO, NO, NO, LIFE_OVER, NO},
+                [LIFE_GONE] = {NO, NO, NO, NO, NO, NO, NO, NO, NO, NO},
+        };
+
+        for (int s = 0; s < LIFE_N; s++)
+                for (int e = 0; e < LIFE_EVENT_N; e++)
+                        if (life_next((enum life)s, (enum life_event)e) != expected[s][e])
+                                fail_msg("%s, %s: %d", life_names[s], life_event_names[e],
+                                         life_next((enum life)s, (enum life_event)e));
+}
+
+static uint64_t reachable(int from)
+{
+        uint64_t set = UINT64_C(1) << from, before = 0;
+
+        while (set != before) {
+                before = set;
+                for (int s = 0; s < LIFE_N; s++)
+                        for (int e = 0; set >> s & 1 && e < LIFE_EVENT_N; e++) {
+                                int next = life_next((enum life)s, (enum life_event)e);
+
+                                set |= next < 0 ? 0 : UINT64_C(1) << next;
+                        }
+        }
+        return set;
+}
+
+static void whatever_happens_a_worker_can_come_to_its_end(void **state _unused_)
+{
+        assert_true(reachable(LIFE_PREPARED) == (UINT64_C(1) << LIFE_N) - 1);
+        for (int s = 0; s < LIFE_N; s++) {
+                bool writes = life_next((enum life)s, LIFE_WRITTEN) >= 0;
+
+                assert_true(reachable(s) >> LIFE_GONE & 1);
+                /* a write that is on its way may be refused, and nothing else is submitted meanwhile */
+                assert_true(!writes || life_next((enum life)s, LIFE_REFUSED) >= 0);
+                assert_true(!writes || life_next((enum life)s, LIFE_WRITE) < 0);
+                /* what is closed stays closed, whoever has no process gets none */
+                for (int e = 0; e < LIFE_EVENT_N; e++) {
+                        int next = life_next((enum life)s, (enum life_event)e);
+
+                        assert_true(next < 0 || !life_is_closed((enum life)s) || life_is_closed((enum life)next));
+                        assert_true(next < 0 || s == LIFE_PREPARED || life_has_process((enum life)s) ||
+                                    !life_has_process((enum life)next));
+                }
+        }
+}
+
+/* ---- locks */
+
+/* Who cannot be asked is taken to be alive: taken for dead, a worker would be ended, or get a second beside it. */
+static void a_lock_that_cannot_be_read_is_taken_to_be_held(void **state _unused_)
+{
+        static struct daemon d;
+        char folder[] = "/tmp/mulund-lock-XXXXXX", path[100];
+        int fd, second;
+
+        assert_non_null(mkdtemp(folder));
+        (void)snprintf(d.settings.state, sizeof d.settings.state, "%s", folder);
+        (void)snprintf(path, sizeof path, "%s/jobs/1", folder);
+        assert_int_equal(file_make_folder(path, NULL), 0);
+        assert_false(attempt_lock_is_held(&d, 1, 2));
+        (void)snprintf(path, sizeof path, "%s/jobs/1/attempt-2.lock", folder);
+        assert_int_equal(symlink("/dev/null", path), 0);
+        assert_true(attempt_lock_is_held(&d, 1, 2));
+        assert_int_equal(unlink(path), 0);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        assert_false(attempt_lock_is_held(&d, 1, 2));
+        second = open(path, O_RDWR | O_CLOEXEC); /* a description of its own, as another process has */
+        assert_int_equal(flock(second, LOCK_EX | LOCK_NB), 0);
+        assert_true(attempt_lock_is_held(&d, 1, 2));
+        (void)close(fd);
+        (void)close(second);
+        assert_int_equal(file_remove_tree(folder, NULL), 0);
+}
+
 /* ---- failures */
 
 static void only_a_jobs_own_failures_end_it(void **state _unused_)
@@ -348,6 +452,30 @@ static void a_job_starts_on_a_free_device_when_nothing_holds_it(void **state _un
         assert_false(scheduler_eligible(&j, 100));
 }
 
+static void a_wide_job_gets_devices_that_are_alike(void **state _unused_)
+{
+        struct device devices[6] = {{.name = "a", .gpu = true, .model = "X"},
+                                    {.name = "b", .gpu = true, .model = "Y"},
+                                    {.name = "c"},
+                                    {.name = "d", .gpu = true, .model = "Y", .users = 1},
+                                    {.name = "e", .gpu = true, .model = "Y"},
+                                    {.name = "f"}};
+
+        assert_int_equal(scheduler_pick(devices, 6, true, 1, 0), 1 << 0);
+        assert_int_equal(scheduler_pick(devices, 6, true, 2, 0), 1 << 1 | 1 << 4);
+        assert_int_equal(scheduler_pick(devices, 6, true, 3, 0), 0);
+        assert_int_equal(scheduler_pick(devices, 6, false, 2, 0), 1 << 2 | 1 << 5);
+        assert_int_equal(scheduler_most(devices, 6, true), 3);
+        devices[3].users = 0;
+        assert_int_equal(scheduler_pick(devices, 6, true, 3, 0), 1 << 1 | 1 << 3 | 1 << 4);
+        devices[4].not_before_us = 5;
+        assert_int_equal(scheduler_pick(devices, 6, true, 3, 4), 0);
+        assert_int_equal(scheduler_most(devices, 6, true), 3);
+        devices[1].out = true;
+        assert_int_equal(scheduler_most(devices, 6, true), 2);
+        assert_int_equal(scheduler_most(devices, 6, false), 2);
+}
+
 static void every_limit_is_reached_at_its_value(void **state _unused_)
 {
         struct error err;
@@ -429,24 +557,60 @@ static void a_kept_spool_outlives_its_first_name(void **state _unused_)
         assert_true(unlink(kept) == 0 && rmdir(folder) == 0);
 }
 
+/* ---- stalls */
+
+static void patience_is_ten_usual_steps(void **state _unused_)
+{
+        struct stall s = {0};
+
+        assert_int_equal(stall_patience_us(&s, 7), 7);
+        for (int i = 0; i < 40; i++) /* a slow one now and then changes nothing */
+                s.steps_us[s.n_steps++ % STALL_STEPS] = i % 5 ? 100 : 1000000;
+        assert_int_equal(stall_patience_us(&s, 7), 1000);
+        assert_int_equal(stall_patience_us(&s, 2000), 2000);
+        s = (struct stall){.n_steps = 2, .steps_us = {INT64_MAX / 2, INT64_MAX / 2}};
+        assert_true(stall_patience_us(&s, 7) == INT64_MAX);
+}
+
 /* ---- command line */
+
+struct told {
+        int n;
+        struct error first;
+};
+
+static void on_wrong(void *user, const struct error *err)
+{
+        struct told *t = user;
+
+        if (!t->n++)
+                t->first = *err;
+}
 
 static int parse(struct settings *s, struct error *err, const char *a, const char *b)
 {
         char *argv[] = {(char *)"mulund", (char *)a, (char *)b, NULL};
+        struct told t = {0};
+        int r = settings_load(b ? 3 : a ? 2 : 1, argv, s, on_wrong, &t);
 
-        return settings_parse(b ? 3 : a ? 2 : 1, argv, s, err);
+        assert_true((r < 0) == (t.n > 0));
+        *err = t.first;
+        return r;
 }
 
 static void command_line_defaults_and_values(void **state _unused_)
 {
         static struct settings s;
         struct error err;
+        char text[128];
 
         (void)setenv("XDG_STATE_HOME", "/xdg", 1);
         assert_int_equal(parse(&s, &err, NULL, NULL), 0);
         assert_string_equal(s.state, "/xdg/mulund");
-        assert_string_equal(s.listen_text, "127.0.0.1:8700");
+        listener_text(&s.listeners[0], 0, text, sizeof text);
+        assert_string_equal(text, "127.0.0.1:8700");
+        assert_true(s.n_listeners == 1 && !s.single_user && !s.request_log);
+        assert_true(s.stop_timeout_us == 60 * US_PER_S && s.retry_us == 3 * US_PER_S && s.disk_reserve_bytes == -1);
         (void)unsetenv("XDG_STATE_HOME");
         (void)setenv("HOME", "/home/x", 1);
         assert_int_equal(parse(&s, &err, NULL, NULL), 0);
@@ -456,10 +620,86 @@ static void command_line_defaults_and_values(void **state _unused_)
         assert_int_equal(parse(&s, &err, "--dataset", "a=/nowhere/at=all"), 0);
         assert_string_equal(s.datasets[0].path, "/nowhere/at=all");
         assert_int_equal(parse(&s, &err, "--listen", "127.0.0.1:0"), 0);
-        assert_int_equal(parse(&s, &err, "--listen", "127.0.0.2:0"), -EINVAL);
+        assert_true(s.n_listeners == 1 && s.listeners[0].address.in.sin_port == 0);
+        assert_int_equal(parse(&s, &err, "--listen", "localhost:0"), -EINVAL);
         assert_string_equal(err.path, "--listen");
         assert_int_equal(parse(&s, &err, "--worker", NULL), -EINVAL);
         assert_string_equal(err.path, "--worker");
+        assert_int_equal(parse(&s, &err, "--lisen", "127.0.0.1:0"), -EINVAL);
+        assert_non_null(strstr(err.text, "is it --listen that is meant"));
+}
+
+static void every_default_and_example_is_a_value(void **state _unused_)
+{
+        static struct settings s;
+        struct error err;
+        size_t n;
+        const struct setting *table = settings_table(&n);
+        char value[PATH_MAX];
+
+        for (const struct setting *row = table; row < table + n; row++) {
+                if (row->default_value)
+                        assert_int_equal(setting_parse(row, row->default_value, false, &s, &err), 0);
+                (void)snprintf(value, sizeof value, "%s%s", setting_takes_any_name(row) ? "name=" : "", row->example);
+                assert_int_equal(setting_parse(row, value, true, &s, &err), 0);
+                for (const struct setting *other = table; other < row; other++) {
+                        assert_string_not_equal(other->option, row->option);
+                        assert_true(strcmp(other->section, row->section) != 0 || strcmp(other->key, row->key) != 0);
+                }
+        }
+}
+
+static void times_and_sizes_come_back_as_they_were(void **state _unused_)
+{
+        static const char *const times[] = {"0ms", "1ms", "1500ms", "1s", "90s", "1m", "25h", "2d"},
+                                 *const sizes[] = {"0B", "1B", "1023B", "1KiB", "3MiB", "5GiB", "1025GiB", "2TiB"},
+                                 *const wrong[] = {"",
+                                                   "s",
+                                                   "-1s",
+                                                   "1.5s",
+                                                   "1 s",
+                                                   "1S",
+                                                   "1y",
+                                                   "0x1s",
+                                                   "1ss",
+                                                   "9999999999999999999",
+                                                   "999999999999999999d"};
+        char text[UNITS_SIZE];
+        int64_t v;
+
+        for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+                assert_true(units_time(times[i], &v));
+                assert_string_equal(units_time_text(v, text), times[i]);
+                assert_true(units_bytes(sizes[i], &v));
+                assert_string_equal(units_bytes_text(v, text), sizes[i]);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+                assert_false(units_time(wrong[i], &v));
+        assert_true(units_time("7", &v) && v == 7 * US_PER_S && units_bytes("7", &v) && v == 7);
+        assert_false(units_bytes("1kB", &v) || units_bytes("9999999TiB", &v));
+}
+
+static void note_other(void *user, const struct setting *row)
+{
+        assert_string_equal(row->section, "datasets");
+        ++*(int *)user;
+}
+
+static void a_reload_takes_what_it_may(void **state _unused_)
+{
+        static struct settings s, loaded, fresh;
+        struct error err;
+        int n = 0;
+
+        assert_int_equal(parse(&s, &err, NULL, NULL), 0);
+        loaded = s;
+        (void)snprintf(s.state, sizeof s.state, "/resolved"); /* as the daemon does at its start */
+        assert_int_equal(parse(&fresh, &err, "--stop-timeout", "7s"), 0);
+        settings_take(&s, &loaded, &fresh, note_other, &n);
+        assert_true(n == 0 && s.stop_timeout_us == 7 * US_PER_S && !strcmp(s.state, "/resolved"));
+        assert_int_equal(parse(&fresh, &err, "--dataset", "a=/tmp"), 0);
+        settings_take(&s, &loaded, &fresh, note_other, &n);
+        assert_true(n == 1 && s.n_datasets == 0 && s.stop_timeout_us == 60 * US_PER_S);
 }
 
 int main(void)
@@ -470,17 +710,25 @@ int main(void)
                 cmocka_unit_test(signals_arrive_in_the_loop),
                 cmocka_unit_test(posts_of_other_threads_arrive_once_and_in_order),
                 cmocka_unit_test(every_pair_of_state_and_trigger),
+                cmocka_unit_test(every_pair_of_a_workers_state_and_event),
+                cmocka_unit_test(whatever_happens_a_worker_can_come_to_its_end),
+                cmocka_unit_test(a_lock_that_cannot_be_read_is_taken_to_be_held),
                 cmocka_unit_test(only_a_jobs_own_failures_end_it),
                 cmocka_unit_test(kills_for_want_of_memory_are_found_where_they_are_counted),
                 cmocka_unit_test(memory_is_what_the_machine_or_its_group_has),
                 cmocka_unit_test(low_disk_ends_with_some_room_between),
                 cmocka_unit_test(queue_is_by_id),
                 cmocka_unit_test(a_job_starts_on_a_free_device_when_nothing_holds_it),
+                cmocka_unit_test(a_wide_job_gets_devices_that_are_alike),
                 cmocka_unit_test(every_limit_is_reached_at_its_value),
                 cmocka_unit_test(every_reason_to_stop_moves_a_running_job),
                 cmocka_unit_test(a_torn_line_is_left_out_and_a_huge_one_said),
                 cmocka_unit_test(a_kept_spool_outlives_its_first_name),
+                cmocka_unit_test(patience_is_ten_usual_steps),
                 cmocka_unit_test(command_line_defaults_and_values),
+                cmocka_unit_test(every_default_and_example_is_a_value),
+                cmocka_unit_test(times_and_sizes_come_back_as_they_were),
+                cmocka_unit_test(a_reload_takes_what_it_may),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

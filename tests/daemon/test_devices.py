@@ -148,7 +148,101 @@ def test_what_does_not_fit_beside_others_waits_for_memory(service, halves):
     service.wait(b, "running")
 
 
-@pytest.mark.parametrize("option, error", [("x", "expected NAME=cpu:CORES"), ("x=cpu:", "expected NAME=cpu:CORES"), ("x=gpu:0", "expected NAME=cpu:CORES"),
+WIDE = {"overrides": {"machine.devices": 2}}
+NOTE = [[["assignment"], *WAIT]]
+
+
+def assigned(service, job):
+    """What its worker was given."""
+    path = f"{service.state}/jobs/{job}/assignment.json"
+    service.until(lambda: os.path.exists(path))
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def test_a_wide_job_gets_all_its_devices(service, halves):
+    service.script(NOTE)
+    service.start(*halves)
+    a = service.submit(**WIDE)
+    service.wait(a, "running")
+    assert allocated(service, a) == [["left", "right"]]
+    assert [r for r, in rows(service, "SELECT ranks FROM attempt")] == [2]
+    assert {d["job"] for d in devices(service).values()} == {a}
+    given = assigned(service, a)
+    assert given["devices"] == [{"name": "left", "place": str(CPUS[0])}, {"name": "right", "place": str(CPUS[-1])}]
+    pid, = service.worker_pids()
+    assert os.sched_getaffinity(pid) == {CPUS[0], CPUS[-1]}
+    b = service.submit()
+    why = service.job(b)["waiting"]
+    assert why["reason"] == "no_free_device" and why["blocked_by"] == [a], "once, though it is on two devices"
+    service.until(lambda: all(seq > 0 for seq, in rows(service, "SELECT last_seq FROM attempt")))
+    service.kill()
+    service.start(*halves)
+    assert {d["job"] for d in devices(service).values()} == {a}, "found again on both"
+    service.post(f"/v1/jobs/{a}/cancel", expect=200)
+    service.wait(b, "running")
+    assert "devices" not in assigned(service, b)
+
+
+def test_narrow_jobs_do_not_keep_a_wide_one_waiting(service, halves):
+    service.script(NOTE)
+    service.start(*halves)
+    a, b = service.submit(), service.submit()
+    service.wait(a, "running"), service.wait(b, "running")
+    wide, narrow = service.submit(**WIDE), service.submit()
+    service.post(f"/v1/jobs/{a}/cancel", expect=200)
+    service.until(lambda: devices(service)["left"]["state"] == "idle")
+    why = service.job(wide)["waiting"]
+    assert why["reason"] == "no_free_device" and why["blocked_by"] == [b] and "2 devices are free" in why["detail"]
+    assert service.job(narrow)["waiting"]["reason"] == "priority" and devices(service)["left"]["state"] == "idle"
+    service.post(f"/v1/jobs/{b}/cancel", expect=200)
+    service.wait(wide, "running")
+    assert service.job(narrow)["state"] == "queued"
+
+
+def test_a_job_that_is_too_wide_holds_up_nobody(service, halves):
+    service.script([TRAIN])
+    service.start(*halves)
+    wide = service.submit(overrides={"machine.devices": 4})
+    service.wait(service.submit(), "succeeded")
+    why = service.job(wide)["waiting"]
+    assert why["reason"] == "device_constraint" and "4 devices" in why["detail"] and "has 2" in why["detail"]
+    act(service, "left", "drain")
+    other = service.submit(**WIDE)
+    service.wait(service.submit(), "succeeded")
+    assert service.job(other)["waiting"]["reason"] == "drained"
+    act(service, "left", "enable")
+    service.wait(other, "succeeded")
+
+
+def test_gpus_of_a_wide_job_are_alike(service):
+    probe = json.loads(json.dumps(GPUS))
+    probe["devices"] += [{**probe["devices"][1], "index": 2, "name": "Another GPU", "uuid": "GPU-9"}]
+    probe["devices"][1]["name"] = "Another GPU"
+    service.environment["SCRIPT_PROBE"] = json.dumps(probe)
+    service.script(NOTE)
+    service.start()
+    job = service.submit(overrides={"machine.backend": "cuda", "machine.devices": 2})
+    service.wait(job, "running")
+    assert allocated(service, job) == [["gpu0", "gpu2"]]
+    given = assigned(service, job)
+    assert [d["place"] for d in given["devices"]] == ["GPU-1234", "GPU-9"]
+
+
+def test_ranks_on_the_processor_need_its_memory_together(service, halves):
+    service.script([WAIT])
+    service.start(*halves)
+    total = devices(service)["left"]["memory_bytes"]
+    service.kill()
+    service.environment["SCRIPT_ESTIMATE"] = json.dumps({"bytes": total // 3 * 2})
+    service.start(*halves)
+    r = requests.post(f"{service.url}/v1/jobs", timeout=10, json={
+        "kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0},
+                                      "machine": {"devices": 2}}})
+    assert r.status_code == 422 and "bytes of memory" in r.text
+
+
+@pytest.mark.parametrize("option, error", [("x", "expected NAME=VALUE"), ("x=cpu:", "expected cpu:CORES"), ("x=gpu:0", "expected cpu:CORES"),
                                            ("x=cpu:a", "expected cores"), ("x=cpu:3-1", "expected cores"), ("x=cpu:0,", "expected cores"),
                                            ("x y=cpu:0", "a name has letters"), ("x=cpu:1000", "not all of the cores"), ("x=cuda:7", "there is no GPU 7")])
 def test_devices_that_are_not_there_are_said(service, option, error):

@@ -84,12 +84,37 @@ def test_a_spool_with_a_line_that_was_not_applied_is_kept(service, line):
     assert service.logged().count("was not applied") == 1
 
 
+@pytest.mark.parametrize("spooled_only", [False, True])
+def test_packed_columns_arrive(service, spooled_only):
+    service.script([[["start"], ["flush"], *([["mute"]] if spooled_only else []), ["packed", 40], ["scalars", None, 60], ["packed", 300],
+                     ["event", {"type": "done", "result": None}], ["crash"] if spooled_only else ["leave"]]])
+    service.start()
+    job = service.submit(300)
+    assert service.wait(job, "succeeded")["attempts"] == 1
+    assert service.curve(job)["step"] == list(range(300))
+    other = service.curve(job, "train/\u00e9")
+    assert other["points_total"] == 280 and sum(other["minus_infinity"]) == 280
+    service.until(lambda: kept(service, job) == kept(service, job, "events") == [])
+
+
+@pytest.mark.parametrize("spooled_only", [False, True])
+def test_a_damaged_packed_line_holds_up_nothing_and_is_kept(service, spooled_only):
+    """Of a name's last bytes: it has its number, and what it says is not understood."""
+    service.script([[["start"], ["flush"], *([["mute"]] if spooled_only else []), ["packed", 40, {3: 7}], ["packed", 60],
+                     ["event", {"type": "done", "result": None}], ["crash"] if spooled_only else ["leave"]]])
+    service.start()
+    job = service.submit(60)
+    service.wait(job, "succeeded")
+    assert service.curve(job)["step"] == list(range(40, 60))
+    assert kept(service, job) == ["attempt-1.kept"] and "printable" in service.logged()
+
+
 def test_a_spool_that_was_applied_is_removed(service):
     service.script([[["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["spool", '{"type":"torn'], ["crash"]], TRAIN])
     service.start()
     job = service.submit(20)
     service.wait(job, "succeeded")
-    assert kept(service, job) == kept(service, job, "events") == []
+    service.until(lambda: kept(service, job) == kept(service, job, "events") == [])
 
 
 @pytest.mark.parametrize("whose", [{"attempt": 7}, {"job": 7}, {"identity": "0" * 32}, {}])
@@ -183,6 +208,18 @@ def test_a_folder_of_another_run_is_set_aside(service):
     assert len(open(f"{service.state}/jobs/1/identity").read()) == 33
 
 
+def test_a_folder_that_was_half_made_is_made(service):
+    """Its daemon was killed before the folder had its marker: it is nobody's, and nobody is told."""
+    folder = f"{service.state}/jobs/1.new"
+    os.makedirs(folder)
+    open(folder + "/identity.XYZ", "w").close()
+    service.script([TRAIN])
+    service.start()
+    job = service.submit(20)
+    assert job == 1 and service.wait(job, "succeeded")
+    assert not os.path.exists(folder) and "aside" not in service.logged()
+
+
 def test_a_spool_that_has_the_name_of_a_new_attempt_is_set_aside(service):
     service.script([[["start"], ["flush"], ["wait_file", service.root + "/go"], ["crash"]], TRAIN])
     service.start()
@@ -253,7 +290,8 @@ def test_foreign_connections_are_refused(service):
     service.start()
     job = service.submit(100000)
     service.wait_step(job, 2)
-    for hello in ({"type": "hello", "protocol": 1, "job": job, "attempt": 77, "pid": 1}, {"type": "hello", "protocol": 2, "job": job, "attempt": 1, "pid": 1},
+    for hello in ({"type": "hello", "protocol": 9, "protocol_min": 3, "job": job, "attempt": 1, "pid": 1},
+                  {"type": "hello", "protocol": 1, "job": job, "attempt": 77, "pid": 1}, {"type": "hello", "protocol": 2, "job": job, "attempt": 1, "pid": 1},
                   {"type": "hello", "protocol": 1, "job": 5, "attempt": 1, "pid": 1}, {"type": "hello", "protocol": 1, "job": job, "attempt": 1, "pid": 1},
                   {"type": "hello", "protocol": 1, "job": job, "attempt": 1, "pid": 1, "identity": "0" * 32}, {"type": "stopped", "seq": 1, "step": 1}):
         s = socket.socket(socket.AF_UNIX)
@@ -261,6 +299,7 @@ def test_foreign_connections_are_refused(service):
         s.connect(service.state + "/worker.sock")
         s.sendall((json.dumps(hello) + "\n").encode())
         assert s.recv(100) == b""
+    assert "it speaks protocols 3 to 9, this daemon 1 to 2" in service.logged()
     step = service.job(job)["progress"]["step"]
     service.wait_step(job, step + 5)
     assert os.stat(service.state + "/worker.sock").st_mode & 0o777 == 0o600

@@ -49,9 +49,14 @@ def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_said(service):
     try:
         service.script([[["start"], ["flush"], ["eat", 512]], TRAIN])
         service.environment["MULUND_RETRY_MS"] = "2000"
-        service.start(prefix=["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group])
-        job = service.submit()
-        why = service.until(lambda: waits(service, job, "retry"))
+        for _ in range(3):
+            service.start(prefix=["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group])
+            job = service.submit()
+            try:
+                why = service.until(lambda: waits(service, job, "retry"))
+                break
+            except requests.ConnectionError:  # on a full machine the kernel takes the daemon, too, while the worker still ends
+                assert service.process.wait(10) == -signal.SIGKILL
         assert "signal 9" in why and "memory was short" in why
         service.wait(job, "succeeded")
     finally:
@@ -122,7 +127,10 @@ def test_job_waits_for_a_data_set_that_this_daemon_lacks(service):
     (["--nonsense"], "--nonsense"), (["--import-root", "/no/such/folder"], "--import-root"), (["--import-root", "/etc/passwd"], "--import-root"),
     (["--import-root", ""], "--import-root"), (["--state"], "--state"), (["--state", "--web"], "--state"), (["--dataset", "x"], "--dataset"),
     (["--dataset", "=x"], "--dataset"), (["--dataset", "a="], "--dataset"), (["--dataset", "a/b=/tmp"], "--dataset"),
-    (["--listen", "0.0.0.0:8700"], "--listen"), (["--listen", "localhost:8700"], "--listen"), (["--listen", "[::1]:8700"], "--listen"),
+    (["--listen", "tls:8700"], "--listen"), (["--listen", "localhost:8700"], "--listen"), (["--listen", "[::1:8700"], "--listen"),
+    (["--prefix", "mulund"], "--prefix"), (["--prefix", "/v1"], "--prefix"), (["--prefix", "/a/"], "--prefix"), (["--prefix", "/a/../b"], "--prefix"),
+    (["--allowed-hosts", "a/b"], "--allowed-hosts"), (["--socket-group", "a b"], "--socket-group"), (["--single-user", "true"], "--single-user"),
+    (["--token-rate", "-1"], "--token-rate"),
     (["--listen", "127.0.0.1"], "--listen"), (["--listen", "127.0.0.1:70000"], "--listen"), (["word"], "word")])
 def test_usage_errors(service, arguments, option):
     r = subprocess.run([service.command()[0], *arguments], capture_output=True, text=True, timeout=10)
@@ -208,7 +216,8 @@ def test_downloads_leave_descriptors_to_workers(service):
     service.start(prefix=["prlimit", "--nofile=1024:1024"])
     job = service.submit()
     service.wait(job, "succeeded")
-    os.truncate(f"{service.state}/jobs/{job}/log", 64 << 20)  # more than a socket's buffers hold
+    with open(f"{service.state}/jobs/{job}/log", "wb") as f:  # more than a socket's buffers hold
+        f.write(b"x" * (64 << 20))
     session = requests.Session()
     body = {"kind": "train", "config": service.job(job)["config"]}
     assert session.get(service.url + "/healthz").status_code == 200
@@ -285,7 +294,7 @@ def test_at_rest_it_sleeps(service):
     assert switches() == before
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("MULUND_SOAK_SEEDS", "3"))))
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_moment_nothing_is_lost(service, seed):
     import random
     random.seed(seed)

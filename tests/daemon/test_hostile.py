@@ -1,93 +1,18 @@
 """Every greedy and slow client at once, against the real daemon: who asks for little is answered in time, memory is
-bounded, a slow download goes on, and the daemon ends when it is told to."""
+bounded, and the daemon ends when it is told to."""
 import multiprocessing
 import os
+import resource
 import signal
 import socket
-import sqlite3
 import time
 
 import pytest
 import requests
 
-from service import Service
+from greedy import fixture_greedy, log_reader, prepare, series_reader, slow_bodies, slow_download  # noqa: F401
 
 SECONDS = 12
-SERIES = 4
-POINTS = 1000000
-
-
-@pytest.fixture
-def service():
-    s = Service([[["start"], ["scalars", 0, 1], ["checkpoint", 1], ["done"]]])
-    yield s
-    s.close()
-
-
-def series_reader(url, job, stop):
-    """The same job a hundred times and fifty names, some of which are there: again and again."""
-    names = ["train/bpd"] + [f"s{i % SERIES}" for i in range(49)]
-    while not stop.is_set():
-        r = requests.get(url + "/v1/series", params={"jobs": ",".join([str(job)] * 100), "names": ",".join(names)}, timeout=60)
-        assert r.status_code == 200 and len(r.json()["series"]) == SERIES + 1
-
-
-def slow_bodies(url, job, stop):
-    """520 of them, each a part of a megabyte and then a byte now and then; who is sent away comes again."""
-    port = int(url.rsplit(":", 1)[1])
-    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n{" + b" " * 200000
-    clients = {}
-    while not stop.is_set():
-        for i in range(520):
-            try:
-                if i not in clients:
-                    clients[i] = socket.create_connection(("127.0.0.1", port), timeout=0.5)
-                    clients[i].sendall(head)
-                clients[i].settimeout(0.01)
-                clients[i].sendall(b" ")
-            except OSError:
-                if i in clients:
-                    clients.pop(i).close()
-            if stop.is_set():
-                return
-        stop.wait(0.2)
-
-
-def slow_download(url, artifact, stop, done):
-    """200 kB a second."""
-    port = int(url.rsplit(":", 1)[1])
-    s = socket.create_connection(("127.0.0.1", port), timeout=20)
-    s.sendall(f"GET /v1/artifacts/{artifact} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    got, began = 0, time.monotonic()
-    while not stop.is_set():
-        part = s.recv(20000)
-        assert part, "it was cut"
-        got += len(part)
-        time.sleep(max(0, began + got / 200e3 - time.monotonic()))
-    done.value = got
-
-
-def log_reader(url, job, stop):
-    while not stop.is_set():
-        assert requests.get(f"{url}/v1/jobs/{job}/log", params={"tail": 1000}, timeout=60).status_code == 200
-
-
-def prepare(service, points=POINTS):
-    """A finished job with long series, a checkpoint of 50 MB and a log of 3 GiB without lines: (job, artifact)."""
-    service.start()
-    job = service.submit(1)
-    service.wait(job, "succeeded")
-    artifact = service.artifacts(job)[0]
-    service.until(lambda: not [n for n in os.listdir(f"{service.state}/jobs/{job}") if n.endswith(".lock")])
-    service.kill(signal.SIGTERM)
-    with sqlite3.connect(service.state + "/mulund.db", timeout=60) as db:
-        db.executemany("INSERT INTO series (job, name, points, last_step) VALUES (?, ?, ?, ?)", [(job, f"s{i}", points, points) for i in range(SERIES)])
-        db.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT :n) INSERT INTO point "
-                   "SELECT s.id, n.i, (SELECT max(id) FROM attempt), 0, n.i, n.i FROM series s, n WHERE s.name GLOB 's[0-9]*'", {"n": points})
-    os.truncate(f"{service.state}/jobs/{job}/{artifact['name']}", 50 << 20)
-    os.truncate(f"{service.state}/jobs/{job}/log", 3 << 30)
-    service.start()
-    return job, artifact["id"]
 
 
 def high_water_mib(service):
@@ -106,22 +31,33 @@ def measure(service, body, seconds):
     took = {"healthz": [], "submission": []}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        began = time.monotonic()
-        assert requests.get(service.url + "/healthz", timeout=20).status_code == 200
-        took["healthz"].append(time.monotonic() - began)
+        for _ in range(5):  # so many that a hundredth of them can be told
+            took["healthz"].append(health(service))
+            time.sleep(0.01)
         began = time.monotonic()
         assert requests.post(service.url + "/v1/jobs", json=body, timeout=20).status_code == 201
         took["submission"].append(time.monotonic() - began)
-        time.sleep(0.05)
     return took
 
 
-def tenth(times):
-    """Nine of ten are below it."""
-    return sorted(times)[len(times) * 9 // 10]
+def health(service):
+    """Seconds of /healthz, from the connection on; without a library, whose time would be in it."""
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=20) as s:
+        s.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert s.recv(4096).startswith(b"HTTP/1.1 200")
+    return time.monotonic() - began
 
 
-def test_all_greedy_and_slow_clients_at_once(service):
+LIMITS = {"healthz": 0.99, "submission": 0.9}  # this part of them is answered within 100 ms
+
+
+def slowest(what, times, part=None):
+    return sorted(times)[int(len(times) * (part or LIMITS[what]))]
+
+
+def test_all_greedy_and_slow_clients_at_once(greedy):
+    service = greedy
     job, artifact = prepare(service)
     body = {"kind": "train", "config": service.job(job)["config"]}
     alone = measure(service, body, 1)  # what this machine does beside what else it has to do
@@ -148,21 +84,73 @@ def test_all_greedy_and_slow_clients_at_once(service):
     slack = 10 if sanitized(service) else 1
     assert ended < 3 * slack
     for what, times in took.items():
-        assert tenth(times) < 0.1 * slack + 5 * tenth(alone[what]), (what, sorted(times)[-10:], sorted(alone[what])[-5:])
+        assert slowest(what, times) < 0.1 * slack + 5 * slowest(what, alone[what]), (what, sorted(times)[-10:], sorted(alone[what])[-5:])
     assert mib < 192 * slack, mib
 
 
-def test_a_slow_download_goes_on_among_them(service):
-    job, artifact = prepare(service, 10)
-    stop, done = multiprocessing.Event(), multiprocessing.Value("q", 0)
-    p = multiprocessing.Process(target=slow_download, args=(service.url, artifact, stop, done))
-    others = [multiprocessing.Process(target=f, args=(service.url, job, stop)) for f in (slow_bodies, log_reader)]
-    for q in (p, *others):
-        q.start()
-    time.sleep(35)  # the socket takes megabytes at once: after some 30 seconds it was taken for a silent one
-    stop.set()
-    p.join(10)
-    for q in others:
-        q.terminate()
-        q.join()
-    assert p.exitcode == 0 and 5e6 < done.value < 9e6, (p.exitcode, done.value)
+def streams_of(port, n):
+    streams = []
+    for _ in range(n):
+        streams.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+        streams[-1].sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return streams
+
+
+def heard(sockets):
+    """How many of them have something to say; all of it is taken."""
+    n = 0
+    for s in sockets:
+        s.setblocking(False)
+        try:
+            n += bool(s.recv(1 << 20))
+        except OSError:
+            pass
+    return n
+
+
+def resident_mib(service):
+    with open(f"/proc/{service.process.pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) >> 10
+
+
+def test_a_thousand_streams_and_ten_thousand_idle_connections(service):
+    """/healthz in time, memory bounded and given back, streams go on."""
+    need = 11500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < need:
+        pytest.skip(f"a test needs {need} descriptors, and may have {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, need), hard))
+    service.script([[["start"], ["train", 100000, 1.0, 20]]])
+    service.start()
+    port = int(service.url.rsplit(":", 1)[1])
+    before = resident_mib(service)
+    body = {"kind": "train", "config": service.job(service.submit(100000))["config"]}
+    alone = measure(service, body, 1)
+    streams = streams_of(port, 1000)
+    waiting, told = set(range(1000)), time.monotonic() + 20
+    while waiting and time.monotonic() < told:
+        waiting -= {i for i in waiting if heard([streams[i]])}
+        time.sleep(0.1)
+    assert not waiting, f"{len(waiting)} streams are silent"
+    idle = []
+    for _ in range(10000):
+        s = socket.socket()
+        s.settimeout(1)
+        idle.append(s)
+        try:
+            s.connect(("127.0.0.1", port))
+        except OSError:
+            pass
+    took = measure(service, body, 5)
+    mib = high_water_mib(service)
+    assert heard(streams) == 1000, "they go on"
+    if os.environ.get("HOSTILE_PRINT"):
+        print({k: (len(v), slowest(k, v, 0.9), max(v)) for k, v in took.items()}, before, mib)
+    slack = 10 if sanitized(service) else 1
+    for what, times in took.items():  # a thousand of the clients are this test's own: on a full machine a tail is its own doing
+        assert slowest(what, times, 0.9) < 0.1 * slack + 5 * slowest(what, alone[what]), (what, sorted(times)[-10:], sorted(alone[what])[-5:])
+    assert mib < 128 * slack, mib
+    for s in idle + streams:
+        s.close()
+    if slack == 1:
+        service.until(lambda: resident_mib(service) < before + 16, 20)

@@ -75,6 +75,9 @@ def checkpoint_digest(path):
     return hashlib.sha256(json.dumps([header, state], sort_keys=True).encode() + values).hexdigest()
 
 
+OF_THE_MACHINE = ("train/step_ms", "train/tflops", "train/flop_utilisation")
+
+
 class Daemon:
     def __init__(self, folder, datasets=None):
         self.folder = str(folder)
@@ -89,7 +92,7 @@ class Daemon:
             with socket.socket() as s:
                 s.bind(("127.0.0.1", 0))
                 self.port = s.getsockname()[1]
-        command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--web", WEB if os.path.isdir(WEB) else self.folder,
+        command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--single-user", "yes", "--web", WEB if os.path.isdir(WEB) else self.folder,
                    "--configs", os.path.join(ROOT, "configs")]
         for name, path in self.datasets.items():
             command += ["--dataset", f"{name}={path}"]
@@ -153,9 +156,9 @@ class Daemon:
         return self.session.get(f"{self.url}/v1/jobs/{n}/log", timeout=30).text[-4000:]
 
     def metrics(self, n):
-        """Every point of every series that does not tell time: {name: [(step, value)]}."""
+        """Every point of every series that is not about the machine's speed and load: {name: [(step, value)]}."""
         names = [s["name"] for s in self.get(f"jobs/{n}/series")["series"]]
-        names = [x for x in names if "second" not in x]
+        names = [x for x in names if "second" not in x and not x.startswith("device/") and x not in OF_THE_MACHINE]
         if not names:
             return {}
         out = {}

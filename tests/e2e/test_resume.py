@@ -104,7 +104,7 @@ def spooled_step(d, n):
     import os
     last = 0
     for path in glob.glob(os.path.join(d.state, "jobs", str(n), "attempt-*.events")):
-        with open(path, encoding="utf-8") as f:
+        with open(path, "rb") as f:
             for line in f:
                 try:
                     e = json.loads(line)

@@ -107,7 +107,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         as_target(line);
                         break;
                 case 1:
-                        (void)host_is_loopback(line);
+                        (void)host_is_allowed(line, "lab.example");
+                        (void)origin_is_allowed(line, "lab.example");
                         break;
                 case 2:
                         (void)origin_is_host(line, "localhost:8700");

@@ -114,6 +114,22 @@ float *golden_zeros(int64_t n)
         return x;
 }
 
+static void wait_or_exit(struct golden *g)
+{
+        struct error err;
+
+        if (g->k->stream_sync(g->stream, &err) < 0) {
+                (void)fprintf(stderr, "%s: %s\n", g->folder, err.text);
+                exit(1);
+        }
+}
+
+void golden_write(struct golden *g, void *device, const void *host, size_t bytes)
+{
+        g->k->copy_in(g->stream, device, host, bytes);
+        wait_or_exit(g);
+}
+
 void *golden_upload(struct golden *g, const void *host, size_t bytes)
 {
         void *p = g->k->memory_new(g->device, bytes);
@@ -121,7 +137,7 @@ void *golden_upload(struct golden *g, const void *host, size_t bytes)
         assert(p && uploads.n < MAX_UPLOADS);
         uploads.p[uploads.n++] = p;
         if (host)
-                g->k->copy_in(g->stream, p, host, bytes);
+                golden_write(g, p, host, bytes);
         return p;
 }
 
@@ -132,13 +148,8 @@ float *golden_device(struct golden *g, int64_t n)
 
 void golden_download(struct golden *g, const void *device, void *host, size_t bytes)
 {
-        struct error err;
-
         g->k->copy_out(g->stream, host, device, bytes);
-        if (g->k->stream_sync(g->stream, &err) < 0) {
-                (void)fprintf(stderr, "%s: %s\n", g->folder, err.text);
-                exit(1);
-        }
+        wait_or_exit(g);
 }
 
 bool golden_wants(const struct golden *g, const char *group, const char *name)

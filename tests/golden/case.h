@@ -29,6 +29,8 @@ float *golden_zeros(int64_t n);
 /* Device memory with a copy of host values (NULL: zeros), kept until golden_close. */
 void *golden_upload(struct golden *g, const void *host, size_t bytes);
 float *golden_device(struct golden *g, int64_t n);
+/* Both wait, so that host may go or be read at once. */
+void golden_write(struct golden *g, void *device, const void *host, size_t bytes);
 void golden_download(struct golden *g, const void *device, void *host, size_t bytes);
 
 /* Compares the stored tensor of that name (if the case has it) with n device or host values; prints a line when it

@@ -79,7 +79,7 @@ int run_flow(struct golden *g)
                         t[j] = strtof(times[i], NULL);
                         divergence[j] = 0;
                 }
-                g->k->copy_in(g->stream, f.t, t, (size_t)m * sizeof *t);
+                golden_write(g, f.t, t, (size_t)m * sizeof *t);
                 r = network_open(g, m, true, flow_pass, &f, &net);
                 if (r)
                         return r;
@@ -249,9 +249,8 @@ static void exact_dequantise(struct exact_case *x, int k, const float *f, double
                 low[i] = (float)(value - high[i]);
                 ret_log_q[i / DIMENSIONS] -= 0.5 * clamped * clamped;
         }
-        x->g->k->copy_in(x->g->stream, x->memory.x, high, (size_t)n * sizeof *high);
-        x->g->k->copy_in(x->g->stream, x->memory.x_low, low, (size_t)n * sizeof *low);
-        (void)x->g->k->stream_sync(x->g->stream, NULL);
+        golden_write(x->g, x->memory.x, high, (size_t)n * sizeof *high);
+        golden_write(x->g, x->memory.x_low, low, (size_t)n * sizeof *low);
 }
 
 static void exact_log_p(struct exact_case *x, double *ret)
@@ -322,7 +321,7 @@ int run_exact(struct golden *g)
 
                 for (int64_t i = 0; i < m; i++)
                         fresh[i].fresh = 1;
-                g->k->copy_in(g->stream, x.memory.trajectories, fresh, (size_t)m * sizeof *fresh);
+                golden_write(g, x.memory.trajectories, fresh, (size_t)m * sizeof *fresh);
                 exact_dequantise(&x, k, f, log_q + k * m);
                 (void)snprintf(name, sizeof name, "noise/probe%d", k);
                 x.memory.probe = upload_probe(g, name, n);

@@ -272,8 +272,7 @@ static void spread_gradient(const struct encoding *s, float *ret)
         golden_download(s->g, s->d_var, d_var, (size_t)n * sizeof *d_var);
         for (int64_t i = 0; i < n; i++)
                 raw[i] = (float)((double)d_var[i] / (1 + exp(-(double)raw[i])));
-        s->g->k->copy_in(s->g->stream, ret, raw, (size_t)n * sizeof *raw);
-        (void)s->g->k->stream_sync(s->g->stream, NULL);
+        golden_write(s->g, ret, raw, (size_t)n * sizeof *raw);
 }
 
 static void encoder_pass(struct model *model, void *user)

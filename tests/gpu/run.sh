@@ -1,18 +1,19 @@
 #!/bin/bash
 # run.sh OUT [STAGE...]: on a machine with a GPU, from what pack.sh has made. Every stage's output is on disk as soon as
-# it is there, below OUT; the last line of OUT/report.txt says how much passed. Stages: machine, checks, bench, peer, profile, sanitizer.
+# it is there, below OUT; the last line of OUT/report.txt says how much passed. Stages: machine, checks, same, bench, peer,
+# compiled, ode, profile, ranks, sanitizer.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$1
 shift
-stages=${*:-machine checks bench}
+stages=${*:-machine checks same bench}
 work=$(mktemp -d)
 tar -C "$work" -xJf "$here/package.tar.xz"
 cd "$work" || exit 1
 
 # cuDNN as PyTorch has it; ours last, so that nothing of the machine's is hidden
 packages=$(python3 -c 'import nvidia, os
-print(":".join(os.path.join(p, d, "lib") for p in nvidia.__path__ for d in ("cudnn", "cu13", "cublas", "cuda_nvrtc")))' 2>/dev/null)
+print(":".join(os.path.join(p, d, "lib") for p in nvidia.__path__ for d in ("cudnn", "cu13", "cublas", "cuda_nvrtc", "nccl")))' 2>/dev/null)
 export LD_LIBRARY_PATH=$packages:/usr/local/cuda/lib64:$work/lib MULUN_MODULES=$work/bin OMP_WAIT_POLICY=passive
 passed=0 failed=0
 
@@ -69,16 +70,38 @@ for stage in $stages; do
                 wait
                 golden_tally
                 ;;
-        bench)
-                step 100 bench_bf16 bin/mulun-worker --bench --cuda 1 --bf16 1 --embd 128 --layers 32 --encoder-layers 4 \
-                        --batch 128 --steps 10 --warmup 3
-                step 100 bench_float32 bin/mulun-worker --bench --cuda 1 --embd 128 --layers 32 --encoder-layers 4 \
-                        --batch 128 --steps 5 --warmup 2
+        same) # two runs and a resumed one, bit for bit
+                step 100 same python3 "$here/same.py" bin/mulun-worker bin/libmulun-cuda.so "$work/same" 20
+                ;;
+        bench) # with cuDNN's ways as measured here (they stay in OUT/plans), and in bf16 as the heuristics' first, too
+                whole=(bin/mulun-worker --bench --cuda 1 --embd 128 --layers 32 --encoder-layers 4 --batch 128)
+                mkdir -p "$out/plans"
+                step 100 bench_bf16 "${whole[@]}" --bf16 1 --steps 10 --warmup 3 --plans "$out/plans"
+                step 60 bench_bf16_rule "${whole[@]}" --bf16 1 --steps 10 --warmup 3
+                step 60 bench_bf16_none "${whole[@]}" --bf16 1 --steps 10 --warmup 3 --plans "$out/plans" --recompute 0
+                step 60 bench_bf16_block "${whole[@]}" --bf16 1 --steps 10 --warmup 3 --plans "$out/plans" --recompute 2
+                step 100 bench_tf32 "${whole[@]}" --tf32 1 --steps 5 --warmup 2 --plans "$out/plans"
+                step 150 bench_float32 "${whole[@]}" --steps 5 --warmup 2 --plans "$out/plans"
                 ;;
         peer) # PyTorch's training step on the same card, eager: compiling takes minutes
-                for precision in bf16 fp32; do
+                for precision in bf16 tf32 fp32; do
                         step 100 "peer_$precision" python3 "$here/torch_mulan.py" --device cuda --embd 128 --layers 32 \
                                 --encoder-layers 4 --batch 128 --precision "$precision"
+                done
+                ;;
+        compiled) # compiling 32 layers takes minutes: what a layer costs, and the rest, from 4 and 12
+                for layers in 4 12; do
+                        step 150 "compiled_$layers" python3 "$here/torch_mulan.py" --device cuda --embd 128 --layers "$layers" \
+                                --encoder-layers 4 --batch 128 --precision bf16 --compile
+                done
+                ;;
+        ode) # the score network with its input gradient, as the probability flow asks for it
+                mkdir -p "$out/plans"
+                for precision in tf32 float32; do
+                        step 90 "ode_$precision" bin/mulun-worker --bench --cuda 1 --embd 128 --layers 32 --encoder-layers 4 \
+                                --batch 128 --ode 1 --plans "$out/plans" --tf32 "$([ $precision = tf32 ] && echo 1 || echo 0)"
+                        step 60 "ode_peer_$precision" python3 "$here/torch_mulan.py" --device cuda --embd 128 --layers 32 \
+                                --encoder-layers 4 --batch 128 --precision "${precision/float32/fp32}" --mode ode
                 done
                 ;;
         profile)
@@ -86,9 +109,20 @@ for stage in $stages; do
                         bin/mulun-worker --bench --cuda 1 --bf16 1 --embd 128 --layers 3 --encoder-layers 1 \
                         --batch 128 --steps 1 --warmup 0
                 step 10 profile python3 "$here/kernel_times.py" profile.csv
+                step 70 profile_norm ncu --clock-control none -k regex:norm_ --launch-skip 12 -c 6 --section SpeedOfLight \
+                        --section WarpStateStats --section Occupancy --section SchedulerStats --section LaunchStats \
+                        --section MemoryWorkloadAnalysis bin/mulun-worker --bench --cuda 1 --bf16 1 --embd 128 --layers 3 \
+                        --encoder-layers 1 --batch 128 --steps 1 --warmup 0
+                ;;
+        ranks) # NCCL itself, with as many ranks as a machine with one GPU can have
+                TEST_EMULATED=$work/bin/libmulun-cuda.so step 60 ranks bin/test-ranks cuda=1 '*_the_*'
                 ;;
         sanitizer)
-                step 120 memcheck compute-sanitizer --tool memcheck bin/kernels-check test cuda norm_backward
+                for operation in norm_forward norm_backward dense_forward adamw; do
+                        step 50 "memcheck_$operation" compute-sanitizer --tool memcheck bin/kernels-check test cuda "$operation"
+                done
+                step 50 initcheck_norm_forward compute-sanitizer --tool initcheck bin/kernels-check test cuda norm_forward
+                step 50 racecheck_norm_forward compute-sanitizer --tool racecheck bin/kernels-check test cuda norm_forward
                 ;;
         esac
 done

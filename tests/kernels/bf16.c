@@ -4,13 +4,21 @@
  *
  * What a back end rounds on the way adds to that. A rounding's error is about r = 0.42 units of the value (uniform in
  * half a unit in the last place, which is 2^-8 to 2^-9 of it). Attention rounds its probabilities, or their gradients:
- * terms whose errors are independent, so r of the sum, 2.1 at five standard deviations. Winograd's algorithm rounds V =
- * B^T x B and U = G w G^T: an output sums 9 of the 16 products U V, whose variance is (1 + 3/4 + 3/4)^2 4 = 25 times
+ * terms whose errors are independent, so r of the sum, 2.1 at five standard deviations, by the root mean square of all
+ * keys. A longer key's probabilities are wider, as exp(|k|^2 / c): the longest of 150 keys of 64 channels has |k|^2 / c
+ * = 1 + 2.5 sqrt(2 / 64) = 1.44, so its errors are exp(0.44) = 1.55 times the mean, 3.3. Winograd's algorithm rounds V
+ * = B^T x B and U = G w G^T: an output sums 9 of the 16 products U V, whose variance is (1 + 3/4 + 3/4)^2 4 = 25 times
  * that of a term where the 9 taps' is 9, so 5/3 r for each of the two, together 2.4 r or 1.0 units, 5 at five
  * deviations. dw sums (A dy A^T) V with G^T on both sides: at a corner's tap the variance is 16 for 4, so 2 r for each
  * of the two, 2.8 r or 1.2 units together, 6 at five deviations; the sums are float32, without a rounding at the end.
  * In images of one row or column two taps of three are zero, which lowers the root mean square, but not the errors:
- * sqrt(3) more. */
+ * sqrt(3) more.
+ *
+ * Operations of float32 that may take tf32's factors are here, too. Half a unit in the last place is 2^-11 there: two
+ * factors are sqrt(2) r of that off, 3.0 at five standard deviations, and 1.2 times that in the widest row of 64, whose
+ * norm is sqrt(1.44) times the mean: 3.6. Attention's scores, off by 0.6 times their size,
+ * are its probabilities' relative errors; with their own rounding and the other factor's that is 1.04, of a long
+ * key 1.6, and of a key that few look at more: 10 at the most. */
 #include "check.h"
 
 #include "kernels/bf16.h"
@@ -28,6 +36,7 @@ struct side {
 
 static struct side tested, wanted; /* one thread */
 static uint64_t seed;
+static bool all_digits;
 static int n_bad, n_cases;
 static double worst;
 
@@ -52,15 +61,29 @@ static void *buffer(struct side *side, const void *from, size_t bytes)
         return p;
 }
 
-/* The same n normal values, which bf16 holds, for both; typed: bf16 for the tested side. */
+/* NaN. */
+static void *room(struct side *side, size_t bytes)
+{
+        char *from = malloc(bytes + 1);
+        void *p;
+
+        memset(from, 0xff, bytes);
+        p = buffer(side, from, bytes);
+        free(from);
+        return p;
+}
+
+/* The same n normal values, which bf16 holds (unless all_digits), for both; typed: bf16 for the tested side. */
 static void both(size_t n, double scale, bool typed, void **ret_tested, void **ret_wanted)
 {
         uint16_t *small = malloc(n * sizeof(*small));
         float *wide = malloc(n * sizeof(*wide));
 
         for (size_t i = 0; i < n; i++) {
-                small[i] = bf16_round((float)(scale * normal()));
-                wide[i] = bf16_widen(small[i]);
+                const float value = (float)(scale * normal());
+
+                small[i] = bf16_round(value);
+                wide[i] = all_digits ? value : bf16_widen(small[i]);
         }
         *ret_tested = typed ? buffer(&tested, small, n * sizeof(*small)) : buffer(&tested, wide, n * sizeof(*wide));
         *ret_wanted = buffer(&wanted, wide, n * sizeof(*wide));
@@ -90,10 +113,11 @@ static void expect_same(const char *what, const void *got, const void *want, siz
 {
         double *x = malloc(n * sizeof(*x)), *y = malloc(n * sizeof(*y)), most = 0;
         double rms = fetch(&wanted, want, n, false, y);
+        const double least = rms > 0 ? 0 : 1e-4; /* what cancels leaves the sums' rounding of terms of about 1 */
 
         (void)fetch(&tested, got, n, typed, x);
         for (size_t i = 0; i < n; i++) {
-                double error = fabs(x[i] - y[i]) / ((typed ? UNIT : 0x1p-24) * (fabs(y[i]) + rms));
+                double error = fabs(x[i] - y[i]) / ((typed ? UNIT : 0x1p-24) * (fabs(y[i]) + rms + least));
 
                 most = x[i] == y[i] ? most : error <= most ? most : isnan(error) ? HUGE_VAL : error;
         }
@@ -131,6 +155,8 @@ static void forget(void)
 #define TENSOR(x, n, scale, typed)                                                                                     \
         void *x##_t, *x##_w;                                                                                           \
         both((size_t)(n), scale, typed, &x##_t, &x##_w)
+/* Memory of as many bytes as each side's `of` asks for its plan. */
+#define ROOM(x, of) void *x##_t = room(&tested, tested.k->of(plan_t)), *x##_w = room(&wanted, wanted.k->of(plan_w))
 #define PLAN(kind, shape_t, shape_w)                                                                                   \
         struct kind *plan_t = NULL, *plan_w = NULL;                                                                    \
         struct error err_ = {0};                                                                                       \
@@ -140,7 +166,7 @@ static void forget(void)
                 n_bad++;                                                                                               \
                 return;                                                                                                \
         }                                                                                                              \
-        TENSOR(work, MAX(tested.k->kind##_workspace(plan_t), wanted.k->kind##_workspace(plan_w)) / 4 + 1, 1, false)
+        ROOM(work, kind##_workspace)
 #define PLAN_END(kind)                                                                                                 \
         do {                                                                                                           \
                 (void)tested.k->kind##_free(plan_t);                                                                   \
@@ -149,8 +175,11 @@ static void forget(void)
         } while (0)
 
 #define ROUNDED 1.1 /* one rounding, at most half a unit in the last place: 2^-8 of a value just above a power of 2 */
-#define SUMMED 64   /* float32 results of sums in float32 */
-#define ATTENTION (ROUNDED + 2.1)
+#define TWICE (2 * ROUNDED) /* before and after what is added: cuBLASLt on a GPU, seen: 1.34 */
+#define SUMMED 64           /* float32 results of sums in float32 */
+#define ATTENTION (ROUNDED + 3.3)
+#define TF32 (3.6 * 0x1p13) /* in units of float32's rounding */
+#define ATTENTION_TF32 (10 * 0x1p13)
 #define WINOGRAD (ROUNDED + 5)
 #define WINOGRAD_DW (6 * UNIT / 0x1p-24)
 
@@ -229,18 +258,23 @@ static void dense(int64_t m, int64_t k, int64_t o)
         TENSOR(dx, m * k, 1, true);
 
         BOTH(dense_forward, SIDE(plan), SIDE(x), SIDE(w), SIDE(b), SIDE(y), true, SIDE(work));
-        expect_same("dense_forward", y_t, y_w, (size_t)(m * o), true, ROUNDED);
+        expect_same("dense_forward", y_t, y_w, (size_t)(m * o), true, TWICE);
         BOTH(dense_backward_data, SIDE(plan), SIDE(dy), SIDE(w), SIDE(dx), true, SIDE(work));
-        expect_same("dense_backward_data", dx_t, dx_w, (size_t)(m * k), true, ROUNDED);
+        expect_same("dense_backward_data", dx_t, dx_w, (size_t)(m * k), true, TWICE);
         BOTH(dense_backward_weights, SIDE(plan), SIDE(x), SIDE(dy), SIDE(w), SIDE(b), true, SIDE(work));
         expect_same("dense_backward_weights", w_t, w_w, (size_t)(k * o), false, SUMMED);
         expect_same("dense_backward_weights, db", b_t, b_w, (size_t)(o), false, SUMMED);
         PLAN_END(dense);
 }
 
-static void norm(int64_t images, int64_t pixels, int64_t ca, int64_t cb, bool swish)
+enum mask { NO_MASK, DRAWN, GIVEN };
+
+static void norm(int64_t images, int64_t pixels, int64_t ca, int64_t cb, bool swish, enum mask mask)
 {
         int64_t c = ca + cb, p = images * pixels;
+        const struct step_state state = {.seed = 5, .step = 3};
+        struct dropout dropout_t = {.rate = mask == DRAWN ? 0.2f : 0, .block = 2}, dropout_w = dropout_t;
+        struct row rows[4] = {{.image = 7}, {.image = 1}, {.image = 900}};
         PLAN(norm, (&(struct norm_shape){images, pixels, ca, cb, 32, DTYPE_BF16}),
              (&(struct norm_shape){images, pixels, ca, cb, 32}));
         TENSOR(a, p * ca, 1, true);
@@ -255,44 +289,99 @@ static void norm(int64_t images, int64_t pixels, int64_t ca, int64_t cb, bool sw
         TENSOR(dy, p * c, 1, true);
         TENSOR(da, p * ca, 1, true);
         TENSOR(db, p * cb, 1, true);
+        TENSOR(daddend, images * c, 1, false);
+        TENSOR(multipliers, p * c, 1, false);
 
-        BOTH(norm_forward, SIDE(plan), SIDE(a), SIDE(b), SIDE(addend), SIDE(scale), SIDE(bias), swish, {0}, SIDE(y),
-             SIDE(stats), SIDE(work));
+        dropout_t.state = buffer(&tested, &state, sizeof state);
+        dropout_w.state = buffer(&wanted, &state, sizeof state);
+        dropout_t.rows = buffer(&tested, rows, sizeof rows);
+        dropout_w.rows = buffer(&wanted, rows, sizeof rows);
+        dropout_t.mask = mask == GIVEN ? multipliers_t : NULL;
+        dropout_w.mask = mask == GIVEN ? multipliers_w : NULL;
+        BOTH(norm_forward, SIDE(plan), SIDE(a), SIDE(b), SIDE(addend), SIDE(scale), SIDE(bias), swish, SIDE(dropout),
+             SIDE(y), SIDE(stats), SIDE(work));
         expect_same("norm_forward", y_t, y_w, (size_t)(p * c), true, ROUNDED);
         expect_same("norm_forward, stats", stats_t, stats_w, (size_t)(images * 64), false, SUMMED);
         BOTH(norm_backward, .norm = SIDE(plan), .dy = SIDE(dy), .a = SIDE(a), .b = SIDE(b), .addend = SIDE(addend),
-             .scale = SIDE(scale), .bias = SIDE(bias), .stats = SIDE(stats), .swish = swish, .da = SIDE(da),
-             .db = SIDE(db), .accumulate_b = true, .dscale = SIDE(dscale), .dbias = SIDE(dbias),
-             .workspace = SIDE(work));
+             .scale = SIDE(scale), .bias = SIDE(bias), .stats = SIDE(stats), .swish = swish, .dropout = SIDE(dropout),
+             .da = SIDE(da), .db = SIDE(db), .accumulate_b = true, .dscale = SIDE(dscale), .dbias = SIDE(dbias),
+             .daddend = SIDE(daddend), .workspace = SIDE(work));
         expect_same("norm_backward, da", da_t, da_w, (size_t)(p * ca), true, ROUNDED);
         expect_same("norm_backward, db", db_t, db_w, (size_t)(p * cb), true, ROUNDED);
+        expect_same("norm_backward, dscale", dscale_t, dscale_w, (size_t)c, false, SUMMED);
+        expect_same("norm_backward, dbias", dbias_t, dbias_w, (size_t)c, false, SUMMED);
+        if (c > 32) /* with a group a channel an addend changes nothing */
+                expect_same("norm_backward, daddend", daddend_t, daddend_w, (size_t)(images * c), false, SUMMED);
         PLAN_END(norm);
 }
 
-static void attention(int64_t images, int64_t pixels, int64_t c)
+static void attention(int64_t images, int64_t pixels, int64_t c, bool tf32)
 {
-        size_t n = (size_t)(images * pixels * c);
-        PLAN(attention, (&(struct attention_shape){images, pixels, c, 1, DTYPE_BF16}),
+        const size_t n = (size_t)(images * pixels * c);
+        const bool small = !tf32;
+        const double limit = tf32 ? ATTENTION_TF32 : ATTENTION;
+        PLAN(attention, (&(struct attention_shape){images, pixels, c, 1, tf32 ? DTYPE_FLOAT32 : DTYPE_BF16, tf32}),
              (&(struct attention_shape){images, pixels, c, 1}));
-        TENSOR(q, n, 1, true);
-        TENSOR(k, n, 1, true);
-        TENSOR(v, n, 1, true);
-        TENSOR(d_o, n, 1, true);
-        TENSOR(o, n, 1, true);
-        TENSOR(dq, n, 1, true);
-        TENSOR(dk, n, 1, true);
-        TENSOR(dv, n, 1, true);
-        TENSOR(saved, MAX(tested.k->attention_saved(plan_t), wanted.k->attention_saved(plan_w)) / sizeof(float) + 1, 1,
-               false);
+        TENSOR(q, n, 1, small);
+        TENSOR(k, n, 1, small);
+        TENSOR(v, n, 1, small);
+        TENSOR(d_o, n, 1, small);
+        TENSOR(o, n, 1, small);
+        TENSOR(dq, n, 1, small);
+        TENSOR(dk, n, 1, small);
+        TENSOR(dv, n, 1, small);
+        ROOM(saved, attention_saved);
 
         BOTH(attention_forward, SIDE(plan), SIDE(q), SIDE(k), SIDE(v), SIDE(o), SIDE(saved), SIDE(work));
-        expect_same("attention_forward", o_t, o_w, n, true, ATTENTION);
+        expect_same("attention_forward", o_t, o_w, n, small, limit);
         BOTH(attention_backward, SIDE(plan), SIDE(d_o), SIDE(q), SIDE(k), SIDE(v), SIDE(o), SIDE(saved), SIDE(dq),
              SIDE(dk), SIDE(dv), SIDE(work));
-        expect_same("attention_backward, dq", dq_t, dq_w, n, true, ATTENTION);
-        expect_same("attention_backward, dk", dk_t, dk_w, n, true, ATTENTION);
-        expect_same("attention_backward, dv", dv_t, dv_w, n, true, ATTENTION);
+        expect_same("attention_backward, dq", dq_t, dq_w, n, small, limit);
+        expect_same("attention_backward, dk", dk_t, dk_w, n, small, limit);
+        expect_same("attention_backward, dv", dv_t, dv_w, n, small, limit);
         PLAN_END(attention);
+}
+
+/* conv, dense and attention in float32, their factors tf32 where the back end has it. */
+static void conv_tf32(void)
+{
+        enum { P = 2 * 6 * 6, CI = 32, CO = 24 };
+        PLAN(conv, (&(struct conv_shape){2, 6, 6, CI, CO, 3, 3, 1, 1, .tf32 = true}),
+             (&(struct conv_shape){2, 6, 6, CI, CO, 3, 3, 1, 1}));
+        TENSOR(x, P * CI, 1, false);
+        TENSOR(w, 9 * CI * CO, 0.1, false);
+        TENSOR(dy, P * CO, 1, false);
+        TENSOR(y, P * CO, 1, false);
+        TENSOR(dx, P * CI, 1, false);
+        TENSOR(dw, 9 * CI * CO, 0.1, false);
+
+        BOTH(conv_forward, SIDE(plan), SIDE(x), SIDE(w), NULL, NULL, SIDE(y), SIDE(work));
+        expect_same("conv_forward, tf32", y_t, y_w, P * CO, false, TF32);
+        BOTH(conv_backward_data, SIDE(plan), SIDE(dy), SIDE(w), SIDE(dx), false, SIDE(work));
+        expect_same("conv_backward_data, tf32", dx_t, dx_w, P * CI, false, TF32);
+        BOTH(conv_backward_weights, SIDE(plan), SIDE(x), SIDE(dy), SIDE(dw), NULL, false, SIDE(work));
+        expect_same("conv_backward_weights, tf32", dw_t, dw_w, 9 * CI * CO, false, TF32);
+        PLAN_END(conv);
+}
+
+static void dense_tf32(void)
+{
+        enum { M = 130, K = 64, N = 96 };
+        PLAN(dense, (&(struct dense_shape){M, K, N, .tf32 = true}), (&(struct dense_shape){M, K, N}));
+        TENSOR(x, M * K, 1, false);
+        TENSOR(w, K * N, 0.2, false);
+        TENSOR(dy, M * N, 1, false);
+        TENSOR(y, M * N, 1, false);
+        TENSOR(dx, M * K, 1, false);
+        TENSOR(dw, K * N, 1, false);
+
+        BOTH(dense_forward, SIDE(plan), SIDE(x), SIDE(w), NULL, SIDE(y), false, SIDE(work));
+        expect_same("dense_forward, tf32", y_t, y_w, M * N, false, TF32);
+        BOTH(dense_backward_data, SIDE(plan), SIDE(dy), SIDE(w), SIDE(dx), false, SIDE(work));
+        expect_same("dense_backward_data, tf32", dx_t, dx_w, M * K, false, TF32);
+        BOTH(dense_backward_weights, SIDE(plan), SIDE(x), SIDE(dy), SIDE(dw), NULL, false, SIDE(work));
+        expect_same("dense_backward_weights, tf32", dw_t, dw_w, K * N, false, TF32);
+        PLAN_END(dense);
 }
 
 /* Ties go to the even neighbour, what lies a little beside them does not, and a double is rounded once. */
@@ -360,12 +449,21 @@ int bf16_main(const struct kernels *k)
         dense(1, 7, 5);
         dense(700, 33, 65);
         dense(130, 64, 96);
-        norm(2, 30, 64, 64, true);
-        norm(1, 35, 96, 0, false);
-        norm(3, 9, 33, 63, true);
-        attention(2, 25, 32);
-        attention(1, 1, 5);
-        attention(3, 130, 17);
+        for (int mask = NO_MASK; mask <= GIVEN; mask++) {
+                norm(2, 30, 64, 64, true, mask);
+                norm(1, 35, 96, 0, false, mask);
+                norm(3, 9, 33, 63, true, mask);
+                norm(1, 1030, 32, 0, true, mask);
+        }
+        attention(2, 25, 32, false);
+        attention(1, 1, 5, false);
+        attention(3, 130, 17, false);
+        attention(1, 150, 64, false); /* more than a tile of keys on tensor cores */
+        all_digits = true;
+        conv_tf32();
+        dense_tf32();
+        for (int64_t c = 32; c <= 128; c *= 2)
+                attention(2, 150, c, true);
         close_side(&tested);
         close_side(&wanted);
         printf("bf16: %d results, worst %.3g units, %d failed\n", n_cases, worst, n_bad);

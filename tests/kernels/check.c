@@ -5,13 +5,18 @@
 
 #include "kernels/cpu/cpu.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
 #define EPS 0x1p-24
-#define GUARD 0xA5
+/* The first tensor's; floats, doubles and indices of such bytes are large, so that no sum hides one. */
+#define GUARD 0x50
+static_assert(GUARD + MAX_TENSORS <= 0x7f, "guards are positive and finite");
 #define SKIPPED 77 /* what meson takes for it */
+
+const int64_t lengths[] = {1, 17, 64, 1000, 40001};
 
 /* ---- random values */
 
@@ -57,30 +62,50 @@ void test_fail(struct test *t, const char *fmt, ...)
 
 /* ---- operands */
 
+/* Of a run's values and their guards. */
+static size_t guarded_bytes(const struct tensor *x, int run)
+{
+        return 2 * KERNELS_ALIGN + x->bytes[run];
+}
+
+/* x's memory, whose name and sizes are there. */
+static struct tensor *tensor_add(struct test *t, struct tensor x)
+{
+        size_t most = 0;
+
+        if (t->n_tensors == MAX_TENSORS)
+                abort();
+        x.guard = (unsigned char)(GUARD + t->n_tensors);
+        for (int run = 0; run < N_RUNS; run++) {
+                x.result[run] = malloc(guarded_bytes(&x, run));
+                x.base[run] = t->k[run]->memory_new(t->device[run], guarded_bytes(&x, run));
+                if (!x.result[run] || !x.base[run])
+                        abort();
+                x.at[run] = (char *)x.base[run] + KERNELS_ALIGN;
+                most = MAX(most, guarded_bytes(&x, run));
+        }
+        x.host = malloc(most);
+        if (!x.host)
+                abort();
+        memset(x.host, x.guard, most);
+        t->tensors[t->n_tensors] = x;
+        return &t->tensors[t->n_tensors++];
+}
+
 static struct tensor *tensor_new(struct test *t, const char *name, size_t n, size_t size, bool output, double limit)
 {
-        struct tensor *x = &t->tensors[t->n_tensors];
-        size_t bytes = 2 * KERNELS_ALIGN + n * size;
-
-        if (t->n_tensors++ == MAX_TENSORS)
-                abort();
-        *x = (struct tensor){.name = name, .n = n, .size = size, .output = output, .limit = limit};
-        x->host = malloc(bytes);
-        memset(x->host, GUARD, bytes);
-        for (int run = 0; run < N_RUNS; run++) {
-                x->result[run] = malloc(bytes);
-                x->base[run] = t->k[run]->memory_new(t->device[run], bytes);
-                if (!x->host || !x->result[run] || !x->base[run])
-                        abort();
-                x->at[run] = (char *)x->base[run] + KERNELS_ALIGN;
-        }
-        return x;
+        return tensor_add(t, (struct tensor){.name = name,
+                                             .n = n,
+                                             .size = size,
+                                             .bytes = {n * size, n * size, n * size},
+                                             .output = output,
+                                             .limit = limit});
 }
 
 void test_upload(struct test *t, struct tensor *x)
 {
         for (int run = 0; run < N_RUNS; run++)
-                t->k[run]->copy_in(t->stream[run], x->base[run], x->host, 2 * KERNELS_ALIGN + x->n * x->size);
+                t->k[run]->copy_in(t->stream[run], x->base[run], x->host, guarded_bytes(x, run));
 }
 
 struct tensor *test_input(struct test *t, const char *name, size_t n, double scale, double shift)
@@ -199,32 +224,41 @@ struct tensor *test_output_rows(struct test *t, int64_t m)
         return x;
 }
 
-/* Workspaces hold NaN at first: an operation may not count on what is there. */
+/* Workspaces hold NaN at first: an operation may not count on what is there. Each run's has the bytes that its table
+ * asked for. */
 struct tensor *test_workspace(struct test *t, size_t bytes_reference, size_t bytes_tested)
 {
-        size_t bytes = bytes_reference > bytes_tested ? bytes_reference : bytes_tested;
-        struct tensor *x = tensor_new(t, "workspace", bytes, 1, true, -1);
+        struct tensor *x = tensor_add(t, (struct tensor){.name = "workspace",
+                                                         .n = MAX(bytes_reference, bytes_tested),
+                                                         .size = 1,
+                                                         .bytes = {bytes_reference, bytes_tested, bytes_tested},
+                                                         .output = true,
+                                                         .limit = -1});
 
-        memset(x->host + KERNELS_ALIGN, 0xFF, bytes);
-        test_upload(t, x);
+        for (int run = 0; run < N_RUNS; run++) {
+                memset(x->host + KERNELS_ALIGN, 0xFF, x->bytes[run]);
+                memset(x->host + KERNELS_ALIGN + x->bytes[run], x->guard, KERNELS_ALIGN);
+                t->k[run]->copy_in(t->stream[run], x->base[run], x->host, guarded_bytes(x, run));
+                (void)t->k[run]->stream_sync(t->stream[run], NULL);
+        }
         return x;
 }
 
 /* What the reference left becomes everyone's input. */
 void test_share(struct test *t, struct tensor *x)
 {
-        t->k[REFERENCE]->copy_out(t->stream[REFERENCE], x->host, x->base[REFERENCE],
-                                  2 * KERNELS_ALIGN + x->n * x->size);
+        t->k[REFERENCE]->copy_out(t->stream[REFERENCE], x->host, x->base[REFERENCE], guarded_bytes(x, REFERENCE));
         test_upload(t, x);
 }
 
 /* ---- comparing */
 
-static bool same_guards(const struct tensor *x, const char *buffer)
+static bool same_guards(const struct tensor *x, int run)
 {
+        const unsigned char *p = (const unsigned char *)x->result[run];
+
         for (size_t i = 0; i < KERNELS_ALIGN; i++)
-                if ((unsigned char)buffer[i] != GUARD ||
-                    (unsigned char)buffer[KERNELS_ALIGN + x->n * x->size + i] != GUARD)
+                if (p[i] != x->guard || p[KERNELS_ALIGN + x->bytes[run] + i] != x->guard)
                         return false;
         return true;
 }
@@ -270,18 +304,17 @@ void test_compare(struct test *t)
                 for (int i = 0; i < t->n_tensors; i++) {
                         struct tensor *x = &t->tensors[i];
 
-                        t->k[run]->copy_out(t->stream[run], x->result[run], x->base[run],
-                                            2 * KERNELS_ALIGN + x->n * x->size);
+                        t->k[run]->copy_out(t->stream[run], x->result[run], x->base[run], guarded_bytes(x, run));
                 }
                 if (t->k[run]->stream_sync(t->stream[run], &err) < 0)
                         test_fail(t, "%s fails: %s %s", names[run], err.path, err.text);
                 for (int i = 0; i < t->n_tensors; i++) {
                         struct tensor *x = &t->tensors[i];
 
-                        if (!same_guards(x, x->result[run]))
+                        if (!same_guards(x, run))
                                 test_fail(t, "%s writes outside of %s", names[run], x->name);
                         if (!x->output &&
-                            memcmp(x->host + KERNELS_ALIGN, x->result[run] + KERNELS_ALIGN, x->n * x->size) != 0)
+                            memcmp(x->host + KERNELS_ALIGN, x->result[run] + KERNELS_ALIGN, x->bytes[run]) != 0)
                                 test_fail(t, "%s changes its input %s", names[run], x->name);
                 }
         }
@@ -291,7 +324,7 @@ void test_compare(struct test *t)
                 if (!x->output || x->limit < 0)
                         continue;
                 compare_values(t, x);
-                if (memcmp(x->result[TESTED], x->result[AGAIN], 2 * KERNELS_ALIGN + x->n * x->size) != 0)
+                if (memcmp(x->result[TESTED], x->result[AGAIN], guarded_bytes(x, TESTED)) != 0)
                         test_fail(t, "%s differs between two runs", x->name);
         }
 }
@@ -323,6 +356,8 @@ void test_expect(struct test *t, const struct tensor *x, const double *want, dou
 
 void test_end(struct test *t)
 {
+        for (int run = 0; run < N_RUNS; run++) /* an upload may still read what is about to be freed */
+                (void)t->k[run]->stream_sync(t->stream[run], NULL);
         for (int i = 0; i < t->n_tensors; i++) {
                 struct tensor *x = &t->tensors[i];
 
@@ -342,7 +377,7 @@ double test_dot(struct test *t, struct tensor *y, struct tensor *dy)
         double sum = 0;
 
         t->k[REFERENCE]->copy_out(t->stream[REFERENCE], y->result[REFERENCE], y->base[REFERENCE],
-                                  2 * KERNELS_ALIGN + y->n * y->size);
+                                  guarded_bytes(y, REFERENCE));
         for (size_t i = 0; i < y->n; i++)
                 sum += value_at(y, REFERENCE, i) * (dy ? tensor_values(dy)[i] : 1);
         return sum;

@@ -12,6 +12,9 @@
 enum { REFERENCE, TESTED, AGAIN, N_RUNS };
 #define MAX_TENSORS 40
 
+/* Of operations that take n values: less than a vector, more than a block, an odd rest. */
+extern const int64_t lengths[5];
+
 /* One operand: the same values for each run, in each back end's memory, with guards before and behind. */
 struct tensor {
         const char *name;
@@ -19,6 +22,8 @@ struct tensor {
         bool output;
         double limit;         /* of the error, in units of 2^-24 (|value| + root mean square); -1: not compared */
         double scale;         /* what the root mean square is at least: of sums whose terms cancel */
+        unsigned char guard;  /* a byte of its own, so that one's guard in the place of another's is seen */
+        size_t bytes[N_RUNS]; /* of the values, by run; n * size but for workspaces */
         char *host;           /* guard, values, guard: what was put in */
         char *result[N_RUNS]; /* what came out, the same shape */
         void *base[N_RUNS];

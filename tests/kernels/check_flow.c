@@ -195,27 +195,41 @@ static void put(struct integration *w, void *there, const void *here, size_t byt
 static void get(struct integration *w, void *here, const void *there, size_t bytes)
 {
         w->t->k[TESTED]->copy_out(w->t->stream[TESTED], here, there, bytes);
-        (void)w->t->k[TESTED]->stream_sync(w->t->stream[TESTED], NULL);
 }
 
-static void get_all(struct integration *w)
+static void get_x(struct integration *w)
 {
         size_t n = (size_t)(w->m * w->d) * sizeof(float);
 
         get(w, w->x_seen, w->x, n);
         get(w, w->x_seen + w->m * w->d, w->x_low, n);
+        (void)w->t->k[TESTED]->stream_sync(w->t->stream[TESTED], NULL);
+}
+
+/* What a stage has left, and the trajectories. */
+static void get_stage(struct integration *w)
+{
+        size_t n = (size_t)(w->m * w->d) * sizeof(float);
+
         get(w, w->y_seen, w->y, n);
         get(w, w->y_seen + w->m * w->d, w->y_low, n);
         get(w, w->times_seen, w->times, (size_t)w->m * sizeof(float));
         get(w, w->at, w->trajectories, (size_t)w->m * sizeof *w->at);
+        (void)w->t->k[TESTED]->stream_sync(w->t->stream[TESTED], NULL);
 }
 
+/* The slopes of a stage; those of later ones are NaN, as nothing may look at them before they are there. */
 static void evaluate(struct integration *w, int stage, const struct equation *e)
 {
-        int64_t n = w->m * w->d;
+        int64_t n = w->m * w->d, n_left = (FLOW_STAGES - stage) * n;
         double sign = w->reverse ? -1 : 1;
 
-        get_all(w);
+        get_stage(w);
+        for (int64_t i = n; i < n_left; i++)
+                w->k_seen[i] = NAN;
+        for (int64_t i = 0; i < w->m; i++)
+                for (int j = stage + 1; j < FLOW_STAGES; j++)
+                        w->at[i].slope[j] = NAN;
         for (int64_t i = 0; i < n; i++) {
                 int64_t row = i / w->d;
                 double x = (double)w->y_seen[i] + w->y_seen[n + i];
@@ -225,7 +239,7 @@ static void evaluate(struct integration *w, int stage, const struct equation *e)
                 w->k_seen[i] = (float)(sign * e->f(x, w->times_seen[row]));
                 w->at[row].slope[stage] += sign * e->slope(x, w->times_seen[row]) + (stage % 2 ? w->rough : -w->rough);
         }
-        put(w, w->k + stage * n, w->k_seen, (size_t)n * sizeof(float));
+        put(w, w->k + stage * n, w->k_seen, (size_t)n_left * sizeof(float));
         put(w, w->trajectories, w->at, (size_t)w->m * sizeof *w->at);
 }
 
@@ -237,7 +251,7 @@ static void stage(struct integration *w, int i, const struct equation *e)
         evaluate(w, i, e);
 }
 
-/* From x at s = 0 to 1. Returns false where it did not end. */
+/* From x at s = 0 to 1. Returns false where it did not end there. */
 static bool integrate(struct integration *w, const struct equation *e)
 {
         const struct kernels *k = w->t->k[TESTED];
@@ -259,11 +273,16 @@ static bool integrate(struct integration *w, const struct equation *e)
                 k->flow_step(s, &(struct flow_step_args){w->m, w->d, w->solver, w->tolerance, w->tolerance, w->beta,
                                                          w->shared, w->apart, w->x, w->x_low, w->y, w->y_low, w->k,
                                                          w->trajectories});
-                get_all(w);
-                for (int64_t i = 0; i < w->m; i++)
+                get_stage(w);
+                for (int64_t i = 0; i < w->m; i++) {
                         done &= w->at[i].done;
-                if (done)
+                        if (w->at[i].failed || (w->at[i].done && w->at[i].s != 1))
+                                return false;
+                }
+                if (done) {
+                        get_x(w);
                         return true;
+                }
         }
         return false;
 }
@@ -283,7 +302,7 @@ static void integration_new(struct integration *w)
         w->trajectories = k->memory_new(device, m * sizeof *w->trajectories);
         w->x_seen = calloc(2 * n, sizeof(float));
         w->y_seen = calloc(2 * n, sizeof(float));
-        w->k_seen = calloc(n, sizeof(float));
+        w->k_seen = calloc(FLOW_STAGES * n, sizeof(float));
         w->times_seen = calloc(m, sizeof(float));
         w->at = calloc(m, sizeof *w->at);
 }
@@ -491,6 +510,26 @@ void check_flow_stage(struct test *t)
         check_fresh_stages(t);
 }
 
+/* A value and a slope of exactly the norm below which no step is taken from them. */
+static void check_smallest_start(struct test *t)
+{
+        struct tensor *x, *k, *at;
+
+        test_case(t, "norms of 1e-5");
+        x = test_input(t, "x", 1, 0, 1);
+        k = test_inout(t, "k", FLOW_STAGES, 0);
+        at = trajectories(t, 1);
+        ((struct trajectory *)(void *)tensor_values(at))->fresh = 1;
+        tensor_values(k)[1] = 1;
+        test_upload(t, k);
+        test_upload(t, at);
+        RUN(t, flow_start, .m = 1, .d = 1, .solver = FLOW_DORMAND_PRINCE, .stage = 1, .rtol = 0, .atol = 1e5,
+            .apart = true, .x = AT(x), .k = AT(k), .trajectories = AT(at));
+        test_compare(t);
+        expect_near(t, "h", after(at)->h, 0.01, 1e-12);
+        test_end(t);
+}
+
 /* scipy 1.10's select_initial_step on the same values: RK45 on dx/dt = f with f's values put in, of each row alone and
  * of all together. In its words: d0, d1, h0, d2, h1. A row that is not fresh stays as it is. */
 void check_flow_start(struct test *t)
@@ -551,6 +590,7 @@ void check_flow_start(struct test *t)
                 }
                 test_end(t);
         }
+        check_smallest_start(t);
 }
 
 /* Two slots, five places of three images with two samples each: who takes what, what is left, and that an end is an

@@ -1,8 +1,6 @@
 /* The optimizer and random numbers. */
 #include "check.h"
 
-static const int64_t lengths[] = {1, 17, 64, 1000, 40001};
-
 /* ---- the optimizer */
 
 void check_squared_norm(struct test *t)

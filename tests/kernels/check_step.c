@@ -253,9 +253,11 @@ struct course {
         double w_want[COURSE_N], m_want[COURSE_N], v_want[COURSE_N], ema_want[COURSE_N];
 };
 
-/* New losses and gradients of a step, the same for both back ends. */
+/* New losses and gradients of a step, the same for both back ends, once the last ones have been taken. */
 static void course_inputs(struct test *t, struct course *c, int step)
 {
+        for (int run = 0; run < N_RUNS; run++)
+                (void)t->k[run]->stream_sync(t->stream[run], NULL);
         for (int i = 0; i < COURSE_M; i++) {
                 for (int j = 0; j < 3; j++)
                         tensor_values(c->terms)[3 * i + j] = (float)(300 + 10 * test_normal(t));

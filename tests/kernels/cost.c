@@ -1,7 +1,6 @@
 /* What operations cost, against counts made by hand, one of each family; the table that measures; a group of one. */
 #include "check.h"
 
-#include "kernels/comm.h"
 #include "kernels/cost.h"
 
 #include <errno.h>
@@ -148,25 +147,6 @@ static void timed_table(const struct kernels *k, struct device *d, struct stream
         k->memory_free(d, y);
 }
 
-static void group_of_one(struct stream *s)
-{
-        const struct collectives *c = &collectives_alone;
-        struct error err = {0};
-        float x[3] = {1, 2, 3};
-        struct comm *comm = NULL;
-
-        expect(comm_alone_new(&comm, &err) == 0 && c->rank(comm) == 0 && c->size(comm) == 1, "a group of one");
-        c->all_reduce(comm, s, x, 3);
-        c->broadcast(comm, s, x, sizeof(x), 0);
-        expect(x[0] == 1 && x[1] == 2 && x[2] == 3, "the sum over one rank is what it has");
-        expect(c->barrier(comm, &err) == 0, "one rank waits for nobody");
-        c->abort(comm, "the disk is full");
-        c->abort(comm, "later");
-        expect(c->barrier(comm, &err) == -EPIPE && strstr(err.text, "the disk is full"),
-               "after an abort a barrier fails with its reason");
-        expect(!c->free(comm) && !c->free(NULL), "freeing");
-}
-
 int cost_main(const struct kernels *k)
 {
         struct device *d;
@@ -177,7 +157,6 @@ int cost_main(const struct kernels *k)
         plans();
         others();
         timed_table(k, d, s);
-        group_of_one(s);
         (void)k->stream_free(s);
         (void)k->device_close(d);
         printf("cost: %d failed\n", n_bad);

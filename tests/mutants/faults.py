@@ -32,9 +32,9 @@ RESUMED, FAILING, SPLIT = (engine(names) for names in ("resume*", "from_the_firs
 EVALUATION, SAMPLES, IMAGES = (engine(names) for names in ("an_evaluation_does*", "samples*", "every_image*"))
 
 TRAINER = [
-    Fault("every part has the first part's rows", "engine/trainer.c", "p->rows = t->program.rows + part * p->m;", "p->rows = t->program.rows;", PARTS),
+    Fault("every part has the first part's rows", "engine/trainer.c", "p->rows = t->program.rows + first;", "p->rows = t->program.rows;", PARTS),
     Fault("the last part's gradients alone", "engine/trainer.c", "p->accumulate = part > 0;", "p->accumulate = false;", PARTS),
-    Fault("parts' factors in the first part's rows", "engine/trainer.c", "t->factored.first_row = part * p->m;", "t->factored.first_row = 0;",
+    Fault("parts' factors in the first part's rows", "engine/trainer.c", "t->factored.first_row = first;", "t->factored.first_row = 0;",
           PARTS),
     Fault("gradients times 3", "engine/trainer.c", "(float)(1 / ((double)t->batch", "(float)(3 / ((double)t->batch",
           whole("training", "epsilon and updates")),
@@ -65,7 +65,7 @@ LIKELIHOOD = [
           whole("evaluation", "one_image")),
     Fault("the standard error's n - 1", "engine/likelihood.c", "squares / (n - 1)", "squares / n",
           whole("evaluation", "sparse")),
-    Fault("a batch moves on by one row", "engine/likelihood.c", ".position_by = p->m,", ".position_by = 1,", EVALUATION),
+    Fault("a batch moves on by one row", "engine/likelihood.c", "x->rt->ranks.size * p->m : p->m,", "1 : 1,", EVALUATION),
     Fault("an evaluation with dropout", "engine/likelihood.c", "        bool dense = v->repeats > 1;\n", "        bool dense = v->repeats > 1;\n\n        p->dropout = true;\n",
           whole("evaluation", "sparse_weights")),
 ]
@@ -208,7 +208,7 @@ NETWORKS = [
     Fault("gamma not shifted in the time embedding", "engine/networks.c", "c->gamma_min, 1.0 / (c->gamma_max - c->gamma_min)",
           "0, 1.0 / (c->gamma_max - c->gamma_min)", ["golden:networks/score_vdm"]),
     Fault("the skips in the other order", "engine/networks.c", "k.skips[c->sm_n_layer - i]", "k.skips[i]", ["golden:networks/score_vdm"]),
-    Fault("a block without dropout", "engine/networks.c", ".swish = true, .dropout = true, .again = true,", ".swish = true, .again = true,",
+    Fault("a block without dropout", "engine/networks.c", ".swish = true, .dropout = true, .again = norms,", ".swish = true, .again = norms,",
           whole("training", "clip_out_of_reach")),
     Fault("no attention in the middle", "engine/networks.c", '        h = attention_block(t, "mid.attn_1", h);\n', "",
           ["golden:networks/score_vdm"]),
@@ -283,10 +283,27 @@ FORMATS = [
     Fault("an image too few", "engine/formats/tfevents.c", "|| t->image.number++ < 2)", "|| t->image.number++ < 3)", ["formats:foreign#event_file"]),
     Fault("groups are taken", "engine/formats/tfevents.c", "        default:\n                return -1;\n        }\n}\n\nstatic double as_double",
           "        default:\n                return 1;\n        }\n}\n\nstatic double as_double", EVENTS),
-    Fault("points of the place itself again", "store/statements.def", "(step, attempt, ordinal) > (:step, :attempt, :ordinal)", "(step, attempt, ordinal) >= (:step, :attempt, :ordinal)",
-          ["store:store"]),
-    Fault("superseded points are exported", "store/curves.c", "if (limits_visible(&limits, place->attempt, place->step))", "if (limits.n)", ["store:store"]),
-    Fault("a series ends with a whole piece", "api/export.c", "if (r >= 0 && n < POINTS_AT_ONCE) {", "if (r >= 0) {", ["api:api#every_point"]),
+    Fault("a series ends with a whole piece", "api/export.c", "if (r >= 0 && n < POINTS_AT_ONCE) {", "if (r >= 0) {", ["api:api-export#every_point"]),
+]
+
+POINTS = [
+    Fault("points of the place itself again", "store/buckets.c", "begin < (size_t)place->passed && c->p[begin].step == place->step", "begin + 1 < (size_t)place->passed && c->p[begin].step == place->step", ["store:store_curves"]),
+    Fault("superseded points are exported", "store/curves.c", "w.to = q->attempt || l->below == INT64_MAX ? q->to : MIN(q->to, l->below - 1);", "w.to = q->to;", ["store:store_curves"]),
+    Fault("the step of a resume is superseded one late", "store/curves.c", "MIN(q->to, l->below - 1)", "MIN(q->to, l->below)", ["store:store_curves"]),
+    Fault("a row that is cut is taken whole", "store/curves.c", "first < w->q->from || last > w->to)\n                return FOUND_COARSE", "first < w->q->from)\n                return FOUND_COARSE", ["store:store_curves"]),
+    Fault("cells wider than a bucket are taken", "store/curves.c", "cells->shift <= w->q->shift ? FOUND_CELLS", "cells->shift <= w->q->shift + 1 ? FOUND_CELLS", ["store:store_curves"]),
+    Fault("a step that goes back stays in its track", "store/tracks.c", "if (!t.id || p[0].step < t.last_step) {", "if (!t.id) {", ["store:store_curves"]),
+    Fault("points of equal steps change places", "store/tracks.c", "p[a].step <= p[b].step)", "p[a].step < p[b].step)", ["store:store_curves"]),
+    Fault("a level is made one row early", "store/tracks.c", "(number + 1) % LEVEL_FAN == 0; level++)", "number % LEVEL_FAN == LEVEL_FAN - 2; level++)", ["store:store_curves"]),
+    Fault("a tail outlives its attempt", "store/apply.c", "return r < 0 ? r : apply_points_close(db, w, err);", "return r;", ["store:store_curves"]),
+    Fault("a tail that is in chunks stays", "store/tracks.c", "st = db_statement(db, ST_TAIL_DELETE);", "return 0;\n        st = db_statement(db, ST_TAIL_DELETE);", ["store:store_curves"]),
+    Fault("of equal steps the first is the last", "store/cells.c", "if (other->last_step >= c->last_step) {", "if (other->last_step > c->last_step) {", ["store:store_curves"]),
+    Fault("infinity is counted as not a number", "store/cells.c", "if (isnan(v))\n                c->not_a_number++;", "if (!isfinite(v))\n                c->not_a_number++;", ["store:store_curves"]),
+    Fault("a double is kept as a float", "store/chunk.c", "if (!is_float(real_of(c->words[i])))", "if (false)", ["store:store_chunk"]),
+    Fault("differences lose their sign", "store/chunk.c", "d[i] -= (uint64_t)least;", "d[i] -= (uint64_t)(least + 1);", ["store:store_chunk"]),
+    Fault("bytes behind a chunk are not seen", "store/chunk.c", "!get_values(c, &in, n, &ret->value, stride) ||\n            in.p != in.end)", "!get_values(c, &in, n, &ret->value, stride))", ["store:store_chunk"]),
+    Fault("a removal begins anew without end", "store/writer.c", "if (x->r > 0)", "if (x->r > 1)", ["store:store_curves"]),
+    Fault("points of before chunks are moved once", "store/migrate.c", "x->n = 0;\n        return r;", "return r;", ["store:store_migrate"]),
 ]
 
 PHILOX = [
@@ -438,9 +455,9 @@ CPU = [
     Fault("bf16: weights are not rounded", "kernels/cpu/conv.c", "room[i] = bf16_widen(bf16_round(w[i]));", "room[i] = w[i] * 1.01f;",
           ["kernels:bf16-cpu"]),
     Fault("plans: a little faster is enough", "kernels/host_plans.c", "#define FASTER 0.9 ", "#define FASTER 0.99 ", ["kernels:plans"]),
-    Fault("plans: who is there first is not asked", "kernels/host_plans.c", "if (r >= 0 && !find(p, key, w, ways)) {", "if (r >= 0) {",
+    Fault("plans: who is there first is not asked", "kernels/plans_file.c", "if (r >= 0 && !plans_file_find(p, key, take, user)) {", "if (r >= 0) {",
           ["kernels:plans"]),
-    Fault("plans: damaged lines are read", "kernels/host_plans.c", "if ((end && tabs != 1) ||", "if ((end && tabs > 9) ||", ["kernels:plans"]),
+    Fault("plans: damaged lines are read", "kernels/plans_file.c", "if ((end && tabs != 1) ||", "if ((end && tabs > 9) ||", ["kernels:plans"]),
     Fault("AdamW: gradients not clipped", "kernels/cpu/optimizer.c", "float g_ = (gradient) * (u).clip; ", "float g_ = (gradient);            ",
           operation("adamw")),
     Fault("AdamW: the average of the old weights", "kernels/cpu/optimizer.c", "(w_ - ema[i])", "(w[i] - ema[i])", operation("adamw")),
@@ -506,7 +523,15 @@ WORKER = [
     Fault("events sent again after they were acknowledged", "worker/channel.c", "ch->sent = ch->end[c.ack];", "ch->sent = 0;", ["worker:channel"]),
     Fault("an acknowledgement of what was not sent", "worker/channel.c", "c.ack > ch->n_events)", "c.ack > ch->n_events + 1)", ["worker:channel"]),
     Fault("the checkpoint command is a stop", "worker/channel.c", "ch->commands.checkpoint = true;", "ch->commands.stop = true;", ["worker:channel"]),
-    Fault("two processes of one attempt", "worker/channel.c", "flock(ch->lock_fd, LOCK_EX | LOCK_NB)", "flock(ch->lock_fd, LOCK_SH | LOCK_NB)",
+    Fault("a sum over ranks in another order", "kernels/mpi/mpi.c", "for (int j = 1; j < n_rows; j++)", "for (int j = n_rows - 1; j > 0; j--)", ["ranks:ranks-4"]),
+    Fault("a rank computes the first one's rows", "engine/trainer.c", "t->program.rt->ranks.rank * t->own + part * p->m", "part * p->m", ["ranks:ranks-2"]),
+    Fault("factors of the step before are summed, too", "engine/trainer.c", "if (t->buckets && t->n_factors)", "if (!t->buckets && t->n_factors)", ["ranks:ranks-2"]),
+    Fault("what a bucket leaves behind is not summed", "engine/buckets.c", "if (!b->sent[i] &&", "if (b->sent[i] &&", ["ranks:ranks-2"]),
+    Fault("a rank skips a batch of an evaluation", "engine/likelihood.c", "x->at.position = rt->ranks.rank * v->unit * m;", "x->at.position = (rt->ranks.rank + 1) * v->unit * m;", ["ranks:ranks-2"]),
+    Fault("ranks hear of a stop each by themselves", "worker/task.c", "r = ranks_agree(t->rt, &heard, sizeof heard, err);", "r = 0;", ["worker:ranks"]),
+    Fault("a rank that dies is waited for", "worker/launcher.c", "if (!x->ranks[rank].ended && !x->killed_us)", "if (x->ranks[rank].ended && !x->killed_us)", ["worker:ranks"]),
+    Fault("narrow jobs pass a wide one", "daemon/daemon.c", "if (j->n_devices <= scheduler_most(", "if (j->n_devices <= (int)scheduler_free(d->devices, d->n_devices, gpu, now_us, (size_t[DEVICES_MAX]){0}) && j->n_devices <= scheduler_most(", ["daemon:devices"]),
+    Fault("two processes of one attempt", "worker/channel.c", "flock(fd, LOCK_EX | LOCK_NB)", "flock(fd, LOCK_SH | LOCK_NB)",
           ["worker:channel"]),
 ]
 
@@ -534,8 +559,8 @@ FLOW = [
     Fault("a solver's last weight", "kernels/flow.h", "-2187.0 / 6784, 11.0 / 84}}", "-2187.0 / 6784, 11.0 / 85}}", operation("flow_stage")),
     Fault("a solver's error has a slip", "kernels/flow.h", "-17253.0 / 339200", "-17253.0 / 33920", operation("flow_step")),
     Fault("the probe is drawn at every evaluation only", "engine/exact.c", "if (!v->solve.probe_each)", "if (v->solve.probe_each)", GAUSSIANS),
-    Fault("the last slots are not read out", "engine/exact.c", "if (r >= 0 && (!running ||", "if (r >= 0 && (running == 1 ||", EXACT),
-    Fault("what is there is computed again", "engine/exact.c", "if (!results[i].n_evaluations)", "if (true)", BATCHES),
+    Fault("the last slots are not read out", "engine/exact.c", "if (r >= 0 && left && (!running ||", "if (r >= 0 && left && (running == 1 ||", EXACT),
+    Fault("what is there is computed again", "engine/exact.c", "if (results[i].n_evaluations)\n", "if (false)\n", BATCHES),
     Fault("the mean of weights without their number", "engine/exact.c", "return max + log(sum / (double)n);", "return max + log(sum);", GAUSSIANS),
     Fault("the published constants are the exact ones", "engine/exact.c", "0.9974613, 0.01522", "0.99730020393673979, 0.01522", ["worker:evaluate#exact_likelihood"]),
     Fault("uniform noise a bit off", "engine/exact.c", "(DIMENSIONS * M_LN2) + 7;", "(DIMENSIONS * M_LN2) + 8;", GAUSSIANS),
@@ -648,7 +673,7 @@ ROAD = [
     Fault("links out of an allowed folder", "daemon/import.c", "        if (!is_allowed(d, path))\n", "        if (!is_allowed(d, given))\n", road("only_allowed")),
     Fault("a name is taken only when it is there", "daemon/import.c", "bool coming = reader_user_of_dataset(d->reader, name, true, &id, NULL) != -ENOENT;", "bool coming = reader_user_of_dataset(d->reader, name, false, &id, NULL) != -ENOENT;",
           road("given_once")),
-    Fault("data in use are removed", "daemon/import.c", "        user = user_of(op);\n", "        user = 0;\n", road("given_once")),
+    Fault("data in use are removed", "daemon/import.c", "        *ret_user = user;\n", "        *ret_user = 0;\n", road("given_once")),
     Fault("data of the command line are removed", "daemon/import.c", "if (!s->row.imported)", "if (false)", road("given_once")),
     Fault("an import waits for its data", "daemon/daemon.c", "j->kind == JOB_IMPORT || daemon_dataset(d, j->dataset)", "daemon_dataset(d, j->dataset)", road("trained_on_at_once")),
     Fault("imported data are on the list at the next start", "daemon/worker.c", "                        datasets_imported(w->daemon, w->job->dataset, e->result);\n",
@@ -689,13 +714,33 @@ SERVICE = [
     Fault("who fails does what others wait for", "store/apply.c", "if (r >= 0 && w->to == JOB_SUCCEEDED)", "if (r >= 0 && job_state_is_final(w->to))", ["store:store"]),
     Fault("a device out of service is used", "daemon/scheduler.c", "!devices[i].out && ", "", ["daemon:daemon"]),
     Fault("the memory of others is not reckoned", "daemon/scheduler.c", "                        used += devices[i].job_bytes;\n", "                        ;\n", ["daemon:daemon"]),
-    Fault("a key makes a job each time", "store/apply.c", "w->key.key[0] ? request_key_find(db, &w->key, &w->ret_id, err) : -ENOENT", "-ENOENT", ["api:api#at_once"]),
+    Fault("a key makes a job each time", "store/apply.c", "w->key.key[0] ? request_key_find(db, &w->key, &w->ret_id, err) : -ENOENT", "-ENOENT", ["api:api-jobs#at_once"]),
     Fault("a version is not looked at", "store/apply.c", "if (w->row.version && w->row.version != version)", "if (false)", ["store:store"]),
-    Fault("a removed job counts", "store/schema/0005_lists.sql", "SET n = n + (NOT new.marked)", "SET n = n + 1", ["store:store"]),
-    Fault("a text that never came goes", "store/schema/0005_lists.sql", "BEFORE UPDATE OF name, notes ON job WHEN old.name || old.notes <> ''", "BEFORE UPDATE OF name, notes ON job", ["store:store"]),
-    Fault("a page of several states is of the first", "store/list.c", "        if (ids->n)\n                qsort(", "        if (false)\n                qsort(", ["store:store"]),
+    Fault("a removed job counts", "store/schema/0005_lists.sql", "SET n = n + (NOT new.marked)", "SET n = n + 1", ["store:store_lists"]),
+    Fault("a text that never came goes", "store/schema/0005_lists.sql", "BEFORE UPDATE OF name, notes ON job WHEN old.name || old.notes <> ''", "BEFORE UPDATE OF name, notes ON job", ["store:store_lists"]),
+    Fault("a page of several states is of the first", "store/list.c", "        if (ids->n)\n                qsort(", "        if (false)\n                qsort(", ["store:store_lists"]),
     Fault("a stream begins with what the client has", "api/events.c", "        x->stream->last_id = e->id;\n", "", ["daemon:stream#comes_back"]),
 ]
 
-FAULTS = (TRAINER + LIKELIHOOD + SAMPLER + OPTIMIZER + MODEL + PASS + SCHEDULE + PARAMS + TAPE + OPERATIONS + NETWORKS + RUNTIME + CHECKPOINT + FORMATS
-          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD + PUBLISHED_ROAD + SERVICE)
+SICK = [
+    Fault("an end that was not written is forgotten", "daemon/life.def", "W(OVER_WRITING, REFUSED, OVER_RESTING)", "W(OVER_WRITING, REFUSED, GONE)", ["daemon:daemon"]),
+    Fault("a worker that rests does not end", "daemon/life.def", "W(RESTING, EXIT, ENDED_RESTING)\n", "", ["daemon:daemon"]),
+    Fault("who cannot be asked is taken to be dead", "daemon/worker.c", "return fd < 0 ? errno != ENOENT :", "return fd < 0 ? false :", ["daemon:daemon"]),
+    Fault("what was paused at its last step stays so", "daemon/control.c", " && !(row->state == JOB_PAUSED && op->how.steps <= 0))", ")", ["daemon:actions#last_step"]),
+    Fault("a folder that cannot be read is somebody's", "daemon/folder.c", "        return r < 0 ? r : b.size == n + 1 && !memcmp(b.data, j->identity, n);", "        return r >= 0 && b.size == n + 1 && !memcmp(b.data, j->identity, n);",
+          ["fault:faults-mulund"]),
+    Fault("JSON without memory is wrong", "base/json.c", "        if (!v && out_of_memory)\n", "        if (false)\n", ["fault:faults-mulund"]),
+    Fault("a database that can only be read is opened", "store/db.c", "if (flags & SQLITE_OPEN_READWRITE && sqlite3_db_readonly(db->handle, \"main\"))", "if (false)", ["fault:faults-mulund"]),
+    Fault("no memory for a line ends an attempt", "worker/channel.c", " || r == -ENOMEM;", ";", ["fault:faults-fault-player"]),
+    Fault("a spool that cannot be read ends an attempt", "worker/channel.c", "                        unreadable(ch, errno);\n                        return 0;\n",
+          "                        return error_set(err, -errno, NULL, \"no\");\n", ["fault:faults-fault-player"]),
+    Fault("a folder is made for the moment", "base/file.c", "r = mkdir(copy, 0750) < 0 ? -errno : sync_folder_of(copy, err);", "r = mkdir(copy, 0750) < 0 ? -errno : 0;", ["fault:kills"]),
+    Fault("packed steps may be any", "contract/packed.c", "if (!are_exact(e->row_step, e->n_rows) || !are_exact(e->row_time_ms, e->n_rows))", "if (false)", ["contract:contract-event"]),
+    Fault("packed columns may have one name", "contract/packed.c", "if (!strcmp(e->column_name[before], at))", "if (false)", ["contract:contract-event"]),
+    Fault("a block of 254 bytes ends in a newline", "contract/packed.c", "if (code <= BLOCK && at < size)", "if (at < size)", ["contract:contract-event"]),
+    Fault("any protocol is spoken", "contract/event.c", "if (hello->protocol < EVENT_PROTOCOL_MIN || lowest > EVENT_PROTOCOL)", "if (false)", ["contract:contract-event"]),
+    Fault("what a crowd took is kept", "api/connections.c", "        (void)malloc_trim(0);\n", "", ["daemon:hostile#thousand"]),
+]
+
+FAULTS = (POINTS + TRAINER + LIKELIHOOD + SAMPLER + OPTIMIZER + MODEL + PASS + SCHEDULE + PARAMS + TAPE + OPERATIONS + NETWORKS + RUNTIME + CHECKPOINT + FORMATS
+          + PHILOX + ROWS + STEPS + REFERENCE + WINOGRAD + CPU + HOST + WORKER + FLOW + RECORDS + IMAGES_FILE + IMPORTS + ROAD + PUBLISHED_ROAD + SERVICE + SICK)

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -157,4 +158,85 @@ static inline int send(struct fixture *f, int64_t attempt, struct event e)
 static inline double identity(int64_t step)
 {
         return (double)step;
+}
+
+/* SQL of one's own on the file, beside the store. */
+static inline sqlite3 *open_file(const struct fixture *f)
+{
+        char path[100];
+        sqlite3 *db;
+
+        (void)snprintf(path, sizeof path, "%s/mulund.db", f->folder);
+        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+        return db;
+}
+
+static inline void run_sql(const struct fixture *f, const char *sql)
+{
+        sqlite3 *db = open_file(f);
+
+        if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
+                fail_msg("%s", sqlite3_errmsg(db));
+        (void)sqlite3_close(db);
+}
+
+/* The number that a query answers. */
+static inline int64_t count(const struct fixture *f, const char *sql)
+{
+        sqlite3 *db = open_file(f);
+        sqlite3_stmt *st;
+        int64_t n;
+
+        assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+        n = sqlite3_column_int64(st, 0);
+        (void)sqlite3_finalize(st);
+        (void)sqlite3_close(db);
+        return n;
+}
+
+static inline int note_attempt(const struct attempt_row *a, void *user)
+{
+        struct buf *b = user;
+        _cleanup_(freep) char *devices = json_to_text(a->devices);
+
+        return buf_printf(b, NULL, "%lld:%s:%s:%s:%s:%s:%lld:%zu\n", (long long)a->number,
+                          attempt_outcome_names[a->outcome], stop_reason_names[a->stop], a->class, a->blame, devices,
+                          (long long)a->ranks, strlen(a->detail) ? (size_t)1 : 0);
+}
+
+static inline void expect_attempts(struct fixture *f, int64_t job, const char *expected)
+{
+        struct buf b = BUF_INIT(4096);
+
+        assert_int_equal(buf_append(&b, "", 0, NULL), 0);
+        assert_int_equal(reader_attempts(f->reader, job, note_attempt, &b, NULL), 0);
+        assert_string_equal(b.data, expected);
+        buf_done(&b);
+}
+
+static inline int64_t new_job_after(struct fixture *f, int64_t priority, int64_t a, int64_t b)
+{
+        struct write *w = job_write("x", JOB_TRAIN, NULL);
+        int64_t id = 0;
+
+        w->row.priority = priority;
+        w->row.after[0] = a;
+        w->row.after[1] = b;
+        w->row.n_after = (a > 0) + (b > 0);
+        return store_write(f->store, w, &id, NULL) < 0 ? -1 : id;
+}
+
+static inline struct write *change_write(int64_t job, unsigned change, int64_t version)
+{
+        struct write *w = write_new(WRITE_JOB_SET);
+
+        w->job = job;
+        w->change = change;
+        w->row.version = version;
+        w->row.name = strdup("new");
+        w->row.tags = json_loads("[\"b\"]", 0, NULL);
+        w->row.priority = 5;
+        w->row.limits = (struct limits_row){60, 100};
+        return w;
 }

@@ -62,7 +62,7 @@ export async function axeFindsNothing(page, playwrightFolder, where) {
 // fake_server.py with one of its scenes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
 export const serve = (site, scene) => start('fake_server.py', [site, '--speed', '60', '--scene', scene]);
 
-// A real mulund with runs to compare, and perhaps --live ones: lab.py.
+// A real mulund with runs to compare, perhaps --live ones, or --locked, with tokens: [of a reader, a submitter, an admin]: lab.py.
 export const lab = (site, ...options) => start('lab.py', [site, ...options]);
 
 function start(program, options) {
@@ -71,9 +71,9 @@ function start(program, options) {
                 child.once('error', reject);
                 child.once('exit', (code) => reject(new Error(`${program} ended with ${code}`)));
                 child.stdout.once('data', (d) => {
-                        const port = Number(String(d).trim());
+                        const [first, ...tokens] = String(d).trim().split(' '), port = Number(first);
                         resolve({
-                                port, at: (hash = '') => `http://127.0.0.1:${port}/${hash}`,
+                                port, tokens, at: (hash = '') => `http://127.0.0.1:${port}/${hash}`,
                                 tell: (what) => fetch(`http://127.0.0.1:${port}/fake/${what}`, {method: 'POST'}),
                                 stop: () => child.kill(),
                         });
@@ -98,6 +98,7 @@ export function inked(page, nth = 0, colour = null, from = 0, to = 1) {
 
 // The steps that the charts say they show: [[from, to], ...].
 export async function shownSteps(page) {
+        await page.evaluate(() => new Promise((r) => { requestAnimationFrame(() => requestAnimationFrame(r)); })); // a page is drawn once a frame
         const labels = await page.locator('.chart-body').evaluateAll((all) => all.map((e) => e.getAttribute('aria-label')));
         return labels.map((l) => /Steps (\d+) to (\d+)/.exec(l).slice(1).map(Number));
 }

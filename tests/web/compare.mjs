@@ -259,6 +259,19 @@ const failed = await run({
                 await page.getByText('These runs left no images.').waitFor();
                 await done();
         },
+        async any_two_of_result_configuration_and_duration_are_set_against_each_other() {
+                const {page, done} = await compared('&hide=2');
+                const drawing = page.getByRole('img', {name: /against/}), said = (wanted) => page.waitForFunction((w) => [...document.querySelectorAll('svg[role=img]')].some((e) => new RegExp(w).test(e.getAttribute('aria-label'))), wanted);
+                await said('^Test BPD from 3.108 to 3.344 against optimizer.learning_rate from 0.001 to 0.002, of 6 runs$');
+                assert.equal(await drawing.locator('circle').count(), 6);
+                await page.getByLabel('Across').selectOption('took');
+                await page.getByRole('combobox', {name: /^Up/}).selectOption('training.seed');
+                await said('^training.seed from 1 to 7 against Seconds it took from [\\d.]+ to [\\d.]+, of 6 runs$');
+                await address(page, 'across=took&up=training.seed');
+                await page.reload();
+                await said('^training.seed from 1 to 7 against Seconds it took');
+                await done();
+        },
         async nobody_is_shut_out_at_any_width_in_light_and_dark() {
                 for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'dark']]) {
                         const {page, done} = await compared('&refs=cifar10', {viewport: {width, height: 900}, colorScheme});

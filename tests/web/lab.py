@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """A real mulund whose workers play scripts, for tests and for developing: a lab with runs to compare.
 
-    lab.py SITE [--live]        MULUND: its program, build/daemon/mulund by default
+    lab.py SITE [--live] [--locked] [--parts]        MULUND: its program, build/daemon/mulund by default
 
 Prints the port when the runs are over, and serves until it is killed. Jobs 1 to 6 are of two learning rates with three
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
-hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. With --live
-job 9 goes on and on, and job 10 waits for it.
+hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. A job of seed 12, which a
+test may submit, loses four steps. With --live
+job 9 goes on and on, and job 10 waits for it. With --locked it asks for tokens: one of each role follows the port. With
+--parts the processor is two devices, a and b, and job 11 waits for both jobs 9 and 10.
 """
 
 import argparse
@@ -58,10 +60,26 @@ def troubled():
     return [attempt + [["error", "host", "the fan stood still", 20]], [["start"], ["log", "\x1b[1;32mall is well\x1b[0m"], ["train", 40, 0, 10], ["done", {"bpd": 5.0}]]]
 
 
+def interrupted():
+    """Its host is lost four steps after a checkpoint: the second attempt writes these steps anew."""
+    return [[["start"], ["train", 20, 0, 20], ["train", 24, 0], ["error", "host", "the fan stood still", 24]], [["start"], ["train", 40, 0, 20], ["done", {"bpd": 5.0}]]]
+
+
+def lock(service):
+    """Starts it again as a server that knows nobody by where he comes from; answers a token of each role."""
+    tokens = [service.post("/v1/tokens", {"name": f"{role}er", "role": role}, 201).json()["token"] for role in ("read", "submit", "admin")]
+    service.kill(signal.SIGTERM)
+    service.environment["MULUND_SINGLE_USER"] = "no"
+    service.start()
+    return tokens
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("site")
     a.add_argument("--live", action="store_true")
+    a.add_argument("--parts", action="store_true")
+    a.add_argument("--locked", action="store_true")
     a = a.parse_args()
     service = Service()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -71,7 +89,8 @@ def main():
         for seed in range(1, 8):
             service.script(run(seed, 0.002 if seed <= 3 else 0.001, 200 if seed == 7 else None), seed)
         service.script(troubled(), 8)
-        service.start()
+        service.script(interrupted(), 12)
+        service.start(*("--device", "a=cpu:0", "--device", "b=cpu:1") if a.parts else ())
         for seed in range(1, 8):
             service.submit(STEPS, seed, name=f"run {seed}" if seed != 6 else "<b>run 6</b>", tags=["lab"], overrides={"optimizer.learning_rate": 0.002 if seed <= 3 else 0.001})
         service.submit(40, 8, name="troubled")
@@ -82,7 +101,11 @@ def main():
             service.submit(100000, 9, name="live")
             service.wait(9, "running")
             service.submit(100000, 9, name="behind it")
-        print(service.url.rsplit(":", 1)[1], flush=True)
+            if a.parts:
+                service.wait(10, "running")
+                service.submit(100000, 9, name="last", priority=-1)
+        tokens = lock(service) if a.locked else []
+        print(service.url.rsplit(":", 1)[1], *tokens, flush=True)
         while True:
             signal.pause()
     finally:

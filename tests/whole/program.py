@@ -6,12 +6,16 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 
 import numpy as np
 
 import files
 import networks
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import spool  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORKER = os.environ.get("MULUN_WORKER", os.path.join(ROOT, "build", "worker", "mulun-worker"))
@@ -100,8 +104,7 @@ class Run:
         Listener(assignment["socket"])
         r = subprocess.run([WORKER], input=json.dumps(assignment).encode(), capture_output=True, timeout=300, check=False)
         assert r.returncode == 0, r.stderr.decode(errors="replace")
-        with open(os.path.join(self.folder, f"attempt-{attempt}.events"), encoding="utf-8") as f:
-            self.events = [json.loads(line) for line in f]
+        self.events = spool.read(os.path.join(self.folder, f"attempt-{attempt}.events"))
 
     def path(self, name):
         return os.path.join(self.folder, name)

@@ -12,13 +12,19 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORKER = os.environ["MULUN_WORKER"]
-sys.path.insert(0, os.path.join(ROOT, "tests", "whole"))
+sys.path[:0] = [os.path.join(ROOT, "tests"), os.path.join(ROOT, "tests", "whole")]
+import spool  # noqa: E402
+
 PHOTOS = os.path.join(ROOT, "data", "photos32")
 CONFIG = {"vdm_type": "vdm", "data": {"dataset": "photos32"},
           "model": {"gamma_type": "fixed", "sm_n_embd": 32, "sm_n_layer": 1, "sm_pdrop": 0.1},
           "training": {"num_steps_lr_warmup": 2, "num_steps_train": 6, "num_steps_eval": 1, "batch_size_train": 2,
                        "batch_size_eval": 2, "steps_per_logging": 2, "steps_per_eval": 4, "steps_per_save": 2},
           "evaluation": {"n_images": 50}, "sampling": {"n_images": 2, "n_steps": 2}, "machine": {"threads": 1}}
+
+# Sanitizers make of a minute ten: what only repeats is left to the plain build (./check sets it).
+LONG = pytest.mark.skipif("TEST_QUICK" in os.environ, reason="the plain build has it")
+
 
 def run(*args, text="", seconds=120):
     data = text.encode() if isinstance(text, str) else text
@@ -61,8 +67,7 @@ def assignment(folder, attempt, checkpoints=(), kind="train", identity=IDENTITY,
 
 
 def events(folder, attempt):
-    with open(os.path.join(str(folder), f"attempt-{attempt}.events"), encoding="utf-8") as f:
-        hello, *rest = [json.loads(line) for line in f]
+    hello, *rest = spool.read(os.path.join(str(folder), f"attempt-{attempt}.events"))
     assert hello["type"] == "hello" and hello["attempt"] == attempt
     return rest
 

@@ -80,7 +80,7 @@ static struct channel *open_channel(void)
         struct channel *ch = NULL;
         struct error err = {0};
 
-        if (channel_open(&assignment, &ch, &err) < 0)
+        if (channel_open(&assignment, CHANNEL_WHOLE, &ch, &err) < 0)
                 fail_msg("%s: %s", err.path, err.text);
         return ch;
 }
@@ -315,6 +315,7 @@ static void garbage_ends_the_connection_not_the_worker(void **state _unused_)
                 "{\"ack\":null}\n",
                 "{\"command\":\"\"}\n",
                 "{\"ack\":1}}\n",
+                "{\"ack\":-1,\"protocol\":2}\n",
                 "\x80\xff\xfe\n",
         };
         int listener = listen_here();
@@ -547,26 +548,27 @@ static void an_attempt_is_one_process(void **state _unused_)
         char c;
         pid_t pid;
 
-        assert_int_equal(channel_open(&assignment, &other, &err), -EBUSY);
+        assert_int_equal(channel_open(&assignment, CHANNEL_WHOLE, &other, &err), -EBUSY);
         assert_null(other);
         assert_non_null(strstr(err.path, "attempt-7.lock"));
         ch = channel_close(ch);
-        assert_int_equal(channel_open(&assignment, &other, &err), -EEXIST); /* somebody was it: its spool says so */
+        assert_int_equal(channel_open(&assignment, CHANNEL_WHOLE, &other, &err),
+                         -EEXIST); /* somebody was it: its spool says so */
         assert_int_equal(unlink(spool_path), 0);
         assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
         pid = fork();
         if (pid == 0) {
-                if (channel_open(&assignment, &ch, NULL) < 0)
+                if (channel_open(&assignment, CHANNEL_WHOLE, &ch, NULL) < 0)
                         _exit(1);
                 (void)!write(ready[1], "r", 1);
                 for (;;)
                         (void)pause();
         }
         assert_int_equal(read(ready[0], &c, 1), 1);
-        assert_int_equal(channel_open(&assignment, &other, &err), -EBUSY);
+        assert_int_equal(channel_open(&assignment, CHANNEL_WHOLE, &other, &err), -EBUSY);
         assert_int_equal(kill(pid, SIGKILL), 0);
         assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_int_equal(channel_open(&assignment, &other, &err), -EEXIST); /* its lock went with it */
+        assert_int_equal(channel_open(&assignment, CHANNEL_WHOLE, &other, &err), -EEXIST); /* its lock went with it */
         assert_string_equal(err.path, spool_path);
         (void)close(ready[0]);
         (void)close(ready[1]);
@@ -582,13 +584,13 @@ static void what_cannot_work_is_told_at_opening(void **state _unused_)
         memset(at_length, 'x', sizeof at_length);
         at_length[sizeof at_length - 1] = 0;
         assignment.socket = at_length;
-        assert_int_equal(channel_open(&assignment, &ch, &err), -ENAMETOOLONG);
+        assert_int_equal(channel_open(&assignment, CHANNEL_WHOLE, &ch, &err), -ENAMETOOLONG);
         assignment.socket = socket_path;
         assignment.folder = nowhere;
-        assert_int_equal(channel_open(&assignment, &ch, &err), -ENOENT);
+        assert_int_equal(channel_open(&assignment, CHANNEL_WHOLE, &ch, &err), -ENOENT);
         assignment.folder = folder;
         assert_int_equal(mkdir(spool_path, 0700), 0);
-        assert_true(channel_open(&assignment, &ch, &err) < 0);
+        assert_true(channel_open(&assignment, CHANNEL_WHOLE, &ch, &err) < 0);
         assert_string_equal(err.path, spool_path);
         assert_null(ch);
         assert_null(channel_close(NULL));

@@ -14,7 +14,7 @@ import numpy
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from attempts import ROOT, WORKER, assignment, checkpoints, events, png_pixels, run, work  # noqa: E402
+from attempts import LONG, ROOT, WORKER, assignment, checkpoints, events, png_pixels, run, work  # noqa: E402
 
 
 def rows_of(path):
@@ -22,7 +22,7 @@ def rows_of(path):
         return list(csv.DictReader(f))
 
 
-@pytest.mark.parametrize("method", ["sparse", "dense"])
+@pytest.mark.parametrize("method", ["sparse", pytest.param("dense", marks=LONG)])
 def test_what_an_evaluation_shows_beside_its_number(tmp_path, method):
     for name, changes in (("vdm", {}), ("mulan", {"vdm_type": "mulan_epsilon"})):
         folder = tmp_path / name
@@ -75,6 +75,7 @@ def table(folder):
         return list(csv.DictReader(f))
 
 
+@LONG
 def test_the_exact_likelihood(tmp_path):
     (tmp_path / "train").mkdir()
     assert work(tmp_path / "train", 1, optimizer__learning_rate=0.001).returncode == 0
@@ -109,7 +110,7 @@ def fixture_interrupted(tmp_path_factory):
     with subprocess.Popen([WORKER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
         p.stdin.write(ode(killed, 1, newest).encode())
         p.stdin.close()
-        while p.poll() is None and not (spool.exists() and any(b'"progress"' in line and b'"step":0,' not in line for line in spool.read_bytes().splitlines())):
+        while p.poll() is None and not (spool.exists() and any(b'"progress"' in line and b'"step":0,' not in line for line in spool.read_bytes().split(b"\n"))):
             time.sleep(0.02)
         p.send_signal(signal.SIGTERM)  # a stop keeps what is done, as every ten seconds do
         p.wait(60)
@@ -117,7 +118,7 @@ def fixture_interrupted(tmp_path_factory):
     return newest, table(whole), killed
 
 
-@pytest.mark.parametrize("damage", [None, "cut", "other data", "garbage"])
+@pytest.mark.parametrize("damage", [None, pytest.param("cut", marks=LONG), pytest.param("other data", marks=LONG), "garbage"])
 def test_the_exact_likelihood_goes_on_after_a_kill(tmp_path, interrupted, damage):
     newest, whole, killed = interrupted
     data = bytearray((killed / "ode-results.bin").read_bytes())

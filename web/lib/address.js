@@ -71,7 +71,7 @@ export class Address {
                         history.replaceState(null, '', this.hash());
         }
 
-        leave() {
+        stop() {
                 removeEventListener('click', this.flush, true);
                 clearTimeout(this.#timer);
         }

@@ -14,17 +14,18 @@ export class Problem extends Error {
 
 // Nobody answered.
 export class Unreachable extends Error {
-        constructor() {
-                super('mulund does not answer');
-        }
+        message = 'mulund does not answer';
 }
 
 // The answer is no longer asked for.
 export class Dropped extends Error {
-        constructor() {
-                super('no longer asked for');
-        }
+        message = 'no longer asked for';
 }
+
+// Called when the server no longer knows who asks.
+/** @type {() => void} */
+let unknown = () => {};
+export const onUnknown = (call) => { unknown = call; };
 
 const PATIENCE_MS = 8000; // for an answer, until it is asked whether anybody is there
 const HEALTH_MS = 5000;
@@ -59,6 +60,8 @@ async function request(path, {signal, ...options}, read) {
                 const response = await fetch(path, {...options, signal: control.signal, credentials: 'same-origin'});
                 if (response.ok)
                         return await read(response);
+                if (response.status === 401)
+                        unknown();
                 throw new Problem(response.status, await response.json().catch(() => null));
         } catch (e) {
                 if (signal?.aborted)
@@ -84,8 +87,8 @@ function query(parameters) {
         return s ? `?${s}` : '';
 }
 
-function post(path, body) {
-        return json(path, undefined, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body ?? {})});
+function post(path, body, signal) {
+        return json(path, signal, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body ?? {})});
 }
 
 const id = (n) => {
@@ -93,6 +96,14 @@ const id = (n) => {
                 throw new Problem(404, {title: 'There is no such job'});
         return n;
 };
+
+export const session = () => json('v1/session', undefined);
+// A token opens a session, which a cookie names from then on; the token is kept nowhere.
+export async function logIn(token) {
+        const {path} = await json('v1/links', undefined, {method: 'POST', headers: {'Content-Type': 'application/json', Authorization: `Bearer ${token}`}});
+        await request(`open${path.slice(path.indexOf('?'))}`, {}, () => null);
+}
+export const logOut = () => request('v1/session', {method: 'DELETE'}, () => null);
 
 // Newest first: {jobs, next}; next is the cursor of the page after it.
 export const jobs = (filter, signal) => json(`v1/jobs${query(filter)}`, signal);
@@ -105,15 +116,20 @@ export const resume = (n, steps) => post(`v1/jobs/${id(n)}/resume`, steps ? {ste
 export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'}, () => null);
 export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/series`, signal)).series;
 // Buckets of many series; from, to: steps.
-/** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number}} what @param {AbortSignal} [signal] */
-export const series = async ({jobs, names, points, from, to}, signal) =>
-        (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), points, from, to})}`, signal)).series;
+/** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number, attempt?: number}} what @param {AbortSignal} [signal] */
+export const series = async ({jobs, names, ...rest}, signal) =>
+        (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), ...rest, widths: 'own'})}`, signal)).series;
 // Everything that happened to it after the event with that id: {events, next}.
 export const history = (n, after, signal) => json(`v1/jobs/${id(n)}/events${query({after, limit: 1000})}`, signal);
+export const devices = async (signal) => (await json('v1/devices', signal)).devices;
+export const drain = (name, preempt) => post(`v1/devices/${encodeURIComponent(name)}/drain`, {preempt});
+export const enable = (name) => post(`v1/devices/${encodeURIComponent(name)}/enable`);
 export const schema = (signal) => json('v1/configs/schema', signal);
 export const configs = async (signal) => (await json('v1/configs', signal)).configs;
 export const datasets = async (signal) => (await json('v1/datasets', signal)).datasets;
 export const submit = (body) => post('v1/jobs', body);
+// What a submission would need: {steps, memory_bytes, devices, seconds}; refused as the submission would be.
+export const check = (body, signal) => post('v1/jobs?dry_run=true', body, signal);
 export const config = (name, signal) => json(`v1/configs/${encodeURIComponent(name)}`, signal);
 export const text = (path, signal) => request(path, {signal}, (r) => r.text());
 export const attempts = async (n, signal) => (await json(`v1/jobs/${id(n)}/attempts`, signal)).attempts;
@@ -133,13 +149,5 @@ export const log = (n, from, lines, signal) =>
 // Numbers that JSON cannot say come as texts; null means unknown.
 /** @param {unknown} v @returns {number | null} */
 export function number(v) {
-        if (typeof v === 'number')
-                return v;
-        if (v === 'NaN')
-                return NaN;
-        if (v === 'Infinity')
-                return Infinity;
-        if (v === '-Infinity')
-                return -Infinity;
-        return null;
+        return typeof v === 'number' || v === 'NaN' || v === 'Infinity' || v === '-Infinity' ? Number(v) : null;
 }

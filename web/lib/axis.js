@@ -12,9 +12,7 @@ const SHARES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 
 const firstStep = (s) => (s.width > 1 ? Math.floor(s.step[0] / s.width) * s.width : s.step[0]);
 
-function day(seconds) {
-        return format.when(new Date(1000 * seconds).toISOString());
-}
+const day = (seconds) => format.when(new Date(1000 * seconds).toISOString());
 
 const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString('en-GB');
 

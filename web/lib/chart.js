@@ -8,20 +8,6 @@ import {columns, usual} from './lines.js';
 import {clipped, curveColour, Plot} from './plot.js';
 
 const KEYS = 'Arrow keys: from point to point. Plus and minus: zoom. Shift and an arrow key: move. 0: all of it.';
-const NOTHING = -1;
-
-// Index of the last bucket at or before a place on the axis.
-function bucketAt(x, at) {
-        let lo = 0, end = x.length;
-        while (lo < end) {
-                const middle = (lo + end) >> 1;
-                if (x[middle] <= at)
-                        lo = middle + 1;
-                else
-                        end = middle;
-        }
-        return lo - 1; // NOTHING: before the first
-}
 
 // The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null; hold(legend): once, its owner
 // moves the cursor with setState({at: a place or null, typed: by a key}).
@@ -31,8 +17,8 @@ class Legend extends Component {
         }
 
         text({x, s}, at) {
-                const b = at === null ? x.length - 1 : bucketAt(x, at);
-                if (b === NOTHING)
+                const b = at === null ? x.length - 1 : x.findLastIndex((v) => v <= at);
+                if (b < 0)
                         return '–';
                 return `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${this.props.axis.text(x[b])}`;
         }
@@ -90,9 +76,7 @@ export class Chart extends Component {
                 this.plot?.draw(this.#lines, this.#content.join(), this.#options, this.props.view);
         }
 
-        componentDidMount() {
-                this.componentDidUpdate();
-        }
+        componentDidMount = this.componentDidUpdate;
 
         componentWillUnmount() {
                 this.plot?.free();
@@ -104,7 +88,7 @@ export class Chart extends Component {
                 const keys = curves.map((c) => JSON.stringify([c.id, c.version, axis.label, c.s.noisy ? smoothing : 0, logX, logY])), made = new Map(this.#content.map((key, i) => [key, this.#lines[i]]));
                 this.#lines = curves.map((c, i) => made.get(keys[i]) ?? columns(c, {logX, logY, smoothing: c.s.noisy ? smoothing : 0})); // of the others nothing is new
                 this.#content = keys;
-                this.#lines = this.#lines.map((l, i) => ({...l, name: curves[i].name, colour: curves[i].colour, dash: curves[i].dash, off: curves[i].off, noisy: curves[i].s.noisy}));
+                this.#lines = this.#lines.map((l, i) => ({...l, name: curves[i].name, colour: curves[i].colour, dash: curves[i].dash, off: curves[i].off, ghost: curves[i].ghost, noisy: curves[i].s.noisy}));
                 const inView = (l) => l.table[3].filter((v, i) => l.table[0][i] >= view.from && l.table[0][i] <= view.to);
                 this.#options = {...options, usual: options.clip ? usual(this.#lines.filter((l) => !l.off).flatMap(inView)) : null};
         }

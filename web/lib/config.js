@@ -28,21 +28,3 @@ export const toggled = (list, one) => (list.includes(one) ? list.filter((k) => k
 export function keys(schema, before = '') {
         return Object.entries(schema?.properties ?? {}).flatMap(([k, s]) => (s.properties ? keys(s, `${before}${k}.`) : [{...s, path: before + k}]));
 }
-
-// What is wrong with a value for a row of the schema, in words; '' when nothing is.
-export function wrong(row, value) {
-        const types = [row.type].flat();
-        if (value === null)
-                return types.includes('null') ? '' : 'a value is needed';
-        if (row.enum)
-                return row.enum.includes(value) ? '' : `one of ${row.enum.map(String).join(', ')}`;
-        if (types.includes('boolean'))
-                return typeof value === 'boolean' ? '' : 'true or false';
-        if (types.includes('string'))
-                return typeof value === 'string' && value.length >= (row.minLength ?? 0) && value.length <= (row.maxLength ?? Infinity) ? '' : `a text of ${row.minLength ?? 0} to ${row.maxLength ?? '∞'} characters`;
-        if (typeof value !== 'number' || !Number.isFinite(value))
-                return 'a number';
-        if (types.includes('integer') && !Number.isInteger(value))
-                return 'a whole number';
-        return value >= (row.minimum ?? -Infinity) && value <= (row.maximum ?? Infinity) ? '' : `between ${row.minimum ?? '−∞'} and ${row.maximum ?? '∞'}`;
-}

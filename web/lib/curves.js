@@ -18,11 +18,12 @@ const COLUMNS = ['step', 'time', 'count', 'min', 'max', 'mean', 'last'];
 export const finite = (v) => typeof v === 'number' && Number.isFinite(v);
 
 export class Curves {
-        // from, to: the steps that are kept.
-        constructor(job, from = 0, to = Infinity) {
+        // from, to: the steps that are kept; attempt: whose points, superseded or not, or none: those that hold.
+        constructor(job, from = 0, to = Infinity, attempt = undefined) {
                 this.job = job;
                 this.from = from;
                 this.to = to;
+                this.attempt = attempt;
                 /** @type {Map<string, Series>} */
                 this.series = new Map();
         }
@@ -58,7 +59,7 @@ export class Curves {
         }
 
         async #read(from, rows, signal) {
-                const answers = await api.series({jobs: [this.job], names: rows.map((r) => r.name), points: POINTS,
+                const answers = await api.series({jobs: [this.job], names: rows.map((r) => r.name), points: POINTS, attempt: this.attempt,
                         from: from > 0 ? from : undefined, to: Number.isFinite(this.to) ? this.to : undefined}, signal);
                 for (const a of answers) {
                         const row = rows.find((r) => r.name === a.name);
@@ -79,9 +80,7 @@ export class Curves {
 // Puts answer a, which begins at step `from`, in place of what s has from there on.
 /** @param {Series} s */
 export function fold(s, a, from) {
-        let n = s.step.length;
-        while (n > 0 && s.step[n - 1] >= from)
-                n--;
+        const n = s.step.findLastIndex((step) => step < from) + 1;
         for (const key of COLUMNS)
                 s[key].length = n;
         for (let i = 0; i < a.step.length; i++) {
@@ -98,10 +97,7 @@ export function fold(s, a, from) {
                 s.min[j] = chosen(s.min[j], min, Math.min);
                 s.max[j] = chosen(s.max[j], max, Math.max);
                 const known = s.mean[j];
-                if (finite(mean) && finite(known))
-                        s.mean[j] = (known * s.count[j] + mean * count) / (s.count[j] + count);
-                else if (finite(mean))
-                        s.mean[j] = mean;
+                s.mean[j] = finite(mean) && finite(known) ? (known * s.count[j] + mean * count) / (s.count[j] + count) : finite(mean) ? mean : known;
                 s.step[j] = step;
                 s.time[j] = a.time_ms[i];
                 s.count[j] += count;
@@ -109,18 +105,12 @@ export function fold(s, a, from) {
         }
 }
 
-function chosen(a, b, choose) {
-        return finite(a) && finite(b) ? choose(a, b) : finite(a) ? a : b;
-}
+const chosen = (a, b, choose) => finite(a) && finite(b) ? choose(a, b) : finite(a) ? a : b;
 
 // The series with `detail` in place of its own buckets between the steps from and to.
 /** @param {Series} s @param {Series} detail @param {number} from @param {number} to */
 export function combine(s, detail, from, to) {
-        let first = 0, end = s.step.length;
-        while (first < end && s.step[first] < from)
-                first++;
-        while (end > first && s.step[end - 1] > to)
-                end--;
+        const first = s.step.findLastIndex((step) => step < from) + 1, end = Math.max(first, s.step.findLastIndex((step) => step <= to) + 1);
         const c = {...s, width: detail.width, version: `${s.version} ${detail.version}`};
         for (const key of COLUMNS)
                 c[key] = [...s[key].slice(0, first), ...detail[key], ...s[key].slice(end)];

@@ -63,13 +63,8 @@ const COPIED_MS = 1500;
 // A button that copies what text() gives, and says so.
 export class CopyButton extends Component {
         async copy() {
-                let said = 'Copied';
-                try {
-                        await navigator.clipboard.writeText(this.props.text());
-                } catch {
-                        said = 'Press Ctrl+C';
-                }
-                this.setState({said});
+                const said = await navigator.clipboard?.writeText(this.props.text()).then(() => 'Copied', () => null); // there is none without https
+                this.setState({said: said ?? 'Press Ctrl+C'});
                 setTimeout(() => this.setState({said: null}), COPIED_MS);
         }
 

@@ -67,127 +67,105 @@ function hold() {
         });
 }
 
-// Without locks (an address that is neither https nor this machine) every tab asks from time to time.
-export function listen() {
-        let asked = false;
-        const ask = async () => {
-                if (asked || document.hidden || !navigator.locks)
-                        return;
-                asked = true;
-                await navigator.locks.request(STREAM, () => (document.hidden ? null : hold()));
-                asked = false;
-        };
-        document.addEventListener('visibilitychange', ask);
-        ask();
+let asked = false;
+
+// Asks for the stream, where this tab has not asked yet. Without locks (an address that is neither https nor this machine)
+// every tab asks from time to time.
+export async function listen() {
+        if (asked || document.hidden || !navigator.locks)
+                return;
+        asked = true;
+        await navigator.locks.request(STREAM, () => (document.hidden ? null : hold()));
+        asked = false;
 }
+
+document.addEventListener('visibilitychange', listen);
 
 const FIRST_RETRY_MS = 1000, LAST_RETRY_MS = 15000;
 const polls = new Set();
-
-class Poll {
-        #run;
-        #failed;
-        /** @type {ReturnType<typeof setTimeout> | undefined} */
-        #timer;
-        /** @type {AbortController | null} */
-        #control = null; // of the question under way
-        #again = false;
-        #resting = false;
-        #stopped = false;
-        #retry = FIRST_RETRY_MS;
-        #turned = -Infinity; // when it asked last
-
-        constructor(run, failed, wakes) {
-                this.#run = run;
-                this.wakes = wakes;
-                this.#failed = failed;
-                this.visible = () => {
-                        if (!this.#resting)
-                                this.#turn();
-                };
-                document.addEventListener('visibilitychange', this.visible);
-                polls.add(this);
-                this.#turn();
-        }
-
-        // Asks now, or once more when what is under way has ended.
-        poke() {
-                this.#retry = FIRST_RETRY_MS;
-                this.#turn();
-        }
-
-        // Something happened.
-        /** @param {Message} m */
-        wake(m) {
-                if (this.#stopped || document.hidden || !(m.lost || this.wakes(m)))
-                        return;
-                clearTimeout(this.#timer);
-                this.#timer = setTimeout(() => this.#turn(), Math.max(0, this.#turned + WAKE_MS - performance.now()));
-        }
-
-        // The question changed: what is under way is dropped.
-        restart() {
-                this.#control?.abort();
-                this.poke();
-        }
-
-        stop() {
-                this.#stopped = true;
-                clearTimeout(this.#timer);
-                this.#control?.abort();
-                polls.delete(this);
-                document.removeEventListener('visibilitychange', this.visible);
-        }
-
-        async #turn() {
-                clearTimeout(this.#timer);
-                if (this.#stopped || document.hidden)
-                        return;
-                if (this.#control) {
-                        this.#again = true;
-                        return;
-                }
-                this.#again = this.#resting = false;
-                this.#turned = performance.now();
-                const control = this.#control = new AbortController();
-                const wait = await this.#ask(control.signal);
-                this.#control = null;
-                if (this.#stopped)
-                        return;
-                this.#resting = wait === null && !this.#again;
-                if (!this.#resting)
-                        this.#timer = setTimeout(() => this.#turn(), this.#again ? 0 : wait);
-        }
-
-        // Milliseconds until the next time, null: at rest.
-        async #ask(signal) {
-                try {
-                        const wait = await this.#run(signal);
-                        this.#retry = FIRST_RETRY_MS;
-                        if (!signal.aborted)
-                                link({reachable: true, retryAt: 0});
-                        return wait;
-                } catch (e) {
-                        if (this.#stopped || e instanceof Dropped)
-                                return null;
-                        if (!(e instanceof Unreachable)) {
-                                this.#failed(e);
-                                return e instanceof Problem && e.status >= 500 ? LAST_RETRY_MS : null;
-                        }
-                        const wait = this.#retry;
-                        this.#retry = Math.min(2 * wait, LAST_RETRY_MS);
-                        link({reachable: false, retryAt: Date.now() + wait});
-                        return wait;
-                }
-        }
-}
 
 // run(signal): async; answers milliseconds until the next time, or null: not again until poke(). failed(error): what the
 // server refused, or a bug; the poll then rests, unless the server said that the fault is its own.
 // wakes(message): whether it asks again when that happened.
 /** @param {(signal: AbortSignal) => Promise<number | null>} run @param {(e: any) => void} failed @param {(m: Message) => boolean} [wakes] */
 export function poll(run, failed, wakes = () => false) {
-        return new Poll(run, failed, wakes);
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        let timer;
+        /** @type {AbortController | null} */
+        let control = null; // of the question under way
+        let again = false, resting = false, stopped = false, retry = FIRST_RETRY_MS, turned = -Infinity; // when it asked last
+
+        // Milliseconds until the next time, null: at rest.
+        async function ask(signal) {
+                try {
+                        const wait = await run(signal);
+                        retry = FIRST_RETRY_MS;
+                        if (!signal.aborted)
+                                link({reachable: true, retryAt: 0});
+                        return wait;
+                } catch (e) {
+                        if (stopped || e instanceof Dropped)
+                                return null;
+                        if (!(e instanceof Unreachable)) {
+                                failed(e);
+                                return e instanceof Problem && e.status >= 500 ? LAST_RETRY_MS : null;
+                        }
+                        const wait = retry;
+                        retry = Math.min(2 * wait, LAST_RETRY_MS);
+                        link({reachable: false, retryAt: Date.now() + wait});
+                        return wait;
+                }
+        }
+
+        async function turn() {
+                clearTimeout(timer);
+                if (stopped || document.hidden)
+                        return;
+                again = control !== null;
+                if (control)
+                        return;
+                resting = false;
+                turned = performance.now();
+                control = new AbortController();
+                const wait = await ask(control.signal);
+                control = null;
+                resting = wait === null && !again;
+                if (!stopped && !resting)
+                        timer = setTimeout(turn, again ? 0 : wait ?? 0);
+        }
+
+        const visible = () => resting || turn();
+        const self = {
+                // Asks now, or once more when what is under way has ended.
+                poke() {
+                        retry = FIRST_RETRY_MS;
+                        turn();
+                },
+                // Something happened.
+                /** @param {Message} m */
+                wake(m) {
+                        if (stopped || document.hidden || !(m.lost || wakes(m)))
+                                return;
+                        clearTimeout(timer);
+                        timer = setTimeout(turn, Math.max(0, turned + WAKE_MS - performance.now()));
+                },
+                // The question changed: what is under way is dropped.
+                restart() {
+                        control?.abort();
+                        self.poke();
+                },
+                stop() {
+                        stopped = true;
+                        clearTimeout(timer);
+                        control?.abort();
+                        polls.delete(self);
+                        document.removeEventListener('visibilitychange', visible);
+                },
+        };
+        document.addEventListener('visibilitychange', visible);
+        polls.add(self);
+        turn();
+        return self;
 }
 
 // Everything asks now: the user pressed "Try now".

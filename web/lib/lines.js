@@ -10,11 +10,7 @@ const GAP = 2.5; // times as far as usual; a bucket that holds two points where 
 export function isNoisy(s) {
         if (/^(eval|time)\//.test(s.name))
                 return false;
-        const v = s.mean.filter(finite);
-        let turns = 0;
-        for (let i = 2; i < v.length; i++)
-                if ((v[i] - v[i - 1]) * (v[i - 1] - v[i - 2]) < 0)
-                        turns++;
+        const v = s.mean.filter(finite), turns = v.filter((_, i) => i > 1 && (v[i] - v[i - 1]) * (v[i - 1] - v[i - 2]) < 0).length;
         return v.length >= NOISY_POINTS && turns > NOISY_SHARE * (v.length - 2);
 }
 
@@ -35,17 +31,12 @@ export function smooth(values, weight) {
 // Pairs of neighbouring steps between which points are missing: much further apart than those on both sides. A series
 // that is merely written less often from some step on has none.
 export function gaps(step) {
-        const found = [];
-        for (let i = 2; i + 1 < step.length; i++) {
-                const usual = Math.max(step[i - 1] - step[i - 2], step[i + 1] - step[i]);
-                if (usual > 0 && step[i] - step[i - 1] > GAP * usual)
-                        found.push([step[i - 1], step[i]]);
-        }
-        return found;
+        const usual = (i) => Math.max(step[i - 1] - step[i - 2], step[i + 1] - step[i]); // NaN at the ends
+        return step.flatMap((s, i) => (usual(i) > 0 && s - step[i - 1] > GAP * usual(i) ? [[step[i - 1], s]] : []));
 }
 
 // What is drawn of a series: places on the axis, and what a line is called. error: of each bucket, where it is known.
-/** @typedef {{id: string, name: string, colour: number, dash: number, off: boolean, s: import('./curves.js').Series, x: number[], start: number,
+/** @typedef {{id: string, name: string, colour: number, dash: number, off: boolean, s: import('./curves.js').Series, x: number[], start: number, ghost?: boolean,
  *             error: (number | null)[] | null, version: string}} Curve */
 
 // The columns to draw of a curve: {table: [x, most, least, mean, smoothed], gaps, bad, hidden}. A gap begins and ends
@@ -120,17 +111,6 @@ export function average(curves) {
 // Indices of values whose neighbours on both sides are holes (null) or ends: no line leads to them. undefined is no hole:
 // another series has a point there.
 export function isolated(values) {
-        const found = [];
-        let candidate = -1, before = null;
-        values.forEach((v, i) => {
-                if (v === undefined)
-                        return;
-                if (candidate >= 0 && v === null)
-                        found.push(candidate);
-                candidate = v !== null && before === null ? i : -1;
-                before = v;
-        });
-        if (candidate >= 0)
-                found.push(candidate);
-        return found;
+        const own = values.map((v, i) => i).filter((i) => values[i] !== undefined), hole = (k) => (values[own[k]] ?? null) === null;
+        return own.filter((_, k) => !hole(k) && hole(k - 1) && hole(k + 1));
 }

@@ -9,7 +9,8 @@ import {curveDash} from './plot.js';
 import {PUBLISHED} from './published.js';
 import {bounded, domain, part} from './view.js';
 
-/** @typedef {{id: string, name: string, colour: number, config: Map<string, unknown>, axis: import('./axis.js').Run, curves: import('./run.js').RunCurves}} Shown */
+/** @typedef {{id: string, name: string, colour: number, config: Map<string, unknown>, axis: import('./axis.js').Run, curves: import('./run.js').RunCurves,
+ *             ghosts?: (import('./curves.js').Series & {attempt: number})[]}} Shown  ghosts: what earlier attempts wrote and later ones wrote anew */
 
 const HABITS = 'mulund.chart', HABITUAL = ['smooth', 'logx', 'logy', 'band'];
 const ERROR_OF = {'eval/bpd': 'eval/standard_error'};
@@ -28,22 +29,19 @@ export function redraw(page, change) {
                 page.loop?.poke();
 }
 
-// One's own habits, for an address that says nothing.
-export function habits() {
+// One's own habits: a convenience. There are browsers without storage, and nonsense in it.
+function stored(work) {
         try {
-                const kept = JSON.parse(localStorage.getItem(HABITS) ?? '{}');
-                return Object.fromEntries(HABITUAL.filter((k) => typeof kept[k] === typeof VIEW[k]).map((k) => [k, kept[k]]));
+                return work(localStorage);
         } catch {
-                return {}; // a browser without storage, or nonsense in it
+                return null;
         }
 }
 
-function keepHabits(state) {
-        try {
-                localStorage.setItem(HABITS, JSON.stringify(Object.fromEntries(HABITUAL.map((k) => [k, state[k]]))));
-        } catch {
-                /* only a convenience */
-        }
+// They hold for an address that says nothing.
+export function habits() {
+        const kept = stored((s) => JSON.parse(s.getItem(HABITS) ?? '{}')) ?? {};
+        return Object.fromEntries(HABITUAL.filter((k) => typeof kept[k] === typeof VIEW[k]).map((k) => [k, kept[k]]));
 }
 
 // Whether a chart is folded: in a comparison all but bits per dimension are, until they are unfolded.
@@ -75,7 +73,7 @@ function Switch({label, value, off, on, title, change}) {
         return h('div.switch', {role: 'group', 'aria-label': label, title}, h('span', null, label), button(false, off), button(true, on));
 }
 
-function Choice({label, value, options, change}) {
+export function Choice({label, value, options, change}) {
         return h('label.choice', null, label, h('select', {value, onchange: (e) => change(e.target.value)}, options.map(([v, t]) => h('option', {key: v, value: v, selected: v === value}, t))));
 }
 
@@ -86,15 +84,12 @@ export class CurvesPanel extends Component {
         #seen = {view: /** @type {import('./view.js').View | null} */ (null), curves: /** @type {any[]} */ ([])};
         #looked = ''; // for which view, runs and charts the detail was asked for
 
-        constructor(properties) {
-                super(properties);
-                this.state = {error: null};
-        }
+        state = {error: null};
 
         set(change) {
                 const {state, set} = this.props;
                 if (Object.keys(change).some((k) => HABITUAL.includes(k)))
-                        keepHabits({...state, ...change});
+                        stored((s) => s.setItem(HABITS, JSON.stringify(Object.fromEntries(HABITUAL.map((k) => [k, {...state, ...change}[k]])))));
                 set('x' in change ? {...change, from: NaN, to: NaN} : change);
         }
 
@@ -105,9 +100,7 @@ export class CurvesPanel extends Component {
                 this.setState({error: null});
         }
 
-        componentDidMount() {
-                this.componentDidUpdate();
-        }
+        componentDidMount = this.componentDidUpdate;
 
         componentDidUpdate() {
                 const {state: {from, to, x, fold}, runs} = this.props, key = JSON.stringify([from, to, x, fold, runs.filter((r) => r.curves.loaded).map((r) => r.id)]);
@@ -126,16 +119,16 @@ export class CurvesPanel extends Component {
                 }
         }
 
-        curve(run, s, axis, {id, name, colour, dash}) {
+        curve(run, s, axis, {id, name, colour, dash, ghost = false}) {
                 const {state} = this.props, all = run.curves.whole.series, error = all.get(ERROR_OF[s.name]);
                 const began = Math.min(run.axis.started, ...[...all.values()].map((k) => k.time[0] ?? Infinity)); // what was imported is older than its job
                 const where = {...run.axis, started: began};
-                const version = `${s.version} ${error?.version} ${state.x} ${run.axis.attempts.length} ${began}`, key = `${run.id} ${s.name}`, known = this.#known.get(key);
+                const version = `${s.version} ${error?.version} ${state.x} ${run.axis.attempts.length} ${began}`, key = `${run.id} ${s.name} ${s.attempt}`, known = this.#known.get(key);
                 const off = state.hide.includes(id);
                 if (known?.version === version)
                         return {...known, id, name, colour, dash, off};
                 const errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
-                const made = {run: run.id, id, name, colour, dash, off, s, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
+                const made = {run: run.id, id, name, colour, dash, off, ghost, s, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
                 this.#known.set(key, made);
                 return made;
         }
@@ -161,8 +154,10 @@ export class CurvesPanel extends Component {
                 const own = (run) => run.curves.series().filter((s) => names.includes(s.name)).sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
                 const single = runs.flatMap((run) => own(run).map((s) => (apart ? this.curve(run, s, axis, {id: run.id, name: run.name, colour: run.colour, dash: curveDash(run.colour)})
                         : this.curve(run, s, axis, {id: s.name, name: s.name, colour: names.indexOf(s.name), dash: curveDash(names.indexOf(s.name))}))));
+                const ghosts = (apart ? [] : runs.flatMap((run) => (run.ghosts ?? []).filter((s) => names.includes(s.name)).map((s) =>
+                        this.curve(run, s, axis, {id: `${s.name} ${s.attempt}`, name: `${s.name}, attempt ${s.attempt}`, colour: names.indexOf(s.name), dash: 0, ghost: true}))));
                 if (!groups)
-                        return single;
+                        return [...ghosts, ...single];
                 return groups.flatMap(({id, name, runs: members}, i) => {
                         const of = single.filter((c) => members.some((m) => m.id === c.run) && !this.props.state.hide.includes(c.run)), version = of.map((c) => `${c.run} ${c.version}`).join(), key = `${names} ${id}`;
                         if (!of.length)

@@ -1,24 +1,17 @@
 // What more than one page shows of a job.
 import * as api from './api.js';
-import {draw, h} from './dom.js';
+import {h} from './dom.js';
 import * as format from './format.js';
 
 export const STATES = ['running', 'queued', 'paused', 'succeeded', 'failed', 'cancelled'];
 
 export const isFinal = (state) => state === 'succeeded' || state === 'failed' || state === 'cancelled';
 
-export function title(job) {
-        return job.name || `${job.kind} ${job.id}`;
-}
+export const title = (job) => job.name || `${job.kind} ${job.id}`;
 
-// The way to a page below the list of runs, for the top of the page and the window's title.
-export function arrive(crumbs, name) {
-        document.title = `${name} · mulund`;
-        draw([h('a', {href: '#/'}, 'Runs'), h('span.sep', {'aria-hidden': 'true'}, '/'), h('span', {'aria-current': 'page'}, name)], crumbs);
-}
-
-export function Pill({state}) {
-        return h(`span.pill.${STATES.includes(state) ? state : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
+// as: the state of a job whose colours it has.
+export function Pill({state, as = state}) {
+        return h(`span.pill.${STATES.includes(as) ? as : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
 }
 
 // pick(tag), or none: what pressing one does.
@@ -31,6 +24,17 @@ export function Tags({job, pick = null}) {
 export function waiting(job) {
         const w = job.state === 'queued' ? job.waiting : null;
         return !w ? '' : [w.detail || String(w.reason).replaceAll('_', ' '), w.position ? `number ${w.position} in line` : '', w.earliest_start ? `not before ${format.when(w.earliest_start)}` : ''].filter(Boolean).join('; ');
+}
+
+// The jobs that it waits for.
+export function Blockers({job}) {
+        return (job.waiting?.blocked_by ?? []).map((n) => [' ', h('a', {key: n, href: `#/jobs/${n}`}, `#${n}`)]);
+}
+
+// Bits per dimension with their error: of a result, or what stands in for one.
+export function Bpd({of}) {
+        const error = format.error(of?.error, 3);
+        return [h('span.num', null, format.fixed(of?.bpd ?? null, 3)), error ? h('span.num.soft', null, ` ${error}`) : null];
 }
 
 // Whether a job logs points: a training, an evaluation (over diffusion time), or the import of another program's logs.
@@ -61,4 +65,17 @@ export function ProgressBar({job}) {
 export function result(job) {
         const bpd = api.number(job.result?.bpd ?? null);
         return bpd === null ? null : {bpd, error: api.number(job.result.standard_error ?? null), images: job.result.split === 'train' ? 'training' : 'test'};
+}
+
+// A submission as a command for a terminal; quotes of the body are the shell's.
+export function command(body) {
+        return `curl -X POST ${new URL('v1/jobs', document.baseURI).href} \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
+}
+
+// The head of a column by which a table is sorted: the least first, then the most, then not. sort: the key, '-key' or another;
+// set(sort); kind: its class.
+export function SortHead({id, name, sort, set, kind = ''}) {
+        const up = sort === id, down = sort === `-${id}`;
+        return h(`th${kind}`, {scope: 'col', 'aria-sort': up ? 'ascending' : down ? 'descending' : 'none'},
+                h('button.sort', {type: 'button', title: `Sort by ${name}`, onclick: () => set(up ? `-${id}` : down ? '' : id)}, name.split('.').pop(), h('span', {'aria-hidden': 'true'}, up ? ' ↑' : down ? ' ↓' : '')));
 }

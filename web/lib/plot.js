@@ -86,7 +86,7 @@ export class Plot {
         }
 
         #draw(lines, content, options, view) {
-                const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy, l.colour, l.dash, l.off]), options.axis.label, options.logX, options.logY, options.band, options.smoothing > 0, options.tall]);
+                const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy, l.ghost, l.colour, l.dash, l.off]), options.axis.label, options.logX, options.logY, options.band, options.smoothing > 0, options.tall]);
                 const frame = (o, v) => JSON.stringify([v, o.usual, o.references]), moved = frame(options, view) !== frame(this.#options, this.#view);
                 const reshape = shape !== this.#shape, renew = content !== this.#content;
                 this.#lines = lines;
@@ -193,15 +193,15 @@ export class Plot {
                 const {band, smoothing} = this.#options;
                 const series = [{label: 'step'}], bands = [];
                 this.#lines.forEach((l, i) => {
-                        const c = colour(curveColour(l.colour)), at = 1 + COLUMNS * i, smoothed = l.noisy && smoothing > 0, dash = DASHES[l.dash];
-                        const edge = {points: {show: false}, stroke: 'transparent', width: 0, show: band && !l.off};
+                        const c = colour(curveColour(l.colour)), at = 1 + COLUMNS * i, smoothed = l.noisy && smoothing > 0, faint = smoothed || l.ghost, dash = DASHES[l.dash];
+                        const edge = {points: {show: false}, stroke: 'transparent', width: 0, show: band && !l.off && !l.ghost};
                         const points = {
                                 size: 5, fill: c, stroke: c,
                                 show: (u, k, first, last) => this.#few(u, k, first, last),
                                 filter: (u, k, show) => (show ? null : isolated(u.data[k])),
                         };
                         series.push({...edge, label: `${l.name} max`}, {...edge, label: `${l.name} min`},
-                                {label: `${l.name} mean`, stroke: smoothed ? fade(c, 0.35) : c, width: smoothed ? 1 / devicePixelRatio : 1.75, points, dash: smoothed ? [] : dash, show: !l.off},
+                                {label: `${l.name} mean`, stroke: faint ? fade(c, 0.35) : c, width: smoothed ? 1 / devicePixelRatio : 1.75, points, dash: smoothed ? [] : dash, show: !l.off},
                                 {label: l.name, stroke: c, width: 2, points: {show: false}, show: smoothed && !l.off, dash});
                         bands.push({series: [at, at + 1], fill: fade(c, 0.16)});
                 });
@@ -209,12 +209,7 @@ export class Plot {
         }
 
         #few(u, k, first, last) {
-                const most = u.over.clientWidth / POINT_SPACE;
-                let n = 0;
-                for (let i = first; i <= last && n <= most; i++)
-                        if (typeof u.data[k][i] === 'number')
-                                n++;
-                return n <= most;
+                return u.data[k].slice(first, last + 1).filter((v) => typeof v === 'number').length <= u.over.clientWidth / POINT_SPACE;
         }
 
         #drawGaps(u) {

@@ -2,6 +2,8 @@
 
 const ESCAPE = /\x1b(?:\[([\d;]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])/; // CSI, OSC and the short ones
 
+const NAMED = /^[39][0-7]$/, MANY = /[34]8;(5;\d*|2;\d*;\d*;\d*);?/g; // colours of 256 or of millions are left as they are
+
 // A text with a terminal's sequences as parts: [{text, style}], style: 'ansi-1 bold', '' for none. Colours are the sixteen
 // that have names; all other sequences are left out.
 export function coloured(text) {
@@ -13,17 +15,9 @@ export function coloured(text) {
                         parts.push({text: plain, style: `${colour} ${bold}`.trim()});
                 if (!m)
                         break;
-                const codes = m[2] === 'm' ? (m[1] || '0').split(';').map(Number) : [];
-                for (let i = 0; i < codes.length; i++) {
-                        const c = codes[i];
-                        if (c === 38 || c === 48)
-                                i += codes[i + 1] === 5 ? 2 : 4; // of 256 or of millions: as it is
-                        else if (c === 0 || c === 39)
-                                [colour, bold] = ['', c === 0 ? '' : bold];
-                        else if (c === 1 || c === 22)
-                                bold = c === 1 ? 'bold' : '';
-                        else if ((c >= 30 && c <= 37) || (c >= 90 && c <= 97))
-                                colour = `ansi-${c % 10}`;
+                for (const code of m[2] === 'm' ? (m[1] || '0').replace(MANY, '').split(';').filter(Boolean).map(Number) : []) {
+                        bold = code === 1 ? 'bold' : code === 0 || code === 22 ? '' : bold;
+                        colour = code === 0 || code === 39 ? '' : NAMED.test(String(code)) ? `ansi-${code % 10}` : colour;
                 }
                 rest = rest.slice(m.index + m[0].length);
         }

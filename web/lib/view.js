@@ -29,14 +29,8 @@ export function bounded(view, whole, log, narrowest = 2) {
 // The x range that all curves share, {x, start} each: start is where the first bucket begins. A single place has room on
 // both sides.
 export function domain(curves, log) {
-        let from = Infinity, to = -Infinity;
-        for (const {x, start} of curves) {
-                const first = log ? x.find((v) => v > 0) : x.length ? Math.min(start, x[0]) : undefined;
-                if (first === undefined)
-                        continue;
-                from = Math.min(from, first);
-                to = Math.max(to, x[x.length - 1]);
-        }
+        const first = ({x, start}) => (log ? x.find((v) => v > 0) : x.length ? Math.min(start, x[0]) : undefined), there = curves.filter((c) => first(c) !== undefined);
+        const from = Math.min(...there.map(first)), to = Math.max(...there.map(({x}) => x[x.length - 1]));
         if (from > to)
                 return log ? {from: 1, to: 10} : {from: 0, to: 1};
         return from < to ? {from, to} : log ? {from: from / 2, to: 2 * to} : {from: from - 1, to: to + 1};

@@ -9,16 +9,14 @@ export class Rows extends Component {
         #frame = 0;
         #focused = null; // its row stays in the page, or the keyboard's user would be thrown out
 
-        constructor(properties) {
-                super(properties);
-                this.state = {first: 0, end: 40};
-                this.later = () => {
-                        this.#frame ||= requestAnimationFrame(() => {
-                                this.#frame = 0;
-                                this.measure();
-                        });
-                };
-        }
+        state = {first: 0, end: 40};
+
+        later = () => {
+                this.#frame ||= requestAnimationFrame(() => {
+                        this.#frame = 0;
+                        this.measure();
+                });
+        };
 
         componentDidMount() {
                 addEventListener('scroll', this.later, {passive: true});
@@ -26,9 +24,7 @@ export class Rows extends Component {
                 this.measure();
         }
 
-        componentDidUpdate() {
-                this.later();
-        }
+        componentDidUpdate = this.later;
 
         componentWillUnmount() {
                 removeEventListener('scroll', this.later);
@@ -37,15 +33,11 @@ export class Rows extends Component {
         }
 
         measure() {
-                const height = this.height(), top = this.body.getBoundingClientRect().top;
+                const height = parseFloat(getComputedStyle(this.body).getPropertyValue('--row')) || 62, top = this.body.getBoundingClientRect().top;
                 const first = Math.max(0, Math.floor(-top / height) - AROUND), end = Math.max(first, Math.ceil((innerHeight - top) / height) + AROUND);
                 if (first !== this.state.first || end !== this.state.end)
                         this.setState({first, end});
                 this.props.seen(first, Math.min(end, this.props.items.length));
-        }
-
-        height() {
-                return parseFloat(getComputedStyle(this.body).getPropertyValue('--row')) || 62;
         }
 
         render({items, id, row, columns}, state) {

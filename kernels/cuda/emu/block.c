@@ -2,7 +2,8 @@
  * without having waited takes the next thread, so a kernel without barriers needs no switches. */
 #include "kernels/cuda/emu/emu.h"
 
-#include <pthread.h>
+#include "kernels/cuda/emu/race.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,10 +40,17 @@ struct thread {
 struct warp {
         unsigned n_exchanges[EMU_WARP]; /* of each lane */
         unsigned arrived[2];            /* lanes */
-        unsigned char slots[2][EMU_WARP * EMU_EXCHANGE_BYTES];
+        _Alignas(EMU_EXCHANGE_BYTES) unsigned char slots[2][EMU_WARP * EMU_EXCHANGE_BYTES];
 };
 
-enum { STACK_BYTES = 256 << 10, SHARED_BYTES = 512 << 10, SHARED_STATIC = 48 << 10, RED_ZONE = 128 };
+enum {
+        STACK_BYTES = 256 << 10,
+        SHARED_BYTES = 512 << 10,
+        SHARED_STATIC = 48 << 10,
+        RED_ZONE = 128,
+        RED = 0xa5,
+        MAX_ARRAYS = 64
+};
 
 static struct thread threads[EMU_MAX_THREADS];
 static struct warp warps[EMU_MAX_THREADS / EMU_WARP];
@@ -51,7 +59,13 @@ static unsigned n_threads, at, n_live, n_arrived, self;
 static struct fiber *free_fibers, *current, main_fiber;
 static const struct emu_launch *launch;
 static const void *launch_args;
+static size_t launch_bytes;
 static bool running;
+
+bool emu_running(void)
+{
+        return running;
+}
 
 /* ---- order */
 
@@ -59,10 +73,12 @@ enum { ORDER_UNKNOWN, ORDER_FORWARD, ORDER_REVERSE, ORDER_RANDOM };
 static int order_kind;
 static uint64_t order_state;
 
-static void order_read(void)
+static void order_ready(void)
 {
         const char *s = getenv("EMU_ORDER");
 
+        if (order_kind != ORDER_UNKNOWN)
+                return;
         order_kind = !s || strcmp(s, "forward") == 0 ? ORDER_FORWARD
                      : strcmp(s, "reverse") == 0     ? ORDER_REVERSE
                                                      : ORDER_RANDOM;
@@ -74,6 +90,12 @@ static uint64_t order_next(void)
         order_state ^= order_state << 13;
         order_state ^= order_state >> 7;
         return order_state ^= order_state << 17;
+}
+
+unsigned emu_choose(unsigned n)
+{
+        order_ready();
+        return order_kind == ORDER_FORWARD ? 0 : order_kind == ORDER_REVERSE ? n - 1 : (unsigned)(order_next() % n);
 }
 
 static void shuffle(unsigned *x, size_t n)
@@ -223,10 +245,12 @@ static void switch_to(struct fiber *f)
         switch_ends(fake);
 }
 
-static void become(unsigned t)
+/* Fiber f goes on as thread t. */
+static void become(unsigned t, const struct fiber *f)
 {
         self = t;
         emu_thread = threads[t].index;
+        race_thread(t, f->stack, f->stack + STACK_BYTES);
 }
 
 /* The next thread that can run; n_threads where all have ended. */
@@ -251,6 +275,8 @@ static void park(void)
         free_fibers = current;
 }
 
+static void go(unsigned t);
+
 /* A fiber runs threads until there is none that has not begun. */
 static void fiber_main(void)
 {
@@ -266,12 +292,15 @@ static void fiber_main(void)
                 if (n_arrived > 0 && n_arrived == n_live)
                         emu_fault("thread %u ended while all others wait at a barrier", self);
                 next = pick();
-                if (next < n_threads)
-                        become(next);
-                if (next < n_threads && threads[next].state == THREAD_NEW)
+                if (next < n_threads && threads[next].state == THREAD_NEW) {
+                        become(next, current);
                         continue;
+                }
                 park();
-                switch_to(next < n_threads ? threads[next].fiber : &main_fiber);
+                if (next < n_threads)
+                        go(next);
+                else
+                        switch_to(&main_fiber);
         }
 }
 
@@ -305,18 +334,18 @@ static struct fiber *fiber_get(void)
 /* A parked fiber waits inside of fiber_main's loop, so a thread that begins finds `self` set. */
 static void go(unsigned t)
 {
-        become(t);
-        switch_to(threads[t].state == THREAD_NEW ? fiber_get() : threads[t].fiber);
+        struct fiber *f = threads[t].state == THREAD_NEW ? fiber_get() : threads[t].fiber;
+
+        become(t, f);
+        switch_to(f);
 }
 
 /* The thread that runs has said in its state why it waits. */
 static void wait_here(void)
 {
-        unsigned me = self, next = pick();
+        unsigned next = pick();
 
-        if (next == me)
-                become(me);
-        else
+        if (next != self)
                 go(next);
 }
 
@@ -353,30 +382,37 @@ void emu_syncthreads(const char *file, int line)
                         threads[i].state = THREAD_READY;
                 n_arrived = 0;
                 at = 0;
+                race_barrier(n_threads);
                 shuffle(order, n_threads); /* the last to arrive does not always go on first */
                 t->state = THREAD_READY;
         }
         wait_here();
 }
 
-/* Those that have arrived at the exchange agree with this thread. */
+/* Those that have arrived at the exchange agree with each other, so one of them is enough to agree with. */
 static void exchange_check(unsigned base, unsigned lanes)
 {
         const struct thread *t = &threads[self];
+        unsigned lane = lanes ? (unsigned)__builtin_ctz(lanes) : self % EMU_WARP;
+        const struct thread *o = &threads[base + lane];
 
-        for (; lanes; lanes &= lanes - 1) {
-                unsigned lane = (unsigned)__builtin_ctz(lanes);
-                const struct thread *o = &threads[base + lane];
-
-                if (o->mask != t->mask || o->line != t->line || o->what != t->what)
-                        emu_fault("divergent warp operation: this thread at %s, mask %08x (%s:%d), lane %u at %s, mask "
-                                  "%08x (%s:%d)",
-                                  t->what, t->mask, t->file, t->line, lane, o->what, o->mask, o->file, o->line);
-        }
+        if (o->mask != t->mask || o->line != t->line || o->what != t->what)
+                emu_fault("divergent warp operation: this thread at %s, mask %08x (%s:%d), lane %u at %s, mask %08x "
+                          "(%s:%d)",
+                          t->what, t->mask, t->file, t->line, lane, o->what, o->mask, o->file, o->line);
 }
 
-const unsigned char *emu_exchange(unsigned mask, const void *mine, size_t n, const char *what, const char *file,
-                                  int line)
+/* Where to look for the lanes that may go on: their own places in the order, not behind all that wait at a barrier. */
+static unsigned place_of_warp(unsigned base)
+{
+        if (order_kind == ORDER_RANDOM || base + EMU_WARP > n_threads)
+                return 0;
+        return order_kind == ORDER_FORWARD ? base : n_threads - EMU_WARP - base;
+}
+
+/* The last to arrive lets `meet`, where there is one, work on what all gave. */
+static unsigned char *exchange(unsigned mask, const void *mine, size_t n, void (*meet)(unsigned char *all),
+                               const char *what, const char *file, int line)
 {
         unsigned lane = self % EMU_WARP, base = self - lane, side;
         struct warp *w = &warps[self / EMU_WARP];
@@ -390,9 +426,11 @@ const unsigned char *emu_exchange(unsigned mask, const void *mine, size_t n, con
         w->arrived[side] |= 1u << lane;
         if (w->arrived[side] == mask) {
                 w->arrived[side] = 0;
+                if (meet)
+                        meet(w->slots[side]);
                 for (unsigned m = mask; m; m &= m - 1)
                         threads[base + (unsigned)__builtin_ctz(m)].state = THREAD_READY;
-                at = 0;
+                at = place_of_warp(base);
                 if (order_kind != ORDER_RANDOM || order_next() % 4)
                         return w->slots[side]; /* the last to arrive goes on first, mostly: switches cost */
         }
@@ -400,12 +438,63 @@ const unsigned char *emu_exchange(unsigned mask, const void *mine, size_t n, con
         return w->slots[side];
 }
 
+const unsigned char *emu_exchange(unsigned mask, const void *mine, size_t n, const char *what, const char *file,
+                                  int line)
+{
+        return exchange(mask, mine, n, NULL, what, file, line);
+}
+
+void emu_meet(void *mine, size_t n, void (*meet)(unsigned char *all), const char *what, const char *file, int line)
+{
+        const unsigned char *const all = exchange(~0u, mine, n, meet, what, file, line);
+
+        memcpy(mine, all + (size_t)(self % EMU_WARP) * EMU_EXCHANGE_BYTES, n);
+}
+
+void emu_syncwarp(unsigned mask, const char *file, int line)
+{
+        (void)emu_exchange(mask, "", 1, "__syncwarp", file, line);
+        if (mask == ~0u)
+                race_warp(); /* lanes that are not all of a warp are told of as if they had not met */
+}
+
 /* ---- shared memory: pieces with red zones, NaN at first */
 
 static _Alignas(1024) char shared[SHARED_BYTES];
 static size_t shared_top, shared_static;
+static struct array {
+        const char *start;
+        size_t bytes;
+} arrays[MAX_ARRAYS]; /* of the running block */
+static size_t n_arrays;
 static uint64_t block_serial;
 static void *dynamic;
+
+/* What is written behind an array is found at the block's end, where no sanitizer tells at once. */
+#if defined(__SANITIZE_ADDRESS__)
+static void red_zone_fill(char *p)
+{
+        (void)p;
+}
+
+static void red_zones_check(void)
+{
+}
+#else
+static void red_zone_fill(char *p)
+{
+        memset(p, RED, RED_ZONE);
+}
+
+static void red_zones_check(void)
+{
+        static const char red[RED_ZONE] = {[0 ... RED_ZONE - 1] = (char)RED};
+
+        for (size_t i = 0; i < n_arrays; i++)
+                if (memcmp(arrays[i].start + arrays[i].bytes, red, RED_ZONE) != 0)
+                        emu_fault("out of bounds: something wrote behind a shared array of %zu bytes", arrays[i].bytes);
+}
+#endif
 
 static void *shared_take(size_t n, size_t align, const char *name)
 {
@@ -416,16 +505,29 @@ static void *shared_take(size_t n, size_t align, const char *name)
         shared_top += n;
         if (shared_top + RED_ZONE > SHARED_BYTES)
                 emu_fault("too much shared memory (%s)", name);
+        if (n_arrays == MAX_ARRAYS)
+                emu_fault("too many shared arrays (%s)", name);
+        arrays[n_arrays++] = (struct array){p, n};
+        red_zone_fill(p + n);
         emu_unpoison(p, n);
         memset(p, 0xff, n);
         return p;
 }
 
+bool emu_shared_has(const void *p, size_t n)
+{
+        for (size_t i = 0; i < n_arrays; i++)
+                if ((const char *)p >= arrays[i].start && (const char *)p + n <= arrays[i].start + arrays[i].bytes)
+                        return true;
+        return false;
+}
+
 static void shared_begin(size_t dynamic_bytes)
 {
         block_serial++;
-        shared_top = shared_static = 0;
+        shared_top = shared_static = n_arrays = 0;
         emu_poison(shared, SHARED_BYTES);
+        race_shared(shared, SHARED_BYTES);
         dynamic = dynamic_bytes ? shared_take(dynamic_bytes, 128, "dynamic") : NULL;
 }
 
@@ -454,6 +556,7 @@ static void run_block(size_t b)
 {
         const dim3 *g = &launch->grid;
 
+        race_block(b, launch_args, launch_bytes);
         emu_block = (uint3){(unsigned)(b % g->x), (unsigned)(b / g->x % g->y), (unsigned)(b / ((size_t)g->x * g->y))};
         shared_begin(launch->shared);
         for (unsigned i = 0; i < n_threads; i++)
@@ -464,21 +567,20 @@ static void run_block(size_t b)
         n_live = n_threads;
         current = &main_fiber;
         go(pick());
+        red_zones_check();
 }
 
-void emu_run(const struct emu_launch *l, const void *args)
+void emu_run(const struct emu_launch *l, const void *args, size_t bytes)
 {
-        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
         size_t n_blocks = (size_t)l->grid.x * l->grid.y * l->grid.z;
         unsigned *blocks = malloc(n_blocks * sizeof *blocks);
 
         if (!blocks)
                 emu_fault("out of memory for a launch");
-        (void)pthread_mutex_lock(&lock);
-        if (order_kind == ORDER_UNKNOWN)
-                order_read();
+        order_ready();
         launch = l;
         launch_args = args;
+        launch_bytes = bytes;
         emu_grid_dim = l->grid;
         emu_block_dim = l->block;
         n_threads = l->block.x * l->block.y * l->block.z;
@@ -490,6 +592,5 @@ void emu_run(const struct emu_launch *l, const void *args)
         for (size_t i = 0; i < n_blocks; i++)
                 run_block(blocks[i]);
         running = false;
-        (void)pthread_mutex_unlock(&lock);
         free(blocks);
 }

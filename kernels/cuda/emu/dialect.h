@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/emu/emu.h"
+#include "kernels/cuda/emu/mma.h"
 
 /* cuda_runtime_api.h has its own for a host compiler */
 #undef __global__
@@ -47,7 +48,7 @@ inline void __syncthreads(EMU_AT)
 
 inline void __syncwarp(unsigned mask = ~0u, EMU_AT)
 {
-        (void)emu_exchange(mask, "", 1, "__syncwarp", file, line);
+        emu_syncwarp(mask, file, line);
 }
 
 /* The value of lane `from`, which is in mask. */

@@ -5,10 +5,7 @@ import * as format from '../../lib/format.js';
 
 // properties: runs: as of the panel; step: up to which, NaN: the newest; set(change).
 export class SideBySide extends Component {
-        constructor(properties) {
-                super(properties);
-                this.state = {open: false, images: new Map()}; // run -> its images, the oldest first
-        }
+        state = {open: false, images: new Map()}; // run -> its images, the oldest first
 
         async read() {
                 const of = async (run) => /** @type {const} */ ([run.id, (await api.artifacts(Number(run.id))).filter((a) => a.kind === 'image' && !a.name.startsWith('gamma')).sort((a, b) => a.step - b.step || a.id - b.id)]);

@@ -3,57 +3,43 @@ import {Address, link} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
 import {runOf} from '../../lib/axis.js';
 import {differing, flat} from '../../lib/config.js';
-import {draw, h} from '../../lib/dom.js';
+import {h} from '../../lib/dom.js';
 import {pace, poll} from '../../lib/events.js';
+import {Page, Trouble} from '../../lib/page.js';
 import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
-import {arrive, isFinal, title} from '../../lib/parts.js';
+import {isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
 import {RunCurves} from '../../lib/run.js';
 import {SideBySide} from './images.js';
 import {Parallel} from './parallel.js';
-import {Table} from './table.js';
+import {Scatter} from './scatter.js';
+import {columnsOf, Table} from './table.js';
 
 const RUNNING_MS = 1000, MOST = 60; // runs
 
-class Page {
+export class ComparePage extends Page {
         constructor(main) {
-                this.main = main;
-                this.left = false;
-                this.frame = 0;
-                /** @type {Error | null} */
-                this.error = null;
-                this.address = new Address({jobs: [''].slice(1), sort: '', images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change));
+                super(main, 'Compare');
+                this.address = this.own(new Address({jobs: [''].slice(1), sort: '', across: '', up: '', images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change)));
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
                 /** @type {{id: number, colour: number, job: any, attempts: any[], gone: boolean, curves: RunCurves}[]} */
-                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
+                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: this.own(new RunCurves(id, (names) => wanted(names, this.address.state, true)))}));
                 if (this.address.silent)
                         this.address.set(habits());
-                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job));
+                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job)));
         }
 
-        leave() {
-                this.left = true;
-                this.address.leave();
-                this.loop.stop();
-                for (const run of this.runs)
-                        run.curves.stop();
-        }
-
-        fail(e) {
-                this.error = e;
-                this.draw();
-        }
-
-        // Each run is drawn as it comes: rows first, then its curves.
+        // Each run is drawn as it comes: its row and its curves, which are asked for at once.
         async readRun(run, signal) {
-                const over = run.job && isFinal(run.job.state);
-                try {
-                        if (!over)
+                const about = async () => {
+                        if (!run.job || !isFinal(run.job.state))
                                 run.job = await api.job(run.id, signal);
                         this.draw();
                         if (this.address.state.x === 'active' && run.job.attempts > 1)
                                 run.attempts = await api.attempts(run.id, signal);
-                        await run.curves.update(signal);
+                };
+                try {
+                        await Promise.all([about(), run.curves.update(signal)]);
                 } catch (e) {
                         if (!(e instanceof api.Problem) || e.status !== 404)
                                 throw e;
@@ -75,41 +61,26 @@ class Page {
                 this.address.set({jobs: this.runs.map((r) => String(r.id))});
         }
 
-        // Once a frame, however many answers come.
-        draw() {
-                this.frame ||= requestAnimationFrame(() => {
-                        this.frame = 0;
-                        if (!this.left)
-                                this.drawNow();
-                });
-        }
-
-        drawNow() {
+        view() {
                 const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
                 const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), config: flat(r.job.config), axis: runOf(r.job, r.attempts)}));
                 const names = runs.map((r) => r.name);
                 for (const r of runs)
                         r.name = names.indexOf(r.name) === names.lastIndexOf(r.name) ? r.name : `${r.name} #${r.id}`;
                 const keys = differing(runs.map((r) => r.config)), gone = this.runs.filter((r) => r.gone).map((r) => `#${r.id}`);
-                const set = (change) => address.set(change);
-                draw([
+                const set = (change) => address.set(change), columns = columnsOf(keys);
+                return [
                         h('div.page-head', null, h('h1', null, 'Compare'), h('p.count', {role: 'status'}, this.runs.length ? `${known.length} of ${this.runs.length} runs${state.jobs.length > MOST ? `, the first of ${state.jobs.length}` : ''}` : ''),
                                 h('a.button', {href: link('#/', {select: this.runs.map((r) => String(r.id))})}, 'Choose other runs')),
-                        error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'That could not be read'), h('p', null, error.message)) : null,
+                        h(Trouble, {title: 'That could not be read', error}),
                         gone.length ? h('p.card.empty-line', {role: 'status'}, `There is no run ${gone.join(', ')} any more.`) : null,
                         !this.runs.length ? h('div.card.empty', null, h('h2', null, 'Nothing to compare'), h('p', null, 'Select runs in ', h('a', {href: '#/'}, 'the list'), ', then press Compare.')) : null,
                         runs.length ? h('div.content', null,
-                                h(Table, {runs, keys, state, set, remove: (id) => this.remove(Number(id))}),
+                                h(Table, {runs, columns, keys, state, set, remove: (id) => this.remove(Number(id))}),
                                 h(CurvesPanel, {runs, apart: true, state, set, keys, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
                                 h(Parallel, {runs, keys, hide: state.hide}),
+                                h(Scatter, {runs, columns, state, set}),
                                 h(SideBySide, {runs, step: state.images, set})) : null,
-                ], this.main);
+                ];
         }
-}
-
-// Fills main; answers what ends it.
-export function mount(main, crumbs) {
-        arrive(crumbs, 'Compare');
-        const page = new Page(main);
-        return () => page.leave();
 }

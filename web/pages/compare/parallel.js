@@ -27,5 +27,5 @@ export function Parallel({runs, keys, hide}) {
         };
         const rule = (a, k) => h('g.rule', {key: a.title}, h('path', {d: `M${x(k)} ${y(0)}V${y(1)}`}), h('text', {x: x(k), y: 16}, a.title.split('.').pop()), h('text.soft', {x: x(k), y: y(1) - 9}, a.high), h('text.soft', {x: x(k), y: y(0) + 20}, a.low));
         return !keys.length || runs.length < 2 ? null : h('section', {'aria-label': 'What the result depends on'}, h('div.section-head', null, h('h2', null, 'What the result depends on'), keys.length > DENSE ? h('span.soft', null, `The first ${DENSE} keys`) : null),
-                h('div.card.parallel', {tabindex: 0, role: 'region', 'aria-label': 'Parallel coordinates, to scroll'}, h('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': `Parallel coordinates of ${runs.length} runs: ${axes.map((a) => `${a.title} from ${a.low} to ${a.high}`).join('; ')}`}, axes.map(rule), runs.map(line))));
+                h('div.card.diagram', {tabindex: 0, role: 'region', 'aria-label': 'Parallel coordinates, to scroll'}, h('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': `Parallel coordinates of ${runs.length} runs: ${axes.map((a) => `${a.title} from ${a.low} to ${a.high}`).join('; ')}`}, axes.map(rule), runs.map(line))));
 }

@@ -3,7 +3,7 @@ import * as api from '../../lib/api.js';
 import {compare, text, toggled} from '../../lib/config.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
-import {Pill, result} from '../../lib/parts.js';
+import {Bpd, Pill, result, SortHead} from '../../lib/parts.js';
 import {curveColour} from '../../lib/plot.js';
 
 const last = (run, name, key) => api.number(run.curves.rows.find((r) => r.name === name)?.[key] ?? null);
@@ -14,22 +14,23 @@ export const testResult = (run) => {
         return ended?.images === 'test' ? ended : {bpd: last(run, 'eval/bpd', 'last'), error: last(run, 'eval/standard_error', 'last')};
 };
 
-/** @type {{key: string, title: string, value: (run: any) => any, show: (run: any) => any}[]} */
+/** @type {{key: string, title: string, axis?: string, value: (run: any) => any, show: (run: any) => any}[]} */
 const RESULTS = [
-        {key: 'test', title: 'Test BPD', value: (r) => testResult(r).bpd, show: (r) => [h('b.num', null, format.fixed(testResult(r).bpd, 3)), h('span.num.soft', null, ` ${format.error(testResult(r).error, 3)}`)]},
+        {key: 'test', title: 'Test BPD', value: (r) => testResult(r).bpd, show: (r) => h(Bpd, {of: testResult(r)})},
         {key: 'best', title: 'Best', value: (r) => last(r, 'eval/bpd', 'min'), show: (r) => format.fixed(last(r, 'eval/bpd', 'min'), 3)},
         {key: 'train', title: 'Training', value: (r) => last(r, 'train/bpd', 'last'), show: (r) => format.fixed(last(r, 'train/bpd', 'last'), 3)},
         {key: 'step', title: 'Step', value: (r) => r.job.progress?.step ?? null, show: (r) => format.integer(r.job.progress?.step)},
-        {key: 'took', title: 'Took', value: (r) => (r.job.started ? format.between(r.job.started, r.job.ended) : null), show: (r) => (r.job.started ? format.duration(format.between(r.job.started, r.job.ended)) : '–')},
+        {key: 'took', title: 'Took', axis: 'Seconds it took', value: (r) => (r.job.started ? format.between(r.job.started, r.job.ended) : null), show: (r) => (r.job.started ? format.duration(format.between(r.job.started, r.job.ended)) : '–')},
 ];
 
-// properties: runs: as of the panel, with job; keys: paths that differ; state, set; remove(id).
-export function Table({runs, keys, state, set, remove}) {
-        const columns = [...RESULTS, ...keys.map((key) => ({key, title: key, value: (r) => r.config.get(key), show: (r) => h('span.num', null, text(r.config.get(key)))}))];
+// What there is to say of a run: what came of it, and of the configuration the keys that differ.
+export const columnsOf = (keys) => [...RESULTS, ...keys.map((key) => ({key, title: key, value: (r) => r.config.get(key), show: (r) => h('span.num', null, text(r.config.get(key)))}))];
+
+// properties: runs: as of the panel, with job; columns: of columnsOf; keys: paths that differ; state, set; remove(id).
+export function Table({runs, columns, keys, state, set, remove}) {
         const [, down, by] = /** @type {RegExpExecArray} */ (/^(-?)(.*)$/.exec(state.sort)), column = columns.find((c) => c.key === by);
         const sorted = column ? [...runs].sort((a, b) => compare(column.value(a), column.value(b), down !== '')) : runs;
-        const head = (c) => h('th', {key: c.key, scope: 'col', 'aria-sort': c.key !== by ? 'none' : down ? 'descending' : 'ascending'},
-                h('button.sort', {type: 'button', title: c.title, onclick: () => set({sort: c.key !== by ? c.key : down ? '' : `-${c.key}`})}, c.title.split('.').pop(), h('span', {'aria-hidden': 'true'}, c.key !== by ? '' : down ? ' ↓' : ' ↑')));
+        const head = (c) => h(SortHead, {key: c.key, id: c.key, name: c.title, sort: state.sort, set: (sort) => set({sort})});
         const least = Math.min(...runs.map((r) => testResult(r).bpd ?? Infinity));
         const row = (r) => {
                 const off = state.hide.includes(r.id);

@@ -41,9 +41,7 @@ export class EvaluationPanel extends Component {
                 }
         }
 
-        componentDidMount() {
-                this.componentDidUpdate();
-        }
+        componentDidMount = this.componentDidUpdate;
 
         render({artifacts}, {rows = []}) {
                 const pictures = artifacts.filter(isEvaluations).sort((a, b) => Object.keys(PICTURES).indexOf(a.name) - Object.keys(PICTURES).indexOf(b.name));

@@ -1,34 +1,17 @@
 // What a job left: its checkpoints and what can be made of them, what was made of them already, other files.
 import {link} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
-import {Component, h} from '../../lib/dom.js';
+import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
-import {Pill, result, title} from '../../lib/parts.js';
+import {Listed} from '../../lib/listed.js';
+import {Bpd, Pill, result, title} from '../../lib/parts.js';
+import {may} from '../../lib/session.js';
 
-const SOME = 12; // rows at once
 const FORMS = {flax: 'flax, as published', ema: 'averaged weights', params: 'weights alone'};
 
 const when = (a) => h('time.num', {datetime: a.created, title: format.exactly(a.created)}, format.when(a.created));
 const size = (a) => h('span.num', {title: `${a.bytes} bytes`}, format.bytes(a.bytes));
 const file = (a) => h('a', {href: api.artifactUrl(a), download: a.name, title: a.name}, a.name);
-
-// A table some rows at a time: a long run has hundreds. properties: title; note; rows; columns: [[name, cell(row)]]; shape.
-export class Listed extends Component {
-        constructor(properties) {
-                super(properties);
-                this.state = {shown: SOME};
-        }
-
-        render({title: label, note, rows, columns, shape}, {shown}) {
-                const left = rows.length - shown;
-                return !rows.length ? null : h('section', {'aria-label': label},
-                        h('div.section-head', null, h('h2', null, label), h('span.soft', null, note)),
-                        h('div.card.table-card', null, h(`table.${shape}`, null,
-                                h('thead', null, h('tr', null, columns.map(([name]) => h('th', {key: name, scope: 'col'}, name)))),
-                                h('tbody', null, rows.slice(0, shown).map((r) => h('tr', {key: r.id}, columns.map(([name, cell]) => h('td', {key: name, 'data-label': name}, cell(r)))))))),
-                        left > 0 ? h('div.more', null, h('button.button', {type: 'button', onclick: () => this.setState({shown: shown + 4 * SOME})}, `Show ${Math.min(left, 4 * SOME)} older`)) : null);
-        }
-}
 
 export function Files({artifacts}) {
         const rows = artifacts.filter((a) => a.kind !== 'checkpoint');
@@ -39,19 +22,15 @@ export function Files({artifacts}) {
 export function Checkpoints({job, artifacts}) {
         const rows = artifacts.filter((a) => a.kind === 'checkpoint'), known = rows.map((a) => api.number(a.metric)).filter((m) => m !== null), best = Math.min(...known);
         const to = (label, kind, a) => h('a.button.small', {href: link('#/new', {kind, job: String(job.id), step: String(a.step)})}, label);
-        return h(Listed, {title: 'Checkpoints', note: format.count(rows.length, 'checkpoint'), rows, shape: 'rows', columns: [
+        return h(Listed, {title: 'Checkpoints', note: format.count(rows.length, 'checkpoint'), rows, columns: [
                 ['Step', (a) => [h('b.num', null, format.integer(a.step)), a === rows[0] ? h('span.tag', null, 'latest') : null, known.length && api.number(a.metric) === best ? h('span.tag', null, 'best') : null]],
                 ['Test BPD', (a) => h('span.num', null, format.fixed(api.number(a.metric), 3))], ['Size', size], ['Made', when],
                 ['Download', (a) => h('span.row', null, file(a), Object.entries(FORMS).map(([form, about]) => h('a', {key: form, href: `${api.artifactUrl(a)}?format=${form}`, title: about}, form)))],
-                ['Use it', (a) => h('span.row', null, to('Evaluate', 'evaluate', a), to('Sample', 'sample', a), to('Start from', 'train', a))]]});
+                ...may('submit') ? [/** @type {[string, (a: any) => any]} */ (['Use it', (a) => h('span.row', null, to('Evaluate', 'evaluate', a), to('Sample', 'sample', a), to('Start from', 'train', a))])] : []]});
 }
 
 // properties: jobs: evaluations and samples of this job's checkpoints, and runs that started from one.
 export function Made({jobs}) {
-        const bpd = (j) => {
-                const r = result(j);
-                return r ? [h('b.num', null, format.fixed(r.bpd, 3)), h('span.num.soft', null, ` ${format.error(r.error, 3)}`)] : '–';
-        };
-        return h(Listed, {title: 'Made from it', note: format.count(jobs.length, 'job'), rows: jobs, shape: 'rows', columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
-                ['Of step', (j) => format.integer(j.checkpoint?.step)], ['BPD', bpd], ['Method', (j) => j.result?.method ?? '–'], ['Images', (j) => format.integer(j.result?.images)], ['Created', when]]});
+        return h(Listed, {title: 'Made from it', note: format.count(jobs.length, 'job'), rows: jobs, columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
+                ['Of step', (j) => format.integer(j.checkpoint?.step)], ['BPD', (j) => h(Bpd, {of: result(j)})], ['Method', (j) => j.result?.method ?? '–'], ['Images', (j) => format.integer(j.result?.images)], ['Created', when]]});
 }

@@ -3,7 +3,9 @@ import {link} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
-import {isFinal, Pill, progress, ProgressBar, result, Tags, title, waiting} from '../../lib/parts.js';
+import {Trouble} from '../../lib/page.js';
+import {Blockers, isFinal, Pill, progress, ProgressBar, result, Tags, title, waiting} from '../../lib/parts.js';
+import {may} from '../../lib/session.js';
 
 // act(question, call): asks, then calls with the answer. gone(): the job is no more.
 function actions(job, act, gone) {
@@ -50,10 +52,10 @@ export function Head({job, act, gone}) {
                         stopping(job) ? h('span.soft', {role: 'status'}, stopping(job)) : null,
                         h('p.sub', null, `#${job.id} · ${job.kind}`, source ? [' of ', h('a', {href: `#/jobs/${source.job}`}, `#${source.job}`), ` at step ${format.integer(source.step)}`] : '',
                                 job.config_name ? ` · ${job.config_name}` : '', h(Tags, {job})),
-                        why ? h('p.waiting', {role: 'status'}, `Waiting: ${why}`, (job.waiting.blocked_by ?? []).map((n) => [' ', h('a', {key: n, href: `#/jobs/${n}`}, `#${n}`)])) : null,
+                        why ? h('p.waiting', {role: 'status'}, `Waiting: ${why}`, h(Blockers, {job})) : null,
                         job.paused ? h('p.waiting', {role: 'status'}, `Paused: ${job.paused.detail || (job.paused.reason === 'limit' ? 'at its limit' : 'on request')}`) : null,
                         job.notes ? h('p.notes', null, job.notes) : null),
-                h('div.actions', null, job.kind === 'train' ? h('a.button', {href: link('#/new', {kind: 'train', clone: String(job.id)})}, 'Clone with changes') : null, actions(job, act, gone)));
+                may('submit') && h('div.actions', null, job.kind === 'train' ? h('a.button', {href: link('#/new', {kind: 'train', clone: String(job.id)})}, 'Clone with changes') : null, actions(job, act, gone)));
 }
 
 export function Stats({job}) {
@@ -94,7 +96,5 @@ export function Failure({job}) {
         const e = job.error;
         if (!e || typeof e !== 'object')
                 return null;
-        return h('div.card.problem', {role: 'alert'},
-                h('h2', null, `Failed${e.class ? `: ${e.class}` : ''}${Number.isInteger(e.step) ? ` at step ${format.integer(e.step)}` : ''}`),
-                h('p', null, String(e.detail ?? 'No reason was given; the log may tell.')));
+        return h(Trouble, {title: `Failed${e.class ? `: ${e.class}` : ''}${Number.isInteger(e.step) ? ` at step ${format.integer(e.step)}` : ''}`, error: String(e.detail ?? 'No reason was given; the log may tell.')});
 }

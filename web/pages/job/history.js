@@ -2,11 +2,10 @@
 import * as api from '../../lib/api.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
-import {Listed} from './files.js';
+import {Listed} from '../../lib/listed.js';
 
 export class History {
         #id;
-        #after = 0;
         #read = '';
 
         constructor(id) {
@@ -21,10 +20,9 @@ export class History {
                 if (now === this.#read)
                         return;
                 this.attempts = await api.attempts(this.#id, signal);
-                for (let next = this.#after; next !== null;) {
+                for (let next = this.events.at(-1)?.id ?? 0; next !== null;) {
                         const page = await api.history(this.#id, next, signal);
                         this.events = [...this.events, ...page.events];
-                        this.#after = page.events.at(-1)?.id ?? this.#after;
                         next = page.next;
                 }
                 this.#read = now;
@@ -41,11 +39,11 @@ const time = (t) => h('time.num', {datetime: t, title: format.exactly(t)}, forma
 // properties: history: a History.
 export function HistoryPanel({history: {attempts, events}}) {
         return [
-                h(Listed, {key: 'attempts', title: 'Attempts', note: format.count(attempts.length, 'attempt'), rows: [...attempts].reverse().map((a) => ({...a, id: a.number})), shape: 'rows', columns: [
+                h(Listed, {key: 'attempts', title: 'Attempts', note: format.count(attempts.length, 'attempt'), rows: [...attempts].reverse().map((a) => ({...a, id: a.number})), columns: [
                         ['Attempt', (a) => format.integer(a.number)], ['Started', (a) => time(a.started)], ['Took', (a) => format.duration(format.between(a.started, a.ended))],
                         ['Steps', (a) => h('span.num', null, a.first_step === null ? '–' : `${format.integer(a.first_step)} to ${format.integer(a.last_step)}`)], ['Devices', (a) => (a.devices ?? []).join(', ') || '–'],
                         ['Ended', (a) => h(a.outcome === 'failed' ? 'b.bad' : 'span', null, ended(a))], ['Why', (a) => h('span.told', null, a.detail ?? '–')]]}),
-                h(Listed, {key: 'events', title: 'Events', note: format.count(events.length, 'event'), rows: [...events].reverse(), shape: 'rows', columns: [
+                h(Listed, {key: 'events', title: 'Events', note: format.count(events.length, 'event'), rows: [...events].reverse(), columns: [
                         ['Time', (e) => time(e.time)], ['What', (e) => String(e.trigger).replaceAll('_', ' ')], ['State', (e) => (e.from === e.to ? e.to : `${e.from ?? 'new'} → ${e.to}`)], ['Detail', (e) => h('span.told', null, typeof e.detail === 'string' ? e.detail : e.detail ? JSON.stringify(e.detail) : '–')]]}),
         ];
 }

@@ -8,10 +8,7 @@ const STRIP = 24; // pictures at once
 
 // properties: artifacts.
 export class ImagesPanel extends Component {
-        constructor(properties) {
-                super(properties);
-                this.state = {chosen: null}; // an artifact's id; null: the newest
-        }
+        state = {chosen: null}; // an artifact's id; null: the newest
 
         render({artifacts}, {chosen}) {
                 const list = artifacts.filter((a) => a.kind === 'image' && !isEvaluations(a)).sort((a, b) => a.step - b.step || a.id - b.id);

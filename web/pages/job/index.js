@@ -4,10 +4,12 @@ import {Address} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
 import {runOf} from '../../lib/axis.js';
 import {flat} from '../../lib/config.js';
-import {ask, draw, h} from '../../lib/dom.js';
+import {Curves} from '../../lib/curves.js';
+import {h} from '../../lib/dom.js';
 import {pace, poll} from '../../lib/events.js';
+import {Page, Trouble} from '../../lib/page.js';
 import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
-import {arrive, hasCurves, isFinal, title} from '../../lib/parts.js';
+import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
 import {ConfigPanel} from './config.js';
 import {EvaluationPanel} from './evaluation.js';
@@ -21,36 +23,23 @@ const RUNNING_MS = 1000, QUEUED_MS = 2000;
 const MADE_MS = 5000, MADE = 500; // how often, and of how many newest jobs, those made from this one are looked for
 const LATE_MS = 5000; // a run's last points may come after its state
 
-class Page {
+export class JobPage extends Page {
         constructor(main, id) {
-                this.main = main;
+                super(main, `#${id}`);
                 this.id = id;
                 this.job = null;
-                this.error = null;
                 this.artifacts = [];
-                this.left = false; // for another page
-                this.curves = new RunCurves(id, (names) => wanted(names, this.address.state, false));
+                this.curves = this.own(new RunCurves(id, (names) => wanted(names, this.address.state, false)));
                 this.history = new History(id);
+                this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
                 this.made = [];
                 this.madeAt = -Infinity;
-                this.address = new Address(VIEW, KEPT, (change) => redraw(this, change));
+                this.address = this.own(new Address(VIEW, KEPT, (change) => redraw(this, change)));
                 if (this.address.silent)
                         this.address.set(habits());
                 this.log = new Log(id);
                 this.draw();
-                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e), (m) => m.job === id);
-        }
-
-        leave() {
-                this.left = true;
-                this.address.leave();
-                this.loop.stop();
-                this.curves.stop();
-        }
-
-        fail(e) {
-                this.error = e;
-                this.draw();
+                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => m.job === id));
         }
 
         async read(signal) {
@@ -67,12 +56,25 @@ class Page {
                 if (job.attempts > 0)
                         await this.log.update(signal);
                 await this.history.update(job, signal);
+                await this.readGhosts(signal);
                 if (job.kind === 'train' || job.import?.what === 'checkpoint')
                         await this.readMade(signal);
                 this.draw();
                 if (isFinal(job.state))
                         return !wasFinal && job.ended && Date.now() - Date.parse(job.ended) < LATE_MS ? RUNNING_MS : null;
                 return pace(job.state === 'running' ? RUNNING_MS : QUEUED_MS);
+        }
+
+        async readGhosts(signal) {
+                const {attempts} = this.history, rows = this.curves.rows.filter((r) => this.curves.whole.series.has(r.name));
+                for (const [i, {number, last_step: last}] of attempts.entries()) {
+                        const anew = attempts[i + 1]?.first_step ?? null;
+                        if (anew === null || last < anew || this.ghosts.has(number))
+                                continue;
+                        const ghost = new Curves(this.id, anew, Infinity, number);
+                        await ghost.update(rows, signal);
+                        this.ghosts.set(number, ghost);
+                }
         }
 
         async readMade(signal) {
@@ -83,35 +85,19 @@ class Page {
                 this.madeAt = performance.now();
         }
 
-        async act(question, call) {
-                const answer = await ask(question);
-                if (!answer)
-                        return;
-                try {
-                        await call(answer);
-                        this.loop.poke();
-                } catch (e) {
-                        this.fail(e);
-                }
-        }
-
         panel(job) {
-                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts), curves: this.curves};
+                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts), curves: this.curves, ghosts: [...this.ghosts].flatMap(([attempt, c]) => [...c.series.values()].map((s) => ({...s, attempt})))};
                 return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change),
                         nothing: !this.curves.loaded ? 'Reading the curves…' : isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.'});
         }
 
-        draw() {
+        view() {
                 const {job, error} = this;
-                if (this.left)
-                        return;
-                if (!job && error?.status === 404) {
-                        draw(h('div.card.empty', null, h('h1', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs'))), this.main);
-                        return;
-                }
-                draw([
+                if (!job && error?.status === 404)
+                        return h('div.card.empty', null, h('h1', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs')));
+                return [
                         job ? h(Head, {job, act: (question, call) => this.act(question, call), gone: () => { location.hash = '#/'; }}) : null,
-                        error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'That did not work'), h('p', null, error.message)) : null,
+                        h(Trouble, {title: 'That did not work', error}),
                         job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),
@@ -124,13 +110,6 @@ class Page {
                                 h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),
                                 h(HistoryPanel, {history: this.history}),
                                 h(Files, {artifacts: this.artifacts})) : null,
-                ], this.main);
+                ];
         }
-}
-
-// Fills main; answers what ends it.
-export function mount(main, crumbs, id) {
-        arrive(crumbs, `#${id}`);
-        const page = new Page(main, id);
-        return () => page.leave();
 }

@@ -37,10 +37,7 @@ export class Log {
 export class LogPanel extends Component {
         #made = {key: '', view: /** @type {any} */ (null)};
 
-        constructor(properties) {
-                super(properties);
-                this.state = {follow: true, find: ''};
-        }
+        state = {follow: true, find: ''};
 
         componentDidUpdate() {
                 if (this.state.follow)

@@ -1,4 +1,4 @@
-// A key of the configuration as a field of a form, and a request as a command for a terminal.
+// A key of the configuration as a field of a form.
 import {h} from '../../lib/dom.js';
 
 const isOf = (row, type) => [row.type].flat().includes(type);
@@ -12,11 +12,6 @@ export function parse(row, typed) {
         if (isOf(row, 'string'))
                 return typed;
         return typed.trim() === '' || Number.isNaN(Number(typed)) ? typed : Number(typed);
-}
-
-// The request as a command; quotes of the body are the shell's.
-export function command(body) {
-        return `curl -X POST ${new URL('v1/jobs', document.baseURI).href} \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
 }
 
 function range(row) {

@@ -1,26 +1,32 @@
-// A new job: a form made of the configuration's schema, checked as it is typed; the command that does the same. A training
-// begins with a template, another job's configuration (clone) or its checkpoint (job, step); what is changed is in the
-// address.
+// A new job: a form made of the configuration's schema, which the server checks as it is typed, with what the job would need;
+// the command that does the same. A training begins with a template, another job's configuration (clone) or its checkpoint
+// (job, step); what is changed is in the address.
 import {Address} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
-import {flat, keys, text, wrong} from '../../lib/config.js';
-import {CopyButton, draw, h} from '../../lib/dom.js';
+import {flat, keys, text} from '../../lib/config.js';
+import {CopyButton, h} from '../../lib/dom.js';
 import {poll} from '../../lib/events.js';
-import {arrive} from '../../lib/parts.js';
-import {command, Field, parse} from './form.js';
+import * as format from '../../lib/format.js';
+import {Page, Trouble} from '../../lib/page.js';
+import {command} from '../../lib/parts.js';
+import {may} from '../../lib/session.js';
+import {Field, parse} from './form.js';
 
 const KINDS = {train: 'Train', evaluate: 'Evaluate', sample: 'Sample'};
 const OF = {train: /./, evaluate: /^(evaluation|machine)\./, sample: /^(sampling|machine)\./}; // the keys that a kind can change
+const TYPING_MS = 250; // until the server is asked
 const STEPS = 'training.num_steps_train', FIRST = 'photos32-tiny';
 
-class Page {
+export class NewPage extends Page {
         constructor(main) {
-                this.main = main;
-                this.left = false;
-                this.loaded = '';
-                /** @type {any} */
-                this.error = null;
+                super(main, 'New job');
+                this.loaded = false;
                 this.busy = false;
+                /** @type {any} */
+                this.needs = null; // of the server, or what it refuses
+                /** @type {any} */
+                this.refusal = null;
+                this.typing = 0;
                 this.rows = [];
                 /** @type {string | null} */
                 this.template = null; // which one holds, null: none
@@ -28,24 +34,42 @@ class Page {
                 this.datasets = [];
                 /** @type {Map<string, unknown>} */
                 this.base = new Map(); // what holds where nothing is changed
-                this.address = new Address({kind: 'train', config: FIRST, clone: '', job: '', step: '', name: '', tags: '', notes: '', priority: '0', find: '', set: [''].slice(1)}, ['kind'], () => this.draw());
+                this.address = this.own(new Address({kind: 'train', config: FIRST, clone: '', job: '', step: '', name: '', tags: '', notes: '', priority: '0', find: '', set: [''].slice(1)}, ['kind'], () => this.typed()));
                 this.draw();
-                this.loop = poll((signal) => this.read(signal), (e) => this.fail(e));
+                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e)));
+                this.check = this.own(poll((signal) => this.ask(signal), (e) => this.fail(e)));
         }
 
         leave() {
-                this.left = true;
-                this.address.leave();
-                this.loop.stop();
+                super.leave();
+                clearTimeout(this.typing);
         }
 
-        fail(e) {
-                this.error = e;
+        typed() {
+                clearTimeout(this.typing);
+                this.typing = setTimeout(() => this.check.restart(), TYPING_MS);
                 this.draw();
         }
 
+        async ask(signal) {
+                if (!this.ready())
+                        return null;
+                const [needs, refusal] = await api.check(this.request(), signal).then((n) => [n, null], (e) => [null, e]);
+                if (refusal && !(refusal.status < 500))
+                        throw refusal;
+                [this.needs, this.refusal] = [needs, refusal];
+                this.draw();
+                return null;
+        }
+
+        // Whether there is anything to send, by someone who may.
+        ready() {
+                const {kind, job} = this.address.state;
+                return may('submit') && this.rows.length > 0 && (kind === 'train' || Number(job) > 0);
+        }
+
         async read(signal) {
-                const {clone, job, config} = this.address.state, wanted = `${clone} ${job} ${config}`;
+                const {clone, job, config} = this.address.state;
                 if (!this.rows.length)
                         [this.rows, this.configs, this.datasets] = await Promise.all([api.schema(signal).then((s) => keys(s)), api.configs(signal), api.datasets(signal)]);
                 const usual = new Map(this.rows.map((r) => [r.path, r.default]));
@@ -59,45 +83,38 @@ class Page {
                 const {kind, step, set} = this.address.state, at = Number(step) || (source?.progress?.step ?? 0);
                 if (kind === 'train' && job && !set.length && Number(this.base.get(STEPS)) <= at)
                         this.change(STEPS, String(2 * at)); // a run that starts where it ends is refused
-                if (clone && this.loaded === '' && !set.length) {
+                if (clone && !this.loaded && !set.length) {
                         const own = flat(source?.config);
                         this.address.set({name: source?.name ? `${source.name}, again` : '', set: [...this.base].filter(([k, v]) => own.has(k) && text(own.get(k)) !== text(v)).map(([k]) => `${k}=${text(own.get(k))}`)});
                 }
-                this.loaded = wanted;
+                this.loaded = true;
                 this.error = null;
+                this.check.restart();
                 this.draw();
                 return null;
         }
 
         // The keys that were changed, as they were typed.
-        typed() {
+        changes() {
                 return new Map(this.address.state.set.map((s) => [s.slice(0, s.indexOf('=')), s.slice(s.indexOf('=') + 1)]));
         }
 
         change(path, value) {
-                const typed = this.typed();
+                const typed = this.changes();
                 typed.delete(path);
                 if (value !== text(this.base.get(path)))
                         typed.set(path, value);
                 this.address.set({set: [...typed].map(([k, v]) => `${k}=${v}`)});
         }
 
-        // What is sent; errors: path -> words, of what is typed.
+        // What is sent.
         request() {
-                const {kind, job, step, name, tags, notes, priority} = this.address.state, overrides = {}, errors = new Map();
-                for (const row of this.rows) {
-                        const value = this.typed().get(row.path);
-                        if (value === undefined || !OF[kind].test(row.path))
-                                continue;
-                        overrides[row.path] = parse(row, value);
-                        const said = wrong(row, overrides[row.path]);
-                        if (said)
-                                errors.set(row.path, said);
-                }
+                const {kind, job, step, name, tags, notes, priority} = this.address.state, typed = this.changes();
+                const overrides = Object.fromEntries(this.rows.filter((r) => typed.has(r.path) && OF[kind].test(r.path)).map((r) => [r.path, parse(r, String(typed.get(r.path)))]));
                 const which = /^\d+$/.test(step) ? Number(step) : step || 'latest', of = {job: Number(job)};
                 const source = kind === 'train' ? (job ? {start_from: {...of, checkpoint: which}} : {config: this.template ?? {}}) : {checkpoint: {...of, ...(typeof which === 'number' ? {step: which} : {which})}};
                 const list = tags.split(',').map((t) => t.trim()).filter(Boolean);
-                return {errors, body: {kind, ...source, ...(Object.keys(overrides).length ? {overrides} : {}), ...(name ? {name} : {}), ...(list.length ? {tags: list} : {}), ...(notes ? {notes} : {}), ...(Number(priority) ? {priority: Number(priority)} : {})}};
+                return {kind, ...source, ...(Object.keys(overrides).length ? {overrides} : {}), ...(name ? {name} : {}), ...(list.length ? {tags: list} : {}), ...(notes ? {notes} : {}), ...(Number(priority) ? {priority: Number(priority)} : {})};
         }
 
         async submit(e) {
@@ -106,18 +123,19 @@ class Page {
                 this.error = null;
                 this.draw();
                 try {
-                        const made = await api.submit(this.request().body);
+                        const made = await api.submit(this.request());
                         location.hash = `#/jobs/${made.id}`;
                 } catch (error) {
                         this.busy = false;
-                        this.fail(error);
+                        this.error = this.refusal = error;
+                        this.drawNow();
                         document.querySelector('.field-error')?.closest('.key')?.scrollIntoView({block: 'center'});
                 }
         }
 
         // What the server said of keys: path -> words.
         refused() {
-                return new Map((this.error?.document?.errors ?? []).map((e) => [String(e.pointer ?? '').slice(1).replaceAll('/', '.').replace(/^(overrides|config)\./, ''), e.detail]));
+                return new Map((this.refusal?.document?.errors ?? []).map((e) => [String(e.pointer ?? '').slice(1).replaceAll('/', '.').replace(/^(overrides|config)\./, ''), e.detail]));
         }
 
         source() {
@@ -135,30 +153,29 @@ class Page {
                         input('Notes', this.address.state.notes, {}, (notes) => this.address.set({notes})), input('Priority', this.address.state.priority, {type: 'number', min: -1000, max: 1000}, (priority) => this.address.set({priority})));
         }
 
-        draw() {
-                if (this.left)
-                        return;
-                const {kind, find} = this.address.state, {body, errors} = this.request(), typed = this.typed(), refused = this.refused();
+        // What the server says of it: what it would need, or why it would be refused.
+        outlook(unplaced) {
+                const {needs, refusal} = this, size = this.refused().size, item = (name, value) => h('div.stat', {key: name}, h('dt', null, name), h('dd', null, value));
+                return h('section.card', {'aria-label': 'What it needs', 'aria-live': 'polite'}, refusal ? h('p.field-error', null, unplaced.join('; ') || (size ? `${format.count(size, 'key')} not right yet.` : refusal.message))
+                        : h('dl.stat-list', null, item('Memory', format.bytes(needs?.memory_bytes)), item('Time', needs && needs.seconds === null ? 'not measured yet' : format.duration(needs?.seconds)),
+                                item('Steps', format.integer(needs?.steps)), item('Devices that fit', needs ? needs.devices.join(', ') || 'none' : '–')));
+        }
+
+        view() {
+                const {kind, find} = this.address.state, body = this.request(), typed = this.changes(), refused = this.refused();
                 const shown = this.rows.filter((r) => OF[kind].test(r.path) && (!find || `${r.path} ${r.description}`.toLowerCase().includes(find.toLowerCase())));
-                const sections = [...new Set(shown.map((r) => r.path.split('.')[0]))], needs = kind !== 'train' && !Number(this.address.state.job);
+                const sections = [...new Set(shown.map((r) => r.path.split('.')[0]))];
                 const field = (r) => h(Field, {key: r.path, row: r, value: typed.get(r.path) ?? text(this.base.get(r.path)), usual: text(this.base.get(r.path)), changed: typed.has(r.path), choices: r.path === 'data.dataset' ? this.datasets.map((d) => d.name) : null,
-                        error: errors.get(r.path) ?? refused.get(r.path) ?? '', change: (v) => this.change(r.path, v)});
+                        error: refused.get(r.path) ?? '', change: (v) => this.change(r.path, v)});
                 const unplaced = [...refused].filter(([path]) => !shown.some((r) => r.path === path)).map(([path, detail]) => `${path} ${detail}`.trim());
-                draw(h('form.new', {onsubmit: (e) => this.submit(e)},
-                        h('div.page-head', null, h('h1', null, 'New job'), h('p.count', {role: 'status'}, errors.size ? `${errors.size === 1 ? 'One key' : `${errors.size} keys`} not right yet` : typed.size ? `${typed.size === 1 ? 'One key' : `${typed.size} keys`} changed` : ''),
-                                h('div.actions', null, h('button.button.primary', {type: 'submit', disabled: this.busy || errors.size > 0 || needs || !this.rows.length}, 'Submit'))),
-                        this.error ? h('div.card.problem', {role: 'alert'}, h('h2', null, this.error.document?.title ?? 'That did not work'), h('p', null, unplaced.join('; ') || (refused.size ? 'What is wrong stands at the keys below.' : this.error.message))) : null,
-                        this.source(),
+                return h('form.new', {onsubmit: (e) => this.submit(e)},
+                        h('div.page-head', null, h('h1', null, 'New job'), h('p.count', {role: 'status'}, typed.size ? `${format.count(typed.size, 'key')} changed` : ''),
+                                h('div.actions', null, may('submit') ? h('button.button.primary', {type: 'submit', disabled: this.busy || refused.size > 0 || !this.ready()}, 'Submit') : h('p.soft', null, 'Your role may read, and not submit.'))),
+                        h(Trouble, {title: this.error?.document?.title ?? 'That did not work', error: this.error && (unplaced.join('; ') || (refused.size ? 'What is wrong stands at the keys below.' : this.error.message))}),
+                        this.source(), this.outlook(unplaced),
                         h('section', {'aria-label': 'The same as a command'}, h('div.section-head', null, h('h2', null, 'The same as a command'), h(CopyButton, {text: () => command(body)})), h('pre.card.command', {tabindex: 0}, command(body))),
                         h('section', {'aria-label': 'Configuration'}, h('div.section-head', null, h('h2', null, 'Configuration'),
                                 h('input', {type: 'search', placeholder: 'Find a key', 'aria-label': 'Find a key', value: find, oninput: (e) => this.address.set({find: e.target.value})})),
-                        sections.map((s) => h('fieldset.card', {key: s}, h('legend', null, s), shown.filter((r) => r.path.split('.')[0] === s).map(field))))), this.main);
+                        sections.map((s) => h('fieldset.card', {key: s}, h('legend', null, s), shown.filter((r) => r.path.split('.')[0] === s).map(field)))));
         }
-}
-
-// Fills main; answers what ends it.
-export function mount(main, crumbs) {
-        arrive(crumbs, 'New job');
-        const page = new Page(main);
-        return () => page.leave();
 }

@@ -4,6 +4,7 @@ import * as api from '../../lib/api.js';
 import {ask, Component, h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
 import {isFinal} from '../../lib/parts.js';
+import {may} from '../../lib/session.js';
 
 const tags = (change) => (j, answer) => api.change(j.id, {tags: change(j.tags ?? [], answer.tag.trim())});
 
@@ -20,10 +21,7 @@ const ACTIONS = {
 
 // properties: select: ids of the selected; clear(); changed(gone: ids).
 export class Selection extends Component {
-        constructor(properties) {
-                super(properties);
-                this.state = {told: '', undo: null, busy: false};
-        }
+        state = {told: '', undo: null, busy: false};
 
         async start(name) {
                 const action = ACTIONS[name];
@@ -54,7 +52,7 @@ export class Selection extends Component {
         render({select, clear}, {told, undo, busy}) {
                 return !select.length && !told ? null : h('div.card.selection', {role: 'region', 'aria-label': 'Selected runs'}, h('b', {role: 'status'}, `${format.count(select.length, 'run')} selected`),
                         select.length ? [h('a.button.primary', {key: 'compare', href: link('#/compare', {jobs: select})}, 'Compare'),
-                                Object.entries(ACTIONS).map(([name, a]) => h(`button.button${a.danger ? '.danger' : ''}`, {key: name, type: 'button', disabled: busy, onclick: () => this.start(name)}, a.label)),
+                                may('submit') && Object.entries(ACTIONS).map(([name, a]) => h(`button.button${a.danger ? '.danger' : ''}`, {key: name, type: 'button', disabled: busy, onclick: () => this.start(name)}, a.label)),
                                 h('button.button', {key: 'clear', type: 'button', onclick: clear}, 'Clear')] : null,
                         h('span', {role: 'status'}, busy ? 'Working…' : told), undo ? h('button.button.small', {type: 'button', onclick: undo}, 'Undo') : null);
         }

@@ -3,7 +3,7 @@ import {Sparkline} from '../../lib/chart.js';
 import {flat, text} from '../../lib/config.js';
 import {h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
-import {Pill, progress, ProgressBar, result, Tags, title, waiting} from '../../lib/parts.js';
+import {Bpd, Pill, progress, ProgressBar, result, Tags, title, waiting} from '../../lib/parts.js';
 
 export const TRAIN = 'train/bpd', TEST = 'eval/bpd';
 export const USUAL = ['state', 'progress', 'speed', 'test', 'train', 'created'];
@@ -22,11 +22,6 @@ const test = (j, curves) => bpd(j, 'test', curves?.get(TEST)?.last), train = (j,
 const took = (j) => (j.started ? format.between(j.started, j.ended) : null);
 const rate = (j) => (j.state === 'running' ? progress(j).rate : null);
 
-function shown({bpd: value, error}, ...more) {
-        const spread = format.error(error, 3);
-        return [plain(format.fixed(value, 3)), spread ? h('span.num.soft', null, ` ${spread}`) : null, ...more];
-}
-
 function far(j) {
         const p = progress(j);
         return [h(ProgressBar, {job: j}), h('span.under', null, plain(`${format.integer(p.done)} / ${format.integer(p.of)}`), j.state === 'running' && p.left !== null ? plain(`${format.duration(p.left)} left`) : null)];
@@ -37,8 +32,8 @@ export const COLUMNS = {
         state: {title: 'State', value: (j) => j.state, show: (j) => h(Pill, {state: j.state})},
         progress: {title: 'Progress', value: (j) => progress(j).share, show: far},
         speed: {title: 'Speed', value: rate, show: (j) => plain(rate(j) === null ? '–' : `${format.real(rate(j), 3)}/s`)},
-        test: {title: 'Test BPD', value: (j, c) => test(j, c).bpd, show: (j, c) => shown(test(j, c))},
-        train: {title: 'Training BPD', value: (j, c) => train(j, c).bpd, show: (j, c) => shown(train(j, c), c?.get(TRAIN) ? h(Sparkline, {values: c.get(TRAIN).mean}) : null)},
+        test: {title: 'Test BPD', value: (j, c) => test(j, c).bpd, show: (j, c) => h(Bpd, {of: test(j, c)})},
+        train: {title: 'Training BPD', value: (j, c) => train(j, c).bpd, show: (j, c) => [h(Bpd, {of: train(j, c)}), c?.get(TRAIN) ? h(Sparkline, {values: c.get(TRAIN).mean}) : null]},
         created: {title: 'Created', value: (j) => j.id, show: (j) => h('time.num', {datetime: j.created, title: format.exactly(j.created)}, format.when(j.created))},
         kind: {title: 'Kind', value: (j) => j.kind, show: (j) => plain(j.kind)},
         took: {title: 'Took', value: took, show: (j) => plain(format.duration(took(j)))},

@@ -3,10 +3,12 @@ import {Address} from '../../lib/address.js';
 import * as api from '../../lib/api.js';
 import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
-import {CopyButton, draw, h, Menu} from '../../lib/dom.js';
+import {CopyButton, h, Menu} from '../../lib/dom.js';
 import {pace, poll} from '../../lib/events.js';
 import * as format from '../../lib/format.js';
-import {isFinal, STATES} from '../../lib/parts.js';
+import {Page, Trouble} from '../../lib/page.js';
+import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
+import {may} from '../../lib/session.js';
 import {Rows} from '../../lib/virtual.js';
 import {Selection} from './actions.js';
 import {column, COLUMNS, row, search, TEST, TRAIN, USUAL} from './columns.js';
@@ -21,21 +23,20 @@ const MOST = 5000;                       // jobs that are sorted, or looked thro
 const FIELDS = 'id,kind,name,tags,notes,priority,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
 const KINDS = ['train', 'evaluate', 'sample', 'import'];
 
-class Page {
+export class RunsPage extends Page {
         constructor(main) {
-                this.main = main;
-                this.address = new Address({state: '', kind: '', tag: '', text: '', sort: '', columns: USUAL, select: [''].slice(1)}, [], () => this.draw());
+                super(main, '');
+                this.address = this.own(new Address({state: '', kind: '', tag: '', text: '', sort: '', columns: USUAL, select: [''].slice(1)}, [], () => this.draw()));
                 [this.total, this.schema] = [/** @type {number | null} */ (null), /** @type {any[]} */ ([])];
                 this.list = this.asked = new JobList(this.question); // what is shown; what is being asked for
-                this.error = null;
                 this.seen = [0, 0];
                 this.glances = new Map(); // job -> {key, at, series}
                 this.more = null;         // the AbortController of the next page's request
                 this.stuck = false;       // it failed: not again before the newest page was read
                 this.typing = 0;
                 this.draw();
-                this.rows = poll((signal) => this.readRows(signal), (e) => this.fail(e), () => true);
-                this.sparks = poll((signal) => this.readSparks(signal), () => {});
+                this.rows = this.own(poll((signal) => this.readRows(signal), (e) => this.fail(e), () => true));
+                this.sparks = this.own(poll((signal) => this.readSparks(signal), () => {}));
         }
 
         // What the server is asked for: configurations only where one is looked at, since they are most of an answer.
@@ -57,10 +58,8 @@ class Page {
         }
 
         leave() {
-                this.address.leave();
+                super.leave();
                 clearTimeout(this.typing);
-                this.rows.stop();
-                this.sparks.stop();
                 this.more?.abort();
         }
 
@@ -70,11 +69,6 @@ class Page {
                 this.more = this.more?.abort() ?? null;
                 this.draw();
                 this.rows.restart();
-        }
-
-        fail(e) {
-                this.error = e;
-                this.draw();
         }
 
         async readRows(signal) {
@@ -148,9 +142,8 @@ class Page {
         }
 
         head(keys) {
-                const {sort} = this.address.state, th = (key, {title: name}) => h(`th.c-${key in COLUMNS ? key : 'key'}${USUAL.includes(key) ? '' : '.extra'}`, {key, scope: 'col', 'aria-sort': sort === key ? 'ascending' : sort === `-${key}` ? 'descending' : 'none'},
-                        h('button.sort', {type: 'button', title: `Sort by ${name}`, onclick: () => this.ask({sort: sort === key ? `-${key}` : sort === `-${key}` ? '' : key})}, name.split('.').pop(), h('span', {'aria-hidden': 'true'}, sort === key ? ' ↑' : sort === `-${key}` ? ' ↓' : '')));
-                return h('thead', null, h('tr', {'aria-rowindex': 1}, h('th', {scope: 'col'}, 'Run'), keys.map((key) => th(key, column(key)))));
+                const th = (key) => h(SortHead, {key, id: key, name: column(key).title, sort: this.address.state.sort, set: (sort) => this.ask({sort}), kind: `.c-${key in COLUMNS ? key : 'key'}${USUAL.includes(key) ? '' : '.extra'}`});
+                return h('thead', null, h('tr', {'aria-rowindex': 1}, h('th', {scope: 'col'}, 'Run'), keys.map(th)));
         }
 
         filters(keys) {
@@ -164,26 +157,26 @@ class Page {
                                 h(Menu, {text: 'Columns', kind: '.columns'}, Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path)))));
         }
 
-        draw() {
+        view() {
                 const {state, kind, tag, text, select, columns} = this.address.state, {jobs, next, loaded} = this.list, rows = this.shown();
                 const some = this.thorough && next !== null, count = search(text).test ? rows.length : this.total ?? jobs.length, more = next !== null && (this.total === null || search(text).test !== null);
-                draw([
+                return [
                         h('div.page-head', null, h('h1', null, 'Runs'),
-                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}${some ? `; looked through: the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button.primary', {href: '#/new'}, 'New job')),
+                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}${some ? `; looked through: the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button', {href: '#/devices'}, 'Devices'), may('submit') && h('a.button.primary', {href: '#/new'}, 'New job')),
                         this.filters(columns),
-                        this.error ? h('div.card.problem', {role: 'alert'}, h('h2', null, 'The list could not be read'), h('p', null, this.error.message)) : null,
+                        h(Trouble, {title: 'The list could not be read', error: this.error}),
                         loaded || this.error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         h(Selection, {key: 'selection', select, clear: () => this.address.set({select: []}), changed: (gone) => {
                                 this.address.set({select: this.address.state.select.filter((k) => !gone.includes(k))});
                                 this.rows.poke();
                         }}),
-                        loaded && !rows.length ? (text || state || kind || tag ? h(NothingFound) : h(NothingYet)) : null,
-                        rows.length ? h('div.card.table-card', null, h('table.runs', {style: {minWidth: columns.some((k) => !USUAL.includes(k)) && innerWidth > 820 ? `${320 + 130 * columns.length}px` : ''}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
+                        loaded && !rows.length ? (text || state || kind || tag ? h('div.card.empty', null, h('h2', null, 'No run matches'), h('p', null, 'Clear the filter to see the others.')) : h(NothingYet)) : null,
+                        rows.length ? h('div.card.table-card', null, h('table.runs', {style: {minWidth: columns.some((k) => !USUAL.includes(k)) && innerWidth > 900 ? `${320 + 130 * columns.length}px` : ''}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
                                 this.head(columns),
                                 h(Rows, {items: rows, id: (j) => j.id, columns: columns.length + 1, seen: (a, b) => this.look(a, b), row: (j, i) => row(j, i, {keys: columns, curves: this.glances.get(j.id)?.series, selected: select.includes(String(j.id)),
                                         select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),
-                ], this.main);
+                ];
         }
 
         type(text) {
@@ -193,22 +186,9 @@ class Page {
         }
 }
 
-function NothingFound() {
-        return h('div.card.empty', null, h('h2', null, 'No run matches'), h('p', null, 'Clear the filter to see the others.'));
-}
-
 function NothingYet() {
-        const address = new URL('v1/jobs', document.baseURI).href;
-        const command = `curl -X POST ${address} \\\n  -H 'Content-Type: application/json' \\\n  -d '{"kind": "train", "config": "photos32-tiny", "name": "first light"}'`;
+        const first = command({kind: 'train', config: 'photos32-tiny', name: 'first light'});
         return h('div.card.empty', null, h('h2', null, 'No runs yet'),
                 h('p', null, 'Paste this into a terminal on this machine. The run appears here, and its curve grows while it trains.'),
-                h('pre.command', {tabindex: 0}, command), h(CopyButton, {text: () => command}));
-}
-
-// Fills main; answers what ends it.
-export function mount(main, crumbs) {
-        document.title = 'Runs · mulund';
-        draw(h('span', {'aria-current': 'page'}, 'Runs'), crumbs);
-        const page = new Page(main);
-        return () => page.leave();
+                h('pre.command', {tabindex: 0}, first), h(CopyButton, {text: () => first}));
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Called by meson: install-playwright.sh NPM SOURCE BUILD STAMP. Without a network there is no playwright and the tests skip.
+# Called by meson: install-npm.sh NPM SOURCE BUILD STAMP. Without a network the packages are not there and the tests skip.
 set -eu
 npm=$1 source=$2 build=$3 stamp=$4
 mkdir -p "$build/npm"

@@ -1,0 +1,107 @@
+/* One-time links for browsers: whoever may ask gets one; who opens it within a minute has a session like his, until he
+ * ends it. */
+#include "api/internal.h"
+#include "api/response.h"
+#include "api/sessions.h"
+#include "base/clock.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a browser on this machine, or on another, opens: a URL a listener. */
+static json_t *urls_of(const struct request *r, const char *path)
+{
+        json_t *list = json_array();
+        char host[HOST_NAME_MAX + 1] = "localhost", text[128], url[HOST_NAME_MAX + 512];
+
+        (void)gethostname(host, sizeof host - 1);
+        for (size_t i = 0; i < request_settings(r)->n_listeners; i++) {
+                const struct listener_setting *l = &request_settings(r)->listeners[i];
+                const char *port;
+
+                if (l->address.any.sa_family == AF_UNIX)
+                        continue;
+                listener_text(l, r->server->ports[i], text, sizeof text);
+                port = strrchr(text, ':');
+                if (listener_is_local(l))
+                        (void)snprintf(url, sizeof url, "http%s://%s%s", l->tls ? "s" : "", text, path);
+                else
+                        (void)snprintf(url, sizeof url, "https://%s%s%s", host, port, path);
+                (void)json_array_append_new(list, json_string(url));
+        }
+        return list;
+}
+
+void links_make(struct request *r)
+{
+        static const char *const none[] = {NULL};
+        _cleanup_json_ json_t *body = NULL;
+        char key[SESSION_KEY_SIZE], path[64 + PREFIX_MAX + SESSION_KEY_SIZE];
+
+        if (!request_body(r, none, true, &body))
+                return;
+        sessions_link(r->server->sessions, &r->who, key);
+        (void)snprintf(path, sizeof path, "%s/open?code=%s", request_settings(r)->prefix, key);
+        response_json(r, 201,
+                      json_pack("{s:s, s:o, s:o}", "path", path, "urls", urls_of(r, path), "expires",
+                                json_from_time(clock_wall_us() + LINK_S * US_PER_S)));
+}
+
+static bool is_encrypted(const struct request *r)
+{
+        return MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) != NULL;
+}
+
+/* key: "" takes the cookie away. */
+static void set_cookie(struct request *r, const char *key)
+{
+        char cookie[PREFIX_MAX + 256];
+
+        (void)snprintf(cookie, sizeof cookie, SESSION_COOKIE "=%s; Path=%s/; Max-Age=%d; SameSite=Strict; HttpOnly%s",
+                       key, request_settings(r)->prefix, key[0] ? SESSION_S : 0, is_encrypted(r) ? "; Secure" : "");
+        response_header(r, "Set-Cookie", cookie);
+        response_header(r, "Cache-Control", "no-store");
+}
+
+void links_open(struct request *r)
+{
+        const char *code = target_param(&r->target, "code");
+        char key[SESSION_KEY_SIZE], home[PREFIX_MAX + 2];
+
+        if (!strcmp(r->method, "HEAD")) { /* who only looks does not use it up */
+                response_empty(r, 200);
+                return;
+        }
+        if (!code || !sessions_open(r->server->sessions, code, key)) {
+                problem(r, PROBLEM_UNAUTHORIZED, "this link was used, or is too old: mulunctl open makes another");
+                return;
+        }
+        response_empty(r, 303);
+        (void)snprintf(home, sizeof home, "%s/", request_settings(r)->prefix);
+        response_header(r, "Location", home);
+        set_cookie(r, key);
+}
+
+void session_read(struct request *r)
+{
+        const char *key = access_session(r);
+        struct asker who = r->who;
+        struct audit_row shown;
+
+        access_audit(r, &shown);
+        response_json(r, 200,
+                      json_pack("{s:s, s:s?, s:s?, s:b}", "role", role_names[r->who.role], "token",
+                                shown.token[0] ? shown.token : NULL, "user", shown.user[0] ? shown.user : NULL,
+                                "session", key && sessions_find(r->server->sessions, key, &who)));
+}
+
+void session_end(struct request *r)
+{
+        const char *key = access_session(r);
+
+        if (key)
+                sessions_end(r->server->sessions, key);
+        response_empty(r, 204);
+        set_cookie(r, "");
+}

@@ -1,0 +1,122 @@
+/* Tokens and the audit log. */
+#include "store/internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+const char *const role_names[] = {"none", "read", "submit", "admin", NULL};
+static_assert(ARRAY_LEN(role_names) == ROLE_N + 1, "a name a role");
+
+static void copy_text(char *to, size_t size, sqlite3_stmt *st, int i)
+{
+        const char *text = (const char *)sqlite3_column_text(st, i);
+
+        (void)snprintf(to, size, "%s", text ? text : "");
+}
+
+/* ---- tokens */
+
+static void fill_token(sqlite3_stmt *st, struct token_row *t)
+{
+        *t = (struct token_row){.role = (enum role)sqlite3_column_int(st, 1),
+                                .created_us = sqlite3_column_int64(st, 4)};
+        copy_text(t->name, sizeof t->name, st, 0);
+        copy_text(t->salt, sizeof t->salt, st, 2);
+        copy_text(t->hash, sizeof t->hash, st, 3);
+}
+
+int reader_token(struct reader *r, const char *name, struct token_row *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_TOKEN_BY_NAME);
+        int n;
+
+        bind_text(st, ":name", name);
+        n = db_step(&r->db, st, err);
+        if (n > 0)
+                fill_token(st, ret);
+        (void)sqlite3_clear_bindings(st);
+        return n < 0 ? n : n == 0 ? error_set(err, -ENOENT, NULL, "there is no token of this name") : 0;
+}
+
+int reader_tokens(struct reader *r, int (*row)(const struct token_row *t, void *user), void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_TOKENS);
+        struct token_row t;
+        int n;
+
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                fill_token(st, &t);
+                n = row(&t, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}
+
+int apply_token(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, w->out ? ST_TOKEN_DELETE : ST_TOKEN_INSERT);
+        const struct token_row *t = &w->token;
+        int r;
+
+        bind_text(st, ":name", t->name);
+        if (!w->out) {
+                bind_int(st, ":role", t->role);
+                bind_text(st, ":salt", t->salt);
+                bind_text(st, ":hash", t->hash);
+                bind_int(st, ":created", t->created_us);
+        }
+        r = db_run(db, st, err);
+        if (r < 0 || sqlite3_changes(db->handle))
+                return r;
+        return w->out ? error_set(err, -ENOENT, NULL, "there is no token of this name")
+                      : error_set(err, -EEXIST, NULL, "there is a token of this name");
+}
+
+/* ---- the audit log */
+
+int apply_audit(struct db *db, const struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_AUDIT_INSERT);
+        const struct audit_row *a = &w->audit;
+
+        bind_int(st, ":time", a->time_us);
+        if (a->uid >= 0)
+                bind_int(st, ":uid", a->uid);
+        bind_text(st, ":user", a->user);
+        bind_text(st, ":token", a->token);
+        bind_text(st, ":address", a->address);
+        bind_text(st, ":request", a->request);
+        bind_text(st, ":action", a->action);
+        bind_int(st, ":job", w->kind == WRITE_JOB_NEW ? w->ret_id : a->job);
+        return db_run(db, st, err);
+}
+
+int reader_audit(struct reader *r, int64_t after, int64_t limit, int (*row)(const struct audit_row *a, void *user),
+                 void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_AUDIT);
+        int n;
+
+        bind_int(st, ":after", after);
+        bind_int(st, ":limit", limit);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct audit_row a = {
+                        .id = sqlite3_column_int64(st, 0),
+                        .time_us = sqlite3_column_int64(st, 1),
+                        .uid = sqlite3_column_type(st, 2) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, 2),
+                        .job = sqlite3_column_int64(st, 8),
+                };
+
+                copy_text(a.user, sizeof a.user, st, 3);
+                copy_text(a.token, sizeof a.token, st, 4);
+                copy_text(a.address, sizeof a.address, st, 5);
+                copy_text(a.request, sizeof a.request, st, 6);
+                copy_text(a.action, sizeof a.action, st, 7);
+                n = row(&a, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}

@@ -1,0 +1,129 @@
+"""What every request has: an id, a line of the log; and what answers save: coding, and what has not changed."""
+import ctypes
+import gzip
+import re
+import time
+
+import pytest
+
+from conftest import Server, problem
+
+LINE = re.compile(r"request (\S+) (\S+) (\S+) (\S+) (\S+) (\d+) (\d+) (\d+\.\d) ms")
+
+
+def lines(server, n):
+    """So many of the log: a request is over a moment after its answer has come."""
+    found, end = [], time.monotonic() + 5
+    while len(found) < n and time.monotonic() < end:
+        found += server.tell(do="log")["lines"]
+        time.sleep(0.01)
+    assert len(found) == n, found
+    return [LINE.fullmatch(x).groups() for x in found]
+
+
+# ---- ids
+
+@pytest.mark.parametrize("given", ["a", "Az09.-_x", "x" * 64, "7f3a-1"])
+def test_a_plain_id_is_kept(server, given):
+    assert server.get("/healthz", headers={"X-Request-Id": given}).headers["X-Request-Id"] == given
+    assert problem(server.get("/v1/jobs/999", headers={"X-Request-Id": given}), 404)["request_id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a\tb", "x" * 65, "é", "<script>", "a;b", ".hidden"])
+def test_any_other_is_replaced(server, given):
+    made = server.get("/healthz", headers={"X-Request-Id": given.encode()}).headers["X-Request-Id"]
+    assert made != given and re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]+", made)
+
+
+def test_each_request_has_its_own(server):
+    made = [server.get("/healthz").headers["X-Request-Id"] for _ in range(20)]
+    assert len(set(made)) == 20
+    d = problem(server.get("/v1/jobs/999"), 404)
+    assert d["request_id"] not in made
+    for method, path, headers in (("POST", "/v1/jobs", {}), ("GET", "/v1/jobs?x=1", {}), ("BREW", "/", {}), ("GET", "/v1/jobs", {"Host": "evil"})):
+        r = server.request(method, path, headers=headers)
+        assert r.json()["request_id"] == r.headers["X-Request-Id"]
+
+
+# ---- log
+
+def test_each_request_is_a_line(server):
+    server.tell(do="log")
+    r = server.get("/v1/jobs?limit=1", headers={"X-Request-Id": "mine"})
+    assert server.post("/v1/jobs", {"kind": "fly"}).status_code == 422
+    (id_, client, token, method, path, status, size, ms), (_, _, _, method2, path2, status2, *_) = lines(server, 2)
+    assert (id_, client, token, method, path, status) == ("mine", "127.0.0.1", "-", "GET", "/v1/jobs?limit=1", "200")
+    assert int(size) == int(r.headers["Content-Length"]) and 0 <= float(ms) < 5000
+    assert (method2, path2, status2) == ("POST", "/v1/jobs", "422")
+
+
+def test_nothing_of_a_request_breaks_the_line(server):
+    server.tell(do="log")
+    server.raw(b"GET /%0a\x01\xff?\x7f" + b"x" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    server.raw(b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: a\x1bb\r\nConnection: close\r\n\r\n")
+    for line in lines(server, 2):
+        assert all(" " < c <= "~" for part in line for c in part)
+
+
+def test_streams_and_files_are_counted_as_sent(server):
+    j = server.submit()
+    server.run(j, [{"type": "scalars", "step": [1, 2], "time_ms": [1, 2], "columns": {"a": [1, 2]}}])
+    server.tell(do="log")
+    r = server.get(f"/v1/jobs/{j}/export?format=csv")
+    f = server.get("/lib/api.js", headers={"Range": "bytes=1-4"})
+    (*_, size, _), (*_, status2, size2, _) = lines(server, 2)
+    assert int(size) == len(r.content) > 0 and status2 == "206" and int(size2) == len(f.content) == 4
+
+
+# ---- codings
+
+def decoded(coding, content):
+    if coding == "gzip":
+        return gzip.decompress(content)
+    out = ctypes.create_string_buffer(1 << 22)
+    n = ctypes.CDLL("libzstd.so.1").ZSTD_decompress(out, len(out), content, len(content))
+    return out.raw[:n]
+
+
+@pytest.mark.parametrize("accepted, coding", [("gzip", "gzip"), ("zstd", "zstd"), ("gzip, zstd;q=0.5", "zstd"), ("gzip, zstd;q=0", "gzip"),
+                                              ("br", None), ("identity", None), ("gzip;q=0", None)])
+def test_long_json_is_sent_in_the_coding_that_is_taken(server, accepted, coding):
+    server.submit()
+    path = "/v1/jobs?order=id"
+    plain = server.get(path, headers={"Accept-Encoding": "identity"})
+    r = server.session.get(server.url + path, headers={"Accept-Encoding": accepted}, stream=True)
+    raw = r.raw.read(decode_content=False)
+    assert r.headers.get("Content-Encoding") == coding and r.headers["Vary"] == "Accept-Encoding"
+    assert int(r.headers["Content-Length"]) == len(raw)
+    if coding:
+        assert len(raw) < len(plain.content) / 2
+    assert (decoded(coding, raw) if coding else raw) == plain.content
+
+
+def test_what_is_short_is_sent_as_it_is(server):
+    assert "Content-Encoding" not in server.get("/healthz", headers={"Accept-Encoding": "gzip"}).headers
+
+
+# ---- what has not changed
+
+def test_who_polls_is_told_that_nothing_changed(server):
+    j = server.submit()
+    for path in (f"/v1/jobs/{j}", "/v1/jobs?limit=2", "/v1/devices"):
+        tag = server.get(path).headers["ETag"]
+        assert tag.startswith('W/"')
+        for coding in ("identity", "gzip", "zstd"):
+            r = server.get(path, headers={"If-None-Match": tag, "Accept-Encoding": coding})
+            assert r.status_code == 304 and not r.content and r.headers["ETag"] == tag and "Content-Encoding" not in r.headers
+            assert r.headers["Cache-Control"] == "private, no-cache"
+        assert server.get(path, headers={"If-None-Match": 'W/"other", ' + tag}).status_code == 304
+        assert server.get(path, headers={"If-None-Match": 'W/"other"'}).status_code == 200
+    before = server.get(f"/v1/jobs/{j}").headers["ETag"]
+    assert server.request("PATCH", f"/v1/jobs/{j}", data='{"name": "new"}', headers={"Content-Type": "application/json"}).status_code == 200
+    r = server.get(f"/v1/jobs/{j}", headers={"If-None-Match": before})
+    assert r.status_code == 200 and r.json()["name"] == "new" and r.headers["ETag"] != before
+
+
+def test_only_reading_has_tags(server):
+    assert "ETag" not in server.post("/v1/jobs", {"kind": "train", "config": {}}).headers
+    assert "ETag" not in server.get("/v1/jobs/999").headers
+    assert server.get("/v1/jobs/999", headers={"If-None-Match": "*"}).status_code == 404

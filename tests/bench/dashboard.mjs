@@ -1,0 +1,86 @@
+// The browser's part of dashboard.py: dashboard.mjs PLAYWRIGHT URL rows | curves JOBS | live MINUTES.
+import {newPage, open} from '../web/browser.mjs';
+
+const [, , playwright, url, what, more] = process.argv;
+const REPEATS = 9;
+const {context, close} = await open(playwright);
+const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)];
+const told = (name, all) => console.log(`${name}: median ${median(all).toFixed(0)} ms, best ${Math.min(...all).toFixed(0)}, worst ${Math.max(...all).toFixed(0)}`);
+
+// Milliseconds from the visit's beginning until an element is there that fits, in a page of its own.
+async function visited(hash, selector) {
+        const {page} = await newPage(context);
+        await page.addInitScript((wanted) => {
+                new MutationObserver((_, watch) => {
+                        if (!document.querySelector(wanted))
+                                return;
+                        watch.disconnect();
+                        requestAnimationFrame(() => { window.there = performance.now(); });
+                }).observe(document, {childList: true, subtree: true});
+        }, selector);
+        await page.goto(`${url}/${hash}`);
+        await page.waitForFunction(() => window.there);
+        return {page, ms: await page.evaluate(() => window.there)};
+}
+
+async function repeated(hash, selector, use = async () => {}) {
+        const times = [];
+        for (let i = 0; i < REPEATS; i++) {
+                const {page, ms} = await visited(hash, selector);
+                times.push(ms);
+                await use(page);
+                await page.close();
+        }
+        return times;
+}
+
+const measures = {
+        async rows() {
+                const {page} = await visited('', '.run-name');
+                await page.waitForTimeout(2000);
+                const sizes = await page.evaluate(() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].map((e) => e.transferSize));
+                console.log(`a first visit transfers ${(sizes.reduce((a, b) => a + b, 0) / 1024).toFixed(1)} KiB in ${sizes.length} answers, ${(sizes.slice(0, 3).reduce((a, b) => a + b, 0) / 1024).toFixed(1)} of it the page's own three files`);
+                await page.close();
+                told('first rows of all jobs', await repeated('', '.run-name'));
+        },
+        async curves() {
+                const zooms = [];
+                const times = await repeated(`#/compare?jobs=${more}&smooth=0.6`, '.chart canvas', async (page) => {
+                        await page.waitForFunction((n) => document.querySelectorAll('.chart')[0].querySelectorAll('.legend-item').length === n, more.split(',').length);
+                        await page.waitForTimeout(1500);
+                        zooms.push(await page.evaluate(async (n) => {
+                                performance.clearResourceTimings();
+                                const began = performance.now(), read = () => performance.getEntriesByType('resource').filter((e) => e.name.includes('v1/series?') && e.name.includes('from=')).length;
+                                document.querySelector('button[aria-label="Zoom in"]').click();
+                                while (read() < n)
+                                        await new Promise(requestAnimationFrame);
+                                await new Promise((drawn) => { requestAnimationFrame(() => requestAnimationFrame(drawn)); });
+                                return performance.now() - began;
+                        }, more.split(',').length));
+                });
+                told('first curves', times);
+                told('a zoom, until its finer points are drawn', zooms);
+        },
+        async live() {
+                const {page} = await visited('', '.run-name'), session = await context.newCDPSession(page);
+                for (let i = 0; i < 10; i++) { // pages of 50, by scrolling
+                        await page.evaluate(() => window.scrollTo(0, document.body.scrollHeight));
+                        await page.waitForTimeout(500);
+                }
+                await page.evaluate(() => {
+                        window.scrollTo(0, 0);
+                        window.tasks = [];
+                        new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map((e) => e.duration))).observe({entryTypes: ['longtask']});
+                });
+                await session.send('Performance.enable');
+                for (let minute = 1; minute <= Number(more); minute++) {
+                        await page.waitForTimeout(60000);
+                        await session.send('HeapProfiler.collectGarbage');
+                        const {metrics} = await session.send('Performance.getMetrics'), of = (name) => metrics.find((m) => m.name === name).value;
+                        const tasks = await page.evaluate(() => window.tasks.splice(0));
+                        console.log(`minute ${minute}: ${tasks.length} tasks over 50 ms${tasks.length ? `, the longest ${Math.max(...tasks).toFixed(0)}` : ''}; ${(of('JSHeapUsedSize') / 2 ** 20).toFixed(1)} MiB, ${of('Nodes')} nodes`);
+                }
+        },
+};
+await measures[what]();
+await close();

@@ -1,0 +1,155 @@
+"""Backups while the daemon runs, and what is restored from them."""
+import glob
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+
+import pytest
+import requests
+
+from service import MULUND, TRAIN, Service, rows
+
+CTL = os.path.join(os.path.dirname(MULUND), "../ctl/mulunctl")
+LONG = [["start"], ["train", 2000, 0.01, 20], ["done", {"bpd": 3.5}]]
+
+
+def ctl(*arguments, code=0):
+    r = subprocess.run([CTL, *arguments], capture_output=True, text=True, timeout=120)
+    assert r.returncode == code, (r.returncode, r.stdout, r.stderr)
+    return r.stdout.strip() if code == 0 else r.stderr
+
+
+def backup(service, *name):
+    return ctl("--server", service.url, "backup", *name)
+
+
+@pytest.fixture
+def other():
+    s = Service([TRAIN])
+    yield s
+    s.close()
+
+
+def start_on(other, folder, data=None):
+    """A daemon of its own on what is restored there."""
+    ctl("restore", folder, other.state)
+    if data:
+        other.data = data
+    return other.start()
+
+
+def test_a_backup_of_a_running_daemon_starts_elsewhere(service, other):
+    service.script([LONG])
+    service.start()
+    over = service.submit(20, seed=2)
+    running = service.submit(2000)
+    service.script([TRAIN], seed=2)
+    service.wait_step(running, 60, seconds=60)
+    folder = backup(service, "first")
+    assert folder == f"{service.state}/backups/first" and os.path.exists(folder + "/backup.json")
+    then = service.job(running)["progress"]["step"]
+    start_on(other, folder)
+    assert {j["id"] for j in other.get("/v1/jobs")["jobs"]} == {over, running}
+    done = other.wait(running, "succeeded", seconds=60)  # from its last checkpoint, by the other daemon's own worker
+    assert done["attempts"] >= 2
+    steps = other.curve(running)["step"]
+    assert steps[:20] == list(range(20)) and steps[-1] == 99
+    assert service.job(running)["state"] == "running" and service.job(running)["progress"]["step"] >= then
+
+
+def test_checkpoints_are_linked_and_logs_are_copied(service):
+    service.script([TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    folder = backup(service)
+    (checkpoint,) = glob.glob(f"{service.state}/jobs/{job}/step-100.safetensors") or glob.glob(f"{service.state}/jobs/{job}/step-9*.safetensors")[:1]
+    name = os.path.basename(checkpoint)
+    assert os.path.samefile(checkpoint, f"{folder}/jobs/{job}/{name}")
+    assert not os.path.samefile(f"{service.state}/jobs/{job}/log", f"{folder}/jobs/{job}/log")
+    assert sqlite3.connect(f"{folder}/mulund.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert requests.delete(f"{service.url}/v1/jobs/{job}", timeout=10).status_code == 204
+    assert os.path.exists(f"{folder}/jobs/{job}/{name}") and not os.path.exists(checkpoint)
+
+
+def test_names_are_taken_once_and_stay_inside(service):
+    service.start()
+    backup(service, "one")
+    assert "there is a backup of that name" in ctl("--server", service.url, "backup", "one", code=1)
+    for name in ("../out", ".hidden", "a/b", "x" * 65):
+        ctl("--server", service.url, "backup", name, code=1)
+    assert os.listdir(service.state + "/backups") == ["one"]
+
+
+def test_writes_go_on_while_one_is_made_and_all_that_it_names_is_there(service):
+    service.script([[["start"], ["train", 600, 0.002, 5], ["done"]]])
+    service.start()
+    job = service.submit(600)
+    service.wait_step(job, 20)
+    folders = [backup(service, f"at-{i}") for i in range(6)]
+    service.wait(job, "succeeded", seconds=60)
+    for folder in folders:
+        with sqlite3.connect(f"file:{folder}/mulund.db?mode=ro&immutable=1", uri=True) as db:
+            names = [n for n, in db.execute("SELECT name FROM artifact WHERE job = ? AND NOT marked", (job,))]
+        assert names and all(os.path.exists(f"{folder}/jobs/{job}/{name}") for name in names), (folder, names)
+    assert rows(service, "PRAGMA integrity_check") == [("ok",)]
+
+
+def many_files(service):
+    """So that a backup takes a while."""
+    os.makedirs(f"{service.state}/jobs/77")
+    for i in range(3000):
+        with open(f"{service.state}/jobs/77/attempt-{i}.events", "w") as f:
+            f.write("x" * 1000)
+
+
+def test_killed_while_one_is_made_it_leaves_nothing_that_looks_whole(service):
+    service.start()
+    many_files(service)
+    thread = threading.Thread(target=lambda: subprocess.run([CTL, "--server", service.url, "backup", "torn"], capture_output=True))
+    thread.start()
+    service.until(lambda: os.path.exists(f"{service.state}/backups/torn.partial/jobs"))
+    service.kill()
+    thread.join()
+    assert os.listdir(f"{service.state}/backups") == ["torn.partial"]
+    assert "is no whole backup" in ctl("restore", f"{service.state}/backups/torn.partial", f"{service.root}/restored", code=1)
+    assert not os.path.exists(f"{service.root}/restored")
+    service.start()
+    assert os.listdir(f"{service.state}/backups") == [] and "half a backup" in service.logged()
+
+
+def test_an_end_of_the_daemon_gives_it_up(service):
+    service.start()
+    many_files(service)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(requests.post(service.url + "/v1/backups/torn", json={}, timeout=60)))
+    thread.start()
+    service.until(lambda: os.path.exists(f"{service.state}/backups/torn.partial/jobs"))
+    began = time.monotonic()
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(10) == 0 and time.monotonic() - began < 5
+    thread.join()
+    assert answers[0].status_code == 503 and os.listdir(f"{service.state}/backups") == []
+
+
+def test_what_stands_in_the_way_of_a_restore_is_left_alone(service):
+    service.start()
+    folder = backup(service, "one")
+    target = f"{service.root}/target"
+    os.makedirs(target + "/mine")
+    assert "there is something already" in ctl("restore", folder, target, code=1)
+    assert os.listdir(target) == ["mine"]
+    os.rmdir(target + "/mine")
+    assert ctl("restore", folder, target + "/") == target
+    assert "mulund.db" in os.listdir(target) and "backup.json" not in os.listdir(target) and "lock" not in os.listdir(target)
+    assert "is no whole backup" in ctl("restore", target, f"{service.root}/again", code=1)
+
+
+def test_a_full_disk_is_said(service):
+    service.environment["MULUND_DISK_RESERVE_MIB"] = str(1 << 40)
+    service.start()
+    r = requests.post(service.url + "/v1/backups/x", json={}, timeout=20)
+    assert r.status_code == 507, r.text

@@ -1,0 +1,146 @@
+"""Webhooks against a receiver of our own: order, signature, tries again, restarts."""
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import stat
+import threading
+import time
+
+import pytest
+
+from service import SLOW, TRAIN
+
+
+class Receiver:
+    """Answers with what is next in `answers` (a code, or a code and headers), else 200."""
+
+    def __init__(self):
+        outer = self
+        self.got, self.answers = [], []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.got.append((dict(self.headers), body, time.monotonic(), self.path))
+                code, headers = outer.answers.pop(0) if outer.answers else (200, {})
+                if code == "hang":
+                    time.sleep(headers)
+                    code, headers = 200, {}
+                self.send_response(code)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def events(self):
+        return [json.loads(body) for _, body, _, _ in self.got]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver():
+    r = Receiver()
+    yield r
+    r.close()
+
+
+def test_events_arrive_in_order_and_signed(service, receiver):
+    service.script([TRAIN])
+    service.start("--webhook", f"lab={receiver.url}")
+    job = service.submit(100, name="of interest")
+    service.wait(job, "succeeded")
+    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
+    events = receiver.events()
+    assert [e["id"] for e in events] == sorted({e["id"] for e in events})
+    assert events[0]["from"] is None and events[0]["to"] == "queued" and {e["job"] for e in events} == {job}
+    path = f"{service.state}/webhooks/lab.key"
+    with open(path) as f:
+        key = f.read()
+    assert len(key) == 64 and stat.S_IMODE(os.stat(path).st_mode) == 0o600 and key not in service.logged()
+    for headers, body, _, _ in receiver.got:
+        signed = headers["X-Mulund-Time"].encode() + b"." + body
+        assert headers["X-Mulund-Signature"] == "sha256=" + hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
+        assert headers["X-Mulund-Attempt"] == "1" and headers["Content-Type"] == "application/json"
+    with open(f"{service.state}/webhooks/lab.log") as f:
+        assert [line.split(": ")[-1] for line in f.read().splitlines()] == ["200"] * len(events)
+
+
+def test_one_that_is_not_taken_is_tried_again_later_and_those_behind_wait(service, receiver):
+    receiver.answers = [(500, {}), (429, {})]
+    service.script([TRAIN])
+    service.start("--webhook", f"lab={receiver.url}")
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
+    ids = [e["id"] for e in receiver.events()]
+    assert ids[0] == ids[1] == ids[2] and ids[2:] == sorted(set(ids))
+    assert [h["X-Mulund-Attempt"] for h, _, _, _ in receiver.got][:4] == ["1", "2", "3", "1"]
+    times = [t for _, _, t, _ in receiver.got]
+    assert 0.9 < times[1] - times[0] < 4 and 1.9 < times[2] - times[1] < 6
+    with open(f"{service.state}/webhooks/lab.log") as f:
+        assert [line.split(": ")[-1] for line in f.read().splitlines()][:3] == ["500", "429", "200"]
+
+
+def test_a_redirect_is_not_followed(service, receiver):
+    receiver.answers = [(302, {"Location": receiver.url + "/elsewhere"}), (307, {"Location": receiver.url + "/elsewhere"})]
+    service.start("--webhook", f"lab={receiver.url}")
+    service.submit(100)
+    service.until(lambda: len(receiver.got) >= 3)
+    assert {path for _, _, _, path in receiver.got} == {"/hook"}
+
+
+def test_a_restart_loses_none_and_repeats_none_that_was_taken(service, receiver):
+    receiver.answers = [(200, {}), (503, {})]
+    service.script([SLOW])
+    service.start("--webhook", f"lab={receiver.url}")
+    service.submit(100000)
+    service.until(lambda: len(receiver.got) == 2)
+    service.until(lambda: '"attempts": 1' in open(f"{service.state}/webhooks/lab.json").read())
+    service.kill()
+    first = [e["id"] for e in receiver.events()]
+    service.start("--webhook", f"lab={receiver.url}")
+    service.until(lambda: len(receiver.got) >= 3)
+    assert receiver.events()[2]["id"] == first[1] and receiver.got[2][0]["X-Mulund-Attempt"] == "2"
+
+
+def test_a_new_hook_is_not_told_the_past_and_nobody_there_harms_nothing(service, receiver):
+    service.script([TRAIN])
+    service.start()
+    old = service.submit(100)
+    service.wait(old, "succeeded")
+    service.kill()
+    service.start("--webhook", f"lab={receiver.url}", "--webhook", "gone=http://127.0.0.1:1/")
+    new = service.submit(100)
+    service.wait(new, "succeeded")
+    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
+    assert {e["job"] for e in receiver.events()} == {new}
+    assert service.logged().count("webhook gone: event") == 1
+
+
+def test_a_receiver_that_hangs_does_not_hold_up_the_end(service, receiver):
+    receiver.answers = [("hang", 20)]
+    service.start("--webhook", f"lab={receiver.url}")
+    service.submit(100)
+    service.until(lambda: receiver.got)
+    began = time.monotonic()
+    service.process.terminate()
+    assert service.process.wait(15) == 0 and time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("value", ["x", "x=", "x=ftp://a/", "x=file:///etc/passwd", "a b=http://a/", "x=http://a b/", "x=http://a/\n"])
+def test_only_urls_are_taken(service, value):
+    service.start("--webhook", value, wait=False)
+    assert service.process.wait(10) == 2 and "--webhook" in service.logged()

@@ -1,0 +1,515 @@
+-- A database that the build before chunks made (schema 5), as sqlite3's .dump writes it.
+PRAGMA journal_mode = WAL;
+PRAGMA application_id = 1296846404;
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE job (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, -- an id is never used twice: links to a removed job stay dead
+        kind INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        marked INTEGER NOT NULL DEFAULT 0, -- being removed: no reader sees it
+        stop_requested INTEGER NOT NULL DEFAULT 0,
+        created_us INTEGER NOT NULL,
+        started_us INTEGER NOT NULL DEFAULT 0,
+        ended_us INTEGER NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        step INTEGER NOT NULL DEFAULT 0,
+        steps INTEGER NOT NULL DEFAULT 0,
+        images_per_second REAL, -- NULL: unknown
+        seconds_left REAL,
+        source_job INTEGER NOT NULL DEFAULT 0, -- may be gone by now
+        source_step INTEGER NOT NULL DEFAULT 0,
+        name TEXT NOT NULL,
+        config_name TEXT NOT NULL,
+        tags TEXT NOT NULL,   -- JSON array of strings
+        config TEXT NOT NULL, -- JSON, whole
+        result TEXT,
+        error TEXT
+, identity TEXT NOT NULL DEFAULT '', accept_changed_data INTEGER NOT NULL DEFAULT 0, import TEXT, rank INTEGER NOT NULL DEFAULT 0, unmet INTEGER NOT NULL DEFAULT 0, version INTEGER NOT NULL DEFAULT 1, limit_wall_s INTEGER NOT NULL DEFAULT 0, limit_steps INTEGER NOT NULL DEFAULT 0, dataset TEXT NOT NULL DEFAULT '', notes TEXT NOT NULL DEFAULT '', gpu INTEGER NOT NULL DEFAULT 0, memory_bytes INTEGER NOT NULL DEFAULT 0) STRICT;
+INSERT INTO job VALUES(1,0,2,0,0,1,0,0,2,15,1000,NULL,NULL,0,0,'first of release 0.2','','["old"]','{"data":{"dataset":"photos32"}}',NULL,NULL,'a888a6a236b511b6ff30fc8b8d8ed10b',0,NULL,0,0,1,0,0,'','',0,0);
+INSERT INTO job VALUES(2,0,0,0,0,1,0,0,0,0,1000,NULL,NULL,0,0,'without a point','','[]','{"data":{"dataset":"photos32"}}',NULL,NULL,'9bc62b49103dd9f9d7e7bd03d4cca464',0,NULL,0,0,1,0,0,'','',0,0);
+CREATE TABLE job_tag (
+        tag TEXT NOT NULL,
+        job INTEGER NOT NULL REFERENCES job (id),
+        PRIMARY KEY (tag, job)
+) STRICT, WITHOUT ROWID;
+INSERT INTO job_tag VALUES('old',1);
+CREATE TABLE job_event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL REFERENCES job (id),
+        time_us INTEGER NOT NULL,
+        from_state INTEGER, -- NULL: submitted
+        to_state INTEGER NOT NULL,
+        trigger TEXT NOT NULL,
+        detail TEXT
+) STRICT;
+INSERT INTO job_event VALUES(1,1,1,NULL,0,'submit',NULL);
+INSERT INTO job_event VALUES(2,1,2,0,1,'test',NULL);
+INSERT INTO job_event VALUES(3,1,2,1,2,'test',NULL);
+INSERT INTO job_event VALUES(4,2,1,NULL,0,'submit',NULL);
+CREATE TABLE attempt (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL REFERENCES job (id),
+        number INTEGER NOT NULL,
+        started_us INTEGER NOT NULL,
+        ended_us INTEGER NOT NULL DEFAULT 0,
+        first_step INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL DEFAULT 0,
+        checkpoints INTEGER NOT NULL DEFAULT 0,
+        pid INTEGER NOT NULL DEFAULT 0, boot TEXT NOT NULL DEFAULT '', start_ticks INTEGER NOT NULL DEFAULT 0, devices TEXT NOT NULL DEFAULT '["cpu"]', ranks INTEGER NOT NULL DEFAULT 1, last_step INTEGER NOT NULL DEFAULT 0, outcome INTEGER NOT NULL DEFAULT 0, stop INTEGER NOT NULL DEFAULT 0, class TEXT NOT NULL DEFAULT '', blame TEXT NOT NULL DEFAULT '', detail TEXT,
+        UNIQUE (job, number)
+) STRICT;
+INSERT INTO attempt VALUES(1,1,1,3,0,0,5,0,0,'',0,'[]',1,29,0,0,'','',NULL);
+INSERT INTO attempt VALUES(2,1,2,3,0,15,3,0,0,'',0,'[]',1,39,0,0,'','',NULL);
+CREATE TABLE series (
+        id INTEGER PRIMARY KEY,
+        job INTEGER NOT NULL REFERENCES job (id),
+        name TEXT NOT NULL,
+        points INTEGER NOT NULL DEFAULT 0,
+        last_step INTEGER NOT NULL DEFAULT 0,
+        last REAL,
+        min REAL,
+        max REAL,
+        UNIQUE (job, name)
+) STRICT;
+INSERT INTO series VALUES(1,1,'train/bpd',41,39,-39.0,-39.0,38.0);
+INSERT INTO series VALUES(2,1,'eval/bpd',3,2,2.0,0.0,2.0);
+CREATE TABLE point (
+        series INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        time_ms INTEGER NOT NULL,
+        value REAL,
+        PRIMARY KEY (series, step, attempt, ordinal)
+) STRICT, WITHOUT ROWID;
+INSERT INTO point VALUES(1,0,1,8192,0,0.0);
+INSERT INTO point VALUES(1,1,1,8193,1000,0.10000000000000000555);
+INSERT INTO point VALUES(1,2,1,8194,2000,0.60000002384185791015);
+INSERT INTO point VALUES(1,3,1,8195,3000,0.3000000000000000444);
+INSERT INTO point VALUES(1,4,1,8196,4000,1.2000000476837158203);
+INSERT INTO point VALUES(1,5,1,8197,5000,0.5);
+INSERT INTO point VALUES(1,6,1,8198,6000,1.7999999523162841796);
+INSERT INTO point VALUES(1,7,1,8199,7000,NULL);
+INSERT INTO point VALUES(1,8,1,8200,8000,2.4000000953674316406);
+INSERT INTO point VALUES(1,9,1,8201,9000,1e999);
+INSERT INTO point VALUES(1,10,1,8202,10000,3.0);
+INSERT INTO point VALUES(1,11,1,8203,11000,-1e999);
+INSERT INTO point VALUES(1,12,1,8204,12000,3.5999999046325683593);
+INSERT INTO point VALUES(1,13,1,8205,13000,1.3000000000000000444);
+INSERT INTO point VALUES(1,14,1,8206,14000,4.1999998092651367187);
+INSERT INTO point VALUES(1,15,1,8207,15000,1.5);
+INSERT INTO point VALUES(1,15,2,8192,15000,-15.0);
+INSERT INTO point VALUES(1,16,1,8208,16000,4.8000001907348632812);
+INSERT INTO point VALUES(1,16,2,8193,16000,-16.0);
+INSERT INTO point VALUES(1,17,1,8209,17000,1.7000000000000001776);
+INSERT INTO point VALUES(1,17,2,8194,17000,-17.0);
+INSERT INTO point VALUES(1,18,1,8210,18000,5.4000000953674316406);
+INSERT INTO point VALUES(1,18,2,8195,18000,-18.0);
+INSERT INTO point VALUES(1,19,1,8211,19000,1.9000000000000001332);
+INSERT INTO point VALUES(1,19,1,12288,19000,19.0);
+INSERT INTO point VALUES(1,19,1,16384,19000,1.9000000000000001332);
+INSERT INTO point VALUES(1,19,2,8196,19000,-19.0);
+INSERT INTO point VALUES(1,20,1,16385,20000,6.0);
+INSERT INTO point VALUES(1,20,2,8197,20000,-20.0);
+INSERT INTO point VALUES(1,21,1,16386,21000,2.1000000000000000888);
+INSERT INTO point VALUES(1,21,2,8198,21000,-21.0);
+INSERT INTO point VALUES(1,22,1,16387,22000,6.5999999046325683593);
+INSERT INTO point VALUES(1,22,2,8199,22000,-22.0);
+INSERT INTO point VALUES(1,23,1,16388,23000,2.3000000000000002664);
+INSERT INTO point VALUES(1,23,2,8200,23000,-23.0);
+INSERT INTO point VALUES(1,24,1,16389,24000,7.1999998092651367187);
+INSERT INTO point VALUES(1,24,2,8201,24000,-24.0);
+INSERT INTO point VALUES(1,25,1,16390,25000,2.5);
+INSERT INTO point VALUES(1,25,2,8202,25000,-25.0);
+INSERT INTO point VALUES(1,26,1,16391,26000,7.8000001907348632812);
+INSERT INTO point VALUES(1,26,2,8203,26000,-26.0);
+INSERT INTO point VALUES(1,27,1,16392,27000,2.7000000000000001776);
+INSERT INTO point VALUES(1,27,2,8204,27000,-27.0);
+INSERT INTO point VALUES(1,28,1,16393,28000,8.3999996185302734375);
+INSERT INTO point VALUES(1,28,2,8205,28000,-28.0);
+INSERT INTO point VALUES(1,29,1,16394,29000,2.9000000000000003552);
+INSERT INTO point VALUES(1,29,2,8206,29000,-29.0);
+INSERT INTO point VALUES(1,30,2,8207,30000,-30.0);
+INSERT INTO point VALUES(1,31,2,8208,31000,-31.0);
+INSERT INTO point VALUES(1,32,2,8209,32000,-32.0);
+INSERT INTO point VALUES(1,33,2,8210,33000,-33.0);
+INSERT INTO point VALUES(1,34,2,8211,34000,-34.0);
+INSERT INTO point VALUES(1,35,2,8212,35000,-35.0);
+INSERT INTO point VALUES(1,36,2,8213,36000,-36.0);
+INSERT INTO point VALUES(1,37,2,8214,37000,-37.0);
+INSERT INTO point VALUES(1,38,2,8215,38000,-38.0);
+INSERT INTO point VALUES(1,38,2,12288,38000,38.0);
+INSERT INTO point VALUES(1,39,2,8216,39000,-39.0);
+INSERT INTO point VALUES(2,0,1,20480,0,0.0);
+INSERT INTO point VALUES(2,1,1,20481,1000,1.0);
+INSERT INTO point VALUES(2,2,1,20482,2000,2.0);
+CREATE TABLE artifact (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL REFERENCES job (id),
+        attempt INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        marked INTEGER NOT NULL DEFAULT 0, -- its file is being removed: no reader sees it
+        step INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        created_us INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        metric REAL, -- NULL: none
+        UNIQUE (job, name)
+) STRICT;
+CREATE TABLE dataset (
+        name TEXT PRIMARY KEY,
+        path TEXT NOT NULL,
+        format TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        n_train INTEGER NOT NULL,
+        n_test INTEGER NOT NULL
+, mean_red REAL NOT NULL DEFAULT 0, mean_green REAL NOT NULL DEFAULT 0, mean_blue REAL NOT NULL DEFAULT 0, source TEXT NOT NULL DEFAULT '', imported INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+CREATE TABLE job_after (
+        job INTEGER NOT NULL REFERENCES job (id),
+        dependency INTEGER NOT NULL, -- once it is met, that job may be removed
+        met INTEGER NOT NULL,
+        PRIMARY KEY (job, dependency)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE device_out (
+        name TEXT PRIMARY KEY -- taken out of service by a person
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_count (
+        state INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (state, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO job_count VALUES(0,0,1);
+INSERT INTO job_count VALUES(0,1,0);
+INSERT INTO job_count VALUES(0,2,0);
+INSERT INTO job_count VALUES(0,3,0);
+INSERT INTO job_count VALUES(0,4,0);
+INSERT INTO job_count VALUES(0,5,0);
+INSERT INTO job_count VALUES(0,6,0);
+INSERT INTO job_count VALUES(0,7,0);
+INSERT INTO job_count VALUES(0,8,0);
+INSERT INTO job_count VALUES(0,9,0);
+INSERT INTO job_count VALUES(0,10,0);
+INSERT INTO job_count VALUES(0,11,0);
+INSERT INTO job_count VALUES(0,12,0);
+INSERT INTO job_count VALUES(0,13,0);
+INSERT INTO job_count VALUES(0,14,0);
+INSERT INTO job_count VALUES(0,15,0);
+INSERT INTO job_count VALUES(1,0,0);
+INSERT INTO job_count VALUES(1,1,0);
+INSERT INTO job_count VALUES(1,2,0);
+INSERT INTO job_count VALUES(1,3,0);
+INSERT INTO job_count VALUES(1,4,0);
+INSERT INTO job_count VALUES(1,5,0);
+INSERT INTO job_count VALUES(1,6,0);
+INSERT INTO job_count VALUES(1,7,0);
+INSERT INTO job_count VALUES(1,8,0);
+INSERT INTO job_count VALUES(1,9,0);
+INSERT INTO job_count VALUES(1,10,0);
+INSERT INTO job_count VALUES(1,11,0);
+INSERT INTO job_count VALUES(1,12,0);
+INSERT INTO job_count VALUES(1,13,0);
+INSERT INTO job_count VALUES(1,14,0);
+INSERT INTO job_count VALUES(1,15,0);
+INSERT INTO job_count VALUES(2,0,1);
+INSERT INTO job_count VALUES(2,1,0);
+INSERT INTO job_count VALUES(2,2,0);
+INSERT INTO job_count VALUES(2,3,0);
+INSERT INTO job_count VALUES(2,4,0);
+INSERT INTO job_count VALUES(2,5,0);
+INSERT INTO job_count VALUES(2,6,0);
+INSERT INTO job_count VALUES(2,7,0);
+INSERT INTO job_count VALUES(2,8,0);
+INSERT INTO job_count VALUES(2,9,0);
+INSERT INTO job_count VALUES(2,10,0);
+INSERT INTO job_count VALUES(2,11,0);
+INSERT INTO job_count VALUES(2,12,0);
+INSERT INTO job_count VALUES(2,13,0);
+INSERT INTO job_count VALUES(2,14,0);
+INSERT INTO job_count VALUES(2,15,0);
+INSERT INTO job_count VALUES(3,0,0);
+INSERT INTO job_count VALUES(3,1,0);
+INSERT INTO job_count VALUES(3,2,0);
+INSERT INTO job_count VALUES(3,3,0);
+INSERT INTO job_count VALUES(3,4,0);
+INSERT INTO job_count VALUES(3,5,0);
+INSERT INTO job_count VALUES(3,6,0);
+INSERT INTO job_count VALUES(3,7,0);
+INSERT INTO job_count VALUES(3,8,0);
+INSERT INTO job_count VALUES(3,9,0);
+INSERT INTO job_count VALUES(3,10,0);
+INSERT INTO job_count VALUES(3,11,0);
+INSERT INTO job_count VALUES(3,12,0);
+INSERT INTO job_count VALUES(3,13,0);
+INSERT INTO job_count VALUES(3,14,0);
+INSERT INTO job_count VALUES(3,15,0);
+INSERT INTO job_count VALUES(4,0,0);
+INSERT INTO job_count VALUES(4,1,0);
+INSERT INTO job_count VALUES(4,2,0);
+INSERT INTO job_count VALUES(4,3,0);
+INSERT INTO job_count VALUES(4,4,0);
+INSERT INTO job_count VALUES(4,5,0);
+INSERT INTO job_count VALUES(4,6,0);
+INSERT INTO job_count VALUES(4,7,0);
+INSERT INTO job_count VALUES(4,8,0);
+INSERT INTO job_count VALUES(4,9,0);
+INSERT INTO job_count VALUES(4,10,0);
+INSERT INTO job_count VALUES(4,11,0);
+INSERT INTO job_count VALUES(4,12,0);
+INSERT INTO job_count VALUES(4,13,0);
+INSERT INTO job_count VALUES(4,14,0);
+INSERT INTO job_count VALUES(4,15,0);
+INSERT INTO job_count VALUES(5,0,0);
+INSERT INTO job_count VALUES(5,1,0);
+INSERT INTO job_count VALUES(5,2,0);
+INSERT INTO job_count VALUES(5,3,0);
+INSERT INTO job_count VALUES(5,4,0);
+INSERT INTO job_count VALUES(5,5,0);
+INSERT INTO job_count VALUES(5,6,0);
+INSERT INTO job_count VALUES(5,7,0);
+INSERT INTO job_count VALUES(5,8,0);
+INSERT INTO job_count VALUES(5,9,0);
+INSERT INTO job_count VALUES(5,10,0);
+INSERT INTO job_count VALUES(5,11,0);
+INSERT INTO job_count VALUES(5,12,0);
+INSERT INTO job_count VALUES(5,13,0);
+INSERT INTO job_count VALUES(5,14,0);
+INSERT INTO job_count VALUES(5,15,0);
+INSERT INTO job_count VALUES(6,0,0);
+INSERT INTO job_count VALUES(6,1,0);
+INSERT INTO job_count VALUES(6,2,0);
+INSERT INTO job_count VALUES(6,3,0);
+INSERT INTO job_count VALUES(6,4,0);
+INSERT INTO job_count VALUES(6,5,0);
+INSERT INTO job_count VALUES(6,6,0);
+INSERT INTO job_count VALUES(6,7,0);
+INSERT INTO job_count VALUES(6,8,0);
+INSERT INTO job_count VALUES(6,9,0);
+INSERT INTO job_count VALUES(6,10,0);
+INSERT INTO job_count VALUES(6,11,0);
+INSERT INTO job_count VALUES(6,12,0);
+INSERT INTO job_count VALUES(6,13,0);
+INSERT INTO job_count VALUES(6,14,0);
+INSERT INTO job_count VALUES(6,15,0);
+INSERT INTO job_count VALUES(7,0,0);
+INSERT INTO job_count VALUES(7,1,0);
+INSERT INTO job_count VALUES(7,2,0);
+INSERT INTO job_count VALUES(7,3,0);
+INSERT INTO job_count VALUES(7,4,0);
+INSERT INTO job_count VALUES(7,5,0);
+INSERT INTO job_count VALUES(7,6,0);
+INSERT INTO job_count VALUES(7,7,0);
+INSERT INTO job_count VALUES(7,8,0);
+INSERT INTO job_count VALUES(7,9,0);
+INSERT INTO job_count VALUES(7,10,0);
+INSERT INTO job_count VALUES(7,11,0);
+INSERT INTO job_count VALUES(7,12,0);
+INSERT INTO job_count VALUES(7,13,0);
+INSERT INTO job_count VALUES(7,14,0);
+INSERT INTO job_count VALUES(7,15,0);
+INSERT INTO job_count VALUES(8,0,0);
+INSERT INTO job_count VALUES(8,1,0);
+INSERT INTO job_count VALUES(8,2,0);
+INSERT INTO job_count VALUES(8,3,0);
+INSERT INTO job_count VALUES(8,4,0);
+INSERT INTO job_count VALUES(8,5,0);
+INSERT INTO job_count VALUES(8,6,0);
+INSERT INTO job_count VALUES(8,7,0);
+INSERT INTO job_count VALUES(8,8,0);
+INSERT INTO job_count VALUES(8,9,0);
+INSERT INTO job_count VALUES(8,10,0);
+INSERT INTO job_count VALUES(8,11,0);
+INSERT INTO job_count VALUES(8,12,0);
+INSERT INTO job_count VALUES(8,13,0);
+INSERT INTO job_count VALUES(8,14,0);
+INSERT INTO job_count VALUES(8,15,0);
+INSERT INTO job_count VALUES(9,0,0);
+INSERT INTO job_count VALUES(9,1,0);
+INSERT INTO job_count VALUES(9,2,0);
+INSERT INTO job_count VALUES(9,3,0);
+INSERT INTO job_count VALUES(9,4,0);
+INSERT INTO job_count VALUES(9,5,0);
+INSERT INTO job_count VALUES(9,6,0);
+INSERT INTO job_count VALUES(9,7,0);
+INSERT INTO job_count VALUES(9,8,0);
+INSERT INTO job_count VALUES(9,9,0);
+INSERT INTO job_count VALUES(9,10,0);
+INSERT INTO job_count VALUES(9,11,0);
+INSERT INTO job_count VALUES(9,12,0);
+INSERT INTO job_count VALUES(9,13,0);
+INSERT INTO job_count VALUES(9,14,0);
+INSERT INTO job_count VALUES(9,15,0);
+INSERT INTO job_count VALUES(10,0,0);
+INSERT INTO job_count VALUES(10,1,0);
+INSERT INTO job_count VALUES(10,2,0);
+INSERT INTO job_count VALUES(10,3,0);
+INSERT INTO job_count VALUES(10,4,0);
+INSERT INTO job_count VALUES(10,5,0);
+INSERT INTO job_count VALUES(10,6,0);
+INSERT INTO job_count VALUES(10,7,0);
+INSERT INTO job_count VALUES(10,8,0);
+INSERT INTO job_count VALUES(10,9,0);
+INSERT INTO job_count VALUES(10,10,0);
+INSERT INTO job_count VALUES(10,11,0);
+INSERT INTO job_count VALUES(10,12,0);
+INSERT INTO job_count VALUES(10,13,0);
+INSERT INTO job_count VALUES(10,14,0);
+INSERT INTO job_count VALUES(10,15,0);
+INSERT INTO job_count VALUES(11,0,0);
+INSERT INTO job_count VALUES(11,1,0);
+INSERT INTO job_count VALUES(11,2,0);
+INSERT INTO job_count VALUES(11,3,0);
+INSERT INTO job_count VALUES(11,4,0);
+INSERT INTO job_count VALUES(11,5,0);
+INSERT INTO job_count VALUES(11,6,0);
+INSERT INTO job_count VALUES(11,7,0);
+INSERT INTO job_count VALUES(11,8,0);
+INSERT INTO job_count VALUES(11,9,0);
+INSERT INTO job_count VALUES(11,10,0);
+INSERT INTO job_count VALUES(11,11,0);
+INSERT INTO job_count VALUES(11,12,0);
+INSERT INTO job_count VALUES(11,13,0);
+INSERT INTO job_count VALUES(11,14,0);
+INSERT INTO job_count VALUES(11,15,0);
+INSERT INTO job_count VALUES(12,0,0);
+INSERT INTO job_count VALUES(12,1,0);
+INSERT INTO job_count VALUES(12,2,0);
+INSERT INTO job_count VALUES(12,3,0);
+INSERT INTO job_count VALUES(12,4,0);
+INSERT INTO job_count VALUES(12,5,0);
+INSERT INTO job_count VALUES(12,6,0);
+INSERT INTO job_count VALUES(12,7,0);
+INSERT INTO job_count VALUES(12,8,0);
+INSERT INTO job_count VALUES(12,9,0);
+INSERT INTO job_count VALUES(12,10,0);
+INSERT INTO job_count VALUES(12,11,0);
+INSERT INTO job_count VALUES(12,12,0);
+INSERT INTO job_count VALUES(12,13,0);
+INSERT INTO job_count VALUES(12,14,0);
+INSERT INTO job_count VALUES(12,15,0);
+INSERT INTO job_count VALUES(13,0,0);
+INSERT INTO job_count VALUES(13,1,0);
+INSERT INTO job_count VALUES(13,2,0);
+INSERT INTO job_count VALUES(13,3,0);
+INSERT INTO job_count VALUES(13,4,0);
+INSERT INTO job_count VALUES(13,5,0);
+INSERT INTO job_count VALUES(13,6,0);
+INSERT INTO job_count VALUES(13,7,0);
+INSERT INTO job_count VALUES(13,8,0);
+INSERT INTO job_count VALUES(13,9,0);
+INSERT INTO job_count VALUES(13,10,0);
+INSERT INTO job_count VALUES(13,11,0);
+INSERT INTO job_count VALUES(13,12,0);
+INSERT INTO job_count VALUES(13,13,0);
+INSERT INTO job_count VALUES(13,14,0);
+INSERT INTO job_count VALUES(13,15,0);
+INSERT INTO job_count VALUES(14,0,0);
+INSERT INTO job_count VALUES(14,1,0);
+INSERT INTO job_count VALUES(14,2,0);
+INSERT INTO job_count VALUES(14,3,0);
+INSERT INTO job_count VALUES(14,4,0);
+INSERT INTO job_count VALUES(14,5,0);
+INSERT INTO job_count VALUES(14,6,0);
+INSERT INTO job_count VALUES(14,7,0);
+INSERT INTO job_count VALUES(14,8,0);
+INSERT INTO job_count VALUES(14,9,0);
+INSERT INTO job_count VALUES(14,10,0);
+INSERT INTO job_count VALUES(14,11,0);
+INSERT INTO job_count VALUES(14,12,0);
+INSERT INTO job_count VALUES(14,13,0);
+INSERT INTO job_count VALUES(14,14,0);
+INSERT INTO job_count VALUES(14,15,0);
+INSERT INTO job_count VALUES(15,0,0);
+INSERT INTO job_count VALUES(15,1,0);
+INSERT INTO job_count VALUES(15,2,0);
+INSERT INTO job_count VALUES(15,3,0);
+INSERT INTO job_count VALUES(15,4,0);
+INSERT INTO job_count VALUES(15,5,0);
+INSERT INTO job_count VALUES(15,6,0);
+INSERT INTO job_count VALUES(15,7,0);
+INSERT INTO job_count VALUES(15,8,0);
+INSERT INTO job_count VALUES(15,9,0);
+INSERT INTO job_count VALUES(15,10,0);
+INSERT INTO job_count VALUES(15,11,0);
+INSERT INTO job_count VALUES(15,12,0);
+INSERT INTO job_count VALUES(15,13,0);
+INSERT INTO job_count VALUES(15,14,0);
+INSERT INTO job_count VALUES(15,15,0);
+CREATE TABLE tag_count (
+        tag TEXT PRIMARY KEY,
+        n INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO tag_count VALUES('old',1);
+PRAGMA writable_schema=ON;
+INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','job_text','job_text',0,'CREATE VIRTUAL TABLE job_text USING fts5 (name, notes, content = ''job'', content_rowid = ''id'', tokenize = ''trigram'')');
+CREATE TABLE IF NOT EXISTS 'job_text_data'(id INTEGER PRIMARY KEY, block BLOB);
+INSERT INTO job_text_data VALUES(1,X'021f00');
+INSERT INTO job_text_data VALUES(10,X'000000000102020002010101020101');
+INSERT INTO job_text_data VALUES(137438953473,X'0000008d043020302e01021202026f660102070202726501020a0103302e32010213010361736501020f01036520300102110202617301020e02026c6501020c010366207201020902026972010202010369727301020301036c656101020d01036f6620010208010372656c01020b02027374010204010373652001021002027420010205010374206f010206040807070808080707080708080808070807');
+INSERT INTO job_text_data VALUES(274877906945,X'0000006804302061200202090202706f02020b010361207002020a0103686f750202050103696e7402020e0202746802020301036f696e02020d020275740202060103706f6902020c01037420610202080202686f0202040103757420020207010377697402020204080708080807080708080708');
+CREATE TABLE IF NOT EXISTS 'job_text_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID;
+INSERT INTO job_text_idx VALUES(1,X'',2);
+INSERT INTO job_text_idx VALUES(2,X'',2);
+CREATE TABLE IF NOT EXISTS 'job_text_docsize'(id INTEGER PRIMARY KEY, sz BLOB);
+INSERT INTO job_text_docsize VALUES(1,X'1200');
+INSERT INTO job_text_docsize VALUES(2,X'0d00');
+CREATE TABLE IF NOT EXISTS 'job_text_config'(k PRIMARY KEY, v) WITHOUT ROWID;
+INSERT INTO job_text_config VALUES('version',4);
+CREATE TABLE request_key (
+        key TEXT PRIMARY KEY,
+        digest TEXT NOT NULL, -- of the request
+        job INTEGER NOT NULL, -- may be gone by now
+        time_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+DELETE FROM sqlite_sequence;
+INSERT INTO sqlite_sequence VALUES('job',2);
+INSERT INTO sqlite_sequence VALUES('job_event',4);
+INSERT INTO sqlite_sequence VALUES('attempt',2);
+CREATE INDEX job_by_mark ON job (id) WHERE marked;
+CREATE INDEX job_tag_by_job ON job_tag (job);
+CREATE INDEX job_event_by_job ON job_event (job, id);
+CREATE INDEX artifact_by_job ON artifact (job, id);
+CREATE INDEX artifact_by_mark ON artifact (id) WHERE marked;
+CREATE INDEX attempt_open ON attempt (id) WHERE ended_us = 0;
+CREATE INDEX job_ready ON job (gpu, rank, id) WHERE state = 0 AND unmet = 0;
+CREATE INDEX job_by_source ON job (source_job, id) WHERE state IN (0, 1, 5);
+CREATE INDEX job_by_dataset ON job (dataset, id) WHERE state IN (0, 1, 5);
+CREATE INDEX job_after_by_dependency ON job_after (dependency, met);
+CREATE INDEX job_listed ON job (state, kind, id) WHERE NOT marked;
+CREATE INDEX job_queue ON job (rank, id) WHERE state = 0;
+CREATE TRIGGER job_counted AFTER INSERT ON job BEGIN
+        UPDATE job_count SET n = n + 1 WHERE state = new.state AND kind = new.kind;
+END;
+CREATE TRIGGER job_moved AFTER UPDATE OF state, marked ON job BEGIN
+        UPDATE job_count SET n = n - (NOT old.marked) WHERE state = old.state AND kind = old.kind;
+        UPDATE job_count SET n = n + (NOT new.marked) WHERE state = new.state AND kind = new.kind;
+END;
+CREATE TRIGGER job_gone AFTER DELETE ON job BEGIN
+        UPDATE job_count SET n = n - (NOT old.marked) WHERE state = old.state AND kind = old.kind;
+END;
+CREATE TRIGGER tag_counted AFTER INSERT ON job_tag BEGIN
+        INSERT OR IGNORE INTO tag_count VALUES (new.tag, 0);
+        UPDATE tag_count SET n = n + 1 WHERE tag = new.tag;
+END;
+CREATE TRIGGER tag_gone AFTER DELETE ON job_tag BEGIN
+        UPDATE tag_count SET n = n - 1 WHERE tag = old.tag;
+        DELETE FROM tag_count WHERE tag = old.tag AND n = 0;
+END;
+CREATE TRIGGER job_text_new AFTER INSERT ON job WHEN new.name || new.notes <> '' BEGIN
+        INSERT INTO job_text (rowid, name, notes) VALUES (new.id, new.name, new.notes);
+END;
+CREATE TRIGGER job_text_gone AFTER DELETE ON job WHEN old.name || old.notes <> '' BEGIN
+        INSERT INTO job_text (job_text, rowid, name, notes) VALUES ('delete', old.id, old.name, old.notes);
+END;
+CREATE TRIGGER job_text_old BEFORE UPDATE OF name, notes ON job WHEN old.name || old.notes <> '' BEGIN
+        INSERT INTO job_text (job_text, rowid, name, notes) VALUES ('delete', old.id, old.name, old.notes);
+END;
+CREATE TRIGGER job_text_changed AFTER UPDATE OF name, notes ON job WHEN new.name || new.notes <> '' BEGIN
+        INSERT INTO job_text (rowid, name, notes) VALUES (new.id, new.name, new.notes);
+END;
+CREATE INDEX request_key_by_time ON request_key (time_us);
+PRAGMA writable_schema=OFF;
+COMMIT;
+PRAGMA user_version = 5;

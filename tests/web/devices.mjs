@@ -1,0 +1,76 @@
+// The devices and the queue in Chromium, against a real mulund with scripted workers on two parts of the processor:
+// devices.mjs PLAYWRIGHT SITE OUT. MULUND: its program.
+import assert from 'node:assert/strict';
+import {existsSync} from 'node:fs';
+import path from 'node:path';
+import {axeFindsNothing, clean, lab, newPage, open, run, skip} from './browser.mjs';
+
+const [, , playwright, site, out] = process.argv;
+if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
+        skip('mulund is not built');
+const {context, close} = await open(playwright);
+const server = await lab(site, '--live', '--parts');
+const [ON_A, ON_B, LAST] = [9, 10, 11];
+
+async function devices(options = {}) {
+        const {page, complaints} = await newPage(context, options);
+        await page.goto(server.at('#/devices'));
+        await page.getByRole('region', {name: 'What runs where'}).waitFor();
+        return {page, done: async () => {
+                clean(complaints);
+                await page.close();
+        }};
+}
+
+const api = (what) => fetch(server.at(`v1/${what}`)).then((r) => r.json());
+const rows = (page, region) => page.getByRole('region', {name: region}).locator('tbody tr').allTextContents();
+
+const failed = await run({
+        async what_runs_where_and_what_waits_for_it() {
+                const {page, done} = await devices();
+                const [a, b] = await rows(page, 'What runs where');
+                assert.match(a, /^aA processor, cores 0busylive.* of .*Drain$/);
+                assert.match(b, /^bA processor, cores 1busybehind it/);
+                assert.match(await page.locator('.count').textContent(), /^2 of 2 busy$/);
+                const [waits] = await rows(page, 'The queue');
+                assert.match(waits, /^1lasttrain-1.*#9 #10$/);
+                await page.getByRole('region', {name: 'The queue'}).getByRole('link', {name: '#10'}).click();
+                await page.getByRole('heading', {name: 'behind it'}).waitFor();
+                await done();
+        },
+        async a_device_is_drained_its_job_goes_on_elsewhere_and_it_comes_back() {
+                const {page, done} = await devices();
+                await page.getByRole('button', {name: 'Drain b'}).click();
+                await page.getByText(`End #${ON_B} there after a checkpoint`).waitFor();
+                await page.keyboard.press('Escape');
+                assert.equal((await api('devices')).devices[1].state, 'busy');
+                await page.getByRole('button', {name: 'Drain b'}).click();
+                await page.getByLabel(`End #${ON_B} there`).check();
+                await page.locator('dialog').getByRole('button', {name: 'Drain'}).click();
+                await page.getByRole('region', {name: 'What runs where'}).getByText('drained').waitFor();
+                await page.waitForFunction(() => document.querySelectorAll('section[aria-label="The queue"] tbody tr').length === 2);
+                assert.equal((await api(`jobs/${ON_A}`)).state, 'running');
+                await page.getByRole('button', {name: 'Enable b'}).click();
+                await page.locator('dialog').getByRole('button', {name: 'Enable'}).click();
+                await page.getByRole('region', {name: 'What runs where'}).getByText('busy').nth(1).waitFor();
+                assert.equal((await api(`jobs/${LAST}`)).state, 'queued');
+                await done();
+        },
+        async devices_are_reached_by_a_key_and_shut_nobody_out() {
+                for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [375, 'light']]) {
+                        const {page, complaints} = await newPage(context, {viewport: {width, height: 900}, colorScheme});
+                        await page.goto(server.at());
+                        await page.locator('.run-name').first().waitFor();
+                        await page.keyboard.press('d');
+                        await page.getByRole('region', {name: 'The queue'}).waitFor();
+                        await axeFindsNothing(page, playwright, `${width}, ${colorScheme}`);
+                        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= width);
+                        await page.screenshot({path: path.join(out, `devices-${width}-${colorScheme}.png`)});
+                        clean(complaints);
+                        await page.close();
+                }
+        },
+});
+server.stop();
+await close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,263 @@
+/* What a process may still do in its sandbox: each try is made in a child, and its errno is its exit code. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/system.h"
+#include "worker/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static char root[] = "/tmp/mulun-sandbox.XXXXXX";
+
+/* Below the test's own folder. */
+static const char *at(const char *name)
+{
+        static char paths[4][PATH_MAX];
+        static unsigned i;
+        char *path = paths[i++ % ARRAY_LEN(paths)];
+
+        (void)snprintf(path, PATH_MAX, "%s/%s", root, name);
+        return path;
+}
+
+static int create(const char *path)
+{
+        int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        if (fd < 0)
+                return errno;
+        (void)close(fd);
+        return 0;
+}
+
+static int result(int r)
+{
+        return r < 0 ? errno : 0;
+}
+
+static int write_in_its_folder(void)
+{
+        return create(at("job/new"));
+}
+static int write_in_its_plans(void)
+{
+        return create(at("plans/new"));
+}
+static int rename_to_the_target(void)
+{
+        return result(rename(at("job/whole"), at("datasets/whole")));
+}
+static int unnamed_file_in_its_folder(void)
+{
+        int fd = open(at("job"), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+        return result(fd);
+}
+static int write_to_null(void)
+{
+        int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+        return fd < 0 ? errno : result((int)write(fd, "x", 1));
+}
+static int read_elsewhere(void)
+{
+        return result(open(at("other/there"), O_RDONLY | O_CLOEXEC));
+}
+static int write_elsewhere(void)
+{
+        return create(at("other/new"));
+}
+static int change_elsewhere(void)
+{
+        return result(open(at("other/there"), O_WRONLY | O_CLOEXEC));
+}
+static int truncate_elsewhere(void)
+{
+        return result(truncate(at("other/there"), 0));
+}
+static int remove_elsewhere(void)
+{
+        return result(unlink(at("other/there")));
+}
+static int move_in_from_elsewhere(void)
+{
+        return result(rename(at("other/there"), at("job/taken")));
+}
+static int write_beside_itself(void)
+{
+        return create(at("new"));
+}
+static int local_socket(void)
+{
+        return result(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+static int internet_socket(void)
+{
+        return result(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+static int new_namespace(void)
+{
+        return result(unshare(CLONE_NEWUSER));
+}
+static int new_namespace_by_clone(void)
+{
+        return result((int)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL));
+}
+static int clone_by_a_structure(void)
+{
+        return result((int)syscall(SYS_clone3, NULL, 0));
+}
+static int mount_something(void)
+{
+        return result(mount("none", at("job"), "tmpfs", 0, NULL));
+}
+static int watch_performance(void)
+{
+        return result((int)syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0));
+}
+static int signal_the_parent(void)
+{
+        return result(kill(getppid(), 0));
+}
+static int child_in_its_folder(void)
+{
+        pid_t pid = fork();
+        int status;
+
+        if (!pid)
+                _exit(create(at("job/of-a-child")) || create(at("other/of-a-child")) != EACCES);
+        return pid < 0 || waitpid(pid, &status, 0) < 0 ? errno : WEXITSTATUS(status);
+}
+static int no_way_to_more_rights(void)
+{
+        return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? 0 : EINVAL;
+}
+
+enum who { ALONE = 1, RANKS = 2, READER = 4, ALL = 7 };
+
+/* expected: 0, or the errno; landlock: the least version that holds it. */
+static const struct {
+        const char *name;
+        int (*try)(void);
+        int who, expected, landlock;
+} tries[] = {
+#define TRY(name, who, expected, landlock)                                                                             \
+        {                                                                                                              \
+#name, name, who, expected, landlock                                                                   \
+        }
+        TRY(write_in_its_folder, ALONE | RANKS, 0, 0),
+        TRY(write_in_its_folder, READER, EACCES, 2),
+        TRY(write_in_its_plans, ALONE | RANKS, 0, 0),
+        TRY(rename_to_the_target, ALONE | RANKS, 0, 0),
+        TRY(unnamed_file_in_its_folder, ALONE | RANKS, 0, 0),
+        TRY(write_to_null, ALL, 0, 0),
+        TRY(read_elsewhere, ALL, 0, 0),
+        TRY(write_elsewhere, ALL, EACCES, 2),
+        TRY(change_elsewhere, ALL, EACCES, 2),
+        TRY(truncate_elsewhere, ALL, EACCES, 3),
+        TRY(remove_elsewhere, ALL, EACCES, 2),
+        TRY(move_in_from_elsewhere, ALL, EACCES, 2),
+        TRY(write_beside_itself, ALL, EACCES, 2),
+        TRY(local_socket, ALL, 0, 0),
+        TRY(internet_socket, ALONE | READER, EPERM, 0),
+        TRY(internet_socket, RANKS, 0, 0),
+        TRY(new_namespace, ALL, EPERM, 0),
+        TRY(new_namespace_by_clone, ALL, EPERM, 0),
+        TRY(clone_by_a_structure, ALL, ENOSYS, 0),
+        TRY(mount_something, ALL, EPERM, 0),
+        TRY(watch_performance, ALL, EPERM, 0),
+        TRY(signal_the_parent, ALL, EPERM, 6),
+        TRY(child_in_its_folder, ALONE | RANKS, 0, 2),
+        TRY(no_way_to_more_rights, ALL, 0, 0),
+};
+
+static int try_in_a_sandbox(int (*try)(void), enum who who)
+{
+        pid_t pid;
+        int status;
+
+        assert_int_equal(create(at("job/whole")), 0);
+        assert_int_equal(create(at("other/there")), 0);
+        pid = fork();
+        if (!pid) {
+                struct assignment a = {.kind = JOB_IMPORT,
+                                       .folder = (char *)at("job"),
+                                       .plans = (char *)at("plans"),
+                                       .import.target = (char *)at("datasets/whole")};
+                struct error err;
+
+                _exit(sandbox_enter(who == READER ? NULL : &a, who == RANKS, &err) < 0 ? 255 : try());
+        }
+        assert_true(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        return WEXITSTATUS(status);
+}
+
+static void what_a_worker_may_and_may_not(void **state _unused_)
+{
+        int abi = system_landlock();
+
+        for (size_t i = 0; i < ARRAY_LEN(tries); i++)
+                for (int who = ALONE; who <= READER; who *= 2) {
+                        int r;
+
+                        if (!(tries[i].who & who) || abi < tries[i].landlock)
+                                continue;
+                        r = try_in_a_sandbox(tries[i].try, (enum who)who);
+                        if (r != tries[i].expected)
+                                fail_msg("%s, as %d: %s, expected %s", tries[i].name, who, strerror(r),
+                                         strerror(tries[i].expected));
+                }
+}
+
+static void it_can_be_left_out(void **state _unused_)
+{
+        (void)setenv("MULUN_SANDBOX", "no", 1);
+        assert_int_equal(try_in_a_sandbox(write_elsewhere, ALONE), 0);
+        assert_int_equal(try_in_a_sandbox(internet_socket, ALONE), 0);
+        (void)unsetenv("MULUN_SANDBOX");
+}
+
+static int make(void **state _unused_)
+{
+        static const char *const folders[] = {"job", "plans", "datasets", "other"};
+
+        (void)setenv("TMPDIR", "/nowhere", 1); /* ranks may write there, and this test's folder lies in /tmp */
+        if (!mkdtemp(root))
+                return -1;
+        for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+                if (mkdir(at(folders[i]), 0700) < 0)
+                        return -1;
+        return 0;
+}
+
+static int clear(void **state _unused_)
+{
+        return file_remove_tree(root, NULL);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(what_a_worker_may_and_may_not),
+                cmocka_unit_test(it_can_be_left_out),
+        };
+
+        return cmocka_run_group_tests(tests, make, clear);
+}

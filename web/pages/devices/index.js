@@ -1,0 +1,61 @@
+// What runs where, and what waits for what: the devices of this server, in and out of service, and the queue as it goes.
+import * as api from '../../lib/api.js';
+import {h} from '../../lib/dom.js';
+import {pace, poll} from '../../lib/events.js';
+import * as format from '../../lib/format.js';
+import {Listed} from '../../lib/listed.js';
+import {Page, Trouble} from '../../lib/page.js';
+import {Blockers, Pill, ProgressBar, progress, title, waiting} from '../../lib/parts.js';
+import {may} from '../../lib/session.js';
+
+const BUSY_MS = 2000, QUEUE = 200; // jobs
+const FIELDS = 'id,kind,name,state,waiting,priority,progress,result,import';
+const AS = {busy: 'running', idle: 'succeeded', drained: 'cancelled'}; // the others wait for something
+
+export class DevicesPage extends Page {
+        constructor(main) {
+                super(main, 'Devices');
+                /** @type {any[] | null} */
+                this.devices = null;
+                this.running = new Map();
+                this.queue = {jobs: /** @type {any[]} */ ([]), total: 0};
+                this.draw();
+                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), () => true));
+        }
+
+        async read(signal) {
+                const running = api.jobs({state: 'running', fields: FIELDS, limit: QUEUE}, signal), queue = api.jobs({state: 'queued', order: 'priority', fields: FIELDS, limit: QUEUE}, signal);
+                this.devices = await api.devices(signal);
+                this.running = new Map((await running).jobs.map((j) => [j.id, j]));
+                this.queue = await queue;
+                this.error = null;
+                this.draw();
+                return pace(BUSY_MS);
+        }
+
+        drain(d) {
+                this.act({title: `Take ${d.name} out of service?`, action: 'Drain', danger: true, text: 'Nothing new starts there, also after a restart, until it is put into service again.',
+                        fields: d.job ? h('label.check', null, h('input', {type: 'checkbox', name: 'preempt'}), `End #${d.job} there after a checkpoint; it goes on elsewhere`) : null}, ({preempt}) => api.drain(d.name, Boolean(preempt)));
+        }
+
+        runs(d) {
+                const job = this.running.get(d.job), left = job && progress(job).left;
+                return !d.job ? '–' : [h('a', {href: `#/jobs/${d.job}`}, job ? title(job) : `#${d.job}`), job ? h(ProgressBar, {job}) : null, left ? h('span.under', null, `${format.duration(left)} left`) : null];
+        }
+
+        view() {
+                const {devices, queue, error} = this, out = (d) => d.state === 'drained' || d.state === 'draining';
+                const what = (d) => [h('b', null, d.name), h('span.run-sub', {title: d.uuid}, [d.model ?? d.kind, d.cores ? `cores ${d.cores}` : ''].filter(Boolean).join(', '))];
+                const state = (d) => [h(Pill, {state: d.state, as: AS[d.state] ?? 'queued'}), d.rests_until ? h('span.run-sub', null, `until ${format.when(d.rests_until)}`) : null];
+                const memory = (d) => h('span.num', null, d.job_bytes ? `${format.bytes(d.job_bytes)} of ${format.bytes(d.memory_bytes)}` : format.bytes(d.memory_bytes));
+                return [h('div.page-head', null, h('h1', null, 'Devices'), h('p.count', {role: 'status'}, devices ? `${devices.filter((d) => d.job).length} of ${devices.length} busy` : '')),
+                        h(Trouble, {title: 'That did not work', error}),
+                        devices && h('div.content', null,
+                                h(Listed, {title: 'What runs where', note: format.count(devices.length, 'device'), rows: devices.map((d) => ({...d, id: d.name})), more: 'more', columns: [
+                                        ['Device', what], ['State', state], ['Runs', (d) => this.runs(d)], ['Memory', memory],
+                                        ...may('admin') ? [['Service', (d) => h('button.button.small', {type: 'button', 'aria-label': `${out(d) ? 'Enable' : 'Drain'} ${d.name}`, onclick: () => (out(d) ? this.act({title: `Put ${d.name} into service?`, action: 'Enable', text: 'Jobs that wait may start there at once.'}, () => api.enable(d.name)) : this.drain(d))}, out(d) ? 'Enable' : 'Drain')]] : []]}),
+                                queue.jobs.length ? h(Listed, {title: 'The queue', note: format.count(queue.total, 'job'), rows: queue.jobs, more: 'more', columns: [
+                                        ['Place', (j) => format.integer(j.waiting?.position)], ['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['Priority', (j) => format.integer(j.priority)],
+                                        ['Why it waits', (j) => h('span.told', null, waiting(j), h(Blockers, {job: j}))]]}) : h('p.card.empty-line', null, 'Nothing waits.'))];
+        }
+}
