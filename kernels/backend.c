@@ -35,7 +35,8 @@ int kernels_find(const char *name, const struct kernels **ret, struct error *err
                 k = &kernels_reference;
         else if (strcmp(name, "cpu") == 0)
                 k = cpu_table();
-        else if (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-emu") == 0 || strcmp(name, "cuda-race") == 0)
+        else if (strcmp(name, "cuda") == 0 || strcmp(name, "cuda-emu") == 0 || strcmp(name, "cuda-asan") == 0 ||
+                 strcmp(name, "cuda-race") == 0)
                 r = module_load(name, &k, err);
         else
                 r = error_set(err, -EINVAL, "", "expected \"reference\", \"cpu\" or \"cuda\"");

@@ -438,13 +438,12 @@ void cuda_attention_backward(struct stream *s, const struct attention_backward_a
         }
 }
 
-/* Bytes beyond the operands: what the launches (dots, dq, dk, dv; without tensor cores dk and dv in one) read of q, k,
- * v and d_o more than once, less o where the dots are made of scores; the dots. Of an image, k and v stay in the cache
- * from block to block. */
+/* Bytes beyond the operands: what the launches (dots, dq, dk and dv) read of q, k, v and d_o more than once, less o
+ * where the dots are made of scores; the dots. Of an image, k and v stay in the cache from block to block. */
 double cuda_attention_backward_beyond(const struct attention_backward_args *a)
 {
         const struct attention_shape *g = &a->attention->shape;
-        const int maps = !attention_mma_takes(g) ? 7 : g->type == DTYPE_BF16 ? 8 : 10;
+        const int maps = attention_mma_takes(g) && g->type == DTYPE_BF16 ? 5 : 7;
 
         return maps * (double)(g->n_images * g->pixels * g->c) * (double)dtype_bytes(g->type) +
                3.0 * (double)cuda_attention_workspace(a->attention);

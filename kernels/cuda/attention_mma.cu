@@ -1,13 +1,15 @@
 /* Attention on tensor cores, after Dao 2023: a warp has 16 rows of scores in registers, whose probabilities are what
- * its next product takes. Eight warps a block share tiles of the other side in shared memory. Scores are in units of ln
- * 2: what is kept for backward is the row's largest in these, and one over its sum. A gradient a launch, each with its
- * scores made again, so that no sum crosses blocks.
+ * its next product takes. Eight warps a block share tiles of the other side in shared memory, the next of which are on
+ * their way meanwhile. Scores are in units of ln 2: what is kept for backward is the row's largest in these, and one
+ * over its sum. Gradients of queries and of keys and values are a launch each, which makes the scores again, so that no
+ * sum crosses blocks.
  *
- * Of bf16 rows are in registers, probabilities are rounded for the next product, and tiles are kept by rows for the
- * product along the width, turned for the one along the tile. Of float factors are tf32, or split into two terms of it
- * (split.h) where they may not be rounded; rows are in shared memory, tiles are kept by rows alone. */
+ * Of bf16 probabilities are rounded for the next product. Of float factors are tf32, or split into two terms of it
+ * (split.h) where they may not be rounded. */
 #include "kernels/cuda/attention.h"
 
+#include "kernels/cuda/approximate.h"
+#include "kernels/cuda/copy.h"
 #include "kernels/cuda/mma.h"
 
 #define LOG2_E 1.4426950408889634f
@@ -27,12 +29,12 @@ __device__ inline int pair_of_lane()
         return (int)threadIdx.x % 4;
 }
 
-/* ---- products of a type: the left side is 16 rows of a warp, the right one 8 columns, STEP of the sum at once */
+/* ---- products of a type: the left side is 16 rows of a warp, the right one 16 columns in two, STEP of the sum at once
+ */
 
 template <int C> struct bf16_products {
         typedef bf16 value;
         static constexpr int STEP = 16, FORWARD_TILE = 64, BACKWARD_TILE = 32, STRIDE = C + 8, SHARED_ROWS = 0;
-        static constexpr bool TURNS = true; /* gather's tile is kept turned */
         struct left {
                 uint32_t a[4];
         };
@@ -65,34 +67,37 @@ template <int C> struct bf16_products {
                 return {{two_bf16(p[2 * k][0], p[2 * k][1]), two_bf16(p[2 * k][2], p[2 * k][3]),
                          two_bf16(p[2 * k + 1][0], p[2 * k + 1][1]), two_bf16(p[2 * k + 1][2], p[2 * k + 1][3])}};
         }
-        /* Rows 8 x .. of a tile, columns STEP k .. */
-        static __device__ right along_width(const value *tile, int x, int k)
+        /* Rows 8 x .. of a tile (and those of x + 1), columns STEP k .. */
+        static __device__ void along_width(right two[2], const value *tile, int x, int k)
         {
-                right r;
+                const int lane = (int)threadIdx.x % 32, matrix = lane / 8;
 
-                mma_load_b(r.b, tile, STRIDE, 8 * x, STEP * k);
-                return r;
+                load_matrices<false>(two[0].b, two[1].b,
+                                     tile + (8 * (x + matrix / 2) + lane % 8) * STRIDE + STEP * k + matrix % 2 * 8);
         }
-        /* Columns 8 x .. of a tile of TILE rows, which is turned, rows STEP k .. */
-        template <int TILE> static __device__ right along_tile(const value *turned, int x, int k)
+        /* Columns 8 x .. of a tile (and those of x + 1), rows STEP k .. */
+        static __device__ void along_tile(right two[2], const value *tile, int x, int k)
         {
-                right r;
+                const int lane = (int)threadIdx.x % 32, matrix = lane / 8;
 
-                mma_load_b(r.b, turned, TILE + 8, 8 * x, STEP * k);
-                return r;
+                load_matrices<true>(two[0].b, two[1].b,
+                                    tile + (STEP * k + matrix % 2 * 8 + lane % 8) * STRIDE + 8 * (x + matrix / 2));
         }
         static __device__ void add(float d[4], const left &l, const right &r)
         {
                 mma_16x8x16(d, l.a, r.b);
         }
+        static __device__ float exp2(float x)
+        {
+                return approximate_exp2(x);
+        }
 };
 
-/* SPLIT: three products of two terms; else factors are rounded to tf32. */
+/* SPLIT: three products of two terms; else factors are rounded to tf32. Rows are in shared memory. */
 template <int C, bool SPLIT> struct float_products {
         typedef float value;
         static constexpr int STEP = 8, FORWARD_TILE = 32, BACKWARD_TILE = 32, STRIDE = C + 4,
                              SHARED_ROWS = ROWS * STRIDE;
-        static constexpr bool TURNS = false;
         struct left {
                 uint32_t high[4], low[SPLIT ? 4 : 1];
         };
@@ -153,17 +158,19 @@ template <int C, bool SPLIT> struct float_products {
 
                 return left_of(x);
         }
-        static __device__ right along_width(const value *tile, int x, int k)
+        static __device__ void along_width(right two[2], const value *tile, int x, int k)
         {
                 const float *const p = tile + (8 * x + group_of_lane()) * STRIDE + STEP * k + pair_of_lane();
 
-                return right_of(p[0], p[4]);
+                two[0] = right_of(p[0], p[4]);
+                two[1] = right_of(p[8 * STRIDE], p[8 * STRIDE + 4]);
         }
-        template <int TILE> static __device__ right along_tile(const value *tile, int x, int k)
+        static __device__ void along_tile(right two[2], const value *tile, int x, int k)
         {
                 const float *const p = tile + (STEP * k + 2 * pair_of_lane()) * STRIDE + 8 * x + group_of_lane();
 
-                return right_of(p[0], p[STRIDE]);
+                two[0] = right_of(p[0], p[STRIDE]);
+                two[1] = right_of(p[8], p[STRIDE + 8]);
         }
         static __device__ void add(float d[4], const left &l, const right &r)
         {
@@ -172,39 +179,56 @@ template <int C, bool SPLIT> struct float_products {
                 else
                         mma_16x8x8(d, l.high, r.high);
         }
+        static __device__ float exp2(float x)
+        {
+                return exp2f(x);
+        }
 };
 
-/* Where the block's rows of the n-th operand go that has some in shared memory. */
-template <class P> __device__ inline typename P::value *rows_shared(int n)
-{
-        if constexpr (P::SHARED_ROWS > 0) {
-                DYNAMIC_SHARED(typename P::value, shared);
+/* ---- a block's shared memory: rows of ROW_MAPS operands where they are kept there, then tiles of two operands, each
+ * twice: one that is read and one that is on its way */
 
-                return shared + n * P::SHARED_ROWS;
+template <class P, int ROW_MAPS, int TILE> struct shared_maps {
+        typedef typename P::value value;
+        static constexpr int TILES = ROW_MAPS * P::SHARED_ROWS, SIZE = TILE * P::STRIDE,
+                             BYTES = (int)sizeof(value) * (TILES + 4 * SIZE);
+
+        value *all;
+        __device__ value *rows(int n) const
+        {
+                return all + n * P::SHARED_ROWS;
         }
-        return NULL;
-}
+        /* Of operand n, which the pass reads that is counted. */
+        __device__ value *tile(int n, int pass) const
+        {
+                return all + TILES + (2 * (pass % 2) + n) * SIZE;
+        }
+};
 
-/* Rows of an image to a tile [TILE, STRIDE], and (or) turned, [C, TILE + 8]; NULL: not that one. */
+/* Rows of an image to a tile, zero behind its end: started. */
 template <class P, int C, int TILE>
-__device__ inline void tile_load(typename P::value *plain, typename P::value *turned, const typename P::value *x,
-                                 int first, int pixels)
+__device__ inline void tile_start(typename P::value *to, const typename P::value *x, int first, int pixels)
 {
-        typedef typename P::value T;
-        constexpr int V = 16 / sizeof(T);
+        constexpr int V = 16 / sizeof(typename P::value);
 
         for (int t = threadIdx.x; t < TILE * C / V; t += BLOCK) {
-                /* neighbours turn neighbouring rows */
-                const int row = P::TURNS ? t % TILE : t / (C / V), column = (P::TURNS ? t / TILE : t % (C / V)) * V;
-                vector<T, V> v = {};
+                const int row = t / (C / V), column = t % (C / V) * V;
+                const bool there = first + row < pixels;
 
-                if (first + row < pixels)
-                        v = load<T, V>(x + (int64_t)(first + row) * C + column);
-                if (plain)
-                        store<T, V>(plain + row * P::STRIDE + column, v);
-                for (int e = 0; e < V && turned; e++)
-                        turned[(column + e) * (TILE + 8) + row] = v.v[e];
+                copy_start(to + row * P::STRIDE + column, there ? x + (int64_t)(first + row) * C + column : x, there);
         }
+}
+
+/* Tiles of two operands for a pass, a group; none behind the end, which is a group all the same. */
+template <class P, int C, int TILE, class S>
+__device__ inline void tiles_start(const S &shared, int pass, const typename P::value *one,
+                                   const typename P::value *two, int pixels)
+{
+        if (pass * TILE < pixels) {
+                tile_start<P, C, TILE>(shared.tile(0, pass), one, pass * TILE, pixels);
+                tile_start<P, C, TILE>(shared.tile(1, pass), two, pass * TILE, pixels);
+        }
+        copies_commit();
 }
 
 /* s[x] = rows . tile, of 16 rows and TILE columns */
@@ -217,8 +241,13 @@ __device__ inline void scores(float s[TILE / 8][4], const typename P::rows &rows
         for (int k = 0; k < C / P::STEP; k++) {
                 const typename P::left l = rows.at(k);
 
-                for (int x = 0; x < TILE / 8; x++)
-                        P::add(s[x], l, P::along_width(tile, x, k));
+                for (int x = 0; x < TILE / 8; x += 2) {
+                        typename P::right two[2];
+
+                        P::along_width(two, tile, x, k);
+                        P::add(s[x], l, two[0]);
+                        P::add(s[x + 1], l, two[1]);
+                }
         }
 }
 
@@ -229,8 +258,13 @@ __device__ inline void gather(float sum[C / 8][4], const float p[TILE / 8][4], c
         for (int k = 0; k < TILE / P::STEP; k++) {
                 const typename P::left l = P::of_sums(p, k);
 
-                for (int x = 0; x < C / 8; x++)
-                        P::add(sum[x], l, P::template along_tile<TILE>(tile, x, k));
+                for (int x = 0; x < C / 8; x += 2) {
+                        typename P::right two[2];
+
+                        P::along_tile(two, tile, x, k);
+                        P::add(sum[x], l, two[0]);
+                        P::add(sum[x + 1], l, two[1]);
+                }
         }
 }
 
@@ -265,7 +299,7 @@ template <class T> __device__ inline T four_sum(T x)
 
 /* Scores (columns from `first` of `pixels`) become probabilities relative to the rows' largest so far, and what was
  * summed before shrinks; an array by reference, so that the race checker knows its size. */
-template <int C, int TILE>
+template <class P, int C, int TILE>
 __device__ inline void softmax(float s[TILE / 8][4], int first, int pixels, float scale, float largest[2],
                                float total[2], float (&sum)[C / 8][4])
 {
@@ -278,12 +312,12 @@ __device__ inline void softmax(float s[TILE / 8][4], int first, int pixels, floa
                 }
         for (int i = 0; i < 2; i++) {
                 most[i] = four_max(most[i]);
-                shrink[i] = exp2f(largest[i] - most[i]);
+                shrink[i] = P::exp2(largest[i] - most[i]);
                 largest[i] = most[i];
         }
         for (int x = 0; x < TILE / 8; x++)
                 for (int e = 0; e < 4; e++) {
-                        s[x][e] = exp2f(s[x][e] - most[e / 2]);
+                        s[x][e] = P::exp2(s[x][e] - most[e / 2]);
                         added[e / 2] += s[x][e];
                 }
         for (int i = 0; i < 2; i++)
@@ -301,22 +335,23 @@ __global__ void __launch_bounds__(BLOCK)
 {
         typedef typename P::value T;
         constexpr int TILE = P::FORWARD_TILE;
-        SHARED(T, ks, [TILE * P::STRIDE]);
-        SHARED(T, vs, [P::TURNS ? C * (TILE + 8) : TILE * P::STRIDE]);
+        DYNAMIC_SHARED(T, all);
+        const shared_maps<P, 1, TILE> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * pixels;
         float sum[C / 8][4] = {}, s[TILE / 8][4], largest[2] = {-HUGE_VALF, -HUGE_VALF}, total[2] = {0, 0};
         float inverse[2];
         typename P::rows rows;
 
-        rows.read(rows_shared<P>(0), q + image * C, first, pixels);
-        for (int j = 0; j < pixels; j += TILE) {
-                tile_load<P, C, TILE>(ks, NULL, k + image * C, j, pixels);
-                tile_load<P, C, TILE>(P::TURNS ? NULL : vs, P::TURNS ? vs : NULL, v + image * C, j, pixels);
+        tiles_start<P, C, TILE>(shared, 0, k + image * C, v + image * C, pixels);
+        rows.read(shared.rows(0), q + image * C, first, pixels);
+        for (int pass = 0; pass * TILE < pixels; pass++) {
+                tiles_start<P, C, TILE>(shared, pass + 1, k + image * C, v + image * C, pixels);
+                copies_wait<1>();
                 __syncthreads();
-                scores<P, C, TILE>(s, rows, ks);
-                softmax<C, TILE>(s, j, pixels, scale, largest, total, sum);
-                gather<P, C, TILE>(sum, s, vs);
+                scores<P, C, TILE>(s, rows, shared.tile(0, pass));
+                softmax<P, C, TILE>(s, pass * TILE, pixels, scale, largest, total, sum);
+                gather<P, C, TILE>(sum, s, shared.tile(1, pass));
                 __syncthreads();
         }
         for (int i = 0; i < 2; i++) {
@@ -332,8 +367,6 @@ __global__ void __launch_bounds__(BLOCK)
 }
 
 /* ---- backward */
-
-enum gradient { OF_Q, OF_K, OF_V };
 
 template <class T> struct mma_values {
         const T *q, *k, *v, *d_o;
@@ -357,69 +390,100 @@ template <class T> __device__ inline query_stats stats_of(const mma_values<T> &a
         return r;
 }
 
-template <class T> __device__ inline float probability(const mma_values<T> &a, float score, const query_stats &q)
+template <class P>
+__device__ inline float probability(const mma_values<typename P::value> &a, float score, const query_stats &q)
 {
-        return exp2f(score * a.scale_2 - q.largest) * q.inverse;
+        return P::exp2(score * a.scale_2 - q.largest) * q.inverse;
 }
 
-/* A block's rows are queries (OF_Q) or keys; the tile is of the others. s becomes p (OF_V) or ds. Columns behind the
- * end are left out here; rows behind it have their gradients stored nowhere. */
-template <enum gradient OF, int TILE, class T>
-__device__ inline void slopes(const mma_values<T> &a, float s[TILE / 8][4], const float dp[TILE / 8][4], int first,
-                              const query_stats rows[2], const query_stats *columns)
+__device__ inline float slope(float p, float dp, float dot, float scale)
 {
-        for (int x = 0; x < TILE / 8; x++)
-                for (int e = 0; e < 4; e++) {
-                        const int column = 8 * x + 2 * pair_of_lane() + e % 2;
-                        const query_stats q = OF == OF_Q ? rows[e / 2] : columns[column];
-                        const float p = probability(a, s[x][e], q);
-                        const float value = OF == OF_V ? p : p * (dp[x][e] - q.dot) * a.scale;
-
-                        s[x][e] = first + column < a.pixels ? value : 0;
-                }
+        return p * (dp - dot) * scale;
 }
 
-template <class P, int C, enum gradient OF>
-__global__ void __launch_bounds__(BLOCK) mma_backward(mma_values<typename P::value> a, typename P::value *y)
+/* dq: a block's rows are queries, its tiles are of keys and values. */
+template <class P, int C>
+__global__ void __launch_bounds__(BLOCK) mma_backward_q(mma_values<typename P::value> a, typename P::value *dq)
 {
         typedef typename P::value T;
         constexpr int TILE = P::BACKWARD_TILE;
-        SHARED(T, one, [TILE * P::STRIDE]);
-        SHARED(T, two, [P::TURNS && OF == OF_V ? 8 : TILE * P::STRIDE]);
-        SHARED(T, turned, [P::TURNS ? C * (TILE + 8) : 8]);
-        SHARED(query_stats, columns, [TILE]);
+        DYNAMIC_SHARED(T, all);
+        const shared_maps<P, 2, TILE> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
         const float ones[2] = {1, 1};
-        float sum[C / 8][4] = {}, s[TILE / 8][4], dp[TILE / 8][4] = {};
-        typename P::rows row_one, row_two;
-        query_stats rows[2] = {};
+        float sum[C / 8][4] = {}, s[TILE / 8][4], dp[TILE / 8][4];
+        typename P::rows qs, dos;
+        query_stats rows[2];
 
-        row_one.read(rows_shared<P>(0), (OF == OF_Q ? a.q : a.k) + at, first, a.pixels);
-        if constexpr (OF != OF_V)
-                row_two.read(rows_shared<P>(1), (OF == OF_Q ? a.d_o : a.v) + at, first, a.pixels);
-        for (int i = 0; i < 2 && OF == OF_Q; i++)
+        tiles_start<P, C, TILE>(shared, 0, a.k + at, a.v + at, a.pixels);
+        qs.read(shared.rows(0), a.q + at, first, a.pixels);
+        dos.read(shared.rows(1), a.d_o + at, first, a.pixels);
+        for (int i = 0; i < 2; i++)
                 rows[i] = stats_of(a, image, first + group_of_lane() + 8 * i);
-        for (int j = 0; j < a.pixels; j += TILE) {
-                tile_load<P, C, TILE>(one, P::TURNS && OF != OF_V ? turned : NULL, (OF == OF_Q ? a.k : a.q) + at, j,
-                                      a.pixels);
-                tile_load<P, C, TILE>(P::TURNS && OF == OF_V ? NULL : two, P::TURNS && OF == OF_V ? turned : NULL,
-                                      (OF == OF_Q ? a.v : a.d_o) + at, j, a.pixels);
-                if (OF != OF_Q && threadIdx.x < TILE) {
+        for (int pass = 0; pass * TILE < a.pixels; pass++) {
+                tiles_start<P, C, TILE>(shared, pass + 1, a.k + at, a.v + at, a.pixels);
+                copies_wait<1>();
+                __syncthreads();
+                scores<P, C, TILE>(s, qs, shared.tile(0, pass));
+                scores<P, C, TILE>(dp, dos, shared.tile(1, pass));
+                for (int x = 0; x < TILE / 8; x++)
+                        for (int e = 0; e < 4; e++) {
+                                const query_stats &q = rows[e / 2];
+                                const bool there = pass * TILE + 8 * x + 2 * pair_of_lane() + e % 2 < a.pixels;
+
+                                s[x][e] = there ? slope(probability<P>(a, s[x][e], q), dp[x][e], q.dot, a.scale) : 0;
+                        }
+                gather<P, C, TILE>(sum, s, shared.tile(0, pass));
+                __syncthreads();
+        }
+        rows_store<T, C>(dq + at, first, a.pixels, sum, ones);
+}
+
+/* dk, dv: a block's rows are keys and values, its tiles are of queries and do. */
+template <class P, int C>
+__global__ void __launch_bounds__(BLOCK)
+        mma_backward_kv(mma_values<typename P::value> a, typename P::value *dk, typename P::value *dv)
+{
+        typedef typename P::value T;
+        constexpr int TILE = P::BACKWARD_TILE;
+        DYNAMIC_SHARED(T, all);
+        SHARED(query_stats, columns, [TILE]);
+        const shared_maps<P, 2, TILE> shared = {all};
+        const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
+        const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
+        const float ones[2] = {1, 1};
+        float sum_k[C / 8][4] = {}, sum_v[C / 8][4] = {}, s[TILE / 8][4], dp[TILE / 8][4];
+        typename P::rows ks, vs;
+
+        tiles_start<P, C, TILE>(shared, 0, a.q + at, a.d_o + at, a.pixels);
+        ks.read(shared.rows(0), a.k + at, first, a.pixels);
+        vs.read(shared.rows(1), a.v + at, first, a.pixels);
+        for (int pass = 0; pass * TILE < a.pixels; pass++) {
+                tiles_start<P, C, TILE>(shared, pass + 1, a.q + at, a.d_o + at, a.pixels);
+                if (threadIdx.x < TILE) {
                         /* in two statements: the race checker does not see a call's result on its way to memory */
-                        const query_stats q = stats_of(a, image, j + (int)threadIdx.x);
+                        const query_stats q = stats_of(a, image, pass * TILE + (int)threadIdx.x);
 
                         columns[threadIdx.x] = q;
                 }
+                copies_wait<1>();
                 __syncthreads();
-                scores<P, C, TILE>(s, row_one, one);
-                if constexpr (OF != OF_V)
-                        scores<P, C, TILE>(dp, row_two, two);
-                slopes<OF, TILE>(a, s, dp, j, rows, columns);
-                gather<P, C, TILE>(sum, s, P::TURNS ? turned : OF == OF_V ? two : one);
+                scores<P, C, TILE>(s, ks, shared.tile(0, pass));
+                scores<P, C, TILE>(dp, vs, shared.tile(1, pass));
+                for (int x = 0; x < TILE / 8; x++)
+                        for (int e = 0; e < 4; e++) {
+                                const query_stats &q = columns[8 * x + 2 * pair_of_lane() + e % 2];
+
+                                s[x][e] = probability<P>(a, s[x][e], q);
+                                dp[x][e] = slope(s[x][e], dp[x][e], q.dot, a.scale);
+                        }
+                gather<P, C, TILE>(sum_v, s, shared.tile(1, pass));
+                gather<P, C, TILE>(sum_k, dp, shared.tile(0, pass));
                 __syncthreads();
         }
-        rows_store<T, C>(y + at, first, a.pixels, sum, ones);
+        rows_store<T, C>(dk + at, first, a.pixels, sum_k, ones);
+        rows_store<T, C>(dv + at, first, a.pixels, sum_v, ones);
 }
 
 /* sum(dp p) / sum(p) of each query, from the very scores that ds is made of, so that a row of ds sums to zero as it
@@ -429,8 +493,8 @@ __global__ void __launch_bounds__(BLOCK) mma_dots(mma_values<typename P::value> 
 {
         typedef typename P::value T;
         constexpr int TILE = P::BACKWARD_TILE;
-        SHARED(T, ks, [TILE * P::STRIDE]);
-        SHARED(T, vs, [TILE * P::STRIDE]);
+        DYNAMIC_SHARED(T, all);
+        const shared_maps<P, 2, TILE> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
         float s[TILE / 8][4], dp[TILE / 8][4];
@@ -438,20 +502,21 @@ __global__ void __launch_bounds__(BLOCK) mma_dots(mma_values<typename P::value> 
         typename P::rows qs, dos;
         query_stats rows[2];
 
-        qs.read(rows_shared<P>(0), a.q + at, first, a.pixels);
-        dos.read(rows_shared<P>(1), a.d_o + at, first, a.pixels);
+        tiles_start<P, C, TILE>(shared, 0, a.k + at, a.v + at, a.pixels);
+        qs.read(shared.rows(0), a.q + at, first, a.pixels);
+        dos.read(shared.rows(1), a.d_o + at, first, a.pixels);
         for (int i = 0; i < 2; i++)
                 rows[i] = stats_of(a, image, first + group_of_lane() + 8 * i);
-        for (int j = 0; j < a.pixels; j += TILE) {
-                tile_load<P, C, TILE>(ks, NULL, a.k + at, j, a.pixels);
-                tile_load<P, C, TILE>(vs, NULL, a.v + at, j, a.pixels);
+        for (int pass = 0; pass * TILE < a.pixels; pass++) {
+                tiles_start<P, C, TILE>(shared, pass + 1, a.k + at, a.v + at, a.pixels);
+                copies_wait<1>();
                 __syncthreads();
-                scores<P, C, TILE>(s, qs, ks);
-                scores<P, C, TILE>(dp, dos, vs);
+                scores<P, C, TILE>(s, qs, shared.tile(0, pass));
+                scores<P, C, TILE>(dp, dos, shared.tile(1, pass));
                 for (int x = 0; x < TILE / 8; x++)
                         for (int e = 0; e < 4; e++)
-                                if (j + 8 * x + 2 * pair_of_lane() + e % 2 < a.pixels) {
-                                        const float p = probability(a, s[x][e], rows[e / 2]);
+                                if (pass * TILE + 8 * x + 2 * pair_of_lane() + e % 2 < a.pixels) {
+                                        const float p = probability<P>(a, s[x][e], rows[e / 2]);
 
                                         of_p[e / 2] += (double)p;
                                         sum[e / 2] += (double)p * (double)dp[x][e];
@@ -475,11 +540,8 @@ dim3 grid_of_rows(const struct attention_shape *g)
         return dim3((unsigned)((g->pixels + ROWS - 1) / ROWS), (unsigned)g->n_images);
 }
 
-/* Shared memory of a block for the rows of n operands. */
-template <class P> int rows_bytes(int n)
-{
-        return n * P::SHARED_ROWS * (int)sizeof(typename P::value);
-}
+template <class P> constexpr int FORWARD_BYTES = shared_maps<P, 1, P::FORWARD_TILE>::BYTES;
+template <class P> constexpr int BACKWARD_BYTES = shared_maps<P, 2, P::BACKWARD_TILE>::BYTES;
 
 float scale_of(int c)
 {
@@ -491,7 +553,7 @@ void forward(struct stream *s, const struct attention_shape *g, const struct att
 {
         typedef typename P::value T;
 
-        RUN(s, "attention_forward", (mma_forward<P, C>), grid_of_rows(g), BLOCK, rows_bytes<P>(1), (const T *)a->q,
+        RUN(s, "attention_forward", (mma_forward<P, C>), grid_of_rows(g), BLOCK, FORWARD_BYTES<P>, (const T *)a->q,
             (const T *)a->k, (const T *)a->v, (T *)a->o, (float *)a->saved, (int)g->pixels, scale_of(C) * LOG2_E);
 }
 
@@ -503,14 +565,11 @@ void backward(struct stream *s, const struct attention_shape *g, const struct at
                 (const T *)a->q, (const T *)a->k, (const T *)a->v,     (const T *)a->d_o, (const float *)a->saved, NULL,
                 (int)g->pixels,  scale_of(C),     scale_of(C) * LOG2_E};
 
-        if constexpr (!P::TURNS)
-                RUN(s, "attention_backward", (mma_dots<P, C>), grid_of_rows(g), BLOCK, rows_bytes<P>(2), v, dots);
+        if constexpr (sizeof(T) == sizeof(float))
+                RUN(s, "attention_backward", (mma_dots<P, C>), grid_of_rows(g), BLOCK, BACKWARD_BYTES<P>, v, dots);
         v.dots = dots;
-        RUN(s, "attention_backward", (mma_backward<P, C, OF_Q>), grid_of_rows(g), BLOCK, rows_bytes<P>(2), v,
-            (T *)a->dq);
-        RUN(s, "attention_backward", (mma_backward<P, C, OF_K>), grid_of_rows(g), BLOCK, rows_bytes<P>(2), v,
-            (T *)a->dk);
-        RUN(s, "attention_backward", (mma_backward<P, C, OF_V>), grid_of_rows(g), BLOCK, rows_bytes<P>(1), v,
+        RUN(s, "attention_backward", (mma_backward_q<P, C>), grid_of_rows(g), BLOCK, BACKWARD_BYTES<P>, v, (T *)a->dq);
+        RUN(s, "attention_backward", (mma_backward_kv<P, C>), grid_of_rows(g), BLOCK, BACKWARD_BYTES<P>, v, (T *)a->dk,
             (T *)a->dv);
 }
 
@@ -520,16 +579,15 @@ cudaError_t allow(cudaError_t before, const void *kernel, int bytes)
                                      : before;
 }
 
-/* Rows of floats take more shared memory than a kernel gets unasked. */
-template <class P, int C> cudaError_t rows_allow()
+/* Rows and tiles take more shared memory than a kernel gets unasked. */
+template <class P, int C> cudaError_t shared_allow()
 {
-        cudaError_t e = allow(cudaSuccess, (const void *)mma_forward<P, C>, rows_bytes<P>(1));
+        cudaError_t e = allow(cudaSuccess, (const void *)mma_forward<P, C>, FORWARD_BYTES<P>);
 
-        if constexpr (!P::TURNS)
-                e = allow(e, (const void *)mma_dots<P, C>, rows_bytes<P>(2));
-        e = allow(e, (const void *)mma_backward<P, C, OF_Q>, rows_bytes<P>(2));
-        e = allow(e, (const void *)mma_backward<P, C, OF_K>, rows_bytes<P>(2));
-        return allow(e, (const void *)mma_backward<P, C, OF_V>, rows_bytes<P>(1));
+        if constexpr (sizeof(typename P::value) == sizeof(float))
+                e = allow(e, (const void *)mma_dots<P, C>, BACKWARD_BYTES<P>);
+        e = allow(e, (const void *)mma_backward_q<P, C>, BACKWARD_BYTES<P>);
+        return allow(e, (const void *)mma_backward_kv<P, C>, BACKWARD_BYTES<P>);
 }
 } // namespace
 
@@ -553,7 +611,7 @@ bool attention_mma_takes(const struct attention_shape *s)
 
 cudaError_t attention_mma_prepare(const struct attention_shape *g)
 {
-        return BY_SHAPE(rows_allow, g);
+        return BY_SHAPE(shared_allow, g);
 }
 
 void attention_mma_forward(struct stream *s, const struct attention_shape *g, const struct attention_forward_args *a)

@@ -96,7 +96,8 @@ size_t cuda_conv_workspace(const struct conv *c)
                         most = MAX(most, cuda_align(weights_bytes(s)) + cuda_align(bias_bytes(s)) +
                                                  c->ways[i].workspace_bytes);
         if (!c->ways[WAY_WEIGHTS].plan)
-                most = MAX(most, product_bytes(9 * s->c_in, TERMS * s->c_out, s->n_images * s->height * s->width));
+                most = MAX(most,
+                           product_partial_bytes(9 * s->c_in, TERMS * s->c_out, s->n_images * s->height * s->width));
         return most;
 }
 
@@ -105,17 +106,17 @@ namespace
 
 /* ---- weights between our layout, [9, c_in, c_out] of float, and the convolver's, [c_out, 9, c_in] of T */
 
+/* With a bias (b, else NULL), which goes to y_b as it is. */
 template <class T>
-__global__ void __launch_bounds__(BLOCK) weights_turn(const float *w, int64_t rows, int64_t columns, T *y)
+__global__ void __launch_bounds__(BLOCK)
+        weights_turn(const float *w, int64_t rows, int64_t columns, T *y, const float *b, T *y_b)
 {
         FOR_EACH(i, rows * columns)
-        y[i] = narrow<T>(w[i % rows * columns + i / rows]);
-}
-
-template <class T> __global__ void __launch_bounds__(BLOCK) bias_round(const float *b, int64_t n, T *y)
-{
-        FOR_EACH(i, n)
-        y[i] = narrow<T>(b[i]);
+        {
+                y[i] = narrow<T>(w[i % rows * columns + i / rows]);
+                if (b && i < columns)
+                        y_b[i] = narrow<T>(b[i]);
+        }
 }
 
 template <class T>
@@ -349,25 +350,13 @@ workspace workspace_of(const struct conv_shape *s, void *base)
         return w;
 }
 
+/* The weights and, where the plan adds it (b, else NULL), the bias, as the plan takes them. */
 template <class T>
-void *turned_weights(struct stream *s, const char *op, const struct conv_shape *g, const float *w, void *to)
+void turned_weights(struct stream *s, const char *op, const struct conv_shape *g, const float *w, const float *b,
+                    const workspace &to)
 {
-        RUN(s, op, weights_turn<T>, grid_of(9 * g->c_in * g->c_out), BLOCK, 0, w, 9 * g->c_in, g->c_out, (T *)to);
-        return to;
-}
-
-/* The bias in the plan's type. */
-const void *plan_bias(struct stream *, float, const struct conv_forward_args *a, void *)
-{
-        return a->b;
-}
-
-const void *plan_bias(struct stream *s, bf16, const struct conv_forward_args *a, void *to)
-{
-        const int64_t n = a->conv->shape.c_out;
-
-        RUN(s, "conv_forward", bias_round<bf16>, grid_of(n), BLOCK, 0, a->b, n, (bf16 *)to);
-        return to;
+        RUN(s, op, weights_turn<T>, grid_of(9 * g->c_in * g->c_out), BLOCK, 0, w, 9 * g->c_in, g->c_out,
+            (T *)to.weights, b, (T *)to.bias);
 }
 
 template <class T> void finish(struct stream *s, const struct conv_forward_args *a, const T *residual)
@@ -401,11 +390,10 @@ template <class T> void forward_planned(struct stream *s, const struct conv_forw
         const enum way way = forward_way(a);
         const workspace w = workspace_of(&a->conv->shape, a->workspace);
         const bool fused = ways[way].finish != FINISH_NONE;
-        conv_operands o = {(void *)a->x, NULL, a->y, a->residual, NULL, w.plan};
 
-        o.w = turned_weights<T>(s, "conv_forward", &a->conv->shape, a->w, w.weights);
-        o.bias = fused ? plan_bias(s, T(), a, w.bias) : NULL;
-        conv_way_run(s, "conv_forward", &a->conv->ways[way], o);
+        turned_weights<T>(s, "conv_forward", &a->conv->shape, a->w, fused ? a->b : NULL, w);
+        conv_way_run(s, "conv_forward", &a->conv->ways[way],
+                     {(void *)a->x, w.weights, a->y, a->residual, fused ? w.bias : NULL, w.plan});
         if (!fused)
                 finish<T>(s, a, way == WAY_FORWARD_ADD ? NULL : (const T *)a->residual);
 }
@@ -413,10 +401,10 @@ template <class T> void forward_planned(struct stream *s, const struct conv_forw
 template <class T> void backward_data_planned(struct stream *s, const struct conv_backward_data_args *a)
 {
         const workspace w = workspace_of(&a->conv->shape, a->workspace);
-        const void *weights = turned_weights<T>(s, "conv_backward_data", &a->conv->shape, a->w, w.weights);
 
+        turned_weights<T>(s, "conv_backward_data", &a->conv->shape, a->w, NULL, w);
         conv_way_run(s, "conv_backward_data", &a->conv->ways[a->accumulate ? WAY_DATA_ADD : WAY_DATA],
-                     {a->dx, (void *)weights, (void *)a->dy, NULL, NULL, w.plan});
+                     {a->dx, w.weights, (void *)a->dy, NULL, NULL, w.plan});
 }
 
 template <class T> void backward_weights_planned(struct stream *s, const struct conv_backward_weights_args *a)
@@ -596,8 +584,8 @@ double cuda_conv_backward_weights_beyond(const struct conv_backward_weights_args
 {
         const struct conv_shape *g = &a->conv->shape;
         const struct conv_way *w = &a->conv->ways[WAY_WEIGHTS];
-        const int64_t terms = is_end(g) ? TERMS : 1;
+        const size_t partial = is_end(g) ? product_partial_bytes(9 * g->c_in, TERMS * g->c_out, pixels_of(g))
+                                         : product_bytes(9 * g->c_in, g->c_out, pixels_of(g));
 
-        return (a->db ? y_bytes(g) : 0) +
-               (w->plan ? copies(g, w) : 2.0 * (double)product_bytes(9 * g->c_in, terms * g->c_out, pixels_of(g)));
+        return (a->db ? y_bytes(g) : 0) + (w->plan ? copies(g, w) : 2.0 * (double)partial);
 }

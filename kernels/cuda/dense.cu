@@ -302,19 +302,33 @@ template <class T> void backward_bias(struct stream *s, const struct dense_backw
 
 /* ---- by plans */
 
-__global__ void __launch_bounds__(BLOCK) weights_round(const float *w, int64_t n, bf16 *y)
+/* n weights, and n_b values of the bias behind them. */
+__global__ void __launch_bounds__(BLOCK)
+        weights_round(const float *w, int64_t n, bf16 *y, const float *b, int64_t n_b, bf16 *y_b)
 {
-        FOR_EACH(i, n)
-        y[i] = narrow<bf16>(w[i]);
+        FOR_EACH(i, n + n_b)
+        {
+                if (i < n)
+                        y[i] = narrow<bf16>(w[i]);
+                else
+                        y_b[i - n] = narrow<bf16>(b[i - n]);
+        }
 }
 
-/* n weights or biases in the plan's type: `to` has room where that is not theirs. */
-const void *typed(struct stream *s, const char *op, enum dtype type, const float *w, int64_t n, void *to)
+/* Weights and bias (b, else NULL) in the plan's type, for which `to` has room where that is not theirs. */
+struct typed {
+        const void *w, *b;
+};
+
+typed typed_weights(struct stream *s, const char *op, const struct dense_shape *g, const float *w, const float *b,
+                    const workspace &to)
 {
-        if (type == DTYPE_FLOAT32 || !w)
-                return w;
-        RUN(s, op, weights_round, grid_of(n), BLOCK, 0, w, n, (bf16 *)to);
-        return to;
+        const int64_t n = g->k * g->n, n_b = b ? g->n : 0;
+
+        if (g->type == DTYPE_FLOAT32)
+                return {w, b};
+        RUN(s, op, weights_round, grid_of(n + n_b), BLOCK, 0, w, n, (bf16 *)to.weights, b, n_b, (bf16 *)to.bias);
+        return {to.weights, b ? to.bias : NULL};
 }
 
 void plan_run(struct stream *s, const char *op, struct product_plan *p, const struct product_operands &o)
@@ -334,19 +348,18 @@ void forward_planned(struct stream *s, const struct dense_forward_args *a, struc
 {
         const struct dense_shape *g = &a->dense->shape;
         const workspace space = workspace_of(g, a->workspace);
-        const void *w = typed(s, "dense_forward", g->type, a->w, g->k * g->n, space.weights);
-        const void *b = typed(s, "dense_forward", g->type, a->b, g->n, space.bias);
+        const typed t = typed_weights(s, "dense_forward", g, a->w, a->b, space);
 
-        plan_run(s, "dense_forward", p, {a->x, w, b, a->y, space.plan});
+        plan_run(s, "dense_forward", p, {a->x, t.w, t.b, a->y, space.plan});
 }
 
 void backward_data_planned(struct stream *s, const struct dense_backward_data_args *a, struct product_plan *p)
 {
         const struct dense_shape *g = &a->dense->shape;
         const workspace space = workspace_of(g, a->workspace);
-        const void *w = typed(s, "dense_backward_data", g->type, a->w, g->k * g->n, space.weights);
+        const typed t = typed_weights(s, "dense_backward_data", g, a->w, NULL, space);
 
-        plan_run(s, "dense_backward_data", p, {a->dy, w, NULL, a->dx, space.plan});
+        plan_run(s, "dense_backward_data", p, {a->dy, t.w, NULL, a->dx, space.plan});
 }
 
 /* ---- pairs */
@@ -464,5 +477,6 @@ void cuda_wide_dense_forward(struct stream *s, const struct wide_dense_forward_a
         const wide_weights w = {a->w, a->n};
         const wide_output y = {a->y, a->y_low, a->b, a->n};
 
-        product_run<double>(s, "wide_dense_forward", x, w, y, a->m, a->n, a->k, 1);
+        /* 48: 128 rows of the schedule's 3072 columns are a block each for 128 of 132 multiprocessors */
+        product_run<double, 48>(s, "wide_dense_forward", x, w, y, a->m, a->n, a->k, 1);
 }

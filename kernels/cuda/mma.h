@@ -44,6 +44,23 @@ __device__ inline void mma_split_16x8x8(float d[4], const uint32_t high[4], cons
         mma_16x8x8(d, high, b_high);
 }
 
+/* Four matrices of 8 x 8 of bf16 in shared memory: lane l says where row l % 8 of matrix l / 8 begins, at a multiple of
+ * 16 bytes; one has of the first two, two of the others, columns 2 pair, 2 pair + 1 of row group; TURNED: rows 2 pair,
+ * 2 pair + 1 of column group. */
+template <bool TURNED> __device__ inline void load_matrices(uint32_t one[2], uint32_t two[2], const bf16 *row)
+{
+        const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+
+        if (TURNED)
+                asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                             : "=r"(one[0]), "=r"(one[1]), "=r"(two[0]), "=r"(two[1])
+                             : "r"(at));
+        else
+                asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                             : "=r"(one[0]), "=r"(one[1]), "=r"(two[0]), "=r"(two[1])
+                             : "r"(at));
+}
+
 /* To the nearest tf32, ties away from zero. */
 __device__ inline uint32_t tf32_of(float x)
 {
@@ -67,6 +84,30 @@ inline void mma_split_16x8x8(float d[4], const uint32_t high[4], const uint32_t 
                              const uint32_t b_low[2], EMU_AT)
 {
         emu_mma(EMU_MMA_SPLIT, d, high, low, b_high, b_low, file, line);
+}
+
+template <bool TURNED> inline void load_matrices(uint32_t one[2], uint32_t two[2], const bf16 *row, EMU_AT)
+{
+        const unsigned char *const all = emu_exchange(~0u, &row, sizeof row, "ldmatrix", file, line);
+        const unsigned group = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;
+
+        if (reinterpret_cast<uintptr_t>(row) % 16 || !emu_shared_has(row, 16))
+                emu_fault("ldmatrix of %p, which is not 16 bytes of shared memory (%s:%d)", row, file, line);
+        for (unsigned j = 0; j < 4; j++) {
+                const bf16 *rows[2]; /* of matrix j */
+                uint32_t *const to = j < 2 ? &one[j] : &two[j - 2];
+
+                for (unsigned i = 0; i < 2; i++)
+                        std::memcpy(&rows[i], all + (8 * j + (TURNED ? 2 * pair + i : group)) * EMU_EXCHANGE_BYTES,
+                                    sizeof rows[i]);
+                if (TURNED) {
+                        const vector<bf16, 2> v = {{rows[0][group], rows[1][group]}};
+
+                        std::memcpy(to, &v, sizeof v);
+                } else {
+                        *to = *reinterpret_cast<const uint32_t *>(rows[0] + 2 * pair);
+                }
+        }
 }
 
 inline uint32_t tf32_of(float x)

@@ -1,8 +1,8 @@
 /* Matrix products of any shape: C(i, j) = sum over k of A(i, k) B(k, j), with A, B and C given by objects, so that
- * convolutions and dense layers of every direction are one kernel. Tiles of 64 x N, TILE_K deep, in shared memory; a
- * thread adds up 4 rows of one to four columns. Sums are of type Sum, of FOLD_K products in order and then of those,
- * within a slice of k (blockIdx.z); product_collect adds slices up in double. No tensor cores: cuDNN has those, this is
- * for what it lacks.
+ * convolutions and dense layers of every direction are one kernel. Tiles of 64 x N, DEPTH deep, in shared memory, the
+ * next ones on their way in registers meanwhile; a thread adds up 4 rows of one to four columns. Sums are of type Sum,
+ * of FOLD_K products in order and then of those, within a slice of k (blockIdx.z); product_collect adds slices up in
+ * double. No tensor cores: cuDNN has those, this is for what it lacks.
  *
  * A: `float at(int i, int k)`; K_FIRST: neighbours in memory are neighbours in k. B likewise, at(k, j).
  * C: `void set(int i, int j, int slice, Sum)`. */
@@ -13,37 +13,77 @@
 namespace
 {
 
-enum { TILE_M = 64, TILE_K = 16, FOLD_K = 128, SLICE_K = 2048 };
+enum { TILE_M = 64, FOLD_K = 128, SLICE_K = 2048 };
+
+/* Doubles, four times as long under way as floats, have to be asked for earlier. */
+template <class Sum> constexpr int DEPTH = sizeof(Sum) == sizeof(double) ? 32 : 16;
+/* Rows padded so that the columns of a tile begin in different banks and stay at multiples of 16 bytes. */
+template <class Sum> constexpr int PAD = 16 / sizeof(Sum);
+
+/* What a thread brings of a tile of ROWS x DEPTH of A (LEFT) or B: neighbours in memory by neighbouring threads. */
+template <class Sum, class Operand, bool LEFT, int ROWS> struct tile_part {
+        static constexpr int VALUES = ROWS * DEPTH<Sum> / BLOCK;
+        Sum v[VALUES];
+
+        static __device__ int row(int e)
+        {
+                const int at = (int)threadIdx.x + e * BLOCK;
+
+                return Operand::K_FIRST ? at / DEPTH<Sum> : at % ROWS;
+        }
+        static __device__ int depth(int e)
+        {
+                const int at = (int)threadIdx.x + e * BLOCK;
+
+                return Operand::K_FIRST ? at % DEPTH<Sum> : at / ROWS;
+        }
+        /* Rows row0 .. below n, k0 .. below end; zeros beyond. */
+        __device__ void fetch(const Operand &x, int row0, int n, int k0, int end)
+        {
+#pragma unroll
+                for (int e = 0; e < VALUES; e++) {
+                        const int i = row0 + row(e), l = k0 + depth(e);
+
+                        v[e] = 0;
+                        if (i < n && l < end)
+                                v[e] = LEFT ? x.at(i, l) : x.at(l, i);
+                }
+        }
+        __device__ void store(Sum (&to)[DEPTH<Sum>][ROWS + PAD<Sum>]) const
+        {
+#pragma unroll
+                for (int e = 0; e < VALUES; e++)
+                        to[depth(e)][row(e)] = v[e];
+        }
+};
 
 template <class Sum, int N, class A, class B, class C>
 __global__ void __launch_bounds__(BLOCK) product_tile(A a, B b, C c, int m, int n, int k, int slice_k)
 {
         constexpr int COLUMNS = N / 16; /* a thread's */
-        SHARED(Sum, as, [TILE_K][TILE_M + 4]);
-        SHARED(Sum, bs, [TILE_K][N + 4]);
+        SHARED(Sum, as, [DEPTH<Sum>][TILE_M + PAD<Sum>]);
+        SHARED(Sum, bs, [DEPTH<Sum>][N + PAD<Sum>]);
         const int t = threadIdx.x, i0 = (int)blockIdx.x * TILE_M, j0 = (int)blockIdx.y * N;
         const int row = t / 16 * 4, column = t % 16 * COLUMNS;
         const int begin = (int)blockIdx.z * slice_k, end = min(k, begin + slice_k);
         Sum sum[4][COLUMNS] = {}, part[4][COLUMNS] = {};
+        tile_part<Sum, A, true, TILE_M> next_a;
+        tile_part<Sum, B, false, N> next_b;
 
-        for (int k0 = begin; k0 < end; k0 += TILE_K) {
-                for (int e = t; e < TILE_K * TILE_M; e += BLOCK) {
-                        const int l = A::K_FIRST ? e % TILE_K : e / TILE_M, i = A::K_FIRST ? e / TILE_K : e % TILE_M;
-
-                        as[l][i] = i0 + i < m && k0 + l < end ? a.at(i0 + i, k0 + l) : 0;
-                }
-                for (int e = t; e < TILE_K * N; e += BLOCK) {
-                        const int l = B::K_FIRST ? e % TILE_K : e / N, j = B::K_FIRST ? e / TILE_K : e % N;
-
-                        bs[l][j] = j0 + j < n && k0 + l < end ? b.at(k0 + l, j0 + j) : 0;
-                }
+        next_a.fetch(a, i0, m, begin, end);
+        next_b.fetch(b, j0, n, begin, end);
+        for (int k0 = begin; k0 < end; k0 += DEPTH<Sum>) {
+                next_a.store(as);
+                next_b.store(bs);
                 __syncthreads();
+                next_a.fetch(a, i0, m, k0 + DEPTH<Sum>, end);
+                next_b.fetch(b, j0, n, k0 + DEPTH<Sum>, end);
 #pragma unroll
-                for (int l = 0; l < TILE_K; l++)
+                for (int l = 0; l < DEPTH<Sum>; l++)
                         for (int y = 0; y < 4; y++)
                                 for (int x = 0; x < COLUMNS; x++)
                                         part[y][x] += as[l][row + y] * bs[l][column + x];
-                for (int y = 0; y < 4 && (k0 - begin + TILE_K) % FOLD_K == 0; y++)
+                for (int y = 0; y < 4 && (k0 - begin + DEPTH<Sum>) % FOLD_K == 0; y++)
                         for (int x = 0; x < COLUMNS; x++) {
                                 sum[y][x] += part[y][x];
                                 part[y][x] = 0;
@@ -71,6 +111,24 @@ template <class Sum> struct product_partial {
         }
 };
 
+/* y (+)= the sum of the only slice. */
+struct product_sum {
+        float *y;
+        int64_t n;
+        bool accumulate;
+        __device__ void set(int i, int j, int, float v)
+        {
+                float *const at = y + i * n + j;
+
+                *at = accumulate ? *at + v : v;
+        }
+        __device__ void set_two(int i, int j, int slice, float v, float w)
+        {
+                set(i, j, slice, v);
+                set(i, j + 1, slice, w);
+        }
+};
+
 /* y (+)= sum over slices, in order. */
 __global__ void __launch_bounds__(BLOCK)
         product_collect(const float *p, int64_t n, int slices, float *y, bool accumulate)
@@ -91,24 +149,31 @@ inline int product_slices(int64_t k)
 }
 
 /* Bytes of the partial sums of an [m, n] product over k, float. */
-inline size_t product_bytes(int64_t m, int64_t n, int64_t k)
+inline size_t product_partial_bytes(int64_t m, int64_t n, int64_t k)
 {
         return sizeof(float) * (size_t)(m * n) * (size_t)product_slices(k);
 }
 
-template <class Sum, class A, class B, class C>
+/* Of those, what the sliced products below keep: none where there is one slice. */
+inline size_t product_bytes(int64_t m, int64_t n, int64_t k)
+{
+        return product_slices(k) == 1 ? 0 : product_partial_bytes(m, n, k);
+}
+
+/* WIDE: columns of a tile, but where those would leave most multiprocessors idle. */
+template <class Sum, int WIDE = 64, class A, class B, class C>
 void product_run(struct stream *s, const char *op, A a, B b, C c, int64_t m, int64_t n, int64_t k, int slices)
 {
-        /* narrow tiles also where wide ones would leave multiprocessors idle */
-        const int64_t wide = ((m + TILE_M - 1) / TILE_M) * ((n + 63) / 64) * slices;
-        const int width = n <= 16 || wide < 132 ? 16 : 64;
+        const int64_t wide = ((m + TILE_M - 1) / TILE_M) * ((n + WIDE - 1) / WIDE) * slices;
+        const int width = n <= 16 || wide < 132 / 2 ? 16 : WIDE;
         const int slice_k = (int)((k + slices - 1) / slices);
         const dim3 grid((unsigned)((m + TILE_M - 1) / TILE_M), (unsigned)((n + width - 1) / width), (unsigned)slices);
 
         if (width == 16)
                 RUN(s, op, (product_tile<Sum, 16, A, B, C>), grid, BLOCK, 0, a, b, c, (int)m, (int)n, (int)k, slice_k);
         else
-                RUN(s, op, (product_tile<Sum, 64, A, B, C>), grid, BLOCK, 0, a, b, c, (int)m, (int)n, (int)k, slice_k);
+                RUN(s, op, (product_tile<Sum, WIDE, A, B, C>), grid, BLOCK, 0, a, b, c, (int)m, (int)n, (int)k,
+                    slice_k);
 }
 
 /* y [m, n] (+)= A B, by slices of k in `partial` (product_bytes). */
@@ -119,6 +184,10 @@ void product_sliced(struct stream *s, const char *op, A a, B b, int64_t m, int64
         const int slices = product_slices(k);
         const product_partial<float> c = {(float *)partial, (int)m, (int)n};
 
+        if (slices == 1) {
+                product_run<float>(s, op, a, b, product_sum{y, n, accumulate}, m, n, k, 1);
+                return;
+        }
         product_run<float>(s, op, a, b, c, m, n, k, slices);
         RUN(s, op, product_collect, grid_of(m * n), BLOCK, 0, (const float *)partial, m * n, slices, y, accumulate);
 }

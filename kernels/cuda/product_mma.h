@@ -1,6 +1,7 @@
 /* Products of bf16 on tensor cores, sums in float: C(i, j) = sum over k of A(i, k) B(k, j), operands as in product.h.
  * A block has 128 x 64 values of C, its eight warps 32 x 32 each, MMA_K deep in shared memory; operands are rounded to
- * bf16 on the way there. By slices of k (blockIdx.z) where they are asked for.
+ * bf16 on the way there, the next tiles' wait in registers meanwhile. By slices of k (blockIdx.z) where they are asked
+ * for.
  *
  * C also has `set_two`, of j and j + 1. Operands also have `bool eight(int i, int k, vector<bf16, 8> *)`: eight
  * neighbours in memory in one access, false where they do not lie so. */
@@ -31,23 +32,43 @@ template <class Operand> __device__ inline vector<bf16, 8> eight_of(const Operan
         return v;
 }
 
-/* ROWS rows of an operand, MMA_K deep, to shared memory, [row, k]. */
-template <int ROWS, class Operand>
-__device__ inline void mma_tile(bf16 *to, const Operand &x, int i0, int k0, int n, int end)
-{
-        for (int t = threadIdx.x; t < ROWS * MMA_K / 8; t += BLOCK) {
-                /* turned: a warp's stores go along k, each to a bank of its own */
-                const int row = Operand::K_FIRST ? t / (MMA_K / 8) : t / MMA_K * 8;
-                const int k = Operand::K_FIRST ? t % (MMA_K / 8) * 8 : t % MMA_K;
-                const vector<bf16, 8> v = eight_of(x, i0 + row, k0 + k, n, end);
+/* What a thread brings of ROWS rows of an operand, MMA_K deep. */
+template <int ROWS, class Operand> struct mma_part {
+        static constexpr int EIGHTS = ROWS * MMA_K / 8 / BLOCK;
+        vector<bf16, 8> v[EIGHTS];
 
-                if (Operand::K_FIRST)
-                        store<bf16, 8>(to + row * MMA_STRIDE + k, v);
-                else
-                        for (int e = 0; e < 8; e++)
-                                to[(row + e) * MMA_STRIDE + k] = v.v[e];
+        /* turned: a warp's stores go along k, each to a bank of its own */
+        static __device__ int row(int e)
+        {
+                const int t = (int)threadIdx.x + e * BLOCK;
+
+                return Operand::K_FIRST ? t / (MMA_K / 8) : t / MMA_K * 8;
         }
-}
+        static __device__ int depth(int e)
+        {
+                const int t = (int)threadIdx.x + e * BLOCK;
+
+                return Operand::K_FIRST ? t % (MMA_K / 8) * 8 : t % MMA_K;
+        }
+        __device__ void fetch(const Operand &x, int i0, int k0, int n, int end)
+        {
+#pragma unroll
+                for (int e = 0; e < EIGHTS; e++)
+                        v[e] = eight_of(x, i0 + row(e), k0 + depth(e), n, end);
+        }
+        /* To shared memory, [row, k]. */
+        __device__ void store(bf16 *to) const
+        {
+#pragma unroll
+                for (int e = 0; e < EIGHTS; e++)
+                        if (Operand::K_FIRST)
+                                ::store<bf16, 8>(to + row(e) * MMA_STRIDE + depth(e), v[e]);
+                        else
+#pragma unroll
+                                for (int i = 0; i < 8; i++)
+                                        to[(row(e) + i) * MMA_STRIDE + depth(e)] = v[e].v[i];
+        }
+};
 
 template <class A, class B, class C>
 __global__ void __launch_bounds__(BLOCK) product_mma(A a, B b, C c, int m, int n, int k, int slice_k)
@@ -59,11 +80,17 @@ __global__ void __launch_bounds__(BLOCK) product_mma(A a, B b, C c, int m, int n
         const int row = warp / 2 * 32, column = warp % 2 * 32;
         const int begin = (int)blockIdx.z * slice_k, end = min(k, begin + slice_k);
         float sum[2][4][4] = {};
+        mma_part<MMA_M, A> next_a;
+        mma_part<MMA_N, B> next_b;
 
+        next_a.fetch(a, i0, begin, m, end);
+        next_b.fetch(b, j0, begin, n, end);
         for (int k0 = begin; k0 < end; k0 += MMA_K) {
-                mma_tile<MMA_M>(as, a, i0, k0, m, end);
-                mma_tile<MMA_N>(bs, b, j0, k0, n, end);
+                next_a.store(as);
+                next_b.store(bs);
                 __syncthreads();
+                next_a.fetch(a, i0, k0 + MMA_K, m, end);
+                next_b.fetch(b, j0, k0 + MMA_K, n, end);
 #pragma unroll
                 for (int l = 0; l < MMA_K; l += 16) {
                         uint32_t fa[2][4], fb[4][2];
@@ -114,6 +141,10 @@ void product_mma_sliced(struct stream *s, const char *op, A a, B b, int64_t m, i
         const int slices = product_slices(k);
         const product_partial<float> c = {(float *)partial, (int)m, (int)n};
 
+        if (slices == 1) {
+                product_mma_run(s, op, a, b, product_sum{y, n, accumulate}, m, n, k, 1);
+                return;
+        }
         product_mma_run(s, op, a, b, c, m, n, k, slices);
         RUN(s, op, product_collect, grid_of(m * n), BLOCK, 0, (const float *)partial, m * n, slices, y, accumulate);
 }

@@ -1,5 +1,5 @@
-"""Writes kernels/cuda's sources once more, with a fault at each place where one can be switched on: a barrier that is left
-out, a bound that lets one more through (`a < b` as `a <= b`, `a >= b` as `a > b`), a condition of bounds that always holds.
+"""Writes kernels/cuda's sources once more, with a fault at each place where one can be switched on: a barrier (or a wait
+for copies) that is left out, a bound that lets one more through (`a < b` as `a <= b`, `a >= b` as `a > b`), a condition of bounds that always holds.
 
     loosen.py ROOT FOLDER    FOLDER/loosened/kernels/cuda/*, FOLDER/fault.h and FOLDER/places.json: [{file, line, kind, text}], fault N the N-th, from 1
 
@@ -63,7 +63,7 @@ def places(text):
     """(position, kind, [(where, what is put there)]) with %d for the fault's number, in the order of the text."""
     for start, end in functions(text):
         body = text[start:end]
-        for m in re.finditer(r"(__sync(?:threads|warp)\(\));", body):
+        for m in re.finditer(r"(__sync(?:threads|warp)\(\)|copies_wait<\d>\(\));", body):
             yield start + m.start(), "barrier", [(start + m.start(), "if (!fault_is(%d)) ")]
         for m in re.finditer(r" (<|>=) ", body):
             line = text[text.rfind("\n", 0, start + m.start()) + 1:text.find("\n", start + m.start())]

@@ -2,8 +2,10 @@
  * emulated device must give in each of its builds. A plant runs in a process of its own, once for each order of
  * threads, blocks and streams; what only shows in the results is seen by NaN or by orders whose results differ. */
 #include "kernels/cuda/convolver.h"
+#include "kernels/cuda/copy.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/emu/emu.h"
+#include "kernels/cuda/mma.h"
 
 #include <stdio.h>
 #include <sys/wait.h>
@@ -81,6 +83,163 @@ __global__ void dynamic(const float *x, float *y)
 __global__ void twice(const float *x, float *y)
 {
         y[threadIdx.x] = 2 * y[threadIdx.x] + x[threadIdx.x];
+}
+
+/* A quarter of the threads bring four values each. */
+__device__ void bring(float *s, const float *x)
+{
+        if (threadIdx.x < N / 4)
+                copy_start(s + 4 * threadIdx.x, x + 4 * threadIdx.x, true);
+}
+
+__global__ void copies(const float *x, float *y)
+{
+        SHARED(float, s, [2 * N]);
+        float total = 0;
+
+        bring(s, x);
+        copies_commit();
+        for (int i = 0; i < 3; i++) {
+                bring(s + (i + 1) % 2 * N, x);
+                copies_commit();
+                copies_wait<1>();
+                __syncthreads();
+                total += s[i % 2 * N + (threadIdx.x + 50) % N];
+                __syncthreads();
+        }
+        copies_wait<0>();
+        y[threadIdx.x] = total;
+}
+
+__global__ void matrices(const float *, float *y)
+{
+        SHARED(bf16, s, [N]);
+        uint32_t one[2], two[2];
+        float sum = 0;
+
+        for (int i = threadIdx.x; i < N; i += 32)
+                s[i] = narrow<bf16>((float)i);
+        __syncwarp();
+        load_matrices<false>(one, two, s + 8 * threadIdx.x);
+        sum += __uint_as_float(one[1] << 16) - (float)(8 * (8 + threadIdx.x / 4) + 2 * (threadIdx.x % 4));
+        load_matrices<true>(one, two, s + 8 * threadIdx.x);
+        sum += __uint_as_float(two[0] & 0xffff0000u) - (float)(8 * (16 + 2 * (threadIdx.x % 4) + 1) + threadIdx.x / 4);
+        for (int i = threadIdx.x; i < N; i += 32)
+                y[i] = sum == 0 ? 1 : NAN;
+}
+
+/* ---- copies and matrices */
+
+__global__ void copies_that_nobody_waits_for(const float *x, float *y)
+{
+        SHARED(float, s, [N]);
+
+        bring(s, x);
+        copies_commit();
+        __syncthreads();
+        y[threadIdx.x] = s[threadIdx.x];
+}
+
+__global__ void copies_that_are_no_group(const float *x, float *y)
+{
+        SHARED(float, s, [N]);
+
+        bring(s, x);
+        copies_wait<0>();
+        __syncthreads();
+        y[threadIdx.x] = s[threadIdx.x];
+}
+
+__global__ void copies_waited_for_too_late(const float *x, float *y)
+{
+        SHARED(float, s, [N]);
+
+        bring(s, x);
+        copies_commit();
+        copies_wait<1>();
+        __syncthreads();
+        y[threadIdx.x] = s[threadIdx.x];
+        copies_wait<0>();
+}
+
+__global__ void copies_without_a_barrier(const float *x, float *y)
+{
+        SHARED(float, s, [N]);
+
+        bring(s, x);
+        copies_commit();
+        copies_wait<0>();
+        y[threadIdx.x] = s[N - 1 - threadIdx.x];
+}
+
+__global__ void copies_over_what_is_read(const float *x, float *y)
+{
+        SHARED(float, s, [N]);
+        float total = 0;
+
+        for (int i = 0; i < 3; i++) {
+                bring(s, x);
+                copies_commit();
+                copies_wait<0>();
+                __syncthreads();
+                total += s[N - 1 - threadIdx.x];
+        }
+        y[threadIdx.x] = total;
+}
+
+__global__ void copies_misaligned(const float *x, float *y)
+{
+        SHARED(float, s, [N]);
+
+        copy_start(s, x + 1, true);
+        copies_commit();
+        copies_wait<0>();
+        y[threadIdx.x] = 1;
+}
+
+__global__ void copies_to_global_memory(const float *x, float *y)
+{
+        copy_start(y, x, true);
+        copies_commit();
+        copies_wait<0>();
+}
+
+__global__ void matrices_misaligned(const float *, float *y)
+{
+        SHARED(bf16, s, [N + 8]);
+        uint32_t one[2], two[2];
+
+        load_matrices<false>(one, two, s + 8 * threadIdx.x + 2);
+        y[threadIdx.x] = __uint_as_float(one[0]);
+}
+
+__global__ void matrices_past_the_end(const float *, float *y)
+{
+        SHARED(bf16, s, [N - 8]);
+        uint32_t one[2], two[2];
+
+        load_matrices<false>(one, two, s + 8 * threadIdx.x);
+        y[threadIdx.x] = __uint_as_float(one[0]);
+}
+
+__global__ void matrices_of_some(const float *, float *y)
+{
+        SHARED(bf16, s, [N]);
+        uint32_t one[2] = {}, two[2];
+
+        if (threadIdx.x < 16)
+                load_matrices<false>(one, two, s + 8 * threadIdx.x);
+        y[threadIdx.x] = __uint_as_float(one[0]);
+}
+
+__global__ void matrices_unwritten(const float *, float *y)
+{
+        SHARED(bf16, s, [N]);
+        uint32_t one[2], two[2];
+
+        load_matrices<true>(one, two, s + 8 * threadIdx.x);
+        for (int i = threadIdx.x; i < N; i += 32)
+                y[i] = __uint_as_float(two[1]);
 }
 
 /* ---- races in a block */
@@ -741,6 +900,8 @@ const plant plants[] = {
         {KERNEL(pairs, 1, N, 0), "PPP", ""},
         {KERNEL(tiles, 1, N, 0), "PPP", ""},
         {KERNEL(dynamic, 1, N, N * sizeof(float)), "PPP", ""},
+        {KERNEL(copies, 1, N, 0), "PPP", ""},
+        {KERNEL(matrices, 1, 32, 0), "PPP", ""},
         {HOST(an_event_between_streams), "PPP", ""},
         {HOST(a_wait_between_streams), "PPP", ""},
         {HOST(a_graph_twice), "PPP", ""},
@@ -758,6 +919,18 @@ const plant plants[] = {
         {KERNEL(tiles_half_guarded, 1, N, 0), "SSF", "race in a block"},
         {KERNEL(tree_without_barriers, 1, N, 0), "SSF", "race in a block"},
         {KERNEL(sums_that_share, 1, N, 0), "SSF", "race in a block"},
+
+        {KERNEL(copies_that_nobody_waits_for, 1, N, 0), "FFF", "has not waited for"},
+        {KERNEL(copies_that_are_no_group, 1, N, 0), "FFF", "has not waited for"},
+        {KERNEL(copies_waited_for_too_late, 1, N, 0), "SSF", "race in a block"},
+        {KERNEL(copies_without_a_barrier, 1, N, 0), "SSF", "nobody has written"},
+        {KERNEL(copies_over_what_is_read, 1, N, 0), "PPF", "race in a block"},
+        {KERNEL(copies_misaligned, 1, N, 0), "FFF", "multiples of 16"},
+        {KERNEL(copies_to_global_memory, 1, N, 0), "FFF", "no shared memory"},
+        {KERNEL(matrices_misaligned, 1, 32, 0), "FFF", "not 16 bytes"},
+        {KERNEL(matrices_past_the_end, 1, 32, 0), "FFF", "not 16 bytes"},
+        {KERNEL(matrices_of_some, 1, 32, 0), "FFF", "not all reach"},
+        {KERNEL(matrices_unwritten, 1, 32, 0), "SSF", "nobody has written"},
 
         {KERNEL(race_of_blocks, 4, 1, 0), "SSF", "race between blocks"},
         {KERNEL(blocks_add, 4, N, 0), "SSF", "race between blocks"},

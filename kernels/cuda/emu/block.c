@@ -2,6 +2,7 @@
  * without having waited takes the next thread, so a kernel without barriers needs no switches. */
 #include "kernels/cuda/emu/emu.h"
 
+#include "kernels/cuda/emu/copy.h"
 #include "kernels/cuda/emu/race.h"
 
 #include <stdarg.h>
@@ -65,6 +66,11 @@ static bool running;
 bool emu_running(void)
 {
         return running;
+}
+
+unsigned emu_self(void)
+{
+        return self;
 }
 
 /* ---- order */
@@ -286,7 +292,9 @@ static void fiber_main(void)
 
                 threads[self].fiber = current;
                 threads[self].state = THREAD_READY;
+                emu_copies_begin(self);
                 launch->call(launch_args);
+                emu_copies_end(self);
                 threads[self].state = THREAD_DONE;
                 n_live--;
                 if (n_arrived > 0 && n_arrived == n_live)

@@ -7,12 +7,11 @@
 #include "kernels/cuda/emu/product.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 /* Ways that compute the same: one that takes its time first, so that a measurement has something to find; one that
  * cannot be had. */
 enum { WAY_SLOW, WAY_REFUSED, WAY_PLAIN, N_WAYS };
-enum { WORKSPACE_BYTES = 64, SLOW_US = 200, VERY_SLOW_US = 5000 };
+enum { WORKSPACE_BYTES = 64, SLOW_MS = 5, VERY_SLOW_MS = 50 };
 
 struct conv_plan {
         struct conv_plan_shape shape;
@@ -260,9 +259,9 @@ static void run(const void *args)
         touch_all(j);
         memset(j->o.workspace, 0xff, WORKSPACE_BYTES); /* it is the plan's to write */
         if (j->way == WAY_SLOW)
-                (void)usleep(SLOW_US);
+                emu_take_time(SLOW_MS);
         if (float32_is(s, "slow"))
-                (void)usleep(VERY_SLOW_US);
+                emu_take_time(VERY_SLOW_MS);
         sums = emu_zeros(n[s->direction]);
         of_direction[s->direction](j, sums);
         finish(j, sums, n[s->direction], to[s->direction]);

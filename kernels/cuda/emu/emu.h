@@ -53,6 +53,9 @@ cudaError_t emu_enqueue_launch(const struct emu_launch *l, const void *args, siz
 /* A stand-in says what it is about to read or write: [p, p + n) must lie in one allocation of the device. */
 void emu_touch(const void *p, size_t n, bool write);
 
+/* A stand-in says that it takes longer on the device's clock than it does here. */
+void emu_take_time(double ms);
+
 /* Runs all blocks of a launch, in the order of EMU_ORDER: forward (also where it is not set), reverse, or the seed of a
  * random one. */
 void emu_run(const struct emu_launch *l, const void *args, size_t bytes);
@@ -60,6 +63,8 @@ void emu_run(const struct emu_launch *l, const void *args, size_t bytes);
 void emu_fault(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 /* Whether a thread of a kernel runs. */
 bool emu_running(void);
+/* Its number in its block. */
+unsigned emu_self(void);
 /* Whether [p, p + n) lies in one array of the running block's shared memory. */
 bool emu_shared_has(const void *p, size_t n);
 /* One of [0, n), n > 0, by EMU_ORDER: the first, the last, any. */
