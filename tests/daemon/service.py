@@ -49,7 +49,7 @@ class Service:
         begin = self.log.tell()
         self.process = subprocess.Popen([*prefix, *self.command(*more)], stderr=self.log, env={**os.environ, **self.environment})
         if wait:
-            m = self.until(lambda: re.search(r"listens on (http://127.0.0.1:\d+)/", self.logged(begin)), 20)
+            m = self.until(lambda: re.search(r"listens on (http://127.0.0.1:\d+)/", self.logged(begin)), 60)
             self.url = m.group(1)
         return self
 
@@ -58,7 +58,7 @@ class Service:
             f.seek(begin)
             return f.read().decode(errors="replace")
 
-    def until(self, ready, seconds=15):
+    def until(self, ready, seconds=60):
         end = time.monotonic() + seconds
         while True:
             value = ready()
@@ -97,10 +97,10 @@ class Service:
     def job(self, job):
         return self.get(f"/v1/jobs/{job}")
 
-    def wait(self, job, *states, seconds=20):
+    def wait(self, job, *states, seconds=90):
         return self.until(lambda: (lambda j: j if j["state"] in states else None)(self.job(job)), seconds)
 
-    def wait_step(self, job, step, seconds=20):
+    def wait_step(self, job, step, seconds=90):
         return self.until(lambda: (lambda j: j if j["progress"]["step"] >= step else None)(self.job(job)), seconds)
 
     def curve(self, job, name="train/bpd", points=10000):

@@ -65,7 +65,7 @@ def test_a_device_that_fails_leaves_the_other_alone(service, halves):
     service.start(*halves)
     a = service.submit()
     assert service.until(lambda: waits(service, a, "retry"))
-    assert devices(service)["left"]["state"] == "rests" and devices(service)["left"]["rests_until"]
+    assert service.until(lambda: devices(service)["left"]["state"] == "rests") and devices(service)["left"]["rests_until"]
     b, c = service.submit(seed=2), service.submit(seed=2)
     service.wait(b, "running")
     assert allocated(service, b) == [["right"]] and service.job(c)["state"] == "queued"

@@ -67,9 +67,11 @@ def assignment(folder, attempt, checkpoints=(), kind="train", identity=IDENTITY,
 
 
 def events(folder, attempt):
-    hello, *rest = spool.read(os.path.join(str(folder), f"attempt-{attempt}.events"))
-    assert hello["type"] == "hello" and hello["attempt"] == attempt
-    return rest
+    """What is in an attempt's spool so far, behind the hello; nothing where it has not been made."""
+    path = os.path.join(str(folder), f"attempt-{attempt}.events")
+    lines = list(spool.read(path)) if os.path.exists(path) else []
+    assert all(e["type"] == "hello" and e["attempt"] == attempt for e in lines[:1])
+    return lines[1:]
 
 
 def checkpoints(folder, attempt):
