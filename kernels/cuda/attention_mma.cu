@@ -29,12 +29,32 @@ __device__ inline int pair_of_lane()
         return (int)threadIdx.x % 4;
 }
 
+/* Rows first .. first + 15 of an image to a warp's part of `to`, [ROWS, STRIDE], which is returned; zero behind its
+ * end.
+ */
+template <class T, int C, int STRIDE>
+__device__ inline const T *rows_to_shared(T *to, const T *x, int first, int pixels)
+{
+        constexpr int V = 16 / sizeof(T);
+        T *const at = to + threadIdx.x / 32 * 16 * STRIDE;
+
+        for (int t = threadIdx.x % 32; t < 16 * C / V; t += 32) {
+                const int row = t / (C / V), column = t % (C / V) * V;
+                vector<T, V> v = {};
+
+                if (first + row < pixels)
+                        v = load<T, V>(x + (int64_t)(first + row) * C + column);
+                store<T, V>(at + row * STRIDE + column, v);
+        }
+        return at;
+}
+
 /* ---- products of a type: the left side is 16 rows of a warp, the right one 16 columns in two, STEP of the sum at once
  */
 
 template <int C> struct bf16_products {
         typedef bf16 value;
-        static constexpr int STEP = 16, FORWARD_TILE = 64, BACKWARD_TILE = 32, STRIDE = C + 8, SHARED_ROWS = 0;
+        static constexpr int STEP = 16, FORWARD_TILE = 64, BACKWARD_TILE = 32, STRIDE = C + 8, IN_SHARED = 0;
         struct left {
                 uint32_t a[4];
         };
@@ -47,6 +67,7 @@ template <int C> struct bf16_products {
                 left part[C / STEP];
                 __device__ void read(value *, const value *x, int first, int pixels)
                 {
+#pragma unroll
                         for (int k = 0; k < C / STEP; k++)
                                 for (int i = 0; i < 4; i++) {
                                         const int row = first + group_of_lane() + i % 2 * 8;
@@ -58,6 +79,24 @@ template <int C> struct bf16_products {
                 __device__ left at(int k) const
                 {
                         return part[k];
+                }
+        };
+
+        /* The same, kept in shared memory, `to`, of which a warp writes and reads its own part. */
+        struct shared_rows {
+                const value *mine;
+                __device__ void read(value *to, const value *x, int first, int pixels)
+                {
+                        mine = rows_to_shared<value, C, STRIDE>(to, x, first, pixels);
+                }
+                __device__ left at(int k) const
+                {
+                        const int lane = (int)threadIdx.x % 32, matrix = lane / 8;
+                        left l;
+
+                        load_matrices<false>(l.a, l.a + 2,
+                                             mine + (matrix % 2 * 8 + lane % 8) * STRIDE + STEP * k + matrix / 2 * 8);
+                        return l;
                 }
         };
 
@@ -96,8 +135,7 @@ template <int C> struct bf16_products {
 /* SPLIT: three products of two terms; else factors are rounded to tf32. Rows are in shared memory. */
 template <int C, bool SPLIT> struct float_products {
         typedef float value;
-        static constexpr int STEP = 8, FORWARD_TILE = 32, BACKWARD_TILE = 32, STRIDE = C + 4,
-                             SHARED_ROWS = ROWS * STRIDE;
+        static constexpr int STEP = 8, FORWARD_TILE = 32, BACKWARD_TILE = 32, STRIDE = C + 4, IN_SHARED = 1;
         struct left {
                 uint32_t high[4], low[SPLIT ? 4 : 1];
         };
@@ -126,22 +164,11 @@ template <int C, bool SPLIT> struct float_products {
                 return r;
         }
 
-        /* As above; `to`: the block's rows, of which a warp writes and reads its own. */
         struct rows {
                 const float *mine;
                 __device__ void read(value *to, const value *x, int first, int pixels)
                 {
-                        float *const at = to + threadIdx.x / 32 * 16 * STRIDE;
-
-                        for (int t = threadIdx.x % 32; t < 16 * C / 4; t += 32) {
-                                const int row = t / (C / 4), column = t % (C / 4) * 4;
-                                vector<float, 4> v = {};
-
-                                if (first + row < pixels)
-                                        v = load<float, 4>(x + (int64_t)(first + row) * C + column);
-                                store<float, 4>(at + row * STRIDE + column, v);
-                        }
-                        mine = at;
+                        mine = rows_to_shared<value, C, STRIDE>(to, x, first, pixels);
                 }
                 __device__ left at(int k) const
                 {
@@ -151,6 +178,7 @@ template <int C, bool SPLIT> struct float_products {
                         return left_of(x);
                 }
         };
+        typedef rows shared_rows;
 
         static __device__ left of_sums(const float (*p)[4], int k)
         {
@@ -185,18 +213,18 @@ template <int C, bool SPLIT> struct float_products {
         }
 };
 
-/* ---- a block's shared memory: rows of ROW_MAPS operands where they are kept there, then tiles of two operands, each
- * twice: one that is read and one that is on its way */
+/* ---- a block's shared memory: N_ROWS operands' rows, then tiles of two operands, each twice: one that is read and one
+ * that is on its way */
 
-template <class P, int ROW_MAPS, int TILE> struct shared_maps {
+template <class P, int N_ROWS, int TILE> struct shared_maps {
         typedef typename P::value value;
-        static constexpr int TILES = ROW_MAPS * P::SHARED_ROWS, SIZE = TILE * P::STRIDE,
+        static constexpr int TILES = N_ROWS * ROWS * P::STRIDE, SIZE = TILE * P::STRIDE,
                              BYTES = (int)sizeof(value) * (TILES + 4 * SIZE);
 
         value *all;
         __device__ value *rows(int n) const
         {
-                return all + n * P::SHARED_ROWS;
+                return all + n * ROWS * P::STRIDE;
         }
         /* Of operand n, which the pass reads that is counted. */
         __device__ value *tile(int n, int pass) const
@@ -205,35 +233,37 @@ template <class P, int ROW_MAPS, int TILE> struct shared_maps {
         }
 };
 
-/* Rows of an image to a tile, zero behind its end: started. */
-template <class P, int C, int TILE>
-__device__ inline void tile_start(typename P::value *to, const typename P::value *x, int first, int pixels)
-{
-        constexpr int V = 16 / sizeof(typename P::value);
+/* By kernel: rows of a second operand are kept there, too, where sums of two gradients leave no registers for them. */
+template <class P> using forward_maps = shared_maps<P, P::IN_SHARED, P::FORWARD_TILE>;
+template <class P> using query_maps = shared_maps<P, 2 * P::IN_SHARED, P::BACKWARD_TILE>;
+template <class P> using key_maps = shared_maps<P, P::IN_SHARED + 1, P::BACKWARD_TILE>;
 
-        for (int t = threadIdx.x; t < TILE * C / V; t += BLOCK) {
-                const int row = t / (C / V), column = t % (C / V) * V;
-                const bool there = first + row < pixels;
-
-                copy_start(to + row * P::STRIDE + column, there ? x + (int64_t)(first + row) * C + column : x, there);
-        }
-}
-
-/* Tiles of two operands for a pass, a group; none behind the end, which is a group all the same. */
+/* Rows of two operands of an image to the tiles of a pass, zero behind its end, are started: a group, also where there
+ * is nothing left to start. */
 template <class P, int C, int TILE, class S>
 __device__ inline void tiles_start(const S &shared, int pass, const typename P::value *one,
                                    const typename P::value *two, int pixels)
 {
-        if (pass * TILE < pixels) {
-                tile_start<P, C, TILE>(shared.tile(0, pass), one, pass * TILE, pixels);
-                tile_start<P, C, TILE>(shared.tile(1, pass), two, pass * TILE, pixels);
+        constexpr int V = 16 / sizeof(typename P::value), ROWS_AT_ONCE = BLOCK / (C / V);
+        const int row = (int)threadIdx.x / (C / V), column = (int)threadIdx.x % (C / V) * V, first = pass * TILE;
+
+        if (first < pixels && (ROWS_AT_ONCE <= TILE || row < TILE)) {
+#pragma unroll
+                for (int r = 0; r < TILE; r += ROWS_AT_ONCE) {
+                        const bool there = first + row + r < pixels;
+                        const int from = there ? (first + row + r) * C + column : 0,
+                                  to = (row + r) * P::STRIDE + column;
+
+                        copy_start(shared.tile(0, pass) + to, one + from, there);
+                        copy_start(shared.tile(1, pass) + to, two + from, there);
+                }
         }
         copies_commit();
 }
 
 /* s[x] = rows . tile, of 16 rows and TILE columns */
-template <class P, int C, int TILE>
-__device__ inline void scores(float s[TILE / 8][4], const typename P::rows &rows, const typename P::value *tile)
+template <class P, int C, int TILE, class Rows>
+__device__ inline void scores(float s[TILE / 8][4], const Rows &rows, const typename P::value *tile)
 {
         for (int x = 0; x < TILE / 8; x++)
                 for (int e = 0; e < 4; e++)
@@ -336,7 +366,7 @@ __global__ void __launch_bounds__(BLOCK)
         typedef typename P::value T;
         constexpr int TILE = P::FORWARD_TILE;
         DYNAMIC_SHARED(T, all);
-        const shared_maps<P, 1, TILE> shared = {all};
+        const forward_maps<P> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * pixels;
         float sum[C / 8][4] = {}, s[TILE / 8][4], largest[2] = {-HUGE_VALF, -HUGE_VALF}, total[2] = {0, 0};
@@ -408,7 +438,7 @@ __global__ void __launch_bounds__(BLOCK) mma_backward_q(mma_values<typename P::v
         typedef typename P::value T;
         constexpr int TILE = P::BACKWARD_TILE;
         DYNAMIC_SHARED(T, all);
-        const shared_maps<P, 2, TILE> shared = {all};
+        const query_maps<P> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
         const float ones[2] = {1, 1};
@@ -449,16 +479,17 @@ __global__ void __launch_bounds__(BLOCK)
         constexpr int TILE = P::BACKWARD_TILE;
         DYNAMIC_SHARED(T, all);
         SHARED(query_stats, columns, [TILE]);
-        const shared_maps<P, 2, TILE> shared = {all};
+        const key_maps<P> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
         const float ones[2] = {1, 1};
         float sum_k[C / 8][4] = {}, sum_v[C / 8][4] = {}, s[TILE / 8][4], dp[TILE / 8][4];
-        typename P::rows ks, vs;
+        typename P::rows ks;
+        typename P::shared_rows vs;
 
         tiles_start<P, C, TILE>(shared, 0, a.q + at, a.d_o + at, a.pixels);
         ks.read(shared.rows(0), a.k + at, first, a.pixels);
-        vs.read(shared.rows(1), a.v + at, first, a.pixels);
+        vs.read(shared.rows(P::IN_SHARED), a.v + at, first, a.pixels);
         for (int pass = 0; pass * TILE < a.pixels; pass++) {
                 tiles_start<P, C, TILE>(shared, pass + 1, a.q + at, a.d_o + at, a.pixels);
                 if (threadIdx.x < TILE) {
@@ -494,7 +525,7 @@ __global__ void __launch_bounds__(BLOCK) mma_dots(mma_values<typename P::value> 
         typedef typename P::value T;
         constexpr int TILE = P::BACKWARD_TILE;
         DYNAMIC_SHARED(T, all);
-        const shared_maps<P, 2, TILE> shared = {all};
+        const query_maps<P> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
         float s[TILE / 8][4], dp[TILE / 8][4];
@@ -540,9 +571,6 @@ dim3 grid_of_rows(const struct attention_shape *g)
         return dim3((unsigned)((g->pixels + ROWS - 1) / ROWS), (unsigned)g->n_images);
 }
 
-template <class P> constexpr int FORWARD_BYTES = shared_maps<P, 1, P::FORWARD_TILE>::BYTES;
-template <class P> constexpr int BACKWARD_BYTES = shared_maps<P, 2, P::BACKWARD_TILE>::BYTES;
-
 float scale_of(int c)
 {
         return (float)(1 / sqrt((double)c));
@@ -553,8 +581,9 @@ void forward(struct stream *s, const struct attention_shape *g, const struct att
 {
         typedef typename P::value T;
 
-        RUN(s, "attention_forward", (mma_forward<P, C>), grid_of_rows(g), BLOCK, FORWARD_BYTES<P>, (const T *)a->q,
-            (const T *)a->k, (const T *)a->v, (T *)a->o, (float *)a->saved, (int)g->pixels, scale_of(C) * LOG2_E);
+        RUN(s, "attention_forward", (mma_forward<P, C>), grid_of_rows(g), BLOCK, forward_maps<P>::BYTES,
+            (const T *)a->q, (const T *)a->k, (const T *)a->v, (T *)a->o, (float *)a->saved, (int)g->pixels,
+            scale_of(C) * LOG2_E);
 }
 
 template <class P, int C>
@@ -566,10 +595,11 @@ void backward(struct stream *s, const struct attention_shape *g, const struct at
                 (int)g->pixels,  scale_of(C),     scale_of(C) * LOG2_E};
 
         if constexpr (sizeof(T) == sizeof(float))
-                RUN(s, "attention_backward", (mma_dots<P, C>), grid_of_rows(g), BLOCK, BACKWARD_BYTES<P>, v, dots);
+                RUN(s, "attention_backward", (mma_dots<P, C>), grid_of_rows(g), BLOCK, query_maps<P>::BYTES, v, dots);
         v.dots = dots;
-        RUN(s, "attention_backward", (mma_backward_q<P, C>), grid_of_rows(g), BLOCK, BACKWARD_BYTES<P>, v, (T *)a->dq);
-        RUN(s, "attention_backward", (mma_backward_kv<P, C>), grid_of_rows(g), BLOCK, BACKWARD_BYTES<P>, v, (T *)a->dk,
+        RUN(s, "attention_backward", (mma_backward_q<P, C>), grid_of_rows(g), BLOCK, query_maps<P>::BYTES, v,
+            (T *)a->dq);
+        RUN(s, "attention_backward", (mma_backward_kv<P, C>), grid_of_rows(g), BLOCK, key_maps<P>::BYTES, v, (T *)a->dk,
             (T *)a->dv);
 }
 
@@ -582,12 +612,12 @@ cudaError_t allow(cudaError_t before, const void *kernel, int bytes)
 /* Rows and tiles take more shared memory than a kernel gets unasked. */
 template <class P, int C> cudaError_t shared_allow()
 {
-        cudaError_t e = allow(cudaSuccess, (const void *)mma_forward<P, C>, FORWARD_BYTES<P>);
+        cudaError_t e = allow(cudaSuccess, (const void *)mma_forward<P, C>, forward_maps<P>::BYTES);
 
         if constexpr (sizeof(typename P::value) == sizeof(float))
-                e = allow(e, (const void *)mma_dots<P, C>, BACKWARD_BYTES<P>);
-        e = allow(e, (const void *)mma_backward_q<P, C>, BACKWARD_BYTES<P>);
-        return allow(e, (const void *)mma_backward_kv<P, C>, BACKWARD_BYTES<P>);
+                e = allow(e, (const void *)mma_dots<P, C>, query_maps<P>::BYTES);
+        e = allow(e, (const void *)mma_backward_q<P, C>, query_maps<P>::BYTES);
+        return allow(e, (const void *)mma_backward_kv<P, C>, key_maps<P>::BYTES);
 }
 } // namespace
 

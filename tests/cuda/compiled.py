@@ -18,7 +18,7 @@ REGISTERS, REGISTERS_A_THREAD, THREADS = 65536, 255, 1024  # of a multiprocessor
 UNIT = 8                                                   # registers are given to a thread in eights
 BLOCK = 256                                                # threads of a kernel that names no bound
 CUDA = 190                                                 # ELF's machine
-OPERATIONS = {0x181: "LDG", 0x186: "STG", 0x183: "LDL", 0x187: "STL", 0x184: "LDS", 0x188: "STS"}
+OPERATIONS = {0x181: "LDG", 0x186: "STG", 0x183: "LDL", 0x187: "STL", 0x184: "LDS", 0x188: "STS", 0x1AE: "LDGSTS"}
 BITS = [8, 8, 16, 16, 32, 64, 128, 0]
 MAX_THREADS, FRAME, REGISTER_COUNT = 0x05, 0x11, 0x2F
 
@@ -31,7 +31,8 @@ WIDE = {
     r"squares<4>": ("LDG128",),
     r"adamw<4>": ("LDG128", "STG128"),
     r"conv_finish_8<.*>": ("LDG128", "STG128"),
-    r"mma_(forward|backward)<.*>": ("LDG128", "STS128"),
+    r"mma_(forward|backward_q|backward_kv|dots)<.*>": ("LDGSTS128",),
+    r"mma_(forward|backward_q|backward_kv|dots)<float.*>": ("LDG128", "STS128"),
 }
 SINE = "the sine of a large argument is reduced with a table's digits in memory: CUDA's own, never on the way of a small one"
 INDEXED = "an array that is indexed by a number that only the launch knows"
