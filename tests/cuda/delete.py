@@ -47,10 +47,11 @@ EQUIVALENT = {
     ("attention.cu", "for (int j = 0; j < pixels; j += ROWS) {", "bound"): NOTHING,
     ("attention.cu", "for (int j = 0; j < a.pixels; j += ROWS) {", "bound"): NOTHING,
     ("attention.cu", "for (int i = 0; i < a.pixels; i += ROWS) {", "bound"): NOTHING,
-    ("attention_mma.cu", "for (int j = 0; j < pixels; j += TILE) {", "bound"): NOTHING,
-    ("attention_mma.cu", "for (int j = 0; j < a.pixels; j += TILE) {", "bound"): NOTHING,
     ("product_mma.h", "for (int k0 = begin; k0 < end; k0 += MMA_K) {", "bound"): NOTHING,
+    ("product.h", "for (int k0 = begin; k0 < end; k0 += DEPTH<Sum>) {", "bound"): NOTHING,
+    ("product.h", "for (int64_t i = (int64_t)blockIdx.y * SUM_ROWS + line; i < rows; i += SUM_RUN * step) {", "bound"): "each row is compared inside",
     ("norm.cu", "for (int i = 0; i < own; i += N) {", "bound"): NO_PIXELS,
+    ("norm.cu", "if (K == ANY || (K == SWISH_DRAWN && i >= n.kept))", "condition"): "a drawn mask makes zeros of what it made zeros",
     ("flow.cu", "t->s = t->s + h >= 1 ? 1 : t->s + h;", "bound"): "h is at most 1 - s rounded, and s plus that is 1",
     ("sampling.cu", "return (int)(j < 0 ? 0 : j > 255 ? 255 : j);", "bound"): "j is whole, and is 0 where it is below 1",
     ("sampling.cu", "for (int pass = 0; pass < 2; pass++)", "bound"): "u is below one, so the second pass returns; of a NaN none does",
@@ -184,6 +185,9 @@ def main():
 
     places = json.loads((args.build / "tests" / "cuda" / "places.json").read_text())
     equivalent = [x for x in places if reason(x)]
+    gone = EQUIVALENT.keys() - {(x["file"], x["text"], x["kind"]) for x in places}
+    if gone:
+        sys.exit(f"EQUIVALENT names what is not there: {sorted(gone)}")
     pattern = SAMPLED if args.sample else args.pattern
     chosen = [i for i, x in enumerate(places, 1) if not reason(x) and re.search(pattern, f"{x['file']}:{x['line']} {x['kind']} {x['text']}")]
     with tempfile.TemporaryDirectory() as modules:

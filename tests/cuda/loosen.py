@@ -42,11 +42,12 @@ __attribute__((no_sanitize_thread)) inline int fault_is(int n)
 
 
 def functions(text):
-    """(start, end) of the bodies of device functions: what follows a head with __device__ or __global__, up to its closing brace."""
-    for m in re.finditer(r"^[^\s#/}].*?\n\{\n(.*?)^\}", text, re.M | re.S):
-        head = text[m.start():m.start(1)]
-        if re.search(r"__device__|__global__", head) and "#" not in head:
-            yield m.start(1), m.end(1)
+    """(start, end) of the bodies of device functions: what follows a head with __device__ or __global__, up to its closing brace;
+    both braces have lines of their own."""
+    for m in re.finditer(r"^( *)\{\n", text, re.M):
+        head = re.split(r"[;{}]|\*/|\n\n", text[:m.start()])[-1]
+        if re.search(r"__device__|__global__", head):
+            yield m.end(), text.index(f"\n{m.group(1)}}}", m.end()) + 1
 
 
 def closing(text, at):

@@ -40,6 +40,8 @@ static const struct conv_shape conv_shapes[] = {
         CONV(1, 1, 1, 32, 96),
         CONV(1, 1, 33, 96, 64),
         CONV(1, 33, 31, 64, 64),
+        /* more pixels than CUDA adds up in one slice */
+        CONV(3, 28, 25, 3, 2),
 };
 #define CONV_LIMIT 48
 /* A sum of n products, one after the other in float, errs like the root of n; its worst of 10^5 values is 2 sqrt(n). */
@@ -400,10 +402,11 @@ void check_norm_backward(struct test *t)
 
 /* ---- attention */
 
-/* The last two: CUDA's smaller tile; tf32, which a table may leave unused. */
+/* The last three: CUDA's smaller tile; tf32, which a table may leave unused; a tile exactly. */
 static const struct attention_shape attention_shapes[] = {
         {2, 49, 32, 1, DTYPE_FLOAT32},  {1, 1, 5, 1, DTYPE_FLOAT32},    {3, 64, 64, 1, DTYPE_FLOAT32},
-        {1, 130, 17, 1, DTYPE_FLOAT32}, {1, 33, 130, 1, DTYPE_FLOAT32}, {1, 70, 32, 1, DTYPE_FLOAT32, true}};
+        {1, 130, 17, 1, DTYPE_FLOAT32}, {1, 33, 130, 1, DTYPE_FLOAT32}, {1, 70, 32, 1, DTYPE_FLOAT32, true},
+        {1, 32, 32, 1, DTYPE_FLOAT32}};
 #define ATTENTION_LIMIT 96       /* scores pass through exp */
 #define TF32_LIMIT (10 * 0x1p13) /* as in bf16.c */
 #define LOW_SCORE_LIMIT 0x1p16
