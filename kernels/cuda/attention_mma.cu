@@ -52,6 +52,7 @@ __device__ inline const T *rows_to_shared(T *to, const T *x, int first, int pixe
 /* ---- products of a type: the left side is 16 rows of a warp, the right one 16 columns in two, STEP of the sum at once
  */
 
+/* IN_SHARED: whether rows are kept in shared memory (1), else in registers. */
 template <int C> struct bf16_products {
         typedef bf16 value;
         static constexpr int STEP = 16, FORWARD_TILE = 64, BACKWARD_TILE = 32, STRIDE = C + 8, IN_SHARED = 0;

@@ -403,7 +403,7 @@ static void exact_likelihoods_are_those_of_one_rank(void **state)
         (void)state;
         if (group_slow())
                 skip();
-        for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        for (size_t i = 0; i < (group.size > 2 ? 1 : ARRAY_LEN(kinds)); i++) {
                 struct config c = tiny(VDM_VDM, GAMMA_FIXED);
                 struct exact_evaluation e = {.split = SPLIT_TEST,
                                              .n_images = 5,
