@@ -149,6 +149,16 @@ class Service:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+def spooled(service, job, text):
+    """The path of a spool that has the text, or None."""
+    folder = f"{service.state}/jobs/{job}"
+    for name in kept(service, job, "events") if os.path.exists(folder) else []:
+        with open(f"{folder}/{name}", errors="replace") as f:
+            if text in f.read():
+                return f.name
+    return None
+
+
 def waits(service, job, reason):
     """What holds up the job, when it is that."""
     why = service.job(job)["waiting"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service import SLOW, TRAIN, WORKER, kept, rows, waits
+from service import SLOW, TRAIN, WORKER, kept, rows, spooled, waits
 
 
 def test_curve_arrives(service):
@@ -111,8 +111,7 @@ def test_outcome_is_read_from_the_spool(service):
     service.start()
     job = service.submit(20)
     service.wait_step(job, 0)
-    service.until(lambda: os.path.exists(f"{service.state}/jobs/{job}/step-20.safetensors"))
-    time.sleep(0.3)
+    service.until(lambda: spooled(service, job, '"done"'))
     for pid in service.worker_pids():
         os.kill(pid, signal.SIGKILL)
     j = service.wait(job, "succeeded")
@@ -170,8 +169,7 @@ def test_worker_that_ended_while_no_daemon_ran(service):
     job = service.submit(60)
     service.wait_step(job, 5)
     service.kill()
-    service.until(lambda: os.path.exists(f"{service.state}/jobs/{job}/step-60.safetensors"))
-    time.sleep(0.3)
+    service.until(lambda: spooled(service, job, '"done"'))
     for pid in service.worker_pids():
         os.kill(pid, signal.SIGKILL)
     service.start()

@@ -95,7 +95,7 @@ def test_cancel_is_remembered_by_the_next_daemon(service):
 
 def test_worker_that_has_no_lock_yet_is_not_left_beside_another(service):
     service.script([TRAIN])
-    service.environment["SCRIPT_LOCK_DELAY"] = "3"
+    service.environment["SCRIPT_LOCK_DELAY"] = "600"
     service.start()
     job = service.submit(100)
     service.wait(job, "running")

@@ -11,7 +11,7 @@ import time
 import pytest
 import requests
 
-from service import SLOW, TRAIN, Service, kept
+from service import SLOW, TRAIN, Service, kept, spooled
 
 
 @pytest.mark.parametrize("action", [["garbage", "what is this\n"], ["garbage", "{\"seq\":1}\n"], ["huge", 3 << 20],
@@ -27,16 +27,6 @@ def test_garbage_closes_the_connection_and_hurts_nothing(service, action):
 
 STRANGE = [["event", {"type": "cosmic", "rays": 3}],
            ["event", {"type": "artifact", "kind": "film", "step": 3, "name": "a.mp4", "bytes": 1, "xxh128": "0" * 32, "metric": None}]]
-
-
-def spooled(service, job, text):
-    """The path of a spool that has the text, or None."""
-    folder = f"{service.state}/jobs/{job}"
-    for name in kept(service, job, "events") if os.path.exists(folder) else []:
-        with open(f"{folder}/{name}") as f:
-            if text in f.read():
-                return f.name
-    return None
 
 
 @pytest.mark.parametrize("how", ["connection", "spool"])
@@ -243,7 +233,7 @@ def copy_of(service):
     return other
 
 
-@pytest.mark.parametrize("lock_delay", ["0", "30"])
+@pytest.mark.parametrize("lock_delay", ["0", "600"])
 def test_a_daemon_on_a_copy_of_the_state_leaves_the_first_ones_worker(service, lock_delay):
     service.script([SLOW])
     service.environment["SCRIPT_LOCK_DELAY"] = lock_delay
@@ -270,7 +260,7 @@ def test_a_daemon_on_a_copy_of_the_state_leaves_the_first_ones_worker(service, l
 def test_a_process_that_is_not_provably_the_attempts_is_left(service, lie):
     """After a reboot anybody may have its number."""
     service.script([SLOW, TRAIN])
-    service.environment["SCRIPT_LOCK_DELAY"] = "30"
+    service.environment["SCRIPT_LOCK_DELAY"] = "600"
     service.start()
     job = service.submit(100)
     service.wait(job, "running")

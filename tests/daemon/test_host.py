@@ -279,7 +279,6 @@ def test_at_rest_it_sleeps(service):
         if b"__tsan_init" in f.read():
             pytest.skip("the thread sanitizer has a thread of its own that wakes up")
     service.start()
-    time.sleep(0.5)
 
     def switches():
         n = 0
@@ -289,9 +288,13 @@ def test_at_rest_it_sleeps(service):
                     n += int(line.split()[1])
         return n
 
-    before = switches()
-    time.sleep(2)
-    assert switches() == before
+    def sleeps(seconds):
+        before = switches()
+        time.sleep(seconds)
+        return switches() == before
+
+    service.until(lambda: sleeps(1))  # the start is over
+    assert sleeps(2)
 
 
 @pytest.mark.parametrize("seed", range(3))
