@@ -204,6 +204,7 @@ struct store {
         struct write *first, **last; /* the queue, under lock */
         bool closing;                /* under lock */
         struct db db;                /* the writer thread's */
+        atomic_llong stamp;          /* store_stamp's; odd while a commit is under way */
         int64_t wal_pages;           /* the writer thread's */
 };
 int writer_start(struct store *s, struct error *err);

@@ -134,6 +134,10 @@ const char *store_library_version(void); /* SQLite's, as it runs */
  * looked at now and then: -ECANCELED; what is there on failure is the caller's to remove. */
 int store_copy(const struct store *s, const char *path, const atomic_bool *cancelled, struct error *err);
 
+/* A number above 0 that each commit changes; 0 while one is under way. What was read after it was asked for, and is
+ * still the same when it is asked for again, is what is stored. From any thread. */
+int64_t store_stamp(const struct store *s);
+
 int reader_open(struct store *s, struct reader **ret, struct error *err);
 struct reader *reader_close(struct reader *r);
 

@@ -275,6 +275,22 @@ static void writes_complete_in_order_and_a_failing_one_alone(void **state)
         }
 }
 
+static void each_commit_has_a_stamp_and_nothing_else_has(void **state)
+{
+        struct fixture *f = *state;
+
+        for (int i = 0; i < 20; i++) {
+                int64_t before = store_stamp(f->store), after, id = new_job(f, "x", JOB_TRAIN, NULL);
+                struct job_row j;
+
+                after = store_stamp(f->store); /* a commit is over when it is told */
+                assert_true(before > 0 && after > 0 && after != before);
+                assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+                job_row_done(&j);
+                assert_true(store_stamp(f->store) == after);
+        }
+}
+
 static void transition_checks_the_state_it_comes_from(void **state)
 {
         struct fixture *f = *state;
@@ -784,6 +800,7 @@ int main(void)
                 FIXTURE(damaged_file_is_refused_and_left_as_it_is),
                 FIXTURE(missing_file_beside_its_log_is_refused),
                 FIXTURE(writes_complete_in_order_and_a_failing_one_alone),
+                FIXTURE(each_commit_has_a_stamp_and_nothing_else_has),
                 FIXTURE(transition_checks_the_state_it_comes_from),
                 FIXTURE(transition_with_events_is_one),
                 FIXTURE(duplicates_are_dropped),
