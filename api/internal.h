@@ -23,7 +23,7 @@ struct server {
         struct events *events;
         struct kept *kept;
         struct access *access;
-        struct sessions *sessions;
+        struct links *links;
         struct metrics metrics;
         unsigned identity;        /* random: no two servers give requests the same ids */
         atomic_ullong n_requests; /* that were named here */

@@ -591,7 +591,7 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = access_new(s->settings.token_rate, &s->access, err);
         if (r >= 0)
-                r = sessions_new(&s->sessions, err);
+                r = links_new(&s->links, err);
         for (size_t i = 0; r >= 0 && i < s->settings.n_listeners; i++)
                 r = start(s, i, err);
         if (r < 0) {
@@ -659,7 +659,7 @@ struct server *server_free(struct server *s)
         s->kept = kept_free(s->kept);
         s->connections = connections_free(s->connections);
         s->access = access_free(s->access);
-        s->sessions = sessions_free(s->sessions);
+        s->links = links_free(s->links);
         while (s->n_readers)
                 (void)reader_close(s->readers[--s->n_readers]);
         s->tls = tls_free(s->tls);

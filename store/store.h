@@ -244,6 +244,17 @@ struct token_row {
 int reader_token(struct reader *r, const char *name, struct token_row *ret, struct error *err);
 int reader_tokens(struct reader *r, int (*row)(const struct token_row *t, void *user), void *user, struct error *err);
 
+/* A browser's session: of its key SHA-256, hexadecimal; who opened it. */
+struct session_row {
+        char hash[65];
+        char token[65]; /* name of the token by which he asked; "" */
+        int64_t uid;    /* of a peer on this machine; -1: not known */
+        int64_t until_us;
+};
+#define SESSIONS_MAX 1024 /* of more those that end first are over */
+/* -ENOENT also when it is over. */
+int reader_session(struct reader *r, const char *hash, int64_t now_us, struct session_row *ret, struct error *err);
+
 /* A change, and who asked for it. action "": none. */
 struct audit_row {
         int64_t id, time_us, job; /* job 0: none */
@@ -351,7 +362,8 @@ enum write_kind {
         WRITE_DATASET_REMOVE,  /* dataset.name */
         WRITE_DATASETS_CLEAR,  /* all data sets: at start, before those of this run */
         WRITE_DEVICE,          /* device, out: it is out of service, or in again */
-        WRITE_TOKEN,           /* token; out: it goes. -EEXIST, -ENOENT */
+        WRITE_TOKEN,           /* token; out: it goes, and its sessions. -EEXIST, -ENOENT */
+        WRITE_SESSION,         /* session, at time_us; out: it goes, where it is there */
         WRITE_AUDIT,           /* audit alone */
         WRITE_KIND_N
 };
@@ -383,6 +395,7 @@ struct write {
         bool out;
         struct request_key key;
         struct token_row token;
+        struct session_row session;
         struct audit_row audit; /* of any kind: who asked for it, which is told in the same transaction */
         struct event *events;   /* owned array, each with event_done */
         size_t n_events;
