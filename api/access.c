@@ -130,27 +130,37 @@ static bool by_token(struct request *r, const char *header)
         return false;
 }
 
-const char *access_session(const struct request *r)
+/* Root and the daemon's own user may all; whoever else can open the socket submits. */
+static enum role role_of_peer(int64_t uid)
 {
-        return request_header(r, "Authorization")
-                       ? NULL
-                       : MHD_lookup_connection_value(r->connection, MHD_COOKIE_KIND, SESSION_COOKIE);
+        return uid == 0 || uid == (int64_t)geteuid() ? ROLE_ADMIN : ROLE_SUBMIT;
 }
 
-/* A session is its token's, as that is now. One that is over is none: the browser need not know. */
+/* A session is its token's, or its user's, as that is now. One that is over is none: the browser need not know. */
 static void by_session(struct request *r)
 {
-        const char *key = access_session(r);
+        const char *key = MHD_lookup_connection_value(r->connection, MHD_COOKIE_KIND, SESSION_COOKIE);
         struct asker who = r->who;
+        struct session_row s;
         struct reader *reader;
 
-        if (!key || !sessions_find(r->server->sessions, key, &who))
+        if (!key || !session_hash(key, s.hash))
                 return;
-        who.has_shown = true;
+        reader = request_reader(r);
+        if (!reader || reader_session(reader, s.hash, clock_wall_us(), &s, NULL) < 0)
+                return;
+        who.uid = s.uid;
+        who.has_shown = who.by_session = true;
+        memcpy(who.token, s.token, sizeof who.token);
         if (who.token[0]) {
-                reader = request_reader(r);
-                if (!reader || !token_role(reader, who.token, &who.role))
+                if (!token_role(reader, who.token, &who.role))
                         return;
+        } else if (who.uid >= 0) {
+                who.role = role_of_peer(who.uid);
+        } else { /* of whoever came to loopback: as long as that is enough */
+                if (!request_settings(r)->single_user)
+                        return;
+                who.role = ROLE_ADMIN;
         }
         r->who = who;
 }
@@ -189,7 +199,7 @@ static void by_peer(struct request *r)
         }
         r->who.uid = peer.uid;
         r->who.has_shown = true;
-        r->who.role = peer.uid == 0 || peer.uid == geteuid() ? ROLE_ADMIN : ROLE_SUBMIT;
+        r->who.role = role_of_peer(peer.uid);
 }
 
 static void by_network(struct request *r, const struct sockaddr *a)
@@ -234,7 +244,8 @@ bool access_identify(struct request *r)
                 return true; /* nobody needs to know */
         if (header && !by_token(r, header))
                 return false;
-        by_session(r);
+        if (!header)
+                by_session(r);
         return !r->response && check_rate(r);
 }
 

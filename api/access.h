@@ -14,8 +14,9 @@ struct asker {
         enum role role;
         int64_t uid; /* of a peer on this machine; -1: not known */
         char token[65], address[64];
-        bool has_shown; /* something that names him, and not only where he comes from */
-        bool forwarded; /* by a proxy, whose place is not his */
+        bool has_shown;  /* something that names him, and not only where he comes from */
+        bool by_session; /* a browser's */
+        bool forwarded;  /* by a proxy, whose place is not his */
 };
 
 int access_new(double rate, struct access **ret, struct error *err);
@@ -23,8 +24,6 @@ struct access *access_free(struct access *a);
 
 /* Finds out who asks. False: answered, since what he shows is not good, or he asks too often. */
 bool access_identify(struct request *r);
-/* The key of the session by which he asks; NULL: he asks otherwise. */
-const char *access_session(const struct request *r);
 /* Whether he may do what the route does; false: answered with what is needed. */
 bool access_allows(struct request *r);
 

@@ -1,3 +1,4 @@
+#include "api/kept.h"
 #include "api/response.h"
 #include "engine/formats/export.h"
 
@@ -37,7 +38,7 @@ static void list_artifacts(struct request *r)
 {
         struct reader *reader = request_reader(r);
         _cleanup_json_ json_t *list = json_array();
-        struct job_row j;
+        _cleanup_(job_row_done) struct job_row j = {0};
         struct error err;
         int kind = -1, code;
 
@@ -47,14 +48,11 @@ static void list_artifacts(struct request *r)
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
                 return;
         }
-        code = reader_job(reader, r->id, &j, &err);
-        if (code >= 0) {
-                job_row_done(&j);
-                code = reader_artifacts(reader, r->id, kind, add_artifact, list, &err);
-        }
-        if (code == -ENOENT)
-                problem(r, PROBLEM_NOT_FOUND, "there is no job %lld", (long long)r->id);
-        else if (code < 0)
+        kept_begin(r);
+        if (request_job(r, reader, r->id, &j) < 0)
+                return;
+        code = reader_artifacts(reader, r->id, kind, add_artifact, list, &err);
+        if (code < 0)
                 problem_failed(r, "the artifacts cannot be read", code, &err);
         else
                 response_json(r, 200, json_pack("{s:O}", "artifacts", list));

@@ -29,14 +29,16 @@ static const struct {
                       [WAITS_US] = {false, false},
                       [WAITS_READER] = {false, true}};
 
+/* What a connection waits for is written by its own thread, without the lock, four times a request; since_us before
+ * waiting: whoever looks sees no new waiting with an old time. */
 struct connection {
         struct connection *next, **link;
         int fd;
-        enum waiting waiting;
-        bool ending;         /* its socket is shut down: MHD closes it soon */
-        int64_t since_us;    /* of this waiting */
-        int64_t progress_us; /* when bytes was seen to grow */
-        uint64_t bytes;      /* received and acknowledged */
+        _Atomic enum waiting waiting;
+        _Atomic int64_t since_us; /* of this waiting */
+        bool ending;              /* its socket is shut down: MHD closes it soon */
+        int64_t progress_us;      /* when bytes was seen to grow */
+        uint64_t bytes;           /* received and acknowledged */
 };
 
 struct connections {
@@ -74,7 +76,7 @@ static bool is_idle(const struct connections *c, struct connection *x, int64_t n
                 x->bytes = bytes;
                 x->progress_us = now_us;
         }
-        return now_us - x->progress_us > c->idle_us;
+        return now_us - MAX(x->progress_us, x->since_us) > c->idle_us;
 }
 
 static void look(struct connections *c)
@@ -183,7 +185,7 @@ static void start(struct connections *c, struct MHD_Connection *connection, void
         if (!x)
                 return; /* it is not watched */
         x->fd = info->connect_fd;
-        x->since_us = x->progress_us = clock_monotonic_us();
+        x->since_us = clock_monotonic_us();
         *slot = x;
         (void)pthread_mutex_lock(&c->lock);
         make_room(c);
@@ -219,35 +221,33 @@ void connections_notify(void *user, struct MHD_Connection *connection, void **sl
                 end(user, TAKE_PTR(*slot));
 }
 
-static void set_waiting(struct connections *c, struct MHD_Connection *connection, enum waiting waiting)
+static void set_waiting(struct MHD_Connection *connection, enum waiting waiting)
 {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
         struct connection *x = info ? info->socket_context : NULL;
 
         if (!x)
                 return;
-        (void)pthread_mutex_lock(&c->lock);
+        x->since_us = clock_monotonic_us();
         x->waiting = waiting;
-        x->since_us = x->progress_us = clock_monotonic_us();
-        (void)pthread_mutex_unlock(&c->lock);
 }
 
-void connection_heard(struct connections *c, struct MHD_Connection *connection)
+void connection_heard(struct MHD_Connection *connection)
 {
-        set_waiting(c, connection, WAITS_BODY);
+        set_waiting(connection, WAITS_BODY);
 }
 
-void connection_works(struct connections *c, struct MHD_Connection *connection)
+void connection_works(struct MHD_Connection *connection)
 {
-        set_waiting(c, connection, WAITS_US);
+        set_waiting(connection, WAITS_US);
 }
 
-void connection_sends(struct connections *c, struct MHD_Connection *connection)
+void connection_sends(struct MHD_Connection *connection)
 {
-        set_waiting(c, connection, WAITS_READER);
+        set_waiting(connection, WAITS_READER);
 }
 
-void connection_answered(struct connections *c, struct MHD_Connection *connection)
+void connection_answered(struct MHD_Connection *connection)
 {
-        set_waiting(c, connection, WAITS_HEADERS);
+        set_waiting(connection, WAITS_HEADERS);
 }

@@ -22,7 +22,7 @@ void connections_notify(void *user, struct MHD_Connection *connection, void **sl
 
 /* The headers of a request are there, its body is waited for; it is whole, and we work on it; its answer is being sent;
  * that is done, and headers are waited for again. */
-void connection_heard(struct connections *c, struct MHD_Connection *connection);
-void connection_works(struct connections *c, struct MHD_Connection *connection);
-void connection_sends(struct connections *c, struct MHD_Connection *connection);
-void connection_answered(struct connections *c, struct MHD_Connection *connection);
+void connection_heard(struct MHD_Connection *connection);
+void connection_works(struct MHD_Connection *connection);
+void connection_sends(struct MHD_Connection *connection);
+void connection_answered(struct MHD_Connection *connection);

@@ -129,6 +129,9 @@ struct control {
         /* Adds a token, or removes the one of its name. -EEXIST, -ENOENT. */
         void (*token)(struct control *c, const struct audit_row *by, const struct token_row *t, bool remove,
                       control_done *done, void *user);
+        /* Adds a session, or ends the one of its hash, where there is one. */
+        void (*session)(struct control *c, const struct audit_row *by, const struct session_row *s, bool end,
+                        control_done *done, void *user);
         /* Copies the state, as it is now, to STATE/backups/NAME; done when it is whole. -EEXIST: there is one, or one
          * is being made; -ENOSPC. name: plain, at most 64 bytes. */
         void (*backup)(struct control *c, const struct audit_row *by, const char *name, control_done *done, void *user);

@@ -1,5 +1,6 @@
 /* What happened to a job: its event log, and its attempts. */
 #include "api/job_json.h"
+#include "api/kept.h"
 #include "api/response.h"
 
 #include <errno.h>
@@ -62,6 +63,7 @@ void events_list(struct request *r)
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
                 return;
         }
+        kept_begin(r);
         reader = request_reader(r);
         if (!reader || request_job(r, reader, r->id, &j) < 0)
                 return;
@@ -93,6 +95,7 @@ void attempts_list(struct request *r)
         json_t *items;
         int code;
 
+        kept_begin(r);
         if (!reader || request_job(r, reader, r->id, &j) < 0)
                 return;
         items = json_array();

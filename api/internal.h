@@ -4,6 +4,7 @@
 #include "api/apart.h"
 #include "api/connections.h"
 #include "api/events.h"
+#include "api/kept.h"
 #include "api/metrics.h"
 #include "api/request.h"
 
@@ -20,8 +21,9 @@ struct server {
         struct connections *connections;
         struct apart *apart;
         struct events *events;
+        struct kept *kept;
         struct access *access;
-        struct sessions *sessions;
+        struct links *links;
         struct metrics metrics;
         unsigned identity;        /* random: no two servers give requests the same ids */
         atomic_ullong n_requests; /* that were named here */

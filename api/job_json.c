@@ -1,5 +1,6 @@
 #include "api/job_json.h"
 
+#include "api/kept.h"
 #include "api/response.h"
 
 #include <errno.h>
@@ -228,11 +229,15 @@ void answer_job(struct request *r, int64_t id, const struct job_row *row, unsign
         struct control_status now;
         _cleanup_(job_row_done) struct job_row j = {0};
 
+        kept_begin(r);
         if (!reader || (!row && request_job(r, reader, id, &j) < 0))
                 return;
-        control->status(control, &now);
+        row = row ? row : &j;
+        if (row->state == JOB_QUEUED) { /* why it waits is not in the store alone */
+                r->stamp = 0;
+                control->status(control, &now);
+        }
         response_json(
                 r, status,
-                job_to_json(&(struct job_view){row ? row : &j, reader, control, &now, request_settings(r)->prefix},
-                            JOB_ALL));
+                job_to_json(&(struct job_view){row, reader, control, &now, request_settings(r)->prefix}, JOB_ALL));
 }

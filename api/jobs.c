@@ -159,12 +159,11 @@ void jobs_submitted(struct request *r)
         char location[40 + PREFIX_MAX];
 
         if (r->answer.r == -ENOENT) { /* the source's job or checkpoint: it is the request that is wrong */
-                if (!r->answer_errs.n)
-                        (void)errors_add(&r->answer_errs, -ENOENT, "/checkpoint", "there is no such checkpoint");
-                if (!r->answer_errs.items[0].path[0])
-                        (void)snprintf(r->answer_errs.items[0].path, sizeof r->answer_errs.items[0].path,
-                                       "/checkpoint");
-                problem_errors(r, PROBLEM_REQUEST_INVALID, &r->answer_errs);
+                if (!r->errs.n)
+                        (void)errors_add(&r->errs, -ENOENT, "/checkpoint", "there is no such checkpoint");
+                if (!r->errs.items[0].path[0])
+                        (void)snprintf(r->errs.items[0].path, sizeof r->errs.items[0].path, "/checkpoint");
+                problem_errors(r, PROBLEM_REQUEST_INVALID, &r->errs);
                 return;
         }
         if (r->answer.r < 0) {

@@ -1,5 +1,5 @@
-/* One-time links for browsers: whoever may ask gets one; who opens it within a minute has a session like his, until he
- * ends it. */
+/* One-time links for browsers: whoever may ask gets one; who opens it within a minute has a session of his, until he
+ * ends it, or a week has passed. */
 #include "api/internal.h"
 #include "api/response.h"
 #include "api/sessions.h"
@@ -41,7 +41,7 @@ void links_make(struct request *r)
 
         if (!request_body(r, none, true, &body))
                 return;
-        sessions_link(r->server->sessions, &r->who, key);
+        link_add(r->server->links, &r->who, key);
         (void)snprintf(path, sizeof path, "%s/open?code=%s", request_settings(r)->prefix, key);
         response_json(r, 201,
                       json_pack("{s:s, s:o, s:o}", "path", path, "urls", urls_of(r, path), "expires",
@@ -64,44 +64,87 @@ static void set_cookie(struct request *r, const char *key)
         response_header(r, "Cache-Control", "no-store");
 }
 
-void links_open(struct request *r)
+/* The session is stored; r->kept is its key. */
+static void opened(struct request *r)
 {
-        const char *code = target_param(&r->target, "code");
-        char key[SESSION_KEY_SIZE], home[PREFIX_MAX + 2];
+        char home[PREFIX_MAX + 2];
 
-        if (!strcmp(r->method, "HEAD")) { /* who only looks does not use it up */
-                response_empty(r, 200);
-                return;
-        }
-        if (!code || !sessions_open(r->server->sessions, code, key)) {
-                problem(r, PROBLEM_UNAUTHORIZED, "this link was used, or is too old: mulunctl open makes another");
+        if (r->answer.r < 0) {
+                request_refused(r, PROBLEM_REQUEST_INVALID);
                 return;
         }
         response_empty(r, 303);
         (void)snprintf(home, sizeof home, "%s/", request_settings(r)->prefix);
         response_header(r, "Location", home);
-        set_cookie(r, key);
+        set_cookie(r, r->kept);
+}
+
+void links_open(struct request *r)
+{
+        struct control *control = request_settings(r)->control;
+        const char *code = target_param(&r->target, "code");
+        struct session_row s = {.until_us = clock_wall_us() + SESSION_S * US_PER_S};
+        struct pending *pending;
+        struct asker who;
+
+        if (!strcmp(r->method, "HEAD")) { /* who only looks does not use it up */
+                response_empty(r, 200);
+                return;
+        }
+        if (!code || !link_take(r->server->links, code, &who)) {
+                problem(r, PROBLEM_UNAUTHORIZED, "this link was used, or is too old: mulunctl open makes another");
+                return;
+        }
+        r->kept = malloc(SESSION_KEY_SIZE);
+        if (!r->kept) {
+                problem(r, PROBLEM_INTERNAL, "no memory");
+                return;
+        }
+        session_draw(r->kept);
+        if (!session_hash(r->kept, s.hash)) {
+                problem(r, PROBLEM_INTERNAL, "the session's key cannot be hashed");
+                return;
+        }
+        s.uid = who.uid;
+        memcpy(s.token, who.token, sizeof s.token);
+        pending = request_ask(r, opened);
+        if (pending)
+                control->session(control, &r->by, &s, false, request_done, pending);
 }
 
 void session_read(struct request *r)
 {
-        const char *key = access_session(r);
-        struct asker who = r->who;
         struct audit_row shown;
 
         access_audit(r, &shown);
         response_json(r, 200,
                       json_pack("{s:s, s:s?, s:s?, s:b}", "role", role_names[r->who.role], "token",
                                 shown.token[0] ? shown.token : NULL, "user", shown.user[0] ? shown.user : NULL,
-                                "session", key && sessions_find(r->server->sessions, key, &who)));
+                                "session", (int)r->who.by_session));
+}
+
+static void ended(struct request *r)
+{
+        if (r->answer.r < 0) {
+                request_refused(r, PROBLEM_REQUEST_INVALID);
+                return;
+        }
+        response_empty(r, 204);
+        set_cookie(r, "");
 }
 
 void session_end(struct request *r)
 {
-        const char *key = access_session(r);
+        struct control *control = request_settings(r)->control;
+        const char *key = MHD_lookup_connection_value(r->connection, MHD_COOKIE_KIND, SESSION_COOKIE);
+        struct session_row s = {0};
+        struct pending *pending;
 
-        if (key)
-                sessions_end(r->server->sessions, key);
-        response_empty(r, 204);
-        set_cookie(r, "");
+        if (!r->who.by_session || !session_hash(key, s.hash)) { /* he asks otherwise: there is nothing to end */
+                ended(r);
+                return;
+        }
+        pending = request_ask(r, ended);
+        if (pending)
+                control->session(control, &r->by, &s, true, request_done, pending);
 }

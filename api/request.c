@@ -32,12 +32,13 @@ static void unlink_pending(struct pending *p)
 
 struct request *request_new(struct server *s, struct MHD_Connection *c, const char *url)
 {
-        struct request *r = calloc(1, sizeof *r);
+        struct request *r = malloc(sizeof *r);
 
         if (!r) {
                 log_error("no memory for a request: its connection is closed");
                 return NULL;
         }
+        memset(r, 0, offsetof(struct request, errs.items));
         r->server = s;
         r->connection = c;
         r->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
@@ -49,16 +50,22 @@ struct request *request_new(struct server *s, struct MHD_Connection *c, const ch
         return r;
 }
 
-struct request *request_free(struct request *r)
+static void forget_pending(struct request *r)
 {
-        if (!r)
-                return NULL;
         (void)pthread_mutex_lock(&pending_lock);
         if (r->pending) {
                 r->pending->request = NULL;
                 unlink_pending(r->pending);
         }
         (void)pthread_mutex_unlock(&pending_lock);
+}
+
+struct request *request_free(struct request *r)
+{
+        if (!r)
+                return NULL;
+        if (r->asked)
+                forget_pending(r);
         target_done(&r->target);
         request_drop_body(r);
         server_count_long(r, false);
@@ -308,6 +315,7 @@ struct pending *request_ask(struct request *r, route_handler *then)
                 pendings->link = &p->next;
         pendings = p;
         r->pending = p;
+        r->asked = true;
         r->then = then;
         MHD_suspend_connection(r->connection);
         (void)pthread_mutex_unlock(&pending_lock);
@@ -332,8 +340,8 @@ static void resume(struct pending *p, const struct control_answer *answer)
         struct request *r = p->request;
 
         r->answer = *answer;
-        r->answer_errs = answer->errs ? *answer->errs : (struct errors){0};
-        r->answer.errs = &r->answer_errs;
+        errors_copy(&r->errs, answer->errs);
+        r->answer.errs = &r->errs;
         r->answer.left = keep_left(r, answer);
         if (answer->job) {
                 r->answer_job = *answer->job;

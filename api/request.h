@@ -42,8 +42,8 @@ struct request {
         struct audit_row by; /* the same, of what changes something */
         void *kept;          /* a handler's, for its continuation; freed with the request */
 
-        struct errors errs; /* what request_query_* found */
         struct reader *reader;
+        int64_t stamp; /* kept_begin's: the store's; 0: its answer is not kept */
 
         struct MHD_Response *response;
         size_t held_bytes; /* the answer's memory, counted until it is sent */
@@ -57,12 +57,15 @@ struct request {
         int64_t began_us, looked_us;
         struct request *next_apart;
 
-        struct pending *pending; /* while the daemon is asked */
+        bool asked;              /* the daemon, at any time */
+        struct pending *pending; /* while it is; with request.c's lock */
         route_handler *then;     /* continues with answer */
         struct control_answer answer;
-        struct errors answer_errs; /* answer.errs' copy */
         struct job_row answer_job; /* what answer.job points to */
         int64_t *answer_left;      /* and answer.left */
+
+        struct errors errs; /* what request_query_* found, or the daemon: answer.errs. The last member, of which only
+                               the count is cleared: it is larger than all others together */
 };
 
 struct request *request_new(struct server *s, struct MHD_Connection *c, const char *url);

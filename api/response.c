@@ -59,10 +59,10 @@ static void set(struct request *r, unsigned status, struct MHD_Response *respons
 
 int response_dump(const json_t *v, struct buf *b)
 {
-        _cleanup_(freep) char *text = json_to_text(v);
+        int r = json_write(v, b);
 
         /* what could not be added to the document without memory is not left out of the answer */
-        return text && !json_ran_out() ? buf_append(b, text, strlen(text), NULL) : -ENOMEM;
+        return r >= 0 && json_ran_out() ? -ENOMEM : r;
 }
 
 /* Makes the buffer's memory the answer's body, and says how it may be cached. Problems are small and always find room.
@@ -83,15 +83,11 @@ static void set_buffer(struct request *r, unsigned status, const char *type, str
         r->sent_bytes = (int64_t)size;
 }
 
-/* Whoever asks again and again for the same is told that it is the same. The tag is weak: of what is said, not of how
- * it is coded. True: the answer is set. */
-static bool set_unchanged(struct request *r, const struct buf *b, char etag[DIGEST_SIZE + 4])
+/* Whoever asks again and again for the same is told that it is the same. True: the answer is set. */
+static bool set_unchanged(struct request *r, const char *etag)
 {
         const char *none_match = request_header(r, "If-None-Match");
-        char digest[DIGEST_SIZE];
 
-        memory_digest(b->data, b->size, digest);
-        (void)snprintf(etag, DIGEST_SIZE + 4, "W/\"%s\"", digest);
         if (!none_match || !etag_listed(none_match, etag))
                 return false;
         response_empty(r, 304);
@@ -115,24 +111,47 @@ static const char *compress_body(struct request *r, struct buf *b)
         return coding;
 }
 
-static void set_json(struct request *r, unsigned status, const char *type, struct buf *b)
+/* How JSON may be cached; etag NULL: it is no answer to keep. */
+static void json_headers(struct request *r, const char *etag, const char *coding)
 {
-        bool tagged = status == 200 && r->route && r->route->method == METHOD_GET;
-        const char *coding = NULL;
-        char etag[DIGEST_SIZE + 4];
-
-        if (!tagged || !set_unchanged(r, b, etag)) {
-                coding = compress_body(r, b);
-                set_buffer(r, status, type, b);
-        }
-        if (r->status != status && r->status != 304)
-                return; /* there was no room for it */
-        response_header(r, "Cache-Control", tagged ? "private, no-cache" : "no-store");
-        if (tagged)
+        response_header(r, "Cache-Control", etag ? "private, no-cache" : "no-store");
+        if (etag)
                 response_header(r, "ETag", etag);
         if (coding)
                 response_header(r, "Content-Encoding", coding);
         response_header(r, "Vary", "Accept-Encoding");
+}
+
+static void set_json(struct request *r, unsigned status, const char *type, struct buf *b)
+{
+        bool tagged = status == 200 && r->route && r->route->method == METHOD_GET;
+        const char *coding = NULL;
+        char digest[DIGEST_SIZE], etag[ETAG_SIZE];
+
+        if (tagged) { /* weak: of what is said, not of how it is coded */
+                memory_digest(b->data, b->size, digest);
+                (void)snprintf(etag, sizeof etag, "W/\"%s\"", digest);
+        }
+        if (!tagged || !set_unchanged(r, etag)) {
+                coding = compress_body(r, b);
+                if (tagged)
+                        kept_put(r, etag, coding, b);
+                set_buffer(r, status, type, b);
+        }
+        if (r->status == status || r->status == 304) /* else there was no room for it */
+                json_headers(r, tagged ? etag : NULL, coding);
+}
+
+void response_kept(struct request *r, const char *etag, const char *coding, const struct buf *b)
+{
+        bool unchanged = set_unchanged(r, etag);
+
+        if (!unchanged) {
+                set(r, 200, MHD_create_response_from_buffer(b->size, b->data, MHD_RESPMEM_MUST_COPY),
+                    "application/json", NULL);
+                r->sent_bytes = (int64_t)b->size;
+        }
+        json_headers(r, etag, unchanged ? NULL : coding);
 }
 
 static void set_document(struct request *r, unsigned status, const char *type, json_t *document)

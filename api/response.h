@@ -2,12 +2,18 @@
 #pragma once
 
 #include "api/request.h"
+#include "base/file.h"
+
+#define ETAG_SIZE (DIGEST_SIZE + 4) /* W/"DIGEST" */
 
 void response_json(struct request *r, unsigned status, json_t *document); /* takes document; NULL: no memory, a 500 */
 void response_problem(struct request *r, unsigned status, json_t *document);
 void response_text(struct request *r, const char *type, struct buf *b); /* takes b's memory */
 void response_empty(struct request *r, unsigned status);
 void response_header(struct request *r, const char *name, const char *value);
+
+/* kept.c: JSON whose bytes and tag are known, status 200 or, to whoever has it, 304. b is copied. */
+void response_kept(struct request *r, const char *etag, const char *coding, const struct buf *b);
 
 /* Appends a document's text: -E2BIG past the buffer's ceiling, -ENOMEM. */
 int response_dump(const json_t *v, struct buf *b);

@@ -31,22 +31,22 @@ enum method method_parse(const char *s)
         return METHOD_OTHER;
 }
 
-/* Whether one segment of the path fits one of the pattern, of n bytes. */
-static bool segment_fits(const char *pattern, size_t n, const char *segment, struct route_match *m)
+/* Whether one segment of the path fits the one at *pattern, which is moved behind it. */
+static bool segment_fits(const char **pattern, const char *segment, struct route_match *m)
 {
-        int64_t id;
+        const char *p = *pattern;
 
-        if (n == 4 && !memcmp(pattern, "{id}", 4)) {
-                if (!int_parse(segment, 1, INT64_MAX, &id))
-                        return false;
-                m->id = id;
-                return true;
-        }
-        if (n == 6 && !memcmp(pattern, "{name}", 6)) {
+        if (*p == '{') {
+                *pattern = strchr(p, '}') + 1;
+                if (!strncmp(p, "{id}", 4))
+                        return int_parse(segment, 1, INT64_MAX, &m->id);
                 m->name = segment;
                 return text_is_plain_name(segment, 64);
         }
-        return strlen(segment) == n && !memcmp(segment, pattern, n);
+        while (*p && *p != '/' && *p == *segment)
+                p++, segment++;
+        *pattern = p;
+        return !*segment && (!*p || *p == '/');
 }
 
 static bool pattern_fits(const char *pattern, const struct target *t, struct route_match *m)
@@ -54,11 +54,9 @@ static bool pattern_fits(const char *pattern, const struct target *t, struct rou
         size_t i = 0;
 
         while (*pattern == '/') {
-                size_t n = strcspn(++pattern, "/");
-
-                if (i == t->n_segments || !segment_fits(pattern, n, t->segments[i++], m))
+                pattern++;
+                if (i == t->n_segments || !segment_fits(&pattern, t->segments[i++], m))
                         return false;
-                pattern += n;
         }
         return i == t->n_segments;
 }

@@ -101,9 +101,11 @@ bool server_hold_body(struct request *r, size_t bytes)
 
 void request_drop_body(struct request *r)
 {
-        (void)pthread_mutex_lock(&r->server->lock);
-        r->server->body_bytes -= r->body_held;
-        (void)pthread_mutex_unlock(&r->server->lock);
+        if (r->body_held) {
+                (void)pthread_mutex_lock(&r->server->lock);
+                r->server->body_bytes -= r->body_held;
+                (void)pthread_mutex_unlock(&r->server->lock);
+        }
         r->body_held = 0;
         buf_done(&r->body);
 }
@@ -114,16 +116,15 @@ bool server_count_long(struct request *r, bool begins)
         size_t most = s->settings.connections - s->settings.connections / 8;
         bool fits = true;
 
+        if (begins == r->counted_long)
+                return true;
         (void)pthread_mutex_lock(&s->lock);
-        if (begins && !r->counted_long) {
+        if (begins)
                 fits = s->n_long < most;
-                s->n_long += fits;
-                r->counted_long = fits;
-        } else if (!begins && r->counted_long) {
-                s->n_long--;
-                r->counted_long = false;
-        }
+        if (fits)
+                s->n_long += begins ? 1 : -1;
         (void)pthread_mutex_unlock(&s->lock);
+        r->counted_long = begins && fits;
         return fits;
 }
 
@@ -273,16 +274,14 @@ static bool check_access(struct request *r)
 
 static bool check_params(struct request *r)
 {
-        struct errors errs = {0};
-
         if (r->route->handler == static_read)
                 return true; /* files take none and ignore them: a cache-busting ?v=2 is harmless */
         for (size_t i = 0; i < r->target.n_params; i++)
                 if (!route_takes_param(r->route, r->target.params[i].name))
-                        (void)errors_add(&errs, -EINVAL, r->target.params[i].name, "there is no such parameter%s%s",
+                        (void)errors_add(&r->errs, -EINVAL, r->target.params[i].name, "there is no such parameter%s%s",
                                          *r->route->params ? "; there are: " : "", r->route->params);
-        if (errs.n)
-                problem_errors(r, PROBLEM_QUERY_INVALID, &errs);
+        if (r->errs.n)
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
         return !r->response;
 }
 
@@ -349,7 +348,7 @@ static enum MHD_Result queue(struct request *r)
                 problem(r, PROBLEM_BUSY, "ask again when others have read their answers");
                 response_header(r, "Retry-After", "10");
         }
-        connection_sends(r->server->connections, r->connection);
+        connection_sends(r->connection);
         metrics_answered(&r->server->metrics, clock_monotonic_us() - r->came_us);
         response = TAKE_PTR(r->response);
         if (!response)
@@ -370,16 +369,18 @@ static void count_handled(struct server *s)
 /* The handler, or its continuation after the daemon's answer. */
 static enum MHD_Result run(struct request *r)
 {
-        route_handler *handler = r->handled ? TAKE_PTR(r->then) : r->route->handler;
+        bool again = r->handled;
+        route_handler *handler = again ? TAKE_PTR(r->then) : r->route->handler;
 
-        if (!r->handled)
+        if (!again)
                 count_handled(r->server);
-        if (!r->handled && r->route->method != METHOD_GET)
+        if (!again && r->route->method != METHOD_GET)
                 access_audit(r, &r->by);
         r->handled = true;
-        connection_works(r->server->connections, r->connection);
+        connection_works(r->connection);
         (void)json_ran_out(); /* of a request before */
-        handler(r);
+        if (again || r->route->method != METHOD_GET || !kept_answer(r))
+                handler(r);
         if (r->reader)
                 server_put_reader(r->server, TAKE_PTR(r->reader));
         if (r->apart && apart_submit(r->server->apart, r))
@@ -405,7 +406,7 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c,
         if (!r->checked) {
                 r->checked = true;
                 r->head = !strcmp(method, "HEAD");
-                connection_heard(r->server->connections, c);
+                connection_heard(c);
                 check(r, method, version);
                 if (r->must_close) { /* what follows may be taken for another request: nothing more is read */
                         response_header(r, "Connection", "close");
@@ -443,7 +444,7 @@ static void on_completed(void *user, struct MHD_Connection *c, void **slot,
                 request_logged(r);
         }
         (void)request_free(r);
-        connection_answered(s->connections, c);
+        connection_answered(c);
         if (!counted)
                 return;
         (void)pthread_mutex_lock(&s->lock);
@@ -586,9 +587,11 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = events_new(s->settings.idle_us / 3, &s->events, err);
         if (r >= 0)
+                r = kept_new(&s->kept, err);
+        if (r >= 0)
                 r = access_new(s->settings.token_rate, &s->access, err);
         if (r >= 0)
-                r = sessions_new(&s->sessions, err);
+                r = links_new(&s->links, err);
         for (size_t i = 0; r >= 0 && i < s->settings.n_listeners; i++)
                 r = start(s, i, err);
         if (r < 0) {
@@ -653,9 +656,10 @@ struct server *server_free(struct server *s)
         }
         s->apart = apart_free(s->apart);
         s->events = events_free(s->events);
+        s->kept = kept_free(s->kept);
         s->connections = connections_free(s->connections);
         s->access = access_free(s->access);
-        s->sessions = sessions_free(s->sessions);
+        s->links = links_free(s->links);
         while (s->n_readers)
                 (void)reader_close(s->readers[--s->n_readers]);
         s->tls = tls_free(s->tls);

@@ -2,7 +2,6 @@
 
 #include "api/members.h"
 #include "api/response.h"
-#include "api/sessions.h"
 #include "base/clock.h"
 #include "base/hex.h"
 #include "contract/text.h"

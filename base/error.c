@@ -61,3 +61,10 @@ int errors_add(struct errors *errs, int code, const char *path, const char *fmt,
         errs->n++;
         return code;
 }
+
+void errors_copy(struct errors *to, const struct errors *from)
+{
+        to->n = from ? from->n : 0;
+        if (from)
+                memcpy(to->items, from->items, errors_kept(from) * sizeof *from->items);
+}

@@ -27,3 +27,5 @@ static inline size_t errors_kept(const struct errors *errs)
 {
         return MIN(errs->n, ARRAY_LEN(errs->items));
 }
+/* from NULL: none. */
+void errors_copy(struct errors *to, const struct errors *from);

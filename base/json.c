@@ -408,13 +408,11 @@ static int write_string(const char *s, size_t size, struct buf *b)
         }
         v = json_stringn(s, size);
         text = v ? json_dumps(v, JSON_ENCODE_ANY) : NULL;
-        r = text ? write_text(text, b) : -1;
+        r = text ? write_text(text, b) : -ENOMEM;
         free(text);
         json_decref(v);
         return r;
 }
-
-static int write_value(const json_t *v, struct buf *b);
 
 static int write_object(const json_t *v, struct buf *b)
 {
@@ -427,7 +425,7 @@ static int write_object(const json_t *v, struct buf *b)
                 r = r < 0 ? r : write_text(comma, b);
                 r = r < 0 ? r : write_string(key, strlen(key), b);
                 r = r < 0 ? r : write_text(":", b);
-                r = r < 0 ? r : write_value(member, b);
+                r = r < 0 ? r : json_write(member, b);
                 comma = ",";
         }
         return r < 0 ? r : write_text("}", b);
@@ -442,12 +440,12 @@ static int write_array(const json_t *v, struct buf *b)
         json_array_foreach((json_t *)v, i, member)
         {
                 r = r < 0 ? r : write_text(i ? "," : "", b);
-                r = r < 0 ? r : write_value(member, b);
+                r = r < 0 ? r : json_write(member, b);
         }
         return r < 0 ? r : write_text("]", b);
 }
 
-static int write_value(const json_t *v, struct buf *b)
+int json_write(const json_t *v, struct buf *b)
 {
         switch (json_typeof(v)) {
         case JSON_OBJECT:
@@ -473,7 +471,7 @@ char *json_to_text(const json_t *v)
 {
         struct buf b = BUF_INIT(SIZE_MAX / 4);
 
-        if (!v || write_value(v, &b) < 0) {
+        if (!v || json_write(v, &b) < 0) {
                 buf_done(&b);
                 return NULL;
         }

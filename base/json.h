@@ -60,8 +60,10 @@ json_t *json_from_time(int64_t wall_us);
 json_t *json_verbatim(const char *text, size_t size);
 bool json_is_verbatim(const json_t *v);
 
-/* Compact text; NULL for NULL and without memory. The caller frees. Reals have as many digits as bring them back as
- * they were. */
+/* Appends compact text. Reals have as many digits as bring them back as they were. -ENOMEM, -E2BIG; what is there then
+ * is a part of it. */
+int json_write(const json_t *v, struct buf *b);
+/* The same as a text of its own, which the caller frees; NULL for NULL and without memory. */
 char *json_to_text(const json_t *v);
 
 static inline void json_decref_cleanup(json_t **p)

@@ -622,6 +622,28 @@ static void op_token(struct op *op)
         op_commit(op, w, on_token);
 }
 
+/* ---- sessions */
+
+static void on_session(struct daemon *d _unused_, const struct commit *c, void *user)
+{
+        if (c->r < 0)
+                op_fail(user, JOB_QUEUED, &c->err);
+        else
+                op_answer(user, 0, 0, JOB_QUEUED, NULL);
+}
+
+static void op_session(struct op *op)
+{
+        struct write *w = write_new(WRITE_SESSION);
+
+        if (w) {
+                w->session = op->session;
+                w->out = op->out;
+                w->time_us = clock_wall_us();
+        }
+        op_commit(op, w, on_session);
+}
+
 /* ---- stop */
 
 /* A disk that takes nothing any more keeps nobody from stopping. */
@@ -680,6 +702,9 @@ static void op_run(struct op *op)
                 break;
         case OP_TOKEN:
                 op_token(op);
+                break;
+        case OP_SESSION:
+                op_session(op);
                 break;
         case OP_BACKUP:
                 op_backup(op);
@@ -800,6 +825,12 @@ static void call_token(struct control *c, const struct audit_row *by, const stru
         enter(c, by, &(struct op){.kind = OP_TOKEN, .token = *t, .out = remove}, done, user);
 }
 
+static void call_session(struct control *c, const struct audit_row *by, const struct session_row *s, bool end,
+                         control_done *done, void *user)
+{
+        enter(c, by, &(struct op){.kind = OP_SESSION, .session = *s, .out = end}, done, user);
+}
+
 static void call_backup(struct control *c, const struct audit_row *by, const char *name, control_done *done, void *user)
 {
         struct op what = {.kind = OP_BACKUP};
@@ -865,6 +896,7 @@ void control_init(struct daemon *d)
                 .remove_dataset = call_remove_dataset,
                 .service = call_service,
                 .token = call_token,
+                .session = call_session,
                 .backup = call_backup,
                 .stop = call_stop,
                 .log = d->settings.request_log ? call_log : NULL,

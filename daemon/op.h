@@ -14,6 +14,7 @@ enum op_kind {
         OP_REMOVE_DATASET,
         OP_SERVICE,
         OP_TOKEN,
+        OP_SESSION,
         OP_BACKUP,
         OP_STOP
 };
@@ -34,9 +35,10 @@ struct op {
         char device[32];  /* service */
         char name[65];    /* backup */
         bool out, preempt;
-        bool storing;           /* submit: the job's row is on its way */
-        struct token_row token; /* token; out: it goes */
-        struct audit_row by;    /* who asks: told with the first write of the change */
+        bool storing;               /* submit: the job's row is on its way */
+        struct token_row token;     /* token; out: it goes */
+        struct session_row session; /* session; out: it ends */
+        struct audit_row by;        /* who asks: told with the first write of the change */
         control_done *done;
         void *user;
         struct op *next;         /* of all that are open */

@@ -1,4 +1,4 @@
-/* Tokens and the audit log. */
+/* Tokens, sessions and the audit log. */
 #include "store/internal.h"
 
 #include <assert.h>
@@ -54,6 +54,15 @@ int reader_tokens(struct reader *r, int (*row)(const struct token_row *t, void *
         return n;
 }
 
+/* Another token may have its name one day. */
+static int end_sessions_of(struct db *db, const char *token, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_SESSIONS_OF_TOKEN_DELETE);
+
+        bind_text(st, ":name", token);
+        return db_run(db, st, err);
+}
+
 int apply_token(struct db *db, struct write *w, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, w->out ? ST_TOKEN_DELETE : ST_TOKEN_INSERT);
@@ -68,10 +77,63 @@ int apply_token(struct db *db, struct write *w, struct error *err)
                 bind_int(st, ":created", t->created_us);
         }
         r = db_run(db, st, err);
-        if (r < 0 || sqlite3_changes(db->handle))
+        if (r >= 0 && sqlite3_changes(db->handle))
+                return w->out ? end_sessions_of(db, t->name, err) : 0;
+        if (r < 0)
                 return r;
         return w->out ? error_set(err, -ENOENT, NULL, "there is no token of this name")
                       : error_set(err, -EEXIST, NULL, "there is a token of this name");
+}
+
+/* ---- sessions */
+
+int reader_session(struct reader *r, const char *hash, int64_t now_us, struct session_row *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_SESSION);
+        struct session_row s = {0};
+        int n;
+
+        bind_text(st, ":hash", hash);
+        n = db_step(&r->db, st, err);
+        if (n > 0) {
+                s.uid = sqlite3_column_int64(st, 1);
+                s.until_us = sqlite3_column_int64(st, 2);
+                copy_text(s.token, sizeof s.token, st, 0);
+                (void)snprintf(s.hash, sizeof s.hash, "%s", hash);
+        }
+        (void)sqlite3_clear_bindings(st);
+        if (n < 0)
+                return n;
+        if (s.until_us <= now_us)
+                return error_set(err, -ENOENT, NULL, "there is no such session");
+        *ret = s;
+        return 0;
+}
+
+static int run_with_int(struct db *db, enum statement which, const char *name, int64_t value, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, which);
+
+        bind_int(st, name, value);
+        return db_run(db, st, err);
+}
+
+int apply_session(struct db *db, const struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, w->out ? ST_SESSION_DELETE : ST_SESSION_INSERT);
+        const struct session_row *s = &w->session;
+        int r;
+
+        bind_text(st, ":hash", s->hash);
+        if (!w->out) {
+                bind_text(st, ":token", s->token);
+                bind_int(st, ":uid", s->uid);
+                bind_int(st, ":until", s->until_us);
+        }
+        r = db_run(db, st, err);
+        if (r >= 0)
+                r = run_with_int(db, ST_SESSIONS_EXPIRE, ":now", w->time_us, err);
+        return r < 0 ? r : run_with_int(db, ST_SESSIONS_CROWD, ":most", SESSIONS_MAX, err);
 }
 
 /* ---- the audit log */

@@ -678,6 +678,8 @@ static int apply_kind(struct db *db, struct write *w, struct error *err)
                 return db_run(db, db_statement(db, ST_DATASET_CLEAR), err);
         case WRITE_TOKEN:
                 return apply_token(db, w, err);
+        case WRITE_SESSION:
+                return apply_session(db, w, err);
         case WRITE_AUDIT:
                 return 0; /* what all have */
         case WRITE_KIND_N:

@@ -191,6 +191,7 @@ int job_event_once(struct db *db, int64_t job, int64_t time_us, const char *trig
                    struct error *err);
 /* access.c */
 int apply_token(struct db *db, struct write *w, struct error *err);
+int apply_session(struct db *db, const struct write *w, struct error *err);
 int apply_audit(struct db *db, const struct write *w, struct error *err);
 int apply_events(struct db *db, struct write *w, struct error *err);
 /* Puts what the attempt has in its tail into chunks: it is over. */
@@ -204,6 +205,7 @@ struct store {
         struct write *first, **last; /* the queue, under lock */
         bool closing;                /* under lock */
         struct db db;                /* the writer thread's */
+        atomic_llong stamp;          /* store_stamp's; odd while a commit is under way */
         int64_t wal_pages;           /* the writer thread's */
 };
 int writer_start(struct store *s, struct error *err);

@@ -45,6 +45,13 @@ struct store *store_close(struct store *s)
         return NULL;
 }
 
+int64_t store_stamp(const struct store *s)
+{
+        int64_t stamp = atomic_load(&s->stamp);
+
+        return stamp % 2 ? 0 : stamp;
+}
+
 int reader_open(struct store *s, struct reader **ret, struct error *err)
 {
         struct reader *r = calloc(1, sizeof *r);

@@ -134,6 +134,10 @@ const char *store_library_version(void); /* SQLite's, as it runs */
  * looked at now and then: -ECANCELED; what is there on failure is the caller's to remove. */
 int store_copy(const struct store *s, const char *path, const atomic_bool *cancelled, struct error *err);
 
+/* A number above 0 that each commit changes; 0 while one is under way. What was read after it was asked for, and is
+ * still the same when it is asked for again, is what is stored. From any thread. */
+int64_t store_stamp(const struct store *s);
+
 int reader_open(struct store *s, struct reader **ret, struct error *err);
 struct reader *reader_close(struct reader *r);
 
@@ -239,6 +243,17 @@ struct token_row {
 };
 int reader_token(struct reader *r, const char *name, struct token_row *ret, struct error *err);
 int reader_tokens(struct reader *r, int (*row)(const struct token_row *t, void *user), void *user, struct error *err);
+
+/* A browser's session: of its key SHA-256, hexadecimal; who opened it. */
+struct session_row {
+        char hash[65];
+        char token[65]; /* name of the token by which he asked; "" */
+        int64_t uid;    /* of a peer on this machine; -1: not known */
+        int64_t until_us;
+};
+#define SESSIONS_MAX 1024 /* of more those that end first are over */
+/* -ENOENT also when it is over. */
+int reader_session(struct reader *r, const char *hash, int64_t now_us, struct session_row *ret, struct error *err);
 
 /* A change, and who asked for it. action "": none. */
 struct audit_row {
@@ -347,7 +362,8 @@ enum write_kind {
         WRITE_DATASET_REMOVE,  /* dataset.name */
         WRITE_DATASETS_CLEAR,  /* all data sets: at start, before those of this run */
         WRITE_DEVICE,          /* device, out: it is out of service, or in again */
-        WRITE_TOKEN,           /* token; out: it goes. -EEXIST, -ENOENT */
+        WRITE_TOKEN,           /* token; out: it goes, and its sessions. -EEXIST, -ENOENT */
+        WRITE_SESSION,         /* session, at time_us; out: it goes, where it is there */
         WRITE_AUDIT,           /* audit alone */
         WRITE_KIND_N
 };
@@ -379,6 +395,7 @@ struct write {
         bool out;
         struct request_key key;
         struct token_row token;
+        struct session_row session;
         struct audit_row audit; /* of any kind: who asked for it, which is told in the same transaction */
         struct event *events;   /* owned array, each with event_done */
         size_t n_events;

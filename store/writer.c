@@ -88,7 +88,9 @@ static void commit_batch(struct store *s, struct write **w, struct outcome *o, s
                         return;
                 }
         }
+        atomic_fetch_add(&s->stamp, 1);
         whole.r = run(s, ST_COMMIT, &whole.err);
+        atomic_fetch_add(&s->stamp, 1);
         if (whole.r >= 0)
                 return;
         if (in_transaction(s))
@@ -175,6 +177,7 @@ int writer_start(struct store *s, struct error *err)
 
         (void)sqlite3_wal_hook(s->db.handle, on_wal, s);
         s->last = &s->first;
+        s->stamp = 2;
         (void)pthread_mutex_init(&s->lock, NULL);
         (void)pthread_cond_init(&s->wake, NULL);
         r = pthread_create(&s->thread, NULL, writer_main, s);

@@ -26,7 +26,8 @@ class Server:
         (self.web / "lib" / "api.js").write_text("export const x = 1;")
         (self.web / "secret.key").write_text("secret")
         (folder / "outside.txt").write_text("secret")
-        (self.web / "link.txt").symlink_to(folder / "outside.txt")
+        if not (self.web / "link.txt").is_symlink():  # a state that had a server before
+            (self.web / "link.txt").symlink_to(folder / "outside.txt")
         for f in PUBLISHED.glob("*.json"):
             (self.configs / f.name).write_text(f.read_text())
         (self.configs / "broken.json").write_text("{")

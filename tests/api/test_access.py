@@ -130,6 +130,59 @@ def test_a_link_opens_a_session_once(locked):
     assert path.split("=")[1] not in "".join(locked.tell(do="log")["lines"])
 
 
+def open_session(server, who):
+    path = server.post("/v1/links", headers=who).json()["path"]
+    session = {"Cookie": ask(server, "GET", path).headers["Set-Cookie"].split(";")[0]}
+    server.session.cookies.clear()
+    return session
+
+
+def test_a_session_outlives_the_server_and_its_key_is_nowhere(tmp_path):
+    server = Server(tmp_path, rate=0)
+    session = open_session(server, make_token(server.state, "one", "READ"))
+    ended = open_session(server, make_token(server.state, "one", "READ"))
+    assert ask(server, "DELETE", "/v1/session", ended).status_code == 204
+    server.close()
+    for f in server.state.iterdir():
+        assert not f.is_file() or session["Cookie"].split("=")[1].encode() not in f.read_bytes()
+    server = Server(tmp_path, rate=0)
+    try:
+        assert ask(server, "GET", "/v1/session", session).json() == {"role": "read", "token": "one", "user": None, "session": True}
+        problem(ask(server, "GET", "/v1/session", ended), 401)
+        make_token(server.state, "one", "SUBMIT")  # what he may is asked anew
+        assert ask(server, "GET", "/v1/session", session).json()["role"] == "submit"
+        with sqlite3.connect(server.state / "mulund.db") as db:
+            left_us = db.execute("SELECT until_us FROM session").fetchone()[0] - time.time() * 1e6
+            assert abs(left_us - 7 * 24 * 3600e6) < 600e6
+            db.execute("UPDATE session SET until_us = ?", (int(time.time() * 1e6) - 1,))
+        problem(ask(server, "GET", "/v1/session", session), 401)
+    finally:
+        server.close()
+
+
+def test_a_session_of_whoever_came_to_loopback_lasts_as_long_as_that_is_enough(tmp_path):
+    server = Server(tmp_path)
+    session = open_session(server, {})
+    assert ask(server, "GET", "/v1/session", session).json()["role"] == "admin"
+    server.close()
+    server = Server(tmp_path, rate=0)  # tokens are needed now
+    problem(ask(server, "GET", "/v1/session", session), 401)
+    server.close()
+
+
+def test_no_session_begins_or_ends_before_that_is_stored(locked):
+    path = locked.post("/v1/links", headers=locked.who["READ"]).json()["path"]
+    locked.tell(do="fail", code=28, text="the disk is full")
+    r = ask(locked, "GET", path)
+    problem(r, 507, "disk-full")
+    assert "Set-Cookie" not in r.headers
+    session = open_session(locked, locked.who["READ"])
+    locked.tell(do="fail", code=28, text="the disk is full")
+    problem(ask(locked, "DELETE", "/v1/session", session), 507)
+    assert ask(locked, "GET", "/v1/session", session).json()["session"] is True
+    assert ask(locked, "DELETE", "/v1/session", session).status_code == 204
+
+
 def test_a_session_ends_with_its_token(locked):
     token = locked.post("/v1/tokens", {"name": "short", "role": "read"}, headers=locked.who["ADMIN"]).json()["token"]
     path = locked.post("/v1/links", headers={"Authorization": "Bearer " + token}).json()["path"]
@@ -138,6 +191,9 @@ def test_a_session_ends_with_its_token(locked):
     assert ask(locked, "GET", "/v1/jobs", session).status_code == 200
     ask(locked, "DELETE", "/v1/tokens/short", locked.who["ADMIN"])
     problem(ask(locked, "GET", "/v1/jobs", session), 401)
+    locked.post("/v1/tokens", {"name": "short", "role": "admin"}, headers=locked.who["ADMIN"])  # another of its name
+    problem(ask(locked, "GET", "/v1/jobs", session), 401)
+    ask(locked, "DELETE", "/v1/tokens/short", locked.who["ADMIN"])
 
 
 def test_a_session_says_whose_it_is_and_ends_when_asked(locked):

@@ -1,12 +1,15 @@
 """What every request has: an id, a line of the log; and what answers save: coding, and what has not changed."""
 import ctypes
 import gzip
+import json
 import re
+import threading
 import time
 
 import pytest
+import requests
 
-from conftest import Server, problem
+from conftest import START, Server, checkpoint, problem
 
 LINE = re.compile(r"request (\S+) (\S+) (\S+) (\S+) (\S+) (\d+) (\d+) (\d+\.\d) ms")
 
@@ -127,3 +130,69 @@ def test_only_reading_has_tags(server):
     assert "ETag" not in server.post("/v1/jobs", {"kind": "train", "config": {}}).headers
     assert "ETag" not in server.get("/v1/jobs/999").headers
     assert server.get("/v1/jobs/999", headers={"If-None-Match": "*"}).status_code == 404
+
+
+# ---- answers that are kept while nothing is committed
+
+
+def test_a_kept_answer_is_given_in_every_coding_and_to_who_has_it(server):
+    j = server.submit(name="kept")
+    server.run(j)
+    path = f"/v1/jobs/{j}"
+    first = server.get(path, headers={"Accept-Encoding": "identity"})
+    for _ in range(2):
+        for coding in ("identity", "gzip", "zstd", "zstd;q=0, gzip"):
+            r = server.session.get(server.url + path, headers={"Accept-Encoding": coding}, stream=True)
+            raw, applied = r.raw.read(decode_content=False), r.headers.get("Content-Encoding")
+            assert (decoded(applied, raw) if applied else raw) == first.content and applied == {"identity": None, "gzip": "gzip", "zstd": "zstd"}.get(coding, "gzip")
+            same = {"ETag", "Content-Type", "Cache-Control", "Vary", "Content-Security-Policy", "X-Content-Type-Options"}
+            assert {k: r.headers[k] for k in same} == {k: first.headers[k] for k in same}
+        head = server.request("HEAD", path, headers={"Accept-Encoding": "identity"})
+        assert not head.content and head.headers["Content-Length"] == str(len(first.content))
+        assert server.get(path, headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
+        assert server.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    ids = {server.get(path).headers["X-Request-Id"] for _ in range(5)}
+    assert len(ids) == 5
+
+
+def test_a_change_is_in_the_next_answer_however_often_it_was_given(server):
+    j = server.submit(name="0")
+    paths = [f"/v1/jobs/{j}/{of}" for of in ("events", "attempts", "artifacts")]
+    before = [server.get(path).json() for path in paths for _ in range(2)][::2]
+    server.run(j, [{"type": "start", "step": 0, "steps": 100, **START}, checkpoint(10)], "failed", error={"class": "numeric", "detail": "diverged"})
+    assert all(server.get(path).json() != old for path, old in zip(paths, before))
+    for i in range(1, 100):
+        assert server.request("PATCH", f"/v1/jobs/{j}", data=json.dumps({"name": str(i)}), headers={"Content-Type": "application/json"}).json()["name"] == str(i)
+        for _ in range(2):
+            assert server.get(f"/v1/jobs/{j}").json()["name"] == str(i)
+
+
+def test_nobody_sees_a_job_go_back_while_others_change_it(server):
+    j = server.submit(name="0")
+    server.run(j)
+    over, seen = threading.Event(), [0]
+
+    def change():
+        with requests.Session() as session:
+            for i in range(1, 150):
+                r = session.patch(f"{server.url}/v1/jobs/{j}", json={"name": str(i)}, timeout=20)
+                assert r.status_code == 200
+        over.set()
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    sessions = [requests.Session() for _ in range(3)]
+    while not over.is_set():
+        for session in sessions:  # each has a connection, and so perhaps a thread, of its own
+            seen.append(session.get(f"{server.url}/v1/jobs/{j}", timeout=20).json()["version"])
+    changer.join()
+    assert seen == sorted(seen) and server.get(f"/v1/jobs/{j}").json()["name"] == "149"
+
+
+def test_why_a_job_waits_is_asked_anew(server):
+    j = server.submit()
+    reasons = []
+    for why in ("", "the disk is nearly full", ""):
+        server.tell(do="disk", low=why)  # which nothing of the store tells
+        reasons.append(server.get(f"/v1/jobs/{j}").json()["waiting"]["reason"])
+    assert reasons[1] == "disk_low" and "disk_low" not in (reasons[0], reasons[2])

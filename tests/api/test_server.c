@@ -372,6 +372,20 @@ static void fake_token(struct control *control, const struct audit_row *by, cons
         submit_write(f, by, w, 0, done, user);
 }
 
+static void fake_session(struct control *control, const struct audit_row *by, const struct session_row *s, bool end,
+                         control_done *done, void *user)
+{
+        struct fake *f = (struct fake *)control;
+        struct write *w;
+
+        if (intercepted(f, done, user))
+                return;
+        w = write_new(WRITE_SESSION);
+        w->session = *s;
+        w->out = end;
+        submit_write(f, by, w, 0, done, user);
+}
+
 static void fake_backup(struct control *control, const struct audit_row *by _unused_, const char *name _unused_,
                         control_done *done, void *user)
 {
@@ -645,6 +659,7 @@ int main(int argc, char **argv)
                                      .remove_dataset = fake_remove_dataset,
                                      .service = fake_service,
                                      .token = fake_token,
+                                     .session = fake_session,
                                      .backup = fake_backup,
                                      .stop = fake_stop,
                                      .log = fake_log,

@@ -89,6 +89,22 @@ def test_a_restart_keeps_tokens_and_replaces_the_socket(locked):
     assert over_socket(locked.socket, "GET", "/v1/jobs")[0] == 200
 
 
+def test_a_browsers_session_outlives_a_killed_daemon_until_it_is_ended(locked):
+    status, _, body = over_socket(locked.socket, "POST", "/v1/links")
+    assert status == 201, body
+    _, fields, _ = over_socket(locked.socket, "GET", requests.models.complexjson.loads(body)["path"])
+    session = {"Cookie": fields["Set-Cookie"].split(";")[0]}
+    for _ in range(2):
+        r = requests.get(locked.url + "/v1/session", headers=session, timeout=10)
+        assert r.status_code == 200 and r.json()["session"] is True and r.json()["role"] == "admin"
+        locked.kill()
+        locked.start()
+    assert requests.delete(locked.url + "/v1/session", headers=session, timeout=10).status_code == 204
+    locked.kill()
+    locked.start()
+    assert requests.get(locked.url + "/v1/session", headers=session, timeout=10).status_code == 401
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs other users")
 def test_a_member_of_the_group_may_submit_and_no_more_and_others_nothing(locked):
     locked.kill(signal.SIGTERM)

@@ -275,6 +275,22 @@ static void writes_complete_in_order_and_a_failing_one_alone(void **state)
         }
 }
 
+static void each_commit_has_a_stamp_and_nothing_else_has(void **state)
+{
+        struct fixture *f = *state;
+
+        for (int i = 0; i < 20; i++) {
+                int64_t before = store_stamp(f->store), after, id = new_job(f, "x", JOB_TRAIN, NULL);
+                struct job_row j;
+
+                after = store_stamp(f->store); /* a commit is over when it is told */
+                assert_true(before > 0 && after > 0 && after != before);
+                assert_int_equal(reader_job(f->reader, id, &j, NULL), 0);
+                job_row_done(&j);
+                assert_true(store_stamp(f->store) == after);
+        }
+}
+
 static void transition_checks_the_state_it_comes_from(void **state)
 {
         struct fixture *f = *state;
@@ -552,6 +568,54 @@ static void a_token_is_there_until_it_is_removed(void **state)
         assert_int_equal(n, 1);
 }
 
+static struct write *session_write(int i, const char *token, int64_t until_us, int64_t now_us, bool out)
+{
+        struct write *w = write_new(WRITE_SESSION);
+
+        w->out = out;
+        w->time_us = now_us;
+        w->session = (struct session_row){.uid = i, .until_us = until_us};
+        (void)snprintf(w->session.hash, sizeof w->session.hash, "%d", i);
+        (void)snprintf(w->session.token, sizeof w->session.token, "%s", token);
+        return w;
+}
+
+static bool has_session(struct fixture *f, int i, int64_t now_us)
+{
+        struct session_row s;
+        char hash[65];
+
+        (void)snprintf(hash, sizeof hash, "%d", i);
+        if (reader_session(f->reader, hash, now_us, &s, NULL) < 0)
+                return false;
+        assert_true(s.uid == i && s.until_us > now_us);
+        assert_string_equal(s.hash, hash);
+        return true;
+}
+
+static void a_session_is_there_until_its_end_its_tokens_or_that_of_a_crowd(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_int_equal(store_write(f->store, token_write("ci", false), NULL, NULL), 0);
+        assert_int_equal(store_write(f->store, session_write(1, "", 100, 0, false), NULL, NULL), 0);
+        assert_int_equal(store_write(f->store, session_write(2, "ci", 200, 0, false), NULL, NULL), 0);
+        assert_int_equal(store_write(f->store, session_write(3, "other", 200, 0, false), NULL, NULL), 0);
+        fixture_close(f);
+        fixture_open(f);
+        assert_true(has_session(f, 1, 99) && !has_session(f, 1, 100) && has_session(f, 2, 100) &&
+                    !has_session(f, 4, 0));
+        assert_int_equal(store_write(f->store, session_write(3, "", 0, 100, true), NULL, NULL), 0);
+        assert_true(!has_session(f, 3, 0) && !has_session(f, 1, 0) && has_session(f, 2, 0));        /* 1 was over */
+        assert_int_equal(store_write(f->store, session_write(3, "", 0, 100, true), NULL, NULL), 0); /* again: nothing */
+        assert_int_equal(store_write(f->store, token_write("ci", true), NULL, NULL), 0);
+        assert_int_equal(store_write(f->store, token_write("ci", false), NULL, NULL), 0);
+        assert_false(has_session(f, 2, 0));
+        for (int i = 0; i < SESSIONS_MAX + 2; i++)
+                assert_int_equal(store_write(f->store, session_write(i, "", 1000 + i, 0, false), NULL, NULL), 0);
+        assert_true(!has_session(f, 0, 0) && !has_session(f, 1, 0) && has_session(f, 2, 0));
+}
+
 static int note_audit(const struct audit_row *a, void *user)
 {
         return buf_printf(user, NULL, "%s:%lld:%lld:%s ", a->action, (long long)a->job, (long long)a->uid, a->token);
@@ -784,6 +848,7 @@ int main(void)
                 FIXTURE(damaged_file_is_refused_and_left_as_it_is),
                 FIXTURE(missing_file_beside_its_log_is_refused),
                 FIXTURE(writes_complete_in_order_and_a_failing_one_alone),
+                FIXTURE(each_commit_has_a_stamp_and_nothing_else_has),
                 FIXTURE(transition_checks_the_state_it_comes_from),
                 FIXTURE(transition_with_events_is_one),
                 FIXTURE(duplicates_are_dropped),
@@ -792,6 +857,7 @@ int main(void)
                 FIXTURE(reopened_job_keeps_its_past),
                 FIXTURE(ready_jobs_come_by_priority_then_id),
                 FIXTURE(a_token_is_there_until_it_is_removed),
+                FIXTURE(a_session_is_there_until_its_end_its_tokens_or_that_of_a_crowd),
                 FIXTURE(a_change_and_who_asked_for_it_are_one),
                 FIXTURE(many_jobs_move_in_parts_and_are_one_change),
                 FIXTURE(who_is_far_back_is_not_counted_again_for_half_a_second),
