@@ -50,7 +50,7 @@ class Server:
         return answer
 
     def request(self, method, path, **kwargs):
-        kwargs.setdefault("timeout", 20)
+        kwargs.setdefault("timeout", 90)
         r = self.session.request(method, self.url + path, stream=True, **kwargs)
         if r.headers.get("Content-Type") == "text/event-stream":
             r.close()  # it has no end
@@ -62,7 +62,7 @@ class Server:
     def check(self, method, path, answer):
         """Every answer is what /openapi.json says."""
         if self.description is None:
-            self.description = self.session.get(self.url + "/openapi.json", timeout=20).json()
+            self.description = self.session.get(self.url + "/openapi.json", timeout=60).json()
         openapi.check(self.description, method, path, answer)
 
     def get(self, path, **kwargs):

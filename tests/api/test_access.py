@@ -25,7 +25,7 @@ def make_token(folder, name, role, secret="5ec2e7"):
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory):
     s = Server(tmp_path_factory.mktemp("access"), rate=0)
-    s.description = requests.get(s.url + "/openapi.json", timeout=20).json()
+    s.description = requests.get(s.url + "/openapi.json", timeout=60).json()
     s.who = {role: make_token(s.state, role.lower(), role) for role in ("READ", "SUBMIT", "ADMIN")}
     yield s
     s.close()
@@ -254,7 +254,7 @@ def test_the_log_is_paged_and_only_added_to(locked):
 def test_a_token_has_a_rate(tmp_path):
     s = Server(tmp_path, rate=2)
     try:
-        s.description = requests.get(s.url + "/openapi.json", timeout=20).json()
+        s.description = requests.get(s.url + "/openapi.json", timeout=60).json()
         one, other = make_token(s.state, "one", "READ"), make_token(s.state, "other", "READ")
         found = [ask(s, "GET", "/v1/devices", one) for _ in range(30)]
         assert [r.status_code for r in found[:20]] == [200] * 20

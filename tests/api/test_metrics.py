@@ -43,7 +43,7 @@ def test_jobs_devices_and_requests_are_counted(server):
 
 
 def test_streams_are_counted_while_they_are_open(server):
-    r = server.session.get(server.url + "/v1/events", stream=True, timeout=10)
+    r = server.session.get(server.url + "/v1/events", stream=True, timeout=60)
     assert next(r.iter_lines()).startswith(b"id:") and read(server)[0]["mulund_event_streams"] == 1
     r.close()
 

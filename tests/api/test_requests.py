@@ -175,7 +175,7 @@ def test_nobody_sees_a_job_go_back_while_others_change_it(server):
     def change():
         with requests.Session() as session:
             for i in range(1, 150):
-                r = session.patch(f"{server.url}/v1/jobs/{j}", json={"name": str(i)}, timeout=20)
+                r = session.patch(f"{server.url}/v1/jobs/{j}", json={"name": str(i)}, timeout=60)
                 assert r.status_code == 200
         over.set()
 
@@ -184,7 +184,7 @@ def test_nobody_sees_a_job_go_back_while_others_change_it(server):
     sessions = [requests.Session() for _ in range(3)]
     while not over.is_set():
         for session in sessions:  # each has a connection, and so perhaps a thread, of its own
-            seen.append(session.get(f"{server.url}/v1/jobs/{j}", timeout=20).json()["version"])
+            seen.append(session.get(f"{server.url}/v1/jobs/{j}", timeout=60).json()["version"])
     changer.join()
     assert seen == sorted(seen) and server.get(f"/v1/jobs/{j}").json()["name"] == "149"
 

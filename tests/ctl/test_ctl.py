@@ -501,7 +501,7 @@ def test_tokens_links_and_the_log_of_changes(server):
     assert "no token of this server" in ctl(server, "list", code=1, env={"MULUND_TOKEN": token})
     url = ctl(server, "open").strip()
     assert url.startswith(server.url + "/open?code=")
-    assert server.session.get(url, allow_redirects=False, timeout=10).status_code == 303
+    assert server.session.get(url, allow_redirects=False, timeout=60).status_code == 303
     ctl(server, "token", "paint", code=2)
     assert "role" in ctl(server, "token", "add", "x", "--role", "king", code=1)
 
@@ -540,7 +540,7 @@ def test_the_socket_of_ones_own_server_is_found(server, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("MULUND_SERVER", "MULUND_TOKEN")}
     for args, more in ((["list"], {"XDG_STATE_HOME": str(tmp_path)}), (["--server", str(tmp_path / "mulund" / "mulund.sock"), "list"], {}),
                        (["list"], {"MULUND_SERVER": str(tmp_path / "mulund" / "mulund.sock")})):
-        p = subprocess.run([CTL, *args], env={**environment, **more}, capture_output=True, text=True, timeout=20, check=False)
+        p = subprocess.run([CTL, *args], env={**environment, **more}, capture_output=True, text=True, timeout=60, check=False)
         assert p.returncode == 0 and p.stdout.startswith("ID"), p.stderr
-    p = subprocess.run([CTL, "--server", "/no/such.sock", "list"], capture_output=True, text=True, timeout=20, check=False)
+    p = subprocess.run([CTL, "--server", "/no/such.sock", "list"], capture_output=True, text=True, timeout=60, check=False)
     assert p.returncode == 3 and "no answer from /no/such.sock" in p.stderr

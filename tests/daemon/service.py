@@ -74,12 +74,12 @@ class Service:
     # ---- HTTP
 
     def get(self, path, **params):
-        r = requests.get(self.url + path, params=params, timeout=10)
+        r = requests.get(self.url + path, params=params, timeout=60)
         assert r.status_code == 200, r.text
         return r.json()
 
     def post(self, path, body=None, expect=None):
-        r = requests.post(self.url + path, json={} if body is None else body, timeout=15)
+        r = requests.post(self.url + path, json={} if body is None else body, timeout=60)
         if expect is not None:
             assert r.status_code == expect, r.text
         return r

@@ -10,7 +10,7 @@ from service import SLOW, TRAIN, rows, waits
 
 
 def patch(service, job, body, expect=200, **headers):
-    r = requests.patch(f"{service.url}/v1/jobs/{job}", json=body, headers=headers, timeout=10)
+    r = requests.patch(f"{service.url}/v1/jobs/{job}", json=body, headers=headers, timeout=60)
     assert r.status_code == expect, r.text
     return r.json()
 
@@ -55,7 +55,7 @@ def test_a_queued_job_pauses_at_once_and_a_paused_one_can_be_cancelled(service):
     service.wait(running, "running")
     queued = service.submit()
     assert service.post(f"/v1/jobs/{queued}/pause", expect=200).json()["state"] == "paused"
-    assert "cancel it before" in requests.delete(f"{service.url}/v1/jobs/{queued}", timeout=10).text
+    assert "cancel it before" in requests.delete(f"{service.url}/v1/jobs/{queued}", timeout=60).text
     assert service.post(f"/v1/jobs/{queued}/resume", expect=200).json()["state"] == "queued"
     service.post(f"/v1/jobs/{queued}/pause", expect=200)
     assert service.post(f"/v1/jobs/{queued}/cancel", expect=200).json()["state"] == "cancelled"
@@ -116,7 +116,7 @@ def test_any_kind_of_job_can_be_paused_and_resumed(service):
     service.wait_step(job, 1)
     service.post(f"/v1/jobs/{job}/pause", expect=200)
     service.wait(job, "paused")
-    assert "reads its checkpoint" in requests.delete(f"{service.url}/v1/jobs/{train}", timeout=10).text
+    assert "reads its checkpoint" in requests.delete(f"{service.url}/v1/jobs/{train}", timeout=60).text
     service.post(f"/v1/jobs/{job}/resume", {"steps": 5}, expect=422)
     service.post(f"/v1/jobs/{job}/resume", expect=200)
     assert service.wait(job, "succeeded")["result"] == {"bpd": 1.0}
@@ -226,15 +226,15 @@ def test_a_job_waits_until_all_it_names_have_succeeded(service):
     service.wait(b, "failed")
     why = service.until(lambda: (lambda w: w if w["blocked_by"] == [b] else None)(service.job(job)["waiting"]))
     assert why["detail"] == f"job {b} is failed: retry it, or cancel this one"
-    assert requests.delete(f"{service.url}/v1/jobs/{a}", timeout=10).status_code == 204, "it is met already"
-    assert f"({job}) waits for it" in requests.delete(f"{service.url}/v1/jobs/{b}", timeout=10).json()["detail"]
+    assert requests.delete(f"{service.url}/v1/jobs/{a}", timeout=60).status_code == 204, "it is met already"
+    assert f"({job}) waits for it" in requests.delete(f"{service.url}/v1/jobs/{b}", timeout=60).json()["detail"]
     service.kill()
     service.start()
     assert service.job(job)["waiting"]["reason"] == "dependency"
     service.post(f"/v1/jobs/{b}/retry", expect=200)
     service.wait(b, "succeeded")
     service.wait(job, "failed")
-    assert requests.delete(f"{service.url}/v1/jobs/{b}", timeout=10).status_code == 204
+    assert requests.delete(f"{service.url}/v1/jobs/{b}", timeout=60).status_code == 204
 
 
 def test_after_names_jobs_that_are_there(service):

@@ -195,7 +195,7 @@ def test_a_lock_that_is_let_go_at_once_is_waited_for(service):
 def test_second_daemon_is_refused(service):
     service.script([TRAIN])
     service.start()
-    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=60)
     assert r.returncode == 1 and f"pid {service.process.pid}" in r.stderr
     service.get("/healthz")
 

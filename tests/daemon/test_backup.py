@@ -71,7 +71,7 @@ def test_checkpoints_are_linked_and_logs_are_copied(service):
     assert os.path.samefile(checkpoint, f"{folder}/jobs/{job}/{name}")
     assert not os.path.samefile(f"{service.state}/jobs/{job}/log", f"{folder}/jobs/{job}/log")
     assert sqlite3.connect(f"{folder}/mulund.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert requests.delete(f"{service.url}/v1/jobs/{job}", timeout=10).status_code == 204
+    assert requests.delete(f"{service.url}/v1/jobs/{job}", timeout=60).status_code == 204
     assert os.path.exists(f"{folder}/jobs/{job}/{name}") and not os.path.exists(checkpoint)
 
 
@@ -151,5 +151,5 @@ def test_what_stands_in_the_way_of_a_restore_is_left_alone(service):
 def test_a_full_disk_is_said(service):
     service.environment["MULUND_DISK_RESERVE_MIB"] = str(1 << 40)
     service.start()
-    r = requests.post(service.url + "/v1/backups/x", json={}, timeout=20)
+    r = requests.post(service.url + "/v1/backups/x", json={}, timeout=60)
     assert r.status_code == 507, r.text

@@ -327,7 +327,7 @@ def test_a_job_that_cannot_fit_is_refused_with_what_would(service):
     service.script([TRAIN])
     service.environment["SCRIPT_ESTIMATE"] = json.dumps({"bytes": 1 << 60, "advice": "training.batch_size_train 3 would fit"})
     service.start()
-    r = requests.post(f"{service.url}/v1/jobs", timeout=10, json={
+    r = requests.post(f"{service.url}/v1/jobs", timeout=60, json={
         "kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0}}})
     assert r.status_code == 422
     detail, = [e["detail"] for e in r.json()["errors"]]

@@ -27,7 +27,7 @@ def devices(service):
 
 
 def act(service, name, action, body=None, expect=200):
-    r = requests.post(f"{service.url}/v1/devices/{name}/{action}", json=body or {}, timeout=10)
+    r = requests.post(f"{service.url}/v1/devices/{name}/{action}", json=body or {}, timeout=60)
     assert r.status_code == expect, r.text
     return r.json()
 
@@ -236,7 +236,7 @@ def test_ranks_on_the_processor_need_its_memory_together(service, halves):
     service.kill()
     service.environment["SCRIPT_ESTIMATE"] = json.dumps({"bytes": total // 3 * 2})
     service.start(*halves)
-    r = requests.post(f"{service.url}/v1/jobs", timeout=10, json={
+    r = requests.post(f"{service.url}/v1/jobs", timeout=60, json={
         "kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0},
                                       "machine": {"devices": 2}}})
     assert r.status_code == 422 and "bytes of memory" in r.text
@@ -246,7 +246,7 @@ def test_ranks_on_the_processor_need_its_memory_together(service, halves):
                                            ("x=cpu:a", "expected cores"), ("x=cpu:3-1", "expected cores"), ("x=cpu:0,", "expected cores"),
                                            ("x y=cpu:0", "a name has letters"), ("x=cpu:1000", "not all of the cores"), ("x=cuda:7", "there is no GPU 7")])
 def test_devices_that_are_not_there_are_said(service, option, error):
-    r = subprocess.run(service.command("--device", option), capture_output=True, text=True, env={**os.environ, **service.environment}, timeout=20)
+    r = subprocess.run(service.command("--device", option), capture_output=True, text=True, env={**os.environ, **service.environment}, timeout=60)
     assert r.returncode != 0 and error in r.stderr
 
 

@@ -72,5 +72,5 @@ def test_mulunctl_asks_the_program_beside_it(service):
     assert f"state {service.state}: is not there yet" in doctor(service, command=[CTL, "doctor", path])
     with open(path, "a") as f:
         f.write("nonsense = 1\n")
-    r = subprocess.run([CTL, "doctor", path], capture_output=True, text=True, timeout=20)
+    r = subprocess.run([CTL, "doctor", path], capture_output=True, text=True, timeout=60)
     assert r.returncode == 2 and "mulund.conf:7: there is no such key" in r.stderr

@@ -133,19 +133,19 @@ def test_job_waits_for_a_data_set_that_this_daemon_lacks(service):
     (["--token-rate", "-1"], "--token-rate"),
     (["--listen", "127.0.0.1"], "--listen"), (["--listen", "127.0.0.1:70000"], "--listen"), (["word"], "word")])
 def test_usage_errors(service, arguments, option):
-    r = subprocess.run([service.command()[0], *arguments], capture_output=True, text=True, timeout=10)
+    r = subprocess.run([service.command()[0], *arguments], capture_output=True, text=True, timeout=60)
     assert r.returncode == 2 and option in r.stderr, r.stderr
 
 
 def test_help_and_version(service):
     mulund = service.command()[0]
-    assert "--dataset" in subprocess.run([mulund, "--help"], capture_output=True, text=True, timeout=10).stdout
-    assert subprocess.run([mulund, "--version"], capture_output=True, text=True, timeout=10).stdout.startswith("mulund ")
+    assert "--dataset" in subprocess.run([mulund, "--help"], capture_output=True, text=True, timeout=60).stdout
+    assert subprocess.run([mulund, "--version"], capture_output=True, text=True, timeout=60).stdout.startswith("mulund ")
 
 
 def test_environment_at_fault(service):
     def run(*more):
-        return subprocess.run(service.command(*more), capture_output=True, text=True, timeout=10)
+        return subprocess.run(service.command(*more), capture_output=True, text=True, timeout=60)
 
     r = run("--worker", "/nonexistent/worker")
     assert r.returncode == 1 and "/nonexistent/worker" in r.stderr
@@ -165,19 +165,19 @@ def test_environment_at_fault(service):
 def test_a_state_that_others_can_write_is_refused(service):
     os.mkdir(service.state)
     os.chmod(service.state, 0o777)
-    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=60)
     assert r.returncode == 1 and "others may write" in r.stderr and os.listdir(service.state) == []
     os.chmod(service.state, 0o750)
     if os.geteuid() != 0:
         return
     os.chown(service.state, 12345, -1)
-    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+    r = subprocess.run(service.command(), capture_output=True, text=True, timeout=60)
     assert r.returncode == 1 and "belongs to user 12345" in r.stderr and os.listdir(service.state) == []
 
 
 def test_paths_that_are_not_utf8_are_refused(service):
     def run(*more):
-        return subprocess.run([os.fsencode(x) for x in service.command()] + list(more), capture_output=True, timeout=10)
+        return subprocess.run([os.fsencode(x) for x in service.command()] + list(more), capture_output=True, timeout=60)
 
     os.mkdir(os.fsencode(service.root) + b"/caf\xe9")
     os.symlink(os.fsencode(service.root) + b"/caf\xe9", service.root + "/link")
@@ -251,7 +251,7 @@ def test_damaged_database_is_refused_and_left(service):
     for damage in (b"", b"not a database" * 100, open(path, "rb").read()[:5000]):
         with open(path, "wb") as f:
             f.write(damage)
-        r = subprocess.run(service.command(), capture_output=True, text=True, timeout=10)
+        r = subprocess.run(service.command(), capture_output=True, text=True, timeout=60)
         assert r.returncode == 1 and "damaged" in r.stderr and "mulund.db" in r.stderr, r.stderr
         assert open(path, "rb").read() == damage
 

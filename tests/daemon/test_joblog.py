@@ -38,12 +38,12 @@ def test_the_disk_has_little_and_the_answer_both_ends(capped):
     service, job, path = capped
     size = os.stat(path).st_size
     assert size > 1 << 20 and os.stat(path).st_blocks * 512 <= LIMIT + LIMIT // 4
-    r = requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=10)
+    r = requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=60)
     assert r.status_code == 200 and "\0" not in r.text and r.text.count("its middle was left out here") == 1
     assert r.headers["X-Log-Size"] == r.headers["X-Log-Next-Offset"] == str(size)
     found = lines(r.text)
     assert found[0] == 0 and found[-1] == 19999 and found == sorted(found) and LIMIT * 3 // 4 < len(r.content) < LIMIT * 5 // 4
-    assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"tail": 3}, timeout=10).text.splitlines() == \
+    assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"tail": 3}, timeout=60).text.splitlines() == \
         [f"line {i} {'x' * 80}" for i in (19997, 19998, 19999)]
 
 
@@ -53,10 +53,10 @@ def test_offsets_stay_and_one_in_the_hole_goes_on_behind_it(capped):
         f.seek(1000)
         head = f.read(50).decode()
     size = os.stat(path).st_size
-    assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"offset": 1000}, timeout=10).text.startswith(head)
-    r = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"offset": size // 2}, timeout=10)
+    assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"offset": 1000}, timeout=60).text.startswith(head)
+    r = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"offset": size // 2}, timeout=60)
     assert r.text.startswith("\n[mulund: the log had more than 256KiB") and lines(r.text)[-1] == 19999
-    assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"offset": size}, timeout=10).text == ""
+    assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"offset": size}, timeout=60).text == ""
 
 
 def test_what_is_written_later_is_capped_again_and_its_head_stays(capped):
@@ -68,7 +68,7 @@ def test_what_is_written_later_is_capped_again_and_its_head_stays(capped):
     assert service.post(f"/v1/jobs/{job}/resume", {"steps": 120}).status_code == 200
     service.wait(job, "succeeded")
     service.until(lambda: os.stat(path).st_blocks * 512 <= LIMIT + LIMIT // 4)
-    text = service.until(lambda: requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=10).text)
+    text = service.until(lambda: requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=60).text)
     found = lines(text)
     assert found[0] == 0 and 39999 in found and text.count("its middle was left out here") == 1
 
@@ -78,4 +78,4 @@ def test_a_log_below_the_limit_is_whole(service):
     service.start("--log-limit", "64KiB")
     job = service.submit(100)
     service.wait(job, "succeeded")
-    assert requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=10).text == "only line\n"
+    assert requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=60).text == "only line\n"

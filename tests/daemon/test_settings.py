@@ -13,7 +13,7 @@ EXAMPLE = os.path.join(os.path.dirname(MULUND), "mulund.conf")
 
 
 def check(path, **environment):
-    return subprocess.run([MULUND, "--check-config", str(path)], capture_output=True, text=True, errors="replace", timeout=20,
+    return subprocess.run([MULUND, "--check-config", str(path)], capture_output=True, text=True, errors="replace", timeout=60,
                           env={"PATH": os.environ["PATH"], **environment})
 
 

@@ -66,17 +66,17 @@ def test_quickstart_ends_with_a_number_and_runs_again(env):
     assert said, r.stdout
     assert "PNG, all in one strip" in r.stdout and "JPEG XL" in r.stdout
     address = re.search(r"Dashboard: +(\S+)", r.stdout)[1]
-    assert requests.get(address, timeout=10).status_code == 200
+    assert requests.get(address, timeout=60).status_code == 200
     png = re.search(r"Samples: +(\S+)\n +(\S+)", r.stdout)
-    sent = requests.get(png[1], timeout=10).content
+    sent = requests.get(png[1], timeout=60).content
     assert sent[:4] == b"\x89PNG" and struct.unpack(">II", sent[16:24]) == (134, 134)  # four by four
     with open(png[2], "rb") as f:
         assert f.read() == sent
-    check_number(env["MULUND_STATE"], requests.get(f"{address}v1/jobs", timeout=10).json()["jobs"], float(said[1]), float(said[2]))
+    check_number(env["MULUND_STATE"], requests.get(f"{address}v1/jobs", timeout=60).json()["jobs"], float(said[1]), float(said[2]))
 
     again = quickstart(env)
     assert again.returncode == 0 and "runs already" in again.stdout, again.stdout + again.stderr
-    assert len(requests.get(f"{address}v1/jobs", timeout=10).json()["jobs"]) == 6
+    assert len(requests.get(f"{address}v1/jobs", timeout=60).json()["jobs"]) == 6
 
     stop = re.search(r"Stop it: +(.*?stop)", again.stdout)[1]
     assert subprocess.run(["bash", "-c", stop], cwd=ROOT, check=False, timeout=90).returncode == 0

@@ -48,7 +48,7 @@ def test_settings_of_a_person_are_not_written_over(tmp_path):
         path = tmp_path / "etc/mulund/mulund.conf"
         if text:
             path.write_text(text)
-        subprocess.run([script, f"{BUILD}/daemon/mulund.conf", "/etc"], check=True, env={**os.environ, "DESTDIR": str(tmp_path)}, timeout=20)
+        subprocess.run([script, f"{BUILD}/daemon/mulund.conf", "/etc"], check=True, env={**os.environ, "DESTDIR": str(tmp_path)}, timeout=60)
         assert (path.read_text() == text) if text else path.read_text().startswith("# Settings of mulund")
 
 
@@ -88,13 +88,13 @@ def test_an_installation_that_was_moved_runs_from_where_it_is(installed, tmp_pat
             return subprocess.run([f"{moved}/bin/mulunctl", "--server", url, *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
 
         if option("web"):
-            assert "<html" in requests.get(url + "/", timeout=10).text
+            assert "<html" in requests.get(url + "/", timeout=60).text
         assert "moved-along" in ctl("configs")
         job = ctl("submit", "moved-along", *(word for s in SHORT for word in ("--set", s))).strip()
         answer, end = {"state": "queued"}, time.monotonic() + 240
         while answer["state"] in ("queued", "running"):
             assert time.monotonic() < end
-            answer = requests.get(f"{url}/v1/jobs/{job}", timeout=10).json()
+            answer = requests.get(f"{url}/v1/jobs/{job}", timeout=60).json()
             time.sleep(0.02)
         assert answer["state"] == "succeeded", answer
 
@@ -120,7 +120,7 @@ def test_the_manual_has_every_command_option_and_setting(installed):
         pytest.skip("mandoc is not installed")
     for program, page in (("bin/mulunctl", PAGES[0]), ("sbin/mulund", PAGES[3])):
         text = shown(f"{installed}/share/man/{page}")
-        helped = subprocess.run([f"{installed}/{program}", "--help"], check=True, capture_output=True, text=True, timeout=20).stdout
+        helped = subprocess.run([f"{installed}/{program}", "--help"], check=True, capture_output=True, text=True, timeout=60).stdout
         for name in re.findall(r"^  (?:-\w, )?\s*(--[\w-]+)", helped, re.M):
             assert name in text, (page, name)
     settings = shown(f"{installed}/share/man/{PAGES[1]}")
@@ -132,7 +132,7 @@ def test_the_manual_has_every_command_option_and_setting(installed):
 def complete(installed, *words):
     script = (f'PATH={installed}/bin:$PATH; source {installed}/share/bash-completion/completions/mulunctl; COMP_WORDS=("$@"); '
               'COMP_CWORD=$(($# - 1)); _mulunctl; printf "%s\\n" "${COMPREPLY[@]}"')
-    return subprocess.run(["bash", "-c", script, "complete", *words], check=True, capture_output=True, text=True, timeout=20).stdout.split()
+    return subprocess.run(["bash", "-c", script, "complete", *words], check=True, capture_output=True, text=True, timeout=60).stdout.split()
 
 
 def test_completion_knows_commands_and_their_options(installed):
