@@ -459,6 +459,7 @@ int bf16_main(const struct kernels *k)
         attention(1, 1, 5, false);
         attention(3, 130, 17, false);
         attention(1, 150, 64, false); /* more than a tile of keys on tensor cores */
+        attention(2, 64, 128, false); /* tiles exactly, and the width of the published networks */
         all_digits = true;
         conv_tf32();
         dense_tf32();
