@@ -86,6 +86,15 @@ struct control_device {
         int64_t rests_until_us; /* monotonic: nothing starts on it before */
 };
 
+#define CONTROL_WEBHOOKS_MAX 16
+
+struct control_webhook {
+        char name[33], url[1024];
+        int64_t told;    /* the last event that was taken, or given up */
+        int64_t failed;  /* attempts at the next one */
+        int64_t next_us; /* wall: when that is tried again; 0: there is none, or at once */
+};
+
 /* How the daemon is. */
 struct control_status {
         bool disk_low; /* nothing new starts */
@@ -132,6 +141,10 @@ struct control {
         /* Adds a session, or ends the one of its hash, where there is one. */
         void (*session)(struct control *c, const struct audit_row *by, const struct session_row *s, bool end,
                         control_done *done, void *user);
+        /* Sends a webhook an event that it was told of before, once more; 0: tries at once what waits for its next
+         * try. -ENOENT: there is no such hook or event; -EEXIST: too many are to be sent already. */
+        void (*webhook_send)(struct control *c, const struct audit_row *by, const char *name, int64_t event,
+                             control_done *done, void *user);
         /* Copies the state, as it is now, to STATE/backups/NAME; done when it is whole. -EEXIST: there is one, or one
          * is being made; -ENOSPC. name: plain, at most 64 bytes. */
         void (*backup)(struct control *c, const struct audit_row *by, const char *name, control_done *done, void *user);
@@ -139,6 +152,8 @@ struct control {
         void (*stop)(struct control *c, const struct audit_row *by, control_done *done, void *user);
         /* At once, from any thread. */
         void (*status)(struct control *c, struct control_status *ret);
+        /* The same: webhooks of the settings, and how far each is. Answers how many. */
+        size_t (*webhooks)(struct control *c, struct control_webhook ret[CONTROL_WEBHOOKS_MAX]);
         /* The same: a line of the request log. NULL: none is kept. */
         void (*log)(struct control *c, const char *line);
         /* The same: until when a queued job is not to start, monotonic; 0: it may. */

@@ -1,6 +1,7 @@
 /* What happened to a job: its event log, and its attempts. */
 #include "api/job_json.h"
 #include "api/kept.h"
+#include "api/page.h"
 #include "api/response.h"
 
 #include <errno.h>
@@ -14,63 +15,26 @@ static json_t *text_or_null(const char *s)
         return s && *s ? json_string(s) : json_null();
 }
 
-struct page {
-        json_t *items;
-        int64_t limit, last_id;
-        bool more;
-};
-
 static int add_event(const struct job_event_row *e, void *user)
 {
-        struct page *p = user;
-
-        if ((int64_t)json_array_size(p->items) == p->limit) {
-                p->more = true;
-                return 0;
-        }
-        p->last_id = e->id;
-        return json_array_append_new(p->items, job_event_to_json(e)) < 0 ? -ENOMEM : 0;
-}
-
-static void answer_items(struct request *r, json_t *items, const char *key, const json_t *next, int code,
-                         const struct error *err)
-{
-        if (code >= 0) {
-                json_t *o = json_pack("{s:o}", key, items);
-
-                if (next)
-                        (void)json_object_set(o, "next", (json_t *)next);
-                response_json(r, 200, o);
-                return;
-        }
-        json_decref(items);
-        problem_failed(r, "they cannot be read", code, err);
+        return page_add(user, job_event_to_json(e), json_integer(e->id));
 }
 
 void events_list(struct request *r)
 {
-        struct page p = {.limit = EVENTS_DEFAULT};
-        _cleanup_json_ json_t *next = NULL;
         _cleanup_(job_row_done) struct job_row j = {0};
-        struct reader *reader;
-        struct error err = {0};
+        struct reader *reader = request_reader(r);
+        struct error err;
         int64_t after = 0;
+        struct page p;
         int code;
 
         (void)request_query_int(r, "after", 0, INT64_MAX, &after);
-        (void)request_query_int(r, "limit", 1, EVENTS_MAX, &p.limit);
-        if (r->errs.n) {
-                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
-                return;
-        }
         kept_begin(r);
-        reader = request_reader(r);
-        if (!reader || request_job(r, reader, r->id, &j) < 0)
+        if (!reader || request_job(r, reader, r->id, &j) < 0 || !page_begin(r, EVENTS_DEFAULT, EVENTS_MAX, &p))
                 return;
-        p.items = json_array();
-        code = reader_job_events(reader, r->id, after, p.limit + 1, add_event, &p, &err);
-        next = p.more ? json_integer(p.last_id) : json_null();
-        answer_items(r, p.items, "events", next, code, &err);
+        code = reader_job_events(reader, r->id, after, p.limit, add_event, &p, &err);
+        page_answer(r, &p, "events", code, &err);
 }
 
 static int add_attempt(const struct attempt_row *a, void *user)
@@ -100,5 +64,10 @@ void attempts_list(struct request *r)
                 return;
         items = json_array();
         code = reader_attempts(reader, r->id, add_attempt, items, &err);
-        answer_items(r, items, "attempts", NULL, code, &err);
+        if (code < 0) {
+                json_decref(items);
+                problem_failed(r, "they cannot be read", code, &err);
+                return;
+        }
+        response_json(r, 200, json_pack("{s:o}", "attempts", items));
 }

@@ -29,7 +29,7 @@ command_run command_pause, command_set, command_events, command_why, command_sub
         command_watch, command_log, command_cancel, command_resume, command_retry, command_remove, command_stop,
         command_configs, command_datasets, command_dataset, command_device, command_export, command_checkpoint,
         command_import, command_token, command_open, command_audit, command_series, command_artifacts, command_get,
-        command_backup, command_restore, command_doctor;
+        command_backup, command_restore, command_doctor, command_webhook;
 
 /* The server's answer, or an error that was printed (negative). */
 int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret);

@@ -46,6 +46,8 @@ static const struct {
          "tokens, by which others than this machine's users may ask; a new one is shown this once"},
         {"open", "", 0, 0, command_open, "a link that opens the dashboard in a browser, once, within a minute"},
         {"audit", "", 0, 0, command_audit, "who changed what"},
+        {"webhook", "list | deliveries NAME | send NAME [EVENT]", 1, 3, command_webhook,
+         "where events are told, what was sent there, newest first; send one again, or try at once what waits"},
         {"stop", "", 0, 0, command_stop, "end the daemon; running jobs write a checkpoint and go on at its next start"},
         {"backup", "[NAME]", 0, 1, command_backup,
          "copy the server's state, as it is now, to a folder of its own beside it; prints which"},

@@ -6,6 +6,7 @@
 #include "daemon/op.h"
 #include "daemon/process.h"
 #include "daemon/stop.h"
+#include "daemon/webhook.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -644,6 +645,29 @@ static void op_session(struct op *op)
         op_commit(op, w, on_session);
 }
 
+/* ---- webhooks */
+
+static void on_webhook_send(struct daemon *d, const struct commit *c, void *user)
+{
+        struct op *op = user;
+        struct error err = c->err;
+
+        if (c->r < 0 || webhooks_send(d->webhooks, op->name, op->event, &err) < 0)
+                op_fail(op, JOB_QUEUED, &err);
+        else
+                op_answer(op, 0, 0, JOB_QUEUED, NULL);
+}
+
+static void op_webhook_send(struct op *op)
+{
+        struct error err;
+
+        if (webhooks_can_send(op->daemon->webhooks, op->daemon->reader, op->name, op->event, &err) < 0)
+                op_fail(op, JOB_QUEUED, &err);
+        else
+                op_commit(op, write_new(WRITE_AUDIT), on_webhook_send);
+}
+
 /* ---- stop */
 
 /* A disk that takes nothing any more keeps nobody from stopping. */
@@ -705,6 +729,9 @@ static void op_run(struct op *op)
                 break;
         case OP_SESSION:
                 op_session(op);
+                break;
+        case OP_WEBHOOK_SEND:
+                op_webhook_send(op);
                 break;
         case OP_BACKUP:
                 op_backup(op);
@@ -831,6 +858,15 @@ static void call_session(struct control *c, const struct audit_row *by, const st
         enter(c, by, &(struct op){.kind = OP_SESSION, .session = *s, .out = end}, done, user);
 }
 
+static void call_webhook_send(struct control *c, const struct audit_row *by, const char *name, int64_t event,
+                              control_done *done, void *user)
+{
+        struct op what = {.kind = OP_WEBHOOK_SEND, .event = event};
+
+        (void)snprintf(what.name, sizeof what.name, "%s", name);
+        enter(c, by, &what, done, user);
+}
+
 static void call_backup(struct control *c, const struct audit_row *by, const char *name, control_done *done, void *user)
 {
         struct op what = {.kind = OP_BACKUP};
@@ -877,6 +913,14 @@ static int64_t call_rests_until_us(struct control *c, int64_t job)
 }
 
 /* On an HTTP thread. */
+static size_t call_webhooks(struct control *c, struct control_webhook ret[CONTROL_WEBHOOKS_MAX])
+{
+        struct daemon *d = c->daemon;
+
+        return webhooks_status(d->webhooks, ret);
+}
+
+/* On an HTTP thread. */
 static void call_log(struct control *c _unused_, const char *line)
 {
         log_info("%s", line);
@@ -897,6 +941,8 @@ void control_init(struct daemon *d)
                 .service = call_service,
                 .token = call_token,
                 .session = call_session,
+                .webhook_send = call_webhook_send,
+                .webhooks = call_webhooks,
                 .backup = call_backup,
                 .stop = call_stop,
                 .log = d->settings.request_log ? call_log : NULL,

@@ -15,6 +15,7 @@ enum op_kind {
         OP_SERVICE,
         OP_TOKEN,
         OP_SESSION,
+        OP_WEBHOOK_SEND,
         OP_BACKUP,
         OP_STOP
 };
@@ -33,7 +34,8 @@ struct op {
         struct reopening how;     /* reopen */
         char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
         char device[32];  /* service */
-        char name[65];    /* backup */
+        char name[65];    /* backup, webhook_send */
+        int64_t event;    /* webhook_send */
         bool out, preempt;
         bool storing;               /* submit: the job's row is on its way */
         struct token_row token;     /* token; out: it goes */

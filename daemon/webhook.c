@@ -4,8 +4,8 @@
 #include "base/file.h"
 #include "base/hex.h"
 #include "daemon/daemon.h"
-#include "daemon/joblog.h"
 
+#include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,31 +24,50 @@
 #define FIRST_WAIT_US (1 * US_PER_S)
 #define LONGEST_WAIT_US (3600 * US_PER_S)
 #define OLDEST_US (86400 * US_PER_S)
-#define LOG_LIMIT_BYTES ((int64_t)1 << 20)
 
+#define AGAIN_MAX 16
+
+/* The thread's, but that others read after, attempts and next_us, and add to again: with the lock. */
 struct hook {
         const char *name, *url; /* the settings' */
         char key[2 * KEY_BYTES + 1];
         int64_t after, attempts;
-        int64_t next_us; /* monotonic; 0: at once */
+        int64_t next_us;          /* monotonic; 0: at once */
+        int64_t again[AGAIN_MAX]; /* events that somebody wants to be sent once more */
+        size_t n_again;
 };
 
 /* What is told of an event; owned. */
 struct delivery {
-        int64_t id, time_us;
+        int64_t id, job, time_us;
+        int64_t attempt; /* of it */
         char *body;
 };
+
+static void delivery_done(struct delivery *d)
+{
+        free(d->body);
+}
 
 struct webhooks {
         char folder[PATH_MAX];
         struct hook hooks[WEBHOOKS_MAX];
         size_t n;
+        struct store *store;
         struct reader *reader; /* the thread's */
         pthread_t thread;
-        pthread_mutex_t lock; /* of changed */
+        pthread_mutex_t lock; /* of changed, and of what hooks say */
         pthread_cond_t wake;
         bool changed;
         atomic_bool stopping;
+};
+
+/* Of an attempt. */
+struct outcome {
+        int64_t began_us; /* wall */
+        long code;        /* 0: there was no answer */
+        const char *why;  /* there was none; "" */
+        bool taken;
 };
 
 static void hook_path(const struct webhooks *h, const struct hook *k, const char *suffix, char ret[PATH_MAX])
@@ -118,18 +137,29 @@ static int load_position(const struct webhooks *h, struct hook *k, struct error 
         return r;
 }
 
-static void note(const struct webhooks *h, const struct hook *k, const struct delivery *d, const char *outcome)
+static void on_noted(struct write *w, int r, const struct error *err)
 {
-        char path[PATH_MAX], now[RFC3339_SIZE], line[400];
-        _cleanup_(closep) int fd = -1;
-        int n = snprintf(line, sizeof line, "%s event %" PRId64 " attempt %" PRId64 ": %s\n",
-                         clock_rfc3339(clock_wall_us(), now), d->id, k->attempts, outcome);
+        if (r < 0)
+                log_warning("webhook %s: a delivery is not in the list of them: %s", w->delivery.hook, err->text);
+}
 
-        hook_path(h, k, "log", path);
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
-        if (fd < 0 || write(fd, line, (size_t)MIN(n, (int)sizeof line - 1)) < 0)
-                log_warning("webhook %s: %s: %s", k->name, path, strerror(errno));
-        (void)joblog_cap(path, LOG_LIMIT_BYTES, NULL);
+/* What an attempt came to is kept; nobody waits for that. */
+static void note(const struct webhooks *h, const struct hook *k, const struct delivery *d, const struct outcome *o)
+{
+        struct write *w = write_new(WRITE_DELIVERY);
+
+        if (!w)
+                return;
+        w->done = on_noted;
+        w->delivery = (struct delivery_row){.event = d->id,
+                                            .job = d->job,
+                                            .attempt = d->attempt,
+                                            .time_us = o->began_us,
+                                            .took_us = clock_wall_us() - o->began_us,
+                                            .code = o->code};
+        (void)snprintf(w->delivery.hook, sizeof w->delivery.hook, "%s", k->name);
+        (void)snprintf(w->delivery.detail, sizeof w->delivery.detail, "%s", o->why);
+        store_submit(h->store, w);
 }
 
 /* ---- one attempt */
@@ -145,6 +175,7 @@ static int on_event(const struct job_event_row *e, void *user)
                                              "event", e->trigger, "detail", e->detail);
 
         d->id = e->id;
+        d->job = e->job;
         d->time_us = e->time_us;
         d->body = o ? json_to_text(o) : NULL;
         return d->body ? 0 : -ENOMEM;
@@ -182,16 +213,15 @@ static struct curl_slist *make_headers(const struct hook *k, const struct delive
         list = curl_slist_append(list, text);
         (void)snprintf(text, sizeof text, WEBHOOK_TIME ": %lld", now_s);
         list = curl_slist_append(list, text);
-        (void)snprintf(text, sizeof text, WEBHOOK_ATTEMPT ": %" PRId64, k->attempts);
+        (void)snprintf(text, sizeof text, WEBHOOK_ATTEMPT ": %" PRId64, d->attempt);
         return curl_slist_append(list, text);
 }
 
-/* Whether it was taken; outcome: the code, or why there is none. */
-static bool post(struct webhooks *h, const struct hook *k, const struct delivery *d, char *outcome, size_t size)
+static struct outcome post(struct webhooks *h, const struct hook *k, const struct delivery *d)
 {
+        struct outcome o = {.began_us = clock_wall_us(), .why = ""};
         struct curl_slist *headers = make_headers(k, d);
         CURL *curl = curl_easy_init();
-        long status = 0;
         CURLcode code = CURLE_OUT_OF_MEMORY;
 
         if (curl && headers) {
@@ -208,15 +238,16 @@ static bool post(struct webhooks *h, const struct hook *k, const struct delivery
                 (void)curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_moment);
                 (void)curl_easy_setopt(curl, CURLOPT_XFERINFODATA, h);
                 code = curl_easy_perform(curl);
-                (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+                (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &o.code);
         }
         curl_easy_cleanup(curl);
         curl_slist_free_all(headers);
-        if (code == CURLE_OK)
-                (void)snprintf(outcome, size, "%ld", status);
-        else
-                (void)snprintf(outcome, size, "%s", curl_easy_strerror(code));
-        return code == CURLE_OK && status >= 200 && status < 300;
+        if (code != CURLE_OK) {
+                o.code = 0;
+                o.why = curl_easy_strerror(code);
+        }
+        o.taken = o.code >= 200 && o.code < 300;
+        return o;
 }
 
 /* ---- the thread */
@@ -226,52 +257,112 @@ static int64_t wait_after_us(int64_t attempts)
         return MIN(FIRST_WAIT_US << MIN(attempts - 1, (int64_t)12), LONGEST_WAIT_US);
 }
 
+static void describe(const struct outcome *o, char ret[32], const char **ret_text)
+{
+        (void)snprintf(ret, 32, "%ld", o->code);
+        *ret_text = o->code ? ret : o->why;
+}
+
+/* How far it is; told to others at once, and kept. */
+static void set_position(struct webhooks *h, struct hook *k, int64_t after, int64_t attempts, int64_t next_us)
+{
+        struct error err;
+
+        (void)pthread_mutex_lock(&h->lock);
+        k->after = after;
+        k->attempts = attempts;
+        k->next_us = next_us;
+        (void)pthread_mutex_unlock(&h->lock);
+        if (save(h, k, &err) < 0)
+                log_warning("webhook %s: %s: %s", k->name, err.path, err.text);
+}
+
 /* The next event of a hook. True: there may be another at once. */
 static bool deliver_one(struct webhooks *h, struct hook *k)
 {
-        struct delivery d = {0};
-        _cleanup_(freep) char *body = NULL;
-        char outcome[200];
+        _cleanup_(delivery_done) struct delivery d = {.attempt = k->attempts + 1};
+        char number[32];
+        const char *text;
+        struct outcome o;
         struct error err;
-        bool taken, given_up;
+        bool given_up;
 
         if (reader_events(h->reader, k->after, 1, on_event, &d, &err) < 0 || !d.body)
                 return false;
-        body = d.body;
-        k->attempts++;
-        taken = post(h, k, &d, outcome, sizeof outcome);
-        if (atomic_load(&h->stopping) && !taken)
+        o = post(h, k, &d);
+        if (atomic_load(&h->stopping) && !o.taken)
                 return false;
-        note(h, k, &d, outcome);
-        given_up = !taken && clock_wall_us() - d.time_us > OLDEST_US;
-        if (!taken && k->attempts == 1)
-                log_warning("webhook %s: event %lld was not taken: %s", k->name, (long long)d.id, outcome);
+        note(h, k, &d, &o);
+        describe(&o, number, &text);
+        given_up = !o.taken && clock_wall_us() - d.time_us > OLDEST_US;
+        if (!o.taken && d.attempt == 1)
+                log_warning("webhook %s: event %lld was not taken: %s", k->name, (long long)d.id, text);
         if (given_up)
                 log_error("webhook %s: event %lld is given up after a day", k->name, (long long)d.id);
-        k->next_us = taken || given_up ? 0 : clock_monotonic_us() + wait_after_us(k->attempts);
-        if (taken || given_up) {
-                k->after = d.id;
-                k->attempts = 0;
+        if (o.taken || given_up)
+                set_position(h, k, d.id, 0, 0);
+        else
+                set_position(h, k, k->after, d.attempt, clock_monotonic_us() + wait_after_us(d.attempt));
+        return o.taken || given_up;
+}
+
+static int64_t take_again(struct webhooks *h, struct hook *k)
+{
+        int64_t event = 0;
+
+        (void)pthread_mutex_lock(&h->lock);
+        if (k->n_again) {
+                event = k->again[0];
+                memmove(k->again, k->again + 1, --k->n_again * sizeof *k->again);
         }
-        if (save(h, k, &err) < 0)
-                log_warning("webhook %s: %s: %s", k->name, err.path, err.text);
-        return taken || given_up;
+        (void)pthread_mutex_unlock(&h->lock);
+        return event;
+}
+
+/* What somebody wants to be sent again: once, whatever comes of it. */
+static void deliver_again(struct webhooks *h, struct hook *k)
+{
+        int64_t event;
+
+        while (!atomic_load(&h->stopping) && (event = take_again(h, k))) {
+                _cleanup_(delivery_done) struct delivery d = {0};
+                struct outcome o;
+
+                if (reader_delivery_attempts(h->reader, k->name, event, &d.attempt, NULL) < 0 ||
+                    reader_events(h->reader, event - 1, 1, on_event, &d, NULL) < 0 || d.id != event)
+                        continue; /* its job was removed meanwhile */
+                d.attempt++;
+                o = post(h, k, &d);
+                note(h, k, &d, &o);
+        }
+}
+
+static int64_t next_of(struct webhooks *h, const struct hook *k)
+{
+        int64_t next_us;
+
+        (void)pthread_mutex_lock(&h->lock);
+        next_us = k->next_us;
+        (void)pthread_mutex_unlock(&h->lock);
+        return next_us;
 }
 
 /* Until when nothing is due; 0: for as long as nothing happens. */
 static int64_t deliver_all(struct webhooks *h)
 {
-        int64_t next_us = 0;
+        int64_t first_us = 0, next_us;
 
         for (size_t i = 0; i < h->n; i++) {
                 struct hook *k = &h->hooks[i];
 
-                while (!atomic_load(&h->stopping) && k->next_us <= clock_monotonic_us() && deliver_one(h, k))
+                deliver_again(h, k);
+                while (!atomic_load(&h->stopping) && next_of(h, k) <= clock_monotonic_us() && deliver_one(h, k))
                         ;
-                if (k->next_us)
-                        next_us = next_us ? MIN(next_us, k->next_us) : k->next_us;
+                next_us = next_of(h, k);
+                if (next_us)
+                        first_us = first_us ? MIN(first_us, next_us) : next_us;
         }
-        return next_us;
+        return first_us;
 }
 
 static void sleep_until(struct webhooks *h, int64_t next_us)
@@ -307,6 +398,67 @@ void webhooks_changed(struct webhooks *h)
         (void)pthread_mutex_unlock(&h->lock);
 }
 
+static struct hook *find(struct webhooks *h, const char *name)
+{
+        for (size_t i = 0; h && i < h->n; i++)
+                if (!strcmp(h->hooks[i].name, name))
+                        return &h->hooks[i];
+        return NULL;
+}
+
+int webhooks_can_send(struct webhooks *h, struct reader *reader, const char *name, int64_t event, struct error *err)
+{
+        _cleanup_(delivery_done) struct delivery d = {0};
+        const struct hook *k = find(h, name);
+        int r;
+
+        if (!k)
+                return error_set(err, -ENOENT, NULL, "there is no webhook %s", name);
+        if (!event)
+                return 0;
+        r = reader_events(reader, event - 1, 1, on_event, &d, err);
+        if (r >= 0 && d.id != event)
+                r = error_set(err, -ENOENT, NULL, "there is no event %lld, or no longer", (long long)event);
+        return r;
+}
+
+int webhooks_send(struct webhooks *h, const char *name, int64_t event, struct error *err)
+{
+        struct hook *k = find(h, name);
+        int r = 0;
+
+        (void)pthread_mutex_lock(&h->lock);
+        if (!event)
+                k->next_us = 0;
+        else if (k->n_again < AGAIN_MAX)
+                k->again[k->n_again++] = event;
+        else
+                r = error_set(err, -EEXIST, NULL, "%d events are to be sent again already", AGAIN_MAX);
+        (void)pthread_mutex_unlock(&h->lock);
+        webhooks_changed(h);
+        return r;
+}
+
+size_t webhooks_status(struct webhooks *h, struct control_webhook *ret)
+{
+        int64_t to_wall_us = clock_wall_us() - clock_monotonic_us();
+
+        static_assert(CONTROL_WEBHOOKS_MAX == WEBHOOKS_MAX, "all of them");
+        if (!h)
+                return 0;
+        (void)pthread_mutex_lock(&h->lock);
+        for (size_t i = 0; i < h->n; i++) {
+                const struct hook *k = &h->hooks[i];
+
+                ret[i] = (struct control_webhook){
+                        .told = k->after, .failed = k->attempts, .next_us = k->next_us ? k->next_us + to_wall_us : 0};
+                (void)snprintf(ret[i].name, sizeof ret[i].name, "%s", k->name);
+                (void)snprintf(ret[i].url, sizeof ret[i].url, "%s", k->url);
+        }
+        (void)pthread_mutex_unlock(&h->lock);
+        return h->n;
+}
+
 static int prepare(struct webhooks *h, struct daemon *d, struct error *err)
 {
         int r = file_make_folder(h->folder, err);
@@ -337,6 +489,7 @@ int webhooks_new(struct daemon *d, struct webhooks **ret, struct error *err)
         if (!h)
                 return error_set(err, -ENOMEM, NULL, "no memory for webhooks");
         h->n = d->settings.n_webhooks;
+        h->store = d->store;
         (void)snprintf(h->folder, sizeof h->folder, "%.*s/webhooks", PATH_MAX - 16, d->settings.state);
         (void)pthread_mutex_init(&h->lock, NULL);
         clock_cond_init(&h->wake);

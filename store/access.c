@@ -1,4 +1,4 @@
-/* Tokens, sessions and the audit log. */
+/* Tokens, sessions, the audit log; and what webhooks were told. */
 #include "store/internal.h"
 
 #include <assert.h>
@@ -181,4 +181,71 @@ int reader_audit(struct reader *r, int64_t after, int64_t limit, int (*row)(cons
                         return n;
         }
         return n;
+}
+
+/* ---- webhooks */
+
+int apply_delivery(struct db *db, const struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_DELIVERY_INSERT);
+        const struct delivery_row *d = &w->delivery;
+        int r;
+
+        bind_text(st, ":hook", d->hook);
+        bind_int(st, ":event", d->event);
+        bind_int(st, ":job", d->job);
+        bind_int(st, ":attempt", d->attempt);
+        bind_int(st, ":time", d->time_us);
+        bind_int(st, ":took", d->took_us);
+        bind_int(st, ":code", d->code);
+        bind_text(st, ":detail", d->detail);
+        r = db_run(db, st, err);
+        if (r < 0)
+                return r;
+        st = db_statement(db, ST_DELIVERIES_CROWD);
+        bind_text(st, ":hook", d->hook);
+        bind_int(st, ":most", DELIVERIES_MAX);
+        return db_run(db, st, err);
+}
+
+int reader_deliveries(struct reader *r, const char *hook, int64_t before, int64_t limit,
+                      int (*row)(const struct delivery_row *d, void *user), void *user, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DELIVERIES);
+        int n;
+
+        bind_text(st, ":hook", hook);
+        bind_int(st, ":before", before);
+        bind_int(st, ":limit", limit);
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                struct delivery_row d = {
+                        .id = sqlite3_column_int64(st, 0),
+                        .event = sqlite3_column_int64(st, 1),
+                        .job = sqlite3_column_int64(st, 2),
+                        .attempt = sqlite3_column_int64(st, 3),
+                        .time_us = sqlite3_column_int64(st, 4),
+                        .took_us = sqlite3_column_int64(st, 5),
+                        .code = sqlite3_column_int64(st, 6),
+                };
+
+                (void)snprintf(d.hook, sizeof d.hook, "%s", hook);
+                copy_text(d.detail, sizeof d.detail, st, 7);
+                n = row(&d, user);
+                if (n < 0)
+                        return n;
+        }
+        return n;
+}
+
+int reader_delivery_attempts(struct reader *r, const char *hook, int64_t event, int64_t *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DELIVERY_LAST);
+        int n;
+
+        bind_text(st, ":hook", hook);
+        bind_int(st, ":event", event);
+        n = db_step(&r->db, st, err);
+        if (n > 0)
+                *ret = sqlite3_column_int64(st, 0);
+        return MIN(n, 0);
 }

@@ -680,6 +680,8 @@ static int apply_kind(struct db *db, struct write *w, struct error *err)
                 return apply_token(db, w, err);
         case WRITE_SESSION:
                 return apply_session(db, w, err);
+        case WRITE_DELIVERY:
+                return apply_delivery(db, w, err);
         case WRITE_AUDIT:
                 return 0; /* what all have */
         case WRITE_KIND_N:

@@ -191,6 +191,7 @@ int job_event_once(struct db *db, int64_t job, int64_t time_us, const char *trig
                    struct error *err);
 /* access.c */
 int apply_token(struct db *db, struct write *w, struct error *err);
+int apply_delivery(struct db *db, const struct write *w, struct error *err);
 int apply_session(struct db *db, const struct write *w, struct error *err);
 int apply_audit(struct db *db, const struct write *w, struct error *err);
 int apply_events(struct db *db, struct write *w, struct error *err);

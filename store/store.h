@@ -255,6 +255,20 @@ struct session_row {
 /* -ENOENT also when it is over. */
 int reader_session(struct reader *r, const char *hash, int64_t now_us, struct session_row *ret, struct error *err);
 
+/* An attempt to tell a webhook of an event. */
+struct delivery_row {
+        int64_t id, event, job, attempt, time_us, took_us;
+        int64_t code;     /* of the answer; 0: there was none */
+        char hook[33];    /* its name */
+        char detail[200]; /* why there was none; "" */
+};
+#define DELIVERIES_MAX 1000 /* of a hook; of more the oldest go */
+/* Newest first, before one (INT64_MAX: from the last). */
+int reader_deliveries(struct reader *r, const char *hook, int64_t before, int64_t limit,
+                      int (*row)(const struct delivery_row *d, void *user), void *user, struct error *err);
+/* How often an event was sent to a hook. */
+int reader_delivery_attempts(struct reader *r, const char *hook, int64_t event, int64_t *ret, struct error *err);
+
 /* A change, and who asked for it. action "": none. */
 struct audit_row {
         int64_t id, time_us, job; /* job 0: none */
@@ -364,6 +378,7 @@ enum write_kind {
         WRITE_DEVICE,          /* device, out: it is out of service, or in again */
         WRITE_TOKEN,           /* token; out: it goes, and its sessions. -EEXIST, -ENOENT */
         WRITE_SESSION,         /* session, at time_us; out: it goes, where it is there */
+        WRITE_DELIVERY,        /* delivery, but for its id */
         WRITE_AUDIT,           /* audit alone */
         WRITE_KIND_N
 };
@@ -396,6 +411,7 @@ struct write {
         struct request_key key;
         struct token_row token;
         struct session_row session;
+        struct delivery_row delivery;
         struct audit_row audit; /* of any kind: who asked for it, which is told in the same transaction */
         struct event *events;   /* owned array, each with event_done */
         size_t n_events;

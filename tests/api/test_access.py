@@ -234,6 +234,39 @@ def test_every_change_is_in_the_log_with_who_asked(locked):
     assert all(a["token"] == "submit" and a["request_id"] == "mine" and a["address"] == "127.0.0.1" and a["uid"] is None for a in rows)
 
 
+def test_the_last_page_of_every_list_says_that_it_is_the_last(tmp_path):
+    s = Server(tmp_path)
+    try:
+        jobs = [s.submit(tags=[f"t{i}"]) for i in range(3)]
+        for _ in range(2):
+            s.post(f"/v1/jobs/{jobs[0]}/cancel")
+            s.post(f"/v1/jobs/{jobs[0]}/retry")
+        for path, name in (("/v1/audit", "audit"), ("/v1/tags", "tags"), (f"/v1/jobs/{jobs[0]}/events", "events"), ("/v1/jobs", "jobs")):
+            cursor = "cursor" if name == "jobs" else "after"
+            whole = s.get(path).json()
+            n = len(whole[name])
+            assert n >= 3 and whole["next"] is None
+            assert s.get(path, params={"limit": n}).json()["next"] is None, path
+            page = s.get(path, params={"limit": n - 1}).json()
+            assert len(page[name]) == n - 1 and page["next"] is not None
+            rest = s.get(path, params={"limit": 1, cursor: page["next"]}).json()
+            assert page[name] + rest[name] == whole[name] and rest["next"] is None
+    finally:
+        s.close()
+
+
+def test_webhooks_of_the_settings_are_shown(locked):
+    who = locked.who["ADMIN"]
+    hook = {"name": "lab", "url": "http://127.0.0.1:1/", "told": 0, "failed": 2, "next_try": "1970-01-01T00:00:01.000Z"}
+    assert locked.get("/v1/webhooks", headers=who).json() == {"webhooks": [hook]}
+    assert locked.get("/v1/webhooks/lab/deliveries", headers=who).json() == {"deliveries": [], "next": None}
+    problem(locked.get("/v1/webhooks/other/deliveries", headers=who), 404)
+    assert locked.post("/v1/webhooks/lab/send", headers=who).json() == hook
+    problem(locked.post("/v1/webhooks/other/send", headers=who), 404)
+    for event in (0, -1, "1", 1.5, None):
+        assert problem(locked.post("/v1/webhooks/lab/send", {"event": event}, headers=who), 422)["errors"][0]["pointer"] == "/event"
+
+
 def test_the_log_is_paged_and_only_added_to(locked):
     for _ in range(3):
         locked.post("/v1/jobs", {"kind": "train", "config": {}}, headers=locked.who["SUBMIT"])

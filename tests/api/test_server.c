@@ -386,6 +386,21 @@ static void fake_session(struct control *control, const struct audit_row *by, co
         submit_write(f, by, w, 0, done, user);
 }
 
+static void fake_webhook_send(struct control *control, const struct audit_row *by _unused_, const char *name,
+                              int64_t event _unused_, control_done *done, void *user)
+{
+        bool found = !strcmp(name, "lab");
+
+        if (!intercepted((struct fake *)control, done, user))
+                answer(done, user, found ? 0 : -ENOENT, 0, JOB_QUEUED, "", found ? NULL : "there is no such webhook");
+}
+
+static size_t fake_webhooks(struct control *control _unused_, struct control_webhook ret[CONTROL_WEBHOOKS_MAX])
+{
+        ret[0] = (struct control_webhook){.name = "lab", .url = "http://127.0.0.1:1/", .failed = 2, .next_us = 1000000};
+        return 1;
+}
+
 static void fake_backup(struct control *control, const struct audit_row *by _unused_, const char *name _unused_,
                         control_done *done, void *user)
 {
@@ -660,6 +675,8 @@ int main(int argc, char **argv)
                                      .service = fake_service,
                                      .token = fake_token,
                                      .session = fake_session,
+                                     .webhook_send = fake_webhook_send,
+                                     .webhooks = fake_webhooks,
                                      .backup = fake_backup,
                                      .stop = fake_stop,
                                      .log = fake_log,

@@ -5,12 +5,15 @@ import http.server
 import json
 import os
 import stat
+import subprocess
 import threading
 import time
 
 import pytest
 
-from service import SLOW, TRAIN
+from service import MULUND, SLOW, TRAIN
+
+MULUNCTL = os.path.join(os.path.dirname(MULUND), "../ctl/mulunctl")
 
 
 class Receiver:
@@ -50,6 +53,20 @@ class Receiver:
         self.server.server_close()
 
 
+def deliveries(service, n):
+    """Of the hook "lab", oldest first, when there are so many."""
+    def all_of_them():
+        found, after = [], {}
+        while True:
+            page = service.get("/v1/webhooks/lab/deliveries", limit=3, **after)
+            found += page["deliveries"]
+            if page["next"] is None:
+                return found
+            after = {"after": page["next"]}
+    service.until(lambda: len(all_of_them()) >= n)
+    return all_of_them()[::-1]
+
+
 @pytest.fixture
 def receiver():
     r = Receiver()
@@ -74,8 +91,9 @@ def test_events_arrive_in_order_and_signed(service, receiver):
         signed = headers["X-Mulund-Time"].encode() + b"." + body
         assert headers["X-Mulund-Signature"] == "sha256=" + hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
         assert headers["X-Mulund-Attempt"] == "1" and headers["Content-Type"] == "application/json"
-    with open(f"{service.state}/webhooks/lab.log") as f:
-        assert [line.split(": ")[-1] for line in f.read().splitlines()] == ["200"] * len(events)
+    told = deliveries(service, len(events))
+    assert [(d["event"], d["job"], d["attempt"], d["code"], d["error"]) for d in told] == [(e["id"], job, 1, 200, None) for e in events]
+    assert service.get("/v1/webhooks") == {"webhooks": [{"name": "lab", "url": receiver.url, "told": events[-1]["id"], "failed": 0, "next_try": None}]}
 
 
 def test_one_that_is_not_taken_is_tried_again_later_and_those_behind_wait(service, receiver):
@@ -90,8 +108,42 @@ def test_one_that_is_not_taken_is_tried_again_later_and_those_behind_wait(servic
     assert [h["X-Mulund-Attempt"] for h, _, _, _ in receiver.got][:4] == ["1", "2", "3", "1"]
     times = [t for _, _, t, _ in receiver.got]
     assert 0.9 < times[1] - times[0] < 4 and 1.9 < times[2] - times[1] < 6
-    with open(f"{service.state}/webhooks/lab.log") as f:
-        assert [line.split(": ")[-1] for line in f.read().splitlines()][:3] == ["500", "429", "200"]
+    assert [(d["attempt"], d["code"]) for d in deliveries(service, len(ids))][:3] == [(1, 500), (2, 429), (3, 200)]
+
+
+def test_what_waits_is_tried_at_once_and_any_event_is_sent_again(service, receiver):
+    receiver.answers = [(500, {})] * 6
+    service.script([SLOW])
+    service.start("--webhook", f"lab={receiver.url}", "--webhook", "gone=http://127.0.0.1:1/")
+    job = service.submit(100000)
+    for n in range(1, 6):  # by then the next try is some 16 s away
+        service.until(lambda n=n: [h["failed"] for h in service.get("/v1/webhooks")["webhooks"] if h["name"] == "lab"] == [n], 60)
+        service.post("/v1/webhooks/lab/send", expect=202)
+    service.until(lambda: len(receiver.got) >= 6)
+    receiver.answers.clear()
+    service.post("/v1/webhooks/lab/send", expect=202)
+    service.until(lambda: service.job(job)["state"] == "running" and len({e["id"] for e in receiver.events()}) >= 2)
+    first, n = receiver.events()[0]["id"], len(receiver.got)
+    known = len(deliveries(service, n))
+    hook = service.post("/v1/webhooks/lab/send", {"event": first}, expect=202).json()
+    assert hook["name"] == "lab" and hook["told"] > first and hook["failed"] == 0
+    service.until(lambda: len(receiver.got) > n)
+    headers, body, _, _ = receiver.got[-1]
+    assert json.loads(body) == receiver.events()[0] and int(headers["X-Mulund-Attempt"]) == sum(e["id"] == first for e in receiver.events())
+    again = deliveries(service, known + 1)[-1]
+    assert (again["event"], again["code"], again["attempt"]) == (first, 200, int(headers["X-Mulund-Attempt"]))
+    down = service.until(lambda: service.get("/v1/webhooks/gone/deliveries")["deliveries"])[-1]
+    assert down["code"] is None and "connect" in down["error"] and down["seconds"] >= 0
+    for path, body, status in (("/v1/webhooks/none/send", {}, 404), ("/v1/webhooks/lab/send", {"event": 10**6}, 404), ("/v1/webhooks/lab/send", {"event": "x"}, 422),
+                               ("/v1/webhooks/lab/send", {"events": 1}, 422)):
+        assert service.post(path, body).status_code == status
+    assert [a["action"] for a in service.get("/v1/audit", limit=1000)["audit"]].count("POST /v1/webhooks/lab/send") == 7
+    shown = subprocess.run([MULUNCTL, "-s", service.url, "webhook", "deliveries", "lab"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(shown) == known + 2 and shown[1].split()[1:3] == [str(first), str(job)] and "200 in" in shown[1]
+    listed = subprocess.run([MULUNCTL, "-s", service.url, "webhook", "list"], capture_output=True, text=True, check=True).stdout
+    assert receiver.url in listed and "gone" in listed
+    assert subprocess.run([MULUNCTL, "-s", service.url, "webhook", "send", "lab", str(first)]).returncode == 0
+    service.until(lambda: sum(e["id"] == first for e in receiver.events()) == again["attempt"] + 1)
 
 
 def test_a_redirect_is_not_followed(service, receiver):

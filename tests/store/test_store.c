@@ -616,6 +616,39 @@ static void a_session_is_there_until_its_end_its_tokens_or_that_of_a_crowd(void 
         assert_true(!has_session(f, 0, 0) && !has_session(f, 1, 0) && has_session(f, 2, 0));
 }
 
+static int note_delivery(const struct delivery_row *d, void *user)
+{
+        return buf_printf(user, NULL, "%s:%lld:%lld:%s ", d->hook, (long long)d->event, (long long)d->code, d->detail);
+}
+
+static void of_each_hook_the_last_deliveries_are_kept(void **state)
+{
+        struct fixture *f = *state;
+        struct buf b = BUF_INIT(4096);
+        int64_t attempts = -1;
+
+        for (int i = 0; i < DELIVERIES_MAX + 5; i++) {
+                struct write *w = write_new(WRITE_DELIVERY);
+
+                w->delivery = (struct delivery_row){.event = i, .attempt = i % 7, .code = i % 2 ? 200 : 0};
+                (void)snprintf(w->delivery.hook, sizeof w->delivery.hook, "%s", i == 2 ? "rare" : "often");
+                (void)snprintf(w->delivery.detail, sizeof w->delivery.detail, "%s", i % 2 ? "" : "gone");
+                store_submit(f->store, w);
+        }
+        (void)new_job(f, "after all", JOB_TRAIN, NULL);
+        assert_int_equal(count(f, "SELECT count(*) FROM delivery WHERE hook = 'often'"), DELIVERIES_MAX);
+        assert_int_equal(count(f, "SELECT min(event) FROM delivery WHERE hook = 'often'"), 5);
+        assert_int_equal(reader_deliveries(f->reader, "often", INT64_MAX, 2, note_delivery, &b, NULL), 0);
+        assert_int_equal(reader_deliveries(f->reader, "rare", INT64_MAX, 9, note_delivery, &b, NULL), 0);
+        assert_int_equal(reader_deliveries(f->reader, "none", INT64_MAX, 9, note_delivery, &b, NULL), 0);
+        assert_string_equal(b.data, "often:1004:0:gone often:1003:200: rare:2:0:gone ");
+        assert_int_equal(reader_delivery_attempts(f->reader, "often", 1003, &attempts, NULL), 0);
+        assert_int_equal(attempts, 1003 % 7);
+        assert_int_equal(reader_delivery_attempts(f->reader, "often", 2, &attempts, NULL), 0);
+        assert_int_equal(attempts, 0);
+        buf_done(&b);
+}
+
 static int note_audit(const struct audit_row *a, void *user)
 {
         return buf_printf(user, NULL, "%s:%lld:%lld:%s ", a->action, (long long)a->job, (long long)a->uid, a->token);
@@ -858,6 +891,7 @@ int main(void)
                 FIXTURE(ready_jobs_come_by_priority_then_id),
                 FIXTURE(a_token_is_there_until_it_is_removed),
                 FIXTURE(a_session_is_there_until_its_end_its_tokens_or_that_of_a_crowd),
+                FIXTURE(of_each_hook_the_last_deliveries_are_kept),
                 FIXTURE(a_change_and_who_asked_for_it_are_one),
                 FIXTURE(many_jobs_move_in_parts_and_are_one_change),
                 FIXTURE(who_is_far_back_is_not_counted_again_for_half_a_second),
