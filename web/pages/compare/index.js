@@ -23,7 +23,7 @@ export class ComparePage extends Page {
                 this.address = this.own(new Address({jobs: [''].slice(1), sort: '', across: '', up: '', images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change)));
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
                 /** @type {{id: number, colour: number, job: any, attempts: any[], gone: boolean, curves: RunCurves}[]} */
-                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: this.own(new RunCurves(id, (names) => wanted(names, this.address.state, true)))}));
+                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
                 if (this.address.silent)
                         this.address.set(habits());
                 this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job)));
