@@ -58,9 +58,7 @@ function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
 // properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;
 // onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu.
 export class Chart extends Component {
-        /** @type {string[]} */
         #content = []; // what each line was made of
-        /** @type {any[]} */
         #lines = [];
         /** @type {any} */
         #options = {};

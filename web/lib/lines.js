@@ -31,13 +31,8 @@ export function smooth(values, weight) {
 // Pairs of neighbouring steps between which points are missing: much further apart than those on both sides. A series
 // that is merely written less often from some step on has none.
 export function gaps(step) {
-        const found = [];
-        for (let i = 2; i < step.length - 1; i++) {
-                const usual = Math.max(step[i - 1] - step[i - 2], step[i + 1] - step[i]);
-                if (usual > 0 && step[i] - step[i - 1] > GAP * usual)
-                        found.push([step[i - 1], step[i]]);
-        }
-        return found;
+        const usual = (i) => Math.max(step[i - 1] - step[i - 2], step[i + 1] - step[i]); // NaN at the ends
+        return step.flatMap((s, i) => (usual(i) > 0 && s - step[i - 1] > GAP * usual(i) ? [[step[i - 1], s]] : []));
 }
 
 // What is drawn of a series: places on the axis, and what a line is called. error: of each bucket, where it is known.
@@ -59,7 +54,6 @@ export function columns({s, x, error}, {logX, logY, smoothing}) {
                 least.push(lo);
                 mean.push(v);
         };
-        /** @type {number[]} */
         const bad = [], placed = logX ? x.filter((v) => v > 0) : x, skipped = x.length - placed.length; // places only ever grow
         const missing = gaps(placed);
         let hidden = skipped, next = 0;

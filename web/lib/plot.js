@@ -45,11 +45,8 @@ export class Plot {
         #content = ''; // the data it shows
         #lines = [];
         #inSight = true;
-        /** @type {(() => void) | null} */
-        #later = null; // what is drawn when it comes into sight, or when all is at rest
-        /** @type {ReturnType<typeof setTimeout> | undefined} */
-        #timer;
-        /** @type {any} */
+        #later = () => {}; // what is drawn when it comes into sight, or when all is at rest
+        #timer = 0;
         #options = {};
         #view = {from: 0, to: 1};
         ticks = {x: /** @type {[number, string][]} */ ([]), y: /** @type {[number, string][]} */ ([])}; // as they are drawn
@@ -82,8 +79,8 @@ export class Plot {
 
         #catchUp() {
                 const later = this.#later;
-                this.#later = null;
-                later?.();
+                this.#later = () => {};
+                later();
         }
 
         #draw(lines, content, options, view) {

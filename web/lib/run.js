@@ -64,10 +64,8 @@ export class RunCurves {
 
 // Reads finer what is seen of many runs, all of it before any is drawn.
 export class Detail {
-        /** @type {AbortController | null} */
-        #control = null;
-        /** @type {ReturnType<typeof setTimeout> | undefined} */
-        #timer;
+        #control = new AbortController();
+        #timer = 0;
         #looked = -Infinity; // when, in milliseconds
 
         // parts: of each run the steps that are seen, or null: all of them. changed(error or null): once.
@@ -99,6 +97,6 @@ export class Detail {
 
         stop() {
                 clearTimeout(this.#timer);
-                this.#control?.abort();
+                this.#control.abort();
         }
 }

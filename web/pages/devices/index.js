@@ -17,7 +17,6 @@ const AS = {busy: 'running', idle: 'succeeded', drained: 'cancelled'}; // the ot
 export class DevicesPage extends Page {
         constructor(main) {
                 super(main, 'Devices');
-                /** @type {any[] | null} */
                 this.devices = null;
                 this.running = new Map();
                 this.use = new Map(); // job -> series -> its shape
