@@ -2,6 +2,7 @@
  * do. */
 #include "kernels/host.h"
 
+#include "base/clock.h"
 #include "base/system.h"
 #include "kernels/host_plans.h"
 
@@ -11,6 +12,7 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <xmmintrin.h>
 
 #define MXCSR_FLUSH_AND_ZERO 0x8040u
@@ -41,6 +43,15 @@ void host_enter(const struct device *d)
                 pool_threads = team_new(d->threads);
 }
 
+/* Processor time of the process so far, all of its threads together. */
+static int64_t worked_us(void)
+{
+        struct timespec t = {0};
+
+        (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        return t.tv_sec * US_PER_S + t.tv_nsec / 1000;
+}
+
 int host_device_open(const struct device_settings *settings, struct device **ret, struct error *err)
 {
         struct device *d;
@@ -57,6 +68,8 @@ int host_device_open(const struct device_settings *settings, struct device **ret
         if (settings->plans_folder)
                 (void)plans_open(settings->plans_folder, &d->plans, err); /* a warning: the rule chooses then */
         d->threads = team_new(settings->threads);
+        d->asked_us = clock_monotonic_us();
+        d->worked_us = worked_us();
         host_enter(d);
         *ret = d;
         return 0;
@@ -85,12 +98,18 @@ int host_device_info(struct device *d, struct device_info *ret, struct error *er
 
 int host_device_use(struct device *d, struct device_use *ret, struct error *err)
 {
-        int64_t kib = system_number("", "proc/self/status", "VmRSS");
+        int64_t kib = system_number("", "proc/self/status", "VmRSS"), now = clock_monotonic_us(), worked = worked_us();
+        double had = (double)(now - d->asked_us) * d->threads;
 
-        (void)d;
         if (kib < 0)
                 return error_set(err, -EIO, "/proc/self/status", "does not tell the memory of this process");
-        *ret = (struct device_use){.memory_bytes = kib * 1024, .watts = NAN};
+        /* threads beside the team's, which read and write, may have some time too */
+        *ret = (struct device_use){.memory_bytes = kib * 1024,
+                                   .busy = had > 0 ? fmin(1, (double)(worked - d->worked_us) / had) : NAN,
+                                   .celsius = host_celsius(""),
+                                   .watts = NAN};
+        d->asked_us = now;
+        d->worked_us = worked;
         return 0;
 }
 

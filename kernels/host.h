@@ -14,6 +14,8 @@ struct device {
         struct plans *plans;     /* or NULL: a fixed rule chooses */
         struct graph *recording; /* of one of its streams, or NULL */
         int64_t n_recordings;    /* begun so far */
+        int64_t asked_us;        /* when its use was asked for last, on the monotonic clock; first: when it was opened */
+        int64_t worked_us;       /* processor time that the process had had then */
 };
 
 struct stream {
@@ -90,6 +92,8 @@ int host_check_attention(struct device *d, const struct attention_shape *s, bool
 
 /* name, memory_total and memory_free from the files below root ("" but in tests): proc/ and sys/fs/cgroup/. */
 int host_info_read(const char *root, struct device_info *ret, struct error *err);
+/* The temperature of the first processor that the kernel tells one of (hwmon), in degrees Celsius; NAN: of none. */
+double host_celsius(const char *root);
 
 /* Bytes rounded up to the alignment of workspaces' parts. */
 static inline size_t host_align(size_t bytes)

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -71,4 +72,30 @@ int host_info_read(const char *root, struct device_info *ret, struct error *err)
         if (!system_line(root, "proc/cpuinfo", "model name", ret->name, sizeof ret->name))
                 (void)snprintf(ret->name, sizeof ret->name, "processor");
         return 0;
+}
+
+#define SENSORS 64 /* of a machine, at most */
+
+double host_celsius(const char *root)
+{
+        /* drivers of processors; the first input of each is the whole chip's */
+        static const char *const drivers[] = {"coretemp", "k10temp", "zenpower"};
+        char path[64], name[32];
+
+        for (int i = 0; i < SENSORS; i++) {
+                (void)snprintf(path, sizeof path, "sys/class/hwmon/hwmon%d/name", i);
+                if (!system_line(root, path, "", name, sizeof name))
+                        continue;
+                for (size_t k = 0; k < ARRAY_LEN(drivers); k++) {
+                        int64_t millidegrees;
+
+                        if (strcmp(name, drivers[k]) != 0)
+                                continue;
+                        (void)snprintf(path, sizeof path, "sys/class/hwmon/hwmon%d/temp1_input", i);
+                        millidegrees = system_number(root, path, "");
+                        if (millidegrees >= 0)
+                                return (double)millidegrees / 1e3;
+                }
+        }
+        return NAN;
 }

@@ -66,10 +66,13 @@ struct device_info {
         double flops_float32, flops_tf32, flops_bf16;
 };
 
-/* What is used of a device at this moment. */
+/* What is used of a device at this moment. NAN: not known. */
 struct device_use {
         int64_t memory_bytes; /* of a GPU by all processes, of the processor's by this one */
-        double watts;         /* NAN: not known */
+        double busy;          /* of a GPU the share of time in which it computed anything; of the processor's threads what
+                               * this process had of them since it was asked last, as a share */
+        double celsius;       /* its temperature */
+        double watts;
 };
 
 enum step_failure { FAILURE_NONE, FAILURE_LOSS, FAILURE_GRADIENT, FAILURE_WEIGHT, FAILURE_N };

@@ -112,8 +112,7 @@ document.addEventListener('keydown', (e) => {
         KEYS[e.key][1]();
 });
 
-/** @type {ReturnType<typeof setInterval> | undefined} */
-let countdown;
+let countdown = 0;
 
 // What is announced stays the same while the seconds are counted, which is for the eye.
 function tell(retryAt) {

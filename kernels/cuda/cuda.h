@@ -66,7 +66,8 @@ int device_may_plan(struct device *d, const char *what, struct error *err);
 /* watch.c: NVML about the GPU of that UUID; NULL where its library is not there or does not know it. */
 struct watch *watch_open(const char *uuid);
 struct watch *watch_close(struct watch *w);
-double watch_watts(const struct watch *w); /* NAN: not known */
+/* Its part of *ret: busy, celsius and watts. */
+void watch_use(const struct watch *w, struct device_use *ret);
 
 int cuda_device_open(const struct device_settings *settings, struct device **ret, struct error *err);
 struct device *cuda_device_close(struct device *d);

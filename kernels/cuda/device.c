@@ -187,7 +187,8 @@ int cuda_device_use(struct device *d, struct device_use *ret, struct error *err)
 
         if (e != cudaSuccess)
                 return fail(err, "device", e);
-        *ret = (struct device_use){(int64_t)(memory_total - memory_free), watch_watts(d->watch)};
+        ret->memory_bytes = (int64_t)(memory_total - memory_free);
+        watch_use(d->watch, ret);
         return 0;
 }
 

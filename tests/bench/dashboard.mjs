@@ -2,7 +2,7 @@
 import {newPage, open} from '../web/browser.mjs';
 
 const [, , playwright, url, what, more] = process.argv;
-const REPEATS = 9;
+const REPEATS = 9, REST_MS = 700;
 const {context, close} = await open(playwright);
 const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)];
 const told = (name, all) => console.log(`${name}: median ${median(all).toFixed(0)} ms, best ${Math.min(...all).toFixed(0)}, worst ${Math.max(...all).toFixed(0)}`);
@@ -34,6 +34,27 @@ async function repeated(hash, selector, use = async () => {}) {
         return times;
 }
 
+// Presses Zoom in: {read, drawn}, milliseconds until the last answer was here and until the last drawing after it; the last
+// is one that nothing follows for `rest` milliseconds.
+async function zoomed(rest) {
+        const LONGEST_MS = 60000, {clearRect} = CanvasRenderingContext2D.prototype;
+        let drawn = 0;
+        CanvasRenderingContext2D.prototype.clearRect = function (...rectangle) {
+                drawn = performance.now();
+                clearRect.apply(this, rectangle);
+        };
+        performance.clearResourceTimings();
+        const began = performance.now();
+        const read = () => Math.max(0, ...performance.getEntriesByType('resource').filter((e) => /v1\/series\?.*from=/.test(e.name)).map((e) => e.responseEnd));
+        document.querySelector('button[aria-label="Zoom in"]').click();
+        while (!read() || drawn < read() || performance.now() - Math.max(drawn, read()) < rest) {
+                await new Promise((over) => { setTimeout(over, 10); });
+                if (performance.now() - began > LONGEST_MS)
+                        throw new Error(`read after ${read() - began} ms, drawn after ${drawn - began}, then nothing for long`);
+        }
+        return {read: read() - began, drawn: drawn - began};
+}
+
 const measures = {
         async rows() {
                 const {page} = await visited('', '.run-name');
@@ -44,22 +65,25 @@ const measures = {
                 told('first rows of all jobs', await repeated('', '.run-name'));
         },
         async curves() {
-                const zooms = [];
+                const zooms = [], answered = [], worked = [];
                 const times = await repeated(`#/compare?jobs=${more}&smooth=0.6`, '.chart canvas', async (page) => {
+                        const session = await context.newCDPSession(page);
+                        const busy = async () => (await session.send('Performance.getMetrics')).metrics.find((m) => m.name === 'ThreadTime').value;
+                        await session.send('Performance.enable');
                         await page.waitForFunction((n) => document.querySelectorAll('.chart')[0].querySelectorAll('.legend-item').length === n, more.split(',').length);
+                        await page.locator('.chart-body').first().evaluate((e) => e.scrollIntoView({block: 'center'})); // what is out of sight is drawn later
                         await page.waitForTimeout(1500);
-                        zooms.push(await page.evaluate(async (n) => {
-                                performance.clearResourceTimings();
-                                const began = performance.now(), read = () => performance.getEntriesByType('resource').filter((e) => e.name.includes('v1/series?') && e.name.includes('from=')).length;
-                                document.querySelector('button[aria-label="Zoom in"]').click();
-                                while (read() < n)
-                                        await new Promise(requestAnimationFrame);
-                                await new Promise((drawn) => { requestAnimationFrame(() => requestAnimationFrame(drawn)); });
-                                return performance.now() - began;
-                        }, more.split(',').length));
+                        await page.getByRole('button', {name: 'Zoom in'}).evaluate((e) => e.click()); // so near the whole has points that are as fine
+                        await page.waitForTimeout(1500);
+                        const before = await busy(), {drawn, read} = await page.evaluate(zoomed, REST_MS);
+                        worked.push(1000 * (await busy() - before));
+                        zooms.push(drawn);
+                        answered.push(read);
                 });
                 told('first curves', times);
                 told('a zoom, until its finer points are drawn', zooms);
+                told('of that, until they are here', answered);
+                told('a zoom, processor time of the page', worked);
         },
         async live() {
                 const {page} = await visited('', '.run-name'), session = await context.newCDPSession(page);

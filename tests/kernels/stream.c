@@ -6,7 +6,9 @@
 #include "kernels/host.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static int n_bad;
 
@@ -551,6 +553,44 @@ static void info_from_files(void)
         expect(host_info_read("/nowhere", &info, &err) == -EIO && err.text[0], "device_info", "no files are -EIO");
 }
 
+static void temperature_from_files(void)
+{
+        static const struct fake_file sensors[] = {{"sys/class/hwmon/hwmon0/name", "nvme\n"},
+                                                   {"sys/class/hwmon/hwmon0/temp1_input", "90000\n"},
+                                                   {"sys/class/hwmon/hwmon2/name", "k10temp\n"},
+                                                   {"sys/class/hwmon/hwmon2/temp1_input", "48625\n"}};
+        char root[] = "/tmp/kernels-info-XXXXXX";
+
+        if (!mkdtemp(root))
+                abort();
+        expect(isnan(host_celsius(root)), "device_use", "without a sensor there is no temperature");
+        fake(root, sensors, ARRAY_LEN(sensors));
+        expect(host_celsius(root) == 48.625, "device_use", "the temperature is the processor's");
+        (void)file_remove_tree(root, NULL);
+}
+
+/* A team that works all the time is busy, one that sleeps is not; each question is about the time since the last. */
+static void use_of_this_machine(const struct kernels *k)
+{
+        struct device_use use;
+        struct device *d;
+        volatile double sum = 0;
+
+        if (k->device_open(&(struct device_settings){.threads = 1}, &d, NULL) < 0)
+                abort();
+        do {
+                for (int i = 0; i < 1000000; i++)
+                        sum += i;
+                if (k->device_use(d, &use, NULL) < 0)
+                        abort();
+        } while (!(use.busy > 0));
+        expect(use.busy <= 1 && use.memory_bytes > 0, "device_use", "work is seen, and never more than all of it");
+        (void)usleep(100000);
+        expect(k->device_use(d, &use, NULL) == 0 && use.busy < 0.5, "device_use", "so is rest");
+        expect(isnan(use.watts), "device_use", "what nobody tells is not known");
+        (void)k->device_close(d);
+}
+
 static void info_of_this_machine(const struct kernels *k)
 {
         struct device_info info;
@@ -580,10 +620,12 @@ int stream_main(const struct kernels *tested, const char *name)
                 teams_agree(k[i]);
                 what_comes_after_a_failure_does_not_run(k[i]);
                 info_of_this_machine(k[i]);
+                use_of_this_machine(k[i]);
         }
         if (on_processor(tested))
                 fewer_threads_than_asked(name);
         info_from_files();
+        temperature_from_files();
         printf("stream: %d failed\n", n_bad);
         return n_bad ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -252,11 +252,49 @@ const failed = await run({
         },
         async what_the_result_depends_on_is_drawn_and_images_are_side_by_side() {
                 const {page, done} = await compared('&hide=2');
-                const drawing = page.getByRole('img', {name: /^Parallel coordinates of 7 runs/});
-                assert.match(await drawing.getAttribute('aria-label'), /training.seed from 1 to 7; optimizer.learning_rate from 0.001 to 0.002; Test BPD from 3.108 to 3.344$/);
-                assert.equal(await drawing.locator('polyline').count(), 6);
+                const drawing = page.getByRole('group', {name: /^Parallel coordinates of 7 runs/});
+                assert.match(await drawing.getAttribute('aria-label'), /: optimizer.learning_rate from 0.001 to 0.002; training.seed from 1 to 7; Seconds it took .*; Best from [\d.]+ to [\d.]+; Test BPD from 3.108 to 3.344$/);
+                assert.deepEqual([await drawing.locator('polyline').count(), await drawing.locator('.out polyline').count()], [7, 1]);
                 await page.getByText('Images side by side').click();
                 await page.getByText('These runs left no images.').waitFor();
+                await done();
+        },
+        async a_stretch_of_an_axis_selects_runs_by_the_pointer_and_by_keys() {
+                const {page, done} = await compared();
+                const section = page.getByRole('region', {name: 'What the result depends on'});
+                const selected = (n) => page.waitForFunction((w) => document.querySelector('section[aria-label="What the result depends on"] [role=status]')?.textContent === w, `${n} of 7 runs selected`);
+                const least = (name) => section.getByRole('slider', {name: `${name}: least`}), most = (name) => section.getByRole('slider', {name: `${name}: most`});
+                await least('optimizer.learning_rate').focus();
+                await page.keyboard.press('End'); // of 0.001 and 0.002 only the greater is left
+                await selected(3);
+                assert.equal(await least('optimizer.learning_rate').getAttribute('aria-valuetext'), '0.002');
+                await address(page, 'brush=optimizer.learning_rate%3A1%3A1');
+                assert.deepEqual((await legend(page)).map((t) => /hidden$/.test(t)), [false, false, false, true, true, true, true]);
+                await most('training.seed').focus();
+                for (let i = 0; i < 14; i++) // 14 of 20: at seed 2.8
+                        await page.keyboard.press('ArrowDown');
+                await selected(2);
+                assert.equal(await most('training.seed').getAttribute('aria-valuetext'), '2.8');
+                await page.reload();
+                await selected(2);
+                assert.equal(await most('training.seed').getAttribute('aria-valuetext'), '2.8');
+                await least('optimizer.learning_rate').focus();
+                await page.keyboard.press('Escape'); // this axis no longer selects
+                await selected(2);
+                await page.getByRole('button', {name: 'All runs'}).click();
+                await section.getByText('Drag along an axis').waitFor();
+                assert.ok((await legend(page)).every((t) => !/hidden$/.test(t)));
+                await section.scrollIntoViewIfNeeded();
+                const {x, y, width, height} = await page.locator('.brush', {has: page.getByRole('slider', {name: 'training.seed: least'})}).locator('rect').nth(1).boundingBox();
+                await page.mouse.move(x + width / 2, y + height * 0.6);
+                await page.mouse.down();
+                await page.mouse.move(x + width / 2, y + height + 30, {steps: 4});
+                await page.mouse.up();
+                await selected(3); // seeds 1 to 3 stand in the lower 40 percent
+                await axeFindsNothing(page, playwright, 'a stretch');
+                await section.screenshot({path: path.join(out, 'compare-stretch.png')});
+                await page.mouse.click(x + width / 2, y + height / 4);
+                await section.getByText('Drag along an axis').waitFor();
                 await done();
         },
         async any_two_of_result_configuration_and_duration_are_set_against_each_other() {

@@ -38,6 +38,20 @@ const failed = await run({
                 await page.getByRole('heading', {name: 'behind it'}).waitFor();
                 await done();
         },
+        async what_a_job_uses_of_its_device_is_a_curve_a_number_and_a_range() {
+                const {page, done} = await devices();
+                const table = page.getByRole('region', {name: 'Use over time'});
+                await table.waitFor();
+                assert.deepEqual(await table.locator('th').allTextContents(), ['Device', 'Runs', 'Utilisation', 'Memory', 'Temperature'], 'nobody told its power');
+                const cells = await table.locator('tbody tr').first().locator('td').allTextContents();
+                assert.deepEqual(cells, ['a', `#${ON_A}`, '75 %25 % to 75 %', '210 MB105 MB to 315 MB', '52 °C41 °C to 55.5 °C']);
+                assert.equal(await table.locator('tbody tr').first().locator('.spark').count(), 3);
+                await table.getByRole('link', {name: `#${ON_A}`}).click();
+                await page.getByRole('region', {name: 'Device: utilisation'}).locator('canvas').waitFor();
+                const titles = await page.locator('.chart h3').allTextContents();
+                assert.deepEqual(titles.slice(-3), ['Device: memory', 'Device: temperature', 'Device: utilisation'], 'after what the model does');
+                await done();
+        },
         async a_device_is_drained_its_job_goes_on_elsewhere_and_it_comes_back() {
                 const {page, done} = await devices();
                 await page.getByRole('button', {name: 'Drain b'}).click();

@@ -7,7 +7,7 @@ Prints the port when the runs are over, and serves until it is killed. Jobs 1 to
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
 hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. A job of seed 12, which a
 test may submit, loses four steps. With --live
-job 9 goes on and on, and job 10 waits for it. With --locked it asks for tokens: one of each role follows the port. With
+job 9 goes on and on and tells of its device, and job 10 waits for it. With --locked it asks for tokens: one of each role follows the port. With
 --parts the processor is two devices, a and b, and job 11 waits for both jobs 9 and 10.
 """
 
@@ -97,7 +97,9 @@ def main():
         for job in range(1, 9):
             service.wait(job, "succeeded")
         if a.live:
-            service.script([[["start"], ["train", 100000, 0.1, 20]]], 9)
+            busy = {"device/busy": [0.25, 0.5, 0.75], "device/celsius": [41.0, 55.5, 52.0], "device/memory_mib": [100.0, 300.0, 200.0]}
+            told = {"type": "scalars", "step": [0, 1, 2], "time_ms": [START_MS] * 3, "columns": busy}
+            service.script([[["start"], ["event", told], ["train", 100000, 0.1, 20]]], 9)
             service.submit(100000, 9, name="live")
             service.wait(9, "running")
             service.submit(100000, 9, name="behind it")

@@ -32,6 +32,9 @@ def test_a_run_is_in_its_spool(tmp_path):
     assert [(e["step"], e["metric"]) for e in seen if e["type"] == "artifact" and e["kind"] == "checkpoint"] == \
         [(2, None), evaluations[0], (6, None), evaluations[1]]
     assert [s for s, _ in scalars(tmp_path, 1, "train/bpd")] == [1, 3, 5, 7], "the open window, too"
+    memory = [v for _, v in scalars(tmp_path, 1, "device/memory_mib")]
+    assert len(memory) == 4 and all(10 < v < 100_000 for v in memory)
+    assert all(0 < v <= 1 for _, v in scalars(tmp_path, 1, "device/busy")) and len(scalars(tmp_path, 1, "device/busy")) == 4
     assert [e["step"] for e in seen if e["type"] == "artifact" and e["kind"] == "image"] == [4, 7]
 
 

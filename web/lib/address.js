@@ -30,8 +30,7 @@ export function link(path, state) {
 }
 
 export class Address {
-        /** @type {ReturnType<typeof setTimeout> | undefined} */
-        #timer;
+        #timer = 0;
         #written = -Infinity; // when, in milliseconds
 
         // usual: name -> the value that is not written, which also gives its type; kept: names that are written always, so
@@ -45,7 +44,6 @@ export class Address {
                 this.flush = () => this.#timer && this.#settle();
                 globalThis.addEventListener?.('click', this.flush, true); // before a link is followed
                 this.silent = !kept.some((k) => q.has(k)); // it says nothing of what is always written
-                /** @type {any} */
                 this.state = Object.fromEntries(Object.entries(usual).map(([k, u]) => [k, q.has(k) ? read(q.get(k), u) : u]));
         }
 
@@ -65,7 +63,7 @@ export class Address {
         }
 
         #settle() {
-                this.#timer = undefined;
+                this.#timer = 0;
                 this.#written = performance.now();
                 if (split(location.hash)[0] === this.path || (this.path === '#/' && location.hash === ''))
                         history.replaceState(null, '', this.hash());

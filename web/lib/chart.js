@@ -58,9 +58,7 @@ function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
 // properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;
 // onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu.
 export class Chart extends Component {
-        /** @type {string[]} */
         #content = []; // what each line was made of
-        /** @type {any[]} */
         #lines = [];
         /** @type {any} */
         #options = {};
@@ -125,6 +123,7 @@ export class Chart extends Component {
 const TITLES = {
         bpd: ['Bits per dimension', 'BPD'], images_per_second: ['Speed', 'images/s'], learning_rate: ['Learning rate', ''],
         gradient_norm: ['Gradient norm', ''], loss: ['Loss', ''], standard_error: ['Standard error', 'BPD'],
+        busy: ['Device: utilisation', 'share'], celsius: ['Device: temperature', '°C'], memory_mib: ['Device: memory', 'MiB'], watts: ['Device: power', 'W'],
         var0: ['Variance of the noise at t = 0', ''], var1: ['Variance of the noise at t = 1', ''],
 };
 const PARTS = /(^|[/_])(recon|latent|diff|prior|kl)$/;
@@ -144,7 +143,7 @@ function chartOf(name) {
         if (part)
                 return {key: `part/${part}`, title: PART_TITLES[part] ?? `Part: ${part}`, unit: 'BPD', order: 1};
         const [title, unit] = Object.hasOwn(TITLES, short) ? TITLES[short] : [short, ''];
-        return {key: short, title, unit, order: short === 'bpd' ? 0 : 2};
+        return {key: short, title, unit, order: short === 'bpd' ? 0 : name.startsWith('device/') ? 3 : 2};
 }
 
 // Whether a series' x is the diffusion's time, not the training's.

@@ -28,23 +28,23 @@ export class Curves {
                 this.series = new Map();
         }
 
-        // Reads what is new of the series that rows list (GET .../series). Answers whether anything changed.
-        async update(rows, signal) {
-                const wanted = new Map(); // first step -> rows
+        // Reads what is new of the series that rows list (GET .../series).
+        update(rows, signal) {
+                return readTogether([{curves: this, rows}], signal);
+        }
+
+        // Those of rows whose points are new, by the step from which on they are; what is no longer listed is dropped.
+        news(rows) {
+                const wanted = new Map(), there = new Set(rows.map((r) => r.name));
                 for (const row of rows) {
                         const from = this.#missing(row);
                         if (from !== null)
                                 wanted.set(from, [...wanted.get(from) ?? [], row]);
                 }
-                for (const [from, list] of wanted)
-                        for (let i = 0; i < list.length; i += NAMES_A_REQUEST)
-                                await this.#read(from, list.slice(i, i + NAMES_A_REQUEST), signal);
-                const there = new Set(rows.map((r) => r.name));
-                let gone = false;
                 for (const name of this.series.keys())
                         if (!there.has(name))
-                                gone = this.series.delete(name);
-                return gone || wanted.size > 0;
+                                this.series.delete(name);
+                return wanted;
         }
 
         // Where to read on: a step, or null: nothing is new.
@@ -58,21 +58,39 @@ export class Curves {
                 return s.step.length && s.width > 0 ? Math.max(this.from, Math.floor(s.step[s.step.length - 1] / s.width) * s.width) : this.from;
         }
 
-        async #read(from, rows, signal) {
-                const answers = await api.series({jobs: [this.job], names: rows.map((r) => r.name), points: POINTS, attempt: this.attempt,
-                        from: from > 0 ? from : undefined, to: Number.isFinite(this.to) ? this.to : undefined}, signal);
-                for (const a of answers) {
-                        const row = rows.find((r) => r.name === a.name);
-                        if (!row)
-                                continue;
-                        /** @type {Series} */
-                        const s = (from > this.from && this.series.get(a.name)) ||
-                                {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
-                        s.points = row.points;
-                        s.lastStep = row.last_step;
-                        s.version = ++versions;
-                        fold(s, a, from);
-                        this.series.set(a.name, s);
+        // Takes what was answered for a row when all from that step on was asked for.
+        take(a, row, from) {
+                /** @type {Series} */
+                const s = (from > this.from && this.series.get(a.name)) ||
+                        {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
+                s.points = row.points;
+                s.lastStep = row.last_step;
+                s.version = ++versions;
+                fold(s, a, from);
+                this.series.set(a.name, s);
+        }
+}
+
+// Reads what is new of many jobs' series: one question for all that miss the same steps.
+/** @param {{curves: Curves, rows: any[]}[]} all @param {AbortSignal} [signal] */
+export async function readTogether(all, signal) {
+        /** @type {Map<string, {from: number, curves: Curves, rows: any[]}[]>} */
+        const questions = new Map();
+        for (const {curves, rows} of all)
+                for (const [from, list] of curves.news(rows)) {
+                        const key = [from, curves.to, curves.attempt].join();
+                        questions.set(key, [...questions.get(key) ?? [], {from, curves, rows: list}]);
+                }
+        for (const asked of questions.values()) {
+                const [{from, curves: {to, attempt}}] = asked, names = [...new Set(asked.flatMap((a) => a.rows.map((r) => r.name)))];
+                for (let i = 0; i < names.length; i += NAMES_A_REQUEST) {
+                        const answers = await api.series({jobs: asked.map((a) => a.curves.job), names: names.slice(i, i + NAMES_A_REQUEST), points: POINTS, attempt,
+                                from: from > 0 ? from : undefined, to: Number.isFinite(to) ? to : undefined}, signal);
+                        for (const a of answers) {
+                                const of = asked.find(({curves}) => curves.job === a.job), row = of?.rows.find((r) => r.name === a.name);
+                                if (row)
+                                        of?.curves.take(a, row, from);
+                        }
                 }
         }
 }
@@ -83,15 +101,21 @@ export function fold(s, a, from) {
         const n = s.step.findLastIndex((step) => step < from) + 1;
         for (const key of COLUMNS)
                 s[key].length = n;
+        const given = {...a, time: a.time_ms};
+        for (const key of ['min', 'max', 'mean', 'last'])
+                given[key] = a[key].map(api.number);
+        if (a.bucket_width >= s.width) {
+                for (const key of COLUMNS)
+                        s[key] = n ? [...s[key], ...given[key]] : given[key];
+                return;
+        }
         for (let i = 0; i < a.step.length; i++) {
-                const step = a.step[i], count = a.count[i];
-                const [min, max, mean, last] = [a.min[i], a.max[i], a.mean[i], a.last[i]].map(api.number);
+                const [step, time, count, min, max, mean, last] = COLUMNS.map((key) => given[key][i]);
                 const j = s.step.length - 1;
                 const same = j >= n && s.width > 1 && Math.floor(s.step[j] / s.width) === Math.floor(step / s.width);
                 if (!same) {
-                        const bucket = {step, time: a.time_ms[i], count, min, max, mean, last};
                         for (const key of COLUMNS)
-                                s[key].push(bucket[key]);
+                                s[key].push(given[key][i]);
                         continue;
                 }
                 s.min[j] = chosen(s.min[j], min, Math.min);
@@ -99,7 +123,7 @@ export function fold(s, a, from) {
                 const known = s.mean[j];
                 s.mean[j] = finite(mean) && finite(known) ? (known * s.count[j] + mean * count) / (s.count[j] + count) : finite(mean) ? mean : known;
                 s.step[j] = step;
-                s.time[j] = a.time_ms[i];
+                s.time[j] = time;
                 s.count[j] += count;
                 s.last[j] = last;
         }

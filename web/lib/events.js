@@ -89,8 +89,7 @@ const polls = new Set();
 // wakes(message): whether it asks again when that happened.
 /** @param {(signal: AbortSignal) => Promise<number | null>} run @param {(e: any) => void} failed @param {(m: Message) => boolean} [wakes] */
 export function poll(run, failed, wakes = () => false) {
-        /** @type {ReturnType<typeof setTimeout> | undefined} */
-        let timer;
+        let timer = 0;
         /** @type {AbortController | null} */
         let control = null; // of the question under way
         let again = false, resting = false, stopped = false, retry = FIRST_RETRY_MS, turned = -Infinity; // when it asked last

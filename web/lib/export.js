@@ -1,5 +1,5 @@
 // What a chart shows, as a file: CSV of the buckets in view, the drawing as SVG or PNG.
-import {curveColour, colour} from './plot.js';
+import {curveColour, colour, DASHES} from './plot.js';
 
 const TOP = 56, LINE = 16, MARGIN = 12; // pixels of the picture: title and legend above the drawing
 
@@ -51,7 +51,7 @@ export function svg(title, {u, ticks}, lines, {band, smoothing, references}) {
         };
         const path = (points) => `M${points.map(([x, y]) => `${px(x)} ${py(y)}`).join('L')}`;
         for (const l of shown) {
-                const [x, most, least, mean, smoothed] = l.table, c = colour(curveColour(l.colour)), dash = ['', '8 4', '2 3'][l.dash];
+                const [x, most, least, mean, smoothed] = l.table, c = colour(curveColour(l.colour)), dash = DASHES[l.dash].join(' ');
                 const draw = (y, more) => runs(x, y).forEach((p) => out.push(`<path d="${path(p)}" fill="none" stroke="${c}" ${more} clip-path="url(#c)"/>`));
                 if (band)
                         runs(x, most).forEach((p, i) => out.push(`<path d="${path([...p, ...(runs(x, least)[i] ?? []).reverse()])}Z" fill="${c}" fill-opacity="0.16" clip-path="url(#c)"/>`));

@@ -47,23 +47,28 @@ export function columns({s, x, error}, {logX, logY, smoothing}) {
         const shown = (v) => (finite(v) && (!logY || v > 0) ? v : null);
         const edge = (b, v, sign) => shown(finite(error?.[b]) && finite(v) && finite(s.last[b]) ? Math[sign > 0 ? 'max' : 'min'](v, s.last[b] + sign * error[b]) : v);
         /** @type {(number | null)[][]} */
-        const table = [[], [], [], []];
-        /** @type {number[]} */
-        const bad = [];
-        const keep = x.map((v, b) => b).filter((b) => !logX || x[b] > 0);
-        const missing = gaps(keep.map((b) => x[b]));
-        let hidden = x.length - keep.length, next = 0;
-        for (const b of keep) {
+        const [places, most, least, mean] = [[], [], [], []], table = [places, most, least, mean];
+        const push = (place, hi, lo, v) => { // a zoom of many runs makes tens of thousands of rows
+                places.push(place);
+                most.push(hi);
+                least.push(lo);
+                mean.push(v);
+        };
+        const bad = [], placed = logX ? x.filter((v) => v > 0) : x, skipped = x.length - placed.length; // places only ever grow
+        const missing = gaps(placed);
+        let hidden = skipped, next = 0;
+        for (let b = skipped; b < x.length; b++) {
                 if (next < missing.length && x[b] === missing[next][1]) {
                         const [from, to] = missing[next++], little = (to - from) * 1e-6;
-                        for (const place of [from + little, to - little])
-                                [place, null, null, null].forEach((v, k) => table[k].push(v));
+                        push(from + little, null, null, null);
+                        push(to - little, null, null, null);
                 }
+                const v = shown(s.mean[b]);
                 if (!finite(s.last[b]) || !finite(s.mean[b]))
                         bad.push(x[b]);
-                else if (shown(s.mean[b]) === null)
+                else if (v === null)
                         hidden++;
-                [x[b], edge(b, s.max[b], 1), edge(b, s.min[b], -1), shown(s.mean[b])].forEach((v, k) => table[k].push(v));
+                push(x[b], edge(b, s.max[b], 1), edge(b, s.min[b], -1), v);
         }
         return {table: [...table, smooth(table[3], smoothing)], gaps: missing, bad, hidden};
 }

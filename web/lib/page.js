@@ -3,7 +3,6 @@
 import {ask, draw, h} from './dom.js';
 
 export class Page {
-        /** @type {any} */
         error = null; // what went wrong last
         left = false;
         /** @type {{poke(): void, stop(): void} | undefined} */

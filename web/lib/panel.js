@@ -7,6 +7,7 @@ import {Component, h} from './dom.js';
 import {average, isNoisy} from './lines.js';
 import {curveDash} from './plot.js';
 import {PUBLISHED} from './published.js';
+import {Detail} from './run.js';
 import {bounded, domain, part} from './view.js';
 
 /** @typedef {{id: string, name: string, colour: number, config: Map<string, unknown>, axis: import('./axis.js').Run, curves: import('./run.js').RunCurves,
@@ -82,6 +83,7 @@ export function Choice({label, value, options, change}) {
 export class CurvesPanel extends Component {
         #known = new Map(); // curves that were made, with their version
         #seen = {view: /** @type {import('./view.js').View | null} */ (null), curves: /** @type {any[]} */ ([])};
+        #detail = new Detail();
         #looked = ''; // for which view, runs and charts the detail was asked for
 
         state = {error: null};
@@ -100,9 +102,8 @@ export class CurvesPanel extends Component {
                 this.setState({error: null});
         }
 
-        componentDidMount = this.componentDidUpdate;
-
-        componentDidUpdate() {
+        // The finer part is asked for before the charts draw what is there: the server works meanwhile.
+        getSnapshotBeforeUpdate() {
                 const {state: {from, to, x, fold}, runs} = this.props, key = JSON.stringify([from, to, x, fold, runs.filter((r) => r.curves.loaded).map((r) => r.id)]);
                 if (key !== this.#looked)
                         this.look(this.#seen.view, this.#seen.curves);
@@ -111,12 +112,16 @@ export class CurvesPanel extends Component {
 
         // The part in finer detail: of each run the steps that it holds.
         look(view, curves) {
-                for (const run of this.props.runs) {
+                this.#detail.look(this.props.runs.map((run) => {
                         const own = view ? curves.filter((c) => c.run === run.id) : [];
                         const longest = own.reduce((a, b) => (b.x.length > (a?.x.length ?? 0) ? b : a), null);
                         const before = longest?.x.findLastIndex((x) => x <= view.from), after = longest?.x.findIndex((x) => x >= view.to);
-                        run.curves.look(longest && {from: before < 0 ? 0 : longest.s.step[before], to: longest.s.step[after < 0 ? longest.x.length - 1 : after]}, (error) => this.setState({error}));
-                }
+                        return {curves: run.curves, steps: longest && {from: before < 0 ? 0 : longest.s.step[before], to: longest.s.step[after < 0 ? longest.x.length - 1 : after]}};
+                }), (error) => this.setState({error}));
+        }
+
+        componentWillUnmount() {
+                this.#detail.stop();
         }
 
         curve(run, s, axis, {id, name, colour, dash, ghost = false}) {

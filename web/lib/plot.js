@@ -9,7 +9,8 @@ import {logTicks, part} from './view.js';
 
 const HEIGHT = 260, TALL = 560, COLUMNS = 4; // max, min, mean, smoothed
 const LABEL = 150; // pixels that a published number's label takes
-const COLOURS = 6, DASHES = [[], [8, 4], [2, 3]];
+const COLOURS = 6;
+export const DASHES = [[], [8, 4], [2, 3]];
 const POINT_SPACE = 14;          // pixels a point has for itself where there are few
 const NARROWEST_DRAG = 4;        // pixels; less is a click
 const NEAR = '200px', REST_MS = 400; // a chart further outside of the window is drawn when no other part is asked for any more
@@ -44,11 +45,8 @@ export class Plot {
         #content = ''; // the data it shows
         #lines = [];
         #inSight = true;
-        /** @type {(() => void) | null} */
-        #later = null; // what is drawn when it comes into sight, or when all is at rest
-        /** @type {ReturnType<typeof setTimeout> | undefined} */
-        #timer;
-        /** @type {any} */
+        #later = () => {}; // what is drawn when it comes into sight, or when all is at rest
+        #timer = 0;
         #options = {};
         #view = {from: 0, to: 1};
         ticks = {x: /** @type {[number, string][]} */ ([]), y: /** @type {[number, string][]} */ ([])}; // as they are drawn
@@ -81,8 +79,8 @@ export class Plot {
 
         #catchUp() {
                 const later = this.#later;
-                this.#later = null;
-                later?.();
+                this.#later = () => {};
+                later();
         }
 
         #draw(lines, content, options, view) {

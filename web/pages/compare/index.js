@@ -20,10 +20,10 @@ const RUNNING_MS = 1000, MOST = 60; // runs
 export class ComparePage extends Page {
         constructor(main) {
                 super(main, 'Compare');
-                this.address = this.own(new Address({jobs: [''].slice(1), sort: '', across: '', up: '', images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change)));
+                this.address = this.own(new Address({jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change)));
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
                 /** @type {{id: number, colour: number, job: any, attempts: any[], gone: boolean, curves: RunCurves}[]} */
-                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: this.own(new RunCurves(id, (names) => wanted(names, this.address.state, true)))}));
+                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
                 if (this.address.silent)
                         this.address.set(habits());
                 this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job)));
@@ -78,7 +78,7 @@ export class ComparePage extends Page {
                         runs.length ? h('div.content', null,
                                 h(Table, {runs, columns, keys, state, set, remove: (id) => this.remove(Number(id))}),
                                 h(CurvesPanel, {runs, apart: true, state, set, keys, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
-                                h(Parallel, {runs, keys, hide: state.hide}),
+                                h(Parallel, {runs, columns, state, set}),
                                 h(Scatter, {runs, columns, state, set}),
                                 h(SideBySide, {runs, step: state.images, set})) : null,
                 ];

@@ -1,31 +1,91 @@
-// What the result may depend on: parallel coordinates, an axis for each key that differs and one for the result. Numbers
-// stand where they are, all else in order.
+// What the result may depend on: parallel coordinates, an axis for each key that differs and each result. Numbers stand
+// where they are, all else in order. A stretch of an axis selects the runs that stand there: the others are hidden, here and
+// in the charts.
 import {compare, text} from '../../lib/config.js';
-import {h} from '../../lib/dom.js';
+import {Component, h} from '../../lib/dom.js';
 import * as format from '../../lib/format.js';
-import {curveColour} from '../../lib/plot.js';
-import {testResult} from './table.js';
+import {curveColour, DASHES} from '../../lib/plot.js';
 
-const WIDTH = 1000, HEIGHT = 290, TOP = 46, SIDE = 90, DENSE = 14; // of the drawing; axes at most
+const WIDTH = 1000, HEIGHT = 310, TOP = 56, SIDE = 90, DENSE = 14; // of the drawing; axes at most
+const REACH = 22;   // of what the pointer can take hold of, on each side
+const STEP = 0.05;  // of an axis, by one press of a key
+const CLICK = 0.02; // of an axis: a stretch that is shorter was a click
 
-// Where the runs stand on an axis, as shares of its height from below, and what its ends are called.
+// Where the runs stand on an axis, as shares of its height from below; how a share is written, and what its ends are called.
 export function axis(title, values) {
-        const known = values.filter((v) => v !== null && v !== undefined), numbers = known.every((v) => typeof v === 'number');
+        const missing = (v) => v === null || v === undefined;
+        const known = values.filter((v) => !missing(v)), numbers = known.every((v) => typeof v === 'number');
         const all = [...new Set(known)].sort((a, b) => compare(a, b, false)), lo = all[0], hi = all[all.length - 1];
         const place = (v) => (all.length < 2 ? 0.5 : numbers ? (v - lo) / (hi - lo) : all.indexOf(v) / (all.length - 1));
-        const write = (v) => (typeof v === 'number' ? format.real(v) : text(v));
-        return {title, at: values.map((v) => (v === null || v === undefined ? null : place(v))), low: write(lo), high: write(hi)};
+        const write = (share) => (numbers ? format.real(lo + share * (hi - lo)) : text(all[Math.round(share * (all.length - 1))]));
+        return {title, at: values.map((v) => (missing(v) ? null : place(v))), write, low: write(0), high: write(1)};
 }
 
-// properties: runs: as of the panel, with job; keys: paths that differ; hide: ids.
-export function Parallel({runs, keys, hide}) {
-        const axes = [...keys.slice(0, DENSE).map((k) => axis(k, runs.map((r) => r.config.get(k)))), axis('Test BPD', runs.map((r) => testResult(r).bpd))];
-        const x = (i) => SIDE + i * (WIDTH - 2 * SIDE) / (axes.length - 1), y = (share) => TOP + (1 - share) * (HEIGHT - 2 * TOP);
-        const line = (r, i) => {
-                const points = axes.flatMap((a, k) => (a.at[i] === null ? [] : [`${x(k).toFixed(1)},${y(a.at[i]).toFixed(1)}`]));
-                return hide.includes(r.id) ? null : h('g', {key: r.id, style: {color: `var(${curveColour(r.colour)})`}}, h('title', null, r.name), h('polyline', {points: points.join(' ')}), points.map((p) => h('circle', {key: p, cx: p.split(',')[0], cy: p.split(',')[1], r: 4})));
-        };
-        const rule = (a, k) => h('g.rule', {key: a.title}, h('path', {d: `M${x(k)} ${y(0)}V${y(1)}`}), h('text', {x: x(k), y: 16}, a.title.split('.').pop()), h('text.soft', {x: x(k), y: y(1) - 9}, a.high), h('text.soft', {x: x(k), y: y(0) + 20}, a.low));
-        return !keys.length || runs.length < 2 ? null : h('section', {'aria-label': 'What the result depends on'}, h('div.section-head', null, h('h2', null, 'What the result depends on'), keys.length > DENSE ? h('span.soft', null, `The first ${DENSE} keys`) : null),
-                h('div.card.diagram', {tabindex: 0, role: 'region', 'aria-label': 'Parallel coordinates, to scroll'}, h('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': `Parallel coordinates of ${runs.length} runs: ${axes.map((a) => `${a.title} from ${a.low} to ${a.high}`).join('; ')}`}, axes.map(rule), runs.map(line))));
+// 'key:0.25:0.5' as the address has it -> [key, [least, most]].
+export function stretch(item) {
+        const [, key, ...ends] = /^(.*):([\d.]+):([\d.]+)$/.exec(item) ?? [];
+        return /** @type {[string, [number, number]]} */ ([key, ends.map(Number)]);
+}
+
+// properties: runs: as of the panel, with job; columns: of columnsOf; state: {brush, hide}; set(change).
+export class Parallel extends Component {
+        #held = 0; // where the pointer went down, as a share
+        #stretches = new Map(); // of the axes that select, key -> [least, most]: keys may come faster than frames
+
+        ends = (a) => this.#stretches.get(a.key) ?? [0, 1];
+
+        // Selects by another stretch of an axis, or, without one, no longer by it.
+        select(axes, {key}, ends) {
+                const {runs, set} = this.props, stretches = this.#stretches;
+                stretches.delete(key);
+                if (ends)
+                        stretches.set(key, ends.map((v) => Math.min(1, Math.max(0, v))).sort((p, q) => p - q));
+                const out = runs.filter((_, i) => axes.some((a) => {
+                        const [least, most] = this.ends(a), share = a.at[i];
+                        return stretches.has(a.key) && (share === null || share < least - 1e-9 || share > most + 1e-9);
+                }));
+                set({brush: [...stretches].map(([k, both]) => [k, ...both.map((v) => Number(v.toFixed(3)))].join(':')), hide: out.map((r) => r.id)});
+        }
+
+        render({runs, columns, state: {brush, hide}, set}) {
+                const known = columns.map((c) => ({key: c.key, ...axis(c.axis ?? c.title, runs.map(c.value))})).filter((a) => new Set(a.at.filter((v) => v !== null)).size > 1);
+                const axes = known.slice(0, DENSE).reverse(); // results are the first columns, and stand on the right
+                const x = (i) => SIDE + i * (WIDTH - 2 * SIDE) / (axes.length - 1), y = (share) => TOP + (1 - share) * (HEIGHT - 2 * TOP);
+                this.#stretches = new Map(brush.map(stretch));
+                const line = (r, i) => {
+                        const points = axes.flatMap((a, k) => (a.at[i] === null ? [] : [`${x(k).toFixed(1)},${y(a.at[i]).toFixed(1)}`]));
+                        return h(`g${hide.includes(r.id) ? '.out' : ''}`, {key: r.id, style: {color: `var(${curveColour(r.colour)})`}}, h('title', null, r.name), h('polyline', {points: points.join(' '), 'stroke-dasharray': DASHES[r.dash].join(' ')}), points.map((p) => h('circle', {key: p, cx: p.split(',')[0], cy: p.split(',')[1], r: 4})));
+                };
+                const handle = (a, k, i) => {
+                        const moves = {ArrowUp: STEP, ArrowRight: STEP, ArrowDown: -STEP, ArrowLeft: -STEP, Home: -1, End: 1}, at = y(this.ends(a)[i]), share = this.ends(a)[i];
+                        const key = (e) => {
+                                const [least, most] = this.ends(a), by = moves[e.key];
+                                if (by === undefined && e.key !== 'Escape')
+                                        return;
+                                e.preventDefault();
+                                this.select(axes, a, by === undefined ? null : i ? [least, Math.max(least, most + by)] : [Math.min(most, least + by), most]);
+                        };
+                        return h('g.handle', {key: i, tabindex: 0, role: 'slider', 'aria-orientation': 'vertical', 'aria-label': `${a.title}: ${i ? 'most' : 'least'}`, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': Math.round(100 * share), 'aria-valuetext': a.write(share), onkeydown: key},
+                                h('rect', {x: x(k) - REACH, y: i ? at - 2 * REACH : at, width: 2 * REACH, height: 2 * REACH}), h('path', {d: `M${x(k)} ${at}l-8 ${i ? -12 : 12}h16z`}));
+                };
+                const brushed = (a, k) => {
+                        const [least, most] = this.ends(a), share = (e) => {
+                                const {top, height} = e.currentTarget.getBoundingClientRect();
+                                return 1 - (e.clientY - top) / height;
+                        };
+                        const down = (e) => {
+                                e.currentTarget.setPointerCapture(e.pointerId);
+                                this.#held = share(e);
+                        };
+                        const move = (e) => e.currentTarget.hasPointerCapture(e.pointerId) && Math.abs(share(e) - this.#held) >= CLICK && this.select(axes, a, [this.#held, share(e)]);
+                        const up = (e) => Math.abs(share(e) - this.#held) < CLICK && this.select(axes, a, null);
+                        return h(`g.brush${this.#stretches.has(a.key) ? '.on' : ''}`, {key: a.key}, h('rect.stretch', {x: x(k) - 8, y: y(most), width: 16, height: y(least) - y(most)}),
+                                h('rect', {x: x(k) - REACH, y: y(1), width: 2 * REACH, height: y(0) - y(1), onpointerdown: down, onpointermove: move, onpointerup: up}), [0, 1].map((i) => handle(a, k, i)));
+                };
+                const rule = (a, k) => h('g.rule', {key: a.key}, h('path', {d: `M${x(k)} ${y(0)}V${y(1)}`}), h('text', {x: x(k), y: 16}, a.title.split('.').pop()), h('text.soft', {x: x(k), y: 32}, a.high), h('text.soft', {x: x(k), y: HEIGHT - 22}, a.low));
+                return axes.length < 2 || runs.length < 2 ? null : h('section', {'aria-label': 'What the result depends on'},
+                        h('div.section-head', null, h('h2', null, 'What the result depends on'), h('span.soft', {role: 'status'}, brush.length ? `${runs.filter((r) => !hide.includes(r.id)).length} of ${runs.length} runs selected` : `Drag along an axis to select runs${known.length > DENSE ? `; ${DENSE} of ${known.length} axes` : ''}`),
+                                brush.length ? h('button.button.small', {type: 'button', onclick: () => set({brush: [], hide: []})}, 'All runs') : null),
+                        h('div.card.diagram', {tabindex: 0, role: 'region', 'aria-label': 'Parallel coordinates, to scroll'}, h('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'group', 'aria-label': `Parallel coordinates of ${runs.length} runs: ${axes.map((a) => `${a.title} from ${a.low} to ${a.high}`).join('; ')}`}, axes.map(rule), runs.map(line), axes.map(brushed))));
+        }
 }

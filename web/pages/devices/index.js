@@ -1,5 +1,6 @@
 // What runs where, and what waits for what: the devices of this server, in and out of service, and the queue as it goes.
 import * as api from '../../lib/api.js';
+import {glance} from '../../lib/curves.js';
 import {h} from '../../lib/dom.js';
 import {pace, poll} from '../../lib/events.js';
 import * as format from '../../lib/format.js';
@@ -7,17 +8,18 @@ import {Listed} from '../../lib/listed.js';
 import {Page, Trouble} from '../../lib/page.js';
 import {Blockers, Pill, ProgressBar, progress, title, waiting} from '../../lib/parts.js';
 import {may} from '../../lib/session.js';
+import {NAMES, Use} from './use.js';
 
-const BUSY_MS = 2000, QUEUE = 200; // jobs
+const BUSY_MS = 2000, QUEUE = 200, POINTS = 120; // jobs; buckets of a curve
 const FIELDS = 'id,kind,name,state,waiting,priority,progress,result,import';
 const AS = {busy: 'running', idle: 'succeeded', drained: 'cancelled'}; // the others wait for something
 
 export class DevicesPage extends Page {
         constructor(main) {
                 super(main, 'Devices');
-                /** @type {any[] | null} */
                 this.devices = null;
                 this.running = new Map();
+                this.use = new Map(); // job -> series -> its shape
                 this.queue = {jobs: /** @type {any[]} */ ([]), total: 0};
                 this.draw();
                 this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), () => true));
@@ -25,9 +27,11 @@ export class DevicesPage extends Page {
 
         async read(signal) {
                 const running = api.jobs({state: 'running', fields: FIELDS, limit: QUEUE}, signal), queue = api.jobs({state: 'queued', order: 'priority', fields: FIELDS, limit: QUEUE}, signal);
-                this.devices = await api.devices(signal);
+                const devices = this.devices = await api.devices(signal);
                 this.running = new Map((await running).jobs.map((j) => [j.id, j]));
                 this.queue = await queue;
+                const jobs = devices.flatMap((d) => (d.job ? [d.job] : []));
+                this.use = jobs.length ? await glance(jobs, NAMES, POINTS, signal) : new Map();
                 this.error = null;
                 this.draw();
                 return pace(BUSY_MS);
@@ -54,6 +58,7 @@ export class DevicesPage extends Page {
                                 h(Listed, {title: 'What runs where', note: format.count(devices.length, 'device'), rows: devices.map((d) => ({...d, id: d.name})), more: 'more', columns: [
                                         ['Device', what], ['State', state], ['Runs', (d) => this.runs(d)], ['Memory', memory],
                                         ...may('admin') ? [['Service', (d) => h('button.button.small', {type: 'button', 'aria-label': `${out(d) ? 'Enable' : 'Drain'} ${d.name}`, onclick: () => (out(d) ? this.act({title: `Put ${d.name} into service?`, action: 'Enable', text: 'Jobs that wait may start there at once.'}, () => api.enable(d.name)) : this.drain(d))}, out(d) ? 'Enable' : 'Drain')]] : []]}),
+                                h(Use, {devices, use: this.use}),
                                 queue.jobs.length ? h(Listed, {title: 'The queue', note: format.count(queue.total, 'job'), rows: queue.jobs, more: 'more', columns: [
                                         ['Place', (j) => format.integer(j.waiting?.position)], ['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['Priority', (j) => format.integer(j.priority)],
                                         ['Why it waits', (j) => h('span.told', null, waiting(j), h(Blockers, {job: j}))]]}) : h('p.card.empty-line', null, 'Nothing waits.'))];

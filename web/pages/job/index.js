@@ -29,7 +29,7 @@ export class JobPage extends Page {
                 this.id = id;
                 this.job = null;
                 this.artifacts = [];
-                this.curves = this.own(new RunCurves(id, (names) => wanted(names, this.address.state, false)));
+                this.curves = new RunCurves(id, (names) => wanted(names, this.address.state, false));
                 this.history = new History(id);
                 this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
                 this.made = [];

@@ -22,7 +22,6 @@ export class NewPage extends Page {
                 super(main, 'New job');
                 this.loaded = false;
                 this.busy = false;
-                /** @type {any} */
                 this.needs = null; // of the server, or what it refuses
                 /** @type {any} */
                 this.refusal = null;
