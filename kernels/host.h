@@ -14,8 +14,8 @@ struct device {
         struct plans *plans;     /* or NULL: a fixed rule chooses */
         struct graph *recording; /* of one of its streams, or NULL */
         int64_t n_recordings;    /* begun so far */
-        int64_t asked_us;        /* when its use was asked for last, on the monotonic clock; first: when it was opened */
-        int64_t worked_us;       /* processor time that the process had had then */
+        int64_t asked_us;        /* when its use was asked for last, at first when it was opened: clock_monotonic_us */
+        int64_t worked_us;       /* the process's time on processors until then */
 };
 
 struct stream {

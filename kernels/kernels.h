@@ -69,9 +69,9 @@ struct device_info {
 /* What is used of a device at this moment. NAN: not known. */
 struct device_use {
         int64_t memory_bytes; /* of a GPU by all processes, of the processor's by this one */
-        double busy;          /* of a GPU the share of time in which it computed anything; of the processor's threads what
-                               * this process had of them since it was asked last, as a share */
-        double celsius;       /* its temperature */
+        double busy; /* share of time: of a GPU in which it computed anything; of the processor's threads that this
+                      * process had since it was asked last */
+        double celsius;
         double watts;
 };
 

@@ -63,8 +63,7 @@ void watch_use(const struct watch *w, struct device_use *ret)
         unsigned milliwatts, celsius;
 
         ret->watts = w && w->power && w->power(w->device, &milliwatts) == 0 ? milliwatts / 1e3 : NAN;
-        ret->celsius =
-                w && w->temperature && w->temperature(w->device, NVML_SENSOR_GPU, &celsius) == 0 ? celsius : NAN;
+        ret->celsius = w && w->temperature && w->temperature(w->device, NVML_SENSOR_GPU, &celsius) == 0 ? celsius : NAN;
         ret->busy = w && w->utilisation && w->utilisation(w->device, &share) == 0 ? share.gpu / 1e2 : NAN;
 }
 

@@ -72,7 +72,7 @@ const failed = await run({
                 const {page} = await newPage(context);
                 await page.goto(world.at());
                 await page.locator('tbody tr').first().waitFor();
-                await world.tell('down?seconds=9');
+                await world.tell('down?seconds=600');
                 const alert = page.locator('#banner [role=alert]');
                 await alert.waitFor();
                 await page.evaluate(() => {
@@ -85,6 +85,7 @@ const failed = await run({
                 assert.equal(await page.evaluate(() => window.announced), 0);
                 assert.ok(await page.evaluate(() => window.seconds.size) >= 2);
                 assert.ok(await page.evaluate(() => !document.querySelector('#banner [role=alert]').closest('[aria-live]')));
+                await world.tell('down?seconds=0');
                 await page.locator('#banner').waitFor({state: 'hidden'});
                 await page.close();
         },

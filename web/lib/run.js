@@ -52,10 +52,7 @@ export class RunCurves {
                         const detail = part?.series.get(s.name);
                         if (!part || !detail || detail.width >= s.width)
                                 return s;
-                        const version = `${s.version} ${detail.version}`, known = this.#combined.get(s.name);
-                        if (known?.version === version)
-                                return known;
-                        const made = combine(s, detail, part.from, part.to);
+                        const known = this.#combined.get(s.name), made = known?.version === `${s.version} ${detail.version}` ? known : combine(s, detail, part.from, part.to);
                         this.#combined.set(s.name, made);
                         return made;
                 });

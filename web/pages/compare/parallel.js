@@ -21,13 +21,7 @@ export function axis(title, values) {
         return {title, at: values.map((v) => (missing(v) ? null : place(v))), write, low: write(0), high: write(1)};
 }
 
-// 'key:0.25:0.5' as the address has it -> [key, [least, most]].
-export function stretch(item) {
-        const [, key, ...ends] = /^(.*):([\d.]+):([\d.]+)$/.exec(item) ?? [];
-        return /** @type {[string, [number, number]]} */ ([key, ends.map(Number)]);
-}
-
-// properties: runs: as of the panel, with job; columns: of columnsOf; state: {brush, hide}; set(change).
+// properties: runs: as of the panel, with job; columns: of columnsOf; state: {brush: ['key:0.25:0.5', ..], hide}; set(change).
 export class Parallel extends Component {
         #held = 0; // where the pointer went down, as a share
         #stretches = new Map(); // of the axes that select, key -> [least, most]: keys may come faster than frames
@@ -51,7 +45,7 @@ export class Parallel extends Component {
                 const known = columns.map((c) => ({key: c.key, ...axis(c.axis ?? c.title, runs.map(c.value))})).filter((a) => new Set(a.at.filter((v) => v !== null)).size > 1);
                 const axes = known.slice(0, DENSE).reverse(); // results are the first columns, and stand on the right
                 const x = (i) => SIDE + i * (WIDTH - 2 * SIDE) / (axes.length - 1), y = (share) => TOP + (1 - share) * (HEIGHT - 2 * TOP);
-                this.#stretches = new Map(brush.map(stretch));
+                this.#stretches = new Map(brush.map((item) => item.split(':')).map((words) => [words.slice(0, -2).join(':'), words.slice(-2).map(Number)]));
                 const line = (r, i) => {
                         const points = axes.flatMap((a, k) => (a.at[i] === null ? [] : [`${x(k).toFixed(1)},${y(a.at[i]).toFixed(1)}`]));
                         return h(`g${hide.includes(r.id) ? '.out' : ''}`, {key: r.id, style: {color: `var(${curveColour(r.colour)})`}}, h('title', null, r.name), h('polyline', {points: points.join(' '), 'stroke-dasharray': DASHES[r.dash].join(' ')}), points.map((p) => h('circle', {key: p, cx: p.split(',')[0], cy: p.split(',')[1], r: 4})));
