@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "contract/config.h"
 #include "daemon/backup.h"
+#include "daemon/folder.h"
 #include "daemon/limit.h"
 #include "daemon/op.h"
 #include "daemon/process.h"
@@ -473,7 +474,6 @@ static void on_removed(struct daemon *d _unused_, const struct commit *c, void *
 static void on_marked(struct daemon *d, const struct commit *c, void *user)
 {
         struct op *op = user;
-        char path[PATH_MAX];
         struct write *w;
         struct error err;
 
@@ -482,11 +482,7 @@ static void on_marked(struct daemon *d, const struct commit *c, void *user)
                 return;
         }
         log_info("job %lld is removed", (long long)op->job);
-        if (!daemon_job_path(d, op->job, NULL, path, sizeof path))
-                (void)error_set(&err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
-        else if (file_remove_tree(path, &err) >= 0)
-                err.code = 0;
-        if (err.code) {
+        if (folder_remove(d, op->job, &err) < 0) {
                 log_error("job %lld: its files: %s: %s", (long long)op->job, err.path, err.text);
                 err.code = -EIO;
                 op_fail(op, op->from, &err);

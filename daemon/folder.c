@@ -58,6 +58,24 @@ int folder_is_ours(const struct daemon *d, const struct job *j, struct error *er
         return r > 0 ? is_ours(marker, j, err) : r;
 }
 
+/* Where a folder is made before it has its name. */
+static void path_in_the_making(const char *path, char ret[PATH_MAX + 16])
+{
+        (void)snprintf(ret, PATH_MAX + 16, "%s.new", path);
+}
+
+int folder_remove(const struct daemon *d, int64_t job, struct error *err)
+{
+        char path[PATH_MAX], made[PATH_MAX + 16];
+        int r;
+
+        if (!daemon_job_path(d, job, NULL, path, sizeof path))
+                return error_set(err, -ENAMETOOLONG, NULL, "the path of its folder is too long");
+        path_in_the_making(path, made);
+        r = file_remove_tree(made, err);
+        return r < 0 ? r : file_remove_tree(path, err);
+}
+
 int folder_claim(const struct daemon *d, const struct job *j, struct error *err)
 {
         char path[PATH_MAX], made[PATH_MAX + 16], marker[PATH_MAX + 32], text[64];
@@ -76,7 +94,7 @@ int folder_claim(const struct daemon *d, const struct job *j, struct error *err)
         if (r < 0 || !j->identity[0])
                 return r < 0 ? r : file_make_folder(path, err);
         /* It is there with its marker or not at all: without one it would be taken for somebody's. */
-        (void)snprintf(made, sizeof made, "%s.new", path);
+        path_in_the_making(path, made);
         (void)snprintf(marker, sizeof marker, "%s/identity", made);
         (void)snprintf(text, sizeof text, "%s\n", j->identity);
         r = file_make_folder(made, err);

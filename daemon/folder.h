@@ -14,6 +14,9 @@ int folder_claim(const struct daemon *d, const struct job *j, struct error *err)
 /* 1: there is one, and it is the job's; 0: there is none, or it is somebody else's; negative: it cannot be told now.
  * Nothing changes. */
 int folder_is_ours(const struct daemon *d, const struct job *j, struct error *err);
+/* Removes the folder of a job that was removed, and what a daemon that was killed while it made one left of it. That
+ * there is none is a success. */
+int folder_remove(const struct daemon *d, int64_t job, struct error *err);
 /* Spools that have the name of an attempt's that has not begun yet are set aside. */
 int folder_clear_attempt(const struct daemon *d, const struct job *j, int64_t attempt, struct error *err);
 /* The highest id that a folder has; 0: there is none. */

@@ -3,6 +3,7 @@
 #include "base/array.h"
 
 #include "daemon/daemon.h"
+#include "daemon/folder.h"
 
 #include <errno.h>
 #include <math.h>
@@ -141,7 +142,6 @@ void retention_run(struct daemon *d, int64_t job)
 void retention_recover(struct daemon *d)
 {
         struct artifact_row a;
-        char path[PATH_MAX];
         struct error err;
         struct write *w;
         int64_t job = 0;
@@ -155,9 +155,7 @@ void retention_recover(struct daemon *d)
                 }
         }
         while (reader_marked_job(d->reader, job, &job, &err) >= 0) {
-                if (!daemon_job_path(d, job, NULL, path, sizeof path))
-                        continue;
-                if (file_remove_tree(path, &err) < 0) { /* the next start goes on */
+                if (folder_remove(d, job, &err) < 0) { /* the next start goes on */
                         log_warning("job %lld, which was removed, leaves files behind: %s: %s", (long long)job,
                                     err.path, err.text);
                         continue;

@@ -162,8 +162,12 @@ def test_a_configuration_that_is_not_valid_names_its_keys(server, body, expected
         assert b is None or a == b
 
 
-@pytest.mark.parametrize("blank", [" ", "\u200b", " \u00a0\u3000"])
+@pytest.mark.parametrize("blank", [" ", "\u200b", " \u00a0\u3000", "\u00ad", "\u034f", "\u115f\u3164", "\u17b4\u17b5", "\u180b", "\u180f", "\u2800", "\ufe0f", "\ufeff",
+                                   "\U0001d173", "\U000e0001", "\U000e0100"])
 def test_a_blank_name_is_no_name(server, blank):
+    job = server.submit(name="it has one")
+    r = server.request("PATCH", f"/v1/jobs/{job}", data=json.dumps({"name": blank}), headers={"Content-Type": "application/json"})
+    assert r.status_code == 422 and r.json()["errors"][0]["pointer"] == "/name" and server.get(f"/v1/jobs/{job}").json()["name"] == "it has one"
     for body, pointer in (({"name": blank}, "/name"), ({"tags": [blank]}, "/tags/0")):
         r = server.post("/v1/jobs", {"kind": "train", "config": {}, **body})
         assert r.status_code == 422 and r.json()["errors"][0]["pointer"] == pointer, r.text

@@ -289,6 +289,34 @@ def test_a_job_pauses_when_its_attempts_have_run_long_enough(service):
 # ---- what is kept
 
 
+def test_a_filter_resumes_and_retries_what_it_fits_and_they_run(service):
+    failing, fine = [["start"], ["error", "numeric", "diverged"]], TRAIN
+    service.script([SLOW])
+    for seed, script in ((2, [failing, fine]), (3, [fine])):
+        service.script(script, seed=seed)
+    service.start()
+    first = service.submit(100000)
+    service.wait(first, "running", seconds=60)
+    paused = [service.submit(seed=3, tags=["p"]) for _ in range(3)]
+    cancelled = service.submit(seed=3, tags=["r"])
+    failed = service.submit(seed=2, tags=["r"], priority=5)
+    assert service.post("/v1/jobs/pause", {"filter": {"tag": "p"}}, expect=200).json() == {"matched": 3, "changed": 3, "refused": 0}
+    service.post(f"/v1/jobs/{cancelled}/cancel", expect=200)
+    service.post(f"/v1/jobs/{first}/cancel", expect=200)
+    service.wait(failed, "failed", seconds=60)
+    assert service.post("/v1/jobs/resume", {"filter": {"tag": "r"}}, expect=200).json()["matched"] == 0  # none is paused
+    assert service.post("/v1/jobs/retry", {"filter": {"tag": "p"}}, expect=200).json()["matched"] == 0
+    assert service.post("/v1/jobs/retry", {"filter": {"tag": "r"}}, expect=200).json() == {"matched": 2, "changed": 2, "refused": 0}
+    assert service.post("/v1/jobs/resume", {"filter": {"tag": "p"}}, expect=200).json() == {"matched": 3, "changed": 3, "refused": 0}
+    for job in (*paused, cancelled, failed):
+        assert service.wait(job, "succeeded", seconds=60)["result"] == {"bpd": 3.5}
+    assert service.job(failed)["attempts"] == 2 and service.job(paused[0])["attempts"] == 1
+    assert [t for t in triggers(service, paused[0]) if t in ("pause", "resume")] == ["pause", "resume"]
+    assert "retry" in triggers(service, cancelled) and "retry" in triggers(service, failed)
+    actions = [a["action"] for a in service.get("/v1/audit", limit=1000)["audit"]]
+    assert actions.count("POST /v1/jobs/retry") == 2 and actions.count("POST /v1/jobs/resume") == 3  # a row each
+
+
 def test_events_come_in_pages(service):
     service.script([TRAIN])
     service.start()

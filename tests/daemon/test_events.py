@@ -198,6 +198,27 @@ def test_a_folder_of_another_run_is_set_aside(service):
     assert len(open(f"{service.state}/jobs/1/identity").read()) == 33
 
 
+@pytest.mark.parametrize("by_a_start", [False, True])
+def test_a_folder_that_was_half_made_goes_with_its_job(service, by_a_start):
+    """Its job was removed before it ran again; by_a_start: the daemon was killed between its mark and its files."""
+    service.script([SLOW])
+    service.start()
+    first, job = service.submit(100000), service.submit()
+    os.makedirs(f"{service.state}/jobs/{job}.new")
+    open(f"{service.state}/jobs/{job}.new/identity.XYZ", "w").close()
+    service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    if by_a_start:
+        service.wait(first, "running", seconds=60)
+        service.kill()
+        with sqlite3.connect(service.state + "/mulund.db") as db:
+            db.execute("UPDATE job SET marked = 1 WHERE id = ?", (job,))
+        service.start()
+    else:
+        assert requests.delete(f"{service.url}/v1/jobs/{job}", timeout=15).status_code == 204
+    assert not [name for name in os.listdir(f"{service.state}/jobs") if name.startswith(str(job))]
+    assert requests.get(f"{service.url}/v1/jobs/{job}", timeout=15).status_code == 404
+
+
 def test_a_folder_that_was_half_made_is_made(service):
     """Its daemon was killed before the folder had its marker: it is nobody's, and nobody is told."""
     folder = f"{service.state}/jobs/1.new"
