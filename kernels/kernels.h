@@ -934,8 +934,8 @@ struct kernels {
 #undef KERNEL
 };
 
-/* A back end by name: "reference", "cpu", "cuda" (and for tests "cuda-emu", "cuda-asan", "cuda-race"). -EINVAL names the
- * known ones, -ENODEV says why a module cannot be loaded. The table is static, complete and checked. */
+/* A back end by name: "reference", "cpu", "cuda" (and for tests "cuda-emu", "cuda-asan", "cuda-race"). -EINVAL names
+ * the known ones, -ENODEV says why a module cannot be loaded. The table is static, complete and checked. */
 int kernels_find(const char *name, const struct kernels **ret, struct error *err);
 
 /* The same table with every operation replaced by nothing: a dry run of a step tells its memory before any is taken. */
