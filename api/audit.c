@@ -1,18 +1,13 @@
 /* The audit log, for whoever may read it. */
 #include "api/page.h"
 
-static json_t *text_or_null(const char *s)
-{
-        return *s ? json_string(s) : json_null();
-}
-
 static int add_row(const struct audit_row *a, void *user)
 {
         json_t *o = json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:o}", "id", (json_int_t)a->id, "time",
                               json_from_time(a->time_us), "uid", a->uid < 0 ? json_null() : json_integer(a->uid),
-                              "user", text_or_null(a->user), "token", text_or_null(a->token), "address",
-                              text_or_null(a->address), "request_id", a->request, "action", a->action, "job",
-                              a->job ? json_integer(a->job) : json_null());
+                              "user", json_text_or_null(a->user), "token", json_text_or_null(a->token), "address",
+                              json_text_or_null(a->address), "request_id", a->request, "action", a->action, "job",
+                              json_int_or_null(a->job));
 
         return page_add(user, o, json_integer(a->id));
 }

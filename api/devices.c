@@ -29,7 +29,7 @@ static json_t *device_to_json(const struct control_device *d)
                          d->memory_bytes > 0 && d->memory_bytes < INT64_MAX ? json_integer(d->memory_bytes)
                                                                             : json_null(),
                          "job_bytes", d->job_bytes > 0 ? json_integer(d->job_bytes) : json_null(), "state", state_of(d),
-                         "job", d->job ? json_integer(d->job) : json_null(), "rests_until",
+                         "job", json_int_or_null(d->job), "rests_until",
                          wait_us > 0 ? json_from_time(clock_wall_us() + wait_us) : json_null());
 }
 

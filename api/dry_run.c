@@ -54,6 +54,6 @@ void jobs_checked(struct request *r)
                       json_pack("{s:s, s:O?, s:O?, s:I, s:o, s:o, s:o}", "kind", job_kind_names[j->kind], "config",
                                 json_object_size(j->config) || json_is_verbatim(j->config) ? j->config : NULL, "import",
                                 j->import, "steps", (json_int_t)j->steps, "memory_bytes",
-                                j->memory_bytes ? json_integer(j->memory_bytes) : json_null(), "devices",
-                                devices_that_fit(&s, j), "seconds", seconds_of(reader, j)));
+                                json_int_or_null(j->memory_bytes), "devices", devices_that_fit(&s, j), "seconds",
+                                seconds_of(reader, j)));
 }

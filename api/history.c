@@ -10,11 +10,6 @@
 #define EVENTS_DEFAULT 200
 #define EVENTS_MAX 1000
 
-static json_t *text_or_null(const char *s)
-{
-        return s && *s ? json_string(s) : json_null();
-}
-
 static int add_event(const struct job_event_row *e, void *user)
 {
         return page_add(user, job_event_to_json(e), json_integer(e->id));
@@ -43,10 +38,10 @@ static int add_attempt(const struct attempt_row *a, void *user)
                               (json_int_t)a->number, "started", json_from_time(a->started_us), "ended",
                               json_from_time(a->ended_us), "first_step", (json_int_t)a->first_step, "last_step",
                               (json_int_t)a->last_step, "checkpoints", (json_int_t)a->checkpoints, "devices",
-                              a->devices, "ranks", (json_int_t)a->ranks, "boot", text_or_null(a->boot), "outcome",
-                              text_or_null(attempt_outcome_names[a->outcome]), "stop",
-                              text_or_null(stop_reason_names[a->stop]), "class", text_or_null(a->class), "blame",
-                              text_or_null(a->blame), "detail", text_or_null(a->detail));
+                              a->devices, "ranks", (json_int_t)a->ranks, "boot", json_text_or_null(a->boot), "outcome",
+                              json_text_or_null(attempt_outcome_names[a->outcome]), "stop",
+                              json_text_or_null(stop_reason_names[a->stop]), "class", json_text_or_null(a->class),
+                              "blame", json_text_or_null(a->blame), "detail", json_text_or_null(a->detail));
 
         return json_array_append_new(user, o) < 0 ? -ENOMEM : 0;
 }

@@ -18,16 +18,6 @@ static json_t *real_or_null(double v)
         return isnan(v) ? json_null() : json_from_real(v);
 }
 
-static json_t *text_or_null(const char *s)
-{
-        return s && *s ? json_string(s) : json_null();
-}
-
-static json_t *int_or_null(int64_t v)
-{
-        return v ? json_integer(v) : json_null();
-}
-
 static json_t *get_tags(const struct job_view *v)
 {
         return v->row->tags ? json_incref(v->row->tags) : json_array();
@@ -44,8 +34,8 @@ static json_t *get_after(const struct job_view *v)
 
 static json_t *get_limits(const struct job_view *v)
 {
-        return json_pack("{s:o, s:o}", "wall", int_or_null(v->row->limits.wall_s), "steps",
-                         int_or_null(v->row->limits.steps));
+        return json_pack("{s:o, s:o}", "wall", json_int_or_null(v->row->limits.wall_s), "steps",
+                         json_int_or_null(v->row->limits.steps));
 }
 
 json_t *job_progress_to_json(const struct job_row *row)
@@ -71,7 +61,7 @@ static json_t *get_paused(const struct job_view *v)
 {
         if (v->row->state != JOB_PAUSED)
                 return json_null();
-        return json_pack("{s:s, s:o}", "reason", v->row->moved_by, "detail", text_or_null(v->row->moved_why));
+        return json_pack("{s:s, s:o}", "reason", v->row->moved_by, "detail", json_text_or_null(v->row->moved_why));
 }
 
 static json_t *get_links(const struct job_view *v)
@@ -106,10 +96,10 @@ GET(version, json_integer(v->row->version))
 GET(config,
     object_or_null(json_object_size(v->row->config) || json_is_verbatim(v->row->config) ? v->row->config : NULL))
 GET(import, object_or_null(v->row->import))
-GET(config_name, text_or_null(v->row->config_name))
+GET(config_name, json_text_or_null(v->row->config_name))
 GET(accept_changed_data, json_boolean(v->row->accept_changed_data))
 GET(cancel_requested, json_boolean(v->row->stop_requested == STOP_CANCEL))
-GET(stopping, text_or_null(stop_reason_names[v->row->stop_requested]))
+GET(stopping, json_text_or_null(stop_reason_names[v->row->stop_requested]))
 GET(waiting, waiting_to_json(v))
 GET(result, object_or_null(v->row->result))
 GET(error, object_or_null(v->row->error))
@@ -197,7 +187,7 @@ json_t *job_event_to_json(const struct job_event_row *e)
         return json_pack("{s:I, s:I, s:o, s:o, s:s, s:s, s:o}", "id", (json_int_t)e->id, "job", (json_int_t)e->job,
                          "time", json_from_time(e->time_us), "from",
                          e->from < 0 ? json_null() : json_string(job_state_names[e->from]), "to",
-                         job_state_names[e->to], "trigger", e->trigger, "detail", text_or_null(e->detail));
+                         job_state_names[e->to], "trigger", e->trigger, "detail", json_text_or_null(e->detail));
 }
 
 int job_members(const char *names, uint64_t *ret, unsigned *ret_without, struct error *err)

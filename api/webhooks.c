@@ -47,8 +47,7 @@ static int add_delivery(const struct delivery_row *d, void *user)
         json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:o, s:f, s:o, s:o}", "id", (json_int_t)d->id, "event",
                               (json_int_t)d->event, "job", (json_int_t)d->job, "attempt", (json_int_t)d->attempt,
                               "time", json_from_time(d->time_us), "seconds", (double)d->took_us / US_PER_S, "code",
-                              d->code ? json_integer(d->code) : json_null(), "error",
-                              d->detail[0] ? json_string(d->detail) : json_null());
+                              json_int_or_null(d->code), "error", json_text_or_null(d->detail));
 
         return page_add(user, o, json_integer(d->id));
 }

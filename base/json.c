@@ -223,6 +223,16 @@ json_t *json_from_time(int64_t wall_us)
         return wall_us ? json_string(clock_rfc3339(wall_us, buf)) : json_null();
 }
 
+json_t *json_text_or_null(const char *s)
+{
+        return s && *s ? json_string(s) : json_null();
+}
+
+json_t *json_int_or_null(int64_t v)
+{
+        return v ? json_integer(v) : json_null();
+}
+
 /* ---- numbers as text */
 
 #define POWERS 20

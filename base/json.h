@@ -54,6 +54,9 @@ size_t json_real_text(double v, char *ret); /* [JSON_REAL_SIZE] */
 
 /* RFC 3339, or null for 0. */
 json_t *json_from_time(int64_t wall_us);
+/* What an answer says of something that may not be there: null for NULL and ""; for 0. */
+json_t *json_text_or_null(const char *s);
+json_t *json_int_or_null(int64_t v);
 
 /* A value that is one already in text, which is copied: json_to_text writes it as it stands, and nothing else can look
  * into it. text must be what json_to_text made. New reference, NULL without memory. */

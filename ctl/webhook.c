@@ -5,11 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static long long int_of(const json_t *o, const char *key)
-{
-        return (long long)json_integer_value(json_object_get(o, key));
-}
-
 static int list_hooks(struct call *c)
 {
         _cleanup_(reply_done) struct reply reply = {0};
@@ -25,8 +20,8 @@ static int list_hooks(struct call *c)
         (void)printf("NAME              TOLD  FAILED  NEXT TRY                  URL\n");
         json_array_foreach(json_object_get(reply.document, "webhooks"), i, h)
         {
-                (void)printf("%-16s  %4lld  %6lld  %-24s  %s\n", text_of(h, "name"), int_of(h, "told"),
-                             int_of(h, "failed"), *text_of(h, "next_try") ? text_of(h, "next_try") : "-",
+                (void)printf("%-16s  %4.0f  %6.0f  %-24s  %s\n", text_of(h, "name"), real_of(h, "told"),
+                             real_of(h, "failed"), *text_of(h, "next_try") ? text_of(h, "next_try") : "-",
                              text_of(h, "url"));
         }
         return EXIT_OK;
@@ -61,10 +56,10 @@ static int list_deliveries(struct call *c)
         (void)printf("TIME                      EVENT     JOB  ATTEMPT  ANSWER\n");
         json_array_foreach(json_object_get(reply.document, "deliveries"), i, d)
         {
-                (void)printf("%s  %5lld  %6lld  %7lld  ", text_of(d, "time"), int_of(d, "event"), int_of(d, "job"),
-                             int_of(d, "attempt"));
-                if (int_of(d, "code"))
-                        (void)printf("%lld in %.1f s\n", int_of(d, "code"), real_of(d, "seconds"));
+                (void)printf("%s  %5.0f  %6.0f  %7.0f  ", text_of(d, "time"), real_of(d, "event"), real_of(d, "job"),
+                             real_of(d, "attempt"));
+                if (real_of(d, "code") > 0)
+                        (void)printf("%.0f in %.1f s\n", real_of(d, "code"), real_of(d, "seconds"));
                 else
                         (void)printf("none: %s\n", text_of(d, "error"));
         }
