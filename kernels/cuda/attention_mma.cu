@@ -262,6 +262,21 @@ __device__ inline void tiles_start(const S &shared, int pass, const typename P::
         copies_commit();
 }
 
+/* use(pass) for each tile of the others, which the block has then; the next ones are on their way meanwhile. The first
+ * have been started. */
+template <class P, int C, int TILE, class S, class Use>
+__device__ inline void passes(const S &shared, const typename P::value *one, const typename P::value *two, int pixels,
+                              Use use)
+{
+        for (int pass = 0; pass * TILE < pixels; pass++) {
+                tiles_start<P, C, TILE>(shared, pass + 1, one, two, pixels);
+                copies_wait<1>();
+                __syncthreads();
+                use(pass);
+                __syncthreads();
+        }
+}
+
 /* s[x] = rows . tile, of 16 rows and TILE columns */
 template <class P, int C, int TILE, class Rows>
 __device__ inline void scores(float s[TILE / 8][4], const Rows &rows, const typename P::value *tile)
@@ -376,15 +391,11 @@ __global__ void __launch_bounds__(BLOCK)
 
         tiles_start<P, C, TILE>(shared, 0, k + image * C, v + image * C, pixels);
         rows.read(shared.rows(0), q + image * C, first, pixels);
-        for (int pass = 0; pass * TILE < pixels; pass++) {
-                tiles_start<P, C, TILE>(shared, pass + 1, k + image * C, v + image * C, pixels);
-                copies_wait<1>();
-                __syncthreads();
+        passes<P, C, TILE>(shared, k + image * C, v + image * C, pixels, [&](int pass) {
                 scores<P, C, TILE>(s, rows, shared.tile(0, pass));
                 softmax<P, C, TILE>(s, pass * TILE, pixels, scale, largest, total, sum);
                 gather<P, C, TILE>(sum, s, shared.tile(1, pass));
-                __syncthreads();
-        }
+        });
         for (int i = 0; i < 2; i++) {
                 const int row = first + group_of_lane() + 8 * i;
 
@@ -432,6 +443,37 @@ __device__ inline float slope(float p, float dp, float dot, float scale)
         return p * (dp - dot) * scale;
 }
 
+/* The queries of a warp, whose scores and dp are made of tiles of keys and values. */
+template <class P, int C> struct queries {
+        static constexpr int TILE = P::BACKWARD_TILE;
+        typename P::rows q, d_o;
+        query_stats stats[2]; /* of rows group and group + 8 */
+        float s[TILE / 8][4], dp[TILE / 8][4];
+
+        /* use(pass) for each tile of keys: s and dp are of it. */
+        template <class Use>
+        __device__ void each(const mma_values<typename P::value> &a, const query_maps<P> &shared, int first, Use use)
+        {
+                const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
+
+                tiles_start<P, C, TILE>(shared, 0, a.k + at, a.v + at, a.pixels);
+                q.read(shared.rows(0), a.q + at, first, a.pixels);
+                d_o.read(shared.rows(1), a.d_o + at, first, a.pixels);
+                for (int i = 0; i < 2; i++)
+                        stats[i] = stats_of(a, image, first + group_of_lane() + 8 * i);
+                passes<P, C, TILE>(shared, a.k + at, a.v + at, a.pixels, [&](int pass) {
+                        scores<P, C, TILE>(s, q, shared.tile(0, pass));
+                        scores<P, C, TILE>(dp, d_o, shared.tile(1, pass));
+                        use(pass);
+                });
+        }
+        /* Whether a column of the pass is one of the image's. */
+        static __device__ bool there(const mma_values<typename P::value> &a, int pass, int x, int e)
+        {
+                return pass * TILE + 8 * x + 2 * pair_of_lane() + e % 2 < a.pixels;
+        }
+};
+
 /* dq: a block's rows are queries, its tiles are of keys and values. */
 template <class P, int C>
 __global__ void __launch_bounds__(BLOCK) mma_backward_q(mma_values<typename P::value> a, typename P::value *dq)
@@ -441,34 +483,21 @@ __global__ void __launch_bounds__(BLOCK) mma_backward_q(mma_values<typename P::v
         DYNAMIC_SHARED(T, all);
         const query_maps<P> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
-        const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
         const float ones[2] = {1, 1};
-        float sum[C / 8][4] = {}, s[TILE / 8][4], dp[TILE / 8][4];
-        typename P::rows qs, dos;
-        query_stats rows[2];
+        float sum[C / 8][4] = {};
+        queries<P, C> own;
 
-        tiles_start<P, C, TILE>(shared, 0, a.k + at, a.v + at, a.pixels);
-        qs.read(shared.rows(0), a.q + at, first, a.pixels);
-        dos.read(shared.rows(1), a.d_o + at, first, a.pixels);
-        for (int i = 0; i < 2; i++)
-                rows[i] = stats_of(a, image, first + group_of_lane() + 8 * i);
-        for (int pass = 0; pass * TILE < a.pixels; pass++) {
-                tiles_start<P, C, TILE>(shared, pass + 1, a.k + at, a.v + at, a.pixels);
-                copies_wait<1>();
-                __syncthreads();
-                scores<P, C, TILE>(s, qs, shared.tile(0, pass));
-                scores<P, C, TILE>(dp, dos, shared.tile(1, pass));
+        own.each(a, shared, first, [&](int pass) {
                 for (int x = 0; x < TILE / 8; x++)
                         for (int e = 0; e < 4; e++) {
-                                const query_stats &q = rows[e / 2];
-                                const bool there = pass * TILE + 8 * x + 2 * pair_of_lane() + e % 2 < a.pixels;
+                                const query_stats &q = own.stats[e / 2];
+                                const float p = probability<P>(a, own.s[x][e], q);
 
-                                s[x][e] = there ? slope(probability<P>(a, s[x][e], q), dp[x][e], q.dot, a.scale) : 0;
+                                own.s[x][e] = own.there(a, pass, x, e) ? slope(p, own.dp[x][e], q.dot, a.scale) : 0;
                         }
-                gather<P, C, TILE>(sum, s, shared.tile(0, pass));
-                __syncthreads();
-        }
-        rows_store<T, C>(dq + at, first, a.pixels, sum, ones);
+                gather<P, C, TILE>(sum, own.s, shared.tile(0, pass));
+        });
+        rows_store<T, C>(dq + (int64_t)blockIdx.y * a.pixels * C, first, a.pixels, sum, ones);
 }
 
 /* dk, dv: a block's rows are keys and values, its tiles are of queries and do. */
@@ -479,7 +508,7 @@ __global__ void __launch_bounds__(BLOCK)
         typedef typename P::value T;
         constexpr int TILE = P::BACKWARD_TILE;
         DYNAMIC_SHARED(T, all);
-        SHARED(query_stats, columns, [TILE]);
+        SHARED(query_stats, columns, [2][TILE]);
         const key_maps<P> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
         const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
@@ -491,29 +520,30 @@ __global__ void __launch_bounds__(BLOCK)
         tiles_start<P, C, TILE>(shared, 0, a.q + at, a.d_o + at, a.pixels);
         ks.read(shared.rows(0), a.k + at, first, a.pixels);
         vs.read(shared.rows(P::IN_SHARED), a.v + at, first, a.pixels);
-        for (int pass = 0; pass * TILE < a.pixels; pass++) {
-                tiles_start<P, C, TILE>(shared, pass + 1, a.q + at, a.d_o + at, a.pixels);
+        const auto columns_read = [&](int pass) {
                 if (threadIdx.x < TILE) {
                         /* in two statements: the race checker does not see a call's result on its way to memory */
                         const query_stats q = stats_of(a, image, pass * TILE + (int)threadIdx.x);
 
-                        columns[threadIdx.x] = q;
+                        columns[pass % 2][threadIdx.x] = q;
                 }
-                copies_wait<1>();
-                __syncthreads();
+        };
+
+        columns_read(0);
+        passes<P, C, TILE>(shared, a.q + at, a.d_o + at, a.pixels, [&](int pass) {
+                columns_read(pass + 1);
                 scores<P, C, TILE>(s, ks, shared.tile(0, pass));
                 scores<P, C, TILE>(dp, vs, shared.tile(1, pass));
                 for (int x = 0; x < TILE / 8; x++)
                         for (int e = 0; e < 4; e++) {
-                                const query_stats &q = columns[8 * x + 2 * pair_of_lane() + e % 2];
+                                const query_stats &q = columns[pass % 2][8 * x + 2 * pair_of_lane() + e % 2];
 
                                 s[x][e] = probability<P>(a, s[x][e], q);
                                 dp[x][e] = slope(s[x][e], dp[x][e], q.dot, a.scale);
                         }
                 gather<P, C, TILE>(sum_v, s, shared.tile(1, pass));
                 gather<P, C, TILE>(sum_k, dp, shared.tile(0, pass));
-                __syncthreads();
-        }
+        });
         rows_store<T, C>(dk + at, first, a.pixels, sum_k, ones);
         rows_store<T, C>(dv + at, first, a.pixels, sum_v, ones);
 }
@@ -523,45 +553,30 @@ __global__ void __launch_bounds__(BLOCK)
 template <class P, int C>
 __global__ void __launch_bounds__(BLOCK) mma_dots(mma_values<typename P::value> a, float *dots)
 {
-        typedef typename P::value T;
         constexpr int TILE = P::BACKWARD_TILE;
-        DYNAMIC_SHARED(T, all);
+        DYNAMIC_SHARED(typename P::value, all);
         const query_maps<P> shared = {all};
         const int first = (int)blockIdx.x * ROWS + (int)threadIdx.x / 32 * 16;
-        const int64_t image = (int64_t)blockIdx.y * a.pixels, at = image * C;
-        float s[TILE / 8][4], dp[TILE / 8][4];
         double sum[2] = {0, 0}, of_p[2] = {0, 0};
-        typename P::rows qs, dos;
-        query_stats rows[2];
+        queries<P, C> own;
 
-        tiles_start<P, C, TILE>(shared, 0, a.k + at, a.v + at, a.pixels);
-        qs.read(shared.rows(0), a.q + at, first, a.pixels);
-        dos.read(shared.rows(1), a.d_o + at, first, a.pixels);
-        for (int i = 0; i < 2; i++)
-                rows[i] = stats_of(a, image, first + group_of_lane() + 8 * i);
-        for (int pass = 0; pass * TILE < a.pixels; pass++) {
-                tiles_start<P, C, TILE>(shared, pass + 1, a.k + at, a.v + at, a.pixels);
-                copies_wait<1>();
-                __syncthreads();
-                scores<P, C, TILE>(s, qs, shared.tile(0, pass));
-                scores<P, C, TILE>(dp, dos, shared.tile(1, pass));
+        own.each(a, shared, first, [&](int pass) {
                 for (int x = 0; x < TILE / 8; x++)
                         for (int e = 0; e < 4; e++)
-                                if (pass * TILE + 8 * x + 2 * pair_of_lane() + e % 2 < a.pixels) {
-                                        const float p = probability<P>(a, s[x][e], rows[e / 2]);
+                                if (own.there(a, pass, x, e)) {
+                                        const float p = probability<P>(a, own.s[x][e], own.stats[e / 2]);
 
                                         of_p[e / 2] += (double)p;
-                                        sum[e / 2] += (double)p * (double)dp[x][e];
+                                        sum[e / 2] += (double)p * (double)own.dp[x][e];
                                 }
-                __syncthreads();
-        }
+        });
         for (int i = 0; i < 2; i++) {
                 const int row = first + group_of_lane() + 8 * i;
 
                 sum[i] = four_sum(sum[i]);
                 of_p[i] = four_sum(of_p[i]);
                 if (pair_of_lane() == 0 && row < a.pixels)
-                        dots[image + row] = (float)(sum[i] / of_p[i]);
+                        dots[(int64_t)blockIdx.y * a.pixels + row] = (float)(sum[i] / of_p[i]);
         }
 }
 
