@@ -5,57 +5,53 @@
 
 enum { MAX_COPIES = 64 };
 
+/* Counted since the thread began: copies that it started, that were made; groups that it closed. */
 static struct {
-        unsigned n, first, group; /* copies, the oldest that has not ended, groups closed since the thread began */
+        unsigned started, made, closed;
         struct {
                 struct emu_copy copy;
                 unsigned group;
-        } at[MAX_COPIES];
+        } at[MAX_COPIES]; /* the n-th at n % MAX_COPIES */
 } threads[EMU_MAX_THREADS];
 
 void emu_copies_begin(unsigned thread)
 {
-        threads[thread].n = threads[thread].first = threads[thread].group = 0;
+        threads[thread].started = threads[thread].made = threads[thread].closed = 0;
 }
 
 void emu_copies_end(unsigned thread)
 {
-        if (threads[thread].first < threads[thread].n)
+        if (threads[thread].made < threads[thread].started)
                 emu_fault("thread %u ended with copies that it has not waited for", thread);
 }
 
 void emu_copy_start(void *to, const void *from, bool there)
 {
-        unsigned self = emu_self(), n = threads[self].n;
+        unsigned self = emu_self(), place = threads[self].started++ % MAX_COPIES;
 
         if ((uintptr_t)to % EMU_COPY_BYTES || (uintptr_t)from % EMU_COPY_BYTES)
                 emu_fault("a copy of 16 bytes from %p to %p, which are not at multiples of 16", from, to);
         if (!emu_shared_has(to, EMU_COPY_BYTES))
                 emu_fault("a copy to %p, which is no shared memory", to);
-        if (n == MAX_COPIES)
+        if (threads[self].started - threads[self].made > MAX_COPIES)
                 emu_fault("more than %d copies that nobody waited for", MAX_COPIES);
-        threads[self].at[n].copy = (struct emu_copy){to, there ? from : NULL};
-        threads[self].at[n].group = threads[self].group;
-        threads[self].n++;
+        threads[self].at[place].copy = (struct emu_copy){to, there ? from : NULL};
+        threads[self].at[place].group = threads[self].closed;
 }
 
 void emu_copies_commit(void)
 {
-        threads[emu_self()].group++;
+        threads[emu_self()].closed++;
 }
 
 bool emu_copies_due(unsigned n_left, struct emu_copy *ret)
 {
-        unsigned self = emu_self(), first = threads[self].first;
+        unsigned self = emu_self(), place = threads[self].made % MAX_COPIES;
 
-        if (first == threads[self].n || threads[self].at[first].group + n_left >= threads[self].group) {
-                for (unsigned i = first; i < threads[self].n; i++)
-                        threads[self].at[i - first] = threads[self].at[i];
-                threads[self].n -= first;
-                threads[self].first = 0;
+        if (threads[self].made == threads[self].started ||
+            threads[self].at[place].group + n_left >= threads[self].closed)
                 return false;
-        }
-        *ret = threads[self].at[first].copy;
-        threads[self].first++;
+        *ret = threads[self].at[place].copy;
+        threads[self].made++;
         return true;
 }
