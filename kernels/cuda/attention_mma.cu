@@ -446,8 +446,8 @@ __device__ inline float slope(float p, float dp, float dot, float scale)
 /* The queries of a warp, whose scores and dp are made of tiles of keys and values. */
 template <class P, int C> struct queries {
         static constexpr int TILE = P::BACKWARD_TILE;
-        typename P::rows q, d_o;
         query_stats stats[2]; /* of rows group and group + 8 */
+        typename P::rows q, d_o;
         float s[TILE / 8][4], dp[TILE / 8][4];
 
         /* use(pass) for each tile of keys: s and dp are of it. */

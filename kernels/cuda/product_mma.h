@@ -20,7 +20,7 @@ enum { MMA_M = 128, MMA_N = 64, MMA_K = 32, MMA_STRIDE = MMA_K + 8 }; /* rows be
 template <class Operand> __device__ inline vector<bf16, 8> eight_of(const Operand &x, int i, int k, int n, int end)
 {
         constexpr bool ALONG_K = Operand::K_FIRST;
-        vector<bf16, 8> v = {};
+        vector<bf16, 8> v;
 
         if (i + (ALONG_K ? 0 : 7) < n && k + (ALONG_K ? 7 : 0) < end && x.eight(i, k, &v))
                 return v;

@@ -48,6 +48,7 @@ EQUIVALENT = {
     ("attention.cu", "for (int j = 0; j < a.pixels; j += ROWS) {", "bound"): NOTHING,
     ("attention.cu", "for (int i = 0; i < a.pixels; i += ROWS) {", "bound"): NOTHING,
     ("product_mma.h", "for (int k0 = begin; k0 < end; k0 += MMA_K) {", "bound"): NOTHING,
+    ("product_mma.h", "if (i + (ALONG_K ? 0 : 7) < n && k + (ALONG_K ? 7 : 0) < end && x.eight(i, k, &v))", "condition"): "one by one they are the same eight",
     ("product.h", "for (int k0 = begin; k0 < end; k0 += DEPTH<Sum>) {", "bound"): NOTHING,
     ("product.h", "for (int64_t i = (int64_t)blockIdx.y * SUM_ROWS + line; i < rows; i += SUM_RUN * step) {", "bound"): "each row is compared inside",
     ("norm.cu", "for (int i = 0; i < own; i += N) {", "bound"): NO_PIXELS,
