@@ -21,7 +21,7 @@
 
 enum waiting { WAITS_HEADERS, WAITS_BODY, WAITS_US, WAITS_READER, WAITING_N };
 
-static const struct {
+static const struct rule {
         bool is_request; /* we wait for it: it has a time, and may have to make room */
         bool can_idle;
 } rules[WAITING_N] = {[WAITS_HEADERS] = {true, true},
@@ -50,6 +50,14 @@ struct connections {
         int64_t idle_us;
         struct connection *first;
 };
+
+/* gcc 12 reads an atomic that is itself the index of an array as if it were none. */
+static struct rule rule_of(const struct connection *x)
+{
+        enum waiting waiting = x->waiting;
+
+        return rules[waiting];
+}
 
 /* Shutting a socket down makes MHD close it. Its number cannot have been given to another: MHD tells us before it
  * closes, and we hold the lock. */
@@ -84,8 +92,8 @@ static void look(struct connections *c)
         int64_t now_us = clock_monotonic_us(), patience_us = 2 * c->n > c->most ? REQUEST_CROWDED_US : REQUEST_US;
 
         for (struct connection *x = c->first; x; x = x->next)
-                if (!x->ending && ((rules[x->waiting].is_request && now_us - x->since_us > patience_us) ||
-                                   (rules[x->waiting].can_idle && is_idle(c, x, now_us))))
+                if (!x->ending && ((rule_of(x).is_request && now_us - x->since_us > patience_us) ||
+                                   (rule_of(x).can_idle && is_idle(c, x, now_us))))
                         end_connection(x);
 }
 
@@ -170,7 +178,7 @@ static void make_room(struct connections *c)
 
         for (struct connection *x = c->first; x; x = x->next) {
                 ending += x->ending;
-                if (!x->ending && rules[x->waiting].is_request && (!oldest || x->since_us < oldest->since_us))
+                if (!x->ending && rule_of(x).is_request && (!oldest || x->since_us < oldest->since_us))
                         oldest = x;
         }
         if (oldest && c->n - ending > c->most - c->most / HEADROOM)
