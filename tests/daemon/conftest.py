@@ -7,4 +7,4 @@ from service import Service
 def service():
     s = Service()
     yield s
-    s.close()
+    print(s.close())  # pytest shows it where the test failed

@@ -64,7 +64,7 @@ class Service:
             value = ready()
             if value:
                 return value
-            if self.process.poll() is not None and time.monotonic() > end - seconds + 1:
+            if self.process.poll() not in (None, -signal.SIGKILL) and time.monotonic() > end - seconds + 1:  # not by us
                 value = ready()
                 assert value, f"mulund ended with {self.process.returncode}\n" + self.logged()
                 return value
@@ -139,6 +139,7 @@ class Service:
         return self.process.wait(15)
 
     def close(self):
+        """Ends and removes all of it; its log."""
         if self.process and self.process.poll() is None:
             self.kill()
         for pid in self.worker_pids():
@@ -146,7 +147,10 @@ class Service:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        log = self.logged() if self.process else ""
         shutil.rmtree(self.root, ignore_errors=True)
+        assert "Sanitizer" not in log and "runtime error" not in log, log
+        return log
 
 
 def spooled(service, job, text):
