@@ -147,7 +147,7 @@ class Service:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        log = self.logged() if self.process else ""
+        log = self.logged() if self.process and os.path.exists(self.log_path) else ""
         shutil.rmtree(self.root, ignore_errors=True)
         assert "Sanitizer" not in log and "runtime error" not in log, log
         return log
