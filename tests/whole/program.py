@@ -86,9 +86,9 @@ class Listener:
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
-        with self.socket, self.socket.accept()[0] as s, s.makefile("r", encoding="utf-8") as lines:
+        with self.socket, self.socket.accept()[0] as s, s.makefile("rb") as lines:
             for line in lines:
-                s.sendall(json.dumps({"ack": json.loads(line).get("seq", 0)}).encode() + b"\n")
+                s.sendall(json.dumps({"ack": spool.lines(line)[0].get("seq", 0)}).encode() + b"\n")
 
 
 class Run:
