@@ -115,8 +115,8 @@ int host_device_use(struct device *d, struct device_use *ret, struct error *err)
         return 0;
 }
 
-/* Asks for large pages where whole ones lie in the block: one is first touched, and looked up, where 512 small ones are.
- * A kernel that has none to give goes on with small ones. */
+/* Asks for large pages where whole ones lie in the block: one is first touched, and looked up, where 512 small ones
+ * are. A kernel that has none to give goes on with small ones. */
 static void prefer_large_pages(const char *block, size_t bytes)
 {
         size_t begin = ((size_t)block + LARGE_PAGE - 1) & -LARGE_PAGE, end = ((size_t)block + bytes) & -LARGE_PAGE;
