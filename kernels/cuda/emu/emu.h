@@ -53,7 +53,7 @@ cudaError_t emu_enqueue_launch(const struct emu_launch *l, const void *args, siz
 /* A stand-in says what it is about to read or write: [p, p + n) must lie in one allocation of the device. */
 void emu_touch(const void *p, size_t n, bool write);
 
-/* A stand-in says that it takes longer on the device's clock than it does here. */
+/* A stand-in says that it takes longer on the device's clock than other operations do. */
 void emu_take_time(double ms);
 
 /* Runs all blocks of a launch, in the order of EMU_ORDER: forward (also where it is not set), reverse, or the seed of a

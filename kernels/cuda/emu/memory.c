@@ -237,20 +237,16 @@ void emu_memory_open(void)
 
 /* Where no sanitizer sees what is written beside an allocation, the guards do. */
 #if !defined(__SANITIZE_ADDRESS__)
-static bool guarded(const char *p, const char *end)
-{
-        while (p < end && (unsigned char)*p == GUARD)
-                p++;
-        return p == end;
-}
-
 static void guards_check(void)
 {
+        char guard[GUARD_BYTES];
+
+        memset(guard, GUARD, sizeof guard);
         for (size_t i = 0; i < n_runs; i++)
                 for (const struct piece *x = piece_at(runs[i].low + GUARD_BYTES);
                      x < pieces + n_pieces && x->start < runs[i].high; x++)
-                        if (!guarded(x->start - GUARD_BYTES, x->start) ||
-                            !guarded(x->start + x->bytes, x->start + x->bytes + GUARD_BYTES))
+                        if (memcmp(x->start - GUARD_BYTES, guard, sizeof guard) != 0 ||
+                            memcmp(x->start + x->bytes, guard, sizeof guard) != 0)
                                 emu_fault("out of bounds: something wrote beside an allocation of %zu bytes", x->bytes);
 }
 #else
