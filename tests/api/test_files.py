@@ -288,8 +288,8 @@ def test_the_tail_of_a_log_without_lines_is_bounded(server):
 
 
 def test_a_download_that_makes_progress_is_not_cut_and_one_that_makes_none_is(tmp_path):
-    """With a second of patience: the socket takes more than a slow client reads in that time; among clients that want everything."""
-    s = Server(tmp_path, idle_ms=1000)
+    """With two seconds of patience: the socket takes more than a slow client reads in that time; among clients that want everything."""
+    s = Server(tmp_path, idle_ms=2000)
     stop, others = multiprocessing.Event(), []
     try:
         job, size = s.submit(), 24 << 20
