@@ -51,7 +51,7 @@ def slow_bodies(url, job, stop):
         stop.wait(0.2)
 
 
-def slow_download(url, artifact, stop):
+def slow_download(url, artifact, stop, done):
     """200 kB a second."""
     port = int(url.rsplit(":", 1)[1])
     s = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -62,6 +62,7 @@ def slow_download(url, artifact, stop):
         assert part, "it was cut"
         got += len(part)
         time.sleep(max(0, began + got / 200e3 - time.monotonic()))
+    done.value = got
 
 
 def log_reader(url, job, stop):
@@ -69,7 +70,7 @@ def log_reader(url, job, stop):
         assert requests.get(f"{url}/v1/jobs/{job}/log", params={"tail": 1000}, timeout=60).status_code == 200
 
 
-def prepare(service):
+def prepare(service, points=POINTS):
     """A finished job with long series, a checkpoint of 50 MB and a log of 3 GiB without lines: (job, artifact)."""
     service.start()
     job = service.submit(1)
@@ -79,7 +80,7 @@ def prepare(service):
     service.kill(signal.SIGTERM)
     with sqlite3.connect(service.state + "/mulund.db", timeout=60) as db:
         attempt, = db.execute("SELECT max(id) FROM attempt WHERE job = ?", (job,)).fetchone()
-    subprocess.run([os.environ["TEST_ADD_POINTS"], service.state, str(attempt), "1", str(POINTS), *(f"s{i}" for i in range(SERIES))], check=True)
+    subprocess.run([os.environ["TEST_ADD_POINTS"], service.state, str(attempt), "1", str(points), *(f"s{i}" for i in range(SERIES))], check=True)
     os.truncate(f"{service.state}/jobs/{job}/{artifact['name']}", 50 << 20)
     os.truncate(f"{service.state}/jobs/{job}/log", 3 << 30)
     service.start()

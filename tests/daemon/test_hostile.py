@@ -77,10 +77,10 @@ def test_all_greedy_and_slow_clients_at_once(greedy, quiet):
     service = greedy
     job, artifact = prepare(service)
     body = {"kind": "train", "config": service.job(job)["config"]}
-    stop = multiprocessing.Event()
+    stop, done = multiprocessing.Event(), multiprocessing.Value("q", 0)
     clients = [multiprocessing.Process(target=f, args=args) for f, args in (
         (series_reader, (service.url, job, stop)), (series_reader, (service.url, job, stop)), (slow_bodies, (service.url, job, stop)),
-        (slow_download, (service.url, artifact, stop)), (log_reader, (service.url, job, stop)))]
+        (slow_download, (service.url, artifact, stop, done)), (log_reader, (service.url, job, stop)))]
     for p in clients:
         p.start()
         os.setpriority(os.PRIO_PROCESS, p.pid, 10)  # they are on machines of their own
