@@ -54,6 +54,10 @@ static void describe(const struct worker *w, char *ret, size_t size)
 {
         char how[128], line[512];
 
+        if (w->no_start[0]) {
+                (void)snprintf(ret, size, "the worker did not start: %s", w->no_start);
+                return;
+        }
         if (w->alive.status == INT_MIN && w->alive.child)
                 (void)snprintf(how, sizeof how, "ended in an unknown way");
         else if (w->alive.status == INT_MIN && w->found)

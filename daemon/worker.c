@@ -854,6 +854,7 @@ void worker_fail(struct worker *w, int64_t attempt, const struct error *why)
 {
         log_error("job %lld: its worker cannot start: %s%s%s", (long long)w->job_id, why->path,
                   why->path[0] ? ": " : "", why->text);
+        (void)snprintf(w->no_start, sizeof w->no_start, "%.*s", (int)sizeof w->no_start - 1, why->text);
         w->attempt = attempt;
         no_process(w);
 }

@@ -23,6 +23,7 @@ struct worker {
         uint64_t devices;  /* a set: device.h */
         bool found;        /* of the daemon before */
         struct liveness alive;
+        char no_start[256]; /* why it was not started */
         struct source *kill_timer, *retry_timer, *limit_timer;
 
         int stdin_fd;

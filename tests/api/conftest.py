@@ -2,9 +2,12 @@
 import json
 import os
 import pathlib
+import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
+import tempfile
 import threading
 
 import pytest
@@ -14,7 +17,14 @@ import openapi
 
 HERE = pathlib.Path(__file__).parent
 PUBLISHED = HERE.parent / "contract" / "published"
+sys.path.insert(0, str(HERE.parent))
+from quick import quick  # noqa: E402
+
 START = {"memory_bytes": 1, "parameters": 1, "backend": "cpu", "threads": 1}  # what else a start event says
+
+
+def pytest_configure():
+    tempfile.tempdir = quick()
 
 
 class Server:
@@ -128,6 +138,13 @@ def problem(r, status, type_=None):
 
 def pointers(r):
     return [e["pointer"] for e in r.json()["errors"]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def swept(tmp_path_factory):
+    """Nothing stays in memory."""
+    yield
+    shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

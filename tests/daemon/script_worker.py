@@ -1,23 +1,19 @@
-#!/usr/bin/python3
 """A worker that plays a script, over the real protocol (contract/event.h).
 
 The data set's folder holds the script: script-SEED.json (SEED: the configuration's training.seed) or script.json, a list
-of attempts, each a list of actions; the last attempt's is played again by those after it. describe.json and estimate.json
-there, when present, are what --describe and --estimate print.
+of attempts, each a list of actions; the last attempt's is played again by those after it. Started for each attempt of a
+test, so what few of them need is imported where it is.
 """
 import fcntl
-import hashlib
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import spool  # noqa: E402
 
 
 class Link:
@@ -165,6 +161,7 @@ class Worker:
 
     def packed(self, last, damage=None):
         """As protocol 2 has it; damage: {offset from the line's end: byte}."""
+        import spool
         steps = list(range(self.step, last))
         self.step = last
 
@@ -178,6 +175,7 @@ class Worker:
 
     def stream(self, events, rows, columns):
         """So many events as fast as they are taken, made before; how long that took is left in the job's folder."""
+        import spool
         noise = [[2.5 + (7919 * (i + 31 * c) % 1000) / 1024 for i in range(rows)] for c in range(columns)]
         named = {f"train/scalar-{c}": v for c, v in enumerate(noise)}
         lines = []
@@ -194,6 +192,7 @@ class Worker:
             json.dump({"seconds": time.monotonic() - began, "scalars": events * rows * columns}, f)
 
     def checkpoint(self, step=None, metric=None):
+        import hashlib
         step = self.step if step is None else step
         name = f"step-{step}.safetensors"
         data = json.dumps({"job": self.a["job"], "attempt": self.a["attempt"], "step": step}).encode()
@@ -248,6 +247,7 @@ class Worker:
 
     def stray(self):
         """A child that leaves the process group and outlives this one; its id is left in the job's folder."""
+        import subprocess
         child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
         with open(f"{self.a['folder']}/stray", "w") as f:
             f.write(str(child.pid))
@@ -276,22 +276,6 @@ class Worker:
 
 
 def main():
-    if sys.argv[1:2] == ["--describe"]:
-        path = sys.argv[2] + "/describe.json"
-        text = open(path).read() if os.path.exists(path) else json.dumps(
-            {"format": "cifar10", "train": 1000, "test": 100, "digest": "0" * 32, "mean": [1, 2.5, 3]})
-        print(text)
-        sys.exit(1 if "error" in text else 0)
-    if sys.argv[1:2] == ["--probe"]:
-        print(os.environ.get("SCRIPT_PROBE", '{"devices": [{"backend": "cpu", "index": 0, "name": "A processor", "uuid": "", "memory_total": 1}]}'))
-        return
-    if sys.argv[1:2] == ["--estimate"]:
-        json.load(sys.stdin)
-        if os.environ.get("SCRIPT_ESTIMATE_LOG"):
-            with open(os.environ["SCRIPT_ESTIMATE_LOG"], "a") as f:
-                f.write("asked\n")
-        print(os.environ.get("SCRIPT_ESTIMATE", '{"bytes": 1000}'))
-        return
     a = json.load(sys.stdin)
     time.sleep(float(os.environ.get("SCRIPT_LOCK_DELAY", "0")))
     lock = open(f"{a['folder']}/attempt-{a['attempt']}.lock", "w")

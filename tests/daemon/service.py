@@ -14,7 +14,7 @@ import pytest
 import requests
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-WORKER = HERE + "/script_worker.py"
+WORKER = HERE + "/script_worker"
 MULUND = os.environ.get("MULUND", os.path.join(HERE, "../../build/daemon/mulund"))
 
 
@@ -119,14 +119,13 @@ class Service:
                 continue
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as f:
-                    line = f.read().split(b"\0")
+                    if not f.read().endswith(WORKER.encode() + b".py\0"):  # a zombie has none
+                        continue
                 with open(f"/proc/{name}/environ", "rb") as f:
                     environment = f.read()
-                with open(f"/proc/{name}/stat") as f:
-                    zombie = f.read().rsplit(")", 1)[1].split()[0] == "Z"
             except OSError:
                 continue
-            if WORKER.encode() in line[:2] and len(line) == 3 and self.tag.encode() in environment and not zombie:
+            if self.tag.encode() in environment:
                 pids.append(int(name))
         return pids
 

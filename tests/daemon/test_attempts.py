@@ -1,5 +1,6 @@
 """What becomes of an attempt: it ends, dies, is adopted by the next daemon, is tidied."""
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -57,6 +58,25 @@ def test_a_worker_that_cannot_start_fails_no_job(service):
     os.unlink(service.root + "/broken")
     for j in jobs:
         service.wait(j, "succeeded", seconds=30)
+
+
+@pytest.mark.parametrize("break_it", [lambda path: os.chmod(path, 0o644), lambda path: (os.unlink(path), os.mkdir(path))], ids=["not executable", "a folder"])
+def test_a_worker_that_is_no_program_is_said_and_fails_no_job(service, break_it):
+    """From one job to the next, as an update that went wrong does it; what a submission asks of it is known by then."""
+    service.script([[["start"], ["done"]]])
+    program = service.root + "/worker"
+    shutil.copy(WORKER, program)
+    shutil.copy(WORKER + ".py", service.root)
+    service.start("--worker", program)
+    service.wait(service.submit(), "succeeded")
+    break_it(program)
+    job = service.submit()
+    assert service.until(lambda: waits(service, job, "retry")) == "the worker did not start: cannot be started: Permission denied"
+    if os.path.isdir(program):
+        os.rmdir(program)
+    shutil.copy(WORKER, program)
+    j = service.wait(job, "succeeded")
+    assert j["error"] is None and service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]["blame"] == "host"
 
 
 def test_losses_are_never_charged_to_the_job_and_others_pass(service):

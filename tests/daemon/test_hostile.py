@@ -1,5 +1,6 @@
 """Every greedy and slow client at once, against the real daemon: who asks for little is answered in time, memory is
-bounded, and the daemon ends when it is told to."""
+bounded, and the daemon ends when it is told to. What is in time on a machine that has other things to do, too, says a second
+daemon, which is asked the same in the same moments and has no such clients."""
 import multiprocessing
 import os
 import resource
@@ -11,6 +12,7 @@ import pytest
 import requests
 
 from greedy import fixture_greedy, log_reader, prepare, series_reader, slow_bodies, slow_download  # noqa: F401
+from service import Service
 
 SECONDS = 12
 
@@ -26,17 +28,25 @@ def sanitized(service):
     return b"__tsan_init" in binary or b"__asan_init" in binary
 
 
-def measure(service, body, seconds):
-    """{what: [seconds of an answer]}, each over a connection of its own."""
-    took = {"healthz": [], "submission": []}
+@pytest.fixture
+def quiet():
+    s = Service([[["start"], ["hang"]]])
+    yield s.start()
+    s.close()
+
+
+def measure(services, body, seconds):
+    """Of each {what: [seconds of an answer]}, each over a connection of its own, by turns; so many that a hundredth can be told."""
+    took = [{"healthz": [], "submission": []} for _ in services]
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for _ in range(5):  # so many that a hundredth of them can be told
-            took["healthz"].append(health(service))
-            time.sleep(0.01)
-        began = time.monotonic()
-        assert requests.post(service.url + "/v1/jobs", json=body, timeout=60).status_code == 201
-        took["submission"].append(time.monotonic() - began)
+    while time.monotonic() < end or len(took[0]["healthz"]) < 125:
+        for service, t in zip(services, took):
+            for _ in range(5):
+                t["healthz"].append(health(service))
+                time.sleep(0.01)
+            began = time.monotonic()
+            assert requests.post(service.url + "/v1/jobs", json=body, timeout=60).status_code == 201
+            t["submission"].append(time.monotonic() - began)
     return took
 
 
@@ -49,6 +59,13 @@ def health(service):
     return time.monotonic() - began
 
 
+def end(service):
+    """Seconds until it has ended."""
+    began = time.monotonic()
+    assert service.kill(signal.SIGTERM) == 0
+    return time.monotonic() - began
+
+
 LIMITS = {"healthz": 0.99, "submission": 0.9}  # this part of them is answered within 100 ms
 
 
@@ -56,11 +73,10 @@ def slowest(what, times, part=None):
     return sorted(times)[int(len(times) * (part or LIMITS[what]))]
 
 
-def test_all_greedy_and_slow_clients_at_once(greedy):
+def test_all_greedy_and_slow_clients_at_once(greedy, quiet):
     service = greedy
     job, artifact = prepare(service)
     body = {"kind": "train", "config": service.job(job)["config"]}
-    alone = measure(service, body, 1)  # what this machine does beside what else it has to do
     stop, done = multiprocessing.Event(), multiprocessing.Value("q", 0)
     clients = [multiprocessing.Process(target=f, args=args) for f, args in (
         (series_reader, (service.url, job, stop)), (series_reader, (service.url, job, stop)), (slow_bodies, (service.url, job, stop)),
@@ -69,22 +85,20 @@ def test_all_greedy_and_slow_clients_at_once(greedy):
         p.start()
         os.setpriority(os.PRIO_PROCESS, p.pid, 10)  # they are on machines of their own
     time.sleep(2)
-    took = measure(service, body, SECONDS)
+    took, others = measure([service, quiet], body, SECONDS)
     mib = high_water_mib(service)
     if os.environ.get("HOSTILE_PRINT"):
         print({k: [round(1000 * x) for x in sorted(v)][:: max(1, len(v) // 10)] for k, v in took.items()}, {k: (len(v), max(v)) for k, v in took.items()}, mib)
     # told to end while all of them go on
-    began = time.monotonic()
-    assert service.kill(signal.SIGTERM) == 0
-    ended = time.monotonic() - began
+    ended, other_ended = end(service), end(quiet)
     stop.set()
     for p in clients:
         p.terminate()
         p.join()
     slack = 10 if sanitized(service) else 1
-    assert ended < 3 * slack
+    assert ended < 3 * slack + 5 * other_ended
     for what, times in took.items():
-        assert slowest(what, times) < 0.1 * slack + 5 * slowest(what, alone[what]), (what, sorted(times)[-10:], sorted(alone[what])[-5:])
+        assert slowest(what, times) < 0.1 * slack + 5 * slowest(what, others[what]), (what, sorted(times)[-10:], sorted(others[what])[-5:])
     assert mib < 192 * slack, mib
 
 
@@ -113,7 +127,7 @@ def resident_mib(service):
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) >> 10
 
 
-def test_a_thousand_streams_and_ten_thousand_idle_connections(service):
+def test_a_thousand_streams_and_ten_thousand_idle_connections(service, quiet):
     """/healthz in time, memory bounded and given back, streams go on."""
     need = 11500
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -125,7 +139,6 @@ def test_a_thousand_streams_and_ten_thousand_idle_connections(service):
     port = int(service.url.rsplit(":", 1)[1])
     before = resident_mib(service)
     body = {"kind": "train", "config": service.job(service.submit(100000))["config"]}
-    alone = measure(service, body, 1)
     streams = streams_of(port, 1000)
     waiting, told = set(range(1000)), time.monotonic() + 20
     while waiting and time.monotonic() < told:
@@ -141,14 +154,14 @@ def test_a_thousand_streams_and_ten_thousand_idle_connections(service):
             s.connect(("127.0.0.1", port))
         except OSError:
             pass
-    took = measure(service, body, 5)
+    took, others = measure([service, quiet], body, 5)
     mib = high_water_mib(service)
     assert heard(streams) == 1000, "they go on"
     if os.environ.get("HOSTILE_PRINT"):
         print({k: (len(v), slowest(k, v, 0.9), max(v)) for k, v in took.items()}, before, mib)
     slack = 10 if sanitized(service) else 1
     for what, times in took.items():  # a thousand of the clients are this test's own: on a full machine a tail is its own doing
-        assert slowest(what, times, 0.9) < 0.1 * slack + 5 * slowest(what, alone[what]), (what, sorted(times)[-10:], sorted(alone[what])[-5:])
+        assert slowest(what, times, 0.9) < 0.1 * slack + 5 * slowest(what, others[what]), (what, sorted(times)[-10:], sorted(others[what])[-5:])
     assert mib < 128 * slack, mib
     for s in idle + streams:
         s.close()

@@ -29,8 +29,9 @@ import time
 import requests
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE + "/../daemon")
+sys.path[:0] = [HERE + "/../daemon", HERE + "/.."]
 import service  # noqa: E402
+from quick import quick  # noqa: E402
 
 BUILD = os.environ.get("FAULT_BUILD", HERE + "/../../build/tests/fault")
 PAGE_BYTES = 256
@@ -340,6 +341,7 @@ def main():
     p.add_argument("--jobs", type=int, default=3)
     p.add_argument("--report", default="", help="a file for a line of JSON a run")
     o = p.parse_args()
+    tempfile.tempdir = quick()
     places = find_places(o.program, 2)
     plans = sorted((name, place, way) for place, (name, _) in places.items() for way in WAYS[name])
     stacks = name_stacks(o.program, places)
