@@ -178,7 +178,7 @@ class World:
 
     def step(self, j):
         if j["state"] == "running":
-            return min(2000, 40 + int((time.time() - self.start) * self.speed))
+            return min(2000, 200 + int((time.time() - self.start) * self.speed))
         return j["at"]
 
     def view(self, j):

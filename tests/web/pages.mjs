@@ -1,7 +1,7 @@
 // The pages in Chromium against fake_server.py: pages.mjs PLAYWRIGHT SITE OUT. Screenshots go to OUT.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import {clean, inked, newPage, open, run, serve} from './browser.mjs';
+import {becomes, clean, inked, newPage, open, run, serve, settled} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
@@ -47,9 +47,9 @@ const failed = await run({
                 await page.waitForFunction((b) => document.querySelector('.legend-item').textContent !== b, before);
                 const requests = [];
                 page.on('request', (r) => requests.push(r.url()));
-                await page.waitForTimeout(2500);
-                const series = requests.filter((u) => u.includes('v1/series?'));
-                assert.ok(series.length >= 1 && series.every((u) => /[?&]from=\d+/.test(u)), `whole curves were read again: ${series}`);
+                const series = () => requests.filter((u) => u.includes('v1/series?'));
+                await becomes(() => series().length > 1, true);
+                assert.ok(series().every((u) => /[?&]from=\d+/.test(u)), `whole curves were read again: ${series()}`);
                 await shot(page, 'job-live');
                 clean(complaints);
                 await page.close();
@@ -58,7 +58,7 @@ const failed = await run({
                 const {page, complaints} = await newPage(context);
                 await page.goto(at('#/jobs/1'));
                 await page.locator('.chart canvas').first().waitFor();
-                await page.waitForTimeout(1500);
+                await settled(page);
                 const requests = [];
                 page.on('request', (r) => requests.push(r.url()));
                 await page.waitForTimeout(2500);
@@ -70,7 +70,7 @@ const failed = await run({
                 const {page, complaints} = await newPage(context);
                 await page.goto(at('#/jobs/1'));
                 await page.locator('.chart canvas').first().waitFor();
-                await page.waitForTimeout(300);
+                await settled(page);
                 const picture = () => page.locator('.chart canvas').first().evaluate((c) => c.toDataURL());
                 const seen = new Set([await picture()]);
                 for (const press of [
@@ -79,7 +79,7 @@ const failed = await run({
                         () => page.getByRole('group', {name: 'Min–max band'}).getByText('off').click(),
                         () => page.locator('#smoothing').fill('0')]) {
                         await press();
-                        await page.waitForTimeout(200);
+                        await settled(page);
                         seen.add(await picture());
                 }
                 assert.equal(seen.size, 5);
@@ -145,7 +145,7 @@ const failed = await run({
                         const {page, complaints} = await newPage(context, {viewport: {width: 375, height: 812}});
                         await page.goto(at(hash));
                         await page.locator(hash ? '.chart canvas' : 'tbody tr').first().waitFor();
-                        await page.waitForTimeout(500);
+                        await settled(page);
                         const wide = await page.evaluate(() => document.documentElement.scrollWidth);
                         assert.ok(wide <= 375, `${name} is ${wide} pixels wide`);
                         await shot(page, name);
@@ -157,7 +157,7 @@ const failed = await run({
                 const {page, complaints} = await newPage(context, {colorScheme: 'dark'});
                 await page.goto(at('#/jobs/1'));
                 await page.locator('.chart canvas').first().waitFor();
-                await page.waitForTimeout(500);
+                await settled(page);
                 assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), 'rgb(18, 18, 24)');
                 await shot(page, 'job-dark');
                 clean(complaints);
@@ -198,11 +198,12 @@ const failed = await run({
                 const {page} = await newPage(context);
                 await page.goto(at());
                 await page.locator('tbody tr').first().waitFor();
-                await fake.tell('down?seconds=4');
+                await fake.tell('down?seconds=600');
                 await page.locator('#banner').getByText('does not answer').waitFor();
                 await shot(page, 'unreachable', false);
                 assert.ok(await page.locator('tbody tr').count() > 0, 'the list was thrown away');
-                await page.locator('#banner').waitFor({state: 'hidden', timeout: 15000});
+                await fake.tell('down?seconds=0');
+                await page.locator('#banner').waitFor({state: 'hidden'});
                 await page.close();
         },
 });
