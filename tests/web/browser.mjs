@@ -124,6 +124,9 @@ export async function axeFindsNothing(page, playwrightFolder, where) {
         assert.deepEqual(found, [], where);
 }
 
+// A picture of a page, or of a part of it, for people: none needs it where nobody asks for pictures.
+export const shot = (of, file, fullPage = false) => (process.env.PICTURES ? of.screenshot({path: file, fullPage}) : null);
+
 // The page as it stands shuts nobody out, in any of these looks: [width, colour scheme]. A picture of each is called file.
 export async function shutsNobodyOut(page, playwrightFolder, looks, file, fullPage = false) {
         for (const [width, colorScheme] of looks) {
@@ -133,7 +136,7 @@ export async function shutsNobodyOut(page, playwrightFolder, looks, file, fullPa
                 await axeFindsNothing(page, playwrightFolder, `${file}, ${width}, ${colorScheme}`);
                 const wide = await page.evaluate(() => document.documentElement.scrollWidth);
                 assert.ok(wide <= width, `${file}: ${wide} pixels wide at ${width}`);
-                await page.screenshot({path: `${file}-${width}-${colorScheme}.png`, fullPage});
+                await shot(page, `${file}-${width}-${colorScheme}.png`, fullPage);
         }
 }
 

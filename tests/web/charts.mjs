@@ -1,7 +1,7 @@
 // Curves in Chromium against fake_server.py: charts.mjs PLAYWRIGHT SITE OUT.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import {clean, inked, newPage, open, run, serve, settled, shownSteps} from './browser.mjs';
+import {clean, inked, newPage, open, run, serve, settled, shot, shownSteps} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
@@ -96,7 +96,7 @@ const failed = await run({
                 said.splice(0, said.lastIndexOf(said[0])); // of the last drawing
                 assert.ok(said.length >= 2 && new Set(said).size === said.length, `${said}`);
                 await page.locator('.chart-note').getByText('No points in this part.').waitFor(); // of the learning rate
-                await page.screenshot({path: path.join(out, 'chart-spike.png')});
+                await shot(page, path.join(out, 'chart-spike.png'));
                 await done();
         },
         async a_view_moves_with_the_mouse_and_reads_on() {
@@ -160,7 +160,7 @@ const failed = await run({
                 for (const colour of [CURVE, '#d55e00'])
                         assert.equal(await inked(page, 0, colour, 0.45, 0.67), 0);
                 assert.ok(await inked(page, 0, CURVE, 0.1, 0.35) > 100);
-                await page.screenshot({path: path.join(out, 'chart-gap.png')});
+                await shot(page, path.join(out, 'chart-gap.png'));
                 await done();
         },
         async a_log_axis_has_round_labels_and_says_what_it_cannot_show() {
@@ -175,7 +175,7 @@ const failed = await run({
                 await settled(page);
                 assert.match(await page.locator('.chart-note').first().textContent(), /^1 point not shown: steps at or below 0/);
                 await page.locator('.chart').last().scrollIntoViewIfNeeded();
-                await page.screenshot({path: path.join(out, 'chart-log.png')});
+                await shot(page, path.join(out, 'chart-log.png'));
                 await done();
                 const big = await chartsOf(odd, MILLION);
                 await press(big.page, 'Steps', 'log');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import {existsSync, readFileSync} from 'node:fs';
 import path from 'node:path';
-import {axeFindsNothing, clean, drawn, inked, lab, newPage, open, run, settled, shutsNobodyOut, skip} from './browser.mjs';
+import {axeFindsNothing, clean, drawn, inked, lab, newPage, open, run, settled, shutsNobodyOut, shot, skip} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -290,7 +290,7 @@ const failed = await run({
                 await page.mouse.up();
                 await selected(3); // seeds 1 to 3 stand in the lower 40 percent
                 await axeFindsNothing(page, playwright, 'a stretch');
-                await section.screenshot({path: path.join(out, 'compare-stretch.png')});
+                await shot(section, path.join(out, 'compare-stretch.png'));
                 await page.mouse.click(x + width / 2, y + height / 4);
                 await section.getByText('Drag along an axis').waitFor();
                 await done();

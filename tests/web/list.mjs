@@ -1,7 +1,7 @@
 // The list of runs in Chromium against fake_server.py: list.mjs PLAYWRIGHT SITE OUT.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import {becomes, clean, drawn, ended, newPage, open, run, serve, settled} from './browser.mjs';
+import {becomes, clean, drawn, ended, newPage, open, run, serve, settled, shot} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
@@ -175,7 +175,7 @@ const failed = await run({
                 assert.deepEqual([await cell(page, 'of training images', 'Test BPD'), await cell(page, 'of training images', 'Training BPD')], ['–', '6.250 ± 0.100']);
                 assert.match(await cell(page, 'sixteen images', 'Progress'), /^16 \/ 16/);
                 assert.match(await cell(page, 'for a device', 'Run'), /Waiting: its worker was lost on gpu-1; tried again in 40 s <b>$/);
-                await page.screenshot({path: path.join(out, 'list-odd.png')});
+                await shot(page, path.join(out, 'list-odd.png'));
                 await page.getByText('sixteen images').click();
                 await page.locator('.stat').first().waitFor();
                 assert.equal(await page.locator('.stat').first().textContent(), 'Images16 of 16, of 20 steps each');

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import path from 'node:path';
-import {becomes, clean, lab, newPage, open, run, shutsNobodyOut, skip, toldOnly} from './browser.mjs';
+import {becomes, clean, lab, newPage, open, run, shutsNobodyOut, shot, skip, toldOnly} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -58,7 +58,7 @@ const failed = await run({
                 await page.waitForFunction(() => [...document.querySelectorAll('td[data-label="optimizer.learning_rate"]')][0].textContent === '0.0002');
                 const hash = await page.evaluate(() => location.hash);
                 assert.ok(hash.includes('optimizer.learning_rate') && hash.includes('took'), hash);
-                await page.screenshot({path: path.join(out, 'runs-columns.png')});
+                await shot(page, path.join(out, 'runs-columns.png'));
                 await done();
         },
         async rows_are_filtered_by_kind_tag_id_and_a_value_of_the_configuration() {
