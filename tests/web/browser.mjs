@@ -94,13 +94,16 @@ export async function becomes(read, wanted, what) {
 // A page is drawn once a frame: what was just changed is there after the next.
 export const drawn = (page) => page.evaluate(() => new Promise((after) => { requestAnimationFrame(() => requestAnimationFrame(after)); }));
 
-// Waits until all that was asked for is answered and drawn, and nothing is put off for less than half a second.
+// Waits until what was asked for is answered and drawn, and what was put off for less than half a second is done; then for what
+// that led to. A live run's page never rests: a few rounds are enough there.
 export async function settled(page) {
-        const busy = async () => asked.get(page).size + await page.evaluate(() => window.soon.size) > 0;
-        do {
-                await becomes(busy, false, 'the page is never at rest');
+        for (let round = 0; round < 6; round++) {
+                const requests = [...asked.get(page)], timers = await page.evaluate(() => [...window.soon]);
+                if (round > 0 && !requests.length && !timers.length)
+                        return;
+                await becomes(async () => requests.some((r) => asked.get(page).has(r)) || await page.evaluate((ids) => ids.some((id) => window.soon.has(id)), timers), false, 'no answer');
                 await drawn(page);
-        } while (await busy());
+        }
 }
 
 // When a request of the page whose address matches has ended, whichever way.
