@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -50,6 +51,18 @@ def wait(condition, seconds=300, every=0.05):
         time.sleep(every)
 
 
+def free_port():
+    """One below those that the system gives to connections: none of another test takes it while its daemon is down."""
+    while True:
+        port = random.randrange(10000, 32768)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
 def computed_bpd(checkpoint, n_images, of):
     """[n_images, 4] of a sparse evaluation of the first images of so many, by the average: bpd, recon, latent, diff."""
     import bound
@@ -89,9 +102,7 @@ class Daemon:
 
     def start(self):
         if not self.port:  # the next one of this state takes the same
-            with socket.socket() as s:
-                s.bind(("127.0.0.1", 0))
-                self.port = s.getsockname()[1]
+            self.port = free_port()
         command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--single-user", "yes", "--web", WEB if os.path.isdir(WEB) else self.folder,
                    "--configs", os.path.join(ROOT, "configs")]
         for name, path in self.datasets.items():

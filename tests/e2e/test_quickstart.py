@@ -14,16 +14,10 @@ import time
 import pytest
 import requests
 
-from harness import BUILD, ROOT, Daemon, computed_bpd
+from harness import BUILD, ROOT, Daemon, computed_bpd, free_port
 
 OVERRIDES = {"training.num_steps_train": 20, "training.num_steps_lr_warmup": 5, "training.num_steps_eval": 1, "training.batch_size_train": 4,
              "model.sm_n_embd": 32, "machine.threads": 1, "training.steps_per_eval": 10, "training.steps_per_save": 10}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture
