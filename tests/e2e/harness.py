@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -39,7 +40,7 @@ def config(**training):
     return c
 
 
-def wait(condition, seconds=120, every=0.05):
+def wait(condition, seconds=300, every=0.05):
     """The first true answer of condition()."""
     end = time.monotonic() + seconds
     while True:
@@ -48,6 +49,18 @@ def wait(condition, seconds=120, every=0.05):
             return answer
         assert time.monotonic() < end, f"waited {seconds} s in vain"
         time.sleep(every)
+
+
+def free_port():
+    """One below those that the system gives to connections: none of another test takes it while its daemon is down."""
+    while True:
+        port = random.randrange(10000, 32768)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def computed_bpd(checkpoint, n_images, of):
@@ -89,9 +102,7 @@ class Daemon:
 
     def start(self):
         if not self.port:  # the next one of this state takes the same
-            with socket.socket() as s:
-                s.bind(("127.0.0.1", 0))
-                self.port = s.getsockname()[1]
+            self.port = free_port()
         command = [MULUND, "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--single-user", "yes", "--web", WEB if os.path.isdir(WEB) else self.folder,
                    "--configs", os.path.join(ROOT, "configs")]
         for name, path in self.datasets.items():
@@ -99,7 +110,7 @@ class Daemon:
         command += self.options
         with open(os.path.join(self.folder, "mulund.log"), "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        wait(self.answers, 30)
+        wait(self.answers)
         return self
 
     def answers(self):
@@ -122,7 +133,7 @@ class Daemon:
     def get(self, path, **query):
         for again in range(3):
             try:
-                r = self.session.get(f"{self.url}/v1/{path}", params=query, timeout=30)
+                r = self.session.get(f"{self.url}/v1/{path}", params=query, timeout=120)
                 break
             except requests.ConnectionError:
                 if again == 2:
@@ -131,7 +142,7 @@ class Daemon:
         return r.json()
 
     def post(self, path, body=None, expect=None):
-        r = requests.post(f"{self.url}/v1/{path}", json=body if body is not None else {}, timeout=30)
+        r = requests.post(f"{self.url}/v1/{path}", json=body if body is not None else {}, timeout=120)
         assert r.status_code == expect if expect else r.status_code < 300, f"{r.status_code} {r.text}"
         return r.json()
 
@@ -144,7 +155,7 @@ class Daemon:
     def step(self, n):
         return self.job(n)["progress"]["step"]
 
-    def wait_state(self, n, *states, seconds=180):
+    def wait_state(self, n, *states, seconds=600):
         def look():
             j = self.job(n)
             if j["state"] in FINAL and j["state"] not in states:
@@ -153,7 +164,7 @@ class Daemon:
         return wait(look, seconds)
 
     def job_log(self, n):
-        return self.session.get(f"{self.url}/v1/jobs/{n}/log", timeout=30).text[-4000:]
+        return self.session.get(f"{self.url}/v1/jobs/{n}/log", timeout=120).text[-4000:]
 
     def metrics(self, n):
         """Every point of every series that is not about the machine's speed and load: {name: [(step, value)]}."""
@@ -201,7 +212,7 @@ class Daemon:
 
     def terminate(self):
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(120)
 
     def stop(self):
         """Leaves nothing behind."""

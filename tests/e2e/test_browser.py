@@ -25,7 +25,7 @@ def test_a_submitted_run_is_seen_in_chromium_as_it_trains(daemon):
     daemon.start()
     n = daemon.train(config(num_steps_train=400, steps_per_eval=50, steps_per_save=100), name="<b>seen</b>")
     r = subprocess.run(["node", os.path.join(HERE, "browser.mjs"), playwright, daemon.url, str(n), out], capture_output=True, text=True,
-                       timeout=560, check=False, stdin=subprocess.DEVNULL)
+                       timeout=1100, check=False, stdin=subprocess.DEVNULL)
     assert r.returncode == 0, f"{r.stdout}{r.stderr}\n{daemon.job(n)}\n{daemon.job_log(n)}"
     seen = json.loads(r.stdout.splitlines()[-1])
     assert seen["runs"] == ["<b>seen</b>"]

@@ -63,7 +63,7 @@ def kept(daemon):
 
 
 def delete(daemon, name):
-    return requests.delete(f"{daemon.url}/v1/datasets/{name}", timeout=30)
+    return requests.delete(f"{daemon.url}/v1/datasets/{name}", timeout=120)
 
 
 def own_config(dataset, **training):
@@ -94,7 +94,7 @@ def test_imported_data_are_trained_on_at_once_and_after_a_restart(daemon):
     assert listed(daemon)["mine"] == mine
     daemon.wait_state(daemon.train(own_config("mine")), "succeeded")
     assert [x["id"] for x in daemon.get("jobs", kind="import")["jobs"]] == [j["id"]]
-    r = requests.post(f"{daemon.url}/v1/jobs/{j['id']}/resume", json={"steps": 100}, timeout=30)
+    r = requests.post(f"{daemon.url}/v1/jobs/{j['id']}/resume", json={"steps": 100}, timeout=120)
     assert r.status_code in (409, 422)
 
 
@@ -119,7 +119,7 @@ def test_a_name_is_given_once_and_kept_while_it_is_used(daemon):
     daemon.wait_state(n, "cancelled")
     assert delete(daemon, "mine").status_code == 204
     assert kept(daemon) == [] and "mine" not in listed(daemon)
-    assert requests.post(f"{daemon.url}/v1/jobs", json={"kind": "train", "config": own_config("mine")}, timeout=30).status_code == 422
+    assert requests.post(f"{daemon.url}/v1/jobs", json={"kind": "train", "config": own_config("mine")}, timeout=120).status_code == 422
     daemon.wait_state(start_import(daemon, "mine", path, test_share=0.5)["id"], "succeeded")
     assert listed(daemon)["mine"]["train"] == 20
 
@@ -169,7 +169,7 @@ def test_what_is_broken_is_named_and_leaves_nothing(daemon):
 def test_a_killed_import_leaves_nothing_half_written_and_runs_again(daemon):
     daemon.start()
     job = start_import(daemon, "mine", write_many(daemon, 30000), test_share=0.1)["id"]
-    wait(lambda: daemon.job(job)["progress"]["step"] > 0, 60, 0.01)
+    wait(lambda: daemon.job(job)["progress"]["step"] > 0, every=0.01)
     assert daemon.kill_workers()
     assert kept(daemon) == []
     j = daemon.wait_state(job, "succeeded")
@@ -181,22 +181,22 @@ def test_a_killed_import_leaves_nothing_half_written_and_runs_again(daemon):
 def test_a_cancelled_import_is_over_and_its_name_is_free(daemon):
     daemon.start()
     job = start_import(daemon, "mine", write_many(daemon, 30000), test_share=0.1)["id"]
-    wait(lambda: daemon.job(job)["progress"]["step"] > 0, 60, 0.01)
+    wait(lambda: daemon.job(job)["progress"]["step"] > 0, every=0.01)
     daemon.post(f"jobs/{job}/cancel")
     daemon.wait_state(job, "cancelled")
     assert kept(daemon) == [] and "mine" not in listed(daemon)
     other = start_import(daemon, "mine", write_arrays(daemon), test_share=0.5)["id"]
     daemon.wait_state(other, "succeeded")
-    r = requests.post(f"{daemon.url}/v1/jobs/{job}/retry", json={}, timeout=30)
+    r = requests.post(f"{daemon.url}/v1/jobs/{job}/retry", json={}, timeout=120)
     assert r.status_code == 409 and "already" in r.text
 
 
 def test_an_import_goes_on_without_the_daemon(daemon):
     daemon.start()
     job = start_import(daemon, "mine", write_many(daemon, 30000), test_share=0.1)["id"]
-    wait(lambda: daemon.job(job)["progress"]["step"] > 0, 60, 0.01)
+    wait(lambda: daemon.job(job)["progress"]["step"] > 0, every=0.01)
     daemon.kill()
-    wait(lambda: not daemon.workers(), 120)
+    wait(lambda: not daemon.workers())
     daemon.start()
     daemon.wait_state(job, "succeeded")
     assert listed(daemon)["mine"]["train"] == 27000
@@ -222,7 +222,7 @@ def test_a_file_that_was_altered_is_not_available_but_can_be_removed(daemon):
 
 
 def ctl(daemon, *args, code=0):
-    p = subprocess.run([MULUNCTL, "--server", daemon.url, *args], capture_output=True, text=True, timeout=120, check=False)
+    p = subprocess.run([MULUNCTL, "--server", daemon.url, *args], capture_output=True, text=True, timeout=300, check=False)
     assert p.returncode == code, p.stdout + p.stderr
     return p.stdout if code == 0 else p.stdout + p.stderr
 

@@ -38,7 +38,7 @@ def test_train_evaluate_sample(daemon):
     daemon.wait_state(s, "succeeded")
     images = [a for a in daemon.get(f"jobs/{s}/artifacts")["artifacts"] if a["kind"] == "image"]
     assert len(images) == 1
-    png = requests.get(f"{daemon.url}/v1/artifacts/{images[0]['id']}", timeout=30).content
+    png = requests.get(f"{daemon.url}/v1/artifacts/{images[0]['id']}", timeout=120).content
     assert png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) == images[0]["bytes"]
     width, height = struct.unpack(">II", png[16:24])
     assert (width, height) == (66, 66)  # two by two, 2 pixels between them
@@ -78,7 +78,7 @@ def test_every_template_is_taken_or_refused_for_its_data_alone(daemon):
     for name in names:
         overrides = {"data.dataset": "photos32", "training.batch_size_train": 2, "training.batch_size_eval": 2}
         # what is wrong besides is named too, so only this one error shows that the rest is right
-        r = requests.post(f"{daemon.url}/v1/jobs", json={"kind": "train", "config": name, "overrides": {**overrides, "model.sm_n_embd": 33}}, timeout=30)
+        r = requests.post(f"{daemon.url}/v1/jobs", json={"kind": "train", "config": name, "overrides": {**overrides, "model.sm_n_embd": 33}}, timeout=120)
         assert r.status_code == 422, f"{name}: {r.status_code} {r.text}"
         pointers = [e["pointer"] for e in r.json()["errors"]]
         assert len(pointers) == 1 and pointers[0].endswith("sm_n_embd"), f"{name}: {r.text}"

@@ -5,11 +5,15 @@ import {existsSync, mkdtempSync, readFileSync, rmSync} from 'node:fs';
 import {createRequire} from 'node:module';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
+import {setTimeout as sleep} from 'node:timers/promises';
 import {fileURLToPath} from 'node:url';
+import {isDeepStrictEqual} from 'node:util';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
         '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'];
+
+const PATIENCE_MS = 90000; // for what must come: other tests may have the processors
 
 export function skip(reason) {
         console.log(`SKIP: ${reason}`);
@@ -32,10 +36,13 @@ export async function open(playwrightFolder) {
         return {context, close};
 }
 
-// A page whose console errors, CSP violations and exceptions are kept in `complaints`.
+const asked = new WeakMap(); // page -> its requests that have no answer yet
+
+// A page whose console errors, CSP violations and exceptions are kept in `complaints`. options.init: what runs in it before its
+// own scripts do.
 export async function newPage(context, options = {}) {
         const page = await context.newPage();
-        page.setDefaultTimeout(20000);
+        page.setDefaultTimeout(PATIENCE_MS);
         if (options.viewport)
                 await page.setViewportSize(options.viewport);
         if (options.colorScheme)
@@ -46,21 +53,98 @@ export async function newPage(context, options = {}) {
                         complaints.push(m.text());
         });
         page.on('pageerror', (e) => complaints.push(String(e)));
+        const open = new Set();
+        asked.set(page, open);
+        page.on('request', (r) => r.url().endsWith('/v1/events') || open.add(r)); // that one never ends
+        page.on('requestfinished', (r) => open.delete(r));
+        page.on('requestfailed', (r) => open.delete(r));
         await page.addInitScript(() => {
+                const set = window.setTimeout, clear = window.clearTimeout, soon = window.soon = new Set();
+                window.setTimeout = (call, wait = 0, ...rest) => {
+                        const id = set(() => {
+                                soon.delete(id);
+                                call(...rest);
+                        }, wait);
+                        if (wait <= 500)
+                                soon.add(id);
+                        return id;
+                };
+                window.clearTimeout = (id) => {
+                        soon.delete(id);
+                        clear(id);
+                };
                 document.addEventListener('securitypolicyviolation', (e) => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`));
         });
+        if (options.init)
+                await page.addInitScript(options.init);
         return {page, complaints};
 }
 
-// axe-core has no complaint about the page as it stands.
-export async function axeFindsNothing(page, playwrightFolder, where) {
-        await page.evaluate(readFileSync(path.join(playwrightFolder, 'node_modules/axe-core/axe.min.js'), 'utf8'));
-        const found = await page.evaluate(() => window.axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}));
-        assert.deepEqual(found.violations.map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 150)} ${v.nodes[0].failureSummary.slice(0, 300)}`), [], where);
+// Waits until read() gives what is wanted; says what it gave last where it never does.
+export async function becomes(read, wanted, what) {
+        const end = performance.now() + PATIENCE_MS;
+        let got = await read();
+        while (!isDeepStrictEqual(got, wanted) && performance.now() < end) {
+                await sleep(50);
+                got = await read();
+        }
+        assert.deepEqual(got, wanted, what);
 }
 
-// fake_server.py with one of its scenes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
-export const serve = (site, scene) => start('fake_server.py', [site, '--speed', '60', '--scene', scene]);
+// A page is drawn once a frame: what was just changed is there after the next.
+export const drawn = (page) => page.evaluate(() => new Promise((after) => { requestAnimationFrame(() => requestAnimationFrame(after)); }));
+
+// Waits until what was asked for is answered and drawn, and what was put off for less than half a second is done; then for what
+// that led to. A live run's page never rests: a few rounds are enough there.
+export async function settled(page) {
+        for (let round = 0; round < 6; round++) {
+                const requests = [...asked.get(page)], timers = await page.evaluate(() => [...window.soon]);
+                if (round > 0 && !requests.length && !timers.length)
+                        return;
+                await becomes(async () => requests.some((r) => asked.get(page).has(r)) || await page.evaluate((ids) => ids.some((id) => window.soon.has(id)), timers), false, 'no answer');
+                await drawn(page);
+        }
+}
+
+// When a request of the page whose address matches has ended, whichever way.
+export const ended = (page, address) => new Promise((resolve) => {
+        for (const end of ['requestfinished', 'requestfailed'])
+                page.on(end, (r) => address.test(r.url()) && resolve(null));
+});
+
+// For newPage's init: the page never asks by the clock, only when it is told that something happened.
+export const toldOnly = () => {
+        const set = window.setTimeout;
+        window.setTimeout = (call, wait = 0, ...rest) => (wait <= 1000 ? set(call, wait, ...rest) : 0);
+};
+
+// axe-core has no complaint about the page as it stands.
+export async function axeFindsNothing(page, playwrightFolder, where) {
+        if (!await page.evaluate(() => 'axe' in window))
+                await page.evaluate(readFileSync(path.join(playwrightFolder, 'node_modules/axe-core/axe.min.js'), 'utf8'));
+        const found = await page.evaluate(() => window.axe.run({resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})
+                .then(({violations}) => violations.map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 150)} ${v.nodes[0].failureSummary.slice(0, 300)}`)));
+        assert.deepEqual(found, [], where);
+}
+
+// A picture of a page, or of a part of it, for people: none needs it where nobody asks for pictures.
+export const shot = (of, file, fullPage = false) => (process.env.PICTURES ? of.screenshot({path: file, fullPage}) : null);
+
+// The page as it stands shuts nobody out, in any of these looks: [width, colour scheme]. A picture of each is called file.
+export async function shutsNobodyOut(page, playwrightFolder, looks, file, fullPage = false) {
+        for (const [width, colorScheme] of looks) {
+                await page.setViewportSize({width, height: 900});
+                await page.emulateMedia({colorScheme});
+                await settled(page);
+                await axeFindsNothing(page, playwrightFolder, `${file}, ${width}, ${colorScheme}`);
+                const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+                assert.ok(wide <= width, `${file}: ${wide} pixels wide at ${width}`);
+                await shot(page, `${file}-${width}-${colorScheme}.png`, fullPage);
+        }
+}
+
+// fake_server.py with one of its scenes, whose live run lasts six minutes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
+export const serve = (site, scene) => start('fake_server.py', [site, '--speed', '5', '--scene', scene]);
 
 // A real mulund with runs to compare, perhaps --live ones, or --locked, with tokens: [of a reader, a submitter, an admin]: lab.py.
 export const lab = (site, ...options) => start('lab.py', [site, ...options]);
@@ -98,23 +182,24 @@ export function inked(page, nth = 0, colour = null, from = 0, to = 1) {
 
 // The steps that the charts say they show: [[from, to], ...].
 export async function shownSteps(page) {
-        await page.evaluate(() => new Promise((r) => { requestAnimationFrame(() => requestAnimationFrame(r)); })); // a page is drawn once a frame
+        await drawn(page);
         const labels = await page.locator('.chart-body').evaluateAll((all) => all.map((e) => e.getAttribute('aria-label')));
         return labels.map((l) => /Steps (\d+) to (\d+)/.exec(l).slice(1).map(Number));
 }
 
-// Tests in order, each named for what must hold. TAP, and an exit status.
+// Tests in order, each named for what must hold: TAP that tells the seconds each took, and an exit status.
 export async function run(tests) {
         let failed = 0, n = 0;
         console.log(`1..${Object.keys(tests).length}`);
         for (const [name, test] of Object.entries(tests)) {
                 n++;
+                const began = performance.now(), took = () => `# ${((performance.now() - began) / 1000).toFixed(1)} s`;
                 try {
                         await test();
-                        console.log(`ok ${n} - ${name}`);
+                        console.log(`ok ${n} - ${name} ${took()}`);
                 } catch (e) {
                         failed++;
-                        console.log(`not ok ${n} - ${name}\n# ${String(e.stack ?? e).replaceAll('\n', '\n# ')}`);
+                        console.log(`not ok ${n} - ${name} ${took()}\n# ${String(e.stack ?? e).replaceAll('\n', '\n# ')}`);
                 }
         }
         return failed;

@@ -1,7 +1,7 @@
 // Curves in Chromium against fake_server.py: charts.mjs PLAYWRIGHT SITE OUT.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import {clean, inked, newPage, open, run, serve, shownSteps} from './browser.mjs';
+import {clean, inked, newPage, open, run, serve, settled, shot, shownSteps} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
@@ -21,7 +21,7 @@ async function chartsOf(server, job, options) {
         });
         await page.goto(server.at(`#/jobs/${job}`));
         await page.locator('.chart canvas').first().waitFor();
-        await page.waitForTimeout(400);
+        await settled(page);
         return {page, done: async () => {
                 await page.evaluate(() => localStorage.clear());
                 clean(complaints);
@@ -29,8 +29,8 @@ async function chartsOf(server, job, options) {
         }};
 }
 
-// Drags over the first chart from one share of its width to another.
-async function drag(page, from, to) {
+// Drags over the first chart from one share of its width to another, and waits for what becomes of it.
+async function drag(page, from, to, after = settled) {
         const over = page.locator('.u-over').first();
         await over.scrollIntoViewIfNeeded();
         const box = await over.boundingBox(), y = box.y + box.height / 2;
@@ -38,7 +38,7 @@ async function drag(page, from, to) {
         await page.mouse.down();
         await page.mouse.move(box.x + to * box.width, y, {steps: 4});
         await page.mouse.up();
-        await page.waitForTimeout(100);
+        await after(page);
 }
 
 const picture = (page, nth = 0) => page.locator('.chart canvas').nth(nth).evaluate((c) => c.toDataURL());
@@ -51,12 +51,13 @@ const failed = await run({
                 await drag(page, 0.2, 0.6);
                 const view = await shown(page);
                 const still = async (after) => {
-                        await page.waitForTimeout(300);
+                        await settled(page);
                         assert.deepEqual(await shown(page), view, after);
                 };
-                const growing = page.locator('.stat dd').first(), before = await growing.textContent();
-                await page.waitForFunction((b) => document.querySelector('.stat dd').textContent !== b, before);
-                await page.waitForTimeout(2500);
+                for (let i = 0; i < 3; i++) { // it grows
+                        const before = await page.locator('.stat dd').first().textContent();
+                        await page.waitForFunction((b) => document.querySelector('.stat dd').textContent !== b, before);
+                }
                 await still('new points');
                 await page.locator('#smoothing').fill('0.3');
                 await still('smoothing');
@@ -70,7 +71,7 @@ const failed = await run({
                 await page.setViewportSize({width: 1000, height: 800});
                 await still('another width');
                 await page.locator('.u-over').first().dblclick();
-                await page.waitForTimeout(300);
+                await settled(page);
                 const [from, to] = await shown(page);
                 assert.ok(from === 0 && to > view[1]);
                 await done();
@@ -82,7 +83,6 @@ const failed = await run({
                 for (let i = 0; i < 4; i++) {
                         const [from, to] = await shown(page), at = (SPIKE - from) / (to - from);
                         await drag(page, Math.max(0, at - 0.01), Math.min(1, at + 0.01));
-                        await page.waitForTimeout(900);
                 }
                 const details = asked.filter((u) => u.pathname === '/v1/series' && u.searchParams.has('from') && u.searchParams.has('to'));
                 assert.ok(details.length >= 2 && details.every((u) => Number(u.searchParams.get('to')) < 999999), `${asked}`);
@@ -96,7 +96,7 @@ const failed = await run({
                 said.splice(0, said.lastIndexOf(said[0])); // of the last drawing
                 assert.ok(said.length >= 2 && new Set(said).size === said.length, `${said}`);
                 await page.locator('.chart-note').getByText('No points in this part.').waitFor(); // of the learning rate
-                await page.screenshot({path: path.join(out, 'chart-spike.png')});
+                await shot(page, path.join(out, 'chart-spike.png'));
                 await done();
         },
         async a_view_moves_with_the_mouse_and_reads_on() {
@@ -109,7 +109,6 @@ const failed = await run({
                 await page.keyboard.up('Shift');
                 const [from2, to2] = await shown(page);
                 assert.ok(Math.abs((from2 - from) / (to - from) - 0.6) < 0.02 && Math.abs((to2 - from2) - (to - from)) < 2, `${from} to ${to}, ${from2} to ${to2}`);
-                await page.waitForTimeout(500);
                 assert.ok(asked.some((step) => step >= to2), `${asked}`);
                 await done();
         },
@@ -117,11 +116,10 @@ const failed = await run({
                 const {page, done} = await chartsOf(odd, MILLION);
                 const before = await picture(page);
                 await odd.tell('slow?path=from=&seconds=1.5');
-                await drag(page, 0.3, 0.4);
-                await page.waitForTimeout(300);
+                await drag(page, 0.3, 0.4, () => page.waitForRequest(/from=/));
                 await page.getByRole('button', {name: 'All steps'}).click();
                 await page.mouse.move(0, 0);
-                await page.waitForTimeout(2500);
+                await settled(page);
                 assert.equal(await picture(page), before);
                 await odd.tell('slow?path=from=&seconds=0');
                 await done();
@@ -149,7 +147,7 @@ const failed = await run({
                         const seen = new Set();
                         for (const weight of ['0', '0.6', '0.95']) {
                                 await page.locator('#smoothing').fill(weight);
-                                await page.waitForTimeout(250);
+                                await settled(page);
                                 seen.add(await picture(page, nth));
                         }
                         assert.equal(seen.size, changes ? 3 : 1, `job ${job}, ${await page.locator('.chart h3').nth(nth).textContent()}`);
@@ -162,26 +160,26 @@ const failed = await run({
                 for (const colour of [CURVE, '#d55e00'])
                         assert.equal(await inked(page, 0, colour, 0.45, 0.67), 0);
                 assert.ok(await inked(page, 0, CURVE, 0.1, 0.35) > 100);
-                await page.screenshot({path: path.join(out, 'chart-gap.png')});
+                await shot(page, path.join(out, 'chart-gap.png'));
                 await done();
         },
         async a_log_axis_has_round_labels_and_says_what_it_cannot_show() {
                 const {page, done} = await chartsOf(odd, WAVE);
                 await press(page, 'Values', 'log');
-                await page.waitForTimeout(200);
+                await settled(page);
                 const notes = await page.locator('.chart').evaluateAll((all) => Object.fromEntries(all.map((c) => [c.getAttribute('aria-label'), c.querySelector('.chart-note')?.textContent])));
                 assert.match(notes.wave, /^\d+ points not shown: values at or below 0/);
                 assert.match(notes.never, /^Nothing to show: all values are 0 or less/);
                 await press(page, 'Values', 'linear');
                 await press(page, 'Steps', 'log');
-                await page.waitForTimeout(200);
+                await settled(page);
                 assert.match(await page.locator('.chart-note').first().textContent(), /^1 point not shown: steps at or below 0/);
                 await page.locator('.chart').last().scrollIntoViewIfNeeded();
-                await page.screenshot({path: path.join(out, 'chart-log.png')});
+                await shot(page, path.join(out, 'chart-log.png'));
                 await done();
                 const big = await chartsOf(odd, MILLION);
                 await press(big.page, 'Steps', 'log');
-                await big.page.waitForTimeout(300);
+                await settled(big.page);
                 const labels = await big.page.locator('.chart canvas').first().evaluate((c) => c.said.filter((t) => /^[\d,.]+[kM]?$/.test(t)));
                 assert.ok(labels.includes('10k') && labels.every((l) => /^[125](0|,|\.)*[kM]?$|^5\.\d+$|^\d\d(\.\d)?$|^\d(\.\d)?$/.test(l)), `${labels}`);
                 assert.ok(!labels.some((l) => /1,?023|10\.02/.test(l)), `${labels}`);
@@ -235,14 +233,14 @@ const failed = await run({
                 for (const d of [0.05, 0.1, 0.15, 0.2])
                         await touch('touchMove', 0.4 - d, 0.6 + d);
                 await touch('touchEnd');
-                await page.waitForTimeout(300);
+                await settled(page);
                 const near = await shown(page);
                 assert.ok(Math.abs((near[1] - near[0]) / (all[1] - all[0]) - 1 / 3) < 0.03, `${near} of ${all}`);
                 await touch('touchStart', 0.7);
                 for (const x of [0.6, 0.5, 0.4])
                         await touch('touchMove', x);
                 await touch('touchEnd');
-                await page.waitForTimeout(300);
+                await settled(page);
                 assert.ok((await shown(page))[0] > near[0] + 0.2 * (near[1] - near[0]), `${await shown(page)} after ${near}`);
                 await done();
         },

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import {existsSync, readFileSync} from 'node:fs';
 import path from 'node:path';
-import {axeFindsNothing, clean, inked, lab, newPage, open, run, skip} from './browser.mjs';
+import {axeFindsNothing, clean, drawn, inked, lab, newPage, open, run, settled, shutsNobodyOut, shot, skip} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -16,7 +16,7 @@ async function compared(more = '', options = {}) {
         const {page, complaints} = await newPage(context, options);
         await page.goto(server.at(`#/compare?jobs=${ALL}&smooth=0.6${more}`));
         await page.waitForFunction(() => document.querySelectorAll('.chart canvas').length >= 2 && document.querySelectorAll('.plain tbody tr').length === 7 && !document.body.textContent.includes('Reading'));
-        await page.waitForTimeout(200);
+        await settled(page);
         return {page, done: async (...allowed) => {
                 clean(complaints, ...allowed);
                 await page.close();
@@ -24,8 +24,6 @@ async function compared(more = '', options = {}) {
 }
 
 const chart = (page, title) => page.getByRole('region', {name: title, exact: true});
-// The page draws once a frame: what was just changed is there after the next.
-const drawn = (page) => page.evaluate(() => new Promise((after) => requestAnimationFrame(() => requestAnimationFrame(after))));
 const legend = async (page, title = TEST) => {
         await drawn(page);
         return chart(page, title).locator('.legend-item').allTextContents();
@@ -92,19 +90,19 @@ const failed = await run({
                 await menu(page, TRAINING, 'Pin to the top');
                 await chart(page, 'Learning rate, training').getByRole('button', {name: 'Learning rate, training', exact: true}).click();
                 await address(page, 'pin=train%2Fbpd');
-                await page.waitForTimeout(600);
+                await settled(page);
                 const see = async (p) => ({titles: await titles(p), legend: await legend(p), label: await label(p), picture: await picture(p, TRAINING), address: new URL(p.url()).hash});
                 const before = await see(page);
                 assert.match(before.label, /Images \d/);
                 await page.reload();
                 await chart(page, 'Learning rate, training').locator('canvas').waitFor();
-                await page.waitForTimeout(800);
+                await settled(page);
                 assert.deepEqual(await see(page), before);
                 const colleague = await newPage(context);
                 await colleague.page.addInitScript(() => localStorage.setItem('mulund.chart', JSON.stringify({smooth: 0.1, logx: true, band: false})));
                 await colleague.page.goto(server.at(before.address));
                 await chart(colleague.page, 'Learning rate, training').locator('canvas').waitFor();
-                await colleague.page.waitForTimeout(800);
+                await settled(colleague.page);
                 assert.deepEqual(await see(colleague.page), before);
                 await colleague.page.evaluate(() => localStorage.clear());
                 await colleague.page.close();
@@ -112,7 +110,7 @@ const failed = await run({
                 await page.locator('.actions').waitFor();
                 await page.goBack();
                 await chart(page, 'Learning rate, training').locator('canvas').waitFor();
-                await page.waitForTimeout(800);
+                await settled(page);
                 assert.deepEqual(await see(page), before);
                 await done();
         },
@@ -120,7 +118,7 @@ const failed = await run({
                 const {page, done} = await compared('&jobs=1');
                 const own = await inked(page, 0, '#d55e00');
                 await chart(page, TEST).getByRole('button', {name: /^run 2/}).click();
-                await page.waitForTimeout(200);
+                await settled(page);
                 assert.ok(await inked(page, 0, '#d55e00') < own / 4 && await inked(page, 1, '#d55e00') === 0);
                 assert.match((await legend(page, TRAINING))[1], /run 2hidden/);
                 await address(page, 'hide=2');
@@ -131,7 +129,7 @@ const failed = await run({
                 const seen = [await label(page)];
                 for (const [axis, said] of [['images', /Images 0 to 3,200/], ['wall', /Times .*\d\d:\d\d to .*\d\d:\d\d/], ['relative', /Times 0 s to 1 h 06 min/], ['active', /Times /]]) {
                         await page.getByLabel('Over').selectOption(axis);
-                        await page.waitForTimeout(300);
+                        await settled(page);
                         assert.match(await label(page), said, axis);
                         seen.push(await picture(page, TRAINING));
                 }
@@ -174,7 +172,7 @@ const failed = await run({
                 const svg = (await download(page, TRAINING, 'svg')).bytes.toString();
                 assert.ok(!/>(100|200|300|400)<\/text>/.test(svg.replace(/text-anchor="middle"[^<]*/g, '')), 'the values\' axis still reaches to 400');
                 await page.getByRole('group', {name: 'Outliers'}).getByText('shown').click();
-                await page.waitForTimeout(200);
+                await settled(page);
                 assert.doesNotMatch(await chart(page, TRAINING).locator('.chart-note').textContent(), /triangle/);
                 await done();
         },
@@ -188,7 +186,7 @@ const failed = await run({
                 await menu(page, rest[0], 'Pin to the top');
                 await ordered(page, rest[0], TRAINING);
                 await menu(page, TEST, 'Enlarge');
-                await page.waitForTimeout(200);
+                await settled(page);
                 assert.ok((await chart(page, TEST).locator('canvas').boundingBox()).height > 500);
                 await page.getByLabel('Charts whose name matches').fill('^bits.*(test|none)$');
                 await page.waitForFunction(() => document.querySelectorAll('.chart').length === 1);
@@ -221,7 +219,7 @@ const failed = await run({
                 assert.match(await chart(page, TRAINING).locator('.chart-note').textContent(), /× marks 1 place/);
                 const before = await picture(page);
                 await page.getByRole('group', {name: 'Min–max band'}).getByText('off').click();
-                await page.waitForTimeout(200);
+                await settled(page);
                 assert.notEqual(await picture(page), before);
                 await page.evaluate(() => localStorage.clear());
                 await done();
@@ -232,7 +230,7 @@ const failed = await run({
                 page.on('request', (r) => asked.push(r.url()));
                 await page.goto(server.at(`#/compare?jobs=${ALL}&smooth=0.6`));
                 await chart(page, TRAINING).locator('canvas').waitFor();
-                await page.waitForTimeout(500);
+                await settled(page);
                 assert.ok(asked.some((u) => u.includes('train%2Fbpd')) && !asked.some((u) => u.includes('learning_rate')), asked.join('\n'));
                 await chart(page, 'Learning rate, training').getByRole('button').click();
                 await chart(page, 'Learning rate, training').locator('canvas').waitFor();
@@ -292,7 +290,7 @@ const failed = await run({
                 await page.mouse.up();
                 await selected(3); // seeds 1 to 3 stand in the lower 40 percent
                 await axeFindsNothing(page, playwright, 'a stretch');
-                await section.screenshot({path: path.join(out, 'compare-stretch.png')});
+                await shot(section, path.join(out, 'compare-stretch.png'));
                 await page.mouse.click(x + width / 2, y + height / 4);
                 await section.getByText('Drag along an axis').waitFor();
                 await done();
@@ -311,14 +309,9 @@ const failed = await run({
                 await done();
         },
         async nobody_is_shut_out_at_any_width_in_light_and_dark() {
-                for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'dark']]) {
-                        const {page, done} = await compared('&refs=cifar10', {viewport: {width, height: 900}, colorScheme});
-                        await axeFindsNothing(page, playwright, `${width}, ${colorScheme}`);
-                        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-                        assert.ok(wide <= width, `${wide} pixels wide`);
-                        await page.screenshot({path: path.join(out, `compare-${width}-${colorScheme}.png`), fullPage: true});
-                        await done();
-                }
+                const {page, done} = await compared('&refs=cifar10');
+                await shutsNobodyOut(page, playwright, [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'dark']], path.join(out, 'compare'), true);
+                await done();
         },
 });
 server.stop();

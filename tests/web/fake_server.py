@@ -14,6 +14,7 @@ purpose. `many` has 137 jobs. `odd` has the series, progress and files that are 
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -46,6 +47,7 @@ def rfc3339(t):
     return datetime.fromtimestamp(t, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@functools.cache
 def png(seed, step):
     r = random.Random(seed)
     n, rows = 4 * 34 + 2, []
@@ -178,7 +180,7 @@ class World:
 
     def step(self, j):
         if j["state"] == "running":
-            return min(2000, 40 + int((time.time() - self.start) * self.speed))
+            return min(2000, 200 + int((time.time() - self.start) * self.speed))
         return j["at"]
 
     def view(self, j):
@@ -207,6 +209,7 @@ class World:
                 "checkpoint": None if j["kind"] in ("train", "import") else {"job": 1, "step": 2000}, "result": result, "error": error,
                 "links": {k: f"v1/jobs/{j['id']}/{k}" for k in ("log", "series", "artifacts")}}
 
+    @functools.cache  # a point is what it was, and is asked for again and again
     def value(self, job, name, step):
         r = random.Random(f"{job}{name}{step}")
         base = 6.3 + 4.5 * math.exp(-step / 140) + 0.6 * math.exp(-step / 900)

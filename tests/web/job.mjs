@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import {execFileSync} from 'node:child_process';
 import {existsSync} from 'node:fs';
 import path from 'node:path';
-import {axeFindsNothing, clean, lab, newPage, open, run, skip} from './browser.mjs';
+import {becomes, clean, lab, newPage, open, run, settled, shutsNobodyOut, skip} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -65,8 +65,7 @@ const failed = await run({
         async what_an_earlier_attempt_wrote_stands_behind_the_line_that_holds() {
                 const made = await fetch(server.at('v1/jobs'), {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({kind: 'train',
                         config: {data: {dataset: 'scripted'}, training: {num_steps_train: 40, batch_size_train: 8, num_steps_eval: 0, seed: 12}}})}).then((r) => r.json());
-                while ((await api(`jobs/${made.id}`)).state !== 'succeeded')
-                        await new Promise((resolve) => setTimeout(resolve, 100));
+                await becomes(async () => (await api(`jobs/${made.id}`)).state, 'succeeded');
                 const {page, done} = await job(made.id);
                 await page.locator('.legend-name').getByText('train/bpd, attempt 1', {exact: true}).waitFor();
                 assert.match(await page.locator('.legend-item', {hasText: 'attempt 1'}).textContent(), /at 23$/);
@@ -128,7 +127,7 @@ const failed = await run({
                 const command = await page.locator('.command').textContent();
                 const made = JSON.parse(execFileSync('sh', ['-c', command.replace('curl', 'curl -s')]).toString());
                 assert.deepEqual([made.name, made.tags, made.config_name, made.config.training.num_steps_train, made.config.optimizer.gradient_clip_norm], ["it's, new", ['a', 'b'], 'photos32-tiny', 400, 2.5]);
-                await page.waitForTimeout(300);
+                await settled(page); // the address has it
                 await page.reload();
                 await page.waitForFunction((c) => document.querySelector('.command')?.textContent === c, command);
                 await page.getByRole('button', {name: 'Submit'}).click();
@@ -164,18 +163,12 @@ const failed = await run({
                 await done();
         },
         async nobody_is_shut_out() {
-                for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [375, 'light']]) {
-                        const {page, done} = await job(TROUBLED, {viewport: {width, height: 900}, colorScheme});
-                        await axeFindsNothing(page, playwright, `${width}, ${colorScheme}`);
-                        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= width);
-                        await page.screenshot({path: path.join(out, `troubled-${width}-${colorScheme}.png`), fullPage: true});
-                        await done();
-                        const form = await fresh('kind=train&set=optimizer.learning_rate%3D5', {viewport: {width, height: 900}, colorScheme});
-                        await axeFindsNothing(form.page, playwright, `new, ${width}, ${colorScheme}`);
-                        assert.ok(await form.page.evaluate(() => document.documentElement.scrollWidth) <= width);
-                        await form.page.screenshot({path: path.join(out, `new-${width}-${colorScheme}.png`)});
-                        await form.done(/422/);
-                }
+                const looks = [[1360, 'light'], [1360, 'dark'], [375, 'light']], {page, done} = await job(TROUBLED);
+                await shutsNobodyOut(page, playwright, looks, path.join(out, 'troubled'), true);
+                await done();
+                const form = await fresh('kind=train&set=optimizer.learning_rate%3D5');
+                await shutsNobodyOut(form.page, playwright, looks, path.join(out, 'new'));
+                await form.done(/422/);
         },
 });
 server.stop();

@@ -1,14 +1,14 @@
 // The pages in Chromium against fake_server.py: pages.mjs PLAYWRIGHT SITE OUT. Screenshots go to OUT.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import {clean, inked, newPage, open, run, serve} from './browser.mjs';
+import {becomes, clean, drawn, inked, newPage, open, run, serve, settled, shot} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 const {context, close} = await open(playwright);
 const fake = await serve(site, 'world');
 const blank = await serve(site, 'empty');
 const at = (hash = '') => `http://127.0.0.1:${fake.port}/${hash}`;
-const shot = (page, name, fullPage = true) => page.screenshot({path: path.join(out, `${name}.png`), fullPage});
+const look = (page, name, fullPage = true) => shot(page, path.join(out, `${name}.png`), fullPage);
 
 const failed = await run({
         async runs_are_listed_newest_first() {
@@ -19,7 +19,7 @@ const failed = await run({
                 assert.match(await page.locator('td[data-label="Test BPD"]').nth(5).textContent(), /6\.981 ± 0\.024/);
                 assert.equal(await page.locator('#link-state').textContent(), 'connected');
                 await page.locator('svg.spark').first().waitFor();
-                await shot(page, 'runs');
+                await look(page, 'runs');
                 clean(complaints);
                 await page.close();
         },
@@ -47,10 +47,10 @@ const failed = await run({
                 await page.waitForFunction((b) => document.querySelector('.legend-item').textContent !== b, before);
                 const requests = [];
                 page.on('request', (r) => requests.push(r.url()));
-                await page.waitForTimeout(2500);
-                const series = requests.filter((u) => u.includes('v1/series?'));
-                assert.ok(series.length >= 1 && series.every((u) => /[?&]from=\d+/.test(u)), `whole curves were read again: ${series}`);
-                await shot(page, 'job-live');
+                const series = () => requests.filter((u) => u.includes('v1/series?'));
+                await becomes(() => series().length > 1, true);
+                assert.ok(series().every((u) => /[?&]from=\d+/.test(u)), `whole curves were read again: ${series()}`);
+                await look(page, 'job-live');
                 clean(complaints);
                 await page.close();
         },
@@ -58,7 +58,7 @@ const failed = await run({
                 const {page, complaints} = await newPage(context);
                 await page.goto(at('#/jobs/1'));
                 await page.locator('.chart canvas').first().waitFor();
-                await page.waitForTimeout(1500);
+                await settled(page);
                 const requests = [];
                 page.on('request', (r) => requests.push(r.url()));
                 await page.waitForTimeout(2500);
@@ -70,7 +70,7 @@ const failed = await run({
                 const {page, complaints} = await newPage(context);
                 await page.goto(at('#/jobs/1'));
                 await page.locator('.chart canvas').first().waitFor();
-                await page.waitForTimeout(300);
+                await settled(page);
                 const picture = () => page.locator('.chart canvas').first().evaluate((c) => c.toDataURL());
                 const seen = new Set([await picture()]);
                 for (const press of [
@@ -79,11 +79,11 @@ const failed = await run({
                         () => page.getByRole('group', {name: 'Min–max band'}).getByText('off').click(),
                         () => page.locator('#smoothing').fill('0')]) {
                         await press();
-                        await page.waitForTimeout(200);
+                        await drawn(page);
                         seen.add(await picture());
                 }
                 assert.equal(seen.size, 5);
-                await shot(page, 'job-log-axes');
+                await look(page, 'job-log-axes');
                 await page.evaluate(() => localStorage.clear());
                 clean(complaints);
                 await page.close();
@@ -98,7 +98,7 @@ const failed = await run({
                 assert.equal(await page.locator('h1').textContent(), '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>');
                 assert.equal(await page.evaluate(() => window.pwned), undefined);
                 assert.equal(await page.locator('img[src="x"]').count(), 0);
-                await shot(page, 'job-failed');
+                await look(page, 'job-failed');
                 clean(complaints);
                 await page.close();
         },
@@ -110,7 +110,7 @@ const failed = await run({
                 const text = await result.textContent();
                 for (const part of ['6.981', '± 0.024', 'recon', 'latent', 'diff', '1,228', 'ema'])
                         assert.ok(text.includes(part), part);
-                await shot(page, 'job-evaluation');
+                await look(page, 'job-evaluation');
                 clean(complaints);
                 await page.close();
         },
@@ -145,10 +145,10 @@ const failed = await run({
                         const {page, complaints} = await newPage(context, {viewport: {width: 375, height: 812}});
                         await page.goto(at(hash));
                         await page.locator(hash ? '.chart canvas' : 'tbody tr').first().waitFor();
-                        await page.waitForTimeout(500);
+                        await settled(page);
                         const wide = await page.evaluate(() => document.documentElement.scrollWidth);
                         assert.ok(wide <= 375, `${name} is ${wide} pixels wide`);
-                        await shot(page, name);
+                        await look(page, name);
                         clean(complaints);
                         await page.close();
                 }
@@ -157,9 +157,9 @@ const failed = await run({
                 const {page, complaints} = await newPage(context, {colorScheme: 'dark'});
                 await page.goto(at('#/jobs/1'));
                 await page.locator('.chart canvas').first().waitFor();
-                await page.waitForTimeout(500);
+                await settled(page);
                 assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), 'rgb(18, 18, 24)');
-                await shot(page, 'job-dark');
+                await look(page, 'job-dark');
                 clean(complaints);
                 await page.close();
         },
@@ -183,7 +183,7 @@ const failed = await run({
                 await page.goto(`http://127.0.0.1:${blank.port}/`);
                 const command = await page.locator('pre.command').textContent();
                 assert.ok(command.includes(`curl -X POST http://127.0.0.1:${blank.port}/v1/jobs`) && command.includes('photos32-tiny'), command);
-                await shot(page, 'empty', false);
+                await look(page, 'empty', false);
                 clean(complaints);
                 await page.close();
         },
@@ -198,11 +198,12 @@ const failed = await run({
                 const {page} = await newPage(context);
                 await page.goto(at());
                 await page.locator('tbody tr').first().waitFor();
-                await fake.tell('down?seconds=4');
+                await fake.tell('down?seconds=600');
                 await page.locator('#banner').getByText('does not answer').waitFor();
-                await shot(page, 'unreachable', false);
+                await look(page, 'unreachable', false);
                 assert.ok(await page.locator('tbody tr').count() > 0, 'the list was thrown away');
-                await page.locator('#banner').waitFor({state: 'hidden', timeout: 15000});
+                await fake.tell('down?seconds=0');
+                await page.locator('#banner').waitFor({state: 'hidden'});
                 await page.close();
         },
 });

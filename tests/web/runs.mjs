@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import path from 'node:path';
-import {axeFindsNothing, clean, lab, newPage, open, run, skip} from './browser.mjs';
+import {becomes, clean, lab, newPage, open, run, shutsNobodyOut, shot, skip, toldOnly} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -27,11 +27,7 @@ const names = (page) => page.locator('.run-name').allTextContents();
 const named = (page, wanted) => page.waitForFunction((w) => [...document.querySelectorAll('.run-name')].map((e) => e.textContent).join() === w, wanted.join());
 const cells = (page, label) => page.locator(`td[data-label="${label}"]`).allTextContents();
 const region = (page) => page.getByRole('region', {name: 'Selected runs'});
-const settled = async (id, state) => {
-        for (let i = 0; i < 100 && (await api(id)).state !== state; i++)
-                await new Promise((resolve) => setTimeout(resolve, 100));
-        assert.equal((await api(id)).state, state);
-};
+const settled = (id, state) => becomes(async () => (await api(id)).state, state);
 
 const failed = await run({
         async the_best_come_first_by_any_column() {
@@ -56,13 +52,13 @@ const failed = await run({
                 await page.getByLabel('Took', {exact: true}).check();
                 await page.getByLabel('Speed', {exact: true}).uncheck();
                 await page.keyboard.press('Escape');
-                assert.deepEqual((await cells(page, 'optimizer.learning_rate')).slice(-3), ['0.002', '0.002', '0.002']);
-                assert.equal(await page.locator('th.c-speed').count(), 0);
+                await becomes(async () => (await cells(page, 'optimizer.learning_rate')).slice(-3), ['0.002', '0.002', '0.002']);
+                await becomes(() => page.locator('th.c-speed').count(), 0);
                 await page.getByRole('button', {name: 'learning_rate'}).click();
                 await page.waitForFunction(() => [...document.querySelectorAll('td[data-label="optimizer.learning_rate"]')][0].textContent === '0.0002');
                 const hash = await page.evaluate(() => location.hash);
                 assert.ok(hash.includes('optimizer.learning_rate') && hash.includes('took'), hash);
-                await page.screenshot({path: path.join(out, 'runs-columns.png')});
+                await shot(page, path.join(out, 'runs-columns.png'));
                 await done();
         },
         async rows_are_filtered_by_kind_tag_id_and_a_value_of_the_configuration() {
@@ -173,39 +169,36 @@ const failed = await run({
                 await done(/422/);
         },
         async seven_tabs_share_one_stream_and_another_takes_it_over() {
-                const streams = [], tabs = [], rename = (name) => fetch(server.at('v1/jobs/1'), {method: 'PATCH', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({name})});
-                for (let i = 0; i < 7; i++) {
-                        const {page, complaints} = await newPage(context);
-                        page.on('request', (r) => r.url().endsWith('/v1/events') && streams.push(i));
+                const streams = [], rename = (name) => fetch(server.at('v1/jobs/1'), {method: 'PATCH', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({name})});
+                const tab = async (i) => {
+                        const {page, complaints} = await newPage(context, {init: toldOnly});
+                        page.on('response', (r) => r.url().endsWith('/v1/events') && streams.push(i));
                         await page.goto(server.at(i % 2 ? '#/jobs/1' : '#/?text=%231'));
                         await page.getByText('run 1', {exact: true}).first().waitFor();
-                        tabs.push({page, complaints});
-                }
+                        return {page, complaints};
+                };
+                const first = await tab(0);
+                await becomes(() => streams, [0]);
+                const others = await Promise.all([1, 2, 3, 4, 5, 6].map(tab));
                 assert.deepEqual(streams, [0]);
-                await tabs[6].page.waitForTimeout(5000); // so that nobody asks by the clock within the next seconds
                 await rename('told to all');
-                for (const {page} of tabs)
-                        await page.getByText('told to all').first().waitFor({timeout: 4000});
-                await tabs[0].page.close();
-                await tabs[6].page.waitForTimeout(1500);
-                assert.equal(streams.length, 2);
+                for (const {page} of [first, ...others])
+                        await page.getByText('told to all').first().waitFor();
+                await first.page.close();
+                await becomes(() => streams.length, 2);
                 await rename('run 1');
-                for (const {page, complaints} of tabs.slice(1)) {
-                        await page.getByText('run 1', {exact: true}).first().waitFor({timeout: 4000});
+                for (const {page, complaints} of others) {
+                        await page.getByText('run 1', {exact: true}).first().waitFor();
                         clean(complaints);
                         await page.close();
                 }
         },
         async nobody_is_shut_out_at_any_width_in_light_and_dark() {
-                for (const [width, colorScheme] of [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'light']])
-                        for (const query of ['?select=1,2', '?columns=state,test,notes,optimizer.learning_rate&sort=test']) {
-                                const {page, done} = await list(query, {viewport: {width, height: 900}, colorScheme});
-                                await page.waitForTimeout(600);
-                                await axeFindsNothing(page, playwright, `${query} at ${width}, ${colorScheme}`);
-                                assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= width);
-                                await page.screenshot({path: path.join(out, `runs-${query.length}-${width}-${colorScheme}.png`)});
-                                await done();
-                        }
+                for (const query of ['?select=1,2', '?columns=state,test,notes,optimizer.learning_rate&sort=test']) {
+                        const {page, done} = await list(query);
+                        await shutsNobodyOut(page, playwright, [[1360, 'light'], [1360, 'dark'], [900, 'light'], [375, 'light']], path.join(out, `runs-${query.length}`));
+                        await done();
+                }
         },
 });
 server.stop();

@@ -171,7 +171,7 @@ export class RunsPage extends Page {
                                 this.rows.poke();
                         }}),
                         loaded && !rows.length ? (text || state || kind || tag ? h('div.card.empty', null, h('h2', null, 'No run matches'), h('p', null, 'Clear the filter to see the others.')) : h(NothingYet)) : null,
-                        rows.length ? h('div.card.table-card', null, h('table.runs', {style: {minWidth: columns.some((k) => !USUAL.includes(k)) && innerWidth > 900 ? `${320 + 130 * columns.length}px` : ''}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
+                        rows.length ? h('div.card.table-card', null, h('table.runs', {style: {'--least': columns.some((k) => !USUAL.includes(k)) ? `${320 + 130 * columns.length}px` : null}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
                                 this.head(columns),
                                 h(Rows, {items: rows, id: (j) => j.id, columns: columns.length + 1, seen: (a, b) => this.look(a, b), row: (j, i) => row(j, i, {keys: columns, curves: this.glances.get(j.id)?.series, selected: select.includes(String(j.id)),
                                         select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
