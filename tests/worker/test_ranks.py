@@ -179,14 +179,14 @@ def test_a_launcher_that_is_killed_leaves_no_rank(tmp_path, backend):
 @pytest.mark.parametrize("method", ["sparse", "dense", "ode"])
 def test_an_evaluation_is_that_of_one_device(tmp_path, backend, method):
     trained = folder(tmp_path, "trained")
-    r = run(text=text(trained, backend, training__num_steps_train=2, training__num_steps_eval=0), seconds=300)
+    r = run(text=text(trained, backend, training__num_steps_train=2, training__num_steps_eval=0), seconds=900)
     assert r.returncode == 0, r.stderr.decode()[-2000:]
     where = {n: folder(tmp_path, f"on-{n}") for n in (1, 2)}
     for n in where:
         a = json.loads(text(where[n], backend, 1, checkpoints(trained, 1), kind="evaluate", machine__devices=n, evaluation__method=method,
                             evaluation__n_images=5, evaluation__n_timesteps=3, training__batch_size_train=4,
                             evaluation__ode={"n_samples": 1, "rtol": 0.1, "atol": 0.1}))
-        r = run(text=json.dumps(a), seconds=300)
+        r = run(text=json.dumps(a), seconds=900)
         assert r.returncode == 0, r.stderr.decode()[-2000:]
     results = [{k: v for k, v in outcome(w)["result"].items() if k != "seconds"} for w in where.values()]
     assert results[0] == results[1]
