@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import pytest
 import requests
@@ -58,6 +59,15 @@ class Server:
             answer = json.loads(self.process.stdout.readline())
         assert "error" not in answer, answer
         return answer
+
+    def logged(self, enough):
+        """Lines of the request log until enough(lines): one is written a moment after its answer has come."""
+        lines, end = [], time.monotonic() + 60
+        while not enough(lines):
+            assert time.monotonic() < end, lines
+            time.sleep(0.01)
+            lines += self.tell(do="log")["lines"]
+        return lines
 
     def request(self, method, path, **kwargs):
         kwargs.setdefault("timeout", 90)

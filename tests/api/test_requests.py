@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 import threading
-import time
 
 import pytest
 import requests
@@ -15,11 +14,8 @@ LINE = re.compile(r"request (\S+) (\S+) (\S+) (\S+) (\S+) (\d+) (\d+) (\d+\.\d) 
 
 
 def lines(server, n):
-    """So many of the log: a request is over a moment after its answer has come."""
-    found, end = [], time.monotonic() + 5
-    while len(found) < n and time.monotonic() < end:
-        found += server.tell(do="log")["lines"]
-        time.sleep(0.01)
+    """So many of the log."""
+    found = server.logged(lambda found: len(found) >= n)
     assert len(found) == n, found
     return [LINE.fullmatch(x).groups() for x in found]
 
