@@ -13,6 +13,7 @@ static cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t sh
 }
 #define LAUNCH(kernel, grid, block, shared, stream, ...) launch(kernel, grid, block, shared, stream, __VA_ARGS__)
 #define SHARED(type, name, dims) __shared__ type name dims
+template <class T, int N> using own_array = T[N]; /* of a thread's own */
 #define DYNAMIC_SHARED(type, name)                                                                                     \
         extern __shared__ __align__(16) unsigned char name##_bytes[];                                                  \
         type *name = reinterpret_cast<type *>(name##_bytes)
@@ -126,7 +127,7 @@ __device__ inline void compiler_fence(void)
 
 /* n values as one access of 4 n or 2 n bytes, at most 16: pointers are aligned to that. */
 template <class T, int N> struct alignas(sizeof(T) * N) vector {
-        T v[N];
+        own_array<T, N> v;
 };
 
 template <class T, int N> __device__ inline vector<T, N> load(const T *p)

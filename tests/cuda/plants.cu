@@ -409,6 +409,15 @@ __global__ void far_away(const float *x, float *y)
                 y[1 << 28] = 1;
 }
 
+__global__ void a_value_behind_a_vector(const float *x, float *y)
+{
+        vector<bf16, 4> v = {};
+
+        for (int e = 0; e <= 4; e++)
+                v.v[e] = narrow<bf16>(x[threadIdx.x]);
+        y[threadIdx.x] = widen(v.v[3]);
+}
+
 __global__ void null_pointer(const float *x, float *y)
 {
         y[threadIdx.x] = x == y ? 0 : *(const volatile float *)(x[0] == 1 ? nullptr : x);
@@ -963,6 +972,7 @@ const plant plants[] = {
         {KERNEL(reads_past_the_end, 1, N, 0), "PFF", "out of bounds"},
         {KERNEL(far_away, 1, N, 0), "FFF", ""},
         {KERNEL(null_pointer, 1, N, 0), "FFF", ""},
+        {KERNEL(a_value_behind_a_vector, 1, N, 0), "FFF", "out of bounds"},
         {KERNEL(shared_past_the_end, 1, N, 0), "FFF", "out of bounds"},
         {KERNEL(shared_read_past_the_end, 1, N, 0), "PFF", "out of bounds"},
         {KERNEL(dynamic, 1, N, N * sizeof(float) - 4), "FFF", "out of bounds"},

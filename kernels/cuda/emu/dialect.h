@@ -135,3 +135,26 @@ cudaError_t emu_launch_kernel(const char *name, void (*kernel)(P...), dim3 grid,
         name##_type &name = *static_cast<name##_type *>(                                                               \
                 emu_shared_get(&name##_variable, sizeof(name##_type), alignof(name##_type), #name))
 #define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emu_dynamic_shared())
+
+/* N values of a thread's own. Of an array of a class, as bf16 is, the compiler's check of bounds lets N pass as an
+ * index: the class's assignment takes an address, and that of the value behind the last is one that C++ has. */
+template <class T, int N> struct own_array {
+        T x[N];
+        T &operator[](int i)
+        {
+                check(i);
+                return x[i];
+        }
+        const T &operator[](int i) const
+        {
+                check(i);
+                return x[i];
+        }
+
+      private:
+        static void check(int i)
+        {
+                if (i < 0 || i >= N)
+                        emu_fault("index %d is out of bounds of an array of %d", i, N);
+        }
+};

@@ -50,6 +50,7 @@ static void span_new(void)
         base = mmap(NULL, SPAN_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (base == MAP_FAILED)
                 emu_fault("no addresses for device memory");
+        (void)madvise(base, SPAN_BYTES, MADV_HUGEPAGE); /* addresses are new each time: a page's fault costs most */
         top = base;
         (void)sigaction(SIGSEGV, &action, &before);
 }

@@ -339,6 +339,7 @@ static void *room(size_t bytes)
 
         if (p == MAP_FAILED)
                 emu_fault("no addresses for the race checker");
+        (void)madvise(p, bytes, MADV_HUGEPAGE);
         return p;
 }
 
