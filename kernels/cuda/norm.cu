@@ -296,8 +296,8 @@ __device__ inline void rows_sum(const norm_input<T> &n, const place<T> &p, float
         for (int s = 0; s < S; s++) {
                 const sum_share share = warp_rows_sum<V>(n.lane_slots, x[s]);
 
-                for (int e = 0; e < V && p.lane < n.lanes && !share.spare; e++)
-                        if (e < share.count)
+                for (int e = 0; e < V && !share.spare; e++) /* unrolled: e is a constant, count is not */
+                        if (e < share.count && p.lane < n.lanes)
                                 part[(s * lines + line) * channels + p.lane * V + share.first + e] = x[s][e];
         }
         __syncthreads();

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Would the checkers see a fault in a kernel? Switches on the faults of loosen.py (each barrier left out, each bound that lets
 one more through, each condition of bounds gone) one at a time in a module of the race checker's build, and runs
-kernels-check on the operations that reach the place, the quickest first, until one fails; a fault a processor at once.
+kernels-check on the operations that reach the place (of sums over ranks: two ranks), the quickest first, until one fails; a
+fault a processor at once.
 
     delete.py BUILD [PATTERN]        all whose file:line, kind or text PATTERN finds, with the score; about half an hour
     delete.py BUILD --sample         as many as a minute allows, by a seed
@@ -33,6 +34,7 @@ ASLEEP = 30  # times its limit of processor time, by the clock: then it waits fo
 OUT_OF_TIME = (124, -signal.SIGXCPU, 128 + signal.SIGXCPU)
 SAMPLED = r"^attention\S* barrier"  # faults that are all known to be found
 
+RANKS = "ranks"
 # Kernels whose launchers are another file's to call.
 USERS = {"attention_mma.cu": ["attention.cu"], "split.cu": ["conv.cu"]}
 
@@ -52,6 +54,7 @@ EQUIVALENT = {
     ("product.h", "for (int k0 = begin; k0 < end; k0 += DEPTH<Sum>) {", "bound"): NOTHING,
     ("product.h", "for (int64_t i = (int64_t)blockIdx.y * SUM_ROWS + line; i < rows; i += SUM_RUN * step) {", "bound"): "each row is compared inside",
     ("norm.cu", "for (int i = 0; i < own; i += N) {", "bound"): NO_PIXELS,
+    ("norm.cu", "for (int e = 0; e < V && !share.spare; e++) /* unrolled: e is a constant, count is not */", "bound"): "a share has at most V values",
     ("norm.cu", "if (K == ANY || (K == SWISH_DRAWN && i >= n.kept))", "condition"): "a drawn mask makes zeros of what it made zeros",
     ("flow.cu", "t->s = t->s + h >= 1 ? 1 : t->s + h;", "bound"): "h is at most 1 - s rounded, and s plus that is 1",
     ("sampling.cu", "return (int)(j < 0 ? 0 : j > 255 ? 255 : j);", "bound"): "j is whole, and is 0 where it is below 1",
@@ -81,15 +84,21 @@ def includes(path, name):
 
 class Checker:
     def __init__(self, build, modules):
+        module = build / "tests" / "cuda" / "libmulun-cuda-loosened.so"
         self.program = str(build / "tests" / "kernels" / "kernels-check")
-        self.environment = {**os.environ, "MULUN_MODULES": modules, "OMP_WAIT_POLICY": "passive"}
-        os.symlink(build / "tests" / "cuda" / "libmulun-cuda-loosened.so", Path(modules) / "libmulun-cuda-race.so")
+        self.ranks = str(build / "tests" / "ranks" / "test-ranks")
+        self.environment = {**os.environ, "MULUN_MODULES": modules, "TEST_EMULATED": str(module), "OMP_WAIT_POLICY": "passive"}
+        os.symlink(module, Path(modules) / "libmulun-cuda-race.so")
 
     def run(self, check, limit, **more):
         """(None where it passes, else how it fails, or "time"; the processor's seconds)."""
         op, *split = check.split()
-        argv = [self.program, "bf16", "cuda-race"] if check == "bf16" else [self.program, "test", "cuda-race", op]
-        if split:
+        argv = [self.program, "test", "cuda-race", op]
+        if check == "bf16":
+            argv = [self.program, "bf16", "cuda-race"]
+        elif check == RANKS:
+            argv = [self.ranks, "cuda=2", "*_the_*"]
+        elif split:
             more["EMU_FLOAT32"] = "none"
         limit = math.ceil(limit)
         limits = ["/usr/bin/timeout", str(ASLEEP * limit), "/usr/bin/prlimit", f"--cpu={limit}:{limit + 1}"]
@@ -137,9 +146,10 @@ def reason(place):
 
 
 def checks_of(name):
-    """Those that may reach a file's places: its operations; convolutions also by terms of tf32, whose are split.cu's."""
+    """Those that may reach a file's places: its operations; convolutions also by terms of tf32, whose are split.cu's; ranks, whose
+    sums are sum.cu's."""
     ops = operations(name)
-    return ops + [f"{op} split" for op in ops if op.startswith("conv_")]
+    return [RANKS] if name == "sum.cu" else ops + [f"{op} split" for op in ops if op.startswith("conv_")]
 
 
 def whole(checker, places, chosen):

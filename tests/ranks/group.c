@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 static bool cuda;
+static char folder[] = "/tmp/mulun-ranks.XXXXXX", module[sizeof folder + 32]; /* where "cuda" is the emulated device */
 
 static int from_environment(const char *name)
 {
@@ -29,6 +30,8 @@ static void wait_for(const pid_t *children, int n)
         }
         for (int i = 0; i < n; i++)
                 (void)kill(children[i], SIGKILL);
+        (void)unlink(module);
+        (void)rmdir(folder);
         exit(bad);
 }
 
@@ -54,16 +57,14 @@ static struct group fork_ranks(int n)
         return (struct group){0};
 }
 
-/* A folder where the back end "cuda" is the emulated device. */
 static void name_emulated(void)
 {
-        static char folder[] = "/tmp/mulun-ranks.XXXXXX", link[sizeof folder + 32];
         const char *emulated = getenv("TEST_EMULATED");
 
         if (!emulated || !mkdtemp(folder))
                 exit(77);
-        (void)snprintf(link, sizeof link, "%s/libmulun-cuda.so", folder);
-        if (symlink(emulated, link) < 0 || setenv("MULUN_MODULES", folder, 1) < 0)
+        (void)snprintf(module, sizeof module, "%s/libmulun-cuda.so", folder);
+        if (symlink(emulated, module) < 0 || setenv("MULUN_MODULES", folder, 1) < 0)
                 exit(1);
 }
 
