@@ -156,6 +156,7 @@ struct control {
         size_t (*webhooks)(struct control *c, struct control_webhook ret[CONTROL_WEBHOOKS_MAX]);
         /* The same: a line of the request log. NULL: none is kept. */
         void (*log)(struct control *c, const char *line);
-        /* The same: until when a queued job is not to start, monotonic; 0: it may. */
-        int64_t (*rests_until_us)(struct control *c, int64_t job);
+        /* The same: until when a queued job is not to start, monotonic; 0: it may. ret_why: "" where its last event
+         * says why. */
+        int64_t (*rests)(struct control *c, int64_t job, char *ret_why, size_t size);
 };

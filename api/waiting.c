@@ -62,13 +62,14 @@ static bool dependency(const struct job_view *v, struct waiting *w)
 
 static bool retry(const struct job_view *v, struct waiting *w)
 {
-        int64_t until_us = v->control->rests_until_us(v->control, v->row->id);
+        int64_t until_us = v->control->rests(v->control, v->row->id, w->detail, sizeof w->detail);
 
         if (until_us <= clock_monotonic_us())
                 return false;
         w->earliest_us = wall_of(until_us);
-        (void)snprintf(w->detail, sizeof w->detail, "%s",
-                       *v->row->moved_why ? v->row->moved_why : "it could not be started");
+        if (!w->detail[0])
+                (void)snprintf(w->detail, sizeof w->detail, "%s",
+                               *v->row->moved_why ? v->row->moved_why : "it could not be started");
         return true;
 }
 

@@ -44,7 +44,7 @@ void daemon_back_off(struct daemon *d, struct job *j, uint64_t devices, enum fai
         int64_t now_us = clock_monotonic_us();
 
         /* longer than the device, so that another job shows whether it was this one */
-        job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures));
+        job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures), NULL);
         FOR_EACH_DEVICE(i, devices)
         {
                 struct device *x = &d->devices[i];

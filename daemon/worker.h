@@ -23,7 +23,8 @@ struct worker {
         uint64_t devices;  /* a set: device.h */
         bool found;        /* of the daemon before */
         struct liveness alive;
-        char no_start[256]; /* why it was not started */
+        char no_start[sizeof((struct error *)0)->path + 2 +
+                      sizeof((struct error *)0)->text]; /* why it was not started */
         struct source *kill_timer, *retry_timer, *limit_timer;
 
         int stdin_fd;
@@ -50,6 +51,7 @@ struct worker {
         struct spool *spool;
         bool spool_known;   /* its first line said whose it is */
         bool spool_read;    /* to its end */
+        bool spool_none;    /* there was no process that could have written one */
         bool spool_kept;    /* something in it was not applied: it has a second name, attempt-N.kept */
         bool spool_stays;   /* that failed: it is not removed */
         bool spool_failing; /* it cannot be read: said so in the log */

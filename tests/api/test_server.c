@@ -436,12 +436,13 @@ static void fake_log(struct control *control, const char *line)
         (void)pthread_mutex_unlock(&f->lock);
 }
 
-static int64_t fake_rests_until_us(struct control *control, int64_t job)
+static int64_t fake_rests(struct control *control, int64_t job, char *ret_why, size_t size _unused_)
 {
         struct fake *f = (struct fake *)control;
         int64_t until_us;
 
         (void)pthread_mutex_lock(&f->lock);
+        ret_why[0] = 0;
         until_us = f->resting_job == job ? clock_monotonic_us() + 3600 * US_PER_S : 0;
         (void)pthread_mutex_unlock(&f->lock);
         return until_us;
@@ -668,7 +669,7 @@ int main(int argc, char **argv)
                                      .halt = fake_halt,
                                      .halt_many = fake_halt_many,
                                      .change = fake_change,
-                                     .rests_until_us = fake_rests_until_us,
+                                     .rests = fake_rests,
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
                                      .remove_dataset = fake_remove_dataset,
