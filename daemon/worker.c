@@ -5,7 +5,6 @@
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
-#include "daemon/joblog.h"
 #include "daemon/limit.h"
 #include "daemon/memory.h"
 #include "daemon/process.h"

@@ -5,6 +5,7 @@
 
 #include "daemon/failure.h"
 #include "daemon/job.h"
+#include "daemon/joblog.h"
 #include "daemon/life.h"
 #include "daemon/liveness.h"
 #include "daemon/stall.h"
@@ -42,8 +43,7 @@ struct worker {
         bool batch_has_checkpoint; /* the one on its way */
 
         struct stall stall;
-        struct source *log_timer;
-        bool log_failed;      /* it cannot be kept small: said so in the log */
+        struct joblog log;
         enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */
         bool stop_requested;
         bool end_said;
