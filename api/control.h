@@ -6,6 +6,7 @@
 #include "store/store.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 
 struct config;
 
@@ -156,6 +157,9 @@ struct control {
         size_t (*webhooks)(struct control *c, struct control_webhook ret[CONTROL_WEBHOOKS_MAX]);
         /* The same: a line of the request log. NULL: none is kept. */
         void (*log)(struct control *c, const char *line);
+        /* Another number whenever something that may hold a job up, and is not in the store, has changed: devices, the
+         * disk, a rest. It changes after that is seen by the calls above. */
+        atomic_ullong causes;
         /* The same: until when a queued job is not to start, monotonic; 0: it may. ret_why: "" where its last event
          * says why. */
         int64_t (*rests)(struct control *c, int64_t job, char *ret_why, size_t size);

@@ -116,10 +116,14 @@ static void arm_schedule(struct daemon *d, int64_t now_us)
 /* What HTTP threads may know of the devices. */
 static void publish_devices(struct daemon *d)
 {
+        struct control_device before;
+        bool changed = false;
+
         (void)pthread_mutex_lock(&d->control_lock);
         for (size_t i = 0; i < d->n_devices; i++) {
                 struct control_device *s = &d->device_status[i];
 
+                before = *s;
                 (void)snprintf(s->name, sizeof s->name, "%s", d->devices[i].name);
                 s->gpu = d->devices[i].gpu;
                 s->out = d->devices[i].out;
@@ -131,8 +135,11 @@ static void publish_devices(struct daemon *d)
                 (void)snprintf(s->model, sizeof s->model, "%s", d->devices[i].model);
                 s->job = d->devices[i].users ? d->devices[i].job : 0;
                 s->rests_until_us = d->devices[i].not_before_us;
+                changed |= memcmp(&before, s, sizeof before) != 0;
         }
         (void)pthread_mutex_unlock(&d->control_lock);
+        if (changed)
+                d->control.causes++;
 }
 
 /* Jobs that are passed over at a time, since they want more devices than there are. */

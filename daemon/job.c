@@ -77,6 +77,7 @@ void job_rest(struct daemon *d, struct job *j, int64_t not_before_us, const stru
         (void)snprintf(j->rests_why, sizeof j->rests_why, "%s%.*s", why ? "it does not start yet: " : "",
                        (int)sizeof j->rests_why - 32, why ? why->text : "");
         (void)pthread_mutex_unlock(&d->control_lock);
+        d->control.causes++;
 }
 
 static bool is_idle(const struct job *j)

@@ -484,6 +484,8 @@ static json_t *do_disk(struct fake *f, const json_t *o)
                 (struct control_status){.disk_low = *text_of(o, "low"), .disk_free_bytes = 5, .disk_reserve_bytes = 7};
         (void)snprintf(f->status.disk_waiting, sizeof f->status.disk_waiting, "%s", text_of(o, "low"));
         (void)pthread_mutex_unlock(&f->lock);
+        if (!json_is_true(json_object_get(o, "unsaid")))
+                f->control.causes++;
         return json_pack("{s:b}", "ok", 1);
 }
 
@@ -495,6 +497,7 @@ static json_t *do_devices(struct fake *f, const json_t *o)
         f->status.n_devices = 1;
         f->status.devices[0] = (struct control_device){.name = "cpu", .job = int_of(o, "runs")};
         (void)pthread_mutex_unlock(&f->lock);
+        f->control.causes++;
         return json_pack("{s:b}", "ok", 1);
 }
 
