@@ -97,10 +97,17 @@ struct control_webhook {
 };
 
 /* How the daemon is. */
+/* What is free of a kind of devices is held for a job that wants several. */
+struct control_reservation {
+        int64_t job;     /* 0: for none */
+        int64_t from_us; /* when it will have them, monotonic; INT64_MAX: nobody can say */
+};
+
 struct control_status {
         bool disk_low; /* nothing new starts */
         int64_t disk_free_bytes, disk_reserve_bytes;
-        char disk_waiting[160]; /* the same as a sentence, "" while it is not low */
+        char disk_waiting[160];                 /* the same as a sentence, "" while it is not low */
+        struct control_reservation reserved[2]; /* on the processor, on GPUs */
         size_t n_devices;
         struct control_device devices[CONTROL_DEVICES_MAX];
 };

@@ -886,6 +886,7 @@ static void call_status(struct control *c, struct control_status *ret)
         (void)pthread_mutex_lock(&d->control_lock);
         disk = d->disk;
         memcpy(ret->devices, d->device_status, sizeof ret->devices);
+        memcpy(ret->reserved, d->reserved, sizeof ret->reserved);
         (void)pthread_mutex_unlock(&d->control_lock);
         disk = disk_read(d->settings.state, d->settings.disk_reserve_bytes, disk.low);
         ret->disk_low = disk.low;

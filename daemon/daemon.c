@@ -2,6 +2,7 @@
 #include "daemon/daemon.h"
 
 #include "base/clock.h"
+#include "daemon/backfill.h"
 #include "daemon/retention.h"
 #include "daemon/start.h"
 #include "daemon/worker.h"
@@ -207,25 +208,71 @@ static struct job *first_in_line(struct daemon *d, bool gpu, int64_t now_us, int
         return NULL;
 }
 
+static void reserve(struct daemon *d, bool gpu, int64_t job, int64_t from_us)
+{
+        struct control_reservation *r = &d->reserved[gpu];
+
+        if (r->job == job && (!job || llabs(r->from_us - from_us) < US_PER_S)) /* it is worth no news */
+                return;
+        (void)pthread_mutex_lock(&d->control_lock);
+        *r = (struct control_reservation){job, from_us};
+        (void)pthread_mutex_unlock(&d->control_lock);
+        d->control.causes++;
+}
+
+#define LOOK_BEHIND_US (US_PER_S / 4) /* it asks much of the store, and thousands may be submitted meanwhile */
+
+/* What is free is held for the first in line; meanwhile one behind it may run that does not keep it waiting. */
+static bool start_behind(struct daemon *d, const struct job *first, bool gpu, int64_t now_us)
+{
+        int64_t reserved_us;
+        struct backfill next;
+        struct error err;
+        struct job *j;
+
+        d->look_again = true; /* those that run say anew when they will be over */
+        if (d->reserved[gpu].job == first->id && now_us < d->behind_us)
+                return false;
+        reserved_us = backfill_reservation(d, first, gpu, now_us);
+        reserve(d, gpu, first->id, reserved_us);
+        if (!backfill_next(d, first, gpu, reserved_us, now_us, &next)) {
+                d->behind_us = now_us + LOOK_BEHIND_US;
+                return false;
+        }
+        if (job_load(d, next.job, &j, &err) < 0) {
+                log_error("job %lld cannot be read: %s", (long long)next.job, err.text);
+                return false;
+        }
+        log_info("job %lld runs before job %lld has its devices", (long long)next.job, (long long)first->id);
+        return start_job(d, j, next.devices, next.bytes);
+}
+
 /* One at a time: what the next may have depends on what this one takes. False: nothing more starts. So what becomes
  * free is held for the first in line, until it is enough: narrow jobs behind it never keep it waiting. */
 static bool start_next(struct daemon *d, bool gpu, int64_t now_us)
 {
         size_t devices[DEVICES_MAX];
         uint64_t set;
-        int64_t bytes;
+        int64_t bytes, id;
         struct job *j;
+        bool started;
 
         if (!scheduler_free(d->devices, d->n_devices, gpu, now_us, devices))
                 return false;
         j = first_in_line(d, gpu, now_us, &bytes);
-        if (!j)
+        if (!j) {
+                reserve(d, gpu, 0, 0);
                 return false;
+        }
+        id = j->id;
         set = scheduler_pick(d->devices, d->n_devices, gpu, j->n_devices, now_us);
-        if (set)
+        if (set) {
+                reserve(d, gpu, 0, 0);
                 return start_job(d, j, set, bytes);
-        job_forget(d, j->id);
-        return false;
+        }
+        started = start_behind(d, j, gpu, now_us);
+        job_forget(d, id);
+        return started;
 }
 
 void daemon_schedule(struct daemon *d)
