@@ -6,6 +6,7 @@
 #include "store/store.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 
 struct config;
 
@@ -96,10 +97,17 @@ struct control_webhook {
 };
 
 /* How the daemon is. */
+/* What is free of a kind of devices is held for a job that wants several. */
+struct control_reservation {
+        int64_t job;     /* 0: for none */
+        int64_t from_us; /* when it will have them, monotonic; INT64_MAX: nobody can say */
+};
+
 struct control_status {
         bool disk_low; /* nothing new starts */
         int64_t disk_free_bytes, disk_reserve_bytes;
-        char disk_waiting[160]; /* the same as a sentence, "" while it is not low */
+        char disk_waiting[160];                 /* the same as a sentence, "" while it is not low */
+        struct control_reservation reserved[2]; /* on the processor, on GPUs */
         size_t n_devices;
         struct control_device devices[CONTROL_DEVICES_MAX];
 };
@@ -156,6 +164,10 @@ struct control {
         size_t (*webhooks)(struct control *c, struct control_webhook ret[CONTROL_WEBHOOKS_MAX]);
         /* The same: a line of the request log. NULL: none is kept. */
         void (*log)(struct control *c, const char *line);
-        /* The same: until when a queued job is not to start, monotonic; 0: it may. */
-        int64_t (*rests_until_us)(struct control *c, int64_t job);
+        /* Another number whenever something that may hold a job up, and is not in the store, has changed: devices, the
+         * disk, a rest. It changes after that is seen by the calls above. */
+        atomic_ullong causes;
+        /* The same: until when a queued job is not to start, monotonic; 0: it may. ret_why: "" where its last event
+         * says why. */
+        int64_t (*rests)(struct control *c, int64_t job, char *ret_why, size_t size);
 };

@@ -223,10 +223,9 @@ void answer_job(struct request *r, int64_t id, const struct job_row *row, unsign
         if (!reader || (!row && request_job(r, reader, id, &j) < 0))
                 return;
         row = row ? row : &j;
-        if (row->state == JOB_QUEUED) { /* why it waits is not in the store alone */
-                r->stamp = 0;
+        r->waits = row->state == JOB_QUEUED;
+        if (r->waits)
                 control->status(control, &now);
-        }
         response_json(
                 r, status,
                 job_to_json(&(struct job_view){row, reader, control, &now, request_settings(r)->prefix}, JOB_ALL));

@@ -3,16 +3,20 @@
 #include "api/encoding.h"
 #include "api/internal.h"
 #include "api/response.h"
+#include "base/clock.h"
 #include "base/file.h"
 
 #include <errno.h>
 #include <string.h>
 
+#define WAITS_US (200 * US_PER_MS) /* a fifth of what the contract allows */
 #define PLACES 64
 #define BYTES_MAX ((size_t)16 << 10) /* longer ones take their time elsewhere */
 
 struct place {
-        int64_t stamp;      /* the store's, before it was read; 0: free */
+        int64_t stamp;    /* the store's, before it was read; 0: free */
+        int64_t until_us; /* of one that says why a job waits: monotonic; 0: of others */
+        unsigned long long causes;
         const char *choice; /* the coding that the client would take */
         const char *coding; /* the one that the bytes have */
         char url[sizeof((struct request *)0)->shown], etag[ETAG_SIZE];
@@ -62,6 +66,8 @@ static struct place *place_of(struct kept *k, const struct request *r)
 void kept_begin(struct request *r)
 {
         r->stamp = store_stamp(request_settings(r)->store);
+        r->causes = request_settings(r)->control->causes;
+        r->read_us = clock_monotonic_us();
 }
 
 void kept_put(struct request *r, const char *etag, const char *coding, const struct buf *b)
@@ -76,12 +82,20 @@ void kept_put(struct request *r, const char *etag, const char *coding, const str
         buf_clear(&p->bytes);
         if (buf_append(&p->bytes, b->data, b->size, NULL) >= 0) {
                 p->stamp = r->stamp;
+                p->until_us = r->waits ? r->read_us + WAITS_US : 0;
+                p->causes = r->causes;
                 p->choice = encoding_choose(request_header(r, "Accept-Encoding"));
                 p->coding = coding;
                 memcpy(p->url, r->shown, sizeof p->url);
                 memcpy(p->etag, etag, sizeof p->etag);
         }
         (void)pthread_mutex_unlock(&k->lock);
+}
+
+static bool is_fresh(const struct place *p, const struct request *r)
+{
+        return !p->until_us ||
+               (p->causes == request_settings(r)->control->causes && clock_monotonic_us() < p->until_us);
 }
 
 bool kept_answer(struct request *r)
@@ -95,7 +109,7 @@ bool kept_answer(struct request *r)
         if (!p || stamp <= 0)
                 return false;
         (void)pthread_mutex_lock(&k->lock);
-        found = p->stamp == stamp && p->choice == choice && !strcmp(p->url, r->shown);
+        found = p->stamp == stamp && p->choice == choice && !strcmp(p->url, r->shown) && is_fresh(p, r);
         if (found)
                 response_kept(r, p->etag, p->coding, &p->bytes);
         (void)pthread_mutex_unlock(&k->lock);

@@ -1,5 +1,5 @@
 /* A job's log, which only grows. A follower asks for what stands behind the offset that it was told last. */
-#include "api/fold.h"
+#include "api/log_lines.h"
 #include "api/response.h"
 #include "base/file.h"
 
@@ -13,6 +13,10 @@
 #define TAIL_BYTES_MAX ((int64_t)16 << 20) /* lines that are longer than any log's are not looked for without end */
 #define BLOCK 65536
 #define BLOCKS_AT_ONCE 16
+
+enum form { FORM_TEXT, FORM_TIMED, FORM_JSON, FORM_FOLDED }; /* the first three by their names; folded: text, too */
+
+static const char ndjson_type[] = "application/x-ndjson", text_type[] = "text/plain; charset=utf-8";
 
 /* Where the last n lines begin, no further back than is read; whether there are carriage returns. An unfinished last
  * line counts as one. */
@@ -45,23 +49,24 @@ static int tail_offset(int fd, int64_t size, int64_t n, int64_t *ret, bool *ret_
         return 0;
 }
 
-static void empty_log(struct request *r)
+static void empty_log(struct request *r, int form)
 {
         struct buf b = BUF_INIT(0);
 
-        response_text(r, "text/plain; charset=utf-8", &b);
+        response_text(r, form == FORM_JSON ? ndjson_type : text_type, &b);
         response_header(r, "X-Log-Size", "0");
         response_header(r, "X-Log-Next-Offset", "0");
 }
 
-/* ---- one that is not sent as it lies there: with a hole in its middle (daemon/joblog.h), which is left out, or folded
- */
+/* ---- one that is not sent as it lies there: with a hole in its middle (daemon/joblog.h), which is left out, folded,
+ * or its lines with their times */
 
 struct parts {
         int fd;
         int64_t at, size;
-        bool folds;
+        enum form form;
         struct fold fold;
+        struct log_lines lines;
 };
 
 static bool has_hole(int fd, int64_t offset, int64_t size)
@@ -102,6 +107,26 @@ static ssize_t read_part(struct parts *p, char block[BLOCK], struct error *err)
         return n;
 }
 
+static int add_part(struct parts *p, const char *text, size_t size, struct buf *out, struct error *err)
+{
+        switch (p->form) {
+        case FORM_FOLDED:
+                return fold_text(&p->fold, text, size, out, err);
+        case FORM_TIMED:
+        case FORM_JSON:
+                return log_lines_add(&p->lines, p->at - (int64_t)size, text, size, out, err);
+        default:
+                return buf_append(out, text, size, err);
+        }
+}
+
+static int end_part(struct parts *p, struct buf *out, struct error *err)
+{
+        return p->form == FORM_FOLDED ? fold_end(&p->fold, out, err)
+               : p->form != FORM_TEXT ? log_lines_end(&p->lines, out, err)
+                                      : 0;
+}
+
 static int next_part(void *user, struct reader *reader _unused_, struct buf *piece, struct error *err)
 {
         struct parts *p = user;
@@ -112,13 +137,12 @@ static int next_part(void *user, struct reader *reader _unused_, struct buf *pie
         for (int i = 0; r >= 0 && !piece->size && i < BLOCKS_AT_ONCE; i++) {
                 n = read_part(p, block, err);
                 if (n <= 0)
-                        return n < 0 || !p->folds ? (int)n : fold_end(&p->fold, piece, err);
-                r = p->folds ? fold_text(&p->fold, block, (size_t)n, piece, err)
-                             : buf_append(piece, block, (size_t)n, err);
+                        return n < 0 ? (int)n : end_part(p, piece, err);
+                r = add_part(p, block, (size_t)n, piece, err);
         }
         /* nothing but what is drawn over, for long: the connection's thread has others to serve. A return where nothing
-         * was sent of a line shows nothing, and says that there is more. */
-        return r >= 0 && !piece->size ? buf_append(piece, "\r", 1, err) : r;
+         * was sent of a line shows nothing, and says that there is more; so is a blank between two documents. */
+        return r >= 0 && !piece->size ? buf_append(piece, p->form == FORM_JSON ? " " : "\r", 1, err) : r;
 }
 
 static void free_parts(void *user)
@@ -127,30 +151,36 @@ static void free_parts(void *user)
 
         (void)close(p->fd);
         fold_done(&p->fold);
+        log_lines_done(&p->lines);
         free(p);
 }
 
-/* Takes fd. */
-static void send_parts(struct request *r, int fd, int64_t offset, int64_t size, bool folds)
+/* Takes both descriptors. */
+static void send_parts(struct request *r, int fd, int times_fd, int64_t offset, int64_t size, enum form form)
 {
         struct parts *p = malloc(sizeof *p);
-        struct stream_answer a = {
-                .type = "text/plain; charset=utf-8", .bytes = -1, .next = next_part, .free = free_parts, .user = p};
+        struct stream_answer a = {.type = form == FORM_JSON ? ndjson_type : text_type,
+                                  .bytes = -1,
+                                  .next = next_part,
+                                  .free = free_parts,
+                                  .user = p};
 
         if (!p) {
                 (void)close(fd);
+                closep(&times_fd);
                 problem_failed(r, "the log cannot be read", -ENOMEM, NULL);
                 return;
         }
-        *p = (struct parts){fd, offset, size, folds, FOLD_INIT};
+        *p = (struct parts){.fd = fd, .at = offset, .size = size, .form = form, .fold = FOLD_INIT};
+        log_lines_init(&p->lines, offset, form == FORM_JSON, times_fd);
         response_stream(r, &a);
 }
 
-/* folds: 1, 0; -1: with a tail. */
-static void send_log(struct request *r, int fd, int64_t tail, int64_t offset, int folds)
+/* Takes both descriptors. folds: 1, 0; -1: with a tail. */
+static void send_log(struct request *r, int fd, int times_fd, int64_t tail, int64_t offset, int folds, enum form form)
 {
         bool returns = tail < 0;
-        struct file_answer f = {.fd = fd, .type = "text/plain; charset=utf-8", .offset = MAX(offset, 0)};
+        struct file_answer f = {.fd = fd, .type = text_type, .offset = MAX(offset, 0)};
         struct error err = {0};
         struct stat st;
         char size[24];
@@ -161,14 +191,17 @@ static void send_log(struct request *r, int fd, int64_t tail, int64_t offset, in
         if (code < 0) {
                 problem_failed(r, "the log cannot be read", code, &err);
                 (void)close(fd);
+                closep(&times_fd);
                 return;
         }
         f.offset = MIN(f.offset, st.st_size);
         f.size = st.st_size - f.offset; /* the worker may be writing: what the headers say is what is sent */
         (void)snprintf(size, sizeof size, "%lld", (long long)st.st_size);
         folds = returns && (folds == 1 || (folds < 0 && tail >= 0));
-        if (folds || has_hole(fd, f.offset, st.st_size))
-                send_parts(r, fd, f.offset, st.st_size, folds);
+        if (form == FORM_TEXT && folds)
+                form = FORM_FOLDED;
+        if (form != FORM_TEXT || has_hole(fd, f.offset, st.st_size))
+                send_parts(r, fd, times_fd, f.offset, st.st_size, form);
         else
                 response_file(r, &f);
         response_header(r, "X-Log-Size", size);
@@ -181,14 +214,16 @@ static void read_log(struct request *r)
         int64_t tail = -1, offset = -1;
         _cleanup_(job_row_done) struct job_row j = {0};
         struct error err;
-        static const char *const choices[] = {"false", "true", NULL};
-        int fd, code, folds = -1;
+        static const char *const choices[] = {"false", "true", NULL}, *const forms[] = {"text", "timed", "ndjson",
+                                                                                        NULL};
+        int fd, times_fd = -1, code, folds = -1, form = FORM_TEXT;
 
         if (!reader)
                 return;
         (void)request_query_int(r, "tail", 1, TAIL_MAX, &tail);
         (void)request_query_int(r, "offset", 0, INT64_MAX, &offset);
         (void)request_query_choice(r, "fold", choices, &folds);
+        (void)request_query_choice(r, "format", forms, &form);
         if (tail >= 0 && offset >= 0)
                 (void)errors_add(&r->errs, -EINVAL, "tail", "expected either tail or offset");
         if (r->errs.n) {
@@ -199,11 +234,14 @@ static void read_log(struct request *r)
                 return;
         code = open_job_file(request_settings(r)->state_folder, &j, "log", &fd, &err);
         if (code == -ENOENT)
-                empty_log(r); /* a job that has not run yet */
+                empty_log(r, form); /* a job that has not run yet */
         else if (code < 0)
                 problem_failed(r, "the log cannot be read", code, &err);
+        else if (form != FORM_TEXT &&
+                 open_job_file(request_settings(r)->state_folder, &j, LOG_TIMES_NAME, &times_fd, &err) < 0)
+                send_log(r, fd, -1, tail, offset, folds, (enum form)form);
         else
-                send_log(r, fd, tail, offset, folds);
+                send_log(r, fd, times_fd, tail, offset, folds, (enum form)form);
 }
 
 void log_read(struct request *r)

@@ -43,7 +43,10 @@ struct request {
         void *kept;          /* a handler's, for its continuation; freed with the request */
 
         struct reader *reader;
-        int64_t stamp; /* kept_begin's: the store's; 0: its answer is not kept */
+        int64_t stamp;             /* kept_begin's: the store's; 0: its answer is not kept */
+        bool waits;                /* the answer says why a job waits, which other things than the store decide */
+        unsigned long long causes; /* kept_begin's: of these */
+        int64_t read_us;           /* kept_begin's: the time */
 
         struct MHD_Response *response;
         size_t held_bytes; /* the answer's memory, counted until it is sent */

@@ -1,4 +1,4 @@
-/* Why a queued job is not running: what holds it up, asked when somebody wants to know, so that it is never stale. The
+/* Why a queued job is not running: what holds it up, asked when somebody wants to know. The
  * checks are a table; the first that applies is the answer. */
 #include "api/job_json.h"
 
@@ -62,13 +62,14 @@ static bool dependency(const struct job_view *v, struct waiting *w)
 
 static bool retry(const struct job_view *v, struct waiting *w)
 {
-        int64_t until_us = v->control->rests_until_us(v->control, v->row->id);
+        int64_t until_us = v->control->rests(v->control, v->row->id, w->detail, sizeof w->detail);
 
         if (until_us <= clock_monotonic_us())
                 return false;
         w->earliest_us = wall_of(until_us);
-        (void)snprintf(w->detail, sizeof w->detail, "%s",
-                       *v->row->moved_why ? v->row->moved_why : "it could not be started");
+        if (!w->detail[0])
+                (void)snprintf(w->detail, sizeof w->detail, "%s",
+                               *v->row->moved_why ? v->row->moved_why : "it could not be started");
         return true;
 }
 
@@ -134,6 +135,31 @@ static bool drained(const struct job_view *v, struct waiting *w)
         return n < want;
 }
 
+/* One that could start something now. */
+static bool is_free(const struct control_device *d)
+{
+        return !d->out && !d->job && d->rests_until_us <= clock_monotonic_us();
+}
+
+/* Something is free, and held for one before it that wants more. */
+static bool reservation(const struct job_view *v, struct waiting *w)
+{
+        const struct control_reservation *held = &v->status->reserved[v->row->gpu];
+        bool some_free = false;
+
+        for (size_t i = 0; i < v->status->n_devices; i++)
+                some_free |= is_mine(v, &v->status->devices[i]) && is_free(&v->status->devices[i]);
+        if (!held->job || held->job == v->row->id || !some_free)
+                return false;
+        w->blocked_by[w->n_blocked++] = held->job;
+        (void)snprintf(
+                w->detail, sizeof w->detail,
+                "what is free is held for job %lld, which wants several devices; it would have to be over before "
+                "that has them",
+                (long long)held->job);
+        return true;
+}
+
 static bool priority(const struct job_view *v, struct waiting *w)
 {
         if (reader_ready_before(v->reader, v->row, POSITION_MAX, &w->before, NULL) < 0 || !w->before ||
@@ -144,12 +170,6 @@ static bool priority(const struct job_view *v, struct waiting *w)
                        w->before == POSITION_MAX ? "more than " : "", (long long)w->before,
                        w->before == 1 ? "job is" : "jobs are");
         return true;
-}
-
-/* One that could start something now. */
-static bool is_free(const struct control_device *d)
-{
-        return !d->out && !d->job && d->rests_until_us <= clock_monotonic_us();
 }
 
 static void blocked_by_one(struct waiting *w, int64_t job)
@@ -240,6 +260,9 @@ static bool no_free_device(const struct job_view *v, struct waiting *w)
         }
         (void)snprintf(w->detail, sizeof w->detail, "%s",
                        w->n_blocked ? "it is the next, as soon as a device is free" : "it is about to start");
+        if (n > 1 && v->status->reserved[v->row->gpu].job == v->row->id &&
+            v->status->reserved[v->row->gpu].from_us < INT64_MAX)
+                w->earliest_us = wall_of(v->status->reserved[v->row->gpu].from_us);
         if (w->n_blocked && n > 1)
                 (void)snprintf(w->detail, sizeof w->detail,
                                "it is the next, as soon as %d devices are free; those that are, are held for it", n);
@@ -254,8 +277,9 @@ static const struct {
         {                                                                                                              \
 #name, name                                                                                            \
         }
-        C(disk_low), C(dependency),        C(retry),        C(dataset),        C(device_constraint), C(drained),
-        C(priority), C(too_little_memory), C(device_rests), C(no_free_device),
+        C(disk_low),          C(dependency),   C(retry),          C(dataset),
+        C(device_constraint), C(drained),      C(reservation),    C(priority),
+        C(too_little_memory), C(device_rests), C(no_free_device),
 #undef C
 };
 

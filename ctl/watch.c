@@ -212,7 +212,7 @@ static int is_over(struct call *c, int64_t id)
 
 int command_log(struct call *c)
 {
-        const char *lines = c->options[OPTION_LINES];
+        const char *lines = c->options[OPTION_LINES], *form = c->options[OPTION_TIMES] ? "&format=timed" : "";
         int64_t id = job_id(c->args[0]), next = 0;
         char query[64] = "";
         int r;
@@ -221,12 +221,12 @@ int command_log(struct call *c)
                 return EXIT_USAGE;
         if (lines && (strspn(lines, "0123456789") != strlen(lines) || !*lines || strlen(lines) > 6))
                 return usage_error("--lines takes a number");
-        (void)snprintf(query, sizeof query, lines ? "?fold=true&tail=%s" : "?fold=true", lines);
+        (void)snprintf(query, sizeof query, "?fold=true%s%s%s", form, lines ? "&tail=" : "", lines ? lines : "");
         r = print_part(c, id, query, &next);
         while (r >= 0 && c->options[OPTION_FOLLOW]) {
                 int over = is_over(c, id); /* before the last look, which then sees all */
 
-                (void)snprintf(query, sizeof query, "?offset=%lld", (long long)next);
+                (void)snprintf(query, sizeof query, "?offset=%lld%s", (long long)next, form);
                 r = over < 0 ? over : print_part(c, id, query, &next);
                 if (r == 0 && over)
                         break;

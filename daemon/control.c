@@ -886,6 +886,7 @@ static void call_status(struct control *c, struct control_status *ret)
         (void)pthread_mutex_lock(&d->control_lock);
         disk = d->disk;
         memcpy(ret->devices, d->device_status, sizeof ret->devices);
+        memcpy(ret->reserved, d->reserved, sizeof ret->reserved);
         (void)pthread_mutex_unlock(&d->control_lock);
         disk = disk_read(d->settings.state, d->settings.disk_reserve_bytes, disk.low);
         ret->disk_low = disk.low;
@@ -895,7 +896,7 @@ static void call_status(struct control *c, struct control_status *ret)
 }
 
 /* On an HTTP thread. */
-static int64_t call_rests_until_us(struct control *c, int64_t job)
+static int64_t call_rests(struct control *c, int64_t job, char *ret_why, size_t size)
 {
         struct daemon *d = c->daemon;
         const struct job *j;
@@ -904,6 +905,7 @@ static int64_t call_rests_until_us(struct control *c, int64_t job)
         (void)pthread_mutex_lock(&d->control_lock);
         j = queue_find(&d->queue, job);
         until_us = j ? j->not_before_us : 0;
+        (void)snprintf(ret_why, size, "%s", j ? j->rests_why : "");
         (void)pthread_mutex_unlock(&d->control_lock);
         return until_us;
 }
@@ -943,7 +945,7 @@ void control_init(struct daemon *d)
                 .stop = call_stop,
                 .log = d->settings.request_log ? call_log : NULL,
                 .status = call_status,
-                .rests_until_us = call_rests_until_us,
+                .rests = call_rests,
         };
 }
 

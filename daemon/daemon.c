@@ -2,6 +2,7 @@
 #include "daemon/daemon.h"
 
 #include "base/clock.h"
+#include "daemon/backfill.h"
 #include "daemon/retention.h"
 #include "daemon/start.h"
 #include "daemon/worker.h"
@@ -44,7 +45,7 @@ void daemon_back_off(struct daemon *d, struct job *j, uint64_t devices, enum fai
         int64_t now_us = clock_monotonic_us();
 
         /* longer than the device, so that another job shows whether it was this one */
-        job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures));
+        job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures), NULL);
         FOR_EACH_DEVICE(i, devices)
         {
                 struct device *x = &d->devices[i];
@@ -116,10 +117,14 @@ static void arm_schedule(struct daemon *d, int64_t now_us)
 /* What HTTP threads may know of the devices. */
 static void publish_devices(struct daemon *d)
 {
+        struct control_device before;
+        bool changed = false;
+
         (void)pthread_mutex_lock(&d->control_lock);
         for (size_t i = 0; i < d->n_devices; i++) {
                 struct control_device *s = &d->device_status[i];
 
+                before = *s;
                 (void)snprintf(s->name, sizeof s->name, "%s", d->devices[i].name);
                 s->gpu = d->devices[i].gpu;
                 s->out = d->devices[i].out;
@@ -131,8 +136,11 @@ static void publish_devices(struct daemon *d)
                 (void)snprintf(s->model, sizeof s->model, "%s", d->devices[i].model);
                 s->job = d->devices[i].users ? d->devices[i].job : 0;
                 s->rests_until_us = d->devices[i].not_before_us;
+                changed |= memcmp(&before, s, sizeof before) != 0;
         }
         (void)pthread_mutex_unlock(&d->control_lock);
+        if (changed)
+                d->control.causes++;
 }
 
 /* Jobs that are passed over at a time, since they want more devices than there are. */
@@ -200,25 +208,71 @@ static struct job *first_in_line(struct daemon *d, bool gpu, int64_t now_us, int
         return NULL;
 }
 
+static void reserve(struct daemon *d, bool gpu, int64_t job, int64_t from_us)
+{
+        struct control_reservation *r = &d->reserved[gpu];
+
+        if (r->job == job && (!job || llabs(r->from_us - from_us) < US_PER_S)) /* it is worth no news */
+                return;
+        (void)pthread_mutex_lock(&d->control_lock);
+        *r = (struct control_reservation){job, from_us};
+        (void)pthread_mutex_unlock(&d->control_lock);
+        d->control.causes++;
+}
+
+#define LOOK_BEHIND_US (US_PER_S / 4) /* it asks much of the store, and thousands may be submitted meanwhile */
+
+/* What is free is held for the first in line; meanwhile one behind it may run that does not keep it waiting. */
+static bool start_behind(struct daemon *d, const struct job *first, bool gpu, int64_t now_us)
+{
+        int64_t reserved_us;
+        struct backfill next;
+        struct error err;
+        struct job *j;
+
+        d->look_again = true; /* those that run say anew when they will be over */
+        if (d->reserved[gpu].job == first->id && now_us < d->behind_us)
+                return false;
+        reserved_us = backfill_reservation(d, first, gpu, now_us);
+        reserve(d, gpu, first->id, reserved_us);
+        if (!backfill_next(d, first, gpu, reserved_us, now_us, &next)) {
+                d->behind_us = now_us + LOOK_BEHIND_US;
+                return false;
+        }
+        if (job_load(d, next.job, &j, &err) < 0) {
+                log_error("job %lld cannot be read: %s", (long long)next.job, err.text);
+                return false;
+        }
+        log_info("job %lld runs before job %lld has its devices", (long long)next.job, (long long)first->id);
+        return start_job(d, j, next.devices, next.bytes);
+}
+
 /* One at a time: what the next may have depends on what this one takes. False: nothing more starts. So what becomes
  * free is held for the first in line, until it is enough: narrow jobs behind it never keep it waiting. */
 static bool start_next(struct daemon *d, bool gpu, int64_t now_us)
 {
         size_t devices[DEVICES_MAX];
         uint64_t set;
-        int64_t bytes;
+        int64_t bytes, id;
         struct job *j;
+        bool started;
 
         if (!scheduler_free(d->devices, d->n_devices, gpu, now_us, devices))
                 return false;
         j = first_in_line(d, gpu, now_us, &bytes);
-        if (!j)
+        if (!j) {
+                reserve(d, gpu, 0, 0);
                 return false;
+        }
+        id = j->id;
         set = scheduler_pick(d->devices, d->n_devices, gpu, j->n_devices, now_us);
-        if (set)
+        if (set) {
+                reserve(d, gpu, 0, 0);
                 return start_job(d, j, set, bytes);
-        job_forget(d, j->id);
-        return false;
+        }
+        started = start_behind(d, j, gpu, now_us);
+        job_forget(d, id);
+        return started;
 }
 
 void daemon_schedule(struct daemon *d)

@@ -64,12 +64,14 @@ struct daemon {
         int moving;                /* many jobs are on their way out of the queue: nothing of it starts */
         bool disk_failing;         /* said so in the log */
         bool waiting_said;         /* a job waits for a data set: said so in the log */
+        int64_t behind_us;         /* monotonic: before it nobody behind one that waits for devices is looked for */
         bool look_again;           /* what kept a job from starting passes: the queue is looked at again, soon */
         struct source *schedule_timer, *disk_timer, *quit_timer, *stop_timer;
 
         struct control control;
-        pthread_mutex_t control_lock; /* of these, which HTTP threads touch */
-        struct disk disk;             /* written by the loop's thread alone */
+        pthread_mutex_t control_lock;           /* of these, which HTTP threads touch */
+        struct disk disk;                       /* written by the loop's thread alone */
+        struct control_reservation reserved[2]; /* the same; on the processor, on GPUs */
         struct control_device device_status[DEVICES_MAX];
         bool control_closed;
         struct estimates *estimates; /* submit.c */

@@ -52,6 +52,8 @@ bool disk_check(struct daemon *d)
         (void)pthread_mutex_lock(&d->control_lock);
         d->disk = now;
         (void)pthread_mutex_unlock(&d->control_lock);
+        if (now.low != before)
+                d->control.causes++;
         disk_describe(&now, text, sizeof text);
         if (now.low && !before)
                 log_warning("%s", text);

@@ -70,11 +70,14 @@ int job_load(struct daemon *d, int64_t id, struct job **ret, struct error *err)
         return r;
 }
 
-void job_rest(struct daemon *d, struct job *j, int64_t not_before_us)
+void job_rest(struct daemon *d, struct job *j, int64_t not_before_us, const struct error *why)
 {
         (void)pthread_mutex_lock(&d->control_lock);
         j->not_before_us = not_before_us;
+        (void)snprintf(j->rests_why, sizeof j->rests_why, "%s%.*s", why ? "it does not start yet: " : "",
+                       (int)sizeof j->rests_why - 32, why ? why->text : "");
         (void)pthread_mutex_unlock(&d->control_lock);
+        d->control.causes++;
 }
 
 static bool is_idle(const struct job *j)

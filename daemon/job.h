@@ -43,6 +43,7 @@ struct job {
         int n_devices;         /* on which it runs at once */
         int failures;          /* in a row, none of them its own: it makes way for others meanwhile */
         int64_t not_before_us; /* monotonic; after these, or a failed write. By job_rest alone */
+        char rests_why[256];   /* "": its last event says it */
         struct worker *worker;
         struct op *waiting; /* control operations that came while it was pending */
 };
@@ -55,8 +56,8 @@ enum job_trigger job_stop_trigger(enum stop_reason reason);
 
 /* The job by its id: as it is in memory, or from the store, when it is not over. -ENOENT: over, or no such job. */
 int job_load(struct daemon *d, int64_t id, struct job **ret, struct error *err);
-/* It is not to start before then. */
-void job_rest(struct daemon *d, struct job *j, int64_t not_before_us);
+/* It is not to start before then; why: for people, where no event of the job says it, else NULL. */
+void job_rest(struct daemon *d, struct job *j, int64_t not_before_us, const struct error *why);
 /* Forgets the job if nothing is going on with it. */
 void job_forget(struct daemon *d, int64_t id);
 

@@ -6,9 +6,23 @@
 
 #include "base/error.h"
 
+struct source;
 struct worker;
 
-/* Looks at the log now and then while the process runs; where its file system knows no holes that is said once. */
+/* A worker's part of it. */
+struct joblog {
+        bool watched;
+        bool failed;           /* it cannot be kept small: said so in the log */
+        struct source *timer;  /* the next look at its size */
+        int inotify, times;    /* tells of writes; log.times; -1: neither */
+        int64_t bytes;         /* that the last record of log.times has */
+        struct source *source; /* of inotify, while it is listened to */
+        struct source *pause;  /* and while it is not */
+        bool times_failed;     /* said so in the log */
+};
+
+/* Looks at the log now and then while the process runs; where its file system knows no holes that is said once. When
+ * its lines came is kept beside it (contract/log_times.h). */
 void joblog_watch(struct worker *w);
 /* A last look. */
 void joblog_end(struct worker *w);

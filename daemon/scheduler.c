@@ -38,6 +38,22 @@ uint64_t scheduler_pick(const struct device *devices, size_t n_devices, bool gpu
         return 0;
 }
 
+int64_t scheduler_when(const struct device *devices, size_t n_devices, bool gpu, int n, const int64_t *free_us)
+{
+        int64_t when_us = INT64_MAX;
+
+        /* at each moment that one becomes free: those like it that are free by then */
+        for (size_t i = 0; i < n_devices; i++) {
+                int found = 0;
+
+                for (size_t k = 0; k < n_devices && devices[i].gpu == gpu; k++)
+                        found += alike(&devices[i], &devices[k]) && free_us[k] <= free_us[i];
+                if (found >= n)
+                        when_us = MIN(when_us, free_us[i]);
+        }
+        return when_us;
+}
+
 int scheduler_most(const struct device *devices, size_t n_devices, bool gpu)
 {
         int most = 0;

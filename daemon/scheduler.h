@@ -10,6 +10,9 @@ size_t scheduler_free(const struct device *devices, size_t n_devices, bool gpu, 
 
 /* n devices of a kind on which a job may start now, GPUs of one model; 0: not so many are free. As a set (device.h). */
 uint64_t scheduler_pick(const struct device *devices, size_t n_devices, bool gpu, int n, int64_t now_us);
+/* When n of a kind, GPUs of one model, are free; free_us: when each is, INT64_MAX: nobody knows, which is the answer,
+ * too, where it depends on those. */
+int64_t scheduler_when(const struct device *devices, size_t n_devices, bool gpu, int n, const int64_t *free_us);
 /* How many of a kind, GPUs of one model, are in service. */
 int scheduler_most(const struct device *devices, size_t n_devices, bool gpu);
 

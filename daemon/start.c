@@ -133,7 +133,7 @@ static void not_now(struct daemon *d, struct job *j, struct worker *w, const str
 {
         log_warning("job %lld: it does not start yet: %s", (long long)j->id, why->text);
         worker_discard(w);
-        job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+        job_rest(d, j, clock_monotonic_us() + d->settings.retry_us, why);
 }
 
 static void on_started(struct daemon *d, struct job *j, const struct commit *c, void *user)
@@ -180,7 +180,7 @@ bool start_job(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
 
         if (collect_checkpoints(d, j, &a, &err) < 0) {
                 log_error("job %lld: %s", (long long)j->id, err.text);
-                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us, &err);
                 return false;
         }
         if (j->source_job && !a.n_checkpoints) {
@@ -191,8 +191,9 @@ bool start_job(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
         /* before the transition: a job that runs has its worker */
         worker = worker_new(d, j, devices, bytes);
         if (!worker) {
-                log_error("job %lld: no memory for its worker", (long long)j->id);
-                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us);
+                (void)error_set(&err, -ENOMEM, NULL, "no memory for its worker");
+                log_error("job %lld: %s", (long long)j->id, err.text);
+                job_rest(d, j, clock_monotonic_us() + d->settings.retry_us, &err);
                 return false;
         }
         w = write_new(WRITE_ATTEMPT_NEW);

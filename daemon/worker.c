@@ -5,7 +5,6 @@
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
-#include "daemon/joblog.h"
 #include "daemon/limit.h"
 #include "daemon/memory.h"
 #include "daemon/process.h"
@@ -21,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 
 #define BATCH_BYTES ((size_t)4 << 20) /* taken and not yet on the disk: then its connection is read no more */
 #define GRACE_US (30 * US_PER_S)      /* for a worker to end after its last word is acknowledged */
@@ -653,16 +653,30 @@ static int take_spool_line(struct worker *w, struct error *err)
         return 0;
 }
 
+/* A spool that is not there, though the folder of all jobs is: where that is gone (a link that leads nowhere, a file
+ * system that is not mounted), nothing is known of it. */
+static bool has_no_spool(const struct worker *w, int r)
+{
+        char folder[PATH_MAX + 8];
+        struct stat st;
+
+        if (r != -ENOENT)
+                return r == 0;
+        (void)snprintf(folder, sizeof folder, "%s/jobs", w->daemon->settings.state);
+        return stat(folder, &st) == 0;
+}
+
 /* 1: a batch was taken from the spool; 0: it is at its end, or there is none; negative: it cannot be read now. */
 static int take_spool(struct worker *w, struct error *err)
 {
         char path[PATH_MAX];
         int r = 0;
 
+        w->spool_read |= w->spool_none;
         if (!w->spool_read && !w->spool) {
                 if (attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path))
                         r = spool_open(path, &w->spool, err);
-                w->spool_read = !w->spool && (r == 0 || r == -ENOENT);
+                w->spool_read = !w->spool && has_no_spool(w, r);
         }
         while (r == 0 && !w->spool_read)
                 r = take_spool_line(w, err);
@@ -671,6 +685,24 @@ static int take_spool(struct worker *w, struct error *err)
         if (!w->spool)
                 w->spool_known = false;
         return w->n_events ? 1 : w->spool_read ? 0 : r;
+}
+
+/* What holds the job up, for whoever reads its events. */
+static void note_spool(struct worker *w, const struct error *why)
+{
+        struct write *write = write_new(WRITE_JOB_NOTE);
+
+        log_error("job %lld: its worker ended, but its spool cannot be read, which is tried again: %s%s%s",
+                  (long long)w->job_id, why->path, why->path[0] ? ": " : "", why->text);
+        if (!write)
+                return;
+        write->job = w->job_id;
+        write->time_us = clock_wall_us();
+        write->trigger = "spool";
+        if (asprintf(&write->detail, "its worker ended; what it said last cannot be read, which is tried again: %s",
+                     why->text) < 0)
+                write->detail = NULL;
+        commit_submit(w->daemon, write, NULL, NULL);
 }
 
 /* Not its end: what is in it may be the outcome. Only a user who cancels the job gives it up. */
@@ -683,8 +715,7 @@ static void spool_failed(struct worker *w, const struct error *err)
                 return;
         }
         if (!w->spool_failing)
-                log_error("job %lld: its worker ended, but its spool cannot be read, which is tried again: %s%s%s",
-                          (long long)w->job_id, err->path, err->path[0] ? ": " : "", err->text);
+                note_spool(w, err);
         w->spool_failing = true;
         move(w, LIFE_REFUSED);
 }
@@ -854,8 +885,9 @@ void worker_fail(struct worker *w, int64_t attempt, const struct error *why)
 {
         log_error("job %lld: its worker cannot start: %s%s%s", (long long)w->job_id, why->path,
                   why->path[0] ? ": " : "", why->text);
-        (void)snprintf(w->no_start, sizeof w->no_start, "%.*s", (int)sizeof w->no_start - 1, why->text);
+        (void)snprintf(w->no_start, sizeof w->no_start, "%s%s%s", why->path, why->path[0] ? ": " : "", why->text);
         w->attempt = attempt;
+        w->spool_none = true;
         no_process(w);
 }
 
@@ -863,6 +895,7 @@ void worker_abandon(struct worker *w, int64_t attempt)
 {
         w->attempt = attempt;
         w->stop_requested = true;
+        w->spool_none = true;
         no_process(w);
 }
 

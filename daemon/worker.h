@@ -5,6 +5,7 @@
 
 #include "daemon/failure.h"
 #include "daemon/job.h"
+#include "daemon/joblog.h"
 #include "daemon/life.h"
 #include "daemon/liveness.h"
 #include "daemon/stall.h"
@@ -23,7 +24,8 @@ struct worker {
         uint64_t devices;  /* a set: device.h */
         bool found;        /* of the daemon before */
         struct liveness alive;
-        char no_start[256]; /* why it was not started */
+        char no_start[sizeof((struct error *)0)->path + 2 +
+                      sizeof((struct error *)0)->text]; /* why it was not started */
         struct source *kill_timer, *retry_timer, *limit_timer;
 
         int stdin_fd;
@@ -41,8 +43,7 @@ struct worker {
         bool batch_has_checkpoint; /* the one on its way */
 
         struct stall stall;
-        struct source *log_timer;
-        bool log_failed;      /* it cannot be kept small: said so in the log */
+        struct joblog log;
         enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */
         bool stop_requested;
         bool end_said;
@@ -50,6 +51,7 @@ struct worker {
         struct spool *spool;
         bool spool_known;   /* its first line said whose it is */
         bool spool_read;    /* to its end */
+        bool spool_none;    /* there was no process that could have written one */
         bool spool_kept;    /* something in it was not applied: it has a second name, attempt-N.kept */
         bool spool_stays;   /* that failed: it is not removed */
         bool spool_failing; /* it cannot be read: said so in the log */

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import threading
+import time
 
 import pytest
 import requests
@@ -192,3 +193,22 @@ def test_why_a_job_waits_is_asked_anew(server):
         server.tell(do="disk", low=why)  # which nothing of the store tells
         reasons.append(server.get(f"/v1/jobs/{j}").json()["waiting"]["reason"])
     assert reasons[1] == "disk_low" and "disk_low" not in (reasons[0], reasons[2])
+
+
+def test_why_a_job_waits_is_kept_for_a_fifth_of_a_second_at_most(server):
+    """Also where nobody says that a cause has changed, as when a disk fills up."""
+    j = server.submit()
+
+    def low():
+        return server.get(f"/v1/jobs/{j}").json()["waiting"]["reason"] == "disk_low"
+
+    kept = 0
+    for i in range(20):
+        was = low()
+        server.tell(do="disk", low="" if was else "nearly full", unsaid=True)
+        now = low()
+        kept += now == was
+        time.sleep(0.2 + 0.05)
+        assert low() != was, "a fifth of a second is over"
+    assert kept, "it is never kept"
+    server.tell(do="disk", low="")

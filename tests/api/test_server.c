@@ -436,12 +436,13 @@ static void fake_log(struct control *control, const char *line)
         (void)pthread_mutex_unlock(&f->lock);
 }
 
-static int64_t fake_rests_until_us(struct control *control, int64_t job)
+static int64_t fake_rests(struct control *control, int64_t job, char *ret_why, size_t size _unused_)
 {
         struct fake *f = (struct fake *)control;
         int64_t until_us;
 
         (void)pthread_mutex_lock(&f->lock);
+        ret_why[0] = 0;
         until_us = f->resting_job == job ? clock_monotonic_us() + 3600 * US_PER_S : 0;
         (void)pthread_mutex_unlock(&f->lock);
         return until_us;
@@ -483,6 +484,8 @@ static json_t *do_disk(struct fake *f, const json_t *o)
                 (struct control_status){.disk_low = *text_of(o, "low"), .disk_free_bytes = 5, .disk_reserve_bytes = 7};
         (void)snprintf(f->status.disk_waiting, sizeof f->status.disk_waiting, "%s", text_of(o, "low"));
         (void)pthread_mutex_unlock(&f->lock);
+        if (!json_is_true(json_object_get(o, "unsaid")))
+                f->control.causes++;
         return json_pack("{s:b}", "ok", 1);
 }
 
@@ -494,6 +497,7 @@ static json_t *do_devices(struct fake *f, const json_t *o)
         f->status.n_devices = 1;
         f->status.devices[0] = (struct control_device){.name = "cpu", .job = int_of(o, "runs")};
         (void)pthread_mutex_unlock(&f->lock);
+        f->control.causes++;
         return json_pack("{s:b}", "ok", 1);
 }
 
@@ -668,7 +672,7 @@ int main(int argc, char **argv)
                                      .halt = fake_halt,
                                      .halt_many = fake_halt_many,
                                      .change = fake_change,
-                                     .rests_until_us = fake_rests_until_us,
+                                     .rests = fake_rests,
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
                                      .remove_dataset = fake_remove_dataset,

@@ -2,7 +2,7 @@
 """The service beside others, in one run: service_peers.py BUILD [POINTS]
 
 * The same bytes of JSON from mulund and from nginx, which has them as a file: ab, 16 connections, in turns, medians. mulund keeps the
-  answer while nothing is committed (api/kept.h); so a job that waits, whose answer is never kept, is asked for, too.
+  answer while nothing is committed (api/kept.h); so a job that waits, whose answer is kept for a fifth of a second at most, is asked for, too.
 * A million points of one series into mulund's store (add_points: its writer, as events come), into a table of SQLite's with a row
   a point, and into Prometheus's blocks (promtool, from OpenMetrics text); then the whole curve in 1,000 buckets from each: over HTTP
   from mulund and from a Prometheus of this run's own, by SQL from the table.
@@ -85,7 +85,7 @@ def beside_nginx(service, folder):
     try:
         until_open(port)
         urls = {"mulund": (service.url + path, service.process.pid), "nginx": (f"http://127.0.0.1:{port}{path}", nginx.pid),
-                "mulund, read and made anew each time (a job that waits)": (f"{service.url}/v1/jobs/{waiting}", service.process.pid)}
+                "mulund, a job that waits": (f"{service.url}/v1/jobs/{waiting}", service.process.pid)}
         took = {who: [] for who in urls}
         for _ in range(ROUNDS):
             for who, where in urls.items():
@@ -96,7 +96,7 @@ def beside_nginx(service, folder):
     for who, rounds in took.items():
         print(f"{len(body)} bytes of JSON, 16 connections, {who}: {statistics.median(r[0] for r in rounds):.0f} requests/s, "
               f"p99 {statistics.median(r[1] for r in rounds):.0f} ms, {statistics.median(r[2] for r in rounds):.0f} us of processor time each", flush=True)
-    print("of nginx's requests/s, by rounds:", ", ".join(f"{m[0] / n[0]:.2f} ({anew[0] / n[0]:.2f} anew)" for m, n, anew in zip(*took.values())), flush=True)
+    print("of nginx's requests/s, by rounds:", ", ".join(f"{m[0] / n[0]:.2f} ({waits[0] / n[0]:.2f} of one that waits)" for m, n, waits in zip(*took.values())), flush=True)
 
 
 def timed(what, call, n=20):

@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -274,6 +275,8 @@ def test_log_and_follow(server):
     server.run(job, [checkpoint(1)])
     assert ctl(server, "log", job) == "one\ntwo\nthree\n"
     assert ctl(server, "log", job, "--lines", 2) == "two\nthree\n"
+    (folder / "log.times").write_bytes(struct.pack("<4q", 1000, 8, 2500, 14))
+    assert ctl(server, "log", job, "--times") == "".join(f"1970-01-01T00:00:0{t}00Z {line}\n" for t, line in (("1.0", "one"), ("1.0", "two"), ("2.5", "three")))
     with subprocess.Popen([CTL, "--server", server.url, "log", "-f", "--lines", "1", str(job)], stdout=subprocess.PIPE, text=True) as p:
         assert p.stdout.readline() == "three\n"
         with open(folder / "log", "a", encoding="utf-8") as f:

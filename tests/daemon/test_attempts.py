@@ -71,7 +71,7 @@ def test_a_worker_that_is_no_program_is_said_and_fails_no_job(service, break_it)
     service.wait(service.submit(), "succeeded")
     break_it(program)
     job = service.submit()
-    assert service.until(lambda: waits(service, job, "retry")) == "the worker did not start: cannot be started: Permission denied"
+    assert service.until(lambda: waits(service, job, "retry")) == f"the worker did not start: {program}: cannot be started: Permission denied"
     if os.path.isdir(program):
         os.rmdir(program)
     shutil.copy(WORKER, program)

@@ -476,6 +476,25 @@ static void a_wide_job_gets_devices_that_are_alike(void **state _unused_)
         assert_int_equal(scheduler_most(devices, 6, false), 2);
 }
 
+static void a_reservation_is_when_enough_that_are_alike_are_free(void **state _unused_)
+{
+        struct device devices[5] = {{.gpu = true, .model = "a"},
+                                    {.gpu = true, .model = "b"},
+                                    {.gpu = true, .model = "a"},
+                                    {.gpu = true, .model = "a"},
+                                    {.gpu = false}};
+        int64_t free_us[5] = {5, 1, 9, 7, 2};
+
+        assert_int_equal(scheduler_when(devices, 5, true, 1, free_us), 1);
+        assert_int_equal(scheduler_when(devices, 5, true, 2, free_us), 7);
+        assert_int_equal(scheduler_when(devices, 5, true, 3, free_us), 9);
+        assert_int_equal(scheduler_when(devices, 5, true, 4, free_us), INT64_MAX);
+        assert_int_equal(scheduler_when(devices, 5, false, 1, free_us), 2);
+        free_us[3] = INT64_MAX;
+        assert_int_equal(scheduler_when(devices, 5, true, 2, free_us), 9);
+        assert_int_equal(scheduler_when(devices, 5, true, 3, free_us), INT64_MAX);
+}
+
 static void every_limit_is_reached_at_its_value(void **state _unused_)
 {
         struct error err;
@@ -720,6 +739,7 @@ int main(void)
                 cmocka_unit_test(queue_is_by_id),
                 cmocka_unit_test(a_job_starts_on_a_free_device_when_nothing_holds_it),
                 cmocka_unit_test(a_wide_job_gets_devices_that_are_alike),
+                cmocka_unit_test(a_reservation_is_when_enough_that_are_alike_are_free),
                 cmocka_unit_test(every_limit_is_reached_at_its_value),
                 cmocka_unit_test(every_reason_to_stop_moves_a_running_job),
                 cmocka_unit_test(a_torn_line_is_left_out_and_a_huge_one_said),

@@ -1,8 +1,10 @@
 """Devices: parts of the processor and GPUs, several jobs at once, in and out of service."""
+import datetime
 import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 import requests
@@ -194,10 +196,37 @@ def test_narrow_jobs_do_not_keep_a_wide_one_waiting(service, halves):
     service.until(lambda: devices(service)["left"]["state"] == "idle")
     why = service.job(wide)["waiting"]
     assert why["reason"] == "no_free_device" and why["blocked_by"] == [b] and "2 devices are free" in why["detail"]
-    assert service.job(narrow)["waiting"]["reason"] == "priority" and devices(service)["left"]["state"] == "idle"
+    held = service.job(narrow)["waiting"]
+    assert held["reason"] == "reservation" and held["blocked_by"] == [wide] and devices(service)["left"]["state"] == "idle"
     service.post(f"/v1/jobs/{b}/cancel", expect=200)
     service.wait(wide, "running")
     assert service.job(narrow)["state"] == "queued"
+
+
+def test_a_narrow_job_that_is_over_in_time_runs_before_a_wide_one(service, halves):
+    """By what its like has taken; and a limit of wall time only makes that shorter."""
+    service.script([[["start"], ["event", {"type": "progress", "step": 1, "steps": 100, "images_per_second": 1.0, "seconds_left": 600.0}], ["flush"], ["hang"]]])
+    service.script([TRAIN], seed=2)
+    service.script([WAIT], seed=3)
+    service.start(*halves)
+    service.wait(service.submit(seed=2), "succeeded")
+    runs = service.submit()
+    service.until(lambda: service.job(runs)["progress"]["seconds_left"] == 600.0)
+    wide = service.submit(seed=3, **WIDE)
+    quick = service.submit(seed=2)
+    assert service.wait(quick, "succeeded")["attempts"] == 1 and service.job(wide)["state"] == "queued"
+    begins = datetime.datetime.fromisoformat(service.job(wide)["waiting"]["earliest_start"].replace("Z", "+00:00")).timestamp()
+    assert 500 < begins - time.time() < 601, "the reservation is when what runs will be over"
+    slow = service.submit(10000000, seed=2)
+    held = service.until(lambda: (lambda w: w if w and w["reason"] == "reservation" else None)(service.job(slow)["waiting"]))
+    assert held["blocked_by"] == [wide] and service.job(slow)["state"] == "queued"
+    limited = service.submit(10000000, seed=3, limits={"wall": 100})
+    service.wait(limited, "running")
+    assert {service.job(j)["state"] for j in (wide, slow)} == {"queued"}
+    for job in (runs, limited):
+        service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    service.wait(wide, "running")
+    assert allocated(service, wide) == [["left", "right"]] and service.job(slow)["state"] == "queued"
 
 
 def test_a_job_that_is_too_wide_holds_up_nobody(service, halves):

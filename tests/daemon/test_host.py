@@ -3,13 +3,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
 import pytest
 import requests
 
-from service import SLOW, TRAIN, WORKER, fill, small_state, waits
+from service import SLOW, TRAIN, WORKER, fill, small_state, spooled, waits
 
 
 def test_low_disk_starts_nothing_says_so_and_ends_by_itself(service):
@@ -76,6 +77,67 @@ def test_a_killed_worker_is_not_said_to_have_lacked_memory(service):
     job = service.submit()
     why = service.until(lambda: waits(service, job, "retry"))
     assert "signal 9" in why and "memory" not in why
+
+
+def jobs_is_a_file(state, job):
+    os.rename(f"{state}/jobs", f"{state}/jobs.away")
+    open(f"{state}/jobs", "w").close()
+    return lambda: (os.unlink(f"{state}/jobs"), os.rename(f"{state}/jobs.away", f"{state}/jobs"))
+
+
+def jobs_leads_nowhere(state, job):
+    os.rename(f"{state}/jobs", f"{state}/jobs.away")
+    os.symlink("/nowhere", f"{state}/jobs")
+    return lambda: (os.unlink(f"{state}/jobs"), os.rename(f"{state}/jobs.away", f"{state}/jobs"))
+
+
+def folder_is_a_file(state, job):
+    open(f"{state}/jobs/{job}", "w").close()
+    return lambda: os.unlink(f"{state}/jobs/{job}")
+
+
+def log_is_a_folder(state, job):
+    os.makedirs(f"{state}/jobs/{job}/log")
+    with sqlite3.connect(f"{state}/mulund.db") as db:
+        identity, = db.execute("SELECT identity FROM job WHERE id = ?", (job,)).fetchone()
+    with open(f"{state}/jobs/{job}/identity", "w") as f:
+        f.write(identity + "\n")
+    return lambda: os.rmdir(f"{state}/jobs/{job}/log")
+
+
+@pytest.mark.parametrize("sicken", [jobs_is_a_file, jobs_leads_nowhere, folder_is_a_file, log_is_a_folder])
+def test_a_sick_state_folder_at_a_start_is_said_and_costs_the_job_nothing(service, sicken):
+    """The job was "running" without a process, and said nothing, until the folder was well again."""
+    service.script([[["wait_file", service.root + "/go"], ["done"]], TRAIN])
+    service.start()
+    first, job = service.submit(), service.submit()
+    service.wait(first, "running")
+    mend = sicken(service.state, job)
+    service.post(f"/v1/jobs/{first}/cancel", expect=200)
+    why = service.until(lambda: waits(service, job, "retry"))
+    assert why.startswith("the worker did not start: ") and service.state[-20:] in why and f"jobs/{job}" in why
+    event = service.get(f"/v1/jobs/{job}/events")["events"][-1]
+    assert service.job(job)["state"] != "failed" and event["trigger"] in ("lost", "start")
+    attempt = service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]
+    assert attempt["class"] == attempt["blame"] == "host" and attempt["detail"] == why
+    mend()
+    with open(service.root + "/go", "w"):
+        pass
+    assert service.wait(job, "succeeded")["error"] is None
+
+
+def test_a_spool_that_is_out_of_reach_is_said_in_the_jobs_events(service):
+    service.script([[["start"], ["flush"], ["mute"], ["scalars", 0, 20], ["event", {"type": "done", "result": None}], ["hang"]]])
+    service.start()
+    job = service.submit(20)
+    service.until(lambda: spooled(service, job, '"done"'))
+    mend = jobs_leads_nowhere(service.state, job)
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    told = service.until(lambda: [e for e in service.get(f"/v1/jobs/{job}/events")["events"] if e["trigger"] == "spool"])
+    assert "cannot be read" in told[0]["detail"] and service.job(job)["state"] == "running"
+    mend()
+    assert service.wait(job, "succeeded")["attempts"] == 1 and service.curve(job)["step"] == list(range(20))
 
 
 def test_jobs_run_in_order_one_at_a_time(service):

@@ -1,5 +1,8 @@
 """A log keeps its head and its tail, on the disk and in the answers."""
+import datetime
+import json
 import os
+import time
 
 import pytest
 import requests
@@ -79,3 +82,73 @@ def test_a_log_below_the_limit_is_whole(service):
     job = service.submit(100)
     service.wait(job, "succeeded")
     assert requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=60).text == "only line\n"
+
+
+def timed(service, job, **params):
+    r = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"format": "ndjson", **params}, timeout=60)
+    assert r.status_code == 200 and r.headers["Content-Type"] == "application/x-ndjson", r.text
+    return [{**line, "time": line["time"] and datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00")).timestamp()}
+            for line in map(json.loads, r.content.decode().splitlines()) if line]
+
+
+def test_lines_have_their_times_and_places_whoever_wrote_them(service):
+    """What the C library says, a progress bar, bytes that are no text: all come through standard error."""
+    go = service.root + "/go"
+    service.script([[["start"], ["log", "one"], ["wait_file", go], ["log", " 1%\r 50%\r100%"], ["wait_file", go + "2"], ["done"]]])
+    service.start("--log-limit", "64KiB")
+    began = time.time()
+    job = service.submit(100)
+    path = f"{service.state}/jobs/{job}/log"
+    service.until(lambda: os.path.exists(path) and os.path.getsize(path))
+    with open(path, "ab") as f:
+        f.write(b"err\xff?\n")
+    service.until(lambda: len(timed(service, job)) == 2 and all(x["time"] for x in timed(service, job)))
+    between = time.time()
+    with open(go, "w"):
+        pass
+    service.until(lambda: len(timed(service, job)) == 3)
+    service.kill()  # what comes while nobody watches has the time of the log's last change
+    with open(path, "a") as f:
+        f.write("while nobody watched\n")
+    gap = os.stat(path).st_mtime
+    service.start()
+    with open(go + "2", "w"):
+        pass
+    service.wait(job, "succeeded")
+    lines = service.until(lambda: (lambda found: found if len(found) == 4 and all(x["time"] for x in found) else None)(timed(service, job)))
+    assert [x["text"] for x in lines] == ["one", "err\ufffd?", "100%", "while nobody watched"]
+    times = [x["time"] for x in lines]
+    assert began - 0.01 <= times[0] <= times[1] <= between <= times[2] <= times[3] and abs(times[3] - gap) < 0.01
+    assert lines[2]["offset"] == len(b"one\nerr\xff?\n")
+    for line in lines:
+        assert timed(service, job, offset=line["offset"])[0] == line
+    assert timed(service, job, tail=2) == lines[2:]
+    text = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"format": "timed", "tail": 1}, timeout=60).text
+    assert text.endswith("Z while nobody watched\n") and len(text.split()[0]) == 24
+
+
+def test_lines_of_a_capped_log_keep_their_places(capped):
+    service, job, path = capped
+    lines = timed(service, job)
+    with open(path, "rb") as f:
+        for line in lines[::97] + lines[-1:]:
+            f.seek(line["offset"])
+            assert f.read(len(line["text"])).decode() == line["text"]
+    texts = [x["text"] for x in lines]
+    assert sum("middle was left out" in t for t in texts) == 1 and texts[-1].startswith("line 19999") and all(x["time"] for x in lines)
+
+
+def test_a_log_without_times_or_with_others_is_read(service):
+    service.script([[["start"], ["log", "only line"], ["done"]]])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    path = f"{service.state}/jobs/{job}/log.times"
+    service.until(lambda: timed(service, job)[0]["time"])
+    for odd in (b"", b"x" * 15, b"\xff" * 160, b"\x7f" * 4096, None):
+        if odd is None:
+            os.unlink(path)
+        else:
+            with open(path, "wb") as f:
+                f.write(odd)
+        assert [(x["offset"], x["text"], x["time"]) for x in timed(service, job)] == [(0, "only line", None)]
