@@ -102,11 +102,11 @@ export class Chart extends Component {
                 const {title, unit, curves, options: {axis, tall}, view, wide, hide, folded, fold, todo = []} = properties;
                 const head = h('div.chart-head', null,
                         h('h3', null, fold ? h('button.fold', {type: 'button', 'aria-expanded': String(!folded), onclick: fold}, title) : title), unit ? h('span.unit', null, unit) : null,
-                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯'}, [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
+                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯', holds: () => [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
                                 h('button', {key: label, type: 'button', onclick: (e) => {
                                         shut(e);
                                         call();
-                                }}, label))));
+                                }}, label))}));
                 if (folded)
                         return h('section.card.chart.folded', {'aria-label': title}, head);
                 this.#prepare(properties);

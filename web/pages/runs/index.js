@@ -154,7 +154,7 @@ export class RunsPage extends Page {
                         h('div.row', null,
                                 h('select', {'aria-label': 'Filter by kind', value: kind, onchange: (e) => this.ask({kind: e.target.value})}, [['', 'all kinds'], ...KINDS.map((k) => [k, k])].map(([k, name]) => h('option', {key: k, value: k, selected: k === kind}, name))),
                                 h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', title: 'Part of the name; #12: by id; learning_rate=0.002: by a value of the configuration', value: text, autocomplete: 'off', spellcheck: false, oninput: (e) => this.type(e.target.value)}),
-                                h(Menu, {text: 'Columns', kind: '.columns'}, Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path)))));
+                                h(Menu, {text: 'Columns', kind: '.columns', holds: () => [Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path))]})));
         }
 
         view() {
