@@ -232,8 +232,8 @@ export class Plot {
                 ctx.save();
                 ctx.strokeStyle = colour('--bad');
                 ctx.lineWidth = 2 * devicePixelRatio;
-                this.#lines.filter((l) => !l.off).forEach((l, i) => l.bad.forEach((place) => {
-                        const x = u.valToPos(place, 'x', true), y = bbox.top + r * (2 + 2.5 * i);
+                this.#lines.filter((l) => !l.off).forEach((l, i) => l.bad.forEach((b) => {
+                        const x = u.valToPos(l.x[b], 'x', true), y = bbox.top + r * (2 + 2.5 * i);
                         if (x < bbox.left || x > bbox.left + bbox.width)
                                 return;
                         path([[x - r, y - r], [x + r, y + r]], false);

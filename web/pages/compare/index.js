@@ -77,7 +77,7 @@ export class ComparePage extends Page {
                         !this.runs.length ? h('div.card.empty', null, h('h2', null, 'Nothing to compare'), h('p', null, 'Select runs in ', h('a', {href: '#/'}, 'the list'), ', then press Compare.')) : null,
                         runs.length ? h('div.content', null,
                                 h(Table, {runs, columns, keys, state, set, remove: (id) => this.remove(Number(id))}),
-                                h(CurvesPanel, {runs, apart: true, state, set, keys, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
+                                h(CurvesPanel, {runs, apart: true, state, set, keys, why: (run, minute) => { location.hash = link(`#/jobs/${run}`, {log: minute}); }, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
                                 h(Parallel, {runs, columns, state, set}),
                                 h(Scatter, {runs, columns, state, set}),
                                 h(SideBySide, {runs, step: state.images, set})) : null,
