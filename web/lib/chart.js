@@ -155,10 +155,12 @@ function chartOf(name) {
 export const overTime = (name) => name.startsWith('time/');
 export const ofDevice = (name) => name.startsWith('device/');
 
+const byText = (a, b) => (a < b ? -1 : Number(a > b)); // a collator would cost a page more than all of its charts' titles
+
 // train before eval before others, so that colours keep their meaning
 function order(a, b) {
         const rank = (n) => (n.startsWith('train/') ? 0 : n.startsWith('eval/') ? 1 : 2);
-        return rank(a) - rank(b) || a.localeCompare(b);
+        return rank(a) - rank(b) || byText(a, b);
 }
 
 // The charts that show series of these names: [{key, title, unit, names}]. apart: each on its own, where many runs share a
@@ -169,7 +171,7 @@ export function charts(names, apart) {
                 const c = chartOf(name), key = apart ? name : c.key;
                 found.set(key, {...c, key, title: apart && key !== c.key ? `${c.title}, ${WHOSE[name.split('/')[0]] ?? name}` : c.title, names: [...found.get(key)?.names ?? [], name]});
         }
-        return [...found.values()].sort((a, b) => a.order - b.order || a.title.localeCompare(b.title));
+        return [...found.values()].sort((a, b) => a.order - b.order || byText(a.title, b.title));
 }
 
 // A curve the size of a word. Its values are also in the row's text.

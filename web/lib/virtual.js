@@ -22,7 +22,7 @@ export class Rows extends Component {
         componentDidMount() {
                 addEventListener('scroll', this.later, {passive: true});
                 addEventListener('resize', this.later);
-                this.later();
+                setTimeout(this.later); // when what is in sight has been painted
         }
 
         componentDidUpdate = this.later;

@@ -9,37 +9,39 @@ import {Page, Trouble} from '../../lib/page.js';
 import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
 import {isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
-import {RunCurves} from '../../lib/run.js';
+import {begin, RunCurves} from '../../lib/run.js';
 import {SideBySide} from './images.js';
 import {Parallel} from './parallel.js';
 import {Scatter} from './scatter.js';
 import {columnsOf, Table} from './table.js';
 
 const RUNNING_MS = 1000, MOST = 60; // runs
+const FIRST = ['train/bpd', 'eval/bpd', 'eval/standard_error']; // series that are seen at first
 
 export class ComparePage extends Page {
         constructor(main) {
                 super(main, 'Compare');
                 this.address = this.own(new Address({jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change)));
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
-                /** @type {{id: number, colour: number, job: any, attempts: any[], gone: boolean, curves: RunCurves}[]} */
-                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
+                /** @type {{id: number, colour: number, job: any, config: Map<string, unknown>, attempts: any[], gone: boolean, curves: RunCurves}[]} */
+                this.runs = ids.map((id, i) => ({id, colour: i, job: null, config: new Map(), attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
                 if (this.address.silent)
                         this.address.set(habits());
                 this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job)));
         }
 
-        // Each run is drawn as it comes: its row and its curves, which are asked for at once.
-        async readRun(run, signal) {
-                const about = async () => {
+        // Each run is drawn as it comes; first: when the curves are here that are seen first, and asked for at once.
+        async readRun(run, first, signal) {
+                try {
                         if (!run.job || !isFinal(run.job.state))
                                 run.job = await api.job(run.id, signal);
+                        run.config = run.config.size ? run.config : flat(run.job.config);
                         this.draw();
                         if (this.address.state.x === 'active' && run.job.attempts > 1)
                                 run.attempts = await api.attempts(run.id, signal);
-                };
-                try {
-                        await Promise.all([about(), run.curves.update(signal)]);
+                        await first;
+                        this.draw();
+                        await run.curves.update(signal);
                 } catch (e) {
                         if (!(e instanceof api.Problem) || e.status !== 404)
                                 throw e;
@@ -49,8 +51,9 @@ export class ComparePage extends Page {
         }
 
         async read(signal) {
-                const there = this.runs.filter((r) => !r.gone);
-                await Promise.all(there.map((run) => this.readRun(run, signal)));
+                const there = this.runs.filter((r) => !r.gone), fresh = there.map((r) => r.curves).filter((c) => !c.loaded), shown = wanted(FIRST, this.address.state, true);
+                const first = begin(fresh, FIRST.filter((name) => fresh.length && shown.has(name)), signal);
+                await Promise.all([first, ...there.map((run) => this.readRun(run, first, signal))]);
                 this.error = null;
                 this.draw();
                 return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;
@@ -63,7 +66,7 @@ export class ComparePage extends Page {
 
         view() {
                 const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
-                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), config: flat(r.job.config), axis: runOf(r.job, r.attempts)}));
+                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts)}));
                 const names = runs.map((r) => r.name);
                 for (const r of runs)
                         r.name = names.indexOf(r.name) === names.lastIndexOf(r.name) ? r.name : `${r.name} #${r.id}`;
