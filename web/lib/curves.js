@@ -96,20 +96,6 @@ export async function readTogether(all, signal) {
         }
 }
 
-// Reads these names of many jobs' series without being told first that there is something: the rows of each, as far as they tell.
-/** @param {Curves[]} all @returns {Promise<Map<Curves, any[]>>} */
-export async function readFirst(all, names, signal) {
-        const rows = new Map();
-        for (const a of await api.series({jobs: all.map((c) => c.job), names, points: POINTS}, signal)) {
-                const of = all.find((c) => c.job === a.job), row = {name: a.name, points: a.points_total, last_step: a.step.at(-1), last: a.last.at(-1), min: least(a)};
-                if (of && a.step.length) {
-                        of.take(a, row, 0);
-                        rows.set(of, [...rows.get(of) ?? [], row]);
-                }
-        }
-        return rows;
-}
-
 // The least value of an answer, or null.
 const least = (a) => a.min.map(api.number).filter(finite).reduce((lo, v) => (lo === null ? v : Math.min(lo, v)), null);
 

@@ -1,6 +1,6 @@
 // A run's curves: the whole of every series in about a thousand buckets, and the part that is seen in as many.
 import * as api from './api.js';
-import {combine, Curves, readFirst, readTogether} from './curves.js';
+import {combine, Curves, readTogether} from './curves.js';
 import {isNoisy} from './lines.js';
 
 const MARGIN = 0.25;   // of a part, read on both sides of it
@@ -27,14 +27,9 @@ export class RunCurves {
                 const shown = this.wants(this.rows.map((r) => r.name));
                 await this.whole.update(this.rows.filter((r) => shown.has(r.name)), signal);
                 this.loaded = true;
-                this.tell();
-                await this.detail?.update(this.coarse(), signal);
-        }
-
-        // Which of them are noisy: for good, a drawing does not change its kind halfway.
-        tell() {
                 for (const s of this.whole.series.values())
-                        s.noisy ||= isNoisy(s);
+                        s.noisy ||= isNoisy(s); // for good: a drawing does not change its kind halfway
+                await this.detail?.update(this.coarse(), signal);
         }
 
         // Of these a part can be read more finely.
@@ -61,16 +56,6 @@ export class RunCurves {
                         this.#combined.set(s.name, made);
                         return made;
                 });
-        }
-}
-
-// Reads the series of these names of many runs in one question, before it is known what else they left.
-/** @param {RunCurves[]} all */
-export async function begin(all, names, signal) {
-        const known = names.length ? await readFirst(all.map((run) => run.whole), names, signal) : new Map();
-        for (const run of all) {
-                run.rows = known.get(run.whole) ?? [];
-                run.tell();
         }
 }
 

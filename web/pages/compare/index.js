@@ -9,14 +9,14 @@ import {Page, Trouble} from '../../lib/page.js';
 import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
 import {isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
-import {begin, RunCurves} from '../../lib/run.js';
+import {RunCurves} from '../../lib/run.js';
 import {SideBySide} from './images.js';
 import {Parallel} from './parallel.js';
 import {Scatter} from './scatter.js';
 import {columnsOf, Table} from './table.js';
 
 const RUNNING_MS = 1000, MOST = 60; // runs
-const FIRST = ['train/bpd', 'eval/bpd', 'eval/standard_error']; // series that are seen at first
+const AT_ONCE = 3; // runs that are read, of two questions each: a browser has six connections, and the first curves wait for no other's
 
 export class ComparePage extends Page {
         constructor(main) {
@@ -30,18 +30,18 @@ export class ComparePage extends Page {
                 this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job)));
         }
 
-        // Each run is drawn as it comes; first: when the curves are here that are seen first, and asked for at once.
-        async readRun(run, first, signal) {
-                try {
+        // Each run is drawn as it comes: its row and its curves, which are asked for at once.
+        async readRun(run, signal) {
+                const about = async () => {
                         if (!run.job || !isFinal(run.job.state))
                                 run.job = await api.job(run.id, signal);
                         run.config = run.config.size ? run.config : flat(run.job.config);
                         this.draw();
                         if (this.address.state.x === 'active' && run.job.attempts > 1)
                                 run.attempts = await api.attempts(run.id, signal);
-                        await first;
-                        this.draw();
-                        await run.curves.update(signal);
+                };
+                try {
+                        await Promise.all([about(), run.curves.update(signal)]);
                 } catch (e) {
                         if (!(e instanceof api.Problem) || e.status !== 404)
                                 throw e;
@@ -51,9 +51,12 @@ export class ComparePage extends Page {
         }
 
         async read(signal) {
-                const there = this.runs.filter((r) => !r.gone), fresh = there.map((r) => r.curves).filter((c) => !c.loaded), shown = wanted(FIRST, this.address.state, true);
-                const first = begin(fresh, FIRST.filter((name) => fresh.length && shown.has(name)), signal);
-                await Promise.all([first, ...there.map((run) => this.readRun(run, first, signal))]);
+                const there = this.runs.filter((r) => !r.gone), left = [...there];
+                const some = async () => {
+                        for (let run = left.shift(); run; run = left.shift())
+                                await this.readRun(run, signal);
+                };
+                await Promise.all(Array.from({length: AT_ONCE}, some));
                 this.error = null;
                 this.draw();
                 return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;
