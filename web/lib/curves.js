@@ -142,7 +142,7 @@ export function combine(s, detail, from, to) {
         const first = s.step.findLastIndex((step) => step < from) + 1, end = Math.max(first, s.step.findLastIndex((step) => step <= to) + 1);
         const c = {...s, width: detail.width, version: `${s.version} ${detail.version}`};
         for (const key of COLUMNS)
-                c[key] = [...s[key].slice(0, first), ...detail[key], ...s[key].slice(end)];
+                c[key] = s[key].slice(0, first).concat(detail[key], s[key].slice(end));
         return c;
 }
 

@@ -116,6 +116,16 @@ export function average(curves) {
 // Indices of values whose neighbours on both sides are holes (null) or ends: no line leads to them. undefined is no hole:
 // another series has a point there.
 export function isolated(values) {
-        const own = values.map((v, i) => i).filter((i) => values[i] !== undefined), hole = (k) => (values[own[k]] ?? null) === null;
-        return own.filter((_, k) => !hole(k) && hole(k - 1) && hole(k + 1));
+        const found = [];
+        let alone = -1, after = true; // the point that no line has led to yet; whether what was last is a hole
+        for (let i = 0; i <= values.length; i++) {
+                if (i < values.length && values[i] === undefined)
+                        continue;
+                const hole = (values[i] ?? null) === null;
+                if (hole && alone >= 0)
+                        found.push(alone);
+                alone = after && !hole ? i : -1;
+                after = hole;
+        }
+        return found;
 }

@@ -207,7 +207,10 @@ export class Plot {
         }
 
         #few(u, k, first, last) {
-                return u.data[k].slice(first, last + 1).filter((v) => typeof v === 'number').length <= u.over.clientWidth / POINT_SPACE;
+                let room = u.over.clientWidth / POINT_SPACE;
+                for (let i = first; i <= last && room >= 0; i++)
+                        room -= typeof u.data[k][i] === 'number' ? 1 : 0;
+                return room >= 0;
         }
 
         #drawGaps(u) {
