@@ -116,6 +116,7 @@ def main():
         for job in range(1, 9):
             service.wait(job, "succeeded")
         if a.live:
+            service.until(lambda: all(d["state"] == "idle" for d in service.get("/v1/devices")["devices"]))  # then the first one is taken
             service.script([[["start"], ["event", told], ["train", 100000, 0.1, 20]]], 9)
             service.submit(100000, 9, name="live")
             service.wait(9, "running")
