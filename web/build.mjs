@@ -15,6 +15,7 @@ const LICENCES = ['preact', 'uplot'];
 
 const {metafile} = await build({
         entryPoints: ['app.js', 'style.css'].map((f) => path.join(source, f)), outdir: path.join(site, 'assets'), entryNames: '[name]-[hash]',
+        define: {'Intl.NumberFormat': 'Formatter', 'Intl.DateTimeFormat': 'Formatter'}, inject: [path.join(source, 'lib/intl.js')],
         bundle: true, minify: true, format: 'esm', target: 'es2022', nodePaths: [modules], metafile: true, legalComments: 'none', logLevel: 'warning',
 });
 let page = readFileSync(path.join(source, 'index.html'), 'utf8');

@@ -52,6 +52,14 @@ const failed = await run({
                 assert.deepEqual(titles.slice(-3), ['Device: memory', 'Device: temperature', 'Device: utilisation'], 'after what the model does');
                 await done();
         },
+        async a_page_that_is_left_while_its_answers_are_under_way_drops_all_of_them() {
+                const {page, done} = await devices();
+                await page.route(/v1\/(devices|jobs\?)/, () => {}); // no answer
+                await Promise.all([page.waitForRequest(/v1\/devices/), page.waitForRequest(/state=queued/)]);
+                await page.evaluate(() => { location.hash = '#/new'; });
+                await page.getByRole('heading', {name: 'New job'}).waitFor();
+                await done(); // nothing was complained about
+        },
         async a_device_is_drained_its_job_goes_on_elsewhere_and_it_comes_back() {
                 const {page, done} = await devices();
                 await page.getByRole('button', {name: 'Drain b'}).click();

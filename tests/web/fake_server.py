@@ -406,7 +406,7 @@ class Handler(BaseHTTPRequestHandler):
                     continue
                 width, buckets = found.buckets(int(q.get("from", 0)), int(q.get("to", 1 << 53)), int(q.get("points", 1000)))
                 row = {"job": j["id"], "name": name, "points_total": found.total, "bucket_width": width, "step": [], "time_ms": [],
-                       "count": [], "min": [], "max": [], "mean": [], "last": []}
+                       "count": [], "min": [], "max": [], "mean": [], "last": [], "nan": []}
                 for step, values in buckets:
                     fin = [v for v in values if math.isfinite(v)]
                     row["step"].append(step)
@@ -416,6 +416,7 @@ class Handler(BaseHTTPRequestHandler):
                     row["max"].append(max(fin) if fin else "NaN")
                     row["mean"].append(sum(fin) / len(fin) if fin else "NaN")
                     row["last"].append(clean(values[-1]))
+                    row["nan"].append(sum(math.isnan(v) for v in values))
                 out.append(row)
         self.send(200, {"series": out})
 

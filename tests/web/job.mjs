@@ -34,6 +34,12 @@ async function fresh(query, options = {}) {
 }
 
 const api = (path) => fetch(server.at(`v1/${path}`)).then((r) => r.json());
+// A job that was submitted and is over.
+async function submitted(body) {
+        const made = await fetch(server.at('v1/jobs'), {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)}).then((r) => r.json());
+        await becomes(async () => (await api(`jobs/${made.id}`)).state, 'succeeded');
+        return made;
+}
 const rows = (page, region) => page.getByRole('region', {name: region, exact: true}).locator('tbody tr').allTextContents();
 
 const failed = await run({
@@ -62,10 +68,32 @@ const failed = await run({
                 assert.ok(events.some((e) => /running → queued/.test(e)));
                 await done();
         },
+        async a_value_that_is_not_finite_is_marked_however_many_its_bucket_holds_and_leads_to_the_log() {
+                const made = await submitted({kind: 'train', config: {data: {dataset: 'scripted'}, training: {num_steps_train: 4000, batch_size_train: 8, num_steps_eval: 0, seed: 13}}});
+                const {page, done} = await job(made.id), note = page.locator('.chart-note').first();
+                assert.match(await note.textContent(), /× marks 1 place with a value that is not finite\. A point stands for 4 steps\./);
+                await note.getByRole('button', {name: 'The log of that time'}).click();
+                await becomes(() => page.locator('.log').textContent(), '2026-09-21T14:33:20+00:00 step 1200\n', 'step 1234 was in that minute');
+                assert.ok(await page.locator('.log').evaluate((e) => e.getBoundingClientRect().top < innerHeight), 'it is in sight');
+                await page.waitForFunction(() => new URLSearchParams(location.hash.split('?')[1]).get('log') === '2026-09-21T14:33');
+                await page.reload(); // a link shows the same
+                await becomes(() => page.getByLabel('Search the log').inputValue(), '2026-09-21T14:33');
+                await page.getByText('1 line', {exact: true}).waitFor();
+                await done();
+        },
+        async evaluations_and_samples_tell_of_their_device_beside_the_loss_over_diffusion_time() {
+                const of = {config: {data: {dataset: 'scripted'}, training: {num_steps_train: 20, batch_size_train: 8, num_steps_eval: 0, seed: 14}}}, {id} = await submitted({kind: 'train', ...of});
+                for (const kind of ['evaluate', 'sample']) {
+                        const made = await submitted({kind, checkpoint: {job: id, which: 'latest'}}), {page, done} = await job(made.id);
+                        await becomes(() => page.locator('.chart h3').allTextContents(), ['Diffusion term over time', 'Device: memory', 'Device: temperature', 'Device: utilisation'], kind);
+                        const axis = async (title) => /\. (Steps|Diffusion times) (\S+) to (\S+?)\.? /.exec(await page.getByRole('region', {name: title}).locator('.chart-body').getAttribute('aria-label'))?.slice(1);
+                        assert.deepEqual(await axis('Diffusion term over time'), ['Diffusion times', '0.1', '0.9']);
+                        assert.deepEqual(await axis('Device: temperature'), ['Steps', '0', '2'], 'on an axis of its own');
+                        await done();
+                }
+        },
         async what_an_earlier_attempt_wrote_stands_behind_the_line_that_holds() {
-                const made = await fetch(server.at('v1/jobs'), {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({kind: 'train',
-                        config: {data: {dataset: 'scripted'}, training: {num_steps_train: 40, batch_size_train: 8, num_steps_eval: 0, seed: 12}}})}).then((r) => r.json());
-                await becomes(async () => (await api(`jobs/${made.id}`)).state, 'succeeded');
+                const made = await submitted({kind: 'train', config: {data: {dataset: 'scripted'}, training: {num_steps_train: 40, batch_size_train: 8, num_steps_eval: 0, seed: 12}}});
                 const {page, done} = await job(made.id);
                 await page.locator('.legend-name').getByText('train/bpd, attempt 1', {exact: true}).waitFor();
                 assert.match(await page.locator('.legend-item', {hasText: 'attempt 1'}).textContent(), /at 23$/);

@@ -5,13 +5,15 @@
 
 Prints the port when the runs are over, and serves until it is killed. Jobs 1 to 6 are of two learning rates with three
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
-hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. A job of seed 12, which a
-test may submit, loses four steps. With --live
+hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. A test may submit a job of seed 12,
+which loses four steps; of 13, which has a NaN among 4,000 points; of 14, which tells of its device and, as evaluations do, of the
+loss over diffusion time, and leaves a checkpoint. With --live
 job 9 goes on and on and tells of its device, and job 10 waits for it. With --locked it asks for tokens: one of each role follows the port. With
 --parts the processor is two devices, a and b, and job 11 waits for both jobs 9 and 10.
 """
 
 import argparse
+import datetime
 import math
 import os
 import random
@@ -65,6 +67,18 @@ def interrupted():
     return [[["start"], ["train", 20, 0, 20], ["train", 24, 0], ["error", "host", "the fan stood still", 24]], [["start"], ["train", 40, 0, 20], ["done", {"bpd": 5.0}]]]
 
 
+def stamped(ms, text):
+    """A line of a worker's log."""
+    return ["log", f"{datetime.datetime.fromtimestamp(ms / 1000, datetime.timezone.utc).isoformat()} {text}"]
+
+
+def long():
+    """So many points that a browser asks for buckets; in one of them a value is not finite."""
+    steps, odd = list(range(4000)), 1234
+    told = {"type": "scalars", "step": steps, "time_ms": [START_MS + 1000 * s for s in steps], "columns": {"train/bpd": ["NaN" if s == odd else 4 + s % 2 for s in steps]}}
+    return [[["start"], ["event", told], *[stamped(START_MS + 1000 * s, f"step {s}") for s in range(0, 4000, 100)], ["done", {"bpd": 5.0}]]]
+
+
 def lock(service):
     """Starts it again as a server that knows nobody by where he comes from; answers a token of each role."""
     tokens = [service.post("/v1/tokens", {"name": f"{role}er", "role": role}, 201).json()["token"] for role in ("read", "submit", "admin")]
@@ -90,6 +104,11 @@ def main():
             service.script(run(seed, 0.002 if seed <= 3 else 0.001, 200 if seed == 7 else None), seed)
         service.script(troubled(), 8)
         service.script(interrupted(), 12)
+        service.script(long(), 13)
+        busy = {"device/busy": [0.25, 0.5, 0.75], "device/celsius": [41.0, 55.5, 52.0], "device/memory_mib": [100.0, 300.0, 200.0]}
+        told = {"type": "scalars", "step": [0, 1, 2], "time_ms": [START_MS] * 3, "columns": busy}
+        over_time = {"type": "scalars", "step": [100, 500, 900], "time_ms": [START_MS] * 3, "columns": {"time/diff": [1.0, 0.5, 0.25]}}
+        service.script([[["start"], ["event", told], ["event", over_time], ["checkpoint", 20], ["done", {}]]], 14)
         service.start(*("--device", "a=cpu:0", "--device", "b=cpu:1") if a.parts else ())
         for seed in range(1, 8):
             service.submit(STEPS, seed, name=f"run {seed}" if seed != 6 else "<b>run 6</b>", tags=["lab"], overrides={"optimizer.learning_rate": 0.002 if seed <= 3 else 0.001})
@@ -97,8 +116,7 @@ def main():
         for job in range(1, 9):
             service.wait(job, "succeeded")
         if a.live:
-            busy = {"device/busy": [0.25, 0.5, 0.75], "device/celsius": [41.0, 55.5, 52.0], "device/memory_mib": [100.0, 300.0, 200.0]}
-            told = {"type": "scalars", "step": [0, 1, 2], "time_ms": [START_MS] * 3, "columns": busy}
+            service.until(lambda: all(d["state"] == "idle" for d in service.get("/v1/devices")["devices"]))  # then the first one is taken
             service.script([[["start"], ["event", told], ["train", 100000, 0.1, 20]]], 9)
             service.submit(100000, 9, name="live")
             service.wait(9, "running")

@@ -46,7 +46,7 @@ const failed = await run({
                 const values = Array.from({length: 777}, (_, i) => Math.sin(i) + i / 100);
                 for (const width of [1, 2, 8, 64])
                         for (const cut of [1, 5, 63, 64, 65, 500, 776]) {
-                                const s = {width, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
+                                const s = {width, step: [], time: [], count: [], bad: [], min: [], max: [], mean: [], last: []};
                                 fold(s, reduce(values.slice(0, cut), width), -1);
                                 const from = Math.floor(s.step.at(-1) / width) * width;
                                 fold(s, reduce(values, 1, from), from); // finer, as a short range is
@@ -57,9 +57,9 @@ const failed = await run({
                         }
         },
         values_that_are_not_finite_are_kept_apart() {
-                const s = {width: 4, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
-                fold(s, {step: [0, 1, 2], time_ms: [5, 6, 7], count: [1, 1, 1], min: [1, 'NaN', 3], max: [1, 'NaN', 3], mean: [1, 'NaN', 3], last: [1, 'NaN', 3]}, -1);
-                assert.deepEqual([s.min, s.max, s.count, s.time], [[1], [3], [3], [7]]);
+                const s = {width: 4, step: [], time: [], count: [], bad: [], min: [], max: [], mean: [], last: []};
+                fold(s, {step: [0, 1, 2], time_ms: [5, 6, 7], count: [1, 1, 1], min: [1, 'NaN', 3], max: [1, 'NaN', 3], mean: [1, 'NaN', 3], last: [1, 'NaN', 3], nan: [0, 1, 0]}, -1);
+                assert.deepEqual([s.min, s.max, s.count, s.time, s.bad], [[1], [3], [3], [7], [1]]);
         },
         only_what_is_new_is_asked_for() {
                 const asked = [];
@@ -120,13 +120,13 @@ const failed = await run({
                         assert.deepEqual(gaps(few), []);
         },
         columns_break_at_gaps_and_count_what_an_axis_cannot_show() {
-                const s = {name: 'a', step: [0, 1, 2, 10, 11, 12], mean: [1, -1, NaN, 2, 3, 4], min: [1, -2, null, 2, 3, 4], max: [1, 1, null, 2, 3, 4], last: [1, 1, NaN, 2, 3, 4]};
+                const s = {name: 'a', step: [0, 1, 2, 10, 11, 12], mean: [1, -1, NaN, 2, 3, 4], min: [1, -2, null, 2, 3, 4], max: [1, 1, null, 2, 3, 4], last: [1, 1, NaN, 2, 3, 4], bad: [0, 0, 1, 0, 0, 0]};
                 const c = columns({s, x: s.step, error: null}, {logX: true, logY: true, smoothing: 0});
                 c.table[0] = c.table[0].map((x) => Math.round(1000 * x) / 1000);
                 assert.deepEqual(c, {table: [[1, 2, 2, 10, 10, 11, 12], [1, null, null, null, 2, 3, 4], ...Array(3).fill([null, null, null, null, 2, 3, 4])], gaps: [[2, 10]], bad: [2], hidden: 2});
         },
         a_standard_error_widens_the_band_and_never_narrows_it() {
-                const s = {name: 'eval/bpd', step: [1, 2, 3], mean: [5, 5, 5], min: [5, 4, 5], max: [5, 6, 5], last: [5, 5, 5]};
+                const s = {name: 'eval/bpd', step: [1, 2, 3], mean: [5, 5, 5], min: [5, 4, 5], max: [5, 6, 5], last: [5, 5, 5], bad: [0, 0, 0]};
                 const {table} = columns({s, x: s.step, error: [0.5, 0.5, null]}, {logX: false, logY: false, smoothing: 0});
                 assert.deepEqual([table[1], table[2]], [[5.5, 6, 5], [4.5, 4, 5]]);
         },
@@ -189,7 +189,7 @@ const failed = await run({
                 }
         },
         detail_takes_the_place_of_what_it_covers() {
-                const all = (step, v) => ({step, time: step, count: step.map(() => 1), min: step.map(() => v), max: step.map(() => v), mean: step.map(() => v), last: step.map(() => v)});
+                const all = (step, v) => ({step, time: step, count: step.map(() => 1), bad: step.map(() => 0), min: step.map(() => v), max: step.map(() => v), mean: step.map(() => v), last: step.map(() => v)});
                 const c = combine({name: 'a', version: 1, width: 4, ...all([3, 7, 11, 15], 1)}, {version: 2, width: 1, ...all([6, 7, 8], 2)}, 5, 12);
                 assert.deepEqual([c.step, c.mean, c.width], [[3, 6, 7, 8, 15], [1, 2, 2, 2, 1], 1]);
                 assert.notEqual(c.version, 1);

@@ -45,6 +45,21 @@ const failed = await run({
                 await page.waitForFunction(() => document.querySelector('.run-name')?.textContent === 'troubled');
                 await done();
         },
+        async latest_and_best_stand_apart_and_all_are_sorted_by_them_not_only_those_in_sight() {
+                const {page, done} = await list(`?text=run&sort=bestTrain&columns=${['state', 'test', 'train', 'bestTrain'].join()}`, {viewport: {width: 1360, height: 320}});
+                const of = async (id) => {
+                        const {series} = await api(`${id}/series`), s = (name) => series.find((x) => x.name === name);
+                        return [s('eval/bpd').min, s('train/bpd').min, s('train/bpd').last].map((v) => v.toFixed(3));
+                };
+                const all = await Promise.all([1, 2, 3, 4, 5, 6, 7].map(async (id) => [id, ...await of(id)])), [[first, bestTest, bestTrain, last]] = all.sort((a, b) => a[2] - b[2]);
+                await becomes(() => page.locator('.run-name').first().textContent(), `run ${first}`, 'the least value of all that it logged');
+                const row = page.locator('tbody tr').nth(0);
+                await row.locator('.spark').waitFor();
+                assert.match(await row.locator('td[data-label="Test BPD"]').textContent(), new RegExp(`^3\\.\\d{3} ± 0\\.020best ${bestTest}$`));
+                assert.equal(await row.locator('td[data-label="Training BPD"]').textContent(), `${last}best ${bestTrain}`);
+                assert.equal(await row.locator('td[data-label="Best training BPD"]').textContent(), bestTrain);
+                await done();
+        },
         async columns_are_chosen_hyper_parameters_among_them() {
                 const {page, done} = await list();
                 await page.locator('.columns summary').click();

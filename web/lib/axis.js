@@ -14,8 +14,6 @@ const firstStep = (s) => (s.width > 1 ? Math.floor(s.step[0] / s.width) * s.widt
 
 const day = (seconds) => format.when(new Date(1000 * seconds).toISOString());
 
-const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString('en-GB');
-
 // Seconds of all attempts until then, the time between them left out.
 function active(run, time) {
         return run.attempts.reduce((sum, a) => sum + Math.max(0, Math.min(time, a.to) - a.from), 0) / 1000;
@@ -28,7 +26,7 @@ const span = {narrowest: 2, increments: SECONDS, text: format.duration, ticks: (
 export const AXES = {
         step: {...number, label: 'Step', title: 'Steps', at: (s) => s.step, start: firstStep},
         images: {...number, label: 'Images seen', title: 'Images', at: (s, {batch}) => s.step.map((x) => x * batch), start: (s, {batch}) => firstStep(s) * batch},
-        wall: {...span, label: 'Wall time', title: 'Times', text: day, ticks: (all) => all.map(all[1] - all[0] < 60 ? clock : day), at: (s) => s.time.map((t) => t / 1000), start: (s) => s.time[0] / 1000},
+        wall: {...span, label: 'Wall time', title: 'Times', text: day, ticks: (all) => all.map(all[1] - all[0] < 60 ? (v) => format.clock(new Date(1000 * v)) : day), at: (s) => s.time.map((t) => t / 1000), start: (s) => s.time[0] / 1000},
         relative: {...span, label: 'Time since its start', title: 'Times', at: (s, run) => s.time.map((t) => (t - run.started) / 1000)},
         active: {...span, label: 'Time at work', title: 'Times', at: (s, run) => s.time.map((t) => active(run, t))},
         // of series over diffusion time, whose step is 1000 t

@@ -48,15 +48,19 @@ function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
                 said.push(`No points between ${axis.title.toLowerCase()} ${axis.text(from)} and ${axis.text(to)}.`);
         if (missing.size > 3)
                 said.push(`${format.count(missing.size - 3, 'more gap')}.`);
+        const width = Math.max(...curves.map((c) => c.s.width));
         if (bad)
                 said.push(`× marks ${format.count(bad, 'place')} with a value that is not finite.`);
+        if (width > 1)
+                said.push(`A point stands for ${format.integer(width)} steps.`);
         if (beyond)
                 said.push(`A triangle at the edge marks ${format.count(beyond, 'place')} with a value beyond it.`);
         return said.join(' ');
 }
 
 // properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;
-// onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu.
+// onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu;
+// why(curve, time): the log of that time, in milliseconds.
 export class Chart extends Component {
         #content = []; // what each line was made of
         #lines = [];
@@ -86,7 +90,7 @@ export class Chart extends Component {
                 const keys = curves.map((c) => JSON.stringify([c.id, c.version, axis.label, c.s.noisy ? smoothing : 0, logX, logY])), made = new Map(this.#content.map((key, i) => [key, this.#lines[i]]));
                 this.#lines = curves.map((c, i) => made.get(keys[i]) ?? columns(c, {logX, logY, smoothing: c.s.noisy ? smoothing : 0})); // of the others nothing is new
                 this.#content = keys;
-                this.#lines = this.#lines.map((l, i) => ({...l, name: curves[i].name, colour: curves[i].colour, dash: curves[i].dash, off: curves[i].off, ghost: curves[i].ghost, noisy: curves[i].s.noisy}));
+                this.#lines = this.#lines.map((l, i) => ({...l, name: curves[i].name, x: curves[i].x, colour: curves[i].colour, dash: curves[i].dash, off: curves[i].off, ghost: curves[i].ghost, noisy: curves[i].s.noisy}));
                 const inView = (l) => l.table[3].filter((v, i) => l.table[0][i] >= view.from && l.table[0][i] <= view.to);
                 this.#options = {...options, usual: options.clip ? usual(this.#lines.filter((l) => !l.off).flatMap(inView)) : null};
         }
@@ -99,24 +103,25 @@ export class Chart extends Component {
         }
 
         render(properties) {
-                const {title, unit, curves, options: {axis, tall}, view, wide, hide, folded, fold, todo = []} = properties;
+                const {title, unit, curves, options: {axis, tall}, view, wide, hide, folded, fold, todo = [], why} = properties;
                 const head = h('div.chart-head', null,
                         h('h3', null, fold ? h('button.fold', {type: 'button', 'aria-expanded': String(!folded), onclick: fold}, title) : title), unit ? h('span.unit', null, unit) : null,
-                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯'}, [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
+                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯', holds: () => [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
                                 h('button', {key: label, type: 'button', onclick: (e) => {
                                         shut(e);
                                         call();
-                                }}, label))));
+                                }}, label))}));
                 if (folded)
                         return h('section.card.chart.folded', {'aria-label': title}, head);
                 this.#prepare(properties);
                 const about = curves.map((c) => `${c.name}: ${format.count(c.s.points, 'point')}, last ${format.real(c.s.last.at(-1) ?? null)} at ${axis.label.toLowerCase()} ${axis.text(c.x.at(-1) ?? null)}`);
+                const at = this.#lines.findIndex((l) => !l.off && l.bad.length), marked = this.#lines[at];
                 const left = notes(curves, this.#lines, this.#options, view);
                 return h(`section.card.chart${wide ? '.wide' : ''}${tall ? '.tall' : ''}`, {'aria-label': title}, head,
                         h(Legend, {curves, axis, hide, hold: (legend) => { this.legend = legend; }}),
                         h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
                                 'aria-label': `${title}. ${axis.title} ${view.from < view.to ? `${axis.title === 'Steps' ? Math.round(view.from) : axis.text(view.from)} to ${axis.title === 'Steps' ? Math.round(view.to) : axis.text(view.to)}` : ''}. ${about.join('; ')}. ${KEYS}`}),
-                        left ? h('p.chart-note', null, left) : null);
+                        left ? h('p.chart-note', null, left, marked ? h('button.button.small', {type: 'button', onclick: () => why(curves[at], curves[at].s.time[marked.bad[0]])}, 'The log of that time') : null) : null);
         }
 }
 
@@ -143,16 +148,19 @@ function chartOf(name) {
         if (part)
                 return {key: `part/${part}`, title: PART_TITLES[part] ?? `Part: ${part}`, unit: 'BPD', order: 1};
         const [title, unit] = Object.hasOwn(TITLES, short) ? TITLES[short] : [short, ''];
-        return {key: short, title, unit, order: short === 'bpd' ? 0 : name.startsWith('device/') ? 3 : 2};
+        return {key: short, title, unit, order: short === 'bpd' ? 0 : ofDevice(name) ? 3 : 2};
 }
 
 // Whether a series' x is the diffusion's time, not the training's.
 export const overTime = (name) => name.startsWith('time/');
+export const ofDevice = (name) => name.startsWith('device/');
+
+const byText = (a, b) => (a < b ? -1 : Number(a > b)); // a collator would cost a page more than all of its charts' titles
 
 // train before eval before others, so that colours keep their meaning
 function order(a, b) {
         const rank = (n) => (n.startsWith('train/') ? 0 : n.startsWith('eval/') ? 1 : 2);
-        return rank(a) - rank(b) || a.localeCompare(b);
+        return rank(a) - rank(b) || byText(a, b);
 }
 
 // The charts that show series of these names: [{key, title, unit, names}]. apart: each on its own, where many runs share a
@@ -163,7 +171,7 @@ export function charts(names, apart) {
                 const c = chartOf(name), key = apart ? name : c.key;
                 found.set(key, {...c, key, title: apart && key !== c.key ? `${c.title}, ${WHOSE[name.split('/')[0]] ?? name}` : c.title, names: [...found.get(key)?.names ?? [], name]});
         }
-        return [...found.values()].sort((a, b) => a.order - b.order || a.title.localeCompare(b.title));
+        return [...found.values()].sort((a, b) => a.order - b.order || byText(a.title, b.title));
 }
 
 // A curve the size of a word. Its values are also in the row's text.

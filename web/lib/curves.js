@@ -1,18 +1,19 @@
 // A job's series, kept in the browser: read once, then only from the last bucket on.
 //
 // A series is {name, points, version, width, step[], time[], count[], min[], max[], mean[], last[]}, a bucket an index; bucket b
-// holds the steps of [k width, (k + 1) width), step[b] is the last of them and time[b] when that was, in milliseconds. What
+// holds the steps of [k width, (k + 1) width), step[b] is the last of them, time[b] when that was, in milliseconds, and bad[b] counts the values
+// that are not finite. What
 // is read later may come in finer buckets and is folded into these.
 import * as api from './api.js';
 
-/** @typedef {{name: string, points: number, lastStep: number, version: number | string, noisy?: boolean, width: number, step: number[], time: number[], count: number[],
+/** @typedef {{name: string, points: number, lastStep: number, version: number | string, noisy?: boolean, width: number, step: number[], time: number[], count: number[], bad: number[],
  *             min: (number | null)[], max: (number | null)[], mean: (number | null)[], last: (number | null)[]}} Series */
 
 const POINTS = 1000;         // buckets asked for
 const TOO_MANY = 2 * POINTS; // above: read again, coarser
 const NAMES_A_REQUEST = 24;
 let versions = 0; // of all series' contents; tells a drawing whether it is still true
-const COLUMNS = ['step', 'time', 'count', 'min', 'max', 'mean', 'last'];
+const COLUMNS = ['step', 'time', 'count', 'bad', 'min', 'max', 'mean', 'last'];
 
 /** @param {unknown} v @returns {v is number} */
 export const finite = (v) => typeof v === 'number' && Number.isFinite(v);
@@ -62,7 +63,7 @@ export class Curves {
         take(a, row, from) {
                 /** @type {Series} */
                 const s = (from > this.from && this.series.get(a.name)) ||
-                        {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], time: [], count: [], min: [], max: [], mean: [], last: []};
+                        {name: a.name, points: 0, lastStep: 0, version: 0, width: a.bucket_width, step: [], time: [], count: [], bad: [], min: [], max: [], mean: [], last: []};
                 s.points = row.points;
                 s.lastStep = row.last_step;
                 s.version = ++versions;
@@ -95,13 +96,16 @@ export async function readTogether(all, signal) {
         }
 }
 
+// The least value of an answer, or null.
+const least = (a) => a.min.map(api.number).filter(finite).reduce((lo, v) => (lo === null ? v : Math.min(lo, v)), null);
+
 // Puts answer a, which begins at step `from`, in place of what s has from there on.
 /** @param {Series} s */
 export function fold(s, a, from) {
         const n = s.step.findLastIndex((step) => step < from) + 1;
         for (const key of COLUMNS)
                 s[key].length = n;
-        const given = {...a, time: a.time_ms};
+        const given = {...a, time: a.time_ms, bad: a.step.map((_, b) => ['nan', 'infinity', 'minus_infinity'].reduce((n, kind) => n + (a[kind]?.[b] ?? 0), 0))};
         for (const key of ['min', 'max', 'mean', 'last'])
                 given[key] = a[key].map(api.number);
         if (a.bucket_width >= s.width) {
@@ -110,7 +114,7 @@ export function fold(s, a, from) {
                 return;
         }
         for (let i = 0; i < a.step.length; i++) {
-                const [step, time, count, min, max, mean, last] = COLUMNS.map((key) => given[key][i]);
+                const [step, time, count, bad, min, max, mean, last] = COLUMNS.map((key) => given[key][i]);
                 const j = s.step.length - 1;
                 const same = j >= n && s.width > 1 && Math.floor(s.step[j] / s.width) === Math.floor(step / s.width);
                 if (!same) {
@@ -125,6 +129,7 @@ export function fold(s, a, from) {
                 s.step[j] = step;
                 s.time[j] = time;
                 s.count[j] += count;
+                s.bad[j] += bad;
                 s.last[j] = last;
         }
 }
@@ -137,16 +142,16 @@ export function combine(s, detail, from, to) {
         const first = s.step.findLastIndex((step) => step < from) + 1, end = Math.max(first, s.step.findLastIndex((step) => step <= to) + 1);
         const c = {...s, width: detail.width, version: `${s.version} ${detail.version}`};
         for (const key of COLUMNS)
-                c[key] = [...s[key].slice(0, first), ...detail[key], ...s[key].slice(end)];
+                c[key] = s[key].slice(0, first).concat(detail[key], s[key].slice(end));
         return c;
 }
 
-// The shape in few buckets and the last value of many jobs' series: job -> name -> {step, mean, last}.
+// The shape in few buckets and the last value of many jobs' series: job -> name -> {step, mean, last, least}.
 export async function glance(jobs, names, points, signal) {
         const result = new Map();
         for (const a of await api.series({jobs, names, points}, signal)) {
                 const of = result.get(a.job) ?? new Map();
-                of.set(a.name, {step: a.step, mean: a.mean.map(api.number), last: api.number(a.last.at(-1) ?? null)});
+                of.set(a.name, {step: a.step, mean: a.mean.map(api.number), last: api.number(a.last.at(-1) ?? null), least: least(a)});
                 result.set(a.job, of);
         }
         return result;

@@ -52,10 +52,13 @@ export function shut(e) {
         menu.querySelector('summary').focus();
 }
 
-// A button and what is below it while it is open: Escape, or the focus elsewhere, shuts it.
-export function Menu({label = undefined, text, kind = '', children = null}) {
-        return h(`details.menu${kind}`, {onkeydown: (e) => (e.key === 'Escape' ? shut(e) : undefined), onfocusout: (e) => (e.currentTarget.contains(e.relatedTarget) ? undefined : e.currentTarget.removeAttribute('open'))},
-                h('summary', {'aria-label': label}, text), h('div', {tabindex: -1}, children));
+// A button and what is below it while it is open, which holds() makes: Escape, or the focus elsewhere, shuts it.
+export class Menu extends Component {
+        render({label = undefined, text, kind = '', holds}, {open = false}) {
+                return h(`details.menu${kind}`, {ontoggle: (e) => this.setState({open: e.currentTarget.open}), onkeydown: (e) => (e.key === 'Escape' ? shut(e) : undefined),
+                        onfocusout: (e) => (e.currentTarget.contains(e.relatedTarget) ? undefined : e.currentTarget.removeAttribute('open'))},
+                        h('summary', {'aria-label': label}, text), h('div', {tabindex: -1}, open ? holds() : null));
+        }
 }
 
 const COPIED_MS = 1500;

@@ -40,7 +40,7 @@ export function gaps(step) {
  *             error: (number | null)[] | null, version: string}} Curve */
 
 // The columns to draw of a curve: {table: [x, most, least, mean, smoothed], gaps, bad, hidden}. A gap begins and ends
-// with a row of nulls; bad: places with a value that is not finite; hidden: buckets that a logarithmic axis has no place for. The
+// with a row of nulls; bad: buckets with a value that is not finite; hidden: buckets that a logarithmic axis has no place for. The
 // band reaches from the least to the greatest value, and a standard error below and above the value where there is one.
 /** @param {Pick<Curve, 's' | 'x' | 'error'>} curve @param {{logX: boolean, logY: boolean, smoothing: number}} how */
 export function columns({s, x, error}, {logX, logY, smoothing}) {
@@ -64,9 +64,9 @@ export function columns({s, x, error}, {logX, logY, smoothing}) {
                         push(to - little, null, null, null);
                 }
                 const v = shown(s.mean[b]);
-                if (!finite(s.last[b]) || !finite(s.mean[b]))
-                        bad.push(x[b]);
-                else if (v === null)
+                if (s.bad[b] > 0)
+                        bad.push(b);
+                if (v === null && finite(s.mean[b]))
                         hidden++;
                 push(x[b], edge(b, s.max[b], 1), edge(b, s.min[b], -1), v);
         }
@@ -116,6 +116,16 @@ export function average(curves) {
 // Indices of values whose neighbours on both sides are holes (null) or ends: no line leads to them. undefined is no hole:
 // another series has a point there.
 export function isolated(values) {
-        const own = values.map((v, i) => i).filter((i) => values[i] !== undefined), hole = (k) => (values[own[k]] ?? null) === null;
-        return own.filter((_, k) => !hole(k) && hole(k - 1) && hole(k + 1));
+        const found = [];
+        let alone = -1, after = true; // the point that no line has led to yet; whether what was last is a hole
+        for (let i = 0; i <= values.length; i++) {
+                if (i < values.length && values[i] === undefined)
+                        continue;
+                const hole = (values[i] ?? null) === null;
+                if (hole && alone >= 0)
+                        found.push(alone);
+                alone = after && !hole ? i : -1;
+                after = hole;
+        }
+        return found;
 }

@@ -1,7 +1,7 @@
 // The curves of one run or of many: which charts there are and in which order, how they are drawn, which part is seen. All
 // charts show the same part. What is chosen is in the page's address.
 import {AXES} from './axis.js';
-import {Chart, charts, overTime} from './chart.js';
+import {Chart, charts, ofDevice, overTime} from './chart.js';
 import {flat, text, toggled} from './config.js';
 import {Component, h} from './dom.js';
 import {average, isNoisy} from './lines.js';
@@ -16,6 +16,7 @@ import {bounded, domain, part} from './view.js';
 const HABITS = 'mulund.chart', HABITUAL = ['smooth', 'logx', 'logy', 'band'];
 const ERROR_OF = {'eval/bpd': 'eval/standard_error'};
 const MOST = 60; // charts at once
+const MINUTE = 16; // characters of a time: its date, hour and minute, as in a worker's log
 export const SEED = 'training.seed', BY_SEED = 'seed';
 
 // What a panel keeps in its page's address, as it usually is.
@@ -79,7 +80,7 @@ export function Choice({label, value, options, change}) {
 }
 
 // properties: runs: Shown[]; apart: many share a chart; state, set: of the page's Address, with VIEW in it; nothing: what to
-// say where there are no points.
+// say where there are no points; why(run, minute): shows what its log says of that minute.
 export class CurvesPanel extends Component {
         #known = new Map(); // curves that were made, with their version
         #seen = {view: /** @type {import('./view.js').View | null} */ (null), curves: /** @type {any[]} */ ([])};
@@ -168,7 +169,7 @@ export class CurvesPanel extends Component {
                         if (!of.length)
                                 return [];
                         if (this.#known.get(key)?.version !== version) {
-                                const {x, ...s} = average(of), series = {name: of[0].s.name, step: x, time: [], points: x.length, lastStep: 0, width: 1, version, ...s};
+                                const {x, ...s} = average(of), series = {name: of[0].s.name, step: x, time: [], points: x.length, lastStep: 0, width: 1, bad: [], version, ...s};
                                 this.#known.set(key, {version, s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null});
                         }
                         return [{...this.#known.get(key), run: '', id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
@@ -211,21 +212,22 @@ export class CurvesPanel extends Component {
 
         render({runs, apart, state, keys = [], nothing}, {error}) {
                 const names = [...new Set(runs.flatMap((r) => r.curves.rows.map((row) => row.name)))];
-                const axis = names.length && names.every(overTime) ? AXES.diffusion : AXES[state.x] ?? AXES.step, groups = this.groups();
-                const {list, more, wrong} = arrange(names.filter((n) => overTime(n) === (axis === AXES.diffusion)), state, apart);
-                const drawn = list.map((c) => (folded(c.key, state, apart) ? [] : this.curvesOf(c, axis, groups))), all = drawn.flat();
+                const axis = names.some(overTime) && names.every((n) => overTime(n) || ofDevice(n)) ? AXES.diffusion : AXES[state.x] ?? AXES.step, groups = this.groups();
+                const {list, more, wrong} = arrange(names, state, apart);
+                const axes = list.map((c) => (overTime(c.names[0]) ? AXES.diffusion : axis === AXES.diffusion ? AXES.step : axis)); // one is zoomed, the others show all of theirs
+                const drawn = list.map((c, i) => (folded(c.key, state, apart) ? [] : this.curvesOf(c, axes[i], groups))), all = drawn.filter((_, i) => axes[i] === axis).flat();
                 const whole = domain(all, state.logx), asked = Number.isFinite(state.from) && Number.isFinite(state.to) ? {from: state.from, to: state.to} : null;
                 const within = asked && bounded(asked, whole, state.logx, axis.narrowest), view = within ?? whole;
                 this.#seen = {view: within, curves: all};
                 const published = (PUBLISHED[state.refs]?.rows ?? []).map(([name, value]) => ({name, value}));
-                const options = {axis, smoothing: state.smooth, logX: state.logx, logY: state.logy, band: state.band, clip: state.clip};
+                const options = {smoothing: state.smooth, logX: state.logx, logY: state.logy, band: state.band, clip: state.clip};
                 const show = (v) => this.show(v, whole, axis), hide = (c) => this.set({hide: toggled(state.hide, c.id)});
                 const chart = (c, i) => {
                         const shut = folded(c.key, state, apart), curves = drawn[i];
                         if (!shut && !curves.length && runs.some((r) => r.curves.loaded && r.curves.rows.some((row) => c.names.includes(row.name) && row.points > 0)))
                                 return h('section.card.chart', {key: c.key, 'aria-label': c.title}, h('h3', null, c.title), h('p.soft', null, 'Reading…'));
-                        return h(Chart, {key: c.key, title: c.title, unit: c.unit, curves, view, onView: show, hide, folded: shut, fold: () => this.set({fold: toggled(state.fold, c.key)}), todo: this.todo(c, list, state),
-                                wide: state.big === c.key || (!apart && i === 0), options: {...options, tall: state.big === c.key, references: c.order === 0 ? published : []}});
+                        return h(Chart, {key: c.key, title: c.title, unit: c.unit, curves, ...(axes[i] === axis ? {view, onView: show} : {view: domain(curves, state.logx), onView: () => {}}), hide, folded: shut, fold: () => this.set({fold: toggled(state.fold, c.key)}), todo: this.todo(c, list, state), why: (curve, time) => this.props.why(curve.run, new Date(time).toISOString().slice(0, MINUTE)),
+                                wide: state.big === c.key || (!apart && i === 0), options: {...options, axis: axes[i], tall: state.big === c.key, references: c.order === 0 ? published : []}});
                 };
                 return h('section', {'aria-label': 'Curves'},
                         h('div.section-head', null, h('h2', null, 'Curves'), names.length ? this.controls(view, whole, axis, keys) : null),

@@ -37,8 +37,9 @@ export function Bpd({of}) {
         return [h('span.num', null, format.fixed(of?.bpd ?? null, 3)), error ? h('span.num.soft', null, ` ${error}`) : null];
 }
 
-// Whether a job logs points: a training, an evaluation (over diffusion time), or the import of another program's logs.
-export const hasCurves = (job) => job.kind === 'train' || job.kind === 'evaluate' || job.import?.what === 'events';
+// Whether a job logs points: a training, an evaluation (over diffusion time), samples (what they use of the device), or the
+// import of another program's logs.
+export const hasCurves = (job) => job.kind !== 'import' || job.import?.what === 'events';
 
 const UNITS = {train: 'Step', checkpoint: 'Files', events: 'Bytes'};
 

@@ -207,7 +207,10 @@ export class Plot {
         }
 
         #few(u, k, first, last) {
-                return u.data[k].slice(first, last + 1).filter((v) => typeof v === 'number').length <= u.over.clientWidth / POINT_SPACE;
+                let room = u.over.clientWidth / POINT_SPACE;
+                for (let i = first; i <= last && room >= 0; i++)
+                        room -= typeof u.data[k][i] === 'number' ? 1 : 0;
+                return room >= 0;
         }
 
         #drawGaps(u) {
@@ -232,8 +235,8 @@ export class Plot {
                 ctx.save();
                 ctx.strokeStyle = colour('--bad');
                 ctx.lineWidth = 2 * devicePixelRatio;
-                this.#lines.filter((l) => !l.off).forEach((l, i) => l.bad.forEach((place) => {
-                        const x = u.valToPos(place, 'x', true), y = bbox.top + r * (2 + 2.5 * i);
+                this.#lines.filter((l) => !l.off).forEach((l, i) => l.bad.forEach((b) => {
+                        const x = u.valToPos(l.x[b], 'x', true), y = bbox.top + r * (2 + 2.5 * i);
                         if (x < bbox.left || x > bbox.left + bbox.width)
                                 return;
                         path([[x - r, y - r], [x + r, y + r]], false);

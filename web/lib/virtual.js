@@ -1,6 +1,7 @@
 // A table's rows of which only those in sight are in the page. All have the height that the table's --row says.
 import {Component, h} from './dom.js';
 
+const LEAST = 62; // pixels of a row, where the sheet says no other
 const AROUND = 8; // rows above and below what is seen
 
 // properties: items; id(item); row(item, index): a tr with that id as key; columns: how many; seen(first, end): called
@@ -9,7 +10,7 @@ export class Rows extends Component {
         #frame = 0;
         #focused = null; // its row stays in the page, or the keyboard's user would be thrown out
 
-        state = {first: 0, end: 40};
+        state = {first: 0, end: Math.ceil(innerHeight / LEAST)}; // what may be in sight; the rows around it follow with the next frame
 
         later = () => {
                 this.#frame ||= requestAnimationFrame(() => {
@@ -21,7 +22,7 @@ export class Rows extends Component {
         componentDidMount() {
                 addEventListener('scroll', this.later, {passive: true});
                 addEventListener('resize', this.later);
-                this.measure();
+                setTimeout(this.later); // when what is in sight has been painted
         }
 
         componentDidUpdate = this.later;
@@ -33,7 +34,7 @@ export class Rows extends Component {
         }
 
         measure() {
-                const height = parseFloat(getComputedStyle(this.body).getPropertyValue('--row')) || 62, top = this.body.getBoundingClientRect().top;
+                const height = parseFloat(getComputedStyle(this.body).getPropertyValue('--row')) || LEAST, top = this.body.getBoundingClientRect().top;
                 const first = Math.max(0, Math.floor(-top / height) - AROUND), end = Math.max(first, Math.ceil((innerHeight - top) / height) + AROUND);
                 if (first !== this.state.first || end !== this.state.end)
                         this.setState({first, end});

@@ -16,14 +16,15 @@ import {Scatter} from './scatter.js';
 import {columnsOf, Table} from './table.js';
 
 const RUNNING_MS = 1000, MOST = 60; // runs
+const AT_ONCE = 3; // runs that are read, of two questions each: a browser has six connections, and the first curves wait for no other's
 
 export class ComparePage extends Page {
         constructor(main) {
                 super(main, 'Compare');
                 this.address = this.own(new Address({jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change)));
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
-                /** @type {{id: number, colour: number, job: any, attempts: any[], gone: boolean, curves: RunCurves}[]} */
-                this.runs = ids.map((id, i) => ({id, colour: i, job: null, attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
+                /** @type {{id: number, colour: number, job: any, config: Map<string, unknown>, attempts: any[], gone: boolean, curves: RunCurves}[]} */
+                this.runs = ids.map((id, i) => ({id, colour: i, job: null, config: new Map(), attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
                 if (this.address.silent)
                         this.address.set(habits());
                 this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job)));
@@ -34,6 +35,7 @@ export class ComparePage extends Page {
                 const about = async () => {
                         if (!run.job || !isFinal(run.job.state))
                                 run.job = await api.job(run.id, signal);
+                        run.config = run.config.size ? run.config : flat(run.job.config);
                         this.draw();
                         if (this.address.state.x === 'active' && run.job.attempts > 1)
                                 run.attempts = await api.attempts(run.id, signal);
@@ -49,8 +51,12 @@ export class ComparePage extends Page {
         }
 
         async read(signal) {
-                const there = this.runs.filter((r) => !r.gone);
-                await Promise.all(there.map((run) => this.readRun(run, signal)));
+                const there = this.runs.filter((r) => !r.gone), left = [...there];
+                const some = async () => {
+                        for (let run = left.shift(); run; run = left.shift())
+                                await this.readRun(run, signal);
+                };
+                await Promise.all(Array.from({length: AT_ONCE}, some));
                 this.error = null;
                 this.draw();
                 return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;
@@ -63,7 +69,7 @@ export class ComparePage extends Page {
 
         view() {
                 const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
-                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), config: flat(r.job.config), axis: runOf(r.job, r.attempts)}));
+                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts)}));
                 const names = runs.map((r) => r.name);
                 for (const r of runs)
                         r.name = names.indexOf(r.name) === names.lastIndexOf(r.name) ? r.name : `${r.name} #${r.id}`;
@@ -77,7 +83,7 @@ export class ComparePage extends Page {
                         !this.runs.length ? h('div.card.empty', null, h('h2', null, 'Nothing to compare'), h('p', null, 'Select runs in ', h('a', {href: '#/'}, 'the list'), ', then press Compare.')) : null,
                         runs.length ? h('div.content', null,
                                 h(Table, {runs, columns, keys, state, set, remove: (id) => this.remove(Number(id))}),
-                                h(CurvesPanel, {runs, apart: true, state, set, keys, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
+                                h(CurvesPanel, {runs, apart: true, state, set, keys, why: (run, minute) => { location.hash = link(`#/jobs/${run}`, {log: minute}); }, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
                                 h(Parallel, {runs, columns, state, set}),
                                 h(Scatter, {runs, columns, state, set}),
                                 h(SideBySide, {runs, step: state.images, set})) : null,

@@ -26,10 +26,8 @@ export class DevicesPage extends Page {
         }
 
         async read(signal) {
-                const running = api.jobs({state: 'running', fields: FIELDS, limit: QUEUE}, signal), queue = api.jobs({state: 'queued', order: 'priority', fields: FIELDS, limit: QUEUE}, signal);
-                const devices = this.devices = await api.devices(signal);
-                this.running = new Map((await running).jobs.map((j) => [j.id, j]));
-                this.queue = await queue;
+                const [devices, running, queue] = await Promise.all([api.devices(signal), api.jobs({state: 'running', fields: FIELDS, limit: QUEUE}, signal), api.jobs({state: 'queued', order: 'priority', fields: FIELDS, limit: QUEUE}, signal)]);
+                [this.devices, this.queue, this.running] = [devices, queue, new Map(running.jobs.map((j) => [j.id, j]))];
                 const jobs = devices.flatMap((d) => (d.job ? [d.job] : []));
                 this.use = jobs.length ? await glance(jobs, NAMES, POINTS, signal) : new Map();
                 this.error = null;

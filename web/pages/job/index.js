@@ -34,7 +34,7 @@ export class JobPage extends Page {
                 this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
                 this.made = [];
                 this.madeAt = -Infinity;
-                this.address = this.own(new Address(VIEW, KEPT, (change) => redraw(this, change)));
+                this.address = this.own(new Address({...VIEW, image: NaN, log: ''}, KEPT, (change) => redraw(this, change)));
                 if (this.address.silent)
                         this.address.set(habits());
                 this.log = new Log(id);
@@ -87,7 +87,7 @@ export class JobPage extends Page {
 
         panel(job) {
                 const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts), curves: this.curves, ghosts: [...this.ghosts].flatMap(([attempt, c]) => [...c.series.values()].map((s) => ({...s, attempt})))};
-                return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change),
+                return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change), why: (_, minute) => this.address.set({log: minute}),
                         nothing: !this.curves.loaded ? 'Reading the curves…' : isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.'});
         }
 
@@ -101,12 +101,12 @@ export class JobPage extends Page {
                         job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),
-                                hasCurves(job) ? this.panel(job) : null,
+                                hasCurves(job) && (job.kind !== 'sample' || this.curves.rows.length) ? this.panel(job) : null,
                                 job.kind === 'evaluate' ? h(EvaluationPanel, {artifacts: this.artifacts}) : null,
-                                h(ImagesPanel, {artifacts: this.artifacts}),
+                                h(ImagesPanel, {artifacts: this.artifacts, chosen: this.address.state.image, choose: (image) => this.address.set({image})}),
                                 h(Checkpoints, {job, artifacts: this.artifacts}),
                                 h(Made, {jobs: this.made}),
-                                h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut}),
+                                h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut, find: this.address.state.log, search: (log) => this.address.set({log})}),
                                 h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),
                                 h(HistoryPanel, {history: this.history}),
                                 h(Files, {artifacts: this.artifacts})) : null,

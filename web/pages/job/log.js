@@ -33,13 +33,16 @@ export class Log {
         }
 }
 
-// properties: id; text, cut: as of its Log.
+// properties: id; text, cut: as of its Log; find: what is looked for; search(text).
 export class LogPanel extends Component {
         #made = {key: '', view: /** @type {any} */ (null)};
 
-        state = {follow: true, find: ''};
+        state = {follow: true};
 
-        componentDidUpdate() {
+        // What was asked for from elsewhere comes into sight.
+        componentDidUpdate(before) {
+                if (this.props.find && (before.find !== this.props.find || !before.text))
+                        this.pre.closest('section').scrollIntoView({block: 'nearest'});
                 if (this.state.follow)
                         this.pre.scrollTop = this.pre.scrollHeight;
         }
@@ -58,13 +61,13 @@ export class LogPanel extends Component {
                 return view;
         }
 
-        render({id, text, cut}, {follow, find}) {
+        render({id, text, cut, find, search}, {follow}) {
                 const {lines, shown} = this.view(text, find);
                 return h('section', {'aria-label': 'Log'},
                         h('div.section-head', null, h('h2', null, 'Log'),
                                 h('div.section-tools', null,
                                         h('span.soft', {role: 'status'}, find ? format.count(lines, 'line') : ''),
-                                        h('input', {type: 'search', placeholder: 'Search', 'aria-label': 'Search the log', value: find, oninput: (e) => this.setState({find: e.target.value})}),
+                                        h('input', {type: 'search', placeholder: 'Search', 'aria-label': 'Search the log', value: find, oninput: (e) => search(e.target.value)}),
                                         h('label.check', null, h('input', {type: 'checkbox', checked: follow, onchange: (e) => this.setState({follow: e.target.checked})}), 'Follow'),
                                         h('a', {href: api.logUrl(id), target: '_blank', rel: 'noopener'}, 'The whole log'))),
                         h('div.card', null,

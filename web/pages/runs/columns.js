@@ -8,7 +8,7 @@ import {Bpd, Pill, progress, ProgressBar, result, Tags, title, waiting} from '..
 export const TRAIN = 'train/bpd', TEST = 'eval/bpd';
 export const USUAL = ['state', 'progress', 'speed', 'test', 'train', 'created'];
 
-/** @typedef {{title: string, value: (j: any, curves?: Map<string, any>) => any, show: (j: any, curves?: Map<string, any>) => any}} Column */
+/** @typedef {{title: string, value: (j: any, curves?: Map<string, any>) => any, show: (j: any, curves?: Map<string, any>) => any, curves?: boolean}} Column  curves: whether its value may be of them */
 
 const plain = (shown) => h('span.num', null, shown);
 
@@ -19,6 +19,8 @@ function bpd(j, label, last) {
 }
 
 const test = (j, curves) => bpd(j, 'test', curves?.get(TEST)?.last), train = (j, curves) => bpd(j, 'training', curves?.get(TRAIN)?.last);
+const least = (name) => (j, curves) => curves?.get(name)?.least ?? null;
+const best = (name, curves) => (least(name)(null, curves) === null ? null : h('span.under', null, plain(`best ${format.fixed(least(name)(null, curves), 3)}`)));
 const took = (j) => (j.started ? format.between(j.started, j.ended) : null);
 const rate = (j) => (j.state === 'running' ? progress(j).rate : null);
 
@@ -32,9 +34,11 @@ export const COLUMNS = {
         state: {title: 'State', value: (j) => j.state, show: (j) => h(Pill, {state: j.state})},
         progress: {title: 'Progress', value: (j) => progress(j).share, show: far},
         speed: {title: 'Speed', value: rate, show: (j) => plain(rate(j) === null ? '–' : `${format.real(rate(j), 3)}/s`)},
-        test: {title: 'Test BPD', value: (j, c) => test(j, c).bpd, show: (j, c) => h(Bpd, {of: test(j, c)})},
-        train: {title: 'Training BPD', value: (j, c) => train(j, c).bpd, show: (j, c) => [h(Bpd, {of: train(j, c)}), c?.get(TRAIN) ? h(Sparkline, {values: c.get(TRAIN).mean}) : null]},
+        test: {title: 'Test BPD', value: (j, c) => test(j, c).bpd, curves: true, show: (j, c) => [h(Bpd, {of: test(j, c)}), best(TEST, c)]},
+        train: {title: 'Training BPD', value: (j, c) => train(j, c).bpd, curves: true, show: (j, c) => [h(Bpd, {of: train(j, c)}), c?.get(TRAIN) ? h(Sparkline, {values: c.get(TRAIN).mean}) : null, best(TRAIN, c)]},
         created: {title: 'Created', value: (j) => j.id, show: (j) => h('time.num', {datetime: j.created, title: format.exactly(j.created)}, format.when(j.created))},
+        bestTest: {title: 'Best test BPD', value: least(TEST), curves: true, show: (j, c) => plain(format.fixed(least(TEST)(j, c), 3))},
+        bestTrain: {title: 'Best training BPD', value: least(TRAIN), curves: true, show: (j, c) => plain(format.fixed(least(TRAIN)(j, c), 3))},
         kind: {title: 'Kind', value: (j) => j.kind, show: (j) => plain(j.kind)},
         took: {title: 'Took', value: took, show: (j) => plain(format.duration(took(j)))},
         step: {title: 'Step', value: (j) => j.progress?.step, show: (j) => plain(format.integer(j.progress?.step))},

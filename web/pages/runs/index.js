@@ -18,6 +18,7 @@ const LIMIT = 50, LIMIT_MAX = 500;       // jobs a request
 const NEAR = 20;                         // rows before the end at which the next page is asked for
 const BUSY_MS = 2000, REST_MS = 10000, TYPING_MS = 250;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
+const SORT_LOT = 100;                    // jobs a request, where only the last and the least of all are asked for
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
 const MOST = 5000;                       // jobs that are sorted, or looked through for what the server does not know
 const FIELDS = 'id,kind,name,tags,notes,priority,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
@@ -129,14 +130,15 @@ export class RunsPage extends Page {
                 const key = (j) => `${j.progress?.step} ${j.state}`;
                 const due = (j) => {
                         const g = this.glances.get(j.id);
-                        return j.kind === 'train' && j.progress?.step > 0 && g?.key !== key(j) && (isFinal(j.state) || !g || Date.now() - g.at > SPARK_MS);
+                        return j.kind === 'train' && j.progress?.step > 0 && g?.key !== key(j) && (isFinal(j.state) || !g?.key || Date.now() - g.at > SPARK_MS);
                 };
-                const lot = this.shown().slice(...this.seen).filter(due).slice(0, LOT);
+                const seen = this.shown().slice(...this.seen).filter(due).slice(0, LOT), sorted = column(this.address.state.sort.replace(/^-/, '')).curves;
+                const lot = seen.length || !sorted ? seen : this.list.jobs.filter((j) => j.progress?.step > 0 && !this.glances.has(j.id)).slice(0, SORT_LOT);
                 if (!lot.length)
                         return null;
-                const found = await glance(lot.map((j) => j.id), [TRAIN, TEST], SPARK_POINTS, signal);
+                const found = await glance(lot.map((j) => j.id), [TRAIN, TEST], seen.length ? SPARK_POINTS : 1, signal);
                 for (const j of lot)
-                        this.glances.set(j.id, {key: key(j), at: Date.now(), series: found.get(j.id) ?? new Map()});
+                        this.glances.set(j.id, {key: seen.length ? key(j) : '', at: Date.now(), series: found.get(j.id) ?? new Map()});
                 this.draw();
                 return 0;
         }
@@ -154,7 +156,7 @@ export class RunsPage extends Page {
                         h('div.row', null,
                                 h('select', {'aria-label': 'Filter by kind', value: kind, onchange: (e) => this.ask({kind: e.target.value})}, [['', 'all kinds'], ...KINDS.map((k) => [k, k])].map(([k, name]) => h('option', {key: k, value: k, selected: k === kind}, name))),
                                 h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', title: 'Part of the name; #12: by id; learning_rate=0.002: by a value of the configuration', value: text, autocomplete: 'off', spellcheck: false, oninput: (e) => this.type(e.target.value)}),
-                                h(Menu, {text: 'Columns', kind: '.columns'}, Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path)))));
+                                h(Menu, {text: 'Columns', kind: '.columns', holds: () => [Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path))]})));
         }
 
         view() {
