@@ -96,13 +96,13 @@ struct control_webhook {
         int64_t next_us; /* wall: when that is tried again; 0: there is none, or at once */
 };
 
-/* How the daemon is. */
 /* What is free of a kind of devices is held for a job that wants several. */
 struct control_reservation {
         int64_t job;     /* 0: for none */
         int64_t from_us; /* when it will have them, monotonic; INT64_MAX: nobody can say */
 };
 
+/* How the daemon is. */
 struct control_status {
         bool disk_low; /* nothing new starts */
         int64_t disk_free_bytes, disk_reserve_bytes;

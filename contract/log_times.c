@@ -31,14 +31,16 @@ int log_times_add(int fd, struct log_time t, struct error *err)
 {
         unsigned char record[RECORD];
         struct stat st;
+        ssize_t n;
         int code;
 
         if (fstat(fd, &st) < 0)
                 return error_set(err, -errno, NULL, "cannot be looked at: %s", strerror(errno));
         encode(t, record);
-        if (pwrite(fd, record, RECORD, st.st_size / RECORD * RECORD) == RECORD)
+        n = pwrite(fd, record, RECORD, st.st_size / RECORD * RECORD);
+        if (n == RECORD)
                 return 0;
-        code = errno;
+        code = n < 0 ? errno : ENOSPC;
         (void)!ftruncate(fd, st.st_size / RECORD * RECORD); /* what is torn is left out by whoever reads, too */
         return error_set(err, -code, NULL, "cannot be written: %s", strerror(code));
 }

@@ -212,6 +212,8 @@ static void reserve(struct daemon *d, bool gpu, int64_t job, int64_t from_us)
 {
         struct control_reservation *r = &d->reserved[gpu];
 
+        /* those behind that take longer than they were to do not make room for more of them */
+        d->promised_us[gpu] = r->job == job ? MIN(d->promised_us[gpu], from_us) : from_us;
         if (r->job == job && (!job || llabs(r->from_us - from_us) < US_PER_S)) /* it is worth no news */
                 return;
         (void)pthread_mutex_lock(&d->control_lock);
@@ -235,7 +237,7 @@ static bool start_behind(struct daemon *d, const struct job *first, bool gpu, in
                 return false;
         reserved_us = backfill_reservation(d, first, gpu, now_us);
         reserve(d, gpu, first->id, reserved_us);
-        if (!backfill_next(d, first, gpu, reserved_us, now_us, &next)) {
+        if (!backfill_next(d, first, gpu, d->promised_us[gpu], now_us, &next)) {
                 d->behind_us = now_us + LOOK_BEHIND_US;
                 return false;
         }

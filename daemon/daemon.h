@@ -65,6 +65,7 @@ struct daemon {
         bool disk_failing;         /* said so in the log */
         bool waiting_said;         /* a job waits for a data set: said so in the log */
         int64_t behind_us;         /* monotonic: before it nobody behind one that waits for devices is looked for */
+        int64_t promised_us[2];    /* the earliest that was said of a reservation: who runs behind it is over by then */
         bool look_again;           /* what kept a job from starting passes: the queue is looked at again, soon */
         struct source *schedule_timer, *disk_timer, *quit_timer, *stop_timer;
 

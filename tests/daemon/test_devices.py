@@ -229,6 +229,35 @@ def test_a_narrow_job_that_is_over_in_time_runs_before_a_wide_one(service, halve
     assert allocated(service, wide) == [["left", "right"]] and service.job(slow)["state"] == "queued"
 
 
+def test_what_takes_longer_than_it_said_makes_no_room_before_a_wide_job(service, halves):
+    """A wide job's reservation may come later; who runs before it is over by the time that was said first."""
+    def left(seconds):
+        return ["event", {"type": "progress", "step": 1, "steps": 100, "images_per_second": 1.0, "seconds_left": seconds}]
+
+    go = service.root + "/go"
+    service.script([[["start"], left(3000.0), ["flush"], ["wait_file", go], left(90000.0), ["flush"], ["hang"]]])
+    service.script([WAIT], seed=3)
+    service.start(*halves)
+    runs = service.submit()
+    service.until(lambda: service.job(runs)["progress"]["seconds_left"] == 3000.0)
+    wide = service.submit(seed=3, **WIDE)
+
+    def begins():
+        when = service.job(wide)["waiting"]["earliest_start"]
+        return when and datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp() - time.time()
+
+    service.until(begins)
+    with open(go, "w"):
+        pass
+    service.until(lambda: begins() > 80000)
+    long, short = (service.submit(10000000, seed=3, limits={"wall": wall}) for wall in (20000, 100))
+    service.wait(short, "running")
+    assert service.job(long)["state"] == "queued" and service.job(long)["waiting"]["blocked_by"]
+    for job in (runs, short):
+        service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    service.wait(wide, "running")
+
+
 def test_a_job_that_is_too_wide_holds_up_nobody(service, halves):
     service.script([TRAIN])
     service.start(*halves)
