@@ -67,6 +67,16 @@ int golden_open(const char *folder, const char *backend, int threads, struct gol
         return r;
 }
 
+void golden_round(struct golden *g, enum precision precision)
+{
+        const struct config *c = &g->config;
+        const double unit = precision == PRECISION_BF16 ? 0x1p-8 : precision == PRECISION_TF32 ? 0x1p-11 : 0;
+        const int64_t blocks = 2 * c->sm_n_layer + 3 + 2 * c->forward_n_layer + 3; /* down, two in the middle, up */
+
+        g->config.precision = precision;
+        g->rounding = 2 * 0.42 * unit * sqrt(14 * (double)blocks);
+}
+
 void golden_close(struct golden *g)
 {
         for (size_t i = 0; i < uploads.n; i++)
@@ -255,7 +265,8 @@ void golden_tensor(struct golden *g, const char *name, const float *host, int64_
         if (l2 < 1e-9)
                 verdict(g, name, largest, 1e-4);
         else
-                verdict(g, name, isinf(largest) ? INFINITY : sqrt(sum) / l2, fmax(4 * real(row, "f32_error"), 1e-6));
+                verdict(g, name, isinf(largest) ? INFINITY : sqrt(sum) / l2,
+                        fmax(4 * real(row, "f32_error"), 1e-6) + g->rounding);
 }
 
 void golden_device_tensor(struct golden *g, const char *name, const float *device, int64_t n)
@@ -274,7 +285,23 @@ void golden_scalar(struct golden *g, const char *name, double value)
 
         if (row)
                 verdict(g, name, isfinite(value) ? fabs(value - truth) : INFINITY,
-                        fmax(4 * real(row, "f32_error"), 1e-6 * fabs(truth)));
+                        fmax(4 * real(row, "f32_error"), 1e-6 * fabs(truth)) + g->rounding * fabs(truth));
+}
+
+/* What a tensor's rounding error is measured by. A bias's gradient may be far less than the values that it is the sum
+ * of (an attention's keys: none at all); it has the error of a row of the kernel's beside it. */
+static double size_of(const json_t *rows, const struct params *layout, const struct param *q, double l2)
+{
+        const char *leaf = strrchr(q->name, '/');
+        const struct param *kernel = NULL;
+        char name[sizeof q->name];
+
+        if (leaf && !strcmp(leaf, "/bias")) {
+                (void)snprintf(name, sizeof name, "%.*s/kernel", (int)(leaf - q->name), q->name);
+                kernel = params_find(layout, name);
+        }
+        return kernel ? fmax(l2, real(json_object_get(rows, name), "l2") * sqrt((double)q->size / (double)kernel->size))
+                      : l2;
 }
 
 void golden_digests(struct golden *g, const char *what, const struct params *layout, const float *host)
@@ -315,7 +342,8 @@ void golden_digests(struct golden *g, const char *what, const struct params *lay
                         dot += v * h[i];
                 }
                 free(h);
-                allowed = 4 * real(row, "f32_error") + 1e-6 * real(row, "l2") + 1e-9 * all;
+                allowed = 4 * real(row, "f32_error") + 1e-6 * real(row, "l2") + 1e-9 * all +
+                          g->rounding * size_of(rows, layout, q, real(row, "l2"));
                 l2 = fabs(sqrt(l2) - real(row, "l2"));
                 dot = fabs(dot - real(row, "dot"));
                 verdict(g, label, isfinite(l2 + dot) ? fmax(l2, dot) : INFINITY, allowed);

@@ -15,11 +15,18 @@ struct golden {
         int64_t batch;
         double gain;
         int n_failed, n_compared;
-        bool verbose; /* print every comparison's share of what is allowed */
+        double rounding; /* golden_round's: of a tensor's norm, what is allowed beside float32's own error */
+        bool verbose;    /* print every comparison's share of what is allowed */
 };
 
 int golden_open(const char *folder, const char *backend, int threads, struct golden *ret, struct error *err);
 void golden_close(struct golden *g);
+
+/* The networks' maps and weights, or their products' factors, are rounded to that. A rounding's error is 0.42 units
+ * (tests/kernels/bf16.c), and independent of others; of a block the ways through it meet seven in a row: two norms, two
+ * convolutions, their weights, the condition's projection. Forward and backward, through all of the encoder and the
+ * score network, that is 0.42 units times the root of 14 a block, and twice that is allowed. */
+void golden_round(struct golden *g, enum precision precision);
 
 /* Inputs, host memory of the caller's caller: every function returns malloc'ed values. */
 double *golden_uniform(const char *name, int64_t n); /* [0, 1) */

@@ -1,6 +1,7 @@
-/* golden-test [--backend NAME] [--threads N] [--verbose] DIR: runs the golden case in DIR (its case.json says what to
- * do) and compares. 0: everything within 4 times the reference's own float32 error; 1: not; 77: an operation or
- * configuration that this release leaves to a later one, with its reason. */
+/* golden-test [--backend NAME] [--threads N] [--precision P] [--verbose] DIR: runs the golden case in DIR (its
+ * case.json says what to do) and compares. 0: everything within 4 times the reference's own float32 error, and what
+ * golden_round allows beside it; 1: not; 77: an operation or configuration that this release leaves to a later one,
+ * with its reason. */
 #include "tests/golden/network.h"
 
 #include "engine/dataset.h"
@@ -744,14 +745,29 @@ static int run(struct golden *g)
         return SKIPPED;
 }
 
+static bool precision_of(const char *name, enum precision *ret)
+{
+        static const char *const names[] = {
+                [PRECISION_FLOAT32] = "float32", [PRECISION_TF32] = "tf32", [PRECISION_BF16] = "bf16"};
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+                if (!strcmp(name, names[i])) {
+                        *ret = (enum precision)i;
+                        return true;
+                }
+        return false;
+}
+
 int main(int argc, char **argv)
 {
         static const struct option options[] = {{"backend", required_argument, NULL, 'b'},
                                                 {"threads", required_argument, NULL, 't'},
+                                                {"precision", required_argument, NULL, 'p'},
                                                 {"verbose", no_argument, NULL, 'v'},
                                                 {0}};
         const char *backend = "cpu";
         int threads = 2, c, r;
+        enum precision precision = PRECISION_FLOAT32;
         bool verbose = false;
         struct golden g;
         struct error err;
@@ -761,13 +777,16 @@ int main(int argc, char **argv)
                         backend = optarg;
                 else if (c == 't')
                         threads = atoi(optarg);
+                else if (c == 'p' && precision_of(optarg, &precision))
+                        continue;
                 else if (c == 'v')
                         verbose = true;
                 else
                         argc = 0;
         }
         if (argc != optind + 1 || threads < 1) {
-                (void)fprintf(stderr, "usage: golden-test [--backend NAME] [--threads N] [--verbose] DIR\n");
+                (void)fprintf(stderr,
+                              "usage: golden-test [--backend NAME] [--threads N] [--precision P] [--verbose] DIR\n");
                 return 2;
         }
         r = golden_open(argv[optind], backend, threads, &g, &err);
@@ -780,6 +799,7 @@ int main(int argc, char **argv)
                 return 1;
         }
         g.verbose = verbose;
+        golden_round(&g, precision);
         r = run(&g);
         if (r)
                 return r;

@@ -34,14 +34,17 @@ step() {
 
 golden_one() {
         local log
-        log=$(timeout 100 bin/golden-test --backend cuda --threads 4 "cases/$1" 2>&1)
-        printf '%s: status %d: %s\n' "$1" $? "$(tail -n 4 <<<"$log" | tr '\n' ' ')"
+        log=$(timeout 100 bin/golden-test --backend cuda --threads 4 --precision "$2" "cases/$1" 2>&1)
+        printf '%s, %s: status %d: %s\n' "$1" "$2" $? "$(tail -n 4 <<<"$log" | tr '\n' ' ')"
 }
 export -f golden_one
 
 goldens() {
-        find cases -name case.json -printf '%P\n' | sed 's,/case.json,,' | sort |
-                xargs -P 6 -I{} bash -c 'golden_one {}'
+        {
+                find cases -name case.json -printf '%P\n' | sed 's,/case.json, float32,' | sort
+                sed 's,$, bf16,' rounded.txt
+                sed 's,$, tf32,' rounded.txt
+        } | xargs -P 6 -I{} bash -c 'golden_one {}'
 }
 
 golden_tally() {
