@@ -233,15 +233,15 @@ static void read_log(struct request *r)
         if (request_job(r, reader, r->id, &j) < 0)
                 return;
         code = open_job_file(request_settings(r)->state_folder, &j, "log", &fd, &err);
-        if (code == -ENOENT)
+        if (code == -ENOENT) {
                 empty_log(r, form); /* a job that has not run yet */
-        else if (code < 0)
+        } else if (code < 0) {
                 problem_failed(r, "the log cannot be read", code, &err);
-        else if (form != FORM_TEXT &&
-                 open_job_file(request_settings(r)->state_folder, &j, LOG_TIMES_NAME, &times_fd, &err) < 0)
-                send_log(r, fd, -1, tail, offset, folds, (enum form)form);
-        else
+        } else {
+                if (form != FORM_TEXT) /* without it the lines have no times */
+                        (void)open_job_file(request_settings(r)->state_folder, &j, LOG_TIMES_NAME, &times_fd, &err);
                 send_log(r, fd, times_fd, tail, offset, folds, (enum form)form);
+        }
 }
 
 void log_read(struct request *r)

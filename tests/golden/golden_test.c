@@ -747,11 +747,8 @@ static int run(struct golden *g)
 
 static bool precision_of(const char *name, enum precision *ret)
 {
-        static const char *const names[] = {
-                [PRECISION_FLOAT32] = "float32", [PRECISION_TF32] = "tf32", [PRECISION_BF16] = "bf16"};
-
-        for (size_t i = 0; i < ARRAY_LEN(names); i++)
-                if (!strcmp(name, names[i])) {
+        for (int i = 0; precision_names[i]; i++)
+                if (!strcmp(name, precision_names[i])) {
                         *ret = (enum precision)i;
                         return true;
                 }
