@@ -1,4 +1,5 @@
 """A mulund of its own for a test: state folder, data set with a script, any free port."""
+import datetime
 import contextlib
 import json
 import os
@@ -150,6 +151,11 @@ class Service:
         shutil.rmtree(self.root, ignore_errors=True)
         assert "Sanitizer" not in log and "runtime error" not in log, log
         return log
+
+
+def wall(text):
+    """Seconds since 1970 of a time in an answer; None where there is none."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
 
 
 def spooled(service, job, text):

@@ -1,5 +1,4 @@
 """Devices: parts of the processor and GPUs, several jobs at once, in and out of service."""
-import datetime
 import json
 import os
 import re
@@ -9,7 +8,7 @@ import time
 import pytest
 import requests
 
-from service import SLOW, TRAIN, rows, waits
+from service import SLOW, TRAIN, rows, waits, wall
 
 CPUS = sorted(os.sched_getaffinity(0))
 GPUS = {"devices": [{"backend": "cpu", "index": 0, "name": "A processor", "uuid": "", "memory_total": 1 << 40},
@@ -215,7 +214,7 @@ def test_a_narrow_job_that_is_over_in_time_runs_before_a_wide_one(service, halve
     wide = service.submit(seed=3, **WIDE)
     quick = service.submit(seed=2)
     assert service.wait(quick, "succeeded")["attempts"] == 1 and service.job(wide)["state"] == "queued"
-    begins = datetime.datetime.fromisoformat(service.job(wide)["waiting"]["earliest_start"].replace("Z", "+00:00")).timestamp()
+    begins = wall(service.job(wide)["waiting"]["earliest_start"])
     assert 500 < begins - time.time() < 601, "the reservation is when what runs will be over"
     slow = service.submit(10000000, seed=2)
     held = service.until(lambda: (lambda w: w if w and w["reason"] == "reservation" else None)(service.job(slow)["waiting"]))
@@ -243,8 +242,8 @@ def test_what_takes_longer_than_it_said_makes_no_room_before_a_wide_job(service,
     wide = service.submit(seed=3, **WIDE)
 
     def begins():
-        when = service.job(wide)["waiting"]["earliest_start"]
-        return when and datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp() - time.time()
+        when = wall(service.job(wide)["waiting"]["earliest_start"])
+        return when and when - time.time()
 
     service.until(begins)
     with open(go, "w"):

@@ -1,5 +1,4 @@
 """A log keeps its head and its tail, on the disk and in the answers."""
-import datetime
 import json
 import os
 import time
@@ -7,7 +6,7 @@ import time
 import pytest
 import requests
 
-from service import TRAIN
+from service import TRAIN, wall
 
 LIMIT = 256 << 10
 
@@ -87,8 +86,7 @@ def test_a_log_below_the_limit_is_whole(service):
 def timed(service, job, **params):
     r = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"format": "ndjson", **params}, timeout=60)
     assert r.status_code == 200 and r.headers["Content-Type"] == "application/x-ndjson", r.text
-    return [{**line, "time": line["time"] and datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00")).timestamp()}
-            for line in map(json.loads, r.content.decode().splitlines()) if line]
+    return [{**line, "time": wall(line["time"])} for line in map(json.loads, r.content.decode().splitlines()) if line]
 
 
 def test_lines_have_their_times_and_places_whoever_wrote_them(service):

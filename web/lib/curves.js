@@ -1,9 +1,8 @@
 // A job's series, kept in the browser: read once, then only from the last bucket on.
 //
-// A series is {name, points, version, width, step[], time[], count[], min[], max[], mean[], last[]}, a bucket an index; bucket b
-// holds the steps of [k width, (k + 1) width), step[b] is the last of them, time[b] when that was, in milliseconds, and bad[b] counts the values
-// that are not finite. What
-// is read later may come in finer buckets and is folded into these.
+// A series is {name, points, version, width, step[], time[], count[], bad[], min[], max[], mean[], last[]}, a bucket an index; bucket b
+// holds the steps of [k width, (k + 1) width), step[b] is the last of them, time[b] when that was, in milliseconds, and bad[b] counts the
+// values that are not finite. What is read later may come in finer buckets and is folded into these.
 import * as api from './api.js';
 
 /** @typedef {{name: string, points: number, lastStep: number, version: number | string, noisy?: boolean, width: number, step: number[], time: number[], count: number[], bad: number[],
