@@ -22,11 +22,11 @@ static const struct {
 
 static json_t *artifact_to_json(const struct artifact_row *a)
 {
-        return json_pack("{s:I, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:o}", "id", (json_int_t)a->id, "job",
+        return json_pack("{s:I, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:o, s:b, s:b}", "id", (json_int_t)a->id, "job",
                          (json_int_t)a->job, "kind", artifact_kind_names[a->kind], "step", (json_int_t)a->step, "name",
                          a->name, "bytes", (json_int_t)a->bytes, "xxh128", a->digest, "metric",
                          isnan(a->metric) ? json_null() : json_from_real(a->metric), "created",
-                         json_from_time(a->created_us));
+                         json_from_time(a->created_us), "pinned", a->pinned, "bad", artifact_is_bad(a));
 }
 
 static int add_artifact(const struct artifact_row *a, void *user)

@@ -34,8 +34,11 @@ static json_t *get_after(const struct job_view *v)
 
 static json_t *get_limits(const struct job_view *v)
 {
-        return json_pack("{s:o, s:o}", "wall", json_int_or_null(v->row->limits.wall_s), "steps",
-                         json_int_or_null(v->row->limits.steps));
+        json_t *o = json_object();
+
+        for (int i = 0; i < LIMIT_N; i++)
+                (void)json_object_set_new(o, limit_names[i], json_int_or_null(v->row->limits.of[i]));
+        return o;
 }
 
 json_t *job_progress_to_json(const struct job_row *row)

@@ -2,6 +2,7 @@
 
 #include "contract/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #define TAGS_MAX 32
 #define WALL_S_MAX INT64_C(315360000) /* ten years */
 #define STEPS_MAX INT64_C(1000000000) /* config.def's */
+#define FAILURES_MAX 1000000
 
 bool members_is_printable(const json_t *v, size_t max)
 {
@@ -93,21 +95,26 @@ void members_priority(const json_t *body, int64_t *ret, struct errors *errs)
                 (void)errors_add(errs, -EINVAL, err.path, "%s", err.text);
 }
 
-static unsigned read_limit(const json_t *o, const char *key, int64_t max, enum job_change bit, int64_t *ret,
-                           struct errors *errs)
+static unsigned read_limit(const json_t *o, enum job_limit limit, struct limits_row *ret, struct errors *errs)
 {
+        static const int64_t most[] = {[LIMIT_WALL] = WALL_S_MAX,
+                                       [LIMIT_DEVICE_SECONDS] = WALL_S_MAX * CONTROL_DEVICES_MAX,
+                                       [LIMIT_STEPS] = STEPS_MAX,
+                                       [LIMIT_FAILURES] = FAILURES_MAX};
+        const char *key = limit_names[limit];
         const json_t *v = json_object_get(o, key);
         struct error err;
 
-        if (v && !json_is_null(v) && json_get_int(o, "/limits", key, 1, max, ret, &err) < 0)
+        static_assert(ARRAY_LEN(most) == LIMIT_N, "the most of each");
+        if (v && !json_is_null(v) && json_get_int(o, "/limits", key, 1, most[limit], &ret->of[limit], &err) < 0)
                 (void)errors_add(errs, -EINVAL, err.path, "%s, or null: no limit", err.text);
-        return v ? (unsigned)bit : 0;
+        return v ? (unsigned)(CHANGE_LIMIT << limit) : 0;
 }
 
 unsigned members_limits(const json_t *body, struct limits_row *ret, struct errors *errs)
 {
-        static const char *const keys[] = {"wall", "steps", NULL};
         json_t *o = json_object_get(body, "limits");
+        unsigned change = 0;
         struct error err;
 
         if (!o)
@@ -117,10 +124,11 @@ unsigned members_limits(const json_t *body, struct limits_row *ret, struct error
                                  "expected an object: {\"wall\": 3600, \"steps\": null}, wall in seconds");
                 return 0;
         }
-        if (json_only_keys(o, "/limits", keys, &err) < 0)
+        if (json_only_keys(o, "/limits", limit_names, &err) < 0)
                 (void)errors_add(errs, -EINVAL, err.path, "there is no such member");
-        return read_limit(o, "wall", WALL_S_MAX, CHANGE_WALL, &ret->wall_s, errs) |
-               read_limit(o, "steps", STEPS_MAX, CHANGE_STEPS, &ret->steps, errs);
+        for (int i = 0; i < LIMIT_N; i++)
+                change |= read_limit(o, (enum job_limit)i, ret, errs);
+        return change;
 }
 
 void members_after(const json_t *body, int64_t ret[AFTER_MAX], size_t *ret_n, struct errors *errs)

@@ -48,6 +48,8 @@ void print_json(const json_t *v);
 /* What the options say of a job, into the body: name, tags, notes, priority, limits, whom it waits for. A printed usage
  * error otherwise. */
 int add_members(struct call *c, json_t *body);
+/* Whether they say anything of limits. */
+bool has_limits(const struct call *c);
 
 /* Follows a job until it ends; the exit code is its outcome. */
 int watch_job(struct call *c, int64_t id);

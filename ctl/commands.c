@@ -373,8 +373,8 @@ static int act_on_many(struct call *c, const char *verb, int (*each)(struct call
 
         if (filter && c->n_args)
                 return usage_error("%s takes jobs, or --state, --kind, --tag, --text, not both", verb);
-        if (!c->n_args && (c->options[OPTION_STEPS] || c->options[OPTION_CHANGED_DATA] || c->options[OPTION_WAIT] ||
-                           c->options[OPTION_LIMIT_WALL] || c->options[OPTION_LIMIT_STEPS]))
+        if (!c->n_args &&
+            (c->options[OPTION_STEPS] || c->options[OPTION_CHANGED_DATA] || c->options[OPTION_WAIT] || has_limits(c)))
                 return usage_error("how %s is done is said of jobs that are named", verb);
         return c->n_args ? each(c, verb) : act_on_filter(c, verb);
 }

@@ -51,23 +51,42 @@ static int add_tags(struct call *c, json_t *body)
         return EXIT_OK;
 }
 
-static int add_limit(struct call *c, enum option_id option, const char *key, bool time, json_t *body)
+static const struct limit_option {
+        enum option_id option;
+        const char *name, *key;
+        bool time;
+} limits[] = {
+        {OPTION_LIMIT_WALL, "wall", "wall", true},
+        {OPTION_LIMIT_DEVICE_SECONDS, "device-seconds", "device_seconds", true},
+        {OPTION_LIMIT_STEPS, "steps", "steps", false},
+        {OPTION_LIMIT_FAILURES, "failures", "failures", false},
+};
+
+bool has_limits(const struct call *c)
 {
-        const char *s = c->options[option];
-        json_t *limits = json_object_get(body, "limits");
+        for (size_t i = 0; i < ARRAY_LEN(limits); i++)
+                if (c->options[limits[i].option])
+                        return true;
+        return false;
+}
+
+static int add_limit(struct call *c, const struct limit_option *o, json_t *body)
+{
+        const char *s = c->options[o->option];
+        json_t *asked = json_object_get(body, "limits");
         bool none = s && !strcmp(s, "none");
         int64_t n = 0;
 
         if (!s)
                 return EXIT_OK;
-        if (!none && !(time ? read_time(s, &n) : read_number(s, &n) && n > 0))
-                return usage_error("--limit-%s takes %s, or none", key,
-                                   time ? "a time (3600, 90m, 12h, 2d)" : "a number");
-        if (!limits) {
-                limits = json_object();
-                (void)json_object_set_new(body, "limits", limits);
+        if (!none && !(o->time ? read_time(s, &n) : read_number(s, &n) && n > 0))
+                return usage_error("--limit-%s takes %s, or none", o->name,
+                                   o->time ? "a time (3600, 90m, 12h, 2d)" : "a number");
+        if (!asked) {
+                asked = json_object();
+                (void)json_object_set_new(body, "limits", asked);
         }
-        (void)json_object_set_new(limits, key, none ? json_null() : json_integer(n));
+        (void)json_object_set_new(asked, o->key, none ? json_null() : json_integer(n));
         return EXIT_OK;
 }
 
@@ -106,7 +125,7 @@ int add_members(struct call *c, json_t *body)
                 (void)json_object_set_new(body, "priority", json_integer(n));
         if (!r)
                 r = add_after(c, body);
-        if (!r)
-                r = add_limit(c, OPTION_LIMIT_WALL, "wall", true, body);
-        return r ? r : add_limit(c, OPTION_LIMIT_STEPS, "steps", false, body);
+        for (size_t i = 0; !r && i < ARRAY_LEN(limits); i++)
+                r = add_limit(c, &limits[i], body);
+        return r;
 }

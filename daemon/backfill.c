@@ -88,13 +88,15 @@ static double seconds_a_step(struct daemon *d, const struct job_row *row, struct
 /* How long it will run; INT64_MAX: nobody can say. */
 static int64_t duration_of(struct daemon *d, const struct job_row *row, struct measured *m)
 {
-        int64_t duration_us = INT64_MAX, used_us = 0;
+        int64_t duration_us = INT64_MAX;
+        struct usage used = {0};
         double a_step = row->memory_bytes && row->steps > row->step ? seconds_a_step(d, row, m) : -1;
 
         if (a_step >= 0 && a_step * (double)(row->steps - row->step) < SECONDS_MAX)
                 duration_us = (int64_t)(a_step * (double)(row->steps - row->step) * 1e6);
-        if (row->limits.wall_s && limit_used_us(d, row->id, &used_us, NULL) >= 0)
-                duration_us = MIN(duration_us, MAX(row->limits.wall_s * US_PER_S - used_us, (int64_t)0));
+        if ((row->limits.of[LIMIT_WALL] || row->limits.of[LIMIT_DEVICE_SECONDS]) &&
+            limit_usage(d, row->id, &used, NULL) >= 0)
+                duration_us = MIN(duration_us, limit_time_left_us(&row->limits, &used, row->devices));
         return duration_us;
 }
 

@@ -346,14 +346,14 @@ static int lengthen(struct op *op, const struct job_row *row, struct errors *err
 static int check_limits(const struct op *op, const struct job_row *row, int64_t step, struct errors *errs)
 {
         struct limits_row l = row->limits;
-        int64_t used_us = 0;
+        struct usage used = {0};
         struct error err;
-        int r = limit_used_us(op->daemon, row->id, &used_us, &err);
+        int r = limit_usage(op->daemon, row->id, &used, &err);
 
         if (r < 0)
                 return errors_add(errs, r, "", "%s", err.text);
         limit_change(&l, &op->how.limits, op->how.change);
-        if (limit_reached(&l, used_us, step, &err))
+        if (limit_reached(&l, &used, step, &err))
                 return errors_add(errs, -EINVAL, err.path, "%s: give \"limits\" to go on", err.text);
         return 0;
 }

@@ -45,16 +45,18 @@ void daemon_back_off(struct daemon *d, struct job *j, uint64_t devices, enum fai
         int64_t now_us = clock_monotonic_us();
 
         /* longer than the device, so that another job shows whether it was this one */
-        job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures), NULL);
+        if (!job_state_is_final(j->state))
+                job_rest(d, j, now_us + 2 * failure_wait_us(d->settings.retry_us, ++j->failures), NULL);
         FOR_EACH_DEVICE(i, devices)
         {
                 struct device *x = &d->devices[i];
                 int64_t wait_us = failure_wait_us(d->settings.retry_us, ++x->failures);
 
                 x->not_before_us = now_us + wait_us;
-                log_warning("job %lld: a failure of class %s, which is the %s's: it stays in the queue; nothing starts "
-                            "on %s for %.1f s",
-                            (long long)j->id, failure_rules[f].name, failure_rules[f].blame, x->name,
+                log_warning("job %lld: a failure of class %s, which is the %s's: it %s; nothing starts on %s for %.1f "
+                            "s",
+                            (long long)j->id, failure_rules[f].name, failure_rules[f].blame,
+                            job_state_is_final(j->state) ? "may not fail more often" : "stays in the queue", x->name,
                             (double)wait_us / 1e6);
         }
 }

@@ -162,7 +162,7 @@ int devices_find(struct daemon *d, struct error *err)
         for (size_t i = 0; r >= 0 && i < d->n_devices; i++) {
                 struct device *x = &d->devices[i];
 
-                r = reader_device_out(d->reader, x->name, &x->out, err);
+                r = reader_device_out(d->reader, x->name, &x->out, x->out_why, sizeof x->out_why, err);
                 log_info("device %s: %s%s%s%s", x->name, x->gpu ? "GPU" : "processor", x->model[0] ? ", " : "",
                          x->model, x->out ? "; out of service" : "");
         }

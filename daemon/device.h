@@ -22,6 +22,7 @@ struct device {
         char model[96];  /* what the maker calls it, "" where it is not known */
         int64_t memory_bytes;
         bool out;              /* of service: nothing new starts */
+        char out_why[160];     /* what is wrong with it; "": a person took it out */
         int users;             /* jobs that hold it: started, or whose worker has not ended yet */
         int64_t job;           /* the last of them */
         int64_t job_bytes;     /* memory that it needs, as far as that is known */

@@ -79,15 +79,51 @@ static void describe(const struct worker *w, char *ret, size_t size)
 enum job_trigger ending_stopped(struct worker *w, struct write *write)
 {
         enum stop_reason reason = w->job->stop != STOP_NONE ? w->job->stop : STOP_SHUTDOWN;
-        int64_t used_us = 0;
+        struct usage used = {0};
         struct error limit;
 
         write->attempt_row.outcome = OUTCOME_STOPPED;
         write->attempt_row.stop = reason;
-        if (reason == STOP_LIMIT && limit_used_us(w->daemon, w->job_id, &used_us, &limit) >= 0 &&
-            limit_reached(&w->job->limits, used_us, w->last_step, &limit))
+        if (reason == STOP_LIMIT && limit_usage(w->daemon, w->job_id, &used, &limit) >= 0 &&
+            limit_reached(&w->job->limits, &used, w->last_step, &limit))
                 write->detail = strdup(limit.text);
         return job_stop_trigger(reason);
+}
+
+/* Its limit of failed attempts, this one among them, as a sentence. */
+static bool has_failed_enough(const struct worker *w, struct error *ret)
+{
+        struct limits_row l = {.of[LIMIT_FAILURES] = w->job->limits.of[LIMIT_FAILURES]};
+        struct usage used = {0};
+
+        if (!l.of[LIMIT_FAILURES] || limit_usage(w->daemon, w->job_id, &used, ret) < 0)
+                return false;
+        used.failures++;
+        return limit_reached(&l, &used, 0, ret);
+}
+
+enum job_trigger ending_failed(struct worker *w, enum failure f, const char *said, struct write *write)
+{
+        struct error limit = {0};
+        bool enough = has_failed_enough(w, &limit);
+
+        if (asprintf(&write->detail, "%s%s%s", said, enough ? "; " : "", limit.text) < 0)
+                write->detail = NULL;
+        if (enough)
+                write->row.error =
+                        job_error(failure_rules[f].name, write->detail ? write->detail : limit.text, w->last_step);
+        return enough ? TRIGGER_ERROR : TRIGGER_LOST;
+}
+
+/* It crashed, and nobody ended it: what it began with may be why. */
+static bool has_crashed(const struct worker *w)
+{
+        static const int crashes[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL};
+
+        for (size_t i = 0; i < ARRAY_LEN(crashes); i++)
+                if (w->alive.status == -crashes[i] && !w->alive.killed)
+                        return w->job->kind == JOB_TRAIN;
+        return false;
 }
 
 enum job_trigger ending_of(struct worker *w, struct write *write)
@@ -101,8 +137,9 @@ enum job_trigger ending_of(struct worker *w, struct write *write)
                 trigger = ending_stopped(w, write);
                 write->attempt_row.detail = strdup(text);
         } else {
-                trigger = TRIGGER_LOST;
                 failure_note(f, text, &write->attempt_row);
+                trigger = ending_failed(w, f, text, write);
+                write->failed_start = has_crashed(w);
                 if (w->checkpoints == 0) /* one that had brought something goes on at once */
                         w->failure = f;
         }

@@ -120,7 +120,7 @@ void retention_run(struct daemon *d, int64_t job)
         struct list l = {0};
         struct error err = {0};
         size_t best = SIZE_MAX;
-        int r;
+        int kept = 0, r;
 
         if (d->backup) /* it links them; the next checkpoint comes by here again */
                 return;
@@ -133,9 +133,15 @@ void retention_run(struct daemon *d, int64_t job)
         for (size_t i = 0; i < l.n; i++)
                 if (!isnan(l.items[i].metric) && (best == SIZE_MAX || l.items[i].metric < l.items[best].metric))
                         best = i;
-        for (size_t i = (size_t)d->settings.keep_checkpoints; i < l.n; i++)
-                if (i != best && !is_read(d, job, l.items[i].step) && !retention_is_removing(d, job, l.items[i].step))
-                        remove_checkpoint(d, &l.items[i]);
+        for (size_t i = 0; i < l.n; i++) {
+                const struct artifact_row *a = &l.items[i];
+
+                if (kept < d->settings.keep_checkpoints)
+                        kept += !artifact_is_bad(a); /* a bad one stands for none */
+                else if (i != best && !a->pinned && !is_read(d, job, a->step) &&
+                         !retention_is_removing(d, job, a->step))
+                        remove_checkpoint(d, a);
+        }
         free(l.items);
 }
 

@@ -10,13 +10,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Checkpoints for the assignment, newest first; of an evaluation or a sampling only its source's. */
+/* Checkpoints for the assignment, newest first, but bad ones behind all others; of an evaluation or a sampling only its
+ * source's. */
 struct collecting {
         const struct daemon *daemon;
         const struct job *job;
         bool own;             /* checkpoints of this job, all of them; else the one that it was submitted with */
         const char *identity; /* of the job whose they are */
         struct assignment *a;
+        bool bad; /* collects those that others are taken before */
         size_t room;
 };
 
@@ -27,6 +29,8 @@ static int collect(const struct artifact_row *row, void *user)
         char path[PATH_MAX];
 
         if (!x->own && (row->step != x->job->source_step || x->a->n_checkpoints))
+                return 0;
+        if (x->own && artifact_is_bad(row) != x->bad)
                 return 0;
         if (!daemon_job_path(x->daemon, row->job, row->name, path, sizeof path))
                 return -ENAMETOOLONG;
@@ -45,11 +49,13 @@ static int collect(const struct artifact_row *row, void *user)
 static int collect_checkpoints(struct daemon *d, const struct job *j, struct assignment *a, struct error *err)
 {
         struct job_row source = {0};
-        struct collecting x = {d, j, true, j->identity, a, 0};
+        struct collecting x = {.daemon = d, .job = j, .own = true, .identity = j->identity, .a = a};
         int r = 0;
 
-        if (j->kind == JOB_TRAIN)
+        for (int bad = 0; bad <= 1 && r >= 0 && j->kind == JOB_TRAIN; bad++) {
+                x.bad = bad;
                 r = reader_artifacts(d->reader, j->id, ARTIFACT_CHECKPOINT, collect, &x, err);
+        }
         if (r >= 0 && j->source_job && !a->n_checkpoints) {
                 r = reader_job(d->reader, j->source_job, &source, err);
                 if (r == -ENOENT)

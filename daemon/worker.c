@@ -422,7 +422,7 @@ static bool settle(struct worker *w, struct job *j, const struct commit *c)
 {
         if (c->r < 0 && c->r != -EAGAIN)
                 return false;
-        if (c->r >= 0 && w->failure != FAILURE_NONE && j->state == JOB_QUEUED)
+        if (c->r >= 0 && w->failure != FAILURE_NONE && (j->state == JOB_QUEUED || j->state == JOB_FAILED))
                 daemon_back_off(w->daemon, j, w->devices, w->failure);
         else if (c->r >= 0 && job_state_is_final(j->state))
                 daemon_device_works(w->daemon, j, w->devices);
@@ -460,6 +460,7 @@ static enum job_trigger error_trigger(struct worker *w, const struct event *e, s
 {
         enum failure f = failure_of_error(e->error_class);
         enum stop_reason asked = w->job->stop;
+        char said[1200];
 
         failure_note(f, e->detail, &write->attempt_row);
         if (asked == STOP_CANCEL || (asked != STOP_NONE && failure_rules[f].retried))
@@ -469,9 +470,8 @@ static enum job_trigger error_trigger(struct worker *w, const struct event *e, s
                 return TRIGGER_ERROR;
         }
         w->failure = f;
-        if (asprintf(&write->detail, "%s: %s", failure_rules[f].name, e->detail) < 0)
-                write->detail = NULL;
-        return TRIGGER_LOST;
+        (void)snprintf(said, sizeof said, "%s: %s", failure_rules[f].name, e->detail);
+        return ending_failed(w, f, said, write);
 }
 
 /* The transition that an outcome means, with what it carries. */

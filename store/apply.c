@@ -108,6 +108,15 @@ static int set_outcome(struct db *db, const struct write *w, struct error *err)
         return db_run(db, st, err);
 }
 
+static int count_failed_start(struct db *db, const struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_ARTIFACT_FAILED_START);
+
+        bind_int(st, ":job", w->job);
+        bind_int(st, ":attempt", w->attempt);
+        return db_run(db, st, err);
+}
+
 static int run_for_job(struct db *db, enum statement s, int64_t job, struct error *err)
 {
         sqlite3_stmt *st = db_statement(db, s);
@@ -160,6 +169,8 @@ static int move_job(struct db *db, struct write *w, struct error *err)
                 r = db_run(db, st, err);
         if (r >= 0 && w->attempt_row.outcome != OUTCOME_NONE)
                 r = set_outcome(db, w, err);
+        if (r >= 0 && w->failed_start)
+                r = count_failed_start(db, w, err);
         if (r >= 0 && w->to == JOB_SUCCEEDED)
                 r = meet(db, w->job, err);
         return r < 0 ? r : log_event(db, w, w->job, (int)w->from, (int)w->to, w->trigger ? w->trigger : "", err);
@@ -246,10 +257,13 @@ static int insert_after(struct db *db, const struct job_row *row, int64_t job, s
 
 static void bind_limits(sqlite3_stmt *st, const struct limits_row *l, unsigned change)
 {
-        if (change & CHANGE_WALL)
-                bind_int(st, ":limit_wall_s", l->wall_s);
-        if (change & CHANGE_STEPS)
-                bind_int(st, ":limit_steps", l->steps);
+        char name[48];
+
+        for (int i = 0; i < LIMIT_N; i++)
+                if (change & (unsigned)(CHANGE_LIMIT << i)) {
+                        (void)snprintf(name, sizeof name, ":limit_%s", limit_names[i]);
+                        bind_int(st, name, l->of[i]);
+                }
 }
 
 #define KEYS_KEPT_US (24 * 3600 * INT64_C(1000000))
@@ -318,7 +332,7 @@ static int insert_job(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":source_job", w->row.source_job);
         bind_int(st, ":source_step", w->row.source_step);
         bind_int(st, ":priority", w->row.priority);
-        bind_limits(st, &w->row.limits, CHANGE_WALL | CHANGE_STEPS);
+        bind_limits(st, &w->row.limits, CHANGE_LIMITS);
         bind_int(st, ":memory_bytes", w->row.memory_bytes);
         bind_int(st, ":gpu", w->row.gpu);
         bind_int(st, ":devices", w->row.devices);
@@ -569,8 +583,13 @@ static int apply_by_id(struct db *db, enum statement s, int64_t id, const char *
 
 static int apply_attempt_end(struct db *db, struct write *w, struct error *err)
 {
-        int r = apply_by_id(db, ST_ATTEMPT_END, w->attempt, ":ended", w->attempt_row.ended_us, "attempt", err);
+        sqlite3_stmt *st = db_statement(db, ST_ATTEMPT_END);
+        int r;
 
+        bind_int(st, ":id", w->attempt);
+        bind_int(st, ":ended", w->attempt_row.ended_us);
+        bind_real(st, ":energy", w->attempt_row.energy_j);
+        r = run_changing(db, st, -ENOENT, "attempt", w->attempt, err);
         return r < 0 ? r : apply_points_close(db, w, err);
 }
 
@@ -616,7 +635,21 @@ static int apply_device(struct db *db, struct write *w, struct error *err)
         sqlite3_stmt *st = db_statement(db, w->out ? ST_DEVICE_OUT_INSERT : ST_DEVICE_OUT_DELETE);
 
         bind_text(st, ":name", w->device);
+        if (w->out)
+                bind_text(st, ":why", w->detail ? w->detail : "");
         return db_run(db, st, err);
+}
+
+static int apply_artifact_set(struct db *db, struct write *w, struct error *err)
+{
+        sqlite3_stmt *st = db_statement(db, ST_ARTIFACT_SET);
+
+        bind_int(st, ":id", w->artifact);
+        if (w->change & CHANGE_PINNED)
+                bind_int(st, ":pinned", w->artifact_row.pinned);
+        if (w->change & CHANGE_FAILED_STARTS)
+                bind_int(st, ":failed_starts", w->artifact_row.failed_starts);
+        return run_changing(db, st, -ENOENT, "artifact", w->artifact, err);
 }
 
 /* An artifact that is gone already was removed before a crash: success. */
@@ -664,6 +697,8 @@ static int apply_kind(struct db *db, struct write *w, struct error *err)
                 return apply_attempt_end(db, w, err);
         case WRITE_EVENTS:
                 return and_transition(db, w, apply_events(db, w, err), err);
+        case WRITE_ARTIFACT_SET:
+                return apply_artifact_set(db, w, err);
         case WRITE_ARTIFACT_MARK:
                 return apply_by_id(db, ST_ARTIFACT_MARK, w->artifact, NULL, 0, "artifact", err);
         case WRITE_ARTIFACT_REMOVE:

@@ -81,18 +81,19 @@ static int fill_job(sqlite3_stmt *st, unsigned without, struct job_row *j, struc
                 .priority = -sqlite3_column_int64(st, 24),
                 .unmet = sqlite3_column_int64(st, 25),
                 .version = sqlite3_column_int64(st, 26),
-                .limits = {sqlite3_column_int64(st, 27), sqlite3_column_int64(st, 28)},
-                .memory_bytes = sqlite3_column_int64(st, 31),
-                .gpu = sqlite3_column_int(st, 32) != 0,
-                .devices = sqlite3_column_int64(st, 33),
+                .memory_bytes = sqlite3_column_int64(st, 29),
+                .gpu = sqlite3_column_int(st, 30) != 0,
+                .devices = sqlite3_column_int64(st, 31),
         };
-        copy_text(j->dataset, sizeof j->dataset, st, 30);
+        for (int i = 0; i < LIMIT_N; i++)
+                j->limits.of[i] = sqlite3_column_int64(st, 32 + i);
+        copy_text(j->dataset, sizeof j->dataset, st, 28);
         copy_text(j->identity, sizeof j->identity, st, 21);
         if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
             (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_config(st, 6, without, &j->config, err)) < 0 ||
             (r = column_json(st, 23, &j->import, err)) < 0 || (r = column_json(st, 7, &j->result, err)) < 0 ||
             (r = column_json(st, 8, &j->error, err)) < 0 || (r = fill_moved(st, 20, j, err)) < 0 ||
-            (r = column_string(st, 29, &j->notes, err)) < 0)
+            (r = column_string(st, 27, &j->notes, err)) < 0)
                 job_row_done(j);
         return r;
 }
@@ -329,6 +330,7 @@ static int read_attempts(struct reader *r, sqlite3_stmt *st, int (*row)(const st
                         .ranks = sqlite3_column_int64(st, 13),
                         .outcome = (enum attempt_outcome)sqlite3_column_int(st, 14),
                         .stop = (enum stop_reason)sqlite3_column_int(st, 15),
+                        .energy_j = column_real(st, 20),
                 };
 
                 copy_text(a.boot, sizeof a.boot, st, 9);
@@ -375,6 +377,8 @@ static void fill_artifact(sqlite3_stmt *st, struct artifact_row *a)
                 .created_us = sqlite3_column_int64(st, 5),
                 .kind = (enum artifact_kind)sqlite3_column_int(st, 6),
                 .metric = column_real(st, 9),
+                .pinned = sqlite3_column_int(st, 10) != 0,
+                .failed_starts = sqlite3_column_int64(st, 11),
         };
         copy_text(a->name, sizeof a->name, st, 7);
         copy_text(a->digest, sizeof a->digest, st, 8);
@@ -458,7 +462,7 @@ int reader_request_key(struct reader *r, const struct request_key *key, int64_t 
         return request_key_find(&r->db, key, ret_id, err);
 }
 
-int reader_device_out(struct reader *r, const char *name, bool *ret, struct error *err)
+int reader_device_out(struct reader *r, const char *name, bool *ret, char *ret_why, size_t size, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_DEVICE_OUT);
         int n;
@@ -466,6 +470,9 @@ int reader_device_out(struct reader *r, const char *name, bool *ret, struct erro
         bind_text(st, ":name", name);
         n = db_step(&r->db, st, err);
         *ret = n > 0;
+        ret_why[0] = 0;
+        if (n > 0)
+                copy_text(ret_why, size, st, 0);
         return MIN(n, 0);
 }
 

@@ -2,10 +2,13 @@
 #include "store/internal.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 
 const char *const job_state_names[] = {"queued", "running", "succeeded", "failed", "cancelled", "paused", NULL};
 const char *const stop_reason_names[] = {"", "cancel", "pause", "limit", "shutdown", "preempt", NULL};
+const char *const limit_names[] = {"wall", "device_seconds", "steps", "failures", NULL};
+_Static_assert(ARRAY_LEN(limit_names) == LIMIT_N + 1, "a name a limit");
 const char *const attempt_outcome_names[] = {"", "done", "failed", "stopped", NULL};
 _Static_assert(ARRAY_LEN(job_state_names) == JOB_STATE_N + 1, "a name a state");
 _Static_assert(ARRAY_LEN(stop_reason_names) == STOP_REASON_N + 1, "a name a reason");
@@ -143,7 +146,7 @@ struct write *write_new(enum write_kind kind)
         struct write *w = calloc(1, sizeof *w);
 
         if (w)
-                w->kind = kind;
+                *w = (struct write){.kind = kind, .attempt_row.energy_j = NAN};
         return w;
 }
 

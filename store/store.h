@@ -26,6 +26,13 @@ extern const char *const stop_reason_names[]; /* "" for none */
 enum attempt_outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_STOPPED, OUTCOME_N };
 extern const char *const attempt_outcome_names[]; /* "" for none: it has not ended */
 
+/* What a job may use, all its attempts together. Failures: attempts that failed and that would be made again. */
+enum job_limit { LIMIT_WALL /* seconds */, LIMIT_DEVICE_SECONDS, LIMIT_STEPS, LIMIT_FAILURES, LIMIT_N };
+extern const char *const limit_names[];
+struct limits_row {
+        int64_t of[LIMIT_N]; /* 0: none */
+};
+
 #define PRIORITY_MAX 1000
 #define NOTES_BYTES_MAX 16384
 #define AFTER_MAX 32
@@ -60,9 +67,7 @@ struct job_row {
         int64_t priority;                       /* -PRIORITY_MAX..PRIORITY_MAX; more runs first */
         int64_t unmet;                          /* jobs that it waits for and that have not succeeded */
         int64_t version;                        /* grows with every change by a person */
-        struct limits_row {
-                int64_t wall_s, steps; /* of all its attempts together; 0: none */
-        } limits;
+        struct limits_row limits;
         char *notes;
         char dataset[65];  /* that it needs, or, of an import, makes; "" where there is none */
         char identity[33]; /* of what is its own: 32 hexadecimal digits; "" of a job from before there were any */
@@ -86,7 +91,8 @@ struct attempt_row {
         enum stop_reason stop; /* of one that was stopped */
         char class[16];        /* of one that failed: of what kind, and whose failure that is; "" of others */
         char blame[8];
-        char *detail; /* what the worker, or the daemon about it, said; "" */
+        char *detail;    /* what the worker, or the daemon about it, said; "" */
+        double energy_j; /* that its devices used from its start to its end; NAN: not known */
         int64_t pid;
         char boot[40];       /* the boot in which it had that pid, "" where it is not known */
         int64_t start_ticks; /* when that process started: field 22 of /proc/PID/stat */
@@ -106,8 +112,16 @@ struct artifact_row {
         enum artifact_kind kind;
         char name[EVENT_NAME_MAX + 1];
         char digest[33];
-        double metric; /* NAN: none */
+        double metric;         /* NAN: none */
+        bool pinned;           /* a person keeps it */
+        int64_t failed_starts; /* attempts that began with it and crashed before a step */
 };
+/* Of a checkpoint, that others are taken before it. */
+#define FAILED_STARTS_BAD 2
+static inline bool artifact_is_bad(const struct artifact_row *a)
+{
+        return a->failed_starts >= FAILED_STARTS_BAD;
+}
 
 struct series_row {
         char name[EVENT_NAME_MAX + 1];
@@ -228,8 +242,8 @@ int reader_datasets(struct reader *r, int (*row)(const struct dataset_row *d, vo
                     struct error *err);
 int reader_dataset(struct reader *r, const char *name, struct dataset_row *ret, struct error *err);
 
-/* Whether a device of that name was taken out of service. */
-int reader_device_out(struct reader *r, const char *name, bool *ret, struct error *err);
+/* Whether a device of that name was taken out of service, and why: "" by a person. */
+int reader_device_out(struct reader *r, const char *name, bool *ret, char *ret_why, size_t size, struct error *err);
 
 /* Who may ask for what. A role has all that those before it have. */
 enum role { ROLE_NONE, ROLE_READ, ROLE_SUBMIT, ROLE_ADMIN, ROLE_N };
@@ -368,18 +382,19 @@ enum write_kind {
                               What a crash leaves of it is still marked */
         WRITE_ATTEMPT_NEW, /* attempt (job, first_step); ret_id and its number; the job's attempts + 1 */
         WRITE_ATTEMPT_PID, /* attempt id; pid, boot, start_ticks of attempt_row */
-        WRITE_ATTEMPT_END, /* attempt id, ended_us */
+        WRITE_ATTEMPT_END, /* attempt id, ended_us, energy_j */
         WRITE_EVENTS,      /* attempt id, events in order: those above last_seq are applied, all in this transaction */
         WRITE_ARTIFACT_MARK,   /* artifact id: readers do not see it any more; its file goes, then the row */
+        WRITE_ARTIFACT_SET,    /* artifact id, change, artifact_row: pinned, failed_starts. -ENOENT */
         WRITE_ARTIFACT_REMOVE, /* artifact id */
         WRITE_DATASET,         /* dataset, inserted or replaced */
         WRITE_DATASET_REMOVE,  /* dataset.name */
         WRITE_DATASETS_CLEAR,  /* all data sets: at start, before those of this run */
-        WRITE_DEVICE,          /* device, out: it is out of service, or in again */
-        WRITE_TOKEN,           /* token; out: it goes, and its sessions. -EEXIST, -ENOENT */
-        WRITE_SESSION,         /* session, at time_us; out: it goes, where it is there */
-        WRITE_DELIVERY,        /* delivery, but for its id */
-        WRITE_AUDIT,           /* audit alone */
+        WRITE_DEVICE,   /* device, out: it is out of service (detail: why, NULL: a person says so), or in again */
+        WRITE_TOKEN,    /* token; out: it goes, and its sessions. -EEXIST, -ENOENT */
+        WRITE_SESSION,  /* session, at time_us; out: it goes, where it is there */
+        WRITE_DELIVERY, /* delivery, but for its id */
+        WRITE_AUDIT,    /* audit alone */
         WRITE_KIND_N
 };
 
@@ -388,10 +403,13 @@ enum job_change {
         CHANGE_TAGS = 2,
         CHANGE_NOTES = 4,
         CHANGE_PRIORITY = 8,
-        CHANGE_WALL = 16, /* limits */
-        CHANGE_STEPS = 32,
-        CHANGE_OF_LIVE = CHANGE_PRIORITY | CHANGE_WALL | CHANGE_STEPS, /* only of a job that is not over */
+        CHANGE_LIMIT = 16, /* the first of enum job_limit; the others follow */
+        CHANGE_LIMITS = CHANGE_LIMIT * ((1 << LIMIT_N) - 1),
+        CHANGE_OF_LIVE = CHANGE_PRIORITY | CHANGE_LIMITS, /* only of a job that is not over */
+        CHANGE_PINNED = 1024,                             /* of a checkpoint */
+        CHANGE_FAILED_STARTS = 2048,
 };
+_Static_assert(CHANGE_LIMITS < CHANGE_PINNED, "a bit a limit");
 
 struct write {
         enum write_kind kind;
@@ -405,6 +423,8 @@ struct write {
         unsigned change;                /* bits of enum job_change */
         struct attempt_row attempt_row; /* owned. Of a transition from running: outcome, stop, class, blame, detail of
                                            the attempt */
+        bool failed_start; /* of that: it crashed, and if that was before a step its checkpoint is to blame */
+        struct artifact_row artifact_row;
         struct dataset_row dataset;
         char device[32];
         bool out;

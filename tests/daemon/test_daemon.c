@@ -497,15 +497,41 @@ static void a_reservation_is_when_enough_that_are_alike_are_free(void **state _u
 
 static void every_limit_is_reached_at_its_value(void **state _unused_)
 {
+        const struct usage all = {INT64_MAX, INT64_MAX, INT64_MAX};
+        struct limits_row l = {0};
         struct error err;
 
-        assert_false(limit_reached(&(struct limits_row){0}, INT64_MAX, INT64_MAX, &err));
-        assert_false(limit_reached(&(struct limits_row){.wall_s = 10}, 9999999, INT64_MAX, &err));
-        assert_true(limit_reached(&(struct limits_row){.wall_s = 10}, 10000000, 0, &err));
+        assert_false(limit_reached(&l, &all, INT64_MAX, &err));
+        l.of[LIMIT_WALL] = 10;
+        assert_false(limit_reached(&l, &(struct usage){9999999, INT64_MAX, INT64_MAX}, INT64_MAX, &err));
+        assert_true(limit_reached(&l, &(struct usage){10000000, 0, 0}, 0, &err));
         assert_string_equal(err.path, "/limits/wall");
-        assert_false(limit_reached(&(struct limits_row){.steps = 10}, INT64_MAX, 9, &err));
-        assert_true(limit_reached(&(struct limits_row){.steps = 10}, 0, 10, &err));
+        l = (struct limits_row){.of[LIMIT_DEVICE_SECONDS] = 10};
+        assert_false(limit_reached(&l, &(struct usage){INT64_MAX, 9999999, INT64_MAX}, INT64_MAX, &err));
+        assert_true(limit_reached(&l, &(struct usage){0, 10000000, 0}, 0, &err));
+        assert_string_equal(err.path, "/limits/device_seconds");
+        l = (struct limits_row){.of[LIMIT_STEPS] = 10};
+        assert_false(limit_reached(&l, &all, 9, &err));
+        assert_true(limit_reached(&l, &(struct usage){0}, 10, &err));
         assert_string_equal(err.path, "/limits/steps");
+        l = (struct limits_row){.of[LIMIT_FAILURES] = 2};
+        assert_false(limit_reached(&l, &(struct usage){INT64_MAX, INT64_MAX, 1}, INT64_MAX, &err));
+        assert_true(limit_reached(&l, &(struct usage){0, 0, 2}, 0, &err));
+        assert_string_equal(err.path, "/limits/failures");
+}
+
+static void the_time_that_limits_leave_is_that_of_the_nearest(void **state _unused_)
+{
+        const struct usage used = {.wall_us = 3000000, .device_us = 12000000};
+        struct limits_row l = {.of[LIMIT_STEPS] = 1, .of[LIMIT_FAILURES] = 1};
+
+        assert_int_equal(limit_time_left_us(&l, &used, 4), INT64_MAX);
+        l.of[LIMIT_WALL] = 10;
+        assert_int_equal(limit_time_left_us(&l, &used, 4), 7000000);
+        l.of[LIMIT_DEVICE_SECONDS] = 20;
+        assert_int_equal(limit_time_left_us(&l, &used, 4), 2000000);
+        l.of[LIMIT_DEVICE_SECONDS] = 11;
+        assert_int_equal(limit_time_left_us(&l, &used, 4), 0);
 }
 
 static void every_reason_to_stop_moves_a_running_job(void **state _unused_)
@@ -741,6 +767,7 @@ int main(void)
                 cmocka_unit_test(a_wide_job_gets_devices_that_are_alike),
                 cmocka_unit_test(a_reservation_is_when_enough_that_are_alike_are_free),
                 cmocka_unit_test(every_limit_is_reached_at_its_value),
+                cmocka_unit_test(the_time_that_limits_leave_is_that_of_the_nearest),
                 cmocka_unit_test(every_reason_to_stop_moves_a_running_job),
                 cmocka_unit_test(a_torn_line_is_left_out_and_a_huge_one_said),
                 cmocka_unit_test(a_kept_spool_outlives_its_first_name),

@@ -250,6 +250,6 @@ static inline struct write *change_write(int64_t job, unsigned change, int64_t v
         w->row.name = strdup("new");
         w->row.tags = json_loads("[\"b\"]", 0, NULL);
         w->row.priority = 5;
-        w->row.limits = (struct limits_row){60, 100};
+        w->row.limits = (struct limits_row){.of = {[LIMIT_WALL] = 60, [LIMIT_STEPS] = 100}};
         return w;
 }

@@ -747,15 +747,18 @@ static void a_change_is_of_what_it_names_and_of_one_version(void **state)
         int64_t job = new_job(f, "old", JOB_TRAIN, "[\"a\"]");
         struct job_row j;
 
-        assert_int_equal(store_write(f->store, change_write(job, CHANGE_PRIORITY | CHANGE_STEPS, 1), NULL, NULL), 0);
+        assert_int_equal(
+                store_write(f->store, change_write(job, CHANGE_PRIORITY | CHANGE_LIMIT << LIMIT_STEPS, 1), NULL, NULL),
+                0);
         assert_int_equal(store_write(f->store, change_write(job, CHANGE_NAME, 1), NULL, NULL), -ESTALE);
         assert_int_equal(store_write(f->store, change_write(77, CHANGE_NAME, 0), NULL, NULL), -ENOENT);
         assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
         assert_string_equal(j.name, "old");
-        assert_true(j.version == 2 && j.priority == 5 && j.limits.steps == 100 && j.limits.wall_s == 0);
+        assert_true(j.version == 2 && j.priority == 5 && j.limits.of[LIMIT_STEPS] == 100 &&
+                    j.limits.of[LIMIT_WALL] == 0);
         job_row_done(&j);
         assert_int_equal(transition(f, job, JOB_QUEUED, JOB_CANCELLED), 0);
-        assert_int_equal(store_write(f->store, change_write(job, CHANGE_WALL, 0), NULL, NULL), -EAGAIN);
+        assert_int_equal(store_write(f->store, change_write(job, CHANGE_LIMIT << LIMIT_WALL, 0), NULL, NULL), -EAGAIN);
         assert_int_equal(store_write(f->store, change_write(job, CHANGE_NAME | CHANGE_TAGS, 2), NULL, NULL), 0);
         assert_int_equal(reader_job(f->reader, job, &j, NULL), 0);
         assert_string_equal(j.name, "new");
