@@ -63,6 +63,79 @@ void artifacts_list(struct request *r)
         request_apart(r, list_artifacts, false);
 }
 
+/* ---- what a person says of a checkpoint */
+
+static bool find_artifact(struct request *r, struct artifact_row *ret)
+{
+        struct reader *reader = request_reader(r);
+        struct error err;
+        int code = reader ? reader_artifact(reader, r->id, ret, &err) : 0;
+
+        if (code < 0)
+                problem(r, code == -ENOENT ? PROBLEM_NOT_FOUND : PROBLEM_INTERNAL, "%s",
+                        code == -ENOENT ? "there is no such artifact" : err.text);
+        return reader && code >= 0;
+}
+
+static void changed(struct request *r)
+{
+        struct artifact_row a;
+
+        if (r->answer.r < 0)
+                request_refused(r, PROBLEM_REQUEST_INVALID);
+        else if (find_artifact(r, &a))
+                response_json(r, 200, artifact_to_json(&a));
+}
+
+static void read_checkpoint_change(const json_t *body, struct checkpoint_changing *c, struct errors *errs)
+{
+        struct {
+                const char *key;
+                bool *to;
+                enum job_change change;
+        } members[] = {{"pinned", &c->pinned, CHANGE_PINNED}, {"bad", &c->bad, CHANGE_FAILED_STARTS}};
+        struct error err;
+
+        for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+                if (!json_object_get(body, members[i].key))
+                        continue;
+                c->change |= members[i].change;
+                if (json_get_bool(body, "", members[i].key, members[i].to, &err) < 0)
+                        (void)errors_add(errs, -EINVAL, err.path, "%s", err.text);
+        }
+        if (!c->change)
+                (void)errors_add(errs, -EINVAL, "", "expected {\"pinned\": true}, or {\"bad\": false}");
+}
+
+void artifacts_change(struct request *r)
+{
+        static const char *const keys[] = {"pinned", "bad", NULL};
+        struct control *control = request_settings(r)->control;
+        struct checkpoint_changing c = {0};
+        _cleanup_json_ json_t *body = NULL;
+        struct errors errs = {0};
+        struct pending *pending;
+        struct artifact_row a;
+
+        if (!request_body(r, keys, false, &body) || !find_artifact(r, &a))
+                return;
+        read_checkpoint_change(body, &c, &errs);
+        if (a.kind != ARTIFACT_CHECKPOINT)
+                (void)errors_add(&errs, -EINVAL, "", "%s is no checkpoint: others are kept as long as their job",
+                                 a.name);
+        if (errs.n) {
+                problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
+                return;
+        }
+        r->by.job = c.job = a.job; /* the path names the file */
+        c.artifact = a.id;
+        pending = request_ask(r, changed);
+        if (pending)
+                control->change_checkpoint(control, &r->by, &c, request_done, pending);
+}
+
+/* ---- files */
+
 static size_t find_type(const struct artifact_row *a)
 {
         size_t n = strlen(a->name);
@@ -160,12 +233,11 @@ static void read_artifact(struct request *r)
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
                 return;
         }
-        code = reader_artifact(reader, r->id, &a, &err);
-        if (code >= 0)
-                code = reader_job(reader, a.job, &j, &err);
+        if (!find_artifact(r, &a))
+                return;
+        code = reader_job(reader, a.job, &j, &err);
         if (code < 0) {
-                problem(r, code == -ENOENT ? PROBLEM_NOT_FOUND : PROBLEM_INTERNAL, "%s",
-                        code == -ENOENT ? "there is no such artifact" : err.text);
+                problem_failed(r, "its job cannot be read", code, &err);
                 return;
         }
         code = open_job_file(request_settings(r)->state_folder, &j, a.name, &fd, &err);

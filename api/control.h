@@ -72,6 +72,13 @@ struct changing {
 };
 void changing_done(struct changing *c);
 
+/* What a person says of a checkpoint. */
+struct checkpoint_changing {
+        int64_t job, artifact;
+        unsigned change; /* CHANGE_PINNED, CHANGE_FAILED_STARTS */
+        bool pinned, bad;
+};
+
 #define CONTROL_DEVICES_MAX 64
 
 struct control_device {
@@ -133,7 +140,10 @@ struct control {
          * used up. */
         void (*reopen)(struct control *c, const struct audit_row *by, int64_t job, const struct reopening *how,
                        control_done *done, void *user);
-        /* Removes a job that is over, its files first. */
+        /* One that is pinned no longer goes when the next is written. -ENOENT: it is gone. */
+        void (*change_checkpoint)(struct control *c, const struct audit_row *by, const struct checkpoint_changing *what,
+                                  control_done *done, void *user);
+        /* Removes a job that is over, its files first. -EBUSY also when a checkpoint of it is pinned. */
         void (*remove)(struct control *c, const struct audit_row *by, int64_t job, control_done *done, void *user);
         /* Removes an imported data set, its file first. -EEXIST: a job that is not over uses it, or it is the command
          * line's. */

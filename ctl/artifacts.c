@@ -110,14 +110,15 @@ int command_artifacts(struct call *c)
         if (c->options[OPTION_JSON])
                 print_json(reply.document);
         else
-                (void)printf("ID      KIND        STEP        SIZE        METRIC      NAME\n");
+                (void)printf("ID      KIND        STEP        SIZE        METRIC      NAME, HOW IT IS KEPT\n");
         json_array_foreach(json_object_get(reply.document, "artifacts"), i, a)
         {
                 if (!c->options[OPTION_JSON])
-                        (void)printf("%-6.0f  %-10s  %-10.0f  %-10s  %-10.6g  %s\n", real_of(a, "id"),
+                        (void)printf("%-6.0f  %-10s  %-10.0f  %-10s  %-10.6g  %s%s%s\n", real_of(a, "id"),
                                      text_of(a, "kind"), real_of(a, "step"),
                                      units_bytes_text((int64_t)real_of(a, "bytes"), size), real_of(a, "metric"),
-                                     text_of(a, "name"));
+                                     text_of(a, "name"), json_is_true(json_object_get(a, "pinned")) ? ", pinned" : "",
+                                     json_is_true(json_object_get(a, "bad")) ? ", bad" : "");
         }
         return EXIT_OK;
 }

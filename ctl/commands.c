@@ -402,7 +402,7 @@ int command_set(struct call *c)
         if (r)
                 return r;
         if (!json_object_size(body))
-                return usage_error("set changes --name, --tag, --notes, --priority, --limit-wall or --limit-steps");
+                return usage_error("set changes --name, --tag, --notes, --priority and --limit-...");
         return about_job(c, "PATCH", c->args[0], "", body, print_job);
 }
 

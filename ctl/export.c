@@ -86,6 +86,20 @@ static int64_t find_checkpoint(const json_t *artifacts, const char *which)
         return found;
 }
 
+static int keep(struct call *c, int64_t artifact, bool pinned)
+{
+        _cleanup_json_ json_t *body = json_pack("{s:b}", "pinned", pinned);
+        _cleanup_(reply_done) struct reply reply = {0};
+        char path[64];
+
+        (void)snprintf(path, sizeof path, "/v1/artifacts/%" PRId64, artifact);
+        if (ask(c, "PATCH", path, body, &reply) < 0)
+                return EXIT_NO;
+        (void)printf("%s is %s\n", text_of(reply.document, "name"),
+                     pinned ? "kept until it is unpinned" : "kept no longer than others");
+        return EXIT_OK;
+}
+
 int command_checkpoint(struct call *c)
 {
         const char *format = c->options[OPTION_FORMAT] ? c->options[OPTION_FORMAT] : "flax";
@@ -95,8 +109,10 @@ int command_checkpoint(struct call *c)
         int64_t id, artifact;
         char path[200];
 
-        if (strcmp(c->args[0], "export") != 0)
-                return usage_error("checkpoint export JOB is all there is");
+        bool export = !strcmp(c->args[0], "export"), pin = !strcmp(c->args[0], "pin");
+
+        if (!export && !pin && strcmp(c->args[0], "unpin") != 0)
+                return usage_error("checkpoint takes export, pin or unpin, and a job");
         if (strcmp(which, "latest") != 0 && strcmp(which, "best") != 0 && strspn(which, "0123456789") != strlen(which))
                 return usage_error("--checkpoint takes latest, best or a step");
         id = job_id(c->args[1]);
@@ -108,6 +124,8 @@ int command_checkpoint(struct call *c)
         artifact = find_checkpoint(json_object_get(reply.document, "artifacts"), which);
         if (!artifact)
                 return fail("job %" PRId64 " has no such checkpoint", id);
+        if (!export)
+                return keep(c, artifact, pin);
         if (!escaped ||
             snprintf(path, sizeof path, "/v1/artifacts/%" PRId64 "?format=%s", artifact, escaped) >= (int)sizeof path)
                 return usage_error("--format takes flax, ema or params");

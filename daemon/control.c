@@ -283,6 +283,30 @@ static void op_change(struct op *op)
         op_commit(op, w, on_changed);
 }
 
+static void on_checkpoint_changed(struct daemon *d _unused_, const struct commit *c, void *user)
+{
+        struct op *op = user;
+
+        if (c->r < 0)
+                op_fail(op, JOB_QUEUED, &c->err);
+        else
+                op_answer(op, 0, op->job, JOB_QUEUED, NULL);
+}
+
+static void op_change_checkpoint(struct op *op)
+{
+        const struct checkpoint_changing *what = &op->checkpoint;
+        struct write *w = write_new(WRITE_ARTIFACT_SET);
+
+        if (w) {
+                w->artifact = what->artifact;
+                w->change = what->change;
+                w->artifact_row.pinned = what->pinned;
+                w->artifact_row.failed_starts = what->bad ? FAILED_STARTS_BAD : 0;
+        }
+        op_commit(op, w, on_checkpoint_changed);
+}
+
 /* ---- resume and retry */
 
 static enum job_trigger trigger_of(const struct op *op)
@@ -502,11 +526,19 @@ static void on_remove_again(void *user)
         op_run(op);
 }
 
+static int find_pinned(const struct artifact_row *a, void *user)
+{
+        int64_t *step = user;
+
+        *step = a->pinned ? a->step : *step;
+        return 0;
+}
+
 /* Whoever needs what is about to go, as an error. */
 static int check_users(const struct op *op, struct error *err)
 {
         struct daemon *d = op->daemon;
-        int64_t id;
+        int64_t id, pinned = -1;
         int r = reader_user_of_checkpoint(d->reader, op->job, -1, &id, err);
 
         if (r >= 0)
@@ -520,7 +552,10 @@ static int check_users(const struct op *op, struct error *err)
                 return r;
         if (control_pins(d, op->job, -1))
                 return error_set(err, -EBUSY, NULL, "a job that is not over reads its checkpoint");
-        return 0;
+        r = reader_artifacts(d->reader, op->job, ARTIFACT_CHECKPOINT, find_pinned, &pinned, err);
+        if (r >= 0 && pinned >= 0)
+                return error_set(err, -EBUSY, NULL, "its checkpoint at step %lld is pinned", (long long)pinned);
+        return r;
 }
 
 static void op_remove(struct op *op)
@@ -708,6 +743,9 @@ static void op_run(struct op *op)
         case OP_CHANGE:
                 op_change(op);
                 break;
+        case OP_CHANGE_CHECKPOINT:
+                op_change_checkpoint(op);
+                break;
         case OP_REOPEN:
                 op_reopen(op);
                 break;
@@ -811,6 +849,12 @@ static void call_change(struct control *c, const struct audit_row *by, int64_t j
                         control_done *done, void *user)
 {
         enter(c, by, &(struct op){.kind = OP_CHANGE, .job = job, .changing = *what}, done, user);
+}
+
+static void call_change_checkpoint(struct control *c, const struct audit_row *by,
+                                   const struct checkpoint_changing *what, control_done *done, void *user)
+{
+        enter(c, by, &(struct op){.kind = OP_CHANGE_CHECKPOINT, .job = what->job, .checkpoint = *what}, done, user);
 }
 
 static void call_reopen(struct control *c, const struct audit_row *by, int64_t job, const struct reopening *how,
@@ -933,6 +977,7 @@ void control_init(struct daemon *d)
                 .halt = call_halt,
                 .halt_many = call_halt_many,
                 .change = call_change,
+                .change_checkpoint = call_change_checkpoint,
                 .reopen = call_reopen,
                 .remove = call_remove,
                 .remove_dataset = call_remove_dataset,

@@ -9,6 +9,7 @@ enum op_kind {
         OP_HALT,
         OP_HALT_MANY,
         OP_CHANGE,
+        OP_CHANGE_CHECKPOINT,
         OP_REOPEN,
         OP_REMOVE,
         OP_REMOVE_DATASET,
@@ -31,7 +32,8 @@ struct op {
         size_t n_ids, n_left;
         int64_t changed;
         struct changing changing; /* change; owned */
-        struct reopening how;     /* reopen */
+        struct checkpoint_changing checkpoint;
+        struct reopening how; /* reopen */
         char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
         char device[32];  /* service */
         char name[65];    /* backup, webhook_send */

@@ -50,6 +50,19 @@ def test_artifacts_are_listed(server, job, artifacts):
     problem(server.get("/v1/jobs/4711/artifacts"), 404, "not-found")
 
 
+def test_only_a_checkpoint_is_pinned(server, artifacts):
+    """How retention takes it is the daemon's test."""
+    for name in ("grid.png", "bpd.csv"):
+        r = server.request("PATCH", f"/v1/artifacts/{artifacts[name]['id']}", json={"pinned": True})
+        problem(r, 422, "request-invalid")
+        assert f"{name} is no checkpoint" in r.text
+    path = f"/v1/artifacts/{artifacts['step-10.safetensors']['id']}"
+    for change in ({"pinned": True}, {"bad": True}, {"pinned": False, "bad": False}):
+        r = server.request("PATCH", path, json=change)
+        assert r.status_code == 200 and {**r.json(), **change} == r.json()
+    assert not r.json()["pinned"] and not r.json()["bad"]
+
+
 @pytest.mark.parametrize("name, type_, disposition", [
     ("step-10.safetensors", "application/octet-stream", "attachment"), ("grid.png", "image/png", "inline"),
     ("bpd.csv", "text/csv; charset=utf-8", "attachment"), ("empty.npy", "application/octet-stream", "attachment")])

@@ -527,9 +527,9 @@ def test_text_is_found_in_notes_and_follows_changes(server):
 def test_after_and_limits_are_checked(server):
     first = server.submit()
     r = server.post("/v1/jobs", {"kind": "train", "config": "cifar10-conditioned", "after": [first, first], "limits": {"wall": None, "steps": 7}, "priority": -5})
-    assert r.status_code == 201 and r.json()["after"] == [first] and r.json()["limits"] == {"wall": None, "steps": 7}
+    assert r.status_code == 201 and r.json()["after"] == [first] and r.json()["limits"] == {"wall": None, "device_seconds": None, "steps": 7, "failures": None}
     for body, expected in (({"after": {}}, "/after"), ({"after": ["1"]}, "/after/0"), ({"priority": "high"}, "/priority"), ({"limits": []}, "/limits"),
-                           ({"limits": {"wall": -1}}, "/limits/wall"), ({"notes": 5}, "/notes"), ({"notes": "x" * 16385}, "/notes"), ({"notes": "\u0007"}, "/notes")):
+                           ({"limits": {"wall": -1}}, "/limits/wall"), ({"limits": {"device_seconds": 0}}, "/limits/device_seconds"), ({"limits": {"failures": "3"}}, "/limits/failures"), ({"notes": 5}, "/notes"), ({"notes": "x" * 16385}, "/notes"), ({"notes": "\u0007"}, "/notes")):
         r = server.post("/v1/jobs", {"kind": "train", "config": "cifar10-conditioned", **body})
         problem(r, 422, "request-invalid")
         assert pointers(r) == [expected]

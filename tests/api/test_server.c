@@ -276,6 +276,22 @@ static void fake_change(struct control *control, const struct audit_row *by, int
         submit_write(f, by, w, job, done, user);
 }
 
+static void fake_change_checkpoint(struct control *control, const struct audit_row *by,
+                                   const struct checkpoint_changing *what, control_done *done, void *user)
+{
+        struct fake *f = (struct fake *)control;
+        struct write *w;
+
+        if (intercepted(f, done, user))
+                return;
+        w = write_new(WRITE_ARTIFACT_SET);
+        w->artifact = what->artifact;
+        w->change = what->change;
+        w->artifact_row.pinned = what->pinned;
+        w->artifact_row.failed_starts = what->bad ? FAILED_STARTS_BAD : 0;
+        submit_write(f, by, w, what->job, done, user);
+}
+
 static void fake_reopen(struct control *control, const struct audit_row *by, int64_t job, const struct reopening *how,
                         control_done *done, void *user)
 {
@@ -676,6 +692,7 @@ int main(int argc, char **argv)
                                      .reopen = fake_reopen,
                                      .remove = fake_remove,
                                      .remove_dataset = fake_remove_dataset,
+                                     .change_checkpoint = fake_change_checkpoint,
                                      .service = fake_service,
                                      .token = fake_token,
                                      .session = fake_session,

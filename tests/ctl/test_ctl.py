@@ -184,6 +184,10 @@ def test_checkpoint_export_finds_the_one_that_is_asked_for(server, tmp_path):
         ctl(server, "checkpoint", "export", job, "--checkpoint", which, "-o", tmp_path / "x.flax")
         assert (tmp_path / "x.flax").read_bytes() == flax.read_bytes()
     assert "has no such form" in ctl(server, "checkpoint", "export", job, "-o", tmp_path / "y", code=1)
+    assert ctl(server, "checkpoint", "pin", job, "--checkpoint", "best") == "step-3.safetensors is kept until it is unpinned\n"
+    assert re.search(r" 3  .* step-3.safetensors, pinned\n", ctl(server, "artifacts", job))
+    assert ctl(server, "checkpoint", "unpin", job, "--checkpoint", 3) == "step-3.safetensors is kept no longer than others\n"
+    assert "pinned" not in ctl(server, "artifacts", job)
     assert "no such checkpoint" in ctl(server, "checkpoint", "export", job, "--checkpoint", 5, code=1)
     ctl(server, "checkpoint", "import", job, code=2)
     ctl(server, "checkpoint", "export", job, "--checkpoint", "newest", code=2)
@@ -306,12 +310,12 @@ def test_pause_set_why_and_events(server):
     assert ctl(server, "pause", job) == f"job {job} is paused\n"
     assert f"job {job} is paused: pause\n" == ctl(server, "why", job)
     assert "Conflict" in ctl(server, "pause", 4711, code=1) or "Not found" in ctl(server, "pause", 4711, code=1)
-    assert ctl(server, "resume", job, "--limit-wall", "90m", "--limit-steps", 7) == f"job {job} is queued\n"
-    assert server.get(f"/v1/jobs/{job}").json()["limits"] == {"wall": 5400, "steps": 7}
+    assert ctl(server, "resume", job, "--limit-wall", "90m", "--limit-steps", 7, "--limit-device-seconds", "1h", "--limit-failures", 3) == f"job {job} is queued\n"
+    assert server.get(f"/v1/jobs/{job}").json()["limits"] == {"wall": 5400, "device_seconds": 3600, "steps": 7, "failures": 3}
     out = ctl(server, "set", job, "--name", "better", "--tag", "a", "--tag", "b", "--priority", -3, "--notes", "for the paper", "--limit-wall", "none")
     assert re.search(r"^name +better$", out, re.M) and re.search(r"^priority +-3$", out, re.M) and re.search(r"^notes +for the paper$", out, re.M)
     j = server.get(f"/v1/jobs/{job}").json()
-    assert j["tags"] == ["a", "b"] and j["limits"] == {"wall": None, "steps": 7} and j["version"] == 2
+    assert j["tags"] == ["a", "b"] and j["limits"] == {"wall": None, "device_seconds": 3600, "steps": 7, "failures": 3} and j["version"] == 2
     ctl(server, "set", job, "--tag", "")
     assert server.get(f"/v1/jobs/{job}").json()["tags"] == []
     for wrong in (["--priority", "high"], ["--limit-wall", "3w"], ["--limit-wall", "0"], ["--limit-steps", "-1"], []):

@@ -8,6 +8,8 @@ import requests
 
 from service import SLOW, TRAIN, rows, waits
 
+NO_LIMITS = {"wall": None, "device_seconds": None, "steps": None, "failures": None}
+
 
 def patch(service, job, body, expect=200, **headers):
     r = requests.patch(f"{service.url}/v1/jobs/{job}", json=body, headers=headers, timeout=60)
@@ -192,12 +194,12 @@ def test_patch_changes_what_it_names_and_counts_versions(service):
     job = service.submit(name="x", tags=["a"])
     assert service.job(job)["version"] == 1
     j = patch(service, job, {"notes": "one\ntwo", "limits": {"steps": 100000}})
-    assert (j["name"], j["tags"], j["notes"], j["limits"], j["version"]) == ("x", ["a"], "one\ntwo", {"wall": None, "steps": 100000}, 2)
+    assert (j["name"], j["tags"], j["notes"], j["limits"], j["version"]) == ("x", ["a"], "one\ntwo", {**NO_LIMITS, "steps": 100000}, 2)
     j = patch(service, job, {"tags": ["b", "c", "b"], "name": "", "limits": {"wall": 9999}}, **{"If-Match": '"2"'})
-    assert (j["name"], j["tags"], j["limits"], j["version"]) == ("", ["b", "c"], {"wall": 9999, "steps": 100000}, 3)
+    assert (j["name"], j["tags"], j["limits"], j["version"]) == ("", ["b", "c"], {**NO_LIMITS, "wall": 9999, "steps": 100000}, 3)
     patch(service, job, {"name": "late"}, 412, **{"If-Match": '"2"'})
     assert [x["id"] for x in service.get("/v1/jobs", tag="b")["jobs"]] == [job] and service.get("/v1/jobs", tag="a")["jobs"] == []
-    assert patch(service, job, {"limits": {"wall": None}})["limits"] == {"wall": None, "steps": 100000}
+    assert patch(service, job, {"limits": {"wall": None}})["limits"] == {**NO_LIMITS, "steps": 100000}
     patch(service, 999, {"name": "none"}, 404)
     for body, pointer in (({"priority": 1001}, "/priority"), ({"priority": 1.5}, "/priority"), ({"limits": {"wall": 0}}, "/limits/wall"),
                           ({"limits": {"x": 1}}, "/limits/x"), ({"limits": 5}, "/limits"), ({"notes": "a\0b"}, "/notes"), ({"name": " "}, "/name"),
@@ -284,6 +286,40 @@ def test_a_job_pauses_when_its_attempts_have_run_long_enough(service):
     patch(service, job, {"limits": {"wall": 2}})
     assert service.wait(job, "paused")["attempts"] == 2, "of all its attempts together, by an adopted worker"
     assert "ask_limit" in triggers(service, job)
+
+
+def test_a_job_pauses_when_its_devices_together_have_run_long_enough(service):
+    """Two devices use two seconds in one; what was asked of another day counts as well."""
+    service.script([SLOW, SLOW])
+    cores = sorted(os.sched_getaffinity(0))
+    service.start("--device", f"one=cpu:{cores[0]}", "--device", f"two=cpu:{cores[-1]}")
+    job = service.submit(100000, overrides={"machine.devices": 2}, limits={"device_seconds": 2})
+    began = time.monotonic()
+    j = service.wait(job, "paused")
+    assert 0.5 < time.monotonic() - began < 10 and "limit of 2 device seconds is used up" in j["paused"]["detail"]
+    a, = attempts(service, job)
+    assert (a["devices"], a["stop"], a["energy_j"]) == (["one", "two"], "limit", None)
+    assert service.post(f"/v1/jobs/{job}/resume", expect=422).json()["errors"][0]["pointer"] == "/limits/device_seconds"
+    service.post(f"/v1/jobs/{job}/resume", {"limits": {"device_seconds": 4}}, expect=200)
+    assert "limit of 4 device seconds" in service.until(lambda: (service.job(job)["paused"] or {}).get("detail"))
+
+
+@pytest.mark.parametrize("end", [["crash"], ["error", "device", "the GPU is gone"]], ids=["lost", "device"])
+def test_a_job_may_fail_so_often_and_then_has_failed(service, end):
+    """Without that limit what is not its fault is made again for ever."""
+    service.script([[["start"], ["scalars", None, 10], ["flush"], end]])
+    service.environment["MULUND_RETRY_MS"] = "20"
+    service.start()
+    job = service.submit(limits={"failures": 3})
+    j = service.wait(job, "failed", "succeeded")
+    assert (j["state"], j["attempts"], j["error"]["class"]) == ("failed", 3, "lost" if end == ["crash"] else "device")
+    assert "its limit of 3 failed attempts is reached: 3 of them failed" in j["error"]["detail"]
+    assert [(a["outcome"], a["class"]) for a in attempts(service, job)] == [("failed", j["error"]["class"])] * 3
+    r = service.post(f"/v1/jobs/{job}/retry", expect=422).json()
+    assert r["errors"][0]["pointer"] == "/limits/failures"
+    service.script([[["done"]]])
+    service.post(f"/v1/jobs/{job}/retry", {"limits": {"failures": 4}}, expect=200)
+    service.wait(job, "succeeded")
 
 
 # ---- what is kept

@@ -1,4 +1,5 @@
 """What becomes of an attempt: it ends, dies, is adopted by the next daemon, is tidied."""
+import json
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+import requests
 
 from service import SLOW, TRAIN, WORKER, kept, rows, spooled, waits
 
@@ -113,6 +115,25 @@ def test_checkpoints_let_a_lost_job_go_on_at_once(service):
     service.start()
     j = service.wait(service.submit(), "succeeded")
     assert j["attempts"] == 8
+
+
+def test_a_checkpoint_that_crashed_two_starts_stands_behind_the_one_before(service):
+    """E5. What ends it from outside says nothing of its checkpoint, nor a crash after a step; a good one comes first however old."""
+    service.environment["MULUND_RETRY_MS"] = "20"
+    crash = [["start"], ["flush"], ["crash", 11]]
+    service.script([[["start"], ["scalars", 0, 10], ["checkpoint", 10], ["scalars", 10, 20], ["checkpoint", 20], ["flush"], ["crash", 9]],
+                    [["start"], ["flush"], ["crash", 9]], [["start"], ["scalars", None, 25], ["flush"], ["crash", 11]],
+                    crash, crash, crash, crash, [["assignment"], ["start"], ["scalars", None, 100], ["done"]]])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    attempts = service.get(f"/v1/jobs/{job}/attempts")["attempts"]
+    assert [a["first_step"] for a in attempts] == [0, 20, 20, 20, 20, 10, 10, 20], "both are bad in the end: the newest again"
+    assert {a["step"]: a["bad"] for a in service.artifacts(job)} == {10: True, 20: True}
+    with open(f"{service.state}/jobs/{job}/assignment.json") as f:
+        assert [c["step"] for c in json.load(f)["checkpoints"]] == [20, 10]
+    r = requests.patch(f"{service.url}/v1/artifacts/{service.artifacts(job)[0]['id']}", json={"bad": False}, timeout=60)
+    assert (r.status_code, r.json()["step"], r.json()["bad"]) == (200, 20, False)
 
 
 def test_error_event_fails_at_once(service):

@@ -265,6 +265,42 @@ def test_retention_keeps_two_and_the_best_and_what_is_read(service):
     assert files == ["step-20.safetensors", "step-40.safetensors", "step-50.safetensors"]
 
 
+def test_a_pinned_checkpoint_stays_and_so_does_its_job(service):
+    """E6; and a pin holds when an attempt writes the same checkpoint once more."""
+    pause = service.root + "/go"
+    script = [["start"], ["checkpoint", 10], ["flush"], ["wait_file", pause]]
+    for step in (20, 30, 40):
+        script += [["checkpoint", step], ["flush"]]
+    service.script([[*script, ["crash"]], [*script, ["done"]], [["start"], ["checkpoint", 50], ["flush"], ["done"]]])
+    service.start()
+    job = service.submit(100)
+    a = service.until(lambda: service.artifacts(job))[0]
+    assert (a["step"], a["pinned"], a["bad"]) == (10, False, False)
+    path = f"{service.url}/v1/artifacts/{a['id']}"
+    for body in ({"pinned": 1}, {"pinned": None}, {"x": True}, {}):
+        assert requests.patch(path, json=body, timeout=60).status_code == 422, body
+    assert requests.patch(f"{service.url}/v1/artifacts/4711", json={"pinned": True}, timeout=60).status_code == 404
+    r = requests.patch(path, json={"pinned": True}, timeout=60)
+    assert r.status_code == 200 and r.json() == {**a, "pinned": True}
+    open(pause, "w").close()
+    service.wait(job, "succeeded")
+    assert service.job(job)["attempts"] == 2
+    service.until(lambda: sorted(a["step"] for a in service.artifacts(job)) == [10, 30, 40])
+    kept, = [a for a in service.artifacts(job) if a["step"] == 10]
+    assert kept["pinned"]
+    r = requests.delete(f"{service.url}/v1/jobs/{job}", timeout=60)
+    assert r.status_code == 409 and "its checkpoint at step 10 is pinned" in r.text
+    path = f"{service.url}/v1/artifacts/{kept['id']}"
+    assert requests.patch(path, json={"pinned": False}, timeout=60).json() == {**kept, "pinned": False}
+    service.post(f"/v1/jobs/{job}/resume", {"steps": 200}, expect=200)
+    service.until(lambda: sorted(a["step"] for a in service.artifacts(job)) == [40, 50])
+    service.wait(job, "succeeded")
+    assert requests.patch(path, json={"pinned": True}, timeout=60).status_code == 404
+    assert requests.delete(f"{service.url}/v1/jobs/{job}", timeout=60).status_code == 204
+    changes = [a for a in service.get("/v1/audit", limit=1000)["audit"] if a["action"].startswith("PATCH /v1/artifacts/")]
+    assert [a["job"] for a in changes] == [job, job]
+
+
 def test_evaluate_and_sample_name_their_checkpoint(service):
     service.script([[["start"], ["scalars", 0, 10], ["checkpoint", 10, 2.0], ["checkpoint", 20, 3.0], ["done"]]])
     service.start()
