@@ -603,8 +603,7 @@ static void on_service(struct daemon *d, const struct commit *c, void *user)
         }
         x->out = op->out;
         log_info("device %s is %s", x->name, x->out ? "out of service" : "in service");
-        if (op->out && op->preempt && j && j->state == JOB_RUNNING && !j->pending && !j->noting_stop &&
-            j->stop == STOP_NONE)
+        if (op->out && op->preempt && j && stop_is_possible(j))
                 stop_ask(d, j, STOP_PREEMPT, x->name, NULL, NULL, NULL);
         daemon_schedule(d);
         op_answer(op, 0, 0, JOB_QUEUED, NULL);

@@ -34,6 +34,8 @@ void daemon_note_write(struct daemon *d, int r, const struct error *err)
         if (failing && !d->disk_failing)
                 log_error("the store cannot write (%s): what workers send stays in their spools, and is tried again",
                           err->text);
+        if (r == -ENOSPC)
+                disk_release(d);
         if (!failing && r >= 0 && d->disk_failing)
                 log_info("the store can write again");
         if (failing || r >= 0)

@@ -63,6 +63,7 @@ struct daemon {
         bool stopping;             /* control.stop: no new work, workers come to their end */
         int moving;                /* many jobs are on their way out of the queue: nothing of it starts */
         bool disk_failing;         /* said so in the log */
+        int hold_failed;           /* why no room is kept on the disk, said so in the log; 0 */
         bool waiting_said;         /* a job waits for a data set: said so in the log */
         int64_t behind_us;         /* monotonic: before it nobody behind one that waits for devices is looked for */
         int64_t promised_us[2];    /* the earliest that was said of a reservation: who runs behind it is over by then */

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const job_trigger_names[] = {"start", "cancel", "pause", "limit",  "preempt", "refuse", "done",
-                                         "error", "lost",   "stop",  "resume", "retry",   NULL};
+const char *const job_trigger_names[] = {"start", "cancel", "pause", "limit", "preempt", "disk",  "refuse",
+                                         "done",  "error",  "lost",  "stop",  "resume",  "retry", NULL};
 static_assert(ARRAY_LEN(job_trigger_names) == TRIGGER_N + 1, "a name a trigger");
 
 int job_next(enum job_state state, enum job_trigger trigger)
@@ -34,6 +34,7 @@ enum job_trigger job_stop_trigger(enum stop_reason reason)
         static const enum job_trigger triggers[] = {
                 [STOP_NONE] = TRIGGER_STOP,   [STOP_CANCEL] = TRIGGER_CANCEL, [STOP_PAUSE] = TRIGGER_PAUSE,
                 [STOP_LIMIT] = TRIGGER_LIMIT, [STOP_SHUTDOWN] = TRIGGER_STOP, [STOP_PREEMPT] = TRIGGER_PREEMPT,
+                [STOP_DISK] = TRIGGER_DISK,
         };
         static_assert(ARRAY_LEN(triggers) == STOP_REASON_N, "a trigger a reason");
 

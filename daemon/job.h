@@ -11,6 +11,7 @@ enum job_trigger {
         TRIGGER_PAUSE,
         TRIGGER_LIMIT,
         TRIGGER_PREEMPT,
+        TRIGGER_DISK,
         TRIGGER_REFUSE,
         TRIGGER_DONE,
         TRIGGER_ERROR,

@@ -96,8 +96,7 @@ void limit_watch(struct worker *w)
         struct error err;
 
         w->limit_timer = loop_remove(w->daemon->loop, w->limit_timer);
-        if (!j || !life_has_process(w->life) || j->state != JOB_RUNNING || j->pending || j->stop != STOP_NONE ||
-            j->noting_stop)
+        if (!j || !life_has_process(w->life) || !stop_is_possible(j))
                 return;
         if (timed && limit_usage(w->daemon, j->id, &used, &err) < 0) {
                 log_warning("job %lld: what it has used is not known: %s", (long long)j->id, err.text);

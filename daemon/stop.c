@@ -35,6 +35,11 @@ static void on_noted(struct daemon *d, const struct commit *c, void *user)
         free(x);
 }
 
+bool stop_is_possible(const struct job *j)
+{
+        return j->state == JOB_RUNNING && !j->pending && !j->noting_stop && j->stop == STOP_NONE;
+}
+
 void stop_ask(struct daemon *d, struct job *j, enum stop_reason reason, const char *detail, const struct audit_row *by,
               void (*done)(struct daemon *d, const struct commit *c, void *user), void *user)
 {

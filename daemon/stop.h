@@ -6,6 +6,8 @@
 
 struct job;
 
+/* It runs, and nobody has asked it to stop or is moving it. */
+bool stop_is_possible(const struct job *j);
 /* From now on its end, however it comes, counts as this one. The worker is told when it is committed; when that fails,
  * what held before holds again. -EAGAIN in the commit: the job has moved meanwhile. detail: for the event log, copied,
  * may be NULL; by: who asks, for the audit log, or NULL. done may be NULL. */

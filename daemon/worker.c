@@ -491,6 +491,19 @@ static enum job_trigger outcome_trigger(struct worker *w, const struct event *e,
         }
 }
 
+#define CHECKPOINT_BYTES_A_PARAMETER 16 /* its value, its average and two of the optimizer's, in float32 */
+
+static void note_checkpoint(struct worker *w, const struct event *e)
+{
+        if (e->type == EVENT_START && w->job->kind == JOB_TRAIN)
+                w->checkpoint_bytes = MIN(e->parameters, INT64_MAX / CHECKPOINT_BYTES_A_PARAMETER / DEVICES_MAX) *
+                                      CHECKPOINT_BYTES_A_PARAMETER;
+        if (e->type != EVENT_ARTIFACT || e->kind != ARTIFACT_CHECKPOINT)
+                return;
+        w->batch_has_checkpoint = true;
+        w->checkpoint_bytes = MIN(e->bytes, INT64_MAX / DEVICES_MAX / 2);
+}
+
 static void submit_batch(struct worker *w)
 {
         struct write *write = write_new(WRITE_EVENTS);
@@ -504,8 +517,7 @@ static void submit_batch(struct worker *w)
         }
         for (size_t i = 0; i < w->n_events; i++) {
                 stall_note(w, &w->events[i]);
-                if (w->events[i].type == EVENT_ARTIFACT && w->events[i].kind == ARTIFACT_CHECKPOINT)
-                        w->batch_has_checkpoint = true;
+                note_checkpoint(w, &w->events[i]);
         }
         write->attempt = w->attempt;
         write->job = w->job_id;

@@ -38,7 +38,8 @@ struct worker {
         int64_t last_seq, accepted_seq; /* committed; and taken into memory */
         int64_t last_step;              /* that it spoke of; -1: none */
         int64_t checkpoints;
-        struct event *events; /* taken, not yet on their way */
+        int64_t checkpoint_bytes; /* that the next will have, as far as that is known */
+        struct event *events;     /* taken, not yet on their way */
         size_t n_events, room, events_bytes;
         bool batch_has_checkpoint; /* the one on its way */
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 const char *const job_state_names[] = {"queued", "running", "succeeded", "failed", "cancelled", "paused", NULL};
-const char *const stop_reason_names[] = {"", "cancel", "pause", "limit", "shutdown", "preempt", NULL};
+const char *const stop_reason_names[] = {"", "cancel", "pause", "limit", "shutdown", "preempt", "disk", NULL};
 const char *const limit_names[] = {"wall", "device_seconds", "steps", "failures", NULL};
 _Static_assert(ARRAY_LEN(limit_names) == LIMIT_N + 1, "a name a limit");
 const char *const attempt_outcome_names[] = {"", "done", "failed", "stopped", NULL};

@@ -1,6 +1,6 @@
 """A worker that plays a script, over the real protocol (contract/event.h).
 
-The data set's folder holds the script: script-SEED.json (SEED: the configuration's training.seed) or script.json, a list
+The data set's folder holds the script: script-KIND.json, script-SEED.json (SEED: the configuration's training.seed) or script.json, a list
 of attempts, each a list of actions; the last attempt's is played again by those after it. Started for each attempt of a
 test, so what few of them need is imported where it is.
 """
@@ -112,6 +112,7 @@ class Worker:
         self.a = a
         self.link = Link(a)
         self.step = 0
+        self.weight = 0  # bytes that a checkpoint has, beside what it says
         for c in a["checkpoints"]:
             if os.path.exists(c["path"]):
                 self.step = c["step"]
@@ -191,11 +192,14 @@ class Worker:
         with open(f"{self.a['folder']}/streamed.json", "w") as f:
             json.dump({"seconds": time.monotonic() - began, "scalars": events * rows * columns}, f)
 
+    def weigh(self, size):
+        self.weight = size
+
     def checkpoint(self, step=None, metric=None):
         import hashlib
         step = self.step if step is None else step
         name = f"step-{step}.safetensors"
-        data = json.dumps({"job": self.a["job"], "attempt": self.a["attempt"], "step": step}).encode()
+        data = json.dumps({"job": self.a["job"], "attempt": self.a["attempt"], "step": step}).encode() + b" " * self.weight
         with open(f"{self.a['folder']}/{name}.new", "wb") as f:
             f.write(data)
         os.rename(f"{self.a['folder']}/{name}.new", f"{self.a['folder']}/{name}")
@@ -284,9 +288,8 @@ def main():
     count = int(open(count_path).read()) if os.path.exists(count_path) else 0
     with open(count_path, "w") as f:
         f.write(str(count + 1))
-    script = f"{a['dataset']['path']}/script-{a['config']['training']['seed']}.json"
-    if not os.path.exists(script):
-        script = f"{a['dataset']['path']}/script.json"
+    scripts = [f"{a['dataset']['path']}/script{which}.json" for which in (f"-{a['kind']}", f"-{a['config']['training']['seed']}", "")]
+    script = next(path for path in scripts if os.path.exists(path))
     attempts = json.load(open(script))
     worker = Worker(a)
     for name, *arguments in attempts[min(count, len(attempts) - 1)]:

@@ -35,8 +35,9 @@ class Service:
         if script is not None:
             self.script(script)
 
-    def script(self, attempts, seed=None):
-        path = f"{self.data}/script{'' if seed is None else f'-{seed}'}.json"
+    def script(self, attempts, of=None):
+        """of: jobs of a seed or a kind alone."""
+        path = f"{self.data}/script{'' if of is None else f'-{of}'}.json"
         with open(path, "w") as f:
             json.dump(attempts, f)
 

@@ -171,7 +171,7 @@ def test_the_daemons_end_is_the_reason_of_a_stop(service):
 
 def test_priority_then_submission_decides_who_is_next(service):
     service.script([[["start"], ["wait_file", service.root + "/go"], ["done"]]])
-    service.script([TRAIN], seed=2)
+    service.script([TRAIN], of=2)
     service.start()
     first = service.submit()
     service.wait(first, "running")
@@ -217,7 +217,7 @@ def test_patch_changes_what_it_names_and_counts_versions(service):
 
 def test_a_job_waits_until_all_it_names_have_succeeded(service):
     service.script([[["start"], ["wait_file", service.root + "/go"], ["done"]]])
-    service.script([[["start"], ["error", "numeric", "no", 1]], TRAIN], seed=2)
+    service.script([[["start"], ["error", "numeric", "no", 1]], TRAIN], of=2)
     service.start()
     a, b = service.submit(), service.submit(seed=2)
     job = service.submit(seed=2, after=[a, b, a], priority=9)
@@ -329,7 +329,7 @@ def test_a_filter_resumes_and_retries_what_it_fits_and_they_run(service):
     failing, fine = [["start"], ["error", "numeric", "diverged"]], TRAIN
     service.script([SLOW])
     for seed, script in ((2, [failing, fine]), (3, [fine])):
-        service.script(script, seed=seed)
+        service.script(script, of=seed)
     service.start()
     first = service.submit(100000)
     service.wait(first, "running", seconds=60)

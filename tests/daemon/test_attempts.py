@@ -83,7 +83,7 @@ def test_a_worker_that_is_no_program_is_said_and_fails_no_job(service, break_it)
 
 def test_losses_are_never_charged_to_the_job_and_others_pass(service):
     service.script([[["start"], ["log", "no good\n"], ["exit", 3]]] * 4 + [TRAIN])
-    service.script([TRAIN], seed=2)
+    service.script([TRAIN], of=2)
     service.start()
     lost = service.submit()
     other = service.submit(seed=2)
@@ -147,7 +147,7 @@ def test_error_event_fails_at_once(service):
 def test_outcome_is_read_from_the_spool(service):
     """The worker could not reach the daemon at its end."""
     service.script([[["start"], ["scalars", 0, 10], ["flush"], ["mute"], ["scalars", 10, 20], ["checkpoint", 20], ["done", {"bpd": 1.0}]]])
-    service.script([[["start"], ["mute"], ["scalars", 0, 20], ["log", "x"], ["error", "host", "no disk", 3]]], seed=2)
+    service.script([[["start"], ["mute"], ["scalars", 0, 20], ["log", "x"], ["error", "host", "no disk", 3]]], of=2)
     # `done` lingers for an acknowledgement that never comes: kill it
     service.start()
     job = service.submit(20)
@@ -302,7 +302,7 @@ def test_an_ended_attempt_that_was_not_tidied_is_at_the_next_start(service):
 
 def test_a_worker_that_lingers_after_its_outcome_is_watched_by_the_next_daemon(service):
     service.script([[["start"], ["event", {"type": "done", "result": None}], ["flush"], ["hang"]], [["start"], ["done"]]])
-    service.script([[["start"], ["done"]]], seed=2)
+    service.script([[["start"], ["done"]]], of=2)
     service.start()
     first, second = service.submit(), service.submit(seed=2)
     service.wait(first, "succeeded")

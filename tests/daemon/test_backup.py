@@ -46,7 +46,7 @@ def test_a_backup_of_a_running_daemon_starts_elsewhere(service, other):
     service.start()
     over = service.submit(20, seed=2)
     running = service.submit(2000)
-    service.script([TRAIN], seed=2)
+    service.script([TRAIN], of=2)
     service.wait_step(running, 60, seconds=60)
     folder = backup(service, "first")
     assert folder == f"{service.state}/backups/first" and os.path.exists(folder + "/backup.json")

@@ -62,7 +62,7 @@ def test_cancel_kills_a_worker_that_hangs(service):
 
 def test_adopted_worker_can_be_cancelled(service):
     service.script([SLOW])
-    service.script([[["start"], ["flush"], ["hang"]]], seed=2)
+    service.script([[["start"], ["flush"], ["hang"]]], of=2)
     service.start()
     job = service.submit(100000)
     service.wait_step(job, 5)
@@ -372,7 +372,7 @@ def test_a_job_that_cannot_fit_is_refused_with_what_would(service):
 
 def test_remove(service):
     service.script([TRAIN])
-    service.script([SLOW], seed=2)
+    service.script([SLOW], of=2)
     service.start()
     job = service.submit(100)
     service.wait(job, "succeeded")

@@ -189,14 +189,14 @@ static void every_pair_of_state_and_trigger(void **state _unused_)
 {
         /* written out by hand, not from job.def: -1 where nothing fits */
         static const int expected[JOB_STATE_N][TRIGGER_N] = {
-                /* start, cancel, pause, limit, preempt, refuse, done, error, lost, stop, resume, retry */
-                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_PAUSED, -1, -1, JOB_FAILED, -1, -1, -1, -1, -1, -1},
-                [JOB_RUNNING] = {-1, JOB_CANCELLED, JOB_PAUSED, JOB_PAUSED, JOB_QUEUED, -1, JOB_SUCCEEDED, JOB_FAILED,
-                                 JOB_QUEUED, JOB_QUEUED, -1, -1},
-                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
-                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
-                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
-                [JOB_PAUSED] = {-1, JOB_CANCELLED, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
+                /* start, cancel, pause, limit, preempt, disk, refuse, done, error, lost, stop, resume, retry */
+                [JOB_QUEUED] = {JOB_RUNNING, JOB_CANCELLED, JOB_PAUSED, -1, -1, -1, JOB_FAILED, -1, -1, -1, -1, -1, -1},
+                [JOB_RUNNING] = {-1, JOB_CANCELLED, JOB_PAUSED, JOB_PAUSED, JOB_QUEUED, JOB_QUEUED, -1, JOB_SUCCEEDED,
+                                 JOB_FAILED, JOB_QUEUED, JOB_QUEUED, -1, -1},
+                [JOB_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
+                [JOB_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, JOB_QUEUED},
+                [JOB_PAUSED] = {-1, JOB_CANCELLED, -1, -1, -1, -1, -1, -1, -1, -1, -1, JOB_QUEUED, -1},
         };
 
         for (int s = 0; s < JOB_STATE_N; s++)
@@ -539,6 +539,7 @@ static void every_reason_to_stop_moves_a_running_job(void **state _unused_)
         static const enum job_state expected[STOP_REASON_N] = {
                 [STOP_NONE] = JOB_QUEUED,  [STOP_CANCEL] = JOB_CANCELLED, [STOP_PAUSE] = JOB_PAUSED,
                 [STOP_LIMIT] = JOB_PAUSED, [STOP_SHUTDOWN] = JOB_QUEUED,  [STOP_PREEMPT] = JOB_QUEUED,
+                [STOP_DISK] = JOB_QUEUED,
         };
 
         for (int reason = 0; reason < STOP_REASON_N; reason++)

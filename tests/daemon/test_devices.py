@@ -61,7 +61,7 @@ def test_two_jobs_run_side_by_side_each_on_its_cores(service, halves):
 
 def test_a_device_that_fails_leaves_the_other_alone(service, halves):
     service.script([[["exit", 3]], WAIT])
-    service.script([WAIT], seed=2)
+    service.script([WAIT], of=2)
     service.environment["MULUND_RETRY_MS"] = "60000"
     service.start(*halves)
     a = service.submit()
@@ -108,7 +108,7 @@ def test_a_job_for_a_gpu_waits_where_there_is_none(service):
 
 def test_out_of_service_and_in_again(service, halves):
     service.script([SLOW, TRAIN])
-    service.script([WAIT], seed=2)
+    service.script([WAIT], of=2)
     service.start(*halves)
     a = service.submit(100)
     service.wait_step(a, 5)
@@ -205,8 +205,8 @@ def test_narrow_jobs_do_not_keep_a_wide_one_waiting(service, halves):
 def test_a_narrow_job_that_is_over_in_time_runs_before_a_wide_one(service, halves):
     """By what its like has taken; and a limit of wall time only makes that shorter."""
     service.script([[["start"], ["event", {"type": "progress", "step": 1, "steps": 100, "images_per_second": 1.0, "seconds_left": 600.0}], ["flush"], ["hang"]]])
-    service.script([TRAIN], seed=2)
-    service.script([WAIT], seed=3)
+    service.script([TRAIN], of=2)
+    service.script([WAIT], of=3)
     service.start(*halves)
     service.wait(service.submit(seed=2), "succeeded")
     runs = service.submit()
@@ -235,7 +235,7 @@ def test_what_takes_longer_than_it_said_makes_no_room_before_a_wide_job(service,
 
     go = service.root + "/go"
     service.script([[["start"], left(3000.0), ["flush"], ["wait_file", go], left(90000.0), ["flush"], ["hang"]]])
-    service.script([WAIT], seed=3)
+    service.script([WAIT], of=3)
     service.start(*halves)
     runs = service.submit()
     service.until(lambda: service.job(runs)["progress"]["seconds_left"] == 3000.0)

@@ -39,6 +39,53 @@ def test_low_disk_starts_nothing_says_so_and_ends_by_itself(service):
         assert "room again" in service.logged() and service.get("/healthz")["disk"]["state"] == "ok"
 
 
+def test_a_training_stops_before_the_disk_is_full_and_room_for_its_checkpoint_was_kept(service):
+    """E4: what others write takes all but what was allocated beforehand; an evaluation, which writes little, goes on."""
+    begin = [["start"], ["weigh", 2 << 20], ["scalars", 0, 10], ["checkpoint"]]
+    with small_state(service, "24m"):
+        service.script([[*begin, ["train", 100000, 0.01], ["done"]], [["start"], ["train", 100000, 0.01], ["done"]]])
+        service.script([[["start"], ["wait_file", service.root + "/go"], ["done", {"bpd": 1.0}]]], "evaluate")
+        service.environment["MULUND_DISK_RESERVE_MIB"] = "8"
+        cores = sorted(os.sched_getaffinity(0))
+        service.start("--device", f"left=cpu:{cores[0]}", "--device", f"right=cpu:{cores[-1]}")
+        job = service.submit(100000)
+        service.wait_step(job, 30)
+        r = service.post("/v1/jobs", {"kind": "evaluate", "checkpoint": {"job": job}}, expect=201)
+        held = os.stat(service.state + "/reserve")
+        assert held.st_blocks * 512 == 4 << 20, "half of the reserve is the most"
+        evaluation = r.json()["id"]
+        service.wait(evaluation, "running")
+        fs = os.statvfs(service.state)
+        with open(service.state + "/ballast", "wb") as f:
+            f.write(b"x" * (fs.f_bavail * fs.f_frsize - (600 << 10)))
+        j = service.wait(job, "queued")
+        assert j["waiting"]["reason"] == "disk_low" and j["attempts"] == 1
+        assert service.artifacts(job)[0]["step"] == j["progress"]["step"] and service.artifacts(job)[0]["bytes"] > 2 << 20
+        a, = service.get(f"/v1/jobs/{job}/attempts")["attempts"]
+        assert (a["outcome"], a["stop"], a["class"]) == ("stopped", "disk", None)
+        assert "the disk is nearly full" in [e["detail"] for e in service.get(f"/v1/jobs/{job}/events")["events"] if e["trigger"] == "ask_disk"][0]
+        assert not os.path.exists(service.state + "/reserve") and service.job(evaluation)["state"] == "running"
+        os.unlink(service.state + "/ballast")
+        service.wait_step(job, j["progress"]["step"] + 5)
+        service.until(lambda: os.path.exists(service.state + "/reserve"))
+        assert service.job(job)["attempts"] == 2 and service.get("/healthz")["disk"]["state"] == "ok"
+        open(service.root + "/go", "w").close()
+        service.wait(evaluation, "succeeded")
+        service.post(f"/v1/jobs/{job}/cancel", expect=200)
+        service.wait(job, "cancelled")
+        service.until(lambda: not os.path.exists(service.state + "/reserve"))
+
+
+def test_a_file_system_that_keeps_no_room_is_said_once(service):
+    """There it is as before: nothing new starts below the reserve."""
+    service.script([TRAIN])
+    service.environment["MULUND_DISK_RESERVE_MIB"] = "8"
+    os.makedirs(service.state + "/reserve/x")
+    service.start()
+    service.wait(service.submit(), "succeeded")
+    assert service.logged().count("no room can be kept") == 1 and os.path.isdir(service.state + "/reserve")
+
+
 def test_a_worker_that_the_kernel_ended_for_want_of_memory_is_said(service):
     group = "/sys/fs/cgroup/memory/mulund-test-%d" % os.getpid()
     try:
