@@ -21,7 +21,16 @@ static inline bool job_state_is_final(enum job_state s)
 }
 
 /* Why a worker is told to stop, and how its attempt ended. */
-enum stop_reason { STOP_NONE, STOP_CANCEL, STOP_PAUSE, STOP_LIMIT, STOP_SHUTDOWN, STOP_PREEMPT, STOP_DISK, STOP_REASON_N };
+enum stop_reason {
+        STOP_NONE,
+        STOP_CANCEL,
+        STOP_PAUSE,
+        STOP_LIMIT,
+        STOP_SHUTDOWN,
+        STOP_PREEMPT,
+        STOP_DISK,
+        STOP_REASON_N
+};
 extern const char *const stop_reason_names[]; /* "" for none */
 enum attempt_outcome { OUTCOME_NONE, OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_STOPPED, OUTCOME_N };
 extern const char *const attempt_outcome_names[]; /* "" for none: it has not ended */
