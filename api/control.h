@@ -91,6 +91,7 @@ struct control_device {
         int64_t memory_bytes;   /* that it has */
         int64_t job_bytes;      /* that its job needs */
         int64_t job;            /* that it runs; 0: none */
+        char owner[65];         /* of that; "": not known */
         int64_t rests_until_us; /* monotonic: nothing starts on it before */
 };
 
@@ -115,6 +116,7 @@ struct control_status {
         int64_t disk_free_bytes, disk_reserve_bytes;
         char disk_waiting[160];                 /* the same as a sentence, "" while it is not low */
         struct control_reservation reserved[2]; /* on the processor, on GPUs */
+        int64_t devices_per_owner;              /* at once; 0: as many as there are */
         size_t n_devices;
         struct control_device devices[CONTROL_DEVICES_MAX];
 };

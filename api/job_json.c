@@ -99,6 +99,7 @@ GET(version, json_integer(v->row->version))
 GET(config,
     object_or_null(json_object_size(v->row->config) || json_is_verbatim(v->row->config) ? v->row->config : NULL))
 GET(import, object_or_null(v->row->import))
+GET(owner, json_text_or_null(v->row->owner))
 GET(config_name, json_text_or_null(v->row->config_name))
 GET(accept_changed_data, json_boolean(v->row->accept_changed_data))
 GET(cancel_requested, json_boolean(v->row->stop_requested == STOP_CANCEL))
@@ -135,6 +136,7 @@ static const struct {
         M(after),
         M(limits),
         M(version),
+        M(owner),
         M(progress),
         NEEDS(config, CONFIG),
         NEEDS(import, CONFIG),

@@ -123,6 +123,35 @@ static bool device_constraint(const struct job_view *v, struct waiting *w)
         return n < want;
 }
 
+static void blocked_by_one(struct waiting *w, int64_t job)
+{
+        for (size_t i = 0; i < w->n_blocked; i++)
+                if (w->blocked_by[i] == job)
+                        return;
+        w->blocked_by[w->n_blocked++] = job;
+}
+
+/* Its owner's other jobs have what he may have. */
+static bool quota(const struct job_view *v, struct waiting *w)
+{
+        int64_t most = v->status->devices_per_owner, n = 0;
+
+        for (size_t i = 0; i < v->status->n_devices && v->row->owner[0]; i++) {
+                const struct control_device *d = &v->status->devices[i];
+
+                if (!d->job || d->job == v->row->id || strcmp(d->owner, v->row->owner) != 0)
+                        continue;
+                n++;
+                blocked_by_one(w, d->job);
+        }
+        if (!most || !v->row->owner[0] || n + v->row->devices <= most)
+                return false;
+        (void)snprintf(w->detail, sizeof w->detail,
+                       "%s may have %lld %s at once: jobs of that owner have %lld, this one takes %lld", v->row->owner,
+                       (long long)most, most == 1 ? "device" : "devices", (long long)n, (long long)v->row->devices);
+        return true;
+}
+
 static bool drained(const struct job_view *v, struct waiting *w)
 {
         int n = most_alike(v, true), want = (int)v->row->devices;
@@ -170,14 +199,6 @@ static bool priority(const struct job_view *v, struct waiting *w)
                        w->before == POSITION_MAX ? "more than " : "", (long long)w->before,
                        w->before == 1 ? "job is" : "jobs are");
         return true;
-}
-
-static void blocked_by_one(struct waiting *w, int64_t job)
-{
-        for (size_t i = 0; i < w->n_blocked; i++)
-                if (w->blocked_by[i] == job)
-                        return;
-        w->blocked_by[w->n_blocked++] = job;
 }
 
 /* A job that runs on several devices is one. The job itself may have been given some since its row was read. */
@@ -277,9 +298,8 @@ static const struct {
         {                                                                                                              \
 #name, name                                                                                            \
         }
-        C(disk_low),          C(dependency),   C(retry),          C(dataset),
-        C(device_constraint), C(drained),      C(reservation),    C(priority),
-        C(too_little_memory), C(device_rests), C(no_free_device),
+        C(disk_low), C(dependency),  C(retry),    C(dataset),           C(device_constraint), C(drained),
+        C(quota),    C(reservation), C(priority), C(too_little_memory), C(device_rests),      C(no_free_device),
 #undef C
 };
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/limit.h"
+#include "daemon/quota.h"
 
 #include <math.h>
 
@@ -53,7 +54,8 @@ static int collect(const struct job_row *row, void *user)
         struct collecting *x = user;
 
         if (row->id == x->first || !scheduler_eligible(queue_find(&x->daemon->queue, row->id), x->now_us) ||
-            (row->kind != JOB_IMPORT && !daemon_dataset(x->daemon, row->dataset)))
+            (row->kind != JOB_IMPORT && !daemon_dataset(x->daemon, row->dataset)) ||
+            !quota_allows(x->daemon, row->owner, row->devices))
                 return 0;
         x->candidates[x->n++] = (struct job_row){
                 .id = row->id,

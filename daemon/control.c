@@ -927,6 +927,7 @@ static void call_status(struct control *c, struct control_status *ret)
 
         *ret = (struct control_status){.n_devices = d->n_devices};
         (void)pthread_mutex_lock(&d->control_lock);
+        ret->devices_per_owner = d->devices_per_owner;
         disk = d->disk;
         memcpy(ret->devices, d->device_status, sizeof ret->devices);
         memcpy(ret->reserved, d->reserved, sizeof ret->reserved);

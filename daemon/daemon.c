@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "daemon/backfill.h"
+#include "daemon/quota.h"
 #include "daemon/retention.h"
 #include "daemon/start.h"
 #include "daemon/worker.h"
@@ -125,6 +126,8 @@ static void publish_devices(struct daemon *d)
         bool changed = false;
 
         (void)pthread_mutex_lock(&d->control_lock);
+        changed = d->devices_per_owner != d->settings.devices_per_owner;
+        d->devices_per_owner = d->settings.devices_per_owner;
         for (size_t i = 0; i < d->n_devices; i++) {
                 struct control_device *s = &d->device_status[i];
 
@@ -140,6 +143,7 @@ static void publish_devices(struct daemon *d)
                 (void)snprintf(s->model, sizeof s->model, "%s", d->devices[i].model);
                 s->job = d->devices[i].users ? d->devices[i].job : 0;
                 s->rests_until_us = d->devices[i].not_before_us;
+                quota_owner(d, i, s->owner, sizeof s->owner);
                 changed |= memcmp(&before, s, sizeof before) != 0;
         }
         (void)pthread_mutex_unlock(&d->control_lock);
@@ -173,7 +177,7 @@ static int choose(const struct job_row *row, void *user)
         struct daemon *d = x->daemon;
 
         if (!scheduler_eligible(queue_find(&d->queue, row->id), x->now_us) || is_too_wide(x, row->id) ||
-            !has_dataset(d, row))
+            !has_dataset(d, row) || !quota_allows(d, row->owner, row->devices))
                 return 0;
         if (!row->gpu && !scheduler_fits(d->devices, d->n_devices, row->memory_bytes, d->memory_bytes))
                 return 1;

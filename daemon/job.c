@@ -196,6 +196,7 @@ struct job *job_new(const struct job_row *row, struct error *err)
                 .source_step = row->source_step,
                 .n_devices = (int)row->devices,
         };
+        (void)snprintf(j->owner, sizeof j->owner, "%s", row->owner);
         (void)snprintf(j->dataset, sizeof j->dataset, "%s", row->dataset);
         (void)snprintf(j->identity, sizeof j->identity, "%s", row->identity);
         return j;

@@ -37,6 +37,7 @@ struct job {
         bool started;          /* has a start time */
         int64_t priority;
         struct limits_row limits;
+        char owner[65];   /* "": not known */
         char dataset[65]; /* of an import: the one that it makes, "" where it makes none */
         char identity[33];
         bool accept_changed_data;

@@ -62,6 +62,8 @@ static void on_hangup(void *user, int signal _unused_)
         else {
                 settings_take(&d->settings, &d->loaded, fresh, on_other, NULL);
                 log_info("SIGHUP: %s was read again", d->settings.config);
+                if (d->server) /* else it has not begun */
+                        daemon_schedule(d);
         }
         free(fresh);
         if (d->server && server_reload(d->server, &err) < 0)

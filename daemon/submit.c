@@ -187,6 +187,7 @@ static void fill_row(struct op *op, struct job_row *row)
         row->gpu = op->gpu;
         row->devices = op->n_devices;
         row->limits = s->limits;
+        (void)snprintf(row->owner, sizeof row->owner, "%s", op->by.token[0] ? op->by.token : op->by.user);
         row->n_after = s->n_after;
         memcpy(row->after, s->after, sizeof s->after);
         (void)snprintf(row->dataset, sizeof row->dataset, "%s", dataset_of(op));

@@ -85,6 +85,7 @@ static struct worker *make(struct daemon *d, struct job *j, int64_t job, const c
                              .oom_kills = memory_oom_kills(""),
                              .last_step = -1};
         (void)snprintf(w->identity, sizeof w->identity, "%s", identity);
+        (void)snprintf(w->owner, sizeof w->owner, "%s", j ? j->owner : "");
         liveness_init(&w->alive, d->loop, is_locked, process_ended, w);
         devices_take(d, devices, job, bytes);
         w->next = d->workers;

@@ -21,6 +21,7 @@ struct worker {
         struct job *job; /* NULL: its outcome is committed, the job has moved on */
         int64_t job_id, attempt;
         char identity[33]; /* the job's */
+        char owner[65];    /* the same */
         uint64_t devices;  /* a set: device.h */
         bool found;        /* of the daemon before */
         struct liveness alive;

@@ -336,6 +336,7 @@ static int insert_job(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":memory_bytes", w->row.memory_bytes);
         bind_int(st, ":gpu", w->row.gpu);
         bind_int(st, ":devices", w->row.devices);
+        bind_text(st, ":owner", w->row.owner);
         bind_text(st, ":dataset", w->row.dataset);
         bind_text(st, ":notes", w->row.notes ? w->row.notes : "");
         bind_text(st, ":name", w->row.name ? w->row.name : "");

@@ -86,8 +86,9 @@ static int fill_job(sqlite3_stmt *st, unsigned without, struct job_row *j, struc
                 .devices = sqlite3_column_int64(st, 31),
         };
         for (int i = 0; i < LIMIT_N; i++)
-                j->limits.of[i] = sqlite3_column_int64(st, 32 + i);
+                j->limits.of[i] = sqlite3_column_int64(st, 33 + i);
         copy_text(j->dataset, sizeof j->dataset, st, 28);
+        copy_text(j->owner, sizeof j->owner, st, 32);
         copy_text(j->identity, sizeof j->identity, st, 21);
         if ((r = column_string(st, 3, &j->name, err)) < 0 || (r = column_string(st, 4, &j->config_name, err)) < 0 ||
             (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_config(st, 6, without, &j->config, err)) < 0 ||

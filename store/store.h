@@ -78,6 +78,7 @@ struct job_row {
         int64_t version;                        /* grows with every change by a person */
         struct limits_row limits;
         char *notes;
+        char owner[65];    /* who asked for it: the name of his token, else his own; "": not known */
         char dataset[65];  /* that it needs, or, of an import, makes; "" where there is none */
         char identity[33]; /* of what is its own: 32 hexadecimal digits; "" of a job from before there were any */
         bool accept_changed_data;   /* goes on from a checkpoint that was trained on other data */

@@ -1,4 +1,5 @@
--- More of what limits a job, what its attempts used, and what is known of a checkpoint.
+-- Who asked for a job, more of what limits it, what its attempts used, and what is known of a checkpoint.
+ALTER TABLE job ADD COLUMN owner TEXT NOT NULL DEFAULT ''; -- the token's name, else the user's; '': not known
 ALTER TABLE job ADD COLUMN limit_device_seconds INTEGER NOT NULL DEFAULT 0; -- 0: none
 ALTER TABLE job ADD COLUMN limit_failures INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN energy_j REAL; -- of its devices, from its start to its end; NULL: not known

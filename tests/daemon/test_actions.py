@@ -322,6 +322,45 @@ def test_a_job_may_fail_so_often_and_then_has_failed(service, end):
     service.wait(job, "succeeded")
 
 
+# ---- owners
+
+
+def test_an_owner_has_so_many_devices_at_once_and_others_pass(service):
+    go = service.root + "/go"
+    service.script([[["start"], ["wait_file", go], ["done"]]])
+    settings = service.root + "/mulund.conf"
+
+    def write_settings(n):
+        with open(settings, "w") as f:
+            f.write(f"[jobs]\ndevices-per-owner = {n}\n")
+
+    write_settings(1)
+    cores = sorted(os.sched_getaffinity(0))
+    service.start("--config", settings, "--device", f"left=cpu:{cores[0]}", "--device", f"right=cpu:{cores[-1]}")
+    secrets = {name: service.post("/v1/tokens", {"name": name, "role": "submit"}, expect=201).json()["token"] for name in ("ada", "bob")}
+
+    def submit(owner, n=1):
+        config = {"data": {"dataset": "scripted"}, "training": {"num_steps_train": 10, "batch_size_train": 8, "num_steps_eval": 0}, "machine": {"devices": n}}
+        r = requests.post(service.url + "/v1/jobs", json={"kind": "train", "config": config}, timeout=60, headers={"Authorization": f"Bearer {secrets[owner]}"})
+        assert r.status_code == 201 and r.json()["owner"] == owner, r.text
+        return r.json()["id"]
+
+    first, second, wide, other = submit("ada"), submit("ada"), submit("ada", 2), submit("bob")
+    service.wait(first, "running")
+    service.wait(other, "running")
+    assert "ada may have 1 device at once: jobs of that owner have 1, this one takes 1" == waits(service, second, "quota")
+    assert service.job(second)["waiting"]["blocked_by"] == [first] and "takes 2" in waits(service, wide, "quota")
+    nobodys = service.submit()
+    assert service.job(nobodys)["owner"] is None and service.job(nobodys)["waiting"]["reason"] != "quota"
+    open(go, "w").close()
+    for job in (first, second, other, nobodys):
+        service.wait(job, "succeeded")
+    assert "takes 2" in service.until(lambda: waits(service, wide, "quota"))
+    write_settings(2)
+    service.process.send_signal(signal.SIGHUP)
+    service.wait(wide, "succeeded")
+
+
 # ---- what is kept
 
 
