@@ -4,7 +4,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,8 +24,8 @@ static json_t *artifact_to_json(const struct artifact_row *a)
         return json_pack("{s:I, s:I, s:s, s:I, s:s, s:I, s:s, s:o, s:o, s:b, s:b}", "id", (json_int_t)a->id, "job",
                          (json_int_t)a->job, "kind", artifact_kind_names[a->kind], "step", (json_int_t)a->step, "name",
                          a->name, "bytes", (json_int_t)a->bytes, "xxh128", a->digest, "metric",
-                         isnan(a->metric) ? json_null() : json_from_real(a->metric), "created",
-                         json_from_time(a->created_us), "pinned", a->pinned, "bad", artifact_is_bad(a));
+                         json_real_or_null(a->metric), "created", json_from_time(a->created_us), "pinned", a->pinned,
+                         "bad", artifact_is_bad(a));
 }
 
 static int add_artifact(const struct artifact_row *a, void *user)

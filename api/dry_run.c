@@ -29,15 +29,15 @@ static json_t *devices_that_fit(const struct control_status *s, const struct job
         return list;
 }
 
-/* By what a step took in a job that needed as much memory, and so had the same network and batch; null: there is none.
+/* By what a step took in a job that needed as much memory, and so had the same network and batch; NAN: there is none.
  */
-static json_t *seconds_of(struct reader *reader, const struct job_row *j)
+static struct step_cost cost_of(struct reader *reader, const struct job_row *j)
 {
-        double a_step = NAN;
+        struct step_cost cost = {NAN, NAN};
 
-        if (!j->steps || !j->memory_bytes || reader_seconds_a_step(reader, j, &a_step, NULL) < 0)
-                return json_null();
-        return json_real(a_step * (double)j->steps);
+        if (j->steps && j->memory_bytes)
+                (void)reader_step_cost(reader, j, &cost, NULL);
+        return (struct step_cost){cost.seconds * (double)j->steps, cost.joules * (double)j->steps};
 }
 
 void jobs_checked(struct request *r)
@@ -46,14 +46,16 @@ void jobs_checked(struct request *r)
         struct control *control = request_settings(r)->control;
         struct reader *reader = request_reader(r);
         struct control_status s;
+        struct step_cost cost;
 
         if (!reader)
                 return;
+        cost = cost_of(reader, j);
         control->status(control, &s);
         response_json(r, 200,
-                      json_pack("{s:s, s:O?, s:O?, s:I, s:o, s:o, s:o}", "kind", job_kind_names[j->kind], "config",
+                      json_pack("{s:s, s:O?, s:O?, s:I, s:o, s:o, s:o, s:o}", "kind", job_kind_names[j->kind], "config",
                                 json_object_size(j->config) || json_is_verbatim(j->config) ? j->config : NULL, "import",
                                 j->import, "steps", (json_int_t)j->steps, "memory_bytes",
                                 json_int_or_null(j->memory_bytes), "devices", devices_that_fit(&s, j), "seconds",
-                                seconds_of(reader, j)));
+                                json_real_or_null(cost.seconds), "energy_j", json_real_or_null(cost.joules)));
 }

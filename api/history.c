@@ -5,7 +5,6 @@
 #include "api/response.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 
 #define EVENTS_DEFAULT 200
@@ -43,7 +42,7 @@ static int add_attempt(const struct attempt_row *a, void *user)
                               json_text_or_null(attempt_outcome_names[a->outcome]), "stop",
                               json_text_or_null(stop_reason_names[a->stop]), "class", json_text_or_null(a->class),
                               "blame", json_text_or_null(a->blame), "detail", json_text_or_null(a->detail), "energy_j",
-                              isnan(a->energy_j) ? json_null() : json_real(a->energy_j));
+                              json_real_or_null(a->energy_j));
 
         return json_array_append_new(user, o) < 0 ? -ENOMEM : 0;
 }

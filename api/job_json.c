@@ -13,11 +13,6 @@ static json_t *object_or_null(json_t *o)
         return o ? json_incref(o) : json_null();
 }
 
-static json_t *real_or_null(double v)
-{
-        return isnan(v) ? json_null() : json_from_real(v);
-}
-
 static json_t *get_tags(const struct job_view *v)
 {
         return v->row->tags ? json_incref(v->row->tags) : json_array();
@@ -44,8 +39,8 @@ static json_t *get_limits(const struct job_view *v)
 json_t *job_progress_to_json(const struct job_row *row)
 {
         return json_pack("{s:I, s:I, s:o, s:o}", "step", (json_int_t)row->step, "steps", (json_int_t)row->steps,
-                         "images_per_second", real_or_null(row->images_per_second), "seconds_left",
-                         real_or_null(row->seconds_left));
+                         "images_per_second", json_real_or_null(row->images_per_second), "seconds_left",
+                         json_real_or_null(row->seconds_left));
 }
 
 static json_t *get_progress(const struct job_view *v)

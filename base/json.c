@@ -228,6 +228,11 @@ json_t *json_text_or_null(const char *s)
         return s && *s ? json_string(s) : json_null();
 }
 
+json_t *json_real_or_null(double v)
+{
+        return isnan(v) ? json_null() : json_from_real(v);
+}
+
 json_t *json_int_or_null(int64_t v)
 {
         return v ? json_integer(v) : json_null();

@@ -57,6 +57,7 @@ json_t *json_from_time(int64_t wall_us);
 /* What an answer says of something that may not be there: null for NULL and ""; for 0. */
 json_t *json_text_or_null(const char *s);
 json_t *json_int_or_null(int64_t v);
+json_t *json_real_or_null(double v); /* NAN: null */
 
 /* A value that is one already in text, which is copied: json_to_text writes it as it stands, and nothing else can look
  * into it. text must be what json_to_text made. New reference, NULL without memory. */

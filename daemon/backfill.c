@@ -79,11 +79,13 @@ struct measured {
 
 static double seconds_a_step(struct daemon *d, const struct job_row *row, struct measured *m)
 {
+        struct step_cost cost;
+
         if (m->memory_bytes == row->memory_bytes && m->kind == row->kind)
                 return m->a_step;
         *m = (struct measured){row->kind, row->memory_bytes, -1};
-        if (reader_seconds_a_step(d->reader, row, &m->a_step, NULL) < 0)
-                m->a_step = -1;
+        if (reader_step_cost(d->reader, row, &cost, NULL) >= 0)
+                m->a_step = cost.seconds;
         return m->a_step;
 }
 

@@ -200,7 +200,7 @@ int reader_tags(struct reader *r, const char *after, int64_t limit, int (*row)(c
 
 #define MEASURED_OF 5000 /* ids: what is older says little of this machine */
 
-int reader_seconds_a_step(struct reader *r, const struct job_row *like, double *ret, struct error *err)
+int reader_step_cost(struct reader *r, const struct job_row *like, struct step_cost *ret, struct error *err)
 {
         const struct job_filter newest = {.states = JOB_ANY, .kinds = JOB_ANY, .limit = 1};
         _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_MEASURED);
@@ -215,7 +215,7 @@ int reader_seconds_a_step(struct reader *r, const struct job_row *like, double *
         if (n >= 0)
                 n = db_step(&r->db, st, err);
         if (n > 0)
-                *ret = sqlite3_column_double(st, 0);
+                *ret = (struct step_cost){sqlite3_column_double(st, 0), column_real(st, 1)};
         return n > 0 ? 0 : n < 0 ? n : -ENOENT;
 }
 

@@ -209,7 +209,10 @@ int reader_job_counts(struct reader *r, struct job_counts *ret, struct error *er
 int reader_tags(struct reader *r, const char *after, int64_t limit, int (*row)(const char *tag, int64_t n, void *user),
                 void *user, struct error *err);
 /* What a step took in the newest of the last jobs like this one (kind, gpu, memory_bytes) that succeeded. -ENOENT. */
-int reader_seconds_a_step(struct reader *r, const struct job_row *like, double *ret, struct error *err);
+struct step_cost {
+        double seconds, joules; /* joules of all its devices; NAN: not known */
+};
+int reader_step_cost(struct reader *r, const struct job_row *like, struct step_cost *ret, struct error *err);
 
 /* Jobs that may start on a GPU, or on the processor, in the order of the queue: (priority, id), those that wait for
  * others left out. A row's config, result, error and import are left out. A positive answer ends it, and is returned.

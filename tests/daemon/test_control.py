@@ -438,5 +438,5 @@ def test_a_dry_run_asks_the_worker_and_measures_by_what_ran(service):
     service.until(lambda: service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]["ended"])
     seconds = service.post("/v1/jobs?dry_run=true", body, expect=200).json()["seconds"]
     a = service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]
-    assert 0 < seconds < 60 and a["last_step"] > a["first_step"]
+    assert 0 < seconds < 60 and a["last_step"] > a["first_step"] and a["energy_j"] is None
     service.post("/v1/jobs?dry_run=true", {**body, "after": [77]}, expect=422)
