@@ -4,7 +4,6 @@
 #include "api/response.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
