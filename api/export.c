@@ -1,11 +1,15 @@
 /* A job's curves for other programs, every point of them: as an event file for TensorBoard (its images, too), as CSV,
- * as JSON lines. Made while it is sent, some thousand points at a time, series by series; points that are logged
- * meanwhile may be in it or not. A number has as many digits as bring it back. */
+ * as JSON lines, as NumPy's array. Made while it is sent, some thousand points at a time, series by series: as many
+ * points as there were when it began, whatever is logged or superseded meanwhile. A number has as many digits as bring
+ * it back. */
+#include "api/names.h"
 #include "api/response.h"
 #include "base/array.h"
 #include "base/clock.h"
+#include "engine/formats/npy.h"
 #include "engine/formats/tfevents.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -16,11 +20,13 @@
 #define POINTS_AT_ONCE 2048 /* a millisecond or two */
 #define LINE_MAX (6 * EVENT_NAME_MAX + 128)
 
-enum format { FORMAT_TFEVENTS, FORMAT_CSV, FORMAT_NDJSON, FORMAT_N };
-static const char *const format_names[] = {"tfevents", "csv", "ndjson", NULL};
+enum format { FORMAT_TFEVENTS, FORMAT_CSV, FORMAT_NDJSON, FORMAT_NPY, FORMAT_N };
+static const char *const format_names[] = {"tfevents", "csv", "ndjson", "npy", NULL};
+static_assert(EVENT_NAME_MAX <= NPY_NAME_CHARS_MAX, "a series' name has no more characters than bytes");
 
-struct name {
-        char text[EVENT_NAME_MAX + 1];
+struct series {
+        char name[EVENT_NAME_MAX + 1];
+        int64_t points;
 };
 
 /* A file of the job, for event files. */
@@ -36,11 +42,17 @@ struct series_export {
         struct image *images; /* newest first */
         size_t n_images, images_room;
         enum format format;
-        struct name *names;
-        size_t n_names, room, at;
+        const struct names *only; /* of these series alone; empty: of all. While they are listed */
+        bool found[NAMES_MAX];    /* which of them there are */
+        struct series *series;
+        size_t n_series, room, at;
+        int64_t left; /* points of the series at hand */
         struct point_place place;
+        int64_t as_of; /* number of the attempt that was the newest */
         bool begun;
         char quoted[LINE_MAX]; /* the series' name as the format has it */
+        size_t name_chars;     /* of the longest name */
+        struct npy_name npy_name;
         struct point points[POINTS_AT_ONCE];
 };
 
@@ -48,18 +60,30 @@ static void export_free(void *user)
 {
         struct series_export *x = user;
 
-        free(x->names);
+        free(x->series);
         free(x->images);
         free(x);
 }
 
-static int add_name(const struct series_row *s, void *user)
+static int add_series(const struct series_row *s, void *user)
 {
         struct series_export *x = user;
+        struct series *to;
 
-        if (!array_grow(&x->names, x->n_names, &x->room, sizeof *x->names))
+        if (x->only->n) {
+                int i = names_find(x->only, s->name);
+
+                if (i < 0)
+                        return 0;
+                x->found[i] = true;
+        }
+        if (!array_grow(&x->series, x->n_series, &x->room, sizeof *x->series))
                 return -ENOMEM;
-        (void)snprintf(x->names[x->n_names++].text, sizeof x->names->text, "%s", s->name);
+        to = &x->series[x->n_series++];
+        to->points = s->points;
+        (void)snprintf(to->name, sizeof to->name, "%s", s->name);
+        x->as_of = s->as_of;
+        x->name_chars = MAX(x->name_chars, npy_chars(s->name));
         return 0;
 }
 
@@ -102,17 +126,27 @@ static int quote_json(const char *s, char *ret)
 
 static int begin_series(struct series_export *x)
 {
-        const char *name = x->names[x->at].text;
+        const char *name = x->series[x->at].name;
 
+        x->left = x->series[x->at].points;
         x->place = POINTS_BEGIN;
+        x->place.as_of = x->as_of;
         if (x->format == FORMAT_CSV)
                 quote_csv(name, x->quoted);
+        if (x->format == FORMAT_NPY)
+                npy_name_init(&x->npy_name, name, x->name_chars);
         return x->format == FORMAT_NDJSON ? quote_json(name, x->quoted) : 0;
 }
 
 static int begin_file(struct series_export *x, struct buf *b, struct error *err)
 {
+        int64_t points = 0;
+
         x->begun = true;
+        for (size_t i = 0; i < x->n_series; i++)
+                points += x->series[i].points;
+        if (x->format == FORMAT_NPY)
+                return npy_put_header(b, x->name_chars, points, err);
         if (x->format == FORMAT_TFEVENTS)
                 return tfevents_put_version(b, (double)x->created_us / US_PER_S, err);
         return x->format == FORMAT_CSV ? buf_printf(b, err, "series,step,time_ms,value\n") : 0;
@@ -137,7 +171,9 @@ static int put_point(struct series_export *x, const struct point *p, struct buf 
         int n;
 
         if (x->format == FORMAT_TFEVENTS)
-                return tfevents_put_scalar(b, (double)p->time_ms / 1000, p->step, x->names[x->at].text, p->value, err);
+                return tfevents_put_scalar(b, (double)p->time_ms / 1000, p->step, x->series[x->at].name, p->value, err);
+        if (x->format == FORMAT_NPY)
+                return npy_put_point(b, &x->npy_name, p->step, p->time_ms, p->value, err);
         value_text(p->value, x->format == FORMAT_NDJSON, value);
         if (x->format == FORMAT_CSV)
                 n = snprintf(line, sizeof line, "%s,%" PRId64 ",%" PRId64 ",%s\n", x->quoted, p->step, p->time_ms,
@@ -184,25 +220,33 @@ static int put_image(struct series_export *x, struct buf *b, struct error *err)
         return r == -ENOMEM ? r : 0;
 }
 
-/* stream_answer's next. */
+/* Some of the points of the series at hand; what there was is there. */
+static int put_points(struct series_export *x, struct reader *reader, struct buf *b, struct error *err)
+{
+        const size_t want = (size_t)MIN(x->left, POINTS_AT_ONCE);
+        size_t n = 0;
+        int r = reader_points_behind(reader, x->job.id, x->series[x->at].name, &x->place, want, x->points, &n, err);
+
+        if (r >= 0 && n < want)
+                return error_set(err, -EBADMSG, x->series[x->at].name, "has fewer points than it had");
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = put_point(x, &x->points[i], b, err);
+        x->left -= (int64_t)n;
+        return r;
+}
+
+/* stream_answer's next. -ENOENT: the job was removed. */
 static int next(void *user, struct reader *reader, struct buf *b, struct error *err)
 {
         struct series_export *x = user;
         int r = x->begun ? 0 : begin_file(x, b, err);
 
-        while (r >= 0 && !b->size && x->at < x->n_names) {
-                size_t n = 0;
-
+        while (r >= 0 && !b->size && x->at < x->n_series) {
                 if (x->place.step == INT64_MIN)
                         r = begin_series(x);
-                if (r >= 0)
-                        r = reader_points_behind(reader, x->job.id, x->names[x->at].text, &x->place, POINTS_AT_ONCE,
-                                                 x->points, &n, err);
-                if (r == -ENOENT) /* the job was removed */
-                        return r;
-                for (size_t i = 0; i < n && r >= 0; i++)
-                        r = put_point(x, &x->points[i], b, err);
-                if (r >= 0 && n < POINTS_AT_ONCE) {
+                if (r >= 0 && x->left)
+                        r = put_points(x, reader, b, err);
+                if (r >= 0 && !x->left) {
                         x->at++;
                         x->place = POINTS_BEGIN;
                 }
@@ -210,6 +254,18 @@ static int next(void *user, struct reader *reader, struct buf *b, struct error *
         while (r >= 0 && !b->size && x->n_images)
                 r = put_image(x, b, err);
         return r;
+}
+
+/* Whether the job has all series that were asked for, or answered. */
+static bool has_all(struct request *r, const struct series_export *x)
+{
+        for (size_t i = 0; i < x->only->n; i++)
+                if (!x->found[i])
+                        (void)errors_add(&r->errs, -ENOENT, "names", "the job has no series of name %zu of the list",
+                                         i + 1);
+        if (r->errs.n)
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+        return !r->errs.n;
 }
 
 /* 0, or answered. */
@@ -234,13 +290,13 @@ static int prepare(struct request *r, struct series_export *x)
                 x->place = POINTS_BEGIN;
                 x->created_us = j.created_us;
                 job_row_done(&j);
-                code = reader_series(reader, r->id, add_name, x, &err);
+                code = reader_series(reader, r->id, add_series, x, &err);
         }
-        if (code >= 0 && x->format == FORMAT_TFEVENTS)
+        if (code >= 0 && x->format == FORMAT_TFEVENTS && !x->only->n)
                 code = reader_artifacts(reader, r->id, ARTIFACT_IMAGE, add_image, x, &err);
         if (code < 0)
                 problem_failed(r, "the series cannot be read", code, &err);
-        return code;
+        return code < 0 || has_all(r, x) ? code : -ENOENT;
 }
 
 /* What a file of it is called; TensorBoard takes what has "tfevents" in its name. */
@@ -254,24 +310,40 @@ static void file_name(const struct series_export *x, char *ret, size_t size)
                                format_names[x->format]);
 }
 
+/* format's, and the names. False: the query was answered with a problem. */
+static bool read_query(struct request *r, int *ret_format, struct names *ret)
+{
+        if (request_query_choice(r, "format", format_names, ret_format) == 0)
+                (void)errors_add(&r->errs, -EINVAL, "format", "expected one of tfevents, csv, ndjson, npy");
+        (void)request_query_names(r, ret);
+        if (r->errs.n)
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+        return !r->errs.n;
+}
+
 static void export_apart(struct request *r)
 {
         static const char *const types[FORMAT_N] = {"application/octet-stream", "text/csv; charset=utf-8",
-                                                    "application/x-ndjson"};
-        struct series_export *x = calloc(1, sizeof *x);
+                                                    "application/x-ndjson", "application/octet-stream"};
+        _cleanup_(names_done) struct names only = {0};
+        struct series_export *x;
         char disposition[120];
         int format = 0;
 
+        if (!read_query(r, &format, &only))
+                return;
+        x = calloc(1, sizeof *x);
         if (!x) {
                 problem(r, PROBLEM_INTERNAL, "no memory");
                 return;
         }
-        (void)request_query_choice(r, "format", format_names, &format);
         x->format = (enum format)format;
+        x->only = &only;
         if (prepare(r, x) < 0) {
                 export_free(x);
                 return;
         }
+        x->only = NULL;
         file_name(x, disposition, sizeof disposition);
         response_stream(r, &(struct stream_answer){.type = types[format],
                                                    .disposition = disposition,
@@ -283,12 +355,9 @@ static void export_apart(struct request *r)
 
 void export_series(struct request *r)
 {
-        int format = -1, found = request_query_choice(r, "format", format_names, &format);
+        _cleanup_(names_done) struct names only = {0};
+        int format;
 
-        if (found == 0)
-                (void)errors_add(&r->errs, -EINVAL, "format", "expected one of tfevents, csv, ndjson");
-        if (found <= 0)
-                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
-        else
+        if (read_query(r, &format, &only))
                 request_apart(r, export_apart, false);
 }

@@ -1,11 +1,11 @@
+#include "api/names.h"
 #include "api/response.h"
-#include "contract/text.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define JOBS_MAX 100
-#define NAMES_MAX 50
 #define POINTS_MAX 10000
 #define POINTS_DEFAULT 1000
 #define QUICK_BUCKETS                                                                                                  \
@@ -49,16 +49,16 @@ static const char *const widths_names[] = {"shared", "own", NULL};
 enum widths { WIDTHS_SHARED, WIDTHS_OWN };
 
 struct question {
-        size_t n_jobs, n_names;
+        size_t n_jobs;
         int64_t jobs[JOBS_MAX];
-        char *memory, *names[NAMES_MAX];
+        struct names names;
         int64_t points, from, to, attempt;
         int widths;
 };
 
 static void question_done(struct question *q)
 {
-        free(q->memory);
+        names_done(&q->names);
 }
 
 /* What is named twice is read once. */
@@ -70,75 +70,49 @@ static bool has_job(const struct question *q, int64_t job)
         return false;
 }
 
-static bool has_name(const struct question *q, const char *name)
-{
-        for (size_t i = 0; i < q->n_names; i++)
-                if (!strcmp(q->names[i], name))
-                        return true;
-        return false;
-}
-
-static void add_item(struct request *r, const char *parameter, char *item, struct question *q)
+static int add_job(struct request *r, struct question *q, const char *digits)
 {
         int64_t job;
 
-        if (!strcmp(parameter, "jobs")) {
-                if (!int_parse(item, 1, INT64_MAX, &job))
-                        (void)errors_add(&r->errs, -EINVAL, parameter, "expected ids of jobs, separated by commas");
-                else if (has_job(q, job))
-                        return;
-                else if (q->n_jobs == JOBS_MAX)
-                        (void)errors_add(&r->errs, -EINVAL, parameter, "at most %d jobs at once", JOBS_MAX);
-                else
-                        q->jobs[q->n_jobs++] = job;
-        } else {
-                if (has_name(q, item))
-                        return;
-                if (q->n_names == NAMES_MAX)
-                        (void)errors_add(&r->errs, -EINVAL, parameter, "at most %d names at once", NAMES_MAX);
-                else if (!text_is_printable(item, EVENT_NAME_MAX))
-                        (void)errors_add(&r->errs, -EINVAL, parameter, "expected names of series, separated by commas");
-                else
-                        q->names[q->n_names++] = item;
-        }
+        if (!int_parse(digits, 1, INT64_MAX, &job))
+                return errors_add(&r->errs, -EINVAL, "jobs", "expected ids of jobs, separated by commas");
+        if (has_job(q, job))
+                return 0;
+        if (q->n_jobs == JOBS_MAX)
+                return errors_add(&r->errs, -EINVAL, "jobs", "at most %d jobs at once", JOBS_MAX);
+        q->jobs[q->n_jobs++] = job;
+        return 0;
 }
 
-/* A list that commas separate; its memory is cut into items. */
-static void read_list(struct request *r, const char *parameter, char *list, struct question *q)
+/* 0: absent. */
+static int read_jobs(struct request *r, struct question *q)
 {
-        for (char *item = list, *next; item && !r->errs.n; item = next) {
-                next = strchr(item, ',');
-                if (next)
-                        *next++ = 0;
-                add_item(r, parameter, item, q);
+        const char *list = NULL;
+        int found = request_query_text(r, "jobs", TARGET_BYTES_MAX, &list), x = 0;
+
+        while (list && x >= 0) {
+                char digits[24];
+                size_t n = strcspn(list, ",");
+
+                (void)snprintf(digits, sizeof digits, "%.*s", (int)MIN(n, sizeof digits - 1), list);
+                x = add_job(r, q, digits);
+                list = list[n] ? list + n + 1 : NULL;
         }
+        return x < 0 ? x : found;
 }
 
 static int read_question(struct request *r, struct question *q)
 {
-        const char *jobs = NULL, *names = NULL;
-
         *q = (struct question){.points = POINTS_DEFAULT, .to = INT64_MAX};
-        if (!request_query_text(r, "jobs", TARGET_BYTES_MAX, &jobs))
+        if (read_jobs(r, q) == 0)
                 (void)errors_add(&r->errs, -EINVAL, "jobs", "expected ids of jobs, separated by commas");
-        if (!request_query_text(r, "names", TARGET_BYTES_MAX, &names))
+        if (request_query_names(r, &q->names) == 0)
                 (void)errors_add(&r->errs, -EINVAL, "names", "expected names of series, separated by commas");
         (void)request_query_int(r, "points", 1, POINTS_MAX, &q->points);
         (void)request_query_int(r, "from", 0, INT64_MAX, &q->from);
         (void)request_query_int(r, "to", 0, INT64_MAX, &q->to);
         (void)request_query_choice(r, "widths", widths_names, &q->widths);
         (void)request_query_int(r, "attempt", 1, INT64_MAX, &q->attempt);
-        if (jobs && names) {
-                size_t n = strlen(jobs) + 1;
-
-                q->memory = malloc(n + strlen(names) + 1);
-                if (!q->memory)
-                        return errors_add(&r->errs, -ENOMEM, "", "no memory");
-                memcpy(q->memory, jobs, n);
-                memcpy(q->memory + n, names, strlen(names) + 1);
-                read_list(r, "jobs", q->memory, q);
-                read_list(r, "names", q->memory + n, q);
-        }
         if (q->from > q->to)
                 (void)errors_add(&r->errs, -EINVAL, "from", "is above to");
         return r->errs.n ? -EINVAL : 0;
@@ -210,9 +184,9 @@ static int answer_curve(int64_t job, const char *name, struct curve *c, void *us
 static int read_curves(struct reader *reader, const struct question *q, struct buf *b, struct error *err)
 {
         const struct curve_question question = {.n_jobs = q->n_jobs,
-                                                .n_names = q->n_names,
+                                                .n_names = q->names.n,
                                                 .jobs = q->jobs,
-                                                .names = (const char *const *)q->names,
+                                                .names = q->names.items,
                                                 .from = q->from,
                                                 .to = q->to,
                                                 .n_buckets = q->points,
@@ -258,5 +232,5 @@ void series_read(struct request *r)
         if (read_question(r, &q) < 0)
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
         else
-                request_apart(r, read_series, (int64_t)(q.n_jobs * q.n_names) * q.points > QUICK_BUCKETS);
+                request_apart(r, read_series, (int64_t)(q.n_jobs * q.names.n) * q.points > QUICK_BUCKETS);
 }

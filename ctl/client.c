@@ -372,3 +372,20 @@ char *client_escape(const char *s)
         curl_free(escaped);
         return copy;
 }
+
+char *client_escape_names(char *const *names, size_t n)
+{
+        _cleanup_(buf_done) struct buf list = BUF_INIT(1 << 20);
+        int r = buf_reserve(&list, 1, NULL); /* none: an empty list */
+
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                const bool quoted = strpbrk(names[i], ",\"") != NULL;
+
+                r = buf_printf(&list, NULL, "%s%s", i ? "," : "", quoted ? "\"" : "");
+                for (const char *c = names[i]; *c && r >= 0; c++)
+                        r = buf_append(&list, *c == '"' ? "\"\"" : c, *c == '"' ? 2 : 1, NULL);
+                if (r >= 0 && quoted)
+                        r = buf_append(&list, "\"", 1, NULL);
+        }
+        return r < 0 ? NULL : client_escape(list.data);
+}

@@ -49,16 +49,18 @@ static int download(struct call *c, const char *path)
 int command_export(struct call *c)
 {
         const char *format = c->options[OPTION_FORMAT] ? c->options[OPTION_FORMAT] : "csv";
+        _cleanup_(freep) char *names = client_escape_names(c->args + 1, (size_t)c->n_args - 1);
         _cleanup_(freep) char *escaped = client_escape(format);
+        _cleanup_(buf_done) struct buf path = BUF_INIT(1 << 20);
         int64_t id = job_id(c->args[0]);
-        char path[200];
 
         if (!id)
                 return EXIT_USAGE;
-        if (!escaped ||
-            snprintf(path, sizeof path, "/v1/jobs/%" PRId64 "/export?format=%s", id, escaped) >= (int)sizeof path)
-                return usage_error("--format takes tfevents, csv or ndjson");
-        return download(c, path);
+        if (!escaped || !names ||
+            buf_printf(&path, NULL, "/v1/jobs/%" PRId64 "/export?format=%s%s%s", id, escaped,
+                       c->n_args > 1 ? "&names=" : "", names) < 0)
+                return fail("no memory");
+        return download(c, path.data);
 }
 
 /* Newest first, as the server lists them; 0: none is the one that is asked for. */

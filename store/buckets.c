@@ -119,7 +119,7 @@ static int find_range(struct asking *a, struct asked *s, struct error *err)
 
 static int ask_job(struct asking *a, size_t job, struct error *err)
 {
-        int r = limits_read(a->db, a->q->jobs[job], &a->limits[job], err);
+        int r = limits_read(a->db, a->q->jobs[job], INT64_MAX, &a->limits[job], err);
 
         for (size_t k = 0; r >= 0 && k < a->q->n_names; k++) {
                 struct asked *s = &a->series[a->n];
@@ -383,7 +383,7 @@ static size_t take_behind(const struct collected *c, struct point_place *place, 
                 return 0;
         memcpy(ret, c->p + begin, n * sizeof *ret);
         end = begin + n;
-        *place = (struct point_place){.step = c->p[end - 1].step};
+        *place = (struct point_place){.step = c->p[end - 1].step, .as_of = place->as_of};
         while ((size_t)place->passed < end && c->p[end - 1 - (size_t)place->passed].step == place->step)
                 place->passed++;
         return n;
@@ -399,7 +399,7 @@ static int read_points(struct db *db, int64_t job, const char *name, struct poin
         int r = find_series(db, job, name, &q.series, err);
 
         if (r >= 0)
-                r = limits_read(db, job, &limits, err);
+                r = limits_read(db, job, place->as_of, &limits, err);
         if (r >= 0)
                 r = curves_read(db, &q, &sink, err);
         if (r == -ENOMEM)
@@ -434,6 +434,7 @@ struct list {
         struct listed *items; /* by id while tails are added */
         size_t n, room;
         int64_t below; /* of the attempt whose tail is added */
+        int64_t as_of; /* the rows' */
 };
 
 static int add_listed(struct db *db, int64_t job, struct list *l, struct error *err)
@@ -486,8 +487,9 @@ static int add_batch(const struct batch *b, void *user)
 static int add_tails(struct db *db, int64_t job, struct list *l, struct error *err)
 {
         _cleanup_(limits_done) struct limits limits = {0};
-        int r = limits_read(db, job, &limits, err);
+        int r = limits_read(db, job, INT64_MAX, &limits, err);
 
+        l->as_of = limits.spoken;
         if (r >= 0 && l->n)
                 qsort(l->items, l->n, sizeof *l->items, by_id);
         for (size_t i = 0; r >= 0 && i < limits.n; i++) {
@@ -520,6 +522,7 @@ int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_
                 x->row.last = x->s.last;
                 x->row.min = x->s.min;
                 x->row.max = x->s.max;
+                x->row.as_of = l.as_of;
                 n = row(&x->row, user);
         }
         free(l.items);

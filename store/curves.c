@@ -10,16 +10,16 @@
 #include <math.h>
 #include <string.h>
 
-int limits_read(struct db *db, int64_t job, struct limits *ret, struct error *err)
+int limits_read(struct db *db, int64_t job, int64_t as_of, struct limits *ret, struct error *err)
 {
         _cleanup_statement_ sqlite3_stmt *st = db_statement(db, ST_ATTEMPTS);
         _cleanup_(freep) struct limit *items = NULL;
-        int64_t below = INT64_MAX;
+        int64_t below = INT64_MAX, spoken = 0;
         size_t n = 0, room = 0;
         int r;
 
         bind_int(st, ":job", job);
-        while ((r = db_step(db, st, err)) > 0) {
+        while ((r = db_step(db, st, err)) > 0 && sqlite3_column_int64(st, 2) <= as_of) { /* by number */
                 if (!array_grow(&items, n, &room, sizeof *items))
                         return error_set(err, -ENOMEM, NULL, "no memory for a list of attempts");
                 /* below holds the first step for now; one that said nothing supersedes nothing */
@@ -29,6 +29,7 @@ int limits_read(struct db *db, int64_t job, struct limits *ret, struct error *er
                         .below = sqlite3_column_int64(st, 6) > 0 ? sqlite3_column_int64(st, 5) : INT64_MAX,
                         .tail = sqlite3_column_int64(st, 19) > 0,
                 };
+                spoken = items[n - 1].below < INT64_MAX ? items[n - 1].number : spoken;
         }
         if (r < 0)
                 return r;
@@ -38,7 +39,7 @@ int limits_read(struct db *db, int64_t job, struct limits *ret, struct error *er
                 items[i].below = below;
                 below = MIN(below, first_step);
         }
-        *ret = (struct limits){n, TAKE_PTR(items)};
+        *ret = (struct limits){spoken, n, TAKE_PTR(items)};
         return 0;
 }
 

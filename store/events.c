@@ -32,7 +32,7 @@ static int supersede(struct applying *a, int64_t first_step, struct error *err)
         _cleanup_(limits_done) struct limits limits = {0};
         _cleanup_(freep) int64_t *ids = NULL;
         size_t n = 0, room = 0;
-        int r = limits_read(db, a->job, &limits, err);
+        int r = limits_read(db, a->job, INT64_MAX, &limits, err);
 
         if (r < 0)
                 return r;

@@ -98,13 +98,15 @@ int request_key_find(struct db *db, const struct request_key *key, int64_t *ret_
 
 /* The attempts of a job, ascending by id: below which step their points are shown, and whether some are in the tail. */
 struct limits {
+        int64_t spoken; /* number of the newest attempt that has said anything; 0: none has */
         size_t n;
         struct limit {
                 int64_t attempt, number, below;
                 bool tail;
         } * items;
 };
-int limits_read(struct db *db, int64_t job, struct limits *ret, struct error *err);
+/* as_of: as if attempts with a higher number were not there. */
+int limits_read(struct db *db, int64_t job, int64_t as_of, struct limits *ret, struct error *err);
 void limits_done(struct limits *l);
 /* Of that attempt; NULL: it is none of the job's. */
 const struct limit *limits_find(const struct limits *l, int64_t attempt);

@@ -137,6 +137,7 @@ struct series_row {
         char name[EVENT_NAME_MAX + 1];
         int64_t points, last_step;
         double last, min, max; /* min, max of the finite ones; NAN when there is none */
+        int64_t as_of;         /* number of the job's newest attempt that has said anything: see point_place */
 };
 
 struct dataset_row {
@@ -362,8 +363,9 @@ struct point {
 };
 struct point_place {
         int64_t step, passed; /* of the points with this step */
+        int64_t as_of;        /* number of an attempt: what later ones supersede is shown all the same */
 };
-#define POINTS_BEGIN ((struct point_place){.step = INT64_MIN})
+#define POINTS_BEGIN ((struct point_place){.step = INT64_MIN, .as_of = INT64_MAX})
 int reader_points_behind(struct reader *r, int64_t job, const char *name, struct point_place *place, size_t n,
                          struct point *ret, size_t *ret_n, struct error *err);
 

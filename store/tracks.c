@@ -418,7 +418,7 @@ static int close_series(struct db *db, const struct tail *t, const struct limits
 static int close_gathered(struct db *db, const struct tail *t, struct gathered *g, struct error *err)
 {
         _cleanup_(limits_done) struct limits limits = {0};
-        int r = t->latest ? 0 : limits_read(db, t->job, &limits, err);
+        int r = t->latest ? 0 : limits_read(db, t->job, INT64_MAX, &limits, err);
 
         if (g->n)
                 qsort(g->parts, g->n, sizeof *g->parts, by_series);

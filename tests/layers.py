@@ -24,7 +24,7 @@ ALLOWED = {
     "engine": ("base", "kernels", "contract/config.h", "contract/text.h"),
     "worker": ("base", "contract", "engine", "kernels"),
     "store": ("base", "contract"),
-    "api": ("base", "contract", "store", "engine/formats/export.h", "engine/formats/tfevents.h"),
+    "api": ("base", "contract", "store", "engine/formats/export.h", "engine/formats/npy.h", "engine/formats/tfevents.h"),
     "daemon": ("base", "contract", "store", "api"),
     "ctl": ("base",),
 }

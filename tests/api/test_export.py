@@ -1,5 +1,6 @@
 """Curves and checkpoints for other programs: all of them, exactly, and no more of the server than a piece at a time."""
 import csv
+import http.client
 import io
 import json
 import math
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 
+import numpy
 import pytest
 
 from conftest import START, checkpoint, problem
@@ -62,8 +64,73 @@ def test_every_point_as_an_event_file(server, job, tmp_path):
     assert same([(x["tag"], x["step"], round(x["wall"] * 1000), float(x["scalar"])) for x in rows], expected())
 
 
+def array_of(server, job, **params):
+    r = server.get(f"/v1/jobs/{job}/export", params={"format": "npy", **params})
+    assert r.status_code == 200 and r.headers["Content-Type"] == "application/octet-stream", r.text
+    assert r.headers["Content-Disposition"] == f'attachment; filename="job-{job}.npy"'
+    return numpy.load(io.BytesIO(r.content))
+
+
+def test_every_point_as_an_array(server, job):
+    a = array_of(server, job)
+    assert a.dtype == [("series", "<U9"), ("step", "<i8"), ("time_ms", "<i8"), ("value", "<f8")] and a.shape == (2 * N,)
+    assert same(a.tolist(), expected())
+    assert a[a["series"] == "train/bpd"]["value"].tobytes() == numpy.array(VALUES, float).tobytes(), "to the last bit"
+
+
+FORMS = {
+    "csv": lambda b: [(n, int(s), float(v)) for n, s, _, v in list(csv.reader(io.StringIO(b.decode())))[1:]],
+    "ndjson": lambda b: [(x["series"], x["step"], float(x["value"])) for x in map(json.loads, b.decode().splitlines())],
+    "npy": lambda b: [(n, s, v) for n, s, _, v in numpy.load(io.BytesIO(b)).tolist()],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_some_series_alone(server, form):
+    names = ["a", "a, b", 'say ""', "\u20ac \U0001f600", "long" * 50]
+    j = server.submit()
+    server.run(j, [{"type": "scalars", "step": [7], "time_ms": [1], "columns": {n: [i] for i, n in enumerate(names)}}])
+
+    def read(*names):
+        quoted = ",".join('"' + n.replace('"', '""') + '"' if set(n) & set(',"') else n for n in names)
+        r = server.get(f"/v1/jobs/{j}/export", params={"format": form, **({"names": quoted} if names else {})})
+        assert r.status_code == 200, r.text
+        return FORMS[form](r.content)
+    assert read() == sorted((n, 7, i) for i, n in enumerate(names))
+    assert read("a, b") == [("a, b", 7, 1)]
+    assert read('say ""', "a", names[3], "a") == [("a", 7, 0), ('say ""', 7, 2), (names[3], 7, 3)]
+    d = problem(server.get(f"/v1/jobs/{j}/export?format={form}&names=a,none"), 400, "query-invalid")
+    assert d["errors"] == [{"parameter": "names", "detail": "the job has no series of name 2 of the list"}]
+    for wrong in ('"a', '"a"b', '"a",', ",", ""):
+        assert problem(server.get(f"/v1/jobs/{j}/export", params={"format": form, "names": wrong}), 400, "query-invalid")["errors"][0]["parameter"] == "names"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_is_of_the_points_that_there_were(server, form):
+    """While it is read more is logged, and another attempt begins before what was read."""
+    n = 100_000
+    j = server.submit()
+    server.run(j, [{"type": "start", "step": 0, "steps": n, **START}, {"type": "scalars", "step": [0], "time_ms": [0], "columns": {"a": [0.5]}}],
+               state="failed", error={"class": "host", "detail": "x"})
+    server.add_points(j, 1, n - 1, ["a"])
+    whole = FORMS[form](server.get(f"/v1/jobs/{j}/export?format={form}").content)
+    assert [s for _, s, _ in whole] == list(range(n))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        s.sendall(f"GET /v1/jobs/{j}/export?format={form} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(s)
+        answer.begin()
+        part = answer.read(1000)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)  # what comes now comes quickly
+        server.post(f"/v1/jobs/{j}/retry")
+        server.run(j, [{"type": "start", "step": 5, "steps": n, **START}, {"type": "scalars", "step": [5, 6], "time_ms": [5, 6], "columns": {"a": [30, 40], "b": [1, 2]}}])
+        assert FORMS[form](part + answer.read()) == whole
+    assert [s for name, s, _ in FORMS[form](server.get(f"/v1/jobs/{j}/export?format={form}").content) if name == "a"] == list(range(7))
+
+
 def test_a_job_without_a_point(server):
     j = server.submit()
+    assert array_of(server, j).tolist() == []
     assert server.get(f"/v1/jobs/{j}/export?format=csv").text == "series,step,time_ms,value\n"
     assert server.get(f"/v1/jobs/{j}/export?format=ndjson").content == b""
 

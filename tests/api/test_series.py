@@ -53,7 +53,14 @@ def test_jobs_times_names(server, job):
     assert server.get("/v1/series?jobs=4711&names=train/bpd").json() == {"series": []}
 
 
-@pytest.mark.parametrize("query", ["", "jobs=1", "names=x", "jobs=&names=x", "jobs=1&names=", "jobs=x&names=x", "jobs=1,&names=x",
+def test_a_name_with_a_comma_can_be_asked_for(server):
+    j = server.submit()
+    server.run(j, [{"type": "scalars", "step": [1], "time_ms": [1], "columns": {"a, b": [1], "a": [2], '"q"': [3]}}])
+    names = '"a, b",a,"""q"""'
+    assert [s["name"] for s in server.get("/v1/series", params={"jobs": j, "names": names}).json()["series"]] == ["a, b", "a", '"q"']
+
+
+@pytest.mark.parametrize("query", ["", "jobs=1", "names=x", "jobs=&names=x", "jobs=1&names=", "jobs=x&names=x", "jobs=1,&names=x", "jobs=1&names=%22x", "jobs=1&names=%22x%22y", "jobs=1&names=%22%22", "jobs=,&names=x", "jobs=1&names=x,",
                                    "jobs=0&names=x", "jobs=1&names=x&points=0", "jobs=1&names=x&points=10001", "jobs=1&names=x&from=-1",
                                    "jobs=1&names=x&from=5&to=4", "jobs=1&names=x%0a", "jobs=1&names=" + "x" * 201,
                                    "jobs=" + ",".join(map(str, range(1, 102))) + "&names=x", "jobs=1&names=" + ",".join(f"x{i}" for i in range(51)), "jobs=1&names=x&y=1",

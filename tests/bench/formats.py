@@ -2,7 +2,7 @@
 """How fast other programs' files are read and written, and in how much memory: formats.py [--build BUILD] [FOLDER]
 
 A checkpoint of the published size (71 million parameters four times over) to flax's file and back; a job of two million points
-out as event file, CSV and JSON lines, and the event file read again. FOLDER needs 4 GB. Of processes, processor time is
+out as event file, CSV, JSON lines and NumPy's array, and the event file read again. FOLDER needs 4 GB. Of processes, processor time is
 shown beside the clock's: other programs run meanwhile."""
 
 import argparse
@@ -51,7 +51,7 @@ def curves(build, folder, n=1_000_000):
     job = server.submit()
     server.run(job, [{"type": "scalars", "step": [0], "time_ms": [0], "columns": {"train/bpd": [1.0], "train/recon": [2.0]}}], state="succeeded")
     server.add_points(job, 1, n, ["train/bpd", "train/recon"])
-    for form in ("tfevents", "csv", "ndjson"):
+    for form in ("tfevents", "csv", "ndjson", "npy"):
         before, start, size = processor_of(server.process.pid), time.monotonic(), 0
         with open(folder / form, "wb") as f:
             for piece in server.session.get(f"{server.url}/v1/jobs/{job}/export?format={form}", stream=True).iter_content(1 << 20):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import numpy
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "api"))
@@ -165,6 +166,11 @@ def test_export_writes_whole_files(server, tmp_path):
     out = tmp_path / "curves.ndjson"
     assert ctl(server, "export", job, "--format", "ndjson", "-o", out) == ""
     assert [json.loads(line)["value"] for line in out.read_text().splitlines()] == [3.5, 2.25]
+    array = tmp_path / "curves.npy"
+    assert ctl(server, "export", job, "train/bpd", "--format", "npy", "-o", array) == ""
+    assert numpy.load(array)["value"].tolist() == [3.5, 2.25]
+    array.unlink()
+    assert "name 1 of the list" in ctl(server, "export", job, "no, such", code=1)
     assert "query is not valid" in ctl(server, "export", job, "--format", "xlsx", "-o", tmp_path / "none", code=1)
     assert "there is no job 4711" in ctl(server, "export", 4711, code=1)
     ctl(server, "export", "x", code=2)
