@@ -37,7 +37,7 @@ export function gaps(step) {
 
 // What is drawn of a series: places on the axis, and what a line is called. error: of each bucket, where it is known.
 /** @typedef {{id: string, name: string, colour: number, dash: number, off: boolean, s: import('./curves.js').Series, x: number[], start: number, ghost?: boolean,
- *             error: (number | null)[] | null, version: string}} Curve */
+ *             error: (number | null)[] | null, version: string, run: string, where: import('./axis.js').Run, of?: Curve[]}} Curve  where: of its run; of: the curves of a group */
 
 // The columns to draw of a curve: {table: [x, most, least, mean, smoothed], gaps, bad, hidden}. A gap begins and ends
 // with a row of nulls; bad: buckets with a value that is not finite; hidden: buckets that a logarithmic axis has no place for. The

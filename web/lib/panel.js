@@ -134,7 +134,7 @@ export class CurvesPanel extends Component {
                 if (known?.version === version)
                         return {...known, id, name, colour, dash, off};
                 const errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
-                const made = {run: run.id, id, name, colour, dash, off, ghost, s, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
+                const made = {run: run.id, id, name, colour, dash, off, ghost, s, where, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
                 this.#known.set(key, made);
                 return made;
         }
@@ -172,7 +172,7 @@ export class CurvesPanel extends Component {
                                 const {x, ...s} = average(of), series = {name: of[0].s.name, step: x, time: [], points: x.length, lastStep: 0, width: 1, bad: [], version, ...s};
                                 this.#known.set(key, {version, s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null});
                         }
-                        return [{...this.#known.get(key), run: '', id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
+                        return [{...this.#known.get(key), run: '', of, id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
                 });
         }
 
@@ -226,7 +226,7 @@ export class CurvesPanel extends Component {
                         const shut = folded(c.key, state, apart), curves = drawn[i];
                         if (!shut && !curves.length && runs.some((r) => r.curves.loaded && r.curves.rows.some((row) => c.names.includes(row.name) && row.points > 0)))
                                 return h('section.card.chart', {key: c.key, 'aria-label': c.title}, h('h3', null, c.title), h('p.soft', null, 'Reading…'));
-                        return h(Chart, {key: c.key, title: c.title, unit: c.unit, curves, ...(axes[i] === axis ? {view, onView: show} : {view: domain(curves, state.logx), onView: () => {}}), hide, folded: shut, fold: () => this.set({fold: toggled(state.fold, c.key)}), todo: this.todo(c, list, state), why: (curve, time) => this.props.why(curve.run, new Date(time).toISOString().slice(0, MINUTE)),
+                        return h(Chart, {key: c.key, title: c.title, unit: c.unit, curves, ...(axes[i] === axis ? {view, part: within, onView: show} : {view: domain(curves, state.logx), part: null, onView: () => {}}), hide, folded: shut, fold: () => this.set({fold: toggled(state.fold, c.key)}), todo: this.todo(c, list, state), why: (curve, time) => this.props.why(curve.run, new Date(time).toISOString().slice(0, MINUTE)),
                                 wide: state.big === c.key || (!apart && i === 0), options: {...options, axis: axes[i], tall: state.big === c.key, references: c.order === 0 ? published : []}});
                 };
                 return h('section', {'aria-label': 'Curves'},
