@@ -12,9 +12,7 @@ const KEYS = 'Arrow keys: from point to point. Plus and minus: zoom. Shift and a
 // The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null; hold(legend): once, its owner
 // moves the cursor with setState({at: a place or null, typed: by a key}).
 class Legend extends Component {
-        componentDidMount() {
-                this.props.hold(this);
-        }
+        componentDidMount = () => this.props.hold(this);
 
         text({x, s}, at) {
                 const b = at === null ? x.length - 1 : x.findLastIndex((v) => v <= at);

@@ -20,6 +20,9 @@ export function Tags({job, pick = null}) {
         return (job.tags ?? []).map((t) => (pick ? h('button.tag', {key: t, type: 'button', title: `Only runs with the tag ${t}`, onclick: () => pick(t)}, t) : h('span.tag', {key: t, title: t}, t)));
 }
 
+// A time of an answer, as people write it.
+export const Time = ({at}) => h('time.num', {datetime: at, title: format.exactly(at)}, format.when(at));
+
 // Why a job that is queued waits, as the server says it; '' where it says nothing.
 export function waiting(job) {
         const w = job.state === 'queued' ? job.waiting : null;

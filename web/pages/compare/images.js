@@ -1,7 +1,5 @@
 // Images of several runs side by side, each at the newest step up to the chosen one: the same seed draws the same noise.
-import * as api from '../../lib/api.js';
-import {Component, h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
+import {api, Component, format, h} from '../../lib/page.js';
 
 // properties: runs: as of the panel; step: up to which, NaN: the newest; set(change).
 export class SideBySide extends Component {

@@ -1,8 +1,6 @@
 // A job's configuration: what differs from its template, then all of it.
-import * as api from '../../lib/api.js';
 import {flat, keys, text} from '../../lib/config.js';
-import {Component, CopyButton, h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
+import {api, Component, CopyButton, format, h, Section} from '../../lib/page.js';
 
 const isTree = (v) => v !== null && typeof v === 'object';
 
@@ -40,11 +38,9 @@ export class ConfigPanel extends Component {
         }
 
         render({config, imported}) {
-                const label = imported ? 'Import' : 'Configuration', shown = {...imported, ...config};
+                const title = imported ? 'Import' : 'Configuration', shown = {...imported, ...config};
                 const entries = Object.entries(shown), plain = entries.filter(([, v]) => !isTree(v));
-                return h('section', {'aria-label': label},
-                        h('div.section-head', null, h('h2', null, label),
-                                h('div.section-tools', null, h(CopyButton, {text: () => JSON.stringify(shown, null, 2), label: 'Copy as JSON'}))),
+                return h(Section, {title, beside: h('div.section-tools', null, h(CopyButton, {text: () => JSON.stringify(shown, null, 2), label: 'Copy as JSON'}))},
                         h('div.card.config', null, this.differences(flat(config)), plain.length ? list(plain) : null,
                                 entries.filter(([, v]) => isTree(v)).map(([k, v]) => h('details', {key: k},
                                         h('summary', null, k, h('span.soft', null, ` ${format.count(flat(v).size, 'key')}`)), list([...flat(v)])))));

@@ -1,22 +1,18 @@
 // The list of runs, newest first. Rows come first; the curves of those in sight follow in small lots.
 import {Address} from '../../lib/address.js';
-import * as api from '../../lib/api.js';
+import {column, COLUMNS, TEST, TRAIN, USUAL} from '../../lib/columns.js';
 import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
-import {CopyButton, h, Menu} from '../../lib/dom.js';
-import {pace, poll} from '../../lib/events.js';
-import * as format from '../../lib/format.js';
-import {Page, Trouble} from '../../lib/page.js';
+import {api, CopyButton, format, h, may, Menu, pace, Page, Trouble} from '../../lib/page.js';
 import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
-import {may} from '../../lib/session.js';
 import {Rows} from '../../lib/virtual.js';
-import {Selection} from './actions.js';
-import {column, COLUMNS, row, search, TEST, TRAIN, USUAL} from './columns.js';
+import {Selection} from './selection.js';
 import {JobList} from './list.js';
+import {row, search} from './row.js';
 
 const LIMIT = 50, LIMIT_MAX = 500;       // jobs a request
 const NEAR = 20;                         // rows before the end at which the next page is asked for
-const BUSY_MS = 2000, REST_MS = 10000, TYPING_MS = 250;
+const BUSY_MS = 2000, REST_MS = 10000;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
 const SORT_LOT = 100;                    // jobs a request, where only the last and the least of all are asked for
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
@@ -34,10 +30,9 @@ export class RunsPage extends Page {
                 this.glances = new Map(); // job -> {key, at, series}
                 this.more = null;         // the AbortController of the next page's request
                 this.stuck = false;       // it failed: not again before the newest page was read
-                this.typing = 0;
                 this.draw();
-                this.rows = this.own(poll((signal) => this.readRows(signal), (e) => this.fail(e), () => true));
-                this.sparks = this.own(poll((signal) => this.readSparks(signal), () => {}));
+                this.rows = this.poll((signal) => this.readRows(signal), () => true);
+                this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
         }
 
         // What the server is asked for: configurations only where one is looked at, since they are most of an answer.
@@ -60,7 +55,6 @@ export class RunsPage extends Page {
 
         leave() {
                 super.leave();
-                clearTimeout(this.typing);
                 this.more?.abort();
         }
 
@@ -182,9 +176,8 @@ export class RunsPage extends Page {
         }
 
         type(text) {
-                clearTimeout(this.typing);
                 this.address.set({text});
-                this.typing = setTimeout(() => this.ask({}), TYPING_MS);
+                this.typed(() => this.ask({}));
         }
 }
 
