@@ -134,6 +134,4 @@ export const log = (n, from, lines, signal) =>
 
 // Numbers that JSON cannot say come as texts; null means unknown.
 /** @param {unknown} v @returns {number | null} */
-export function number(v) {
-        return typeof v === 'number' || v === 'NaN' || v === 'Infinity' || v === '-Infinity' ? Number(v) : null;
-}
+export const number = (v) => (typeof v === 'number' || v === 'NaN' || v === 'Infinity' || v === '-Infinity' ? Number(v) : null);

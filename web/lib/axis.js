@@ -15,9 +15,7 @@ const firstStep = (s) => (s.width > 1 ? Math.floor(s.step[0] / s.width) * s.widt
 const day = (seconds) => format.when(new Date(1000 * seconds).toISOString());
 
 // Seconds of all attempts until then, the time between them left out.
-function active(run, time) {
-        return run.attempts.reduce((sum, a) => sum + Math.max(0, Math.min(time, a.to) - a.from), 0) / 1000;
-}
+const active = (run, time) => run.attempts.reduce((sum, a) => sum + Math.max(0, Math.min(time, a.to) - a.from), 0) / 1000;
 
 const stretch = (width) => `${format.integer(width)} steps`;
 const number = {narrowest: 2, increments: WHOLE, text: format.integer, ticks: format.steps, stretch};

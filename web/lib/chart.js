@@ -163,16 +163,13 @@ export const ofDevice = (name) => name.startsWith('device/');
 const byText = (a, b) => (a < b ? -1 : Number(a > b)); // a collator would cost a page more than all of its charts' titles
 
 // train before eval before others, so that colours keep their meaning
-function order(a, b) {
-        const rank = (n) => (n.startsWith('train/') ? 0 : n.startsWith('eval/') ? 1 : 2);
-        return rank(a) - rank(b) || byText(a, b);
-}
+const rank = (name) => ['train/', 'eval/', ''].findIndex((begin) => name.startsWith(begin));
 
 // The charts that show series of these names: [{key, title, unit, names}]. apart: each on its own, where many runs share a
 // chart.
 export function charts(names, apart) {
         const found = new Map();
-        for (const name of [...names].sort(order)) {
+        for (const name of [...names].sort((a, b) => rank(a) - rank(b) || byText(a, b))) {
                 const c = chartOf(name), key = apart ? name : c.key;
                 found.set(key, {...c, key, title: apart && key !== c.key ? `${c.title}, ${WHOSE[name.split('/')[0]] ?? name}` : c.title, names: [...found.get(key)?.names ?? [], name]});
         }

@@ -27,11 +27,6 @@ export class Curves {
                 this.series = new Map();
         }
 
-        // Reads what is new of the series that rows list (GET .../series).
-        update(rows, signal) {
-                return readTogether([{curves: this, rows}], signal);
-        }
-
         // Those of rows whose points are new, by the step from which on they are; what is no longer listed is dropped.
         news(rows) {
                 const wanted = new Map(), there = new Set(rows.map((r) => r.name));
@@ -70,7 +65,7 @@ export class Curves {
         }
 }
 
-// Reads what is new of many jobs' series: one question for all that miss the same steps.
+// Reads what is new of many jobs' series, which rows list (GET .../series): one question for all that miss the same steps.
 /** @param {{curves: Curves, rows: any[]}[]} all @param {AbortSignal} [signal] */
 export async function readTogether(all, signal) {
         /** @type {Map<string, {from: number, curves: Curves, rows: any[]}[]>} */

@@ -83,10 +83,8 @@ export class Page {
                         draw(this.view(), this.main);
         }
 
-        // As the page is now.
-        view() {
-                return /** @type {any} */ (null);
-        }
+        /** As the page is now. @returns {any} */
+        view() {}
 }
 
 // What could not be done, and why.
@@ -96,6 +94,9 @@ export function Trouble({title, error}) {
 
 // A part of a page under its title. beside: what stands beside that.
 export const Section = ({title, label = title, beside, children}) => h('section', {'aria-label': label}, h('div.section-head', null, h('h2', null, title), beside), children);
+
+// Names and what they mean: [[name, meaning, title]].
+export const pairs = (all) => h('dl.config-list', null, all.map(([name, meaning, title]) => h('div', {key: name, title}, h('dt', null, name), h('dd', null, meaning))));
 
 // A table some rows at a time: a long run has hundreds. properties: title; note; rows; columns: [[name, cell(row)]]; shape; more: what
 // the others are.

@@ -201,12 +201,7 @@ export class CurvesPanel extends Component {
         }
 
         todo(c, list, state) {
-                const move = (by) => () => {
-                        const keys = list.map((k) => k.key), at = keys.indexOf(c.key);
-                        keys.splice(at, 1);
-                        keys.splice(Math.max(0, at + by), 0, c.key);
-                        this.set({order: keys});
-                };
+                const keys = list.map((k) => k.key), at = keys.indexOf(c.key), move = (by) => () => this.set({order: keys.toSpliced(at, 1).toSpliced(Math.max(0, at + by), 0, c.key)});
                 const pinned = state.pin.includes(c.key), big = state.big === c.key;
                 return [[pinned ? 'Unpin' : 'Pin to the top', () => this.set({pin: toggled(state.pin, c.key)})], [big ? 'As small as the others' : 'Enlarge', () => this.set({big: big ? '' : c.key})],
                         ['Move before', move(-1)], ['Move behind', move(1)]];

@@ -10,9 +10,7 @@ export const isFinal = (state) => state === 'succeeded' || state === 'failed' ||
 export const title = (job) => job.name || `${job.kind} ${job.id}`;
 
 // as: the state of a job whose colours it has.
-export function Pill({state, as = state}) {
-        return h(`span.pill.${STATES.includes(as) ? as : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
-}
+export const Pill = ({state, as = state}) => h(`span.pill.${STATES.includes(as) ? as : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
 
 // pick(tag), or none: what pressing one does.
 /** @param {{job: any, pick?: ((tag: string) => void) | null}} properties */
@@ -30,9 +28,7 @@ export function waiting(job) {
 }
 
 // The jobs that it waits for.
-export function Blockers({job}) {
-        return (job.waiting?.blocked_by ?? []).map((n) => [' ', h('a', {key: n, href: `#/jobs/${n}`}, `#${n}`)]);
-}
+export const Blockers = ({job}) => (job.waiting?.blocked_by ?? []).map((n) => [' ', h('a', {key: n, href: `#/jobs/${n}`}, `#${n}`)]);
 
 // Bits per dimension with their error: of a result, or what stands in for one.
 export function Bpd({of}) {

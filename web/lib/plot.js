@@ -17,18 +17,14 @@ const NEAR = '200px', REST_MS = 400; // a chart further outside of the window is
 const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
-export function colour(name) {
-        return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export const curveColour = (i) => `--curve-${i % COLOURS + 1}`;
 // Of the i-th of many lines: where the colours are used up, another dash.
 export const curveDash = (i) => Math.floor(i / COLOURS) % DASHES.length;
 
-function fade(hex, alpha) {
-        const n = parseInt(hex.slice(1), 16);
-        return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${alpha})`;
-}
+// '#5b5bd6' -> '#5b5bd659'
+const fade = (hex, alpha) => hex + Math.round(255 * alpha).toString(16).padStart(2, '0');
 
 // The points in view that lie beyond the usual values, of which each line shows the mean: [{l, place, up}].
 export function clipped(lines, usual, view) {

@@ -3,7 +3,7 @@
 import {ACTIONS, question} from '../../lib/actions.js';
 import {runOf} from '../../lib/axis.js';
 import {flat} from '../../lib/config.js';
-import {Curves} from '../../lib/curves.js';
+import {Curves, readTogether} from '../../lib/curves.js';
 import {api, h, pace, Trouble} from '../../lib/page.js';
 import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
@@ -66,7 +66,7 @@ export class JobPage extends CurvesPage {
                         if (anew === null || last < anew || this.ghosts.has(number))
                                 continue;
                         const ghost = new Curves(this.id, anew, Infinity, number);
-                        await ghost.update(rows, signal);
+                        await readTogether([{curves: ghost, rows}], signal);
                         this.ghosts.set(number, ghost);
                 }
         }

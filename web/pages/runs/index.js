@@ -29,6 +29,7 @@ export class RunsPage extends Page {
                 this.seen = [0, 0];
                 this.glances = new Map(); // job -> {key, at, series}
                 this.more = null;         // the AbortController of the next page's request
+                this.own({stop: () => this.more?.abort()});
                 this.stuck = false;       // it failed: not again before the newest page was read
                 this.draw();
                 this.rows = this.poll((signal) => this.readRows(signal), () => true);
@@ -51,11 +52,6 @@ export class RunsPage extends Page {
                 const {sort, text} = this.address.state, {test} = search(text), jobs = test ? this.list.jobs.filter(test) : this.list.jobs;
                 const key = sort.replace(/^-/, ''), curves = (j) => this.glances.get(j.id)?.series, by = column(key);
                 return sort ? jobs.map((j) => ({j, v: by.value(j, curves(j))})).sort((a, b) => compare(a.v, b.v, sort !== key) || b.j.id - a.j.id).map(({j}) => j) : jobs;
-        }
-
-        leave() {
-                super.leave();
-                this.more?.abort();
         }
 
         ask(change) {
@@ -145,11 +141,15 @@ export class RunsPage extends Page {
         filters(keys) {
                 const {state, kind, tag, text, columns} = this.address.state, chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
                 const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.ask({columns: toggled(columns, key)})}), column(key).title);
+                const type = (typed) => {
+                        this.address.set({text: typed});
+                        this.typed(() => this.ask({}));
+                };
                 return h('div.filters', null,
                         h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s)), tag ? h('button.chip', {type: 'button', 'aria-pressed': 'true', onclick: () => this.ask({tag: ''})}, `tag ${tag} ×`) : null),
                         h('div.row', null,
                                 h('select', {'aria-label': 'Filter by kind', value: kind, onchange: (e) => this.ask({kind: e.target.value})}, [['', 'all kinds'], ...KINDS.map((k) => [k, k])].map(([k, name]) => h('option', {key: k, value: k, selected: k === kind}, name))),
-                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', title: 'Part of the name; #12: by id; learning_rate=0.002: by a value of the configuration', value: text, autocomplete: 'off', spellcheck: false, oninput: (e) => this.type(e.target.value)}),
+                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', title: 'Part of the name; #12: by id; learning_rate=0.002: by a value of the configuration', value: text, autocomplete: 'off', spellcheck: false, oninput: (e) => type(e.target.value)}),
                                 h(Menu, {text: 'Columns', kind: '.columns', holds: () => [Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path))]})));
         }
 
@@ -173,11 +173,6 @@ export class RunsPage extends Page {
                                         select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),
                 ];
-        }
-
-        type(text) {
-                this.address.set({text});
-                this.typed(() => this.ask({}));
         }
 }
 
