@@ -3,6 +3,7 @@ import {ask, draw, h} from './lib/dom.js';
 import {listen, onLink, pokeAll} from './lib/events.js';
 import {split} from './lib/address.js';
 import {onUnknown} from './lib/api.js';
+import {pairs} from './lib/page.js';
 import {Known, Prompt, recognize} from './lib/session.js';
 import {ComparePage} from './pages/compare/index.js';
 import {DevicesPage} from './pages/devices/index.js';
@@ -10,9 +11,7 @@ import {JobPage} from './pages/job/index.js';
 import {NewPage} from './pages/new/index.js';
 import {RunsPage} from './pages/runs/index.js';
 
-/** @param {string} id */
-const part = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const main = part('main'), crumbs = part('crumbs'), skip = part('skip'), linkState = part('link-state'), banner = part('banner'), user = part('user');
+const [main, crumbs, skip, linkState, banner, user] = ['main', 'crumbs', 'skip', 'link-state', 'banner', 'user'].map((id) => /** @type {HTMLElement} */ (document.getElementById(id)));
 
 /** @type {[RegExp, (m: RegExpExecArray) => import('./lib/page.js').Page][]} */
 const ROUTES = [
@@ -90,7 +89,7 @@ const KEYS = {
         c: ['compare what is selected', () => find('.selection a')?.click()],
         n: ['a new job', () => { location.hash = '#/new'; }],
         d: ['the devices', () => { location.hash = '#/devices'; }],
-        '?': ['these keys', () => help()],
+        '?': ['these keys', () => ask({title: 'Keys', action: 'Good', text: 'Enter opens the run that has the focus. In a chart: arrow keys, plus, minus, 0.', fields: pairs(Object.entries(KEYS).map(([key, [what]]) => [h('kbd', null, key), what]))})],
 };
 
 function walk(by) {
@@ -98,10 +97,6 @@ function walk(by) {
         const next = /** @type {HTMLElement | undefined} */ (all[at < 0 ? 0 : Math.min(all.length - 1, Math.max(0, at + by))]);
         next?.focus();
         next?.scrollIntoView({block: 'nearest'});
-}
-
-function help() {
-        return ask({title: 'Keys', action: 'Good', text: 'Enter opens the run that has the focus. In a chart: arrow keys, plus, minus, 0.', fields: h('dl.config-list', null, Object.entries(KEYS).map(([key, [what]]) => h('div', {key}, h('dt', null, h('kbd', null, key)), h('dd', null, what))))});
 }
 
 document.addEventListener('keydown', (e) => {

@@ -168,6 +168,22 @@ function start(program, options) {
 // Nothing was complained about; that we read pixels is our own doing.
 export const clean = (complaints, ...allowed) => assert.deepEqual(complaints.filter((c) => ![/willReadFrequently/, ...allowed].some((a) => a.test(c))), []);
 
+export const chart = (page, title) => page.getByRole('region', {name: title, exact: true});
+
+// Chooses from a chart's menu.
+export async function menu(page, title, item) {
+        await chart(page, title).locator('.menu summary').click();
+        await chart(page, title).getByRole('button', {name: item, exact: true}).click();
+}
+
+// What a chart saves: {name, bytes}. kind: csv, svg, png.
+export async function download(page, title, kind) {
+        const waiting = page.waitForEvent('download');
+        await menu(page, title, kind === 'csv' ? 'Save its points as CSV' : `Save the picture as ${kind.toUpperCase()}`);
+        const file = await waiting;
+        return {name: file.suggestedFilename(), bytes: readFileSync(await file.path())};
+}
+
 // Pixels of a chart's canvas that are not transparent; of one colour ("#5b5bd6"), and between two shares of its width.
 export function inked(page, nth = 0, colour = null, from = 0, to = 1) {
         return page.locator('.chart canvas').nth(nth).evaluate((c, [hex, a, b]) => {

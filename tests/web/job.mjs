@@ -3,22 +3,22 @@ import assert from 'node:assert/strict';
 import {execFileSync} from 'node:child_process';
 import {existsSync} from 'node:fs';
 import path from 'node:path';
-import {becomes, clean, lab, newPage, open, run, settled, shutsNobodyOut, skip} from './browser.mjs';
+import {becomes, chart, clean, download, lab, menu, newPage, open, run, settled, shownSteps, shutsNobodyOut, skip} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
         skip('mulund is not built');
 const {context, close} = await open(playwright);
 const server = await lab(site);
-const TROUBLED = 8;
+const TROUBLED = 8, LONG = {kind: 'train', name: 'long', config: {data: {dataset: 'scripted'}, training: {num_steps_train: 4000, batch_size_train: 8, num_steps_eval: 0, seed: 13}}};
 
 async function job(id, options = {}) {
         const {page, complaints} = await newPage(context, options);
         await page.goto(server.at(`#/jobs/${id}`));
         await page.getByRole('region', {name: 'Events', exact: true}).waitFor();
         await page.locator('.chart canvas').first().waitFor();
-        return {page, done: async () => {
-                clean(complaints);
+        return {page, done: async (...allowed) => {
+                clean(complaints, ...allowed);
                 await page.close();
         }};
 }
@@ -69,8 +69,7 @@ const failed = await run({
                 await done();
         },
         async a_value_that_is_not_finite_is_marked_however_many_its_bucket_holds_and_leads_to_the_log() {
-                const made = await submitted({kind: 'train', config: {data: {dataset: 'scripted'}, training: {num_steps_train: 4000, batch_size_train: 8, num_steps_eval: 0, seed: 13}}});
-                const {page, done} = await job(made.id), note = page.locator('.chart-note').first();
+                const made = await submitted(LONG), {page, done} = await job(made.id), note = page.locator('.chart-note').first();
                 assert.match(await note.textContent(), /× marks 1 place with a value that is not finite\. A point stands for 4 steps\./);
                 await note.getByRole('button', {name: 'The log of that time'}).click();
                 await becomes(() => page.locator('.log').textContent(), '2026-09-21T14:33:20+00:00 step 1200\n', 'step 1234 was in that minute');
@@ -81,13 +80,34 @@ const failed = await run({
                 await page.getByText('1 line', {exact: true}).waitFor();
                 await done();
         },
+        async what_is_drawn_in_buckets_is_saved_point_by_point() {
+                const {id} = (await api('jobs?text=long&limit=1')).jobs[0] ?? await submitted(LONG), {page, done} = await job(id);
+                const saved = async () => (await download(page, 'Bits per dimension', 'csv')).bytes.toString().trim().split('\r\n');
+                const written = (from, to) => Array.from({length: to - from + 1}, (_, i) => `train/bpd,${id},${from + i},${1790000000000 + 1000 * (from + i)},${from + i === 1234 ? 'NaN' : 4 + (from + i) % 2}`);
+                assert.match(await page.locator('.chart-note').first().textContent(), /A point stands for 4 steps\./);
+                assert.deepEqual(await saved(), ['curve,run,step,time_ms,value', ...written(0, 3999)]);
+                await page.goto(server.at(`#/jobs/${id}?from=1001&to=2998&smooth=0.6`));
+                await becomes(async () => (await shownSteps(page))[0], [1001, 2998]);
+                assert.deepEqual((await saved()).slice(1), written(1001, 2998), 'the part that is seen, at its very ends');
+                await page.getByLabel('Over').selectOption('images');
+                await becomes(async () => (await saved()).filter((l, i) => i < 3), ['curve,run,step,time_ms,value,images seen', ...written(0, 1).map((l, i) => `${l},${8 * i}`)]);
+                await done();
+        },
+        async what_cannot_be_saved_is_said() {
+                const {page, done} = await job(1);
+                await page.route(/\/export\?/, (route) => route.fulfill({status: 503, contentType: 'application/problem+json', body: '{"title": "Too busy"}'}));
+                await menu(page, 'Bits per dimension', 'Save its points as CSV');
+                await chart(page, 'Bits per dimension').getByText('The points could not be read: Too busy').waitFor();
+                await done(/503/);
+        },
         async evaluations_and_samples_tell_of_their_device_beside_the_loss_over_diffusion_time() {
                 const of = {config: {data: {dataset: 'scripted'}, training: {num_steps_train: 20, batch_size_train: 8, num_steps_eval: 0, seed: 14}}}, {id} = await submitted({kind: 'train', ...of});
                 for (const kind of ['evaluate', 'sample']) {
                         const made = await submitted({kind, checkpoint: {job: id, which: 'latest'}}), {page, done} = await job(made.id);
                         await becomes(() => page.locator('.chart h3').allTextContents(), ['Diffusion term over time', 'Device: memory', 'Device: temperature', 'Device: utilisation'], kind);
                         const axis = async (title) => /\. (Steps|Diffusion times) (\S+) to (\S+?)\.? /.exec(await page.getByRole('region', {name: title}).locator('.chart-body').getAttribute('aria-label'))?.slice(1);
-                        assert.deepEqual(await axis('Diffusion term over time'), ['Diffusion times', '0.1', '0.9']);
+                        assert.deepEqual(await axis('Diffusion term over time'), ['Diffusion times', '0', '1']);
+                        assert.match(await chart(page, 'Diffusion term over time').locator('.chart-note').textContent(), /A point stands for a stretch of 0\.002 in t\.$/); // and not for steps
                         assert.deepEqual(await axis('Device: temperature'), ['Steps', '0', '2'], 'on an axis of its own');
                         await done();
                 }

@@ -107,7 +107,7 @@ def main():
         service.script(long(), 13)
         busy = {"device/busy": [0.25, 0.5, 0.75], "device/celsius": [41.0, 55.5, 52.0], "device/memory_mib": [100.0, 300.0, 200.0]}
         told = {"type": "scalars", "step": [0, 1, 2], "time_ms": [START_MS] * 3, "columns": busy}
-        over_time = {"type": "scalars", "step": [100, 500, 900], "time_ms": [START_MS] * 3, "columns": {"time/diff": [1.0, 0.5, 0.25]}}
+        over_time = {"type": "scalars", "step": list(range(1001)), "time_ms": [START_MS] * 1001, "columns": {"time/diff": [2.0 ** (-t / 250) for t in range(1001)]}}
         service.script([[["start"], ["event", told], ["event", over_time], ["checkpoint", 20], ["done", {}]]], 14)
         service.start(*("--device", "a=cpu:0", "--device", "b=cpu:1") if a.parts else ())
         for seed in range(1, 8):

@@ -202,7 +202,7 @@ const failed = await run({
                 assert.match(await page.getByRole('region', {name: 'Result'}).textContent(), /train2,?700/);
                 await page.goto(odd.at('#/jobs/14'));
                 await page.getByRole('button', {name: 'Cancel'}).click();
-                await page.getByText('What it has read so far is dropped.').waitFor();
+                await page.getByText('What an import has read so far is dropped.').waitFor();
                 assert.ok(!/NaN|undefined|null/.test(await page.textContent('body')));
                 await done();
         },

@@ -72,7 +72,7 @@ const failed = await run({
                 };
                 return (async () => {
                         const c = new Curves(1);
-                        const update = () => c.update([{name: 'a', points, last_step: points - 1}]);
+                        const update = () => readTogether([{curves: c, rows: [{name: 'a', points, last_step: points - 1}]}]);
                         await update();
                         await update();
                         assert.equal(asked.length, 1);

@@ -31,14 +31,7 @@ const PATIENCE_MS = 8000; // for an answer, until it is asked whether anybody is
 const HEALTH_MS = 5000;
 
 // A slow answer is not an absent server: one that still says something at /healthz is waited for.
-async function alive() {
-        try {
-                await fetch('healthz', {signal: AbortSignal.timeout(HEALTH_MS), cache: 'no-store'});
-                return true;
-        } catch {
-                return false;
-        }
-}
+const alive = () => fetch('healthz', {signal: AbortSignal.timeout(HEALTH_MS), cache: 'no-store'}).then(() => true, () => false);
 
 // What read() makes of the answer to one request.
 /** @template T
@@ -47,49 +40,31 @@ async function alive() {
  * @param {(r: Response) => T | Promise<T>} read
  * @returns {Promise<T>} */
 async function request(path, {signal, ...options}, read) {
-        const control = new AbortController();
-        const drop = () => control.abort();
-        const watch = setInterval(async () => {
-                if (!await alive())
-                        control.abort();
-        }, PATIENCE_MS);
-        signal?.addEventListener('abort', drop);
+        const silent = new AbortController(), watch = setInterval(async () => (await alive()) || silent.abort(), PATIENCE_MS);
         try {
-                if (signal?.aborted)
-                        throw new Dropped();
-                const response = await fetch(path, {...options, signal: control.signal, credentials: 'same-origin'});
+                const response = await fetch(path, {...options, signal: AbortSignal.any([silent.signal, ...signal ? [signal] : []]), credentials: 'same-origin'});
                 if (response.ok)
                         return await read(response);
                 if (response.status === 401)
                         unknown();
                 throw new Problem(response.status, await response.json().catch(() => null));
         } catch (e) {
-                if (signal?.aborted)
-                        throw new Dropped();
-                throw e instanceof Problem ? e : new Unreachable();
+                throw signal?.aborted ? new Dropped() : e instanceof Problem ? e : new Unreachable();
         } finally {
                 clearInterval(watch);
-                signal?.removeEventListener('abort', drop);
         }
 }
 
 /** @param {string} path @param {AbortSignal | undefined} signal @param {RequestInit} options */
-function json(path, signal, options = {}) {
-        return request(path, {...options, signal, headers: {Accept: 'application/json', ...options.headers}}, (r) => r.json());
-}
+const json = (path, signal, options = {}) => request(path, {...options, signal, headers: {Accept: 'application/json', ...options.headers}}, (r) => r.json());
 
 function query(parameters) {
-        const q = new URLSearchParams();
-        for (const [key, value] of Object.entries(parameters))
-                if (value !== undefined && value !== null && value !== '')
-                        q.set(key, String(value));
-        const s = q.toString();
-        return s ? `?${s}` : '';
+        const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== '');
+        return given.length ? `?${new URLSearchParams(given)}` : '';
 }
 
-function post(path, body, signal) {
-        return json(path, signal, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body ?? {})});
-}
+const send = (method, path, body = {}, signal = undefined, more = {}) => json(path, signal, {method, headers: {'Content-Type': 'application/json', ...more}, body: JSON.stringify(body)});
+const post = (path, body, signal) => send('POST', path, body, signal);
 
 const id = (n) => {
         if (!Number.isSafeInteger(n) || n < 0)
@@ -100,7 +75,7 @@ const id = (n) => {
 export const session = () => json('v1/session', undefined);
 // A token opens a session, which a cookie names from then on; the token is kept nowhere.
 export async function logIn(token) {
-        const {path} = await json('v1/links', undefined, {method: 'POST', headers: {'Content-Type': 'application/json', Authorization: `Bearer ${token}`}});
+        const {path} = await send('POST', 'v1/links', undefined, undefined, {Authorization: `Bearer ${token}`});
         await request(`open${path.slice(path.indexOf('?'))}`, {}, () => null);
 }
 export const logOut = () => request('v1/session', {method: 'DELETE'}, () => null);
@@ -111,7 +86,7 @@ export const job = (n, signal) => json(`v1/jobs/${id(n)}`, signal);
 // action: cancel, pause, resume, retry.
 export const act = (n, action) => post(`v1/jobs/${id(n)}/${action}`);
 // Its name, tags, notes, priority; version: the one that is changed, or none.
-export const change = (n, body, version) => json(`v1/jobs/${id(n)}`, undefined, {method: 'PATCH', headers: {'Content-Type': 'application/json', ...(version === undefined ? {} : {'If-Match': `"${version}"`})}, body: JSON.stringify(body)});
+export const change = (n, body, version) => send('PATCH', `v1/jobs/${id(n)}`, body, undefined, version === undefined ? {} : {'If-Match': `"${version}"`});
 export const resume = (n, steps) => post(`v1/jobs/${id(n)}/resume`, steps ? {steps} : {});
 export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'}, () => null);
 export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/series`, signal)).series;
@@ -119,6 +94,17 @@ export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/se
 /** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number, attempt?: number}} what @param {AbortSignal} [signal] */
 export const series = async ({jobs, names, ...rest}, signal) =>
         (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), ...rest, widths: 'own'})}`, signal)).series;
+// Every point of a job's series, as they were logged: take([{series, step, time_ms, value}]), some thousand at a time. Not dropped with
+// the page that asked, as no download is.
+export const points = (n, take) => request(`v1/jobs/${id(n)}/export?format=ndjson`, {}, async (response) => {
+        let rest = '';
+        const lines = new WritableStream({write(text) {
+                const all = (rest + text).split('\n');
+                rest = String(all.pop());
+                take(all.map((line) => JSON.parse(line)));
+        }});
+        await response.body?.pipeThrough(new TextDecoderStream()).pipeTo(lines);
+});
 // Everything that happened to it after the event with that id: {events, next}.
 export const history = (n, after, signal) => json(`v1/jobs/${id(n)}/events${query({after, limit: 1000})}`, signal);
 export const devices = async (signal) => (await json('v1/devices', signal)).devices;
@@ -148,6 +134,4 @@ export const log = (n, from, lines, signal) =>
 
 // Numbers that JSON cannot say come as texts; null means unknown.
 /** @param {unknown} v @returns {number | null} */
-export function number(v) {
-        return typeof v === 'number' || v === 'NaN' || v === 'Infinity' || v === '-Infinity' ? Number(v) : null;
-}
+export const number = (v) => (typeof v === 'number' || v === 'NaN' || v === 'Infinity' || v === '-Infinity' ? Number(v) : null);

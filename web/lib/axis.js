@@ -3,8 +3,8 @@ import * as format from './format.js';
 
 /** @typedef {import('./curves.js').Series} Series */
 /** @typedef {{batch: number, started: number, attempts: {from: number, to: number}[]}} Run  times in milliseconds */
-/** @typedef {{label: string, title: string, narrowest: number, increments: number[], at: (s: Series, run: Run) => number[], start: (s: Series, run: Run) => number,
- *             text: (v: number) => string, ticks: (all: number[]) => string[]}} Axis */
+/** @typedef {{label: string, title: string, narrowest: number, increments: number[], at: (s: Pick<Series, 'step' | 'time'>, run: Run) => number[], start: (s: Series, run: Run) => number,
+ *             text: (v: number) => string, ticks: (all: number[]) => string[], stretch: (width: number) => string}} Axis  stretch: of a bucket */
 
 const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, ...[1, 2, 5, 10, 20, 50, 100, 200, 500].map((d) => 86400 * d)];
@@ -15,12 +15,11 @@ const firstStep = (s) => (s.width > 1 ? Math.floor(s.step[0] / s.width) * s.widt
 const day = (seconds) => format.when(new Date(1000 * seconds).toISOString());
 
 // Seconds of all attempts until then, the time between them left out.
-function active(run, time) {
-        return run.attempts.reduce((sum, a) => sum + Math.max(0, Math.min(time, a.to) - a.from), 0) / 1000;
-}
+const active = (run, time) => run.attempts.reduce((sum, a) => sum + Math.max(0, Math.min(time, a.to) - a.from), 0) / 1000;
 
-const number = {narrowest: 2, increments: WHOLE, text: format.integer, ticks: format.steps};
-const span = {narrowest: 2, increments: SECONDS, text: format.duration, ticks: (all) => all.map(format.duration), start: (s, run) => 0};
+const stretch = (width) => `${format.integer(width)} steps`;
+const number = {narrowest: 2, increments: WHOLE, text: format.integer, ticks: format.steps, stretch};
+const span = {narrowest: 2, increments: SECONDS, stretch, text: format.duration, ticks: (all) => all.map(format.duration), start: (s, run) => 0};
 
 /** @type {Record<string, Axis>} */
 export const AXES = {
@@ -31,7 +30,7 @@ export const AXES = {
         active: {...span, label: 'Time at work', title: 'Times', at: (s, run) => s.time.map((t) => active(run, t))},
         // of series over diffusion time, whose step is 1000 t
         diffusion: {label: 'Diffusion time t', title: 'Diffusion times', narrowest: 0.01, increments: SHARES, text: (v) => format.real(v, 3), ticks: (all) => all.map((v) => format.real(v, 3)),
-                at: (s) => s.step.map((x) => x / 1000), start: (s) => s.step[0] / 1000},
+                stretch: (width) => `a stretch of ${format.real(width / 1000)} in t`, at: (s) => s.step.map((x) => x / 1000), start: (s) => firstStep(s) / 1000},
 };
 
 // What an axis asks of a job; attempts: as the server lists them, or none.

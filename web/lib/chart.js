@@ -12,9 +12,7 @@ const KEYS = 'Arrow keys: from point to point. Plus and minus: zoom. Shift and a
 // The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null; hold(legend): once, its owner
 // moves the cursor with setState({at: a place or null, typed: by a key}).
 class Legend extends Component {
-        componentDidMount() {
-                this.props.hold(this);
-        }
+        componentDidMount = () => this.props.hold(this);
 
         text({x, s}, at) {
                 const b = at === null ? x.length - 1 : x.findLastIndex((v) => v <= at);
@@ -52,14 +50,14 @@ function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
         if (bad)
                 said.push(`× marks ${format.count(bad, 'place')} with a value that is not finite.`);
         if (width > 1)
-                said.push(`A point stands for ${format.integer(width)} steps.`);
+                said.push(`A point stands for ${axis.stretch(width)}.`);
         if (beyond)
                 said.push(`A triangle at the edge marks ${format.count(beyond, 'place')} with a value beyond it.`);
         return said.join(' ');
 }
 
 // properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;
-// onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu;
+// part: it, null where it is all; onView; wide; hide(curve) or null; folded; fold(); todo: more for its menu;
 // why(curve, time): the log of that time, in milliseconds.
 export class Chart extends Component {
         #content = []; // what each line was made of
@@ -96,17 +94,23 @@ export class Chart extends Component {
         }
 
         async #save(kind) {
-                const {title, curves, options, view} = this.props, drawn = this.plot?.drawn();
-                const blob = kind === 'csv' ? csv(curves, options.axis, view) : !drawn ? null : kind === 'svg' ? svg(title, drawn, this.#lines, options) : await png(title, drawn, this.#lines);
-                if (blob)
-                        save(`${title}.${kind}`, blob);
+                const {title, curves, options, part} = this.props, drawn = this.plot?.drawn();
+                this.setState({told: kind === 'csv' ? 'Reading every point…' : ''});
+                try {
+                        const blob = await (kind === 'csv' ? csv(curves, options.axis, part) : !drawn ? null : kind === 'svg' ? svg(title, drawn, this.#lines, options) : png(title, drawn, this.#lines));
+                        if (blob)
+                                save(`${title}.${kind}`, blob);
+                        this.setState({told: ''});
+                } catch (/** @type {any} */ e) {
+                        this.setState({told: `The points could not be read: ${e.message}`});
+                }
         }
 
-        render(properties) {
+        render(properties, {told = ''}) {
                 const {title, unit, curves, options: {axis, tall}, view, wide, hide, folded, fold, todo = [], why} = properties;
                 const head = h('div.chart-head', null,
                         h('h3', null, fold ? h('button.fold', {type: 'button', 'aria-expanded': String(!folded), onclick: fold}, title) : title), unit ? h('span.unit', null, unit) : null,
-                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯', holds: () => [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save what is seen as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
+                        folded ? null : h(Menu, {label: `${title}: menu`, text: '⋯', holds: () => [...todo, ...['csv', 'svg', 'png'].map((kind) => /** @type {[string, () => any]} */ ([`Save ${kind === 'csv' ? 'its points' : 'the picture'} as ${kind.toUpperCase()}`, () => this.#save(kind)]))].map(([label, call]) =>
                                 h('button', {key: label, type: 'button', onclick: (e) => {
                                         shut(e);
                                         call();
@@ -121,7 +125,8 @@ export class Chart extends Component {
                         h(Legend, {curves, axis, hide, hold: (legend) => { this.legend = legend; }}),
                         h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
                                 'aria-label': `${title}. ${axis.title} ${view.from < view.to ? `${axis.title === 'Steps' ? Math.round(view.from) : axis.text(view.from)} to ${axis.title === 'Steps' ? Math.round(view.to) : axis.text(view.to)}` : ''}. ${about.join('; ')}. ${KEYS}`}),
-                        left ? h('p.chart-note', null, left, marked ? h('button.button.small', {type: 'button', onclick: () => why(curves[at], curves[at].s.time[marked.bad[0]])}, 'The log of that time') : null) : null);
+                        left ? h('p.chart-note', null, left, marked ? h('button.button.small', {type: 'button', onclick: () => why(curves[at], curves[at].s.time[marked.bad[0]])}, 'The log of that time') : null) : null,
+                        told ? h('p.unit', {role: 'status'}, told) : null);
         }
 }
 
@@ -158,16 +163,13 @@ export const ofDevice = (name) => name.startsWith('device/');
 const byText = (a, b) => (a < b ? -1 : Number(a > b)); // a collator would cost a page more than all of its charts' titles
 
 // train before eval before others, so that colours keep their meaning
-function order(a, b) {
-        const rank = (n) => (n.startsWith('train/') ? 0 : n.startsWith('eval/') ? 1 : 2);
-        return rank(a) - rank(b) || byText(a, b);
-}
+const rank = (name) => ['train/', 'eval/', ''].findIndex((begin) => name.startsWith(begin));
 
 // The charts that show series of these names: [{key, title, unit, names}]. apart: each on its own, where many runs share a
 // chart.
 export function charts(names, apart) {
         const found = new Map();
-        for (const name of [...names].sort(order)) {
+        for (const name of [...names].sort((a, b) => rank(a) - rank(b) || byText(a, b))) {
                 const c = chartOf(name), key = apart ? name : c.key;
                 found.set(key, {...c, key, title: apart && key !== c.key ? `${c.title}, ${WHOSE[name.split('/')[0]] ?? name}` : c.title, names: [...found.get(key)?.names ?? [], name]});
         }

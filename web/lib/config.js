@@ -2,18 +2,14 @@
 const isTree = (v) => v !== null && typeof v === 'object' && !Array.isArray(v);
 
 /** @returns {Map<string, unknown>} */
-export function flat(config, before = '') {
-        return new Map(Object.entries(config ?? {}).flatMap(([k, v]) => (isTree(v) ? [...flat(v, `${before}${k}.`)] : [[before + k, v]])));
-}
+export const flat = (config, before = '') => new Map(Object.entries(config ?? {}).flatMap(([k, v]) => (isTree(v) ? [...flat(v, `${before}${k}.`)] : [[before + k, v]])));
 
 // A value as it is written; what is absent is not what is null.
 export const text = (v) => (v === undefined ? '–' : typeof v === 'string' ? v : JSON.stringify(v));
 
 // The paths whose values are not the same in all of them.
 /** @param {Map<string, unknown>[]} configs */
-export function differing(configs) {
-        return [...new Set(configs.flatMap((c) => [...c.keys()]))].filter((k) => new Set(configs.map((c) => text(c.get(k)))).size > 1);
-}
+export const differing = (configs) => [...new Set(configs.flatMap((c) => [...c.keys()]))].filter((k) => new Set(configs.map((c) => text(c.get(k)))).size > 1);
 
 // Least first; what is not known last, in either order.
 export function compare(a, b, down) {

@@ -12,7 +12,6 @@ const POINTS = 1000;         // buckets asked for
 const TOO_MANY = 2 * POINTS; // above: read again, coarser
 const NAMES_A_REQUEST = 24;
 let versions = 0; // of all series' contents; tells a drawing whether it is still true
-const COLUMNS = ['step', 'time', 'count', 'bad', 'min', 'max', 'mean', 'last'];
 
 /** @param {unknown} v @returns {v is number} */
 export const finite = (v) => typeof v === 'number' && Number.isFinite(v);
@@ -26,11 +25,6 @@ export class Curves {
                 this.attempt = attempt;
                 /** @type {Map<string, Series>} */
                 this.series = new Map();
-        }
-
-        // Reads what is new of the series that rows list (GET .../series).
-        update(rows, signal) {
-                return readTogether([{curves: this, rows}], signal);
         }
 
         // Those of rows whose points are new, by the step from which on they are; what is no longer listed is dropped.
@@ -71,7 +65,7 @@ export class Curves {
         }
 }
 
-// Reads what is new of many jobs' series: one question for all that miss the same steps.
+// Reads what is new of many jobs' series, which rows list (GET .../series): one question for all that miss the same steps.
 /** @param {{curves: Curves, rows: any[]}[]} all @param {AbortSignal} [signal] */
 export async function readTogether(all, signal) {
         /** @type {Map<string, {from: number, curves: Curves, rows: any[]}[]>} */
@@ -113,27 +107,19 @@ export function fold(s, a, from) {
                 return;
         }
         for (let i = 0; i < a.step.length; i++) {
-                const [step, time, count, bad, min, max, mean, last] = COLUMNS.map((key) => given[key][i]);
-                const j = s.step.length - 1;
-                const same = j >= n && s.width > 1 && Math.floor(s.step[j] / s.width) === Math.floor(step / s.width);
-                if (!same) {
-                        for (const key of COLUMNS)
+                const j = s.step.length - 1, same = j >= n && s.width > 1 && Math.floor(s.step[j] / s.width) === Math.floor(given.step[i] / s.width);
+                for (const key of COLUMNS)
+                        if (same)
+                                s[key][j] = JOINED[key](s[key][j], given[key][i], s.count[j], given.count[i]);
+                        else
                                 s[key].push(given[key][i]);
-                        continue;
-                }
-                s.min[j] = chosen(s.min[j], min, Math.min);
-                s.max[j] = chosen(s.max[j], max, Math.max);
-                const known = s.mean[j];
-                s.mean[j] = finite(mean) && finite(known) ? (known * s.count[j] + mean * count) / (s.count[j] + count) : finite(mean) ? mean : known;
-                s.step[j] = step;
-                s.time[j] = time;
-                s.count[j] += count;
-                s.bad[j] += bad;
-                s.last[j] = last;
         }
 }
 
-const chosen = (a, b, choose) => finite(a) && finite(b) ? choose(a, b) : finite(a) ? a : b;
+// What two neighbouring buckets hold together, n and m points; the counts are joined last.
+const both = (join) => (a, b, n, m) => (finite(a) && finite(b) ? join(a, b, n, m) : finite(a) ? a : b);
+const newer = (a, b) => b, sum = (a, b) => a + b;
+const JOINED = {step: newer, time: newer, last: newer, bad: sum, min: both((a, b) => Math.min(a, b)), max: both((a, b) => Math.max(a, b)), mean: both((a, b, n, m) => (n * a + m * b) / (n + m)), count: sum}, COLUMNS = Object.keys(JOINED);
 
 // The series with `detail` in place of its own buckets between the steps from and to.
 /** @param {Series} s @param {Series} detail @param {number} from @param {number} to */

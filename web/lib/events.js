@@ -4,19 +4,12 @@
 // nobody answers. It tells `onLink` whether the server is there.
 import {Dropped, Problem, Unreachable} from './api.js';
 
-const listeners = new Set();
-/** @type {{reachable: boolean | null, retryAt: number}} */
-let state = {reachable: null, retryAt: 0};
+/** @type {(state: {reachable: boolean | null, retryAt: number}) => void} */
+let link = () => {};
 
 export function onLink(listener) {
-        listeners.add(listener);
-        listener(state);
-}
-
-function link(next) {
-        state = next;
-        for (const l of listeners)
-                l(state);
+        link = listener;
+        link({reachable: null, retryAt: 0});
 }
 
 const STREAM = 'mulund-events', PULSE_MS = 4000, SILENCE_MS = 10000; // the tab that holds the stream says so; the others believe it so long

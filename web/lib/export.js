@@ -1,4 +1,6 @@
-// What a chart shows, as a file: CSV of the buckets in view, the drawing as SVG or PNG.
+// What a chart shows, as a file: CSV of its points, the drawing as SVG or PNG.
+import {number, points} from './api.js';
+import {AXES} from './axis.js';
 import {curveColour, colour, DASHES} from './plot.js';
 
 const TOP = 56, LINE = 16, MARGIN = 12; // pixels of the picture: title and legend above the drawing
@@ -19,16 +21,25 @@ function cell(v) {
         return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-// The buckets in view of the curves that are not hidden; of a curve that is not reduced, its points.
-/** @param {import('./lines.js').Curve[]} curves */
-export function csv(curves, axis, view) {
-        const rows = [['curve', axis.label.toLowerCase(), 'step', 'time_ms', 'points', 'min', 'max', 'mean', 'last']];
-        for (const c of curves.filter((k) => !k.off))
-                c.x.forEach((x, b) => {
-                        if (x >= view.from && x <= view.to)
-                                rows.push([c.name, x, ...['step', 'time', 'count', 'min', 'max', 'mean', 'last'].map((k) => c.s[k]?.[b])]);
+const line = (cells) => `${cells.map(cell).join(',')}\r\n`;
+
+// Every point of the curves that are not hidden, from the server, since what is drawn is reduced; of a group those of its runs. An
+// earlier attempt's points, which hold no more, are none of them. part: of the x axis, null: all.
+/** @param {import('./lines.js').Curve[]} curves @param {import('./axis.js').Axis} axis @param {import('./view.js').View | null} part */
+export async function csv(curves, axis, part) {
+        const shown = curves.filter((c) => !c.off && !c.ghost).flatMap((c) => (c.of ?? [c]).map((member) => ({...member, name: c.name}))), own = axis !== AXES.step;
+        const text = [line(['curve', 'run', 'step', 'time_ms', 'value', ...own ? [axis.label.toLowerCase()] : []])];
+        for (const run of new Set(shown.map((c) => c.run))) {
+                const of = new Map(shown.filter((c) => c.run === run).map((c) => [c.s.name, c]));
+                await points(Number(run), (some) => {
+                        for (const {series, step, time_ms: time, value} of some) {
+                                const c = of.get(series), [x] = c ? axis.at({step: [step], time: [time]}, c.where) : [];
+                                if (c && (!part || (x >= part.from && x <= part.to)))
+                                        text.push(line([c.name, Number(run), step, time, number(value), ...own ? [x] : []]));
+                        }
                 });
-        return new Blob([rows.map((r) => r.map(cell).join(',')).join('\r\n') + '\r\n'], {type: 'text/csv'});
+        }
+        return new Blob(text, {type: 'text/csv'});
 }
 
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);

@@ -37,7 +37,7 @@ export function gaps(step) {
 
 // What is drawn of a series: places on the axis, and what a line is called. error: of each bucket, where it is known.
 /** @typedef {{id: string, name: string, colour: number, dash: number, off: boolean, s: import('./curves.js').Series, x: number[], start: number, ghost?: boolean,
- *             error: (number | null)[] | null, version: string}} Curve */
+ *             error: (number | null)[] | null, version: string, run: string, where: import('./axis.js').Run, of?: Curve[]}} Curve  where: of its run; of: the curves of a group */
 
 // The columns to draw of a curve: {table: [x, most, least, mean, smoothed], gaps, bad, hidden}. A gap begins and ends
 // with a row of nulls; bad: buckets with a value that is not finite; hidden: buckets that a logarithmic axis has no place for. The
@@ -88,29 +88,24 @@ export function usual(values) {
 // as far as its points reach. The places are those of the curve that has most of them.
 /** @param {Curve[]} curves */
 export function average(curves) {
-        const grid = [...curves.reduce((a, b) => (b.x.length > a.x.length ? b : a)).x];
-        const empty = () => grid.map(() => 0), n = empty(), sum = empty(), squares = empty();
-        for (const {x, s} of curves) {
-                const known = x.map((_, b) => b).filter((b) => finite(s.mean[b]));
-                let k = 0;
-                for (let i = 0; i < grid.length; i++) {
-                        while (k < known.length && x[known[k]] < grid[i])
-                                k++;
-                        const b = known[k], a = known[k - 1];
-                        if (b === undefined || (a === undefined && x[b] !== grid[i]))
-                                continue;
-                        const right = Number(s.mean[b]), share = a === undefined || x[b] === grid[i] ? 1 : (grid[i] - x[a]) / (x[b] - x[a]);
-                        const v = share === 1 ? right : Number(s.mean[a]) * (1 - share) + right * share;
-                        n[i]++;
-                        sum[i] += v;
-                        squares[i] += v * v;
-                }
-        }
-        const there = grid.map((_, i) => i).filter((i) => n[i] > 0);
-        const mean = there.map((i) => sum[i] / n[i]);
-        const spread = there.map((i, j) => (n[i] > 1 ? Math.sqrt(Math.max(0, squares[i] - n[i] * mean[j] ** 2) / (n[i] - 1)) : 0));
+        const grid = curves.reduce((a, b) => (b.x.length > a.x.length ? b : a)).x;
+        const lines = curves.map(({x, s}) => along(grid, x.flatMap((v, b) => (finite(s.mean[b]) ? [[v, s.mean[b]]] : []))));
+        const places = grid.map((x, i) => ({x, values: lines.flatMap((l) => l[i] ?? [])})).filter(({values}) => values.length);
+        const mean = places.map(({values}) => values.reduce((a, b) => a + b) / values.length);
+        const spread = places.map(({values}, j) => (values.length > 1 ? Math.sqrt(values.reduce((sum, v) => sum + (v - mean[j]) ** 2, 0) / (values.length - 1)) : 0));
         const edge = (sign) => mean.map((v, j) => v + sign * spread[j]);
-        return {x: there.map((i) => grid[i]), mean, last: mean, count: there.map((i) => n[i]), min: edge(-1), max: edge(1)};
+        return {x: places.map(({x}) => x), mean, last: mean, count: places.map(({values}) => values.length), min: edge(-1), max: edge(1)};
+}
+
+// The line through points at each place of a grid; null where it does not reach.
+function along(grid, points) {
+        let k = 0;
+        return grid.map((x) => {
+                while (k < points.length && points[k][0] < x)
+                        k++;
+                const a = points[k - 1], b = points[k];
+                return b?.[0] === x ? b[1] : a && b ? a[1] + (b[1] - a[1]) * (x - a[0]) / (b[0] - a[0]) : null;
+        });
 }
 
 // Indices of values whose neighbours on both sides are holes (null) or ends: no line leads to them. undefined is no hole:

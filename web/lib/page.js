@@ -1,6 +1,16 @@
 // What all pages are: a way back, a title, a view that is drawn once a frame however many answers come, and things that end
-// when another page is gone to.
-import {ask, draw, h} from './dom.js';
+// when another page is gone to; its sections and tables. And the pages' one door to what all of them are made of.
+import {ask, Component, draw, h} from './dom.js';
+import {poll} from './events.js';
+
+export * as api from './api.js';
+export * as format from './format.js';
+export {ask, Component, CopyButton, h, Menu} from './dom.js';
+export {pace} from './events.js';
+export {may} from './session.js';
+
+const SOME = 12;       // rows of a table at once
+const TYPING_MS = 250; // without a key, until what was typed is used
 
 export class Page {
         error = null; // what went wrong last
@@ -8,6 +18,7 @@ export class Page {
         /** @type {{poke(): void, stop(): void} | undefined} */
         loop; // that reads what is shown
         #frame = 0;
+        #typing = 0;
         #ends = new Set();
 
         // name: of a page below the list of runs; '': that list.
@@ -24,9 +35,16 @@ export class Page {
                 return thing;
         }
 
+        // Polls until the page is left.
+        /** @param {(signal: AbortSignal) => Promise<number | null>} read @param {(m: import('./events.js').Message) => boolean} [wakes] */
+        poll(read, wakes, failed = (/** @type {any} */ e) => this.fail(e)) {
+                return this.own(poll(read, failed, wakes));
+        }
+
         leave() {
                 this.left = true;
                 cancelAnimationFrame(this.#frame);
+                clearTimeout(this.#typing);
                 for (const thing of this.#ends)
                         thing.stop();
         }
@@ -48,6 +66,12 @@ export class Page {
                 }
         }
 
+        // Calls when nobody has typed for a moment.
+        typed(call) {
+                clearTimeout(this.#typing);
+                this.#typing = setTimeout(call, TYPING_MS);
+        }
+
         draw() {
                 this.#frame ||= requestAnimationFrame(() => this.drawNow());
         }
@@ -59,13 +83,32 @@ export class Page {
                         draw(this.view(), this.main);
         }
 
-        // As the page is now.
-        view() {
-                return /** @type {any} */ (null);
-        }
+        /** As the page is now. @returns {any} */
+        view() {}
 }
 
 // What could not be done, and why.
 export function Trouble({title, error}) {
         return error && h('div.card.problem', {role: 'alert'}, h('h2', null, title), h('p', null, typeof error === 'string' ? error : error.message));
+}
+
+// A part of a page under its title. beside: what stands beside that.
+export const Section = ({title, label = title, beside, children}) => h('section', {'aria-label': label}, h('div.section-head', null, h('h2', null, title), beside), children);
+
+// Names and what they mean: [[name, meaning, title]].
+export const pairs = (all) => h('dl.config-list', null, all.map(([name, meaning, title]) => h('div', {key: name, title}, h('dt', null, name), h('dd', null, meaning))));
+
+// A table some rows at a time: a long run has hundreds. properties: title; note; rows; columns: [[name, cell(row)]]; shape; more: what
+// the others are.
+export class Listed extends Component {
+        state = {shown: SOME};
+
+        render({title, note, rows, columns, shape = 'rows', more = 'older'}, {shown}) {
+                const left = rows.length - shown;
+                return !rows.length ? null : h(Section, {title, beside: h('span.soft', null, note)},
+                        h('div.card.table-card', null, h(`table.${shape}`, null,
+                                h('thead', null, h('tr', null, columns.map(([name]) => h('th', {key: name, scope: 'col'}, name)))),
+                                h('tbody', null, rows.slice(0, shown).map((r) => h('tr', {key: r.id}, columns.map(([name, cell]) => h('td', {key: name, 'data-label': name}, cell(r)))))))),
+                        left > 0 ? h('div.more', null, h('button.button', {type: 'button', onclick: () => this.setState({shown: shown + 4 * SOME})}, `Show ${Math.min(left, 4 * SOME)} ${more}`)) : null);
+        }
 }

@@ -1,10 +1,12 @@
 // The curves of one run or of many: which charts there are and in which order, how they are drawn, which part is seen. All
 // charts show the same part. What is chosen is in the page's address.
+import {Address} from './address.js';
 import {AXES} from './axis.js';
 import {Chart, charts, ofDevice, overTime} from './chart.js';
 import {flat, text, toggled} from './config.js';
 import {Component, h} from './dom.js';
 import {average, isNoisy} from './lines.js';
+import {Page, Section} from './page.js';
 import {curveDash} from './plot.js';
 import {PUBLISHED} from './published.js';
 import {Detail} from './run.js';
@@ -20,16 +22,8 @@ const MINUTE = 16; // characters of a time: its date, hour and minute, as in a w
 export const SEED = 'training.seed', BY_SEED = 'seed';
 
 // What a panel keeps in its page's address, as it usually is.
-export const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip: false, from: NaN, to: NaN, hide: [''].slice(1), group: '', refs: '', find: '',
+const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip: false, from: NaN, to: NaN, hide: [''].slice(1), group: '', refs: '', find: '',
         pin: [''].slice(1), order: [''].slice(1), fold: [''].slice(1), big: ''};
-export const KEPT = ['smooth'];
-
-// A page that has a panel: what was chosen is shown, and what that needs more is read.
-export function redraw(page, change) {
-        page.draw();
-        if ('fold' in change || 'find' in change || 'x' in change)
-                page.loop?.poke();
-}
 
 // One's own habits: a convenience. There are browsers without storage, and nonsense in it.
 function stored(work) {
@@ -40,10 +34,19 @@ function stored(work) {
         }
 }
 
-// They hold for an address that says nothing.
-export function habits() {
-        const kept = stored((s) => JSON.parse(s.getItem(HABITS) ?? '{}')) ?? {};
-        return Object.fromEntries(HABITUAL.filter((k) => typeof kept[k] === typeof VIEW[k]).map((k) => [k, kept[k]]));
+// A page that has a panel: what was chosen is shown, and what that needs more is read. usual: what else its address holds.
+export class CurvesPage extends Page {
+        constructor(main, name, usual) {
+                super(main, name);
+                this.address = this.own(new Address({...usual, ...VIEW}, ['smooth'], (change) => {
+                        this.draw();
+                        if ('fold' in change || 'find' in change || 'x' in change)
+                                this.loop?.poke();
+                }));
+                const kept = stored((s) => JSON.parse(s.getItem(HABITS) ?? '{}')) ?? {};
+                if (this.address.silent) // one's own habits hold where it says nothing
+                        this.address.set(Object.fromEntries(HABITUAL.filter((k) => typeof kept[k] === typeof VIEW[k]).map((k) => [k, kept[k]])));
+        }
 }
 
 // Whether a chart is folded: in a comparison all but bits per dimension are, until they are unfolded.
@@ -70,7 +73,7 @@ export function wanted(names, state, apart) {
         return new Set([...drawn, ...drawn.map((n) => ERROR_OF[n])]);
 }
 
-function Switch({label, value, off, on, title, change}) {
+function Switch({label, value, choices: [off, on], title, change}) {
         const button = (v, text) => h('button', {type: 'button', 'aria-pressed': String(value === v), onclick: () => change(v)}, text);
         return h('div.switch', {role: 'group', 'aria-label': label, title}, h('span', null, label), button(false, off), button(true, on));
 }
@@ -91,7 +94,7 @@ export class CurvesPanel extends Component {
 
         set(change) {
                 const {state, set} = this.props;
-                if (Object.keys(change).some((k) => HABITUAL.includes(k)))
+                if (HABITUAL.some((k) => k in change))
                         stored((s) => s.setItem(HABITS, JSON.stringify(Object.fromEntries(HABITUAL.map((k) => [k, {...state, ...change}[k]])))));
                 set('x' in change ? {...change, from: NaN, to: NaN} : change);
         }
@@ -134,7 +137,7 @@ export class CurvesPanel extends Component {
                 if (known?.version === version)
                         return {...known, id, name, colour, dash, off};
                 const errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
-                const made = {run: run.id, id, name, colour, dash, off, ghost, s, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
+                const made = {run: run.id, id, name, colour, dash, off, ghost, s, where, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
                 this.#known.set(key, made);
                 return made;
         }
@@ -172,23 +175,22 @@ export class CurvesPanel extends Component {
                                 const {x, ...s} = average(of), series = {name: of[0].s.name, step: x, time: [], points: x.length, lastStep: 0, width: 1, bad: [], version, ...s};
                                 this.#known.set(key, {version, s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null});
                         }
-                        return [{...this.#known.get(key), run: '', id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
+                        return [{...this.#known.get(key), run: '', of, id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
                 });
         }
 
         controls(view, whole, axis, keys) {
                 const {apart, state} = this.props, set = (change) => this.set(change), zoomed = Number.isFinite(state.from);
                 const zoom = (label, sign, wanted, disabled) => h('button', {type: 'button', 'aria-label': label, title: label, disabled, onclick: () => this.show(wanted, whole, axis)}, sign);
+                const toggle = (key, label, choices, title) => h(Switch, {label, title, choices, value: state[key], change: (v) => set({[key]: v})});
                 const shown = ['step', 'images', 'wall', 'relative', 'active'].map((k) => [k, AXES[k].label.toLowerCase()]);
                 return h('div.chart-controls', null,
                         h('label.smoothing', {for: 'smoothing', title: 'Of what is noisy; evaluations and schedules stay as they are'}, 'Smoothing',
                                 h('input', {type: 'range', id: 'smoothing', min: 0, max: 0.99, step: 0.01, value: state.smooth, oninput: (e) => set({smooth: Number(e.target.value)})}),
                                 h('output', {for: 'smoothing'}, state.smooth.toFixed(2))),
                         axis === AXES.diffusion ? null : h(Choice, {label: 'Over', value: state.x, options: shown, change: (x) => set({x})}),
-                        h(Switch, {label: state.x === 'step' ? 'Steps' : 'Axis', value: state.logx, off: 'linear', on: 'log', change: (logx) => set({logx})}),
-                        h(Switch, {label: 'Values', value: state.logy, off: 'linear', on: 'log', change: (logy) => set({logy})}),
-                        h(Switch, {label: 'Min–max band', title: 'From the least to the greatest value; of evaluations also a standard error; of groups a standard deviation', value: state.band, off: 'off', on: 'on', change: (band) => set({band})}),
-                        h(Switch, {label: 'Outliers', value: state.clip, off: 'shown', on: 'clipped', change: (clip) => set({clip})}),
+                        toggle('logx', state.x === 'step' ? 'Steps' : 'Axis', ['linear', 'log']), toggle('logy', 'Values', ['linear', 'log']),
+                        toggle('band', 'Min–max band', ['off', 'on'], 'From the least to the greatest value; of evaluations also a standard error; of groups a standard deviation'), toggle('clip', 'Outliers', ['shown', 'clipped']),
                         h(Choice, {label: 'Published', value: state.refs, options: [['', 'none'], ...Object.entries(PUBLISHED).map(([k, p]) => [k, p.title])], change: (refs) => set({refs})}),
                         apart ? h(Choice, {label: 'Group by', value: state.group, options: [['', 'nothing'], [BY_SEED, 'all but the seed'], ...keys.map((k) => [k, k])], change: (group) => set({group})}) : null,
                         h('div.switch', {role: 'group', 'aria-label': 'Zoom'}, h('span', {title: 'Drag over a chart, or pinch it; double-click for all of it; Shift and drag moves'}, 'Zoom'),
@@ -199,14 +201,9 @@ export class CurvesPanel extends Component {
         }
 
         todo(c, list, state) {
-                const move = (by) => () => {
-                        const keys = list.map((k) => k.key), at = keys.indexOf(c.key);
-                        keys.splice(at, 1);
-                        keys.splice(Math.max(0, at + by), 0, c.key);
-                        this.set({order: keys});
-                };
-                return [[state.pin.includes(c.key) ? 'Unpin' : 'Pin to the top', () => this.set({pin: toggled(state.pin, c.key)})],
-                        [state.big === c.key ? 'As small as the others' : 'Enlarge', () => this.set({big: state.big === c.key ? '' : c.key})],
+                const keys = list.map((k) => k.key), at = keys.indexOf(c.key), move = (by) => () => this.set({order: keys.toSpliced(at, 1).toSpliced(Math.max(0, at + by), 0, c.key)});
+                const pinned = state.pin.includes(c.key), big = state.big === c.key;
+                return [[pinned ? 'Unpin' : 'Pin to the top', () => this.set({pin: toggled(state.pin, c.key)})], [big ? 'As small as the others' : 'Enlarge', () => this.set({big: big ? '' : c.key})],
                         ['Move before', move(-1)], ['Move behind', move(1)]];
         }
 
@@ -226,11 +223,10 @@ export class CurvesPanel extends Component {
                         const shut = folded(c.key, state, apart), curves = drawn[i];
                         if (!shut && !curves.length && runs.some((r) => r.curves.loaded && r.curves.rows.some((row) => c.names.includes(row.name) && row.points > 0)))
                                 return h('section.card.chart', {key: c.key, 'aria-label': c.title}, h('h3', null, c.title), h('p.soft', null, 'Reading…'));
-                        return h(Chart, {key: c.key, title: c.title, unit: c.unit, curves, ...(axes[i] === axis ? {view, onView: show} : {view: domain(curves, state.logx), onView: () => {}}), hide, folded: shut, fold: () => this.set({fold: toggled(state.fold, c.key)}), todo: this.todo(c, list, state), why: (curve, time) => this.props.why(curve.run, new Date(time).toISOString().slice(0, MINUTE)),
+                        return h(Chart, {key: c.key, title: c.title, unit: c.unit, curves, ...(axes[i] === axis ? {view, part: within, onView: show} : {view: domain(curves, state.logx), part: null, onView: () => {}}), hide, folded: shut, fold: () => this.set({fold: toggled(state.fold, c.key)}), todo: this.todo(c, list, state), why: (curve, time) => this.props.why(curve.run, new Date(time).toISOString().slice(0, MINUTE)),
                                 wide: state.big === c.key || (!apart && i === 0), options: {...options, axis: axes[i], tall: state.big === c.key, references: c.order === 0 ? published : []}});
                 };
-                return h('section', {'aria-label': 'Curves'},
-                        h('div.section-head', null, h('h2', null, 'Curves'), names.length ? this.controls(view, whole, axis, keys) : null),
+                return h(Section, {title: 'Curves', beside: names.length ? this.controls(view, whole, axis, keys) : null},
                         error ? h('p.card.empty-line', {role: 'alert'}, `The detail could not be read: ${error.message}`) : null,
                         wrong ? h('p.card.empty-line', {role: 'alert'}, `That is no regular expression: ${wrong}`) : null,
                         names.length ? (list.length ? null : h('p.card.empty-line', null, 'No chart has such a name.')) : h('p.card.empty-line', null, nothing),

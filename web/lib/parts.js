@@ -10,15 +10,16 @@ export const isFinal = (state) => state === 'succeeded' || state === 'failed' ||
 export const title = (job) => job.name || `${job.kind} ${job.id}`;
 
 // as: the state of a job whose colours it has.
-export function Pill({state, as = state}) {
-        return h(`span.pill.${STATES.includes(as) ? as : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
-}
+export const Pill = ({state, as = state}) => h(`span.pill.${STATES.includes(as) ? as : 'queued'}`, null, h('span.dot', {'aria-hidden': 'true'}), String(state));
 
 // pick(tag), or none: what pressing one does.
 /** @param {{job: any, pick?: ((tag: string) => void) | null}} properties */
 export function Tags({job, pick = null}) {
         return (job.tags ?? []).map((t) => (pick ? h('button.tag', {key: t, type: 'button', title: `Only runs with the tag ${t}`, onclick: () => pick(t)}, t) : h('span.tag', {key: t, title: t}, t)));
 }
+
+// A time of an answer, as people write it.
+export const Time = ({at}) => h('time.num', {datetime: at, title: format.exactly(at)}, format.when(at));
 
 // Why a job that is queued waits, as the server says it; '' where it says nothing.
 export function waiting(job) {
@@ -27,9 +28,7 @@ export function waiting(job) {
 }
 
 // The jobs that it waits for.
-export function Blockers({job}) {
-        return (job.waiting?.blocked_by ?? []).map((n) => [' ', h('a', {key: n, href: `#/jobs/${n}`}, `#${n}`)]);
-}
+export const Blockers = ({job}) => (job.waiting?.blocked_by ?? []).map((n) => [' ', h('a', {key: n, href: `#/jobs/${n}`}, `#${n}`)]);
 
 // Bits per dimension with their error: of a result, or what stands in for one.
 export function Bpd({of}) {

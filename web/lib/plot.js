@@ -17,18 +17,14 @@ const NEAR = '200px', REST_MS = 400; // a chart further outside of the window is
 const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
-export function colour(name) {
-        return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export const curveColour = (i) => `--curve-${i % COLOURS + 1}`;
 // Of the i-th of many lines: where the colours are used up, another dash.
 export const curveDash = (i) => Math.floor(i / COLOURS) % DASHES.length;
 
-function fade(hex, alpha) {
-        const n = parseInt(hex.slice(1), 16);
-        return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${alpha})`;
-}
+// '#5b5bd6' -> '#5b5bd659'
+const fade = (hex, alpha) => hex + Math.round(255 * alpha).toString(16).padStart(2, '0');
 
 // The points in view that lie beyond the usual values, of which each line shows the mean: [{l, place, up}].
 export function clipped(lines, usual, view) {
@@ -45,7 +41,7 @@ export class Plot {
         #content = ''; // the data it shows
         #lines = [];
         #inSight = true;
-        #later = () => {}; // what is drawn when it comes into sight, or when all is at rest
+        #wanted = /** @type {any} */ (null); // [lines, content, options, view]: to be drawn when it comes into sight, or when all is at rest
         #timer = 0;
         #options = {};
         #view = {from: 0, to: 1};
@@ -58,7 +54,11 @@ export class Plot {
                 this.onCursor = onCursor;
                 this.sized = new ResizeObserver(() => this.#resize());
                 this.sized.observe(body);
-                this.sighted = new IntersectionObserver((seen) => this.#sight(seen[seen.length - 1].isIntersecting), {rootMargin: NEAR});
+                this.sighted = new IntersectionObserver((seen) => {
+                        this.#inSight = seen[seen.length - 1].isIntersecting;
+                        if (this.#inSight)
+                                this.#catchUp();
+                }, {rootMargin: NEAR});
                 this.sighted.observe(body);
                 this.recolour = () => this.#build();
                 dark.addEventListener('change', this.recolour);
@@ -70,7 +70,7 @@ export class Plot {
         // {from, to}.
         draw(lines, content, options, view) {
                 clearTimeout(this.#timer);
-                this.#later = () => this.#draw(lines, content, options, view);
+                this.#wanted = [lines, content, options, view];
                 if (!this.#plot || this.#inSight)
                         this.#catchUp();
                 else
@@ -78,32 +78,20 @@ export class Plot {
         }
 
         #catchUp() {
-                const later = this.#later;
-                this.#later = () => {};
-                later();
-        }
-
-        #draw(lines, content, options, view) {
+                if (!this.#wanted)
+                        return;
+                const [lines, content, options, view] = this.#wanted;
+                this.#wanted = null;
                 const shape = JSON.stringify([lines.map((l) => [l.name, l.noisy, l.ghost, l.colour, l.dash, l.off]), options.axis.label, options.logX, options.logY, options.band, options.smoothing > 0, options.tall]);
                 const frame = (o, v) => JSON.stringify([v, o.usual, o.references]), moved = frame(options, view) !== frame(this.#options, this.#view);
                 const reshape = shape !== this.#shape, renew = content !== this.#content;
-                this.#lines = lines;
-                this.#options = options;
-                this.#view = view;
-                this.#shape = shape;
-                this.#content = content;
+                [this.#lines, this.#options, this.#view, this.#shape, this.#content] = [lines, options, view, shape, content];
                 if (!this.#plot || reshape)
                         this.#build();
                 else if (renew)
                         this.#plot.setData(this.#data());
                 else if (moved)
                         this.#plot.setScale('x', {min: view.from, max: view.to});
-        }
-
-        #sight(inSight) {
-                this.#inSight = inSight;
-                if (inSight)
-                        this.#catchUp();
         }
 
         // What is drawn, for those who write it down: {u, ticks}, or null.
@@ -120,27 +108,27 @@ export class Plot {
                 this.#plot?.destroy();
         }
 
-        /** @returns {any} */
         #data() {
-                return this.#lines.length ? uPlot.join(this.#lines.map((l) => l.table)) : [[]];
+                return /** @type {any} */ (this.#lines.length ? uPlot.join(this.#lines.map((l) => l.table)) : [[]]);
         }
 
         #build() {
+                const {logX, logY, tall} = this.#options;
                 this.#plot?.destroy();
                 this.#plot = null;
                 if (!this.body.clientWidth)
                         return; // the observer tells when there is room
                 this.#plot = new uPlot({
-                        width: this.body.clientWidth, height: this.#height(),
-                        legend: {show: false},
+                        width: this.body.clientWidth, height: tall ? TALL : HEIGHT, legend: {show: false},
                         cursor: {
                                 sync: {key: 'x'}, y: false, points: {size: 6}, drag: {x: true, y: false, setScale: false},
-                                bind: {
-                                        mousedown: (u, target, handler) => (e) => (e.shiftKey ? null : handler(e)),
-                                        dblclick: () => () => this.onView(null),
-                                },
+                                bind: {mousedown: (u, target, handler) => (e) => (e.shiftKey ? null : handler(e)), dblclick: () => () => this.onView(null)},
                         },
-                        scales: this.#scales(), axes: this.#axes(), ...this.#series(),
+                        scales: {
+                                x: {time: false, distr: logX ? 3 : 1, range: () => [this.#view.from, this.#view.to]},
+                                y: {distr: logY ? 3 : 1, range: (u, lo, hi) => this.#range(lo, hi)},
+                        },
+                        axes: this.#axes(), ...this.#series(),
                         hooks: {
                                 drawAxes: [(u) => this.#drawGaps(u)],
                                 draw: [(u) => this.#drawMarks(u)],
@@ -151,15 +139,6 @@ export class Plot {
                 this.#watchFingers(this.#plot.over);
         }
 
-        /** @returns {uPlot.Scales} */
-        #scales() {
-                const {logX, logY} = this.#options;
-                return {
-                        x: {time: false, distr: logX ? 3 : 1, range: () => [this.#view.from, this.#view.to]},
-                        y: {distr: logY ? 3 : 1, range: (u, lo, hi) => this.#range(lo, hi)},
-                };
-        }
-
         /** @returns {[number, number]} */
         #range(least, most) {
                 const {logY, usual, references} = this.#options, published = references.map((r) => r.value);
@@ -167,10 +146,6 @@ export class Plot {
                         return logY ? [1, 10] : [0, 1];
                 const lo = Math.min(usual && !(logY && usual.lo <= 0) ? usual.lo : least, ...published), hi = Math.max(usual?.hi ?? most, ...published);
                 return logY ? [lo * 0.95, hi * 1.05] : /** @type {[number, number]} */ (uPlot.rangeNum(lo, hi, 0.1, true));
-        }
-
-        #height() {
-                return this.#options.tall ? TALL : HEIGHT;
         }
 
         #axes() {
@@ -193,11 +168,7 @@ export class Plot {
                 this.#lines.forEach((l, i) => {
                         const c = colour(curveColour(l.colour)), at = 1 + COLUMNS * i, smoothed = l.noisy && smoothing > 0, faint = smoothed || l.ghost, dash = DASHES[l.dash];
                         const edge = {points: {show: false}, stroke: 'transparent', width: 0, show: band && !l.off && !l.ghost};
-                        const points = {
-                                size: 5, fill: c, stroke: c,
-                                show: (u, k, first, last) => this.#few(u, k, first, last),
-                                filter: (u, k, show) => (show ? null : isolated(u.data[k])),
-                        };
+                        const points = {size: 5, fill: c, stroke: c, show: (u, k, first, last) => this.#few(u, k, first, last), filter: (u, k, show) => (show ? null : isolated(u.data[k]))};
                         series.push({...edge, label: `${l.name} max`}, {...edge, label: `${l.name} min`},
                                 {label: `${l.name} mean`, stroke: faint ? fade(c, 0.35) : c, width: smoothed ? 1 / devicePixelRatio : 1.75, points, dash: smoothed ? [] : dash, show: !l.off},
                                 {label: l.name, stroke: c, width: 2, points: {show: false}, show: smoothed && !l.off, dash});
@@ -275,47 +246,48 @@ export class Plot {
 
         // One finger, or the mouse with shift, moves the view; two fingers zoom: the steps below them stay below them.
         #watchFingers(over) {
-                const held = new Map();
-                /** @type {{view: import('./view.js').View, at: number[]}} */
-                let start;
-                const share = (e) => (e.clientX - over.getBoundingClientRect().left) / over.clientWidth;
-                const grab = () => { start = {view: this.#view, at: [...held.values()].sort((a, b) => a - b)}; };
-                const release = (e) => {
-                        if (held.delete(e.pointerId))
-                                grab();
-                };
+                const held = new Map(), places = () => [...held.values()].sort((a, b) => a - b);
+                let view = this.#view, began = places(); // when a finger came or went last
+                const hold = (e) => held.set(e.pointerId, (e.clientX - over.getBoundingClientRect().left) / over.clientWidth);
+                const grab = () => { [view, began] = [this.#view, places()]; };
+                const release = (e) => held.delete(e.pointerId) && grab();
                 over.addEventListener('pointerdown', (e) => {
                         if (e.pointerType === 'mouse' && !e.shiftKey)
                                 return;
                         over.setPointerCapture(e.pointerId);
-                        held.set(e.pointerId, share(e));
+                        hold(e);
                         grab();
                 });
                 over.addEventListener('pointermove', (e) => {
                         if (!held.has(e.pointerId))
                                 return;
-                        held.set(e.pointerId, share(e));
-                        const now = [...held.values()].sort((a, b) => a - b);
-                        const size = now.length < 2 ? 1 : (start.at[1] - start.at[0]) / Math.max(now[1] - now[0], 1e-3);
-                        const left = start.at[0] - now[0] * size;
-                        this.onView(part(start.view, left, left + size, this.#options.logX));
+                        hold(e);
+                        const now = places(), size = now.length < 2 ? 1 : (began[1] - began[0]) / Math.max(now[1] - now[0], 1e-3), left = began[0] - now[0] * size;
+                        this.onView(part(view, left, left + size, this.#options.logX));
                 });
                 over.addEventListener('pointerup', release);
                 over.addEventListener('pointercancel', release);
         }
 
         #key(e) {
-                const u = this.#plot, log = this.#options.logX;
-                const at = u?.cursor.idx ?? null;
+                const u = this.#plot;
                 if (!u || e.ctrlKey || e.metaKey || e.altKey)
                         return;
+                const at = u.cursor.idx ?? null, left = u.cursor.left ?? -1, middle = left >= 0 ? left / u.over.clientWidth : 0.5;
+                const see = (a, b) => this.onView(part(this.#view, a, b, this.#options.logX));
+                const zoom = (times) => see(middle * (1 - times), middle + (1 - middle) * times); // around the cursor, or around the middle
+                const point = (i) => { // the nearest in view
+                        const [first, last] = u.series[0].idxs ?? [0, -1], x = u.data[0][Math.min(last, Math.max(first, i))];
+                        if (x === undefined)
+                                return;
+                        u.setCursor({left: u.valToPos(x, 'x'), top: 0});
+                        this.onCursor(x, true);
+                };
                 const moves = {
-                        ArrowLeft: () => (e.shiftKey ? this.onView(part(this.#view, -PAN, 1 - PAN, log)) : this.#point(at === null ? Infinity : at - 1)),
-                        ArrowRight: () => (e.shiftKey ? this.onView(part(this.#view, PAN, 1 + PAN, log)) : this.#point(at === null ? -Infinity : at + 1)),
-                        Home: () => this.#point(-Infinity),
-                        End: () => this.#point(Infinity),
-                        '+': () => this.zoom(ZOOM), '=': () => this.zoom(ZOOM), '-': () => this.zoom(1 / ZOOM),
-                        0: () => this.onView(null),
+                        ArrowLeft: () => (e.shiftKey ? see(-PAN, 1 - PAN) : point(at === null ? Infinity : at - 1)),
+                        ArrowRight: () => (e.shiftKey ? see(PAN, 1 + PAN) : point(at === null ? -Infinity : at + 1)),
+                        Home: () => point(-Infinity), End: () => point(Infinity),
+                        '+': () => zoom(ZOOM), '=': () => zoom(ZOOM), '-': () => zoom(1 / ZOOM), 0: () => this.onView(null),
                         Escape: () => u.setCursor({left: -10, top: -10}),
                 };
                 if (!moves[e.key])
@@ -324,30 +296,11 @@ export class Plot {
                 moves[e.key]();
         }
 
-        // So many times as much as now around the cursor, or around the middle.
-        zoom(times) {
-                const u = this.#plot, left = u?.cursor.left ?? -1;
-                const middle = u && left >= 0 ? left / u.over.clientWidth : 0.5;
-                this.onView(part(this.#view, middle * (1 - times), middle + (1 - middle) * times, this.#options.logX));
-        }
-
-        // The cursor goes to a point in view, the nearest to index i.
-        #point(i) {
-                const u = this.#plot, [first, last] = u?.series[0].idxs ?? [0, -1];
-                const x = u?.data[0][Math.min(last, Math.max(first, i))];
-                if (!u || x === undefined)
-                        return;
-                u.setCursor({left: u.valToPos(x, 'x'), top: 0});
-                this.onCursor(x, true);
-        }
-
         #resize() {
                 const width = this.body.clientWidth;
-                if (!width || !this.#shape)
-                        return;
-                if (!this.#plot)
+                if (width && this.#shape && !this.#plot)
                         this.#build();
-                else if (Math.abs(this.#plot.width - width) > 1)
-                        this.#plot.setSize({width, height: this.#height()});
+                else if (width && this.#plot && Math.abs(this.#plot.width - width) > 1)
+                        this.#plot.setSize({width, height: this.#plot.height});
         }
 }

@@ -25,11 +25,12 @@ export class RunCurves {
         async update(signal) {
                 this.rows = await api.seriesNames(this.#id, signal);
                 const shown = this.wants(this.rows.map((r) => r.name));
-                await this.whole.update(this.rows.filter((r) => shown.has(r.name)), signal);
+                await readTogether([{curves: this.whole, rows: this.rows.filter((r) => shown.has(r.name))}], signal);
                 this.loaded = true;
                 for (const s of this.whole.series.values())
                         s.noisy ||= isNoisy(s); // for good: a drawing does not change its kind halfway
-                await this.detail?.update(this.coarse(), signal);
+                if (this.detail)
+                        await readTogether([{curves: this.detail, rows: this.coarse()}], signal);
         }
 
         // Of these a part can be read more finely.
@@ -81,15 +82,10 @@ export class Detail {
 
         async #read(seen, changed) {
                 const {signal} = this.#control = new AbortController(), details = seen.map(({curves, steps}) => curves.finer(steps));
-                try {
-                        await readTogether(details.map((detail, i) => ({curves: detail, rows: seen[i].curves.coarse()})), signal);
-                } catch (e) {
-                        if (!(e instanceof api.Dropped))
-                                changed(e);
-                        return;
-                }
-                seen.forEach(({curves}, i) => { curves.detail = details[i]; });
-                changed(null);
+                await readTogether(details.map((detail, i) => ({curves: detail, rows: seen[i].curves.coarse()})), signal).then(() => {
+                        seen.forEach(({curves}, i) => { curves.detail = details[i]; });
+                        changed(null);
+                }, (e) => e instanceof api.Dropped || changed(e));
         }
 
         stop() {

@@ -11,9 +11,7 @@ let who = null;
 export const may = (role) => who === null || RANK.indexOf(who.role) >= RANK.indexOf(role);
 
 // Asks the server anew.
-export async function recognize() {
-        return (who = /** @type {NonNullable<typeof who>} */ (await api.session()));
-}
+export const recognize = async () => (who = /** @type {NonNullable<typeof who>} */ (await api.session()));
 
 // What a server asks for that does not know who asks. properties: known(): a session was opened.
 export class Prompt extends Component {

@@ -51,8 +51,6 @@ export function logTicks(lo, hi, n = 8) {
                 return ticks;
         const rough = (hi - lo) / 5, power = 10 ** Math.floor(Math.log10(rough));
         const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough) ?? power;
-        const round = [];
-        for (let k = Math.ceil(lo / step); k * step <= hi; k++)
-                round.push(Number((k * step).toPrecision(12)));
-        return round;
+        const first = Math.ceil(lo / step);
+        return Array.from({length: Math.floor(hi / step) - first + 1}, (_, k) => Number(((first + k) * step).toPrecision(12)));
 }

@@ -1,12 +1,9 @@
 // Many runs beside each other: what came of them and what they differ in, their curves in the same charts, their images.
-import {Address, link} from '../../lib/address.js';
-import * as api from '../../lib/api.js';
+import {link} from '../../lib/address.js';
 import {runOf} from '../../lib/axis.js';
 import {differing, flat} from '../../lib/config.js';
-import {h} from '../../lib/dom.js';
-import {pace, poll} from '../../lib/events.js';
-import {Page, Trouble} from '../../lib/page.js';
-import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
+import {api, h, pace, Trouble} from '../../lib/page.js';
+import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
 import {RunCurves} from '../../lib/run.js';
@@ -18,16 +15,13 @@ import {columnsOf, Table} from './table.js';
 const RUNNING_MS = 1000, MOST = 60; // runs
 const AT_ONCE = 3; // runs that are read, of two questions each: a browser has six connections, and the first curves wait for no other's
 
-export class ComparePage extends Page {
+export class ComparePage extends CurvesPage {
         constructor(main) {
-                super(main, 'Compare');
-                this.address = this.own(new Address({jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: NaN, ...VIEW}, KEPT, (change) => redraw(this, change)));
+                super(main, 'Compare', {jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: NaN});
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
                 /** @type {{id: number, colour: number, job: any, config: Map<string, unknown>, attempts: any[], gone: boolean, curves: RunCurves}[]} */
                 this.runs = ids.map((id, i) => ({id, colour: i, job: null, config: new Map(), attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
-                if (this.address.silent)
-                        this.address.set(habits());
-                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => this.runs.some((r) => r.id === m.job)));
+                this.loop = this.poll((signal) => this.read(signal), (m) => this.runs.some((r) => r.id === m.job));
         }
 
         // Each run is drawn as it comes: its row and its curves, which are asked for at once.
@@ -69,7 +63,8 @@ export class ComparePage extends Page {
 
         view() {
                 const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
-                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts)}));
+                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts),
+                        told: new Map(r.curves.rows.map((s) => [s.name, {last: api.number(s.last), least: api.number(s.min)}]))}));
                 const names = runs.map((r) => r.name);
                 for (const r of runs)
                         r.name = names.indexOf(r.name) === names.lastIndexOf(r.name) ? r.name : `${r.name} #${r.id}`;

@@ -2,8 +2,7 @@
 // where they are, all else in order. A stretch of an axis selects the runs that stand there: the others are hidden, here and
 // in the charts.
 import {compare, text} from '../../lib/config.js';
-import {Component, h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
+import {Component, format, h, Section} from '../../lib/page.js';
 import {curveColour, DASHES} from '../../lib/plot.js';
 
 const WIDTH = 1000, HEIGHT = 310, TOP = 56, SIDE = 90, DENSE = 14; // of the drawing; axes at most
@@ -42,7 +41,7 @@ export class Parallel extends Component {
         }
 
         render({runs, columns, state: {brush, hide}, set}) {
-                const known = columns.map((c) => ({key: c.key, ...axis(c.axis ?? c.title, runs.map(c.value))})).filter((a) => new Set(a.at.filter((v) => v !== null)).size > 1);
+                const known = columns.map((c) => ({key: c.key, ...axis(c.axis, runs.map(c.value))})).filter((a) => new Set(a.at.filter((v) => v !== null)).size > 1);
                 const axes = known.slice(0, DENSE).reverse(); // results are the first columns, and stand on the right
                 const x = (i) => SIDE + i * (WIDTH - 2 * SIDE) / (axes.length - 1), y = (share) => TOP + (1 - share) * (HEIGHT - 2 * TOP);
                 this.#stretches = new Map(brush.map((item) => item.split(':')).map((words) => [words.slice(0, -2).join(':'), words.slice(-2).map(Number)]));
@@ -77,9 +76,9 @@ export class Parallel extends Component {
                                 h('rect', {x: x(k) - REACH, y: y(1), width: 2 * REACH, height: y(0) - y(1), onpointerdown: down, onpointermove: move, onpointerup: up}), [0, 1].map((i) => handle(a, k, i)));
                 };
                 const rule = (a, k) => h('g.rule', {key: a.key}, h('path', {d: `M${x(k)} ${y(0)}V${y(1)}`}), h('text', {x: x(k), y: 16}, a.title.split('.').pop()), h('text.soft', {x: x(k), y: 32}, a.high), h('text.soft', {x: x(k), y: HEIGHT - 22}, a.low));
-                return axes.length < 2 || runs.length < 2 ? null : h('section', {'aria-label': 'What the result depends on'},
-                        h('div.section-head', null, h('h2', null, 'What the result depends on'), h('span.soft', {role: 'status'}, brush.length ? `${runs.filter((r) => !hide.includes(r.id)).length} of ${runs.length} runs selected` : `Drag along an axis to select runs${known.length > DENSE ? `; ${DENSE} of ${known.length} axes` : ''}`),
-                                brush.length ? h('button.button.small', {type: 'button', onclick: () => set({brush: [], hide: []})}, 'All runs') : null),
+                return axes.length < 2 || runs.length < 2 ? null : h(Section, {title: 'What the result depends on', beside: [
+                        h('span.soft', {role: 'status'}, brush.length ? `${runs.filter((r) => !hide.includes(r.id)).length} of ${runs.length} runs selected` : `Drag along an axis to select runs${known.length > DENSE ? `; ${DENSE} of ${known.length} axes` : ''}`),
+                                brush.length ? h('button.button.small', {type: 'button', onclick: () => set({brush: [], hide: []})}, 'All runs') : null]},
                         h('div.card.diagram', {tabindex: 0, role: 'region', 'aria-label': 'Parallel coordinates, to scroll'}, h('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'group', 'aria-label': `Parallel coordinates of ${runs.length} runs: ${axes.map((a) => `${a.title} from ${a.low} to ${a.high}`).join('; ')}`}, axes.map(rule), runs.map(line), axes.map(brushed))));
         }
 }

@@ -1,13 +1,7 @@
 // What runs where, and what waits for what: the devices of this server, in and out of service, and the queue as it goes.
-import * as api from '../../lib/api.js';
 import {glance} from '../../lib/curves.js';
-import {h} from '../../lib/dom.js';
-import {pace, poll} from '../../lib/events.js';
-import * as format from '../../lib/format.js';
-import {Listed} from '../../lib/listed.js';
-import {Page, Trouble} from '../../lib/page.js';
+import {api, format, h, Listed, may, pace, Page, Trouble} from '../../lib/page.js';
 import {Blockers, Pill, ProgressBar, progress, title, waiting} from '../../lib/parts.js';
-import {may} from '../../lib/session.js';
 import {NAMES, Use} from './use.js';
 
 const BUSY_MS = 2000, QUEUE = 200, POINTS = 120; // jobs; buckets of a curve
@@ -22,7 +16,7 @@ export class DevicesPage extends Page {
                 this.use = new Map(); // job -> series -> its shape
                 this.queue = {jobs: /** @type {any[]} */ ([]), total: 0};
                 this.draw();
-                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), () => true));
+                this.loop = this.poll((signal) => this.read(signal), () => true);
         }
 
         async read(signal) {

@@ -1,8 +1,6 @@
 // What the jobs use of their devices, as it was while they ran: a worker says it with every point that it logs.
 import {Sparkline} from '../../lib/chart.js';
-import {h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
-import {Listed} from '../../lib/listed.js';
+import {format, h, Listed} from '../../lib/page.js';
 
 /** @type {Record<string, [string, (v: number | null) => string]>} */
 const SERIES = {

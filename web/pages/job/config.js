@@ -1,14 +1,10 @@
 // A job's configuration: what differs from its template, then all of it.
-import * as api from '../../lib/api.js';
 import {flat, keys, text} from '../../lib/config.js';
-import {Component, CopyButton, h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
+import {api, Component, CopyButton, format, h, pairs, Section} from '../../lib/page.js';
 
 const isTree = (v) => v !== null && typeof v === 'object';
 
-function list(entries) {
-        return h('dl.config-list', null, entries.map(([k, v]) => h('div', {key: k}, h('dt', null, k), h('dd', null, isTree(v) ? JSON.stringify(v) : String(v)))));
-}
+const list = (entries) => pairs(entries.map(([k, v]) => [k, isTree(v) ? JSON.stringify(v) : String(v)]));
 
 // properties: config, of a job that has one; imported, of one that brings something in, of an imported checkpoint both; name:
 // of the template, or null.
@@ -25,10 +21,6 @@ export class ConfigPanel extends Component {
                 }
         }
 
-        shouldComponentUpdate(next, state) {
-                return state !== this.state || JSON.stringify(next) !== JSON.stringify(this.props); // what was folded open stays so
-        }
-
         // The keys whose values are not those of the template, or of none where there is no template.
         differences(values) {
                 const {usual, about} = this.state, from = this.props.name ?? 'the defaults';
@@ -36,15 +28,13 @@ export class ConfigPanel extends Component {
                         return null;
                 const rows = [...values].filter(([k, v]) => text(v) !== text(usual.get(k)));
                 return h('section.differences', {'aria-label': 'What differs'}, h('p', null, rows.length ? `${format.count(rows.length, 'key')} not as in ${from}:` : `As in ${from}.`),
-                        rows.length ? h('dl.config-list', null, rows.map(([k, v]) => h('div', {key: k, title: about.get(k)}, h('dt', null, k), h('dd', null, h('b', null, text(v)), h('span.soft', null, ` was ${text(usual.get(k))}`))))) : null);
+                        rows.length ? pairs(rows.map(([k, v]) => [k, [h('b', null, text(v)), h('span.soft', null, ` was ${text(usual.get(k))}`)], about.get(k)])) : null);
         }
 
         render({config, imported}) {
-                const label = imported ? 'Import' : 'Configuration', shown = {...imported, ...config};
+                const title = imported ? 'Import' : 'Configuration', shown = {...imported, ...config};
                 const entries = Object.entries(shown), plain = entries.filter(([, v]) => !isTree(v));
-                return h('section', {'aria-label': label},
-                        h('div.section-head', null, h('h2', null, label),
-                                h('div.section-tools', null, h(CopyButton, {text: () => JSON.stringify(shown, null, 2), label: 'Copy as JSON'}))),
+                return h(Section, {title, beside: h('div.section-tools', null, h(CopyButton, {text: () => JSON.stringify(shown, null, 2), label: 'Copy as JSON'}))},
                         h('div.card.config', null, this.differences(flat(config)), plain.length ? list(plain) : null,
                                 entries.filter(([, v]) => isTree(v)).map(([k, v]) => h('details', {key: k},
                                         h('summary', null, k, h('span.soft', null, ` ${format.count(flat(v).size, 'key')}`)), list([...flat(v)])))));

@@ -1,8 +1,6 @@
 // What an evaluation left beside its number: the bits of each image, the images with the fewest and the most, the noise
 // schedule of images.
-import * as api from '../../lib/api.js';
-import {Component, h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
+import {api, Component, format, h, Section} from '../../lib/page.js';
 import {ranked} from '../../lib/text.js';
 
 const BINS = 40, RANKED = 8; // bars; images named on each side
@@ -46,7 +44,7 @@ export class EvaluationPanel extends Component {
         render({artifacts}, {rows = []}) {
                 const pictures = artifacts.filter(isEvaluations).sort((a, b) => Object.keys(PICTURES).indexOf(a.name) - Object.keys(PICTURES).indexOf(b.name));
                 const named = (list) => h('ol.ranks', null, list.map((r) => h('li', {key: r.image}, `image ${format.integer(r.image)} `, h('b.num', null, format.fixed(r.bpd, 3)))));
-                return !pictures.length && !rows.length ? null : h('section', {'aria-label': 'Image by image'}, h('div.section-head', null, h('h2', null, 'Image by image')),
+                return !pictures.length && !rows.length ? null : h(Section, {title: 'Image by image'},
                         rows.length ? h('div.card.spread', null, h(Histogram, {rows}), h('div', null, h('h3', null, 'Fewest bits'), named(rows.slice(0, RANKED))), h('div', null, h('h3', null, 'Most bits'), named(rows.slice(-RANKED).reverse()))) : null,
                         h('div.pictures', null, pictures.map((a) => h('figure.card', {key: a.id}, h('a', {href: api.artifactUrl(a), target: '_blank', rel: 'noopener'}, h('img.sample', {src: api.artifactUrl(a), alt: PICTURES[a.name], loading: 'lazy'})), h('figcaption.soft', null, PICTURES[a.name])))));
         }

@@ -1,15 +1,11 @@
 // What a job left: its checkpoints and what can be made of them, what was made of them already, other files.
 import {link} from '../../lib/address.js';
-import * as api from '../../lib/api.js';
-import {h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
-import {Listed} from '../../lib/listed.js';
-import {Bpd, Pill, result, title} from '../../lib/parts.js';
-import {may} from '../../lib/session.js';
+import {api, format, h, Listed, may} from '../../lib/page.js';
+import {Bpd, Pill, result, Time, title} from '../../lib/parts.js';
 
 const FORMS = {flax: 'flax, as published', ema: 'averaged weights', params: 'weights alone'};
 
-const when = (a) => h('time.num', {datetime: a.created, title: format.exactly(a.created)}, format.when(a.created));
+const when = (a) => h(Time, {at: a.created});
 const size = (a) => h('span.num', {title: `${a.bytes} bytes`}, format.bytes(a.bytes));
 const file = (a) => h('a', {href: api.artifactUrl(a), download: a.name, title: a.name}, a.name);
 

@@ -1,43 +1,8 @@
 // The top of a job's page: what it is, how far it is, what came out, what can be done with it.
+import {ACTIONS} from '../../lib/actions.js';
 import {link} from '../../lib/address.js';
-import * as api from '../../lib/api.js';
-import {h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
-import {Trouble} from '../../lib/page.js';
+import {api, format, h, may, Trouble} from '../../lib/page.js';
 import {Blockers, isFinal, Pill, progress, ProgressBar, result, Tags, title, waiting} from '../../lib/parts.js';
-import {may} from '../../lib/session.js';
-
-// act(question, call): asks, then calls with the answer. gone(): the job is no more.
-function actions(job, act, gone) {
-        const cancel = () => act({
-                title: 'Cancel this run?', action: 'Cancel the run', danger: true,
-                text: job.kind === 'import' ? 'What it has read so far is dropped.' : job.state === 'running' ? 'It stops at the next step, after a checkpoint. It can be resumed from there.' : 'It leaves the queue.',
-        }, () => api.act(job.id, 'cancel'));
-        const pause = () => act({title: 'Pause this run?', action: 'Pause', text: job.state === 'running' ? 'It stops at the next step, after a checkpoint, and its device is free.' : 'It waits until it is resumed.'}, () => api.act(job.id, 'pause'));
-        const retry = () => act({title: 'Try again?', action: 'Retry', text: 'It goes on from its last checkpoint where it has one.'}, () => api.act(job.id, 'retry'));
-        const p = job.progress ?? {};
-        const resume = () => act({
-                title: 'Resume this run?', action: 'Resume', text: 'It goes on from its last checkpoint.',
-                fields: job.state === 'paused' ? null : h('label.field', null, 'Train to step', h('input', {name: 'steps', type: 'number', min: (p.step ?? 0) + 1, step: 1, required: true,
-                        value: String(job.state === 'succeeded' ? 2 * (p.steps ?? 0) : p.steps ?? 0)})),
-        }, ({steps}) => api.resume(job.id, steps === undefined || Number(steps) === p.steps ? null : Number(steps)));
-        const remove = () => act({
-                title: 'Delete this run?', action: 'Delete', danger: true, text: 'Its checkpoints, images, curves and log are removed for good.',
-        }, async () => {
-                await api.remove(job.id);
-                gone();
-        });
-        const field = (label, name, value, more) => h('label.field', null, label, h('input', {name, value: String(value ?? ''), type: 'text', ...more}));
-        const edit = () => act({
-                title: 'What it is called', action: 'Save', text: 'Tags are separated by commas.',
-                fields: [field('Name', 'name', job.name, {maxlength: 200}), field('Tags', 'tags', (job.tags ?? []).join(', ')), h('label.field', null, 'Notes', h('textarea', {name: 'notes', rows: 4}, job.notes ?? '')),
-                        isFinal(job.state) ? null : field('Priority', 'priority', job.priority ?? 0, {type: 'number', min: -1000, max: 1000})],
-        }, ({name, tags, notes, priority}) => api.change(job.id, {name, tags: tags.split(',').map((t) => t.trim()).filter(Boolean), notes, ...(priority === undefined ? {} : {priority: Number(priority)})}, job.version));
-        const button = (label, call, kind = '') => h(`button.button${kind}`, {key: label, type: 'button', disabled: !isFinal(job.state) && Boolean(job.stopping ?? job.cancel_requested), onclick: call}, label);
-        return [button('Edit', edit),
-                ...!isFinal(job.state) ? [job.state === 'paused' ? button('Resume', resume, '.primary') : button('Pause', pause), button('Cancel', cancel, '.danger')]
-                        : [job.state !== 'succeeded' ? button('Retry', retry) : null, job.kind === 'train' ? button('Resume', resume, '.primary') : null, button('Delete', remove)]];
-}
 
 // What a run that stops is stopping for, in words.
 function stopping(job) {
@@ -45,7 +10,9 @@ function stopping(job) {
         return isFinal(job.state) || !why ? '' : job.kind === 'import' ? 'stopping' : why === 'cancel' ? 'stopping at the next step' : why === 'pause' ? 'pausing at the next step' : 'at its limit, stopping';
 }
 
-export function Head({job, act, gone}) {
+// properties: job; act(action): of what can be done with it, one was chosen.
+export function Head({job, act}) {
+        const stops = !isFinal(job.state) && Boolean(job.stopping ?? job.cancel_requested), fitting = Object.entries(ACTIONS).filter(([, a]) => !a.many && a.fits(job));
         const source = Number.isInteger(job.checkpoint?.job) ? job.checkpoint : null, why = waiting(job);
         return h('div.page-head', null,
                 h('div.head-title', null, h('h1', null, title(job)), h(Pill, {state: job.state}),
@@ -55,7 +22,8 @@ export function Head({job, act, gone}) {
                         why ? h('p.waiting', {role: 'status'}, `Waiting: ${why}`, h(Blockers, {job})) : null,
                         job.paused ? h('p.waiting', {role: 'status'}, `Paused: ${job.paused.detail || (job.paused.reason === 'limit' ? 'at its limit' : 'on request')}`) : null,
                         job.notes ? h('p.notes', null, job.notes) : null),
-                may('submit') && h('div.actions', null, job.kind === 'train' ? h('a.button', {href: link('#/new', {kind: 'train', clone: String(job.id)})}, 'Clone with changes') : null, actions(job, act, gone)));
+                may('submit') && h('div.actions', null, job.kind === 'train' ? h('a.button', {href: link('#/new', {kind: 'train', clone: String(job.id)})}, 'Clone with changes') : null,
+                        fitting.map(([key, a]) => h(`button.button${a.danger ? '.danger' : ''}`, {key, type: 'button', disabled: stops, onclick: () => act(a)}, a.label))));
 }
 
 export function Stats({job}) {

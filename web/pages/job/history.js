@@ -1,8 +1,6 @@
 // What happened to a job: its attempts, why each of them ended, and every change of its state.
-import * as api from '../../lib/api.js';
-import {h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
-import {Listed} from '../../lib/listed.js';
+import {api, format, h, Listed} from '../../lib/page.js';
+import {Time} from '../../lib/parts.js';
 
 export class History {
         #id;
@@ -34,16 +32,14 @@ function ended({outcome, stop, class: kind, blame}) {
         return outcome === null ? 'runs' : outcome === 'stopped' ? `stopped: ${stop}` : outcome === 'failed' ? `failed: ${kind}${blame && blame !== 'job' ? `, the ${blame}'s fault` : ''}` : outcome;
 }
 
-const time = (t) => h('time.num', {datetime: t, title: format.exactly(t)}, format.when(t));
-
 // properties: history: a History.
 export function HistoryPanel({history: {attempts, events}}) {
         return [
                 h(Listed, {key: 'attempts', title: 'Attempts', note: format.count(attempts.length, 'attempt'), rows: [...attempts].reverse().map((a) => ({...a, id: a.number})), columns: [
-                        ['Attempt', (a) => format.integer(a.number)], ['Started', (a) => time(a.started)], ['Took', (a) => format.duration(format.between(a.started, a.ended))],
+                        ['Attempt', (a) => format.integer(a.number)], ['Started', (a) => h(Time, {at: a.started})], ['Took', (a) => format.duration(format.between(a.started, a.ended))],
                         ['Steps', (a) => h('span.num', null, a.first_step === null ? '–' : `${format.integer(a.first_step)} to ${format.integer(a.last_step)}`)], ['Devices', (a) => (a.devices ?? []).join(', ') || '–'],
                         ['Ended', (a) => h(a.outcome === 'failed' ? 'b.bad' : 'span', null, ended(a))], ['Why', (a) => h('span.told', null, a.detail ?? '–')]]}),
                 h(Listed, {key: 'events', title: 'Events', note: format.count(events.length, 'event'), rows: [...events].reverse(), columns: [
-                        ['Time', (e) => time(e.time)], ['What', (e) => String(e.trigger).replaceAll('_', ' ')], ['State', (e) => (e.from === e.to ? e.to : `${e.from ?? 'new'} → ${e.to}`)], ['Detail', (e) => h('span.told', null, typeof e.detail === 'string' ? e.detail : e.detail ? JSON.stringify(e.detail) : '–')]]}),
+                        ['Time', (e) => h(Time, {at: e.time})], ['What', (e) => String(e.trigger).replaceAll('_', ' ')], ['State', (e) => (e.from === e.to ? e.to : `${e.from ?? 'new'} → ${e.to}`)], ['Detail', (e) => h('span.told', null, typeof e.detail === 'string' ? e.detail : e.detail ? JSON.stringify(e.detail) : '–')]]}),
         ];
 }

@@ -1,7 +1,5 @@
 // A job's images, step by step.
-import * as api from '../../lib/api.js';
-import {h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
+import {api, format, h, Section} from '../../lib/page.js';
 import {isEvaluations} from './evaluation.js';
 
 const STRIP = 24; // pictures at once
@@ -15,7 +13,7 @@ export function ImagesPanel({artifacts, chosen, choose}) {
         const show = (i) => choose(i === list.length - 1 ? NaN : list[i].id);
         const thumb = (b, i) => h('button.thumb', {key: b.id, type: 'button', 'aria-pressed': String(i === at), title: `Step ${b.step}`, onclick: () => show(i)},
                 h('img', {src: api.artifactUrl(b), alt: `Step ${b.step}`, loading: 'lazy'}), h('span', null, format.integer(b.step)));
-        return h('section', {'aria-label': 'Images'}, h('div.section-head', null, h('h2', null, 'Images')),
+        return h(Section, {title: 'Images'},
                 h('div.card.images', null,
                         h('figure', null, h('a', {href: api.artifactUrl(a), target: '_blank', rel: 'noopener'}, h('img.sample', {src: api.artifactUrl(a), alt: `Samples at step ${a.step}`}))),
                         h('div.image-side', null,

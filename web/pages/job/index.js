@@ -1,14 +1,11 @@
 // One run: progress, curves, images, log, configuration, files. Everything is read again only where it may have changed,
 // and nothing once the run is over.
-import {Address} from '../../lib/address.js';
-import * as api from '../../lib/api.js';
+import {ACTIONS, question} from '../../lib/actions.js';
 import {runOf} from '../../lib/axis.js';
 import {flat} from '../../lib/config.js';
-import {Curves} from '../../lib/curves.js';
-import {h} from '../../lib/dom.js';
-import {pace, poll} from '../../lib/events.js';
-import {Page, Trouble} from '../../lib/page.js';
-import {CurvesPanel, habits, KEPT, redraw, VIEW, wanted} from '../../lib/panel.js';
+import {Curves, readTogether} from '../../lib/curves.js';
+import {api, h, pace, Trouble} from '../../lib/page.js';
+import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
 import {ConfigPanel} from './config.js';
@@ -23,9 +20,9 @@ const RUNNING_MS = 1000, QUEUED_MS = 2000;
 const MADE_MS = 5000, MADE = 500; // how often, and of how many newest jobs, those made from this one are looked for
 const LATE_MS = 5000; // a run's last points may come after its state
 
-export class JobPage extends Page {
+export class JobPage extends CurvesPage {
         constructor(main, id) {
-                super(main, `#${id}`);
+                super(main, `#${id}`, {image: NaN, log: ''});
                 this.id = id;
                 this.job = null;
                 this.artifacts = [];
@@ -34,12 +31,9 @@ export class JobPage extends Page {
                 this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
                 this.made = [];
                 this.madeAt = -Infinity;
-                this.address = this.own(new Address({...VIEW, image: NaN, log: ''}, KEPT, (change) => redraw(this, change)));
-                if (this.address.silent)
-                        this.address.set(habits());
                 this.log = new Log(id);
                 this.draw();
-                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e), (m) => m.job === id));
+                this.loop = this.poll((signal) => this.read(signal), (m) => m.job === id);
         }
 
         async read(signal) {
@@ -72,7 +66,7 @@ export class JobPage extends Page {
                         if (anew === null || last < anew || this.ghosts.has(number))
                                 continue;
                         const ghost = new Curves(this.id, anew, Infinity, number);
-                        await ghost.update(rows, signal);
+                        await readTogether([{curves: ghost, rows}], signal);
                         this.ghosts.set(number, ghost);
                 }
         }
@@ -83,6 +77,14 @@ export class JobPage extends Page {
                 const fields = 'id,kind,name,state,checkpoint,result,created';
                 this.made = (await api.jobs({kind: 'evaluate,sample,train', fields, limit: MADE}, signal)).jobs.filter((j) => j.checkpoint?.job === this.id && j.id !== this.id);
                 this.madeAt = performance.now();
+        }
+
+        change(job, action) {
+                this.act(question(action, [job]), async (answer) => {
+                        await action.call(job, answer);
+                        if (action === ACTIONS.remove)
+                                location.hash = '#/';
+                });
         }
 
         panel(job) {
@@ -96,7 +98,7 @@ export class JobPage extends Page {
                 if (!job && error?.status === 404)
                         return h('div.card.empty', null, h('h1', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs')));
                 return [
-                        job ? h(Head, {job, act: (question, call) => this.act(question, call), gone: () => { location.hash = '#/'; }}) : null,
+                        job ? h(Head, {job, act: (action) => this.change(job, action)}) : null,
                         h(Trouble, {title: 'That did not work', error}),
                         job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,

@@ -1,7 +1,5 @@
 // A job's log: its last lines, then what is added; in the colours that its writer gave it; searched line by line.
-import * as api from '../../lib/api.js';
-import {Component, h} from '../../lib/dom.js';
-import * as format from '../../lib/format.js';
+import {api, Component, format, h, Section} from '../../lib/page.js';
 import {coloured} from '../../lib/text.js';
 
 const LINES = 2000, CHARACTERS = 256 * 1024; // of the tail, in the page
@@ -63,13 +61,11 @@ export class LogPanel extends Component {
 
         render({id, text, cut, find, search}, {follow}) {
                 const {lines, shown} = this.view(text, find);
-                return h('section', {'aria-label': 'Log'},
-                        h('div.section-head', null, h('h2', null, 'Log'),
-                                h('div.section-tools', null,
-                                        h('span.soft', {role: 'status'}, find ? format.count(lines, 'line') : ''),
-                                        h('input', {type: 'search', placeholder: 'Search', 'aria-label': 'Search the log', value: find, oninput: (e) => search(e.target.value)}),
-                                        h('label.check', null, h('input', {type: 'checkbox', checked: follow, onchange: (e) => this.setState({follow: e.target.checked})}), 'Follow'),
-                                        h('a', {href: api.logUrl(id), target: '_blank', rel: 'noopener'}, 'The whole log'))),
+                const tools = h('div.section-tools', null, h('span.soft', {role: 'status'}, find ? format.count(lines, 'line') : ''),
+                        h('input', {type: 'search', placeholder: 'Search', 'aria-label': 'Search the log', value: find, oninput: (e) => search(e.target.value)}),
+                        h('label.check', null, h('input', {type: 'checkbox', checked: follow, onchange: (e) => this.setState({follow: e.target.checked})}), 'Follow'),
+                        h('a', {href: api.logUrl(id), target: '_blank', rel: 'noopener'}, 'The whole log'));
+                return h(Section, {title: 'Log', beside: tools},
                         h('div.card', null,
                                 cut ? h('p.soft', null, 'Earlier lines are left out here; the whole log has them.') : null,
                                 text ? find && !lines ? h('p.empty-line', null, 'No line has that.') : null : h('p.empty-line', null, 'Nothing was written yet.'),

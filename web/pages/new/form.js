@@ -1,5 +1,5 @@
 // A key of the configuration as a field of a form.
-import {h} from '../../lib/dom.js';
+import {h} from '../../lib/page.js';
 
 const isOf = (row, type) => [row.type].flat().includes(type);
 

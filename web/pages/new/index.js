@@ -2,19 +2,13 @@
 // the command that does the same. A training begins with a template, another job's configuration (clone) or its checkpoint
 // (job, step); what is changed is in the address.
 import {Address} from '../../lib/address.js';
-import * as api from '../../lib/api.js';
 import {flat, keys, text} from '../../lib/config.js';
-import {CopyButton, h} from '../../lib/dom.js';
-import {poll} from '../../lib/events.js';
-import * as format from '../../lib/format.js';
-import {Page, Trouble} from '../../lib/page.js';
+import {api, CopyButton, format, h, may, Page, Section, Trouble} from '../../lib/page.js';
 import {command} from '../../lib/parts.js';
-import {may} from '../../lib/session.js';
 import {Field, parse} from './form.js';
 
 const KINDS = {train: 'Train', evaluate: 'Evaluate', sample: 'Sample'};
 const OF = {train: /./, evaluate: /^(evaluation|machine)\./, sample: /^(sampling|machine)\./}; // the keys that a kind can change
-const TYPING_MS = 250; // until the server is asked
 const STEPS = 'training.num_steps_train', FIRST = 'photos32-tiny';
 
 export class NewPage extends Page {
@@ -25,7 +19,6 @@ export class NewPage extends Page {
                 this.needs = null; // of the server, or what it refuses
                 /** @type {any} */
                 this.refusal = null;
-                this.typing = 0;
                 this.rows = [];
                 /** @type {string | null} */
                 this.template = null; // which one holds, null: none
@@ -33,21 +26,13 @@ export class NewPage extends Page {
                 this.datasets = [];
                 /** @type {Map<string, unknown>} */
                 this.base = new Map(); // what holds where nothing is changed
-                this.address = this.own(new Address({kind: 'train', config: FIRST, clone: '', job: '', step: '', name: '', tags: '', notes: '', priority: '0', find: '', set: [''].slice(1)}, ['kind'], () => this.typed()));
+                this.address = this.own(new Address({kind: 'train', config: FIRST, clone: '', job: '', step: '', name: '', tags: '', notes: '', priority: '0', find: '', set: [''].slice(1)}, ['kind'], () => {
+                        this.typed(() => this.check.restart());
+                        this.draw();
+                }));
                 this.draw();
-                this.loop = this.own(poll((signal) => this.read(signal), (e) => this.fail(e)));
-                this.check = this.own(poll((signal) => this.ask(signal), (e) => this.fail(e)));
-        }
-
-        leave() {
-                super.leave();
-                clearTimeout(this.typing);
-        }
-
-        typed() {
-                clearTimeout(this.typing);
-                this.typing = setTimeout(() => this.check.restart(), TYPING_MS);
-                this.draw();
+                this.loop = this.poll((signal) => this.read(signal));
+                this.check = this.poll((signal) => this.ask(signal));
         }
 
         async ask(signal) {
@@ -172,9 +157,8 @@ export class NewPage extends Page {
                                 h('div.actions', null, may('submit') ? h('button.button.primary', {type: 'submit', disabled: this.busy || refused.size > 0 || !this.ready()}, 'Submit') : h('p.soft', null, 'Your role may read, and not submit.'))),
                         h(Trouble, {title: this.error?.document?.title ?? 'That did not work', error: this.error && (unplaced.join('; ') || (refused.size ? 'What is wrong stands at the keys below.' : this.error.message))}),
                         this.source(), this.outlook(unplaced),
-                        h('section', {'aria-label': 'The same as a command'}, h('div.section-head', null, h('h2', null, 'The same as a command'), h(CopyButton, {text: () => command(body)})), h('pre.card.command', {tabindex: 0}, command(body))),
-                        h('section', {'aria-label': 'Configuration'}, h('div.section-head', null, h('h2', null, 'Configuration'),
-                                h('input', {type: 'search', placeholder: 'Find a key', 'aria-label': 'Find a key', value: find, oninput: (e) => this.address.set({find: e.target.value})})),
-                        sections.map((s) => h('fieldset.card', {key: s}, h('legend', null, s), shown.filter((r) => r.path.split('.')[0] === s).map(field)))));
+                        h(Section, {title: 'The same as a command', beside: h(CopyButton, {text: () => command(body)})}, h('pre.card.command', {tabindex: 0}, command(body))),
+                        h(Section, {title: 'Configuration', beside: h('input', {type: 'search', placeholder: 'Find a key', 'aria-label': 'Find a key', value: find, oninput: (e) => this.address.set({find: e.target.value})})},
+                                sections.map((s) => h('fieldset.card', {key: s}, h('legend', null, s), shown.filter((r) => r.path.split('.')[0] === s).map(field)))));
         }
 }

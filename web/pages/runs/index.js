@@ -1,22 +1,18 @@
 // The list of runs, newest first. Rows come first; the curves of those in sight follow in small lots.
 import {Address} from '../../lib/address.js';
-import * as api from '../../lib/api.js';
+import {column, COLUMNS, TEST, TRAIN, USUAL} from '../../lib/columns.js';
 import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
-import {CopyButton, h, Menu} from '../../lib/dom.js';
-import {pace, poll} from '../../lib/events.js';
-import * as format from '../../lib/format.js';
-import {Page, Trouble} from '../../lib/page.js';
+import {api, CopyButton, format, h, may, Menu, pace, Page, Trouble} from '../../lib/page.js';
 import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
-import {may} from '../../lib/session.js';
 import {Rows} from '../../lib/virtual.js';
-import {Selection} from './actions.js';
-import {column, COLUMNS, row, search, TEST, TRAIN, USUAL} from './columns.js';
+import {Selection} from './selection.js';
 import {JobList} from './list.js';
+import {row, search} from './row.js';
 
 const LIMIT = 50, LIMIT_MAX = 500;       // jobs a request
 const NEAR = 20;                         // rows before the end at which the next page is asked for
-const BUSY_MS = 2000, REST_MS = 10000, TYPING_MS = 250;
+const BUSY_MS = 2000, REST_MS = 10000;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
 const SORT_LOT = 100;                    // jobs a request, where only the last and the least of all are asked for
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
@@ -33,11 +29,11 @@ export class RunsPage extends Page {
                 this.seen = [0, 0];
                 this.glances = new Map(); // job -> {key, at, series}
                 this.more = null;         // the AbortController of the next page's request
+                this.own({stop: () => this.more?.abort()});
                 this.stuck = false;       // it failed: not again before the newest page was read
-                this.typing = 0;
                 this.draw();
-                this.rows = this.own(poll((signal) => this.readRows(signal), (e) => this.fail(e), () => true));
-                this.sparks = this.own(poll((signal) => this.readSparks(signal), () => {}));
+                this.rows = this.poll((signal) => this.readRows(signal), () => true);
+                this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
         }
 
         // What the server is asked for: configurations only where one is looked at, since they are most of an answer.
@@ -56,12 +52,6 @@ export class RunsPage extends Page {
                 const {sort, text} = this.address.state, {test} = search(text), jobs = test ? this.list.jobs.filter(test) : this.list.jobs;
                 const key = sort.replace(/^-/, ''), curves = (j) => this.glances.get(j.id)?.series, by = column(key);
                 return sort ? jobs.map((j) => ({j, v: by.value(j, curves(j))})).sort((a, b) => compare(a.v, b.v, sort !== key) || b.j.id - a.j.id).map(({j}) => j) : jobs;
-        }
-
-        leave() {
-                super.leave();
-                clearTimeout(this.typing);
-                this.more?.abort();
         }
 
         ask(change) {
@@ -151,11 +141,15 @@ export class RunsPage extends Page {
         filters(keys) {
                 const {state, kind, tag, text, columns} = this.address.state, chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
                 const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.ask({columns: toggled(columns, key)})}), column(key).title);
+                const type = (typed) => {
+                        this.address.set({text: typed});
+                        this.typed(() => this.ask({}));
+                };
                 return h('div.filters', null,
                         h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s)), tag ? h('button.chip', {type: 'button', 'aria-pressed': 'true', onclick: () => this.ask({tag: ''})}, `tag ${tag} ×`) : null),
                         h('div.row', null,
                                 h('select', {'aria-label': 'Filter by kind', value: kind, onchange: (e) => this.ask({kind: e.target.value})}, [['', 'all kinds'], ...KINDS.map((k) => [k, k])].map(([k, name]) => h('option', {key: k, value: k, selected: k === kind}, name))),
-                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', title: 'Part of the name; #12: by id; learning_rate=0.002: by a value of the configuration', value: text, autocomplete: 'off', spellcheck: false, oninput: (e) => this.type(e.target.value)}),
+                                h('input', {type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name', title: 'Part of the name; #12: by id; learning_rate=0.002: by a value of the configuration', value: text, autocomplete: 'off', spellcheck: false, oninput: (e) => type(e.target.value)}),
                                 h(Menu, {text: 'Columns', kind: '.columns', holds: () => [Object.keys(COLUMNS).map(pick), h('hr'), this.schema.map((r) => pick(r.path))]})));
         }
 
@@ -179,12 +173,6 @@ export class RunsPage extends Page {
                                         select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),
                 ];
-        }
-
-        type(text) {
-                clearTimeout(this.typing);
-                this.address.set({text});
-                this.typing = setTimeout(() => this.ask({}), TYPING_MS);
         }
 }
 

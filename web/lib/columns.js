@@ -1,0 +1,54 @@
+// What there is to say of runs, in the list and in a comparison: what a column shows, and by what it is sorted. Any key of the
+// configuration is one, too.
+import {Sparkline} from './chart.js';
+import {flat, text} from './config.js';
+import {h} from './dom.js';
+import * as format from './format.js';
+import {Bpd, Pill, progress, ProgressBar, result, Time} from './parts.js';
+
+export const TRAIN = 'train/bpd', TEST = 'eval/bpd';
+export const USUAL = ['state', 'progress', 'speed', 'test', 'train', 'created'];
+
+/** @typedef {(j: any, curves?: Map<string, {last: number | null, least: number | null, mean?: any[]}>) => any} Of */
+/** @typedef {{title: string, value: Of, show: Of, under?: Of, curves?: boolean, axis?: string}} Column  under: what the list has below it; curves: whether its
+ *             value may be of them; axis: its title where it is one */
+
+const plain = (shown) => h('span.num', null, shown);
+
+// What the job ended with, or else its last point.
+function bpd(j, label, curves, name, error) {
+        const ended = result(j), last = (key) => curves?.get(key)?.last ?? null;
+        return ended && ended.images === label ? ended : {bpd: last(name), error: last(error)};
+}
+
+const test = (j, curves) => bpd(j, 'test', curves, TEST, 'eval/standard_error'), train = (j, curves) => bpd(j, 'training', curves, TRAIN, '');
+const least = (name) => (j, curves) => curves?.get(name)?.least ?? null;
+const best = (name) => (j, curves) => (least(name)(j, curves) === null ? null : h('span.under', null, plain(`best ${format.fixed(least(name)(j, curves), 3)}`)));
+const took = (j) => (j.started ? format.between(j.started, j.ended) : null);
+const rate = (j) => (j.state === 'running' ? progress(j).rate : null);
+
+function far(j) {
+        const p = progress(j);
+        return [h(ProgressBar, {job: j}), h('span.under', null, plain(`${format.integer(p.done)} / ${format.integer(p.of)}`), j.state === 'running' && p.left !== null ? plain(`${format.duration(p.left)} left`) : null)];
+}
+
+/** @type {Record<string, Column>} */
+export const COLUMNS = {
+        state: {title: 'State', value: (j) => j.state, show: (j) => h(Pill, {state: j.state})},
+        progress: {title: 'Progress', value: (j) => progress(j).share, show: far},
+        speed: {title: 'Speed', value: rate, show: (j) => plain(rate(j) === null ? '–' : `${format.real(rate(j), 3)}/s`)},
+        test: {title: 'Test BPD', value: (j, c) => test(j, c).bpd, curves: true, show: (j, c) => h(Bpd, {of: test(j, c)}), under: best(TEST)},
+        train: {title: 'Training BPD', value: (j, c) => train(j, c).bpd, curves: true, show: (j, c) => [h(Bpd, {of: train(j, c)}), h(Sparkline, {values: c?.get(TRAIN)?.mean ?? []})], under: best(TRAIN)},
+        created: {title: 'Created', value: (j) => j.id, show: (j) => h(Time, {at: j.created})},
+        bestTest: {title: 'Best test BPD', value: least(TEST), curves: true, show: (j, c) => plain(format.fixed(least(TEST)(j, c), 3))},
+        bestTrain: {title: 'Best training BPD', value: least(TRAIN), curves: true, show: (j, c) => plain(format.fixed(least(TRAIN)(j, c), 3))},
+        kind: {title: 'Kind', value: (j) => j.kind, show: (j) => plain(j.kind)},
+        took: {title: 'Took', axis: 'Seconds it took', value: took, show: (j) => plain(format.duration(took(j)))},
+        step: {title: 'Step', value: (j) => j.progress?.step, show: (j) => plain(format.integer(j.progress?.step))},
+        attempts: {title: 'Attempts', value: (j) => j.attempts, show: (j) => plain(format.integer(j.attempts))},
+        priority: {title: 'Priority', value: (j) => j.priority, show: (j) => plain(format.integer(j.priority))},
+        notes: {title: 'Notes', value: (j) => j.notes, show: (j) => h('span.run-sub', {title: j.notes}, j.notes || '–')},
+};
+
+/** @returns {Column} */
+export const column = (key) => COLUMNS[key] ?? {title: key, value: (j) => flat(j.config).get(key), show: (j) => plain(text(flat(j.config).get(key)))};
