@@ -560,17 +560,16 @@ static void on_service(struct daemon *d, const struct commit *c, void *user)
 {
         struct op *op = user;
         struct device *x = &d->devices[daemon_device(d, op->device)];
-        struct job *j = x->users ? queue_find(&d->queue, x->job) : NULL;
 
         if (c->r < 0) {
                 op_fail(op, JOB_QUEUED, &c->err);
                 return;
         }
         x->out = op->out;
+        x->out_why[0] = 0;
         log_info("device %s is %s", x->name, x->out ? "out of service" : "in service");
-        if (op->out && op->preempt && j && j->state == JOB_RUNNING && !j->pending && !j->noting_stop &&
-            j->stop == STOP_NONE)
-                stop_ask(d, j, STOP_PREEMPT, x->name, NULL, NULL, NULL);
+        if (op->out && op->preempt)
+                device_preempt(d, x, x->name);
         daemon_schedule(d);
         op_answer(op, 0, 0, JOB_QUEUED, NULL);
 }
