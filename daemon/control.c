@@ -7,6 +7,7 @@
 #include "daemon/op.h"
 #include "daemon/process.h"
 #include "daemon/stop.h"
+#include "daemon/watch.h"
 #include "daemon/webhook.h"
 #include "daemon/worker.h"
 
@@ -568,7 +569,9 @@ static void on_service(struct daemon *d, const struct commit *c, void *user)
         x->out = op->out;
         x->out_why[0] = 0;
         log_info("device %s is %s", x->name, x->out ? "out of service" : "in service");
-        if (op->out && op->preempt)
+        if (!op->out)
+                watch_anew(x);
+        else if (op->preempt)
                 device_preempt(d, x, x->name);
         daemon_schedule(d);
         op_answer(op, 0, 0, JOB_QUEUED, NULL);

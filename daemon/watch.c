@@ -611,6 +611,12 @@ bool watch_is_fresh(struct daemon *d, uint64_t devices)
         return fresh || (!asks_for_the_queue(w) && !watch_ask(w, NULL, NULL));
 }
 
+void watch_anew(struct device *x)
+{
+        x->answered_us = 0;
+        (void)watch_ask(x->daemon->watch, NULL, NULL);
+}
+
 int64_t watch_energy_mj(const struct daemon *d, uint64_t devices)
 {
         int64_t sum = 0;

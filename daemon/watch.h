@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 struct daemon;
+struct device;
 struct watch;
 
 /* Starts it, where there are GPUs: d->watch; else that stays NULL, which every call below takes. */
@@ -20,6 +21,8 @@ bool watch_ask(struct watch *w, void (*done)(void *user), void *user);
 /* Whether something may start on these devices by what is known of them: asked for after the last job was gone, and not
  * long ago. Where it is not, it asks, and the queue is looked at again after the answer. */
 bool watch_is_fresh(struct daemon *d, uint64_t devices);
+/* A device is in service again: nothing that was known of it counts, and it is asked for anew. */
+void watch_anew(struct device *x);
 /* The counters of energy of these devices together, in mJ; -1: one of them is not known. */
 int64_t watch_energy_mj(const struct daemon *d, uint64_t devices);
 
