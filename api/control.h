@@ -80,11 +80,21 @@ struct checkpoint_changing {
 };
 
 #define CONTROL_DEVICES_MAX 64
+#define CONTROL_OCCUPANTS_MAX 4 /* of more the first are named */
+
+/* A process that computes on a GPU and is no job's that runs there. */
+struct control_occupant {
+        int64_t pid;
+        int64_t bytes; /* of its memory; -1: not known */
+        char user[33]; /* by name, else by number; "" where the process cannot be seen from here */
+};
 
 struct control_device {
         char name[32];
-        bool gpu; /* else cores of the processor */
-        bool out; /* of service */
+        bool gpu;     /* else cores of the processor */
+        bool out;     /* of service */
+        bool suspect; /* jobs failed on it at once: it is checked, and nothing starts before */
+        bool watched; /* what follows of others is known */
         bool has_cores;
         cpu_set_t cores;
         char uuid[64], model[96];
@@ -93,7 +103,16 @@ struct control_device {
         int64_t job;            /* that it runs; 0: none */
         char owner[65];         /* of that; "": not known */
         int64_t rests_until_us; /* monotonic: nothing starts on it before */
+        char why[160];          /* it is out of service, or suspect; "": a person took it out */
+        struct control_occupant others[CONTROL_OCCUPANTS_MAX];
+        size_t n_others;
 };
+
+/* Something may start on it now. */
+static inline bool control_device_is_free(const struct control_device *d, int64_t now_us)
+{
+        return !d->out && !d->suspect && !d->job && !d->n_others && d->rests_until_us <= now_us;
+}
 
 #define CONTROL_WEBHOOKS_MAX 16
 

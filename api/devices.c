@@ -14,7 +14,23 @@ static const char *state_of(const struct control_device *d)
                 return d->job ? "draining" : "drained";
         if (d->job)
                 return "busy";
+        if (d->suspect)
+                return "suspect";
+        if (d->n_others)
+                return "occupied";
         return d->rests_until_us > clock_monotonic_us() ? "rests" : "idle";
+}
+
+static json_t *others_to_json(const struct control_device *d)
+{
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < d->n_others; i++)
+                (void)json_array_append_new(
+                        list, json_pack("{s:I, s:o, s:o}", "pid", (json_int_t)d->others[i].pid, "user",
+                                        json_text_or_null(d->others[i].user), "bytes",
+                                        d->others[i].bytes < 0 ? json_null() : json_integer(d->others[i].bytes)));
+        return list;
 }
 
 static json_t *device_to_json(const struct control_device *d)
@@ -23,12 +39,13 @@ static json_t *device_to_json(const struct control_device *d)
         char cores[512];
 
         system_cores_text(&d->cores, cores, sizeof cores);
-        return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:o, s:o}", "name", d->name, "kind",
-                         d->gpu ? "gpu" : "cpu", "cores", d->has_cores ? cores : NULL, "uuid",
+        return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:o, s:b, s:o, s:o, s:o}", "name", d->name,
+                         "kind", d->gpu ? "gpu" : "cpu", "cores", d->has_cores ? cores : NULL, "uuid",
                          d->uuid[0] ? d->uuid : NULL, "model", d->model[0] ? d->model : NULL, "memory_bytes",
                          d->memory_bytes > 0 && d->memory_bytes < INT64_MAX ? json_integer(d->memory_bytes)
                                                                             : json_null(),
                          "job_bytes", d->job_bytes > 0 ? json_integer(d->job_bytes) : json_null(), "state", state_of(d),
+                         "why", json_text_or_null(d->why), "watched", d->watched, "occupied_by", others_to_json(d),
                          "job", json_int_or_null(d->job), "rests_until",
                          wait_us > 0 ? json_from_time(clock_wall_us() + wait_us) : json_null());
 }

@@ -164,12 +164,6 @@ static bool drained(const struct job_view *v, struct waiting *w)
         return n < want;
 }
 
-/* One that could start something now. */
-static bool is_free(const struct control_device *d)
-{
-        return !d->out && !d->job && d->rests_until_us <= clock_monotonic_us();
-}
-
 /* Something is free, and held for one before it that wants more. */
 static bool reservation(const struct job_view *v, struct waiting *w)
 {
@@ -177,7 +171,8 @@ static bool reservation(const struct job_view *v, struct waiting *w)
         bool some_free = false;
 
         for (size_t i = 0; i < v->status->n_devices; i++)
-                some_free |= is_mine(v, &v->status->devices[i]) && is_free(&v->status->devices[i]);
+                some_free |= is_mine(v, &v->status->devices[i]) &&
+                             control_device_is_free(&v->status->devices[i], clock_monotonic_us());
         if (!held->job || held->job == v->row->id || !some_free)
                 return false;
         w->blocked_by[w->n_blocked++] = held->job;
@@ -224,7 +219,7 @@ static bool too_little_memory(const struct job_view *v, struct waiting *w)
                         continue;
                 used += d->job_bytes;
                 total = d->memory_bytes;
-                some_free |= is_free(d);
+                some_free |= control_device_is_free(d, clock_monotonic_us());
         }
         if (!some_free || !used || v->row->memory_bytes <= total - used)
                 return false;
@@ -241,7 +236,7 @@ static bool device_rests(const struct job_view *v, struct waiting *w)
         for (size_t i = 0; i < v->status->n_devices; i++) {
                 const struct control_device *d = &v->status->devices[i];
 
-                if (!is_mine(v, d) || d->job || d->out)
+                if (!is_mine(v, d) || d->job || d->out || d->suspect || d->n_others)
                         continue;
                 if (d->rests_until_us <= now_us)
                         return false;
@@ -268,9 +263,32 @@ static int64_t end_of(const struct job_view *v, int64_t id)
         return end_us;
 }
 
+/* What keeps a device from being used, though no job runs there; the first of them. */
+static const char *hindrance(const struct job_view *v, char *ret, size_t size)
+{
+        for (size_t i = 0; i < v->status->n_devices; i++) {
+                const struct control_device *d = &v->status->devices[i];
+
+                if (!is_mine(v, d) || d->out || d->job)
+                        continue;
+                if (d->suspect)
+                        (void)snprintf(ret, size, "%s: %s", d->name, d->why);
+                else if (d->n_others)
+                        (void)snprintf(ret, size, "%s is occupied by process %lld%s%s", d->name,
+                                       (long long)d->others[0].pid, d->others[0].user[0] ? " of user " : "",
+                                       d->others[0].user);
+                else
+                        continue;
+                return ret;
+        }
+        return NULL;
+}
+
 static bool no_free_device(const struct job_view *v, struct waiting *w)
 {
         int n = (int)v->row->devices;
+        char text[200];
+        const char *why = hindrance(v, text, sizeof text);
 
         blocked_by_runners(v, w);
         for (size_t i = 0; i < w->n_blocked; i++) {
@@ -287,6 +305,8 @@ static bool no_free_device(const struct job_view *v, struct waiting *w)
         if (w->n_blocked && n > 1)
                 (void)snprintf(w->detail, sizeof w->detail,
                                "it is the next, as soon as %d devices are free; those that are, are held for it", n);
+        else if (why)
+                (void)snprintf(w->detail, sizeof w->detail, "%s%s", w->n_blocked ? "it is the next; " : "", why);
         return true;
 }
 

@@ -7,6 +7,7 @@
 #include "daemon/op.h"
 #include "daemon/process.h"
 #include "daemon/stop.h"
+#include "daemon/watch.h"
 #include "daemon/webhook.h"
 #include "daemon/worker.h"
 
@@ -595,16 +596,18 @@ static void on_service(struct daemon *d, const struct commit *c, void *user)
 {
         struct op *op = user;
         struct device *x = &d->devices[daemon_device(d, op->device)];
-        struct job *j = x->users ? queue_find(&d->queue, x->job) : NULL;
 
         if (c->r < 0) {
                 op_fail(op, JOB_QUEUED, &c->err);
                 return;
         }
         x->out = op->out;
+        x->out_why[0] = 0;
         log_info("device %s is %s", x->name, x->out ? "out of service" : "in service");
-        if (op->out && op->preempt && j && stop_is_possible(j))
-                stop_ask(d, j, STOP_PREEMPT, x->name, NULL, NULL, NULL);
+        if (!op->out)
+                watch_anew(x);
+        else if (op->preempt)
+                device_preempt(d, x, x->name);
         daemon_schedule(d);
         op_answer(op, 0, 0, JOB_QUEUED, NULL);
 }

@@ -6,6 +6,8 @@
 #include "daemon/quota.h"
 #include "daemon/retention.h"
 #include "daemon/start.h"
+#include "daemon/suspect.h"
+#include "daemon/watch.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
@@ -67,7 +69,10 @@ void daemon_back_off(struct daemon *d, struct job *j, uint64_t devices, enum fai
 void daemon_device_works(struct daemon *d, struct job *j, uint64_t devices)
 {
         FOR_EACH_DEVICE(i, devices)
-        d->devices[i].failures = 0;
+        {
+                d->devices[i].failures = 0;
+                d->devices[i].failed_early = 0;
+        }
         if (j)
                 j->failures = 0;
 }
@@ -144,6 +149,14 @@ static void publish_devices(struct daemon *d)
                 s->job = d->devices[i].users ? d->devices[i].job : 0;
                 s->rests_until_us = d->devices[i].not_before_us;
                 quota_owner(d, i, s->owner, sizeof s->owner);
+                s->suspect = d->devices[i].suspect;
+                s->watched = d->devices[i].watched;
+                (void)snprintf(s->why, sizeof s->why, "%s",
+                               s->out       ? d->devices[i].out_why
+                               : s->suspect ? d->devices[i].suspect_why
+                                            : "");
+                memcpy(s->others, d->devices[i].others, sizeof s->others);
+                s->n_others = d->devices[i].n_others;
                 changed |= memcmp(&before, s, sizeof before) != 0;
         }
         (void)pthread_mutex_unlock(&d->control_lock);
@@ -253,6 +266,10 @@ static bool start_behind(struct daemon *d, const struct job *first, bool gpu, in
                 log_error("job %lld cannot be read: %s", (long long)next.job, err.text);
                 return false;
         }
+        if (!watch_is_fresh(d, next.devices)) {
+                job_forget(d, next.job);
+                return false;
+        }
         log_info("job %lld runs before job %lld has its devices", (long long)next.job, (long long)first->id);
         return start_job(d, j, next.devices, next.bytes);
 }
@@ -276,6 +293,10 @@ static bool start_next(struct daemon *d, bool gpu, int64_t now_us)
         }
         id = j->id;
         set = scheduler_pick(d->devices, d->n_devices, gpu, j->n_devices, now_us);
+        if (set && !watch_is_fresh(d, set)) {
+                job_forget(d, id);
+                return false;
+        }
         if (set) {
                 reserve(d, gpu, 0, 0);
                 return start_job(d, j, set, bytes);
@@ -292,6 +313,7 @@ void daemon_schedule(struct daemon *d)
         publish_devices(d);
         if (d->stopping || d->moving || disk_check(d))
                 return;
+        suspect_check(d);
         for (int gpu = 0; gpu < 2; gpu++)
                 while (start_next(d, gpu, now_us))
                         ;

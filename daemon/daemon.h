@@ -22,6 +22,7 @@ struct estimates;
 struct helper;
 struct notify;
 struct removal;
+struct watch;
 struct webhooks;
 
 #define DEVICES_MAX CONTROL_DEVICES_MAX
@@ -46,6 +47,7 @@ struct daemon {
         struct queue queue;
         struct device devices[DEVICES_MAX];
         size_t n_devices;
+        struct watch *watch;  /* NULL: there are no GPUs */
         int64_t memory_bytes; /* that there is for workers on the processor */
         struct groups groups; /* control groups of attempts */
         struct worker *workers;

@@ -181,7 +181,7 @@ static int start_one(size_t i, struct error *err)
         int r = 0;
 
         *x = (struct describing){d, i};
-        r = helper_run(d->loop, d->settings.worker, argv, NULL, DESCRIBE_TIMEOUT_US, 65536, on_described, x,
+        r = helper_run(d->loop, d->settings.worker, argv, NULL, NULL, DESCRIBE_TIMEOUT_US, 65536, on_described, x,
                        &all.helpers[i], err);
         if (r >= 0)
                 all.running++;

@@ -6,6 +6,7 @@
 #include "daemon/daemon.h"
 #include "daemon/memory.h"
 #include "daemon/process.h"
+#include "daemon/stop.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -54,8 +55,8 @@ static int probe(struct daemon *d, json_t **ret_found, struct error *err)
 {
         struct probing p = {.daemon = d, .err = err};
         char *argv[] = {d->settings.worker, (char[]){"--probe"}, NULL};
-        int r = helper_run(d->loop, d->settings.worker, argv, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p, &p.helper,
-                           err);
+        int r = helper_run(d->loop, d->settings.worker, argv, NULL, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p,
+                           &p.helper, err);
 
         if (r >= 0)
                 r = loop_run(d->loop, err);
@@ -98,7 +99,7 @@ static struct device *add(struct daemon *d, const char *name, bool gpu)
 {
         struct device *x = &d->devices[d->n_devices++];
 
-        *x = (struct device){.gpu = gpu};
+        *x = (struct device){.daemon = d, .gpu = gpu, .energy_mj = -1};
         (void)snprintf(x->name, sizeof x->name, "%s", name);
         return x;
 }
@@ -184,7 +185,50 @@ void devices_take(struct daemon *d, uint64_t set, int64_t job, int64_t bytes)
 void devices_release(struct daemon *d, uint64_t set)
 {
         FOR_EACH_DEVICE(i, set)
-        d->devices[i].users--;
+        {
+                d->devices[i].users--;
+                d->devices[i].released_us = clock_monotonic_us();
+        }
+}
+
+/* ---- out of service */
+
+void device_preempt(struct daemon *d, const struct device *x, const char *why)
+{
+        struct job *j = x->users ? queue_find(&d->queue, x->job) : NULL;
+
+        if (j && stop_is_possible(j))
+                stop_ask(d, j, STOP_PREEMPT, why, NULL, NULL, NULL);
+}
+
+static void on_out(struct daemon *d _unused_, const struct commit *c, void *user)
+{
+        const struct device *x = user;
+
+        if (c->r < 0)
+                log_warning("device %s: that it is out of service is not written down, and over with this daemon: %s",
+                            x->name, c->err.text);
+}
+
+void device_out(struct daemon *d, struct device *x, const char *why)
+{
+        struct write *w;
+        char text[sizeof x->name + sizeof x->out_why];
+
+        if (x->out)
+                return;
+        x->out = true;
+        (void)snprintf(x->out_why, sizeof x->out_why, "%s", why);
+        (void)snprintf(text, sizeof text, "%s: %s", x->name, why);
+        log_error("device %s is out of service: %s", x->name, why);
+        w = write_new(WRITE_DEVICE);
+        if (w) {
+                (void)snprintf(w->device, sizeof w->device, "%s", x->name);
+                w->out = true;
+                w->detail = strdup(x->out_why);
+        }
+        commit_submit(d, w, on_out, x);
+        device_preempt(d, x, text);
 }
 
 json_t *devices_names(const struct daemon *d, uint64_t set)

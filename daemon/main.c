@@ -7,6 +7,8 @@
 #include "daemon/process.h"
 #include "daemon/retention.h"
 #include "daemon/state.h"
+#include "daemon/suspect.h"
+#include "daemon/watch.h"
 #include "daemon/webhook.h"
 #include "daemon/worker.h"
 
@@ -273,8 +275,10 @@ static int start(struct daemon *d, int *ret_lock, struct error *err)
                 backup_recover(d);
         if (r >= 0)
                 r = webhooks_new(d, &d->webhooks, err);
-        if (r >= 0)
+        if (r >= 0) {
+                watch_begin(d);
                 r = recover(d, err);
+        }
         return r < 0 ? r : start_server(d, err);
 }
 
@@ -306,6 +310,8 @@ static void stop(struct daemon *d)
 {
         if (d->loop) {
                 control_close(d);
+                d->watch = watch_end(d->watch);
+                suspect_end(d);
                 d->channel = channel_close(d->channel);
                 drain(d);
                 backup_stop(d);

@@ -338,8 +338,9 @@ static int watch(struct helper *h, int64_t timeout_us, struct error *err)
         return r;
 }
 
-int helper_run(struct loop *l, const char *path, char *const argv[], const char *input, int64_t timeout_us,
-               size_t max_output, helper_done *done, void *user, struct helper **ret, struct error *err)
+int helper_run(struct loop *l, const char *path, char *const argv[], const char *input,
+               const struct process_place *place, int64_t timeout_us, size_t max_output, helper_done *done, void *user,
+               struct helper **ret, struct error *err)
 {
         int in[2] = {-1, -1}, out[2] = {-1, -1}, fds[3], r = 0;
         struct helper *h = calloc(1, sizeof *h);
@@ -363,7 +364,7 @@ int helper_run(struct loop *l, const char *path, char *const argv[], const char 
                 fds[0] = in[0];
                 fds[1] = out[1];
                 fds[2] = STDERR_FILENO;
-                r = process_spawn(path, argv, "/", fds, NULL, &h->pid, &h->pidfd, err);
+                r = process_spawn(path, argv, "/", fds, place, &h->pid, &h->pidfd, err);
         }
         h->in = in[1];
         h->out = out[0];

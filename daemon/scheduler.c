@@ -9,7 +9,7 @@ size_t scheduler_free(const struct device *devices, size_t n_devices, bool gpu, 
         size_t n = 0;
 
         for (size_t i = 0; i < n_devices; i++)
-                if (devices[i].gpu == gpu && !devices[i].out && !devices[i].users && devices[i].not_before_us <= now_us)
+                if (devices[i].gpu == gpu && device_is_free(&devices[i], now_us))
                         ret[n++] = i;
         return n;
 }

@@ -48,6 +48,7 @@ struct settings {
         int64_t log_limit_bytes;
         int64_t stalled_after_us;
         bool stalled_stop;
+        int64_t watch_every_us, watch_timeout_us;
         int64_t disk_reserve_bytes; /* -1: by the size of the file system */
         char config[PATH_MAX];      /* the file; "" without one */
         bool help, version, check_config, doctor, web_given, configs_given;

@@ -360,7 +360,7 @@ static void start_estimate(struct op *op)
 
         (void)snprintf(kind, sizeof kind, "%s", job_kind_names[op->submission->kind]);
         (void)snprintf(most, sizeof most, "%lld", (long long)memory_most(op) / sharers(op));
-        r = text ? helper_run(op->daemon->loop, worker, argv, text, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op,
+        r = text ? helper_run(op->daemon->loop, worker, argv, text, NULL, ESTIMATE_TIMEOUT_US, 65536, on_estimate, op,
                               &op->helper, &err)
                  : error_set(&err, -ENOMEM, NULL, "no memory");
         if (r >= 0) {

@@ -10,11 +10,14 @@
 #include "daemon/process.h"
 #include "daemon/retention.h"
 #include "daemon/spool.h"
+#include "daemon/suspect.h"
+#include "daemon/watch.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -83,6 +86,8 @@ static struct worker *make(struct daemon *d, struct job *j, int64_t job, const c
                              .stdin_fd = -1,
                              .failure = FAILURE_NONE,
                              .oom_kills = memory_oom_kills(""),
+                             .energy_began_mj = -1,
+                             .energy_j = NAN,
                              .last_step = -1};
         (void)snprintf(w->identity, sizeof w->identity, "%s", identity);
         (void)snprintf(w->owner, sizeof w->owner, "%s", j ? j->owner : "");
@@ -97,7 +102,13 @@ static struct worker *make(struct daemon *d, struct job *j, int64_t job, const c
 
 struct worker *worker_new(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
 {
-        return make(d, j, j->id, j->identity, -1, devices, bytes);
+        struct worker *w = make(d, j, j->id, j->identity, -1, devices, bytes);
+
+        if (w) {
+                w->began_us = clock_monotonic_us();
+                w->energy_began_mj = watch_energy_mj(d, devices);
+        }
+        return w;
 }
 
 static void clear_events(struct worker *w)
@@ -418,13 +429,19 @@ static void on_batch(struct daemon *d _unused_, const struct commit *c, void *us
         move(w, c->r < 0 ? LIFE_REFUSED : LIFE_WRITTEN);
 }
 
+static void fail_devices(struct worker *w, struct job *j)
+{
+        suspect_note(w->daemon, j->id, w->devices, w->failure, clock_monotonic_us() - w->began_us);
+        daemon_back_off(w->daemon, j, w->devices, w->failure);
+}
+
 /* After the transition of an end: whether the device rests; the job is another's. False: it did not happen. */
 static bool settle(struct worker *w, struct job *j, const struct commit *c)
 {
         if (c->r < 0 && c->r != -EAGAIN)
                 return false;
         if (c->r >= 0 && w->failure != FAILURE_NONE && (j->state == JOB_QUEUED || j->state == JOB_FAILED))
-                daemon_back_off(w->daemon, j, w->devices, w->failure);
+                fail_devices(w, j);
         else if (c->r >= 0 && job_state_is_final(j->state))
                 daemon_device_works(w->daemon, j, w->devices);
         w->job = NULL;
@@ -562,11 +579,33 @@ static void on_end_written(struct daemon *d _unused_, const struct commit *c, vo
         move(user, c->r < 0 ? LIFE_REFUSED : LIFE_WRITTEN);
 }
 
+static void write_end(struct worker *w)
+{
+        struct write *write = write_new(WRITE_ATTEMPT_END);
+
+        if (write) {
+                write->attempt = w->attempt;
+                write->attempt_row.ended_us = clock_wall_us();
+                write->attempt_row.energy_j = w->energy_j;
+        }
+        commit_submit(w->daemon, write, on_end_written, w);
+}
+
+static void on_looked(void *user)
+{
+        struct worker *w = user;
+        int64_t now_mj = watch_energy_mj(w->daemon, w->devices);
+
+        if (now_mj >= w->energy_began_mj) /* else not known, or counted from anew */
+                w->energy_j = (double)(now_mj - w->energy_began_mj) / 1e3;
+        w->energy_began_mj = -1;
+        write_end(w);
+}
+
 /* Its files, and only then its end in the store: whoever is killed in between leaves an attempt without an end, which
  * the next daemon tidies. */
 static void tidy(struct worker *w)
 {
-        struct write *write = write_new(WRITE_ATTEMPT_END);
         char path[PATH_MAX];
 
         clear_events(w);
@@ -574,12 +613,9 @@ static void tidy(struct worker *w)
                 remove_file(w, path);
         if (attempt_path(w->daemon, w->job_id, w->attempt, "lock", path, sizeof path))
                 remove_file(w, path);
-        if (write) {
-                write->attempt = w->attempt;
-                write->attempt_row.ended_us = clock_wall_us();
-        }
         move(w, LIFE_WRITE);
-        commit_submit(w->daemon, write, on_end_written, w);
+        if (w->energy_began_mj < 0 || !watch_ask(w->daemon->watch, on_looked, w))
+                write_end(w);
 }
 
 static void release(struct worker *w)

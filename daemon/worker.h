@@ -44,6 +44,9 @@ struct worker {
         size_t n_events, room, events_bytes;
         bool batch_has_checkpoint; /* the one on its way */
 
+        int64_t began_us;        /* monotonic; 0: with the daemon before */
+        int64_t energy_began_mj; /* its devices' counters then; -1: not known */
+        double energy_j;         /* that they used until it was over; NAN: not known */
         struct stall stall;
         struct joblog log;
         enum failure failure; /* how it ended, when that is a failure that is retried; FAILURE_NONE */

@@ -4,6 +4,7 @@
 #include "engine/exact.h"
 #include "engine/trainer.h"
 #include "kernels/cost.h"
+#include "worker/reporter.h"
 
 #include <errno.h>
 #include <math.h>
@@ -426,4 +427,77 @@ int bench(int argc, char **argv)
         if (r < 0)
                 (void)fprintf(stderr, "mulun-worker --bench: %s: %s\n", err.path, err.text);
         return r < 0 ? 1 : 0;
+}
+
+/* ---- whether a device computes */
+
+#define CHECK_STEPS 2
+
+static int run_check(const struct config *c, const struct dataset *d, struct training_scalars *ret, struct error *err)
+{
+        _cleanup_(runtime_freep) struct runtime *rt = NULL;
+        struct runtime_need need = {0};
+        struct trainer *t = NULL;
+        int64_t n;
+        int r = runtime_new(c, false, NULL, &rt, err);
+
+        if (r >= 0)
+                r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
+        if (r >= 0)
+                r = runtime_allocate(rt, ALL_SECTIONS, true, &need, err);
+        if (r >= 0)
+                r = trainer_bind(t, d, err);
+        if (r >= 0)
+                r = runtime_initialise(rt, (uint32_t)c->seed, err);
+        for (int i = 0; i < CHECK_STEPS && r >= 0; i++)
+                r = trainer_window(t, 1, &n, err);
+        if (r >= 0)
+                *ret = trainer_take_window(t);
+        (void)trainer_free(t);
+        return r;
+}
+
+int bench_check(bool cuda)
+{
+        struct config c;
+        _cleanup_(dataset_freep) struct dataset *d = NULL;
+        _cleanup_(freep) char *text = NULL;
+        struct training_scalars first, second;
+        char folder[] = "/tmp/mulun-check.XXXXXX";
+        struct error err = {0};
+        const struct kernels *k;
+        json_t *answer;
+        bool host;
+        int r = kernels_find(cuda ? "cuda" : "cpu", &k, &err);
+
+        host = r < 0; /* it is not there: that says nothing of a device */
+        config_defaults(&c);
+        c.sm_n_embd = 32;
+        c.sm_n_layer = 1;
+        c.forward_n_layer = 1;
+        c.batch_size_train = 4;
+        c.backend = cuda ? BACKEND_CUDA : BACKEND_CPU;
+        if (r >= 0)
+                r = make_images(folder, 2 * c.batch_size_train, &err);
+        if (r >= 0)
+                r = dataset_open(folder, &d, &err);
+        if (r >= 0)
+                r = run_check(&c, d, &first, &err);
+        if (r >= 0)
+                r = run_check(&c, d, &second, &err);
+        (void)file_remove_tree(folder, NULL);
+        if (r >= 0 && memcmp(&first, &second, sizeof first) != 0)
+                r = error_set(&err, -EDOM, NULL,
+                              "%d equal training steps came to %.17g and to %.17g bits per dimension", CHECK_STEPS,
+                              first.bpd, second.bpd);
+        /* these steps are good ones: numbers that are not are the device's */
+        answer = r < 0 ? json_pack("{s:{s:s, s:s}}", "error", "class",
+                                   error_class_names[host         ? ERROR_HOST
+                                                     : r == -EDOM ? ERROR_DEVICE
+                                                                  : reporter_class(r)],
+                                   "detail", err.text)
+                       : json_pack("{s:b}", "passed", true);
+        text = answer ? json_to_text(answer) : NULL;
+        json_decref(answer);
+        return text && puts(text) >= 0 && r >= 0 ? 0 : 1;
 }

@@ -6,6 +6,7 @@
 #include "worker/rank.h"
 #include "worker/sandbox.h"
 #include "worker/task.h"
+#include "worker/watch.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -32,6 +33,12 @@ static const char usage[] =
         "                                    measured, kept in the folder; or, on paper, what a step's operations "
         "move;\n"
         "                                    or what the network with its input gradient takes along the flow\n"
+        "       mulun-worker --check cpu|cuda\n"
+        "                                    whether a device computes: a few training steps, twice, and the same "
+        "bits\n"
+        "       mulun-worker --watch MS UUID..\n"
+        "                                    tell of GPUs, as JSON: what changes, looked at every MS, and what is "
+        "asked\n"
         "       mulun-worker --help | --version\n";
 
 static int print_json(json_t *json)
@@ -317,6 +324,10 @@ int main(int argc, char **argv)
                 return probe();
         if (argc >= 2 && argc <= 4 && !strcmp(argv[1], "--estimate"))
                 return estimate(argc > 2 ? argv[2] : "train", argc > 3 ? argv[3] : NULL);
+        if (argc == 3 && !strcmp(argv[1], "--check") && (!strcmp(argv[2], "cpu") || !strcmp(argv[2], "cuda")))
+                return bench_check(!strcmp(argv[2], "cuda"));
+        if (argc >= 4 && !strcmp(argv[1], "--watch") && atoi(argv[2]) > 0)
+                return watch(atoi(argv[2]), argc - 3, argv + 3);
         if (!strcmp(argv[1], "--bench"))
                 return bench(argc - 2, argv + 2);
         if (argc == 2 && !strcmp(argv[1], "--version"))
