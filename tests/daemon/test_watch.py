@@ -222,7 +222,7 @@ def test_a_driver_that_hangs_holds_up_nobody(service, gpus):
     began = time.monotonic()
     assert service.get("/healthz")["status"] == "ok" and time.monotonic() - began < 1
     service.wait(job, "succeeded")
-    assert "does not answer" in service.logged() and not devices(service)["gpu0"]["watched"]
+    service.until(lambda: "does not answer" in service.logged() and not devices(service)["gpu0"]["watched"])
     service.until(lambda: first not in watchers(service))
     gpus.unsay("hang")
     service.until(lambda: devices(service)["gpu0"]["watched"])
