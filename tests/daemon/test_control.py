@@ -400,7 +400,7 @@ def test_checkpoint_that_is_read_keeps_its_job(service):
 
 
 def test_ten_thousand_jobs_are_cancelled_in_a_second(service):
-    service.script([["start"], ["flush"], ["hang"]])
+    service.script([[["start"], ["flush"], ["hang"]]])
     service.start()
     first = service.submit(name="first")
     service.until(lambda: service.job(first)["state"] == "running")
