@@ -40,7 +40,7 @@ DEVICE, MEMORY, TABLE = ("EIO", "ENOSPC"), ("ENOMEM",), ("EMFILE", "ENOMEM")
 WAYS = {
     "open": ("EMFILE", "EIO", "ENOSPC"), "openat": ("EMFILE", "EIO"), "read": ("EIO", "EINTR", "short"), "pread": ("EIO", "short"),
     "write": ("EIO", "ENOSPC", "EINTR", "short"), "pwrite": ("EIO", "ENOSPC", "short"), "fsync": DEVICE, "fdatasync": DEVICE,
-    "ftruncate": DEVICE, "rename": DEVICE, "unlink": ("EIO",), "link": DEVICE, "mkdir": DEVICE, "pipe2": ("EMFILE",), "socket": TABLE,
+    "ftruncate": DEVICE, "fallocate": DEVICE, "rename": DEVICE, "unlink": ("EIO",), "link": DEVICE, "mkdir": DEVICE, "pipe2": ("EMFILE",), "socket": TABLE,
     "connect": ("ENOMEM", "EINTR"), "accept4": ("EMFILE", "ENOMEM", "EINTR"), "send": ("ENOMEM", "EINTR", "short"),
     "recv": ("ENOMEM", "EINTR", "short"), "epoll_ctl": ("ENOMEM", "ENOSPC"), "pidfd_open": TABLE, "posix_spawn": ("ENOMEM", "EAGAIN"),
     "mmap": MEMORY, "malloc": MEMORY, "calloc": MEMORY, "realloc": MEMORY}
@@ -82,7 +82,7 @@ class Sick(service.Service):
     """A daemon that may end itself with a reason, and is started again."""
 
     def __init__(self, **environment):
-        super().__init__(MULUND_RETRY_MS="40", MULUND_STOP_TIMEOUT_MS="1500", **environment)
+        super().__init__(MULUND_RETRY_MS="40", MULUND_STOP_TIMEOUT_MS="1500", MULUND_DISK_RESERVE_MIB="1", **environment)
         self.answers = []  # of 500 and above
         self.ends = 0
 

@@ -339,6 +339,18 @@ EXPORT int ftruncate64(int fd, off_t size)
         return (int)syscall(SYS_ftruncate, fd, size);
 }
 
+EXPORT int fallocate(int fd, int mode, off_t offset, off_t size)
+{
+        FAIL(fallocate, NULL);
+        return (int)syscall(SYS_fallocate, fd, mode, offset, size);
+}
+
+EXPORT int fallocate64(int fd, int mode, off_t offset, off_t size)
+{
+        FAIL(fallocate, NULL);
+        return (int)syscall(SYS_fallocate, fd, mode, offset, size);
+}
+
 EXPORT int rename(const char *from, const char *to)
 {
         FAIL(rename, to);
