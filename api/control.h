@@ -84,7 +84,7 @@ struct control_occupant {
 
 struct control_device {
         char name[32];
-        bool gpu; /* else cores of the processor */
+        bool gpu;     /* else cores of the processor */
         bool out;     /* of service */
         bool suspect; /* jobs failed on it at once: it is checked, and nothing starts before */
         bool watched; /* what follows of others is known */

@@ -39,8 +39,8 @@ static json_t *device_to_json(const struct control_device *d)
         char cores[512];
 
         system_cores_text(&d->cores, cores, sizeof cores);
-        return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:o, s:b, s:o, s:o, s:o}", "name", d->name, "kind",
-                         d->gpu ? "gpu" : "cpu", "cores", d->has_cores ? cores : NULL, "uuid",
+        return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:o, s:o, s:s, s:o, s:b, s:o, s:o, s:o}", "name", d->name,
+                         "kind", d->gpu ? "gpu" : "cpu", "cores", d->has_cores ? cores : NULL, "uuid",
                          d->uuid[0] ? d->uuid : NULL, "model", d->model[0] ? d->model : NULL, "memory_bytes",
                          d->memory_bytes > 0 && d->memory_bytes < INT64_MAX ? json_integer(d->memory_bytes)
                                                                             : json_null(),

@@ -142,7 +142,8 @@ static bool reservation(const struct job_view *v, struct waiting *w)
         bool some_free = false;
 
         for (size_t i = 0; i < v->status->n_devices; i++)
-                some_free |= is_mine(v, &v->status->devices[i]) && control_device_is_free(&v->status->devices[i], clock_monotonic_us());
+                some_free |= is_mine(v, &v->status->devices[i]) &&
+                             control_device_is_free(&v->status->devices[i], clock_monotonic_us());
         if (!held->job || held->job == v->row->id || !some_free)
                 return false;
         w->blocked_by[w->n_blocked++] = held->job;

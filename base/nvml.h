@@ -8,18 +8,18 @@ struct nvml_device; /* nvmlDevice_t points to it */
 struct nvml_events; /* nvmlEventSet_t */
 
 enum nvml_result { /* nvmlReturn_t */
-        NVML_OK = 0,
-        NVML_NOT_SUPPORTED = 3,
-        NVML_INSUFFICIENT_SIZE = 7,
-        NVML_TIMEOUT = 10,
-        NVML_GPU_IS_LOST = 15,
-        NVML_RESET_REQUIRED = 16,
+                   NVML_OK = 0,
+                   NVML_NOT_SUPPORTED = 3,
+                   NVML_INSUFFICIENT_SIZE = 7,
+                   NVML_TIMEOUT = 10,
+                   NVML_GPU_IS_LOST = 15,
+                   NVML_RESET_REQUIRED = 16,
 };
 
-#define NVML_SENSOR_GPU 0        /* NVML_TEMPERATURE_GPU */
-#define NVML_ECC_UNCORRECTED 1   /* NVML_MEMORY_ERROR_TYPE_UNCORRECTED */
-#define NVML_ECC_VOLATILE 0      /* since the driver was loaded, or the GPU was reset */
-#define NVML_EVENT_XID 0x8ULL    /* nvmlEventTypeXidCriticalError */
+#define NVML_SENSOR_GPU 0          /* NVML_TEMPERATURE_GPU */
+#define NVML_ECC_UNCORRECTED 1     /* NVML_MEMORY_ERROR_TYPE_UNCORRECTED */
+#define NVML_ECC_VOLATILE 0        /* since the driver was loaded, or the GPU was reset */
+#define NVML_EVENT_XID 0x8ULL      /* nvmlEventTypeXidCriticalError */
 #define NVML_UNKNOWN_BYTES (~0ULL) /* NVML_VALUE_NOT_AVAILABLE */
 
 struct nvml_utilisation { /* nvmlUtilization_t: percent of the time in which it computed, and moved memory */

@@ -32,10 +32,10 @@ int64_t backfill_reservation(struct daemon *d, const struct job *first, bool gpu
         for (size_t i = 0; i < d->n_devices; i++) {
                 const struct device *x = &d->devices[i];
 
-                free_us[i] = x->gpu != gpu || x->out       ? INT64_MAX
-                             : x->users                    ? end_of(d, x->job, now_us)
-                             : x->suspect || x->n_others   ? INT64_MAX
-                                                           : MAX(x->not_before_us, now_us);
+                free_us[i] = x->gpu != gpu || x->out     ? INT64_MAX
+                             : x->users                  ? end_of(d, x->job, now_us)
+                             : x->suspect || x->n_others ? INT64_MAX
+                                                         : MAX(x->not_before_us, now_us);
         }
         return scheduler_when(d->devices, d->n_devices, gpu, first->n_devices, free_us);
 }

@@ -55,8 +55,8 @@ static int probe(struct daemon *d, json_t **ret_found, struct error *err)
 {
         struct probing p = {.daemon = d, .err = err};
         char *argv[] = {d->settings.worker, (char[]){"--probe"}, NULL};
-        int r = helper_run(d->loop, d->settings.worker, argv, NULL, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p, &p.helper,
-                           err);
+        int r = helper_run(d->loop, d->settings.worker, argv, NULL, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p,
+                           &p.helper, err);
 
         if (r >= 0)
                 r = loop_run(d->loop, err);

@@ -181,7 +181,8 @@ static void check_worker(const struct settings *s)
 
         (void)snprintf(path, sizeof path, "%s", s->worker);
         if (loop_new(&p.loop, &p.err) >= 0) {
-                if (helper_run(p.loop, path, argv, NULL, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p, &helper, &p.err) >= 0)
+                if (helper_run(p.loop, path, argv, NULL, NULL, PROBE_TIMEOUT_US, 65536, on_probed, &p, &helper,
+                               &p.err) >= 0)
                         (void)loop_run(p.loop, &p.err);
                 (void)loop_free(p.loop);
         }

@@ -35,9 +35,9 @@ int process_mark_read(int64_t pid, struct process_mark *ret, struct error *err);
  * standard output or error, under this very path; else -1. */
 int process_find(int64_t pid, const struct process_mark *mark, const char *log);
 
-/* Runs a program with input on its stdin, in a place (NULL: anywhere), until it ends, and hands over what it wrote to stdout (at most max_output
- * bytes). r: 0, or negative with err when it could not run, took too long, or wrote too much; status is waitid's
- * si_status (exit code; negative: the signal that ended it). */
+/* Runs a program with input on its stdin, in a place (NULL: anywhere), until it ends, and hands over what it wrote to
+ * stdout (at most max_output bytes). r: 0, or negative with err when it could not run, took too long, or wrote too
+ * much; status is waitid's si_status (exit code; negative: the signal that ended it). */
 struct helper;
 typedef void helper_done(void *user, int r, int status, const struct buf *output, const struct error *err);
 int helper_run(struct loop *l, const char *path, char *const argv[], const char *input,

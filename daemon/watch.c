@@ -61,12 +61,12 @@ struct watcher {
 
 struct watch {
         struct daemon *daemon;
-        struct watcher *watcher; /* NULL: it rests */
-        struct watcher *left;    /* given up, and not gone yet */
-        bool answers;            /* this one has answered */
-        bool first;              /* no other was before it: starts wait for what it says */
-        bool useless;            /* it said that there is nothing to look with */
-        int failures;            /* in a row */
+        struct watcher *watcher;    /* NULL: it rests */
+        struct watcher *left;       /* given up, and not gone yet */
+        bool answers;               /* this one has answered */
+        bool first;                 /* no other was before it: starts wait for what it says */
+        bool useless;               /* it said that there is nothing to look with */
+        int failures;               /* in a row */
         struct question *questions; /* in their order; the first has a deadline */
         int64_t last_number;
         struct source *deadline, *restart;
@@ -152,7 +152,8 @@ static int take_processes(struct daemon *d, size_t device, const json_t *list, s
                 if (json_get_int(o, "/processes", "bytes", 0, INT64_MAX, &p.bytes, err) < 0)
                         return -EPROTO;
                 seen = find_user(p.pid, p.user, sizeof p.user);
-                if (x->n_others < ARRAY_LEN(x->others) && !x->check && !(x->users && (!seen || is_attempts(d, device, p.pid))))
+                if (x->n_others < ARRAY_LEN(x->others) && !x->check &&
+                    !(x->users && (!seen || is_attempts(d, device, p.pid))))
                         x->others[x->n_others++] = p;
         }
         return 0;
@@ -230,9 +231,8 @@ static void arm_deadline(struct watch *w)
 {
         w->deadline = loop_remove(w->daemon->loop, w->deadline);
         if (w->questions)
-                (void)loop_add_timer(w->daemon->loop,
-                                     w->questions->asked_us + w->daemon->settings.watch_timeout_us, on_deadline, w,
-                                     &w->deadline, NULL);
+                (void)loop_add_timer(w->daemon->loop, w->questions->asked_us + w->daemon->settings.watch_timeout_us,
+                                     on_deadline, w, &w->deadline, NULL);
 }
 
 /* Takes q. */
@@ -254,7 +254,8 @@ static int take_devices(struct watch *w, const json_t *line, const json_t *devic
         int r = json_get_int(line, "", "answers", 1, INT64_MAX, &number, err);
 
         if (r > 0 && !(q = take_question(w, number)))
-                return error_set(err, -EPROTO, "/answers", "%lld is not the question that was asked", (long long)number);
+                return error_set(err, -EPROTO, "/answers", "%lld is not the question that was asked",
+                                 (long long)number);
         json_array_foreach(devices, i, o)
         {
                 if (r >= 0)
@@ -578,8 +579,7 @@ bool watch_ask(struct watch *w, void (*done)(void *user), void *user)
         for (at = &w->questions; *at; at = &(*at)->next)
                 ;
         *at = q;
-        (void)!write(w->watcher->in, text,
-                     (size_t)snprintf(text, sizeof text, "%lld\n", (long long)q->number));
+        (void)!write(w->watcher->in, text, (size_t)snprintf(text, sizeof text, "%lld\n", (long long)q->number));
         if (!w->deadline)
                 arm_deadline(w);
         return true;

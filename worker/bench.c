@@ -487,11 +487,12 @@ int bench_check(bool cuda)
                 r = run_check(&c, d, &second, &err);
         (void)file_remove_tree(folder, NULL);
         if (r >= 0 && memcmp(&first, &second, sizeof first) != 0)
-                r = error_set(&err, -EDOM, NULL, "%d equal training steps came to %.17g and to %.17g bits per dimension",
-                              CHECK_STEPS, first.bpd, second.bpd);
+                r = error_set(&err, -EDOM, NULL,
+                              "%d equal training steps came to %.17g and to %.17g bits per dimension", CHECK_STEPS,
+                              first.bpd, second.bpd);
         /* these steps are good ones: numbers that are not are the device's */
         answer = r < 0 ? json_pack("{s:{s:s, s:s}}", "error", "class",
-                                   error_class_names[host          ? ERROR_HOST
+                                   error_class_names[host         ? ERROR_HOST
                                                      : r == -EDOM ? ERROR_DEVICE
                                                                   : reporter_class(r)],
                                    "detail", err.text)

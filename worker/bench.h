@@ -8,6 +8,6 @@
 int bench(int argc, char **argv);
 
 /* Whether a device computes: the same few training steps twice, on synthetic images, come to the same finite numbers.
- * Prints a line of JSON: {"passed": true}, or {"error": {"class", "detail"}} with the class of an attempt's error, where
- * what it computed is the device's. Returns the exit code. */
+ * Prints a line of JSON: {"passed": true}, or {"error": {"class", "detail"}} with the class of an attempt's error,
+ * where what it computed is the device's. Returns the exit code. */
 int bench_check(bool cuda);

@@ -34,9 +34,11 @@ static const char usage[] =
         "move;\n"
         "                                    or what the network with its input gradient takes along the flow\n"
         "       mulun-worker --check cpu|cuda\n"
-        "                                    whether a device computes: a few training steps, twice, and the same bits\n"
+        "                                    whether a device computes: a few training steps, twice, and the same "
+        "bits\n"
         "       mulun-worker --watch MS UUID..\n"
-        "                                    tell of GPUs, as JSON: what changes, looked at every MS, and what is asked\n"
+        "                                    tell of GPUs, as JSON: what changes, looked at every MS, and what is "
+        "asked\n"
         "       mulun-worker --help | --version\n";
 
 static int print_json(json_t *json)

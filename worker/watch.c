@@ -117,9 +117,10 @@ static json_t *look(struct watching *x, struct watched *w)
                         (void)json_object_set_new(o, "ecc", json_integer((json_int_t)ecc));
                 processes = look_at_processes(x, w, o);
         }
-        lost = found != NVML_OK ? found
-               : errors == NVML_GPU_IS_LOST || errors == NVML_RESET_REQUIRED ? errors
-               : processes == NVML_GPU_IS_LOST || processes == NVML_RESET_REQUIRED ? processes : NVML_OK;
+        lost = found != NVML_OK                                                    ? found
+               : errors == NVML_GPU_IS_LOST || errors == NVML_RESET_REQUIRED       ? errors
+               : processes == NVML_GPU_IS_LOST || processes == NVML_RESET_REQUIRED ? processes
+                                                                                   : NVML_OK;
         if (lost != NVML_OK)
                 (void)json_object_set_new(o, "lost", json_string(error_text(x, lost, text, sizeof text)));
         return o;
