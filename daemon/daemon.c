@@ -72,6 +72,7 @@ void daemon_device_works(struct daemon *d, struct job *j, uint64_t devices)
         {
                 d->devices[i].failures = 0;
                 d->devices[i].failed_early = 0;
+                d->devices[i].check_passed = false;
         }
         if (j)
                 j->failures = 0;

@@ -35,6 +35,7 @@ struct device {
         bool suspect;         /* another one did, too: nothing starts before a check has passed */
         char suspect_why[160];
         struct helper *check; /* that runs */
+        bool check_passed;    /* since the last job that worked there */
 
         /* watch.c; without `watched` nothing of this is known */
         bool watched;

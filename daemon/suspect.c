@@ -21,7 +21,7 @@ void suspect_note(struct daemon *d, int64_t job, uint64_t devices, enum failure 
         {
                 struct device *x = &d->devices[i];
 
-                if (x->failed_early && x->failed_early != job && !x->suspect && !x->out) {
+                if (x->failed_early && x->failed_early != job && !x->suspect && !x->out && !x->check_passed) {
                         x->suspect = true;
                         (void)snprintf(x->suspect_why, sizeof x->suspect_why,
                                        "jobs %lld and %lld failed on it in their first minute: it is checked",
@@ -52,7 +52,7 @@ static void find_fault(const struct buf *output, char *ret, size_t size)
 /* Nothing is known of the device: the host did not let it be checked. */
 static void not_checked(struct daemon *d, struct device *x, const char *why)
 {
-        int64_t wait_us = failure_wait_us(d->settings.retry_us, ++x->failures);
+        int64_t wait_us = failure_wait_us(d->settings.retry_us, MAX(x->failures, 1));
 
         x->not_before_us = clock_monotonic_us() + wait_us;
         log_warning("device %s cannot be checked, which is the host's doing: %s; nothing starts on it for %.1f s",
@@ -77,8 +77,8 @@ static void on_checked(void *user, int r, int status, const struct buf *output, 
                 (void)snprintf(text, sizeof text, "it ended with status %d", status);
                 not_checked(d, x, r < 0 ? err->text : text);
         } else {
-                x->failed_early = 0; /* its rests grow on: where it computes, the host is sick */
-                log_info("device %s computes what it should: it is used again", x->name);
+                x->check_passed = true;
+                log_info("device %s computes what it should: it is used again after its rest", x->name);
         }
         daemon_schedule(d);
 }
