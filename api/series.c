@@ -1,3 +1,4 @@
+#include "api/cursor.h"
 #include "api/names.h"
 #include "api/response.h"
 
@@ -54,11 +55,16 @@ struct question {
         struct names names;
         int64_t points, from, to, attempt;
         int widths;
+        struct buf text; /* all that it asks: for cursors */
+        bool goes_on;    /* from `since` */
+        struct cursor since;
 };
 
 static void question_done(struct question *q)
 {
         names_done(&q->names);
+        buf_done(&q->text);
+        cursor_done(&q->since);
 }
 
 /* What is named twice is read once. */
@@ -101,9 +107,38 @@ static int read_jobs(struct request *r, struct question *q)
         return x < 0 ? x : found;
 }
 
+static int print_question(struct question *q)
+{
+        int x = buf_printf(&q->text, NULL, "%lld %lld %lld %lld %d", (long long)q->points, (long long)q->from,
+                           (long long)q->to, (long long)q->attempt, q->widths);
+
+        for (size_t i = 0; i < q->n_jobs && x >= 0; i++)
+                x = buf_printf(&q->text, NULL, " %lld", (long long)q->jobs[i]);
+        for (size_t i = 0; i < q->names.n && x >= 0; i++)
+                x = buf_printf(&q->text, NULL, "\n%s", q->names.items[i]);
+        return x;
+}
+
+static void read_cursor(struct request *r, struct question *q)
+{
+        const char *text = NULL;
+        int found = request_query_text(r, "cursor", CURSOR_BYTES_MAX, &text), x = print_question(q);
+
+        if (x >= 0 && found > 0)
+                x = cursor_parse(text, (const char *)q->text.data, &q->since);
+        q->goes_on = found > 0;
+        if (x == -EINVAL)
+                (void)errors_add(
+                        &r->errs, x, "cursor",
+                        "expected the cursor of an answer to the same question: jobs, names, points, from, to, "
+                        "attempt and widths as they were");
+        else if (x < 0)
+                (void)errors_add(&r->errs, x, "cursor", "no memory");
+}
+
 static int read_question(struct request *r, struct question *q)
 {
-        *q = (struct question){.points = POINTS_DEFAULT, .to = INT64_MAX};
+        *q = (struct question){.points = POINTS_DEFAULT, .to = INT64_MAX, .text = BUF_INIT(2 * TARGET_BYTES_MAX)};
         if (read_jobs(r, q) == 0)
                 (void)errors_add(&r->errs, -EINVAL, "jobs", "expected ids of jobs, separated by commas");
         if (request_query_names(r, &q->names) == 0)
@@ -115,6 +150,7 @@ static int read_question(struct request *r, struct question *q)
         (void)request_query_int(r, "attempt", 1, INT64_MAX, &q->attempt);
         if (q->from > q->to)
                 (void)errors_add(&r->errs, -EINVAL, "from", "is above to");
+        read_cursor(r, q);
         return r->errs.n ? -EINVAL : 0;
 }
 
@@ -146,23 +182,24 @@ static void add_others(json_t *o, const char *key, const int64_t *n, size_t n_bu
                 }
 }
 
-/* One series becomes text at once, so that only the text of the others is held. */
-static int append_curve(struct buf *b, int64_t job, const char *name, const struct curve *c, struct error *err)
+/* One series becomes text at once, so that only the text of the others is held. Its buckets from the first-th on. */
+static int append_curve(struct buf *b, int64_t job, const char *name, const struct curve *c, size_t first, json_t *from,
+                        struct error *err)
 {
-        _cleanup_json_ json_t *o =
-                json_pack("{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "job", (json_int_t)job, "name",
-                          name, "points_total", (json_int_t)c->points_total, "bucket_width",
-                          (json_int_t)c->bucket_width, "step", ints(c->step, c->n), "time_ms", ints(c->time_ms, c->n),
-                          "count", ints(c->count, c->n), "min", reals(c->min, c->n), "max", reals(c->max, c->n), "mean",
-                          reals(c->mean, c->n), "last", reals(c->last, c->n));
+        const size_t n = c->n - first;
+        _cleanup_json_ json_t *o = json_pack(
+                "{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "job", (json_int_t)job, "name", name,
+                "points_total", (json_int_t)c->points_total, "bucket_width", (json_int_t)c->bucket_width, "step",
+                ints(c->step + first, n), "time_ms", ints(c->time_ms + first, n), "count", ints(c->count + first, n),
+                "min", reals(c->min + first, n), "max", reals(c->max + first, n), "mean", reals(c->mean + first, n),
+                "last", reals(c->last + first, n), "from", from);
         int r;
-
-        add_others(o, "nan", c->not_a_number, c->n);
-        add_others(o, "infinity", c->infinite, c->n);
-        add_others(o, "minus_infinity", c->minus_infinite, c->n);
 
         if (!o)
                 return error_set(err, -ENOMEM, NULL, "no memory for a series");
+        add_others(o, "nan", c->not_a_number + first, n);
+        add_others(o, "infinity", c->infinite + first, n);
+        add_others(o, "minus_infinity", c->minus_infinite + first, n);
         r = b->data[b->size - 1] == '[' ? 0 : buf_append(b, ",", 1, err);
         if (r >= 0)
                 r = response_dump(o, b);
@@ -170,15 +207,88 @@ static int append_curve(struct buf *b, int64_t job, const char *name, const stru
 }
 
 struct answering {
+        const struct question *q;
+        struct cursor now; /* where this answer ends */
         struct buf *b;
         struct error *err;
 };
 
+static uint64_t index_of(const struct question *q, int64_t job, const char *name)
+{
+        size_t i = 0;
+
+        while (q->jobs[i] != job)
+                i++;
+        return i * q->names.n + (size_t)names_find(&q->names, name);
+}
+
+static struct cursor_item place_of(const struct curve *c, uint64_t index)
+{
+        struct cursor_item x = {.index = index, .view = c->view, .below = (uint64_t)c->points_total};
+
+        while (c->bucket_width >> x.shift > 1)
+                x.shift++;
+        if (c->n) {
+                x.last = (uint64_t)c->count[c->n - 1];
+                x.below -= x.last;
+                x.edge = (uint64_t)(c->step[c->n - 1] / c->bucket_width * c->bucket_width);
+        }
+        return x;
+}
+
+/* How many of the first buckets were said before and are as they were: those before the last one of then, where as many
+ * points lie there as did, and that one, too, where it has not grown. Steps may go back, or another attempt begin:
+ * none. *ret_from: where the others begin. */
+static size_t count_known(const struct curve *c, const struct cursor_item *before, const struct cursor_item *now,
+                          uint64_t *ret_from)
+{
+        uint64_t below = 0;
+        size_t n = 0;
+
+        if (before->view != now->view || before->shift != now->shift)
+                return 0;
+        *ret_from = before->edge;
+        for (; n < c->n && (uint64_t)c->step[n] < *ret_from; n++)
+                below += (uint64_t)c->count[n];
+        if (below != before->below)
+                return 0;
+        if (n == c->n || (uint64_t)c->count[n] != before->last)
+                return n;
+        *ret_from += (uint64_t)c->bucket_width;
+        return n + 1;
+}
+
 static int answer_curve(int64_t job, const char *name, struct curve *c, void *user)
 {
         struct answering *a = user;
+        const struct cursor_item now = place_of(c, index_of(a->q, job, name));
+        const struct cursor_item *before = cursor_find(&a->q->since, now.index);
+        uint64_t from = 0;
+        size_t known = 0;
 
-        return append_curve(a->b, job, name, c, a->err);
+        if (cursor_add(&a->now, &now) < 0)
+                return error_set(a->err, -ENOMEM, NULL, "no memory for a cursor");
+        if (before && !memcmp(before, &now, sizeof now))
+                return 0;
+        if (before)
+                known = count_known(c, before, &now, &from);
+        return append_curve(a->b, job, name, c, known,
+                            !a->q->goes_on ? NULL
+                            : known        ? json_integer((json_int_t)from)
+                                           : json_null(),
+                            a->err);
+}
+
+static int append_cursor(const struct answering *a)
+{
+        _cleanup_(buf_done) struct buf text = BUF_INIT(CURSOR_BYTES_MAX);
+        int r = cursor_print(&a->now, (const char *)a->q->text.data, &text);
+
+        if (r == -E2BIG)
+                return buf_append(a->b, "],\"cursor\":null}", strlen("],\"cursor\":null}"), a->err);
+        if (r < 0)
+                return error_set(a->err, r, NULL, "no memory for a cursor");
+        return buf_printf(a->b, a->err, "],\"cursor\":\"%s\"}", text.data);
 }
 
 static int read_curves(struct reader *reader, const struct question *q, struct buf *b, struct error *err)
@@ -192,11 +302,15 @@ static int read_curves(struct reader *reader, const struct question *q, struct b
                                                 .n_buckets = q->points,
                                                 .attempt = q->attempt,
                                                 .own_width = q->widths == WIDTHS_OWN};
+        struct answering a = {.q = q, .b = b, .err = err};
         int r = buf_append(b, "{\"series\":[", strlen("{\"series\":["), err);
 
         if (r >= 0)
-                r = reader_curves(reader, &question, answer_curve, &(struct answering){b, err}, err);
-        return r < 0 ? r : buf_append(b, "]}", 2, err);
+                r = reader_curves(reader, &question, answer_curve, &a, err);
+        if (r >= 0)
+                r = append_cursor(&a);
+        cursor_done(&a.now);
+        return r;
 }
 
 static void read_series(struct request *r)

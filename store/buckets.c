@@ -252,6 +252,7 @@ static int read_curve(const struct asking *a, const struct asked *s, int shift, 
         int r;
 
         c->bucket_width = (int64_t)1 << shift;
+        c->view = limits_digest(q.limits);
         if (s->first > s->last)
                 return 0;
         b.first = s->first >> shift;

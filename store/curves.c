@@ -49,6 +49,21 @@ void limits_done(struct limits *l)
         *l = (struct limits){0};
 }
 
+/* FNV-1a. */
+uint64_t limits_digest(const struct limits *l)
+{
+        uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+        for (size_t i = 0; i < l->n; i++) {
+                const int64_t words[] = {l->items[i].attempt, l->items[i].below};
+                const unsigned char *bytes = (const unsigned char *)words;
+
+                for (size_t k = 0; k < sizeof words; k++)
+                        h = (h ^ bytes[k]) * UINT64_C(0x100000001b3);
+        }
+        return h;
+}
+
 /* ---- the walk */
 
 struct walk {

@@ -108,6 +108,8 @@ struct limits {
 /* as_of: as if attempts with a higher number were not there. */
 int limits_read(struct db *db, int64_t job, int64_t as_of, struct limits *ret, struct error *err);
 void limits_done(struct limits *l);
+/* A digest of which points they show. */
+uint64_t limits_digest(const struct limits *l);
 /* Of that attempt; NULL: it is none of the job's. */
 const struct limit *limits_find(const struct limits *l, int64_t attempt);
 

@@ -338,8 +338,10 @@ struct curve_question {
 };
 struct curve {
         int64_t points_total, bucket_width;
-        size_t n;                                                  /* buckets that hold a point; arrays are owned */
-        int64_t *step;                                             /* step of the bucket's last point */
+        uint64_t view; /* which attempts' points are shown below which step, as a number: while it is the same, points
+                          only come */
+        size_t n;      /* buckets that hold a point; arrays are owned */
+        int64_t *step; /* step of the bucket's last point */
         int64_t *time_ms;                                          /* its time */
         int64_t *count, *not_a_number, *infinite, *minus_infinite; /* count: of all points */
         double *min, *max, *mean;                                  /* of the finite points; NAN when there is none */

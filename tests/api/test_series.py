@@ -1,5 +1,6 @@
 """Curves: the names, and the points of many series at once."""
 import math
+import random
 import socket
 import time
 
@@ -50,7 +51,7 @@ def test_jobs_times_names(server, job):
     other = server.submit()
     d = server.get("/v1/series", params={"jobs": f"{job},{other}", "names": "train/bpd,no-such,gap é"}).json()["series"]
     assert [(s["job"], s["name"]) for s in d] == [(job, "train/bpd"), (job, "gap é")]
-    assert server.get("/v1/series?jobs=4711&names=train/bpd").json() == {"series": []}
+    assert server.get("/v1/series?jobs=4711&names=train/bpd").json()["series"] == []
 
 
 def test_a_name_with_a_comma_can_be_asked_for(server):
@@ -110,7 +111,7 @@ def test_clients_that_do_not_read_their_answers_hold_a_bounded_memory(server):
 
 def test_the_limits_themselves_are_taken(server, job):
     r = server.get("/v1/series", params={"jobs": ",".join(map(str, range(job, job + 100))), "names": ",".join(f"n{i}" for i in range(50)), "points": 10000})
-    assert r.status_code == 200 and r.json() == {"series": []}
+    assert r.status_code == 200 and r.json()["series"] == []
     (a, names), (b, _) = with_points(server, 50, 10000), with_points(server, 50, 10000)
     r = server.get("/v1/series", params={"jobs": f"{a},{b}", "names": names, "points": 10000}, timeout=120)
     problem(r, 422, "answer-too-large")
@@ -183,3 +184,144 @@ def test_series_of_a_request_share_the_edges_of_their_buckets(server, job):
     a, b = server.get("/v1/series", params={**q, "widths": "own"}).json()["series"]
     assert a["bucket_width"] > 1 and b["bucket_width"] == 1 and b["count"] == [1, 1, 1]
     problem(server.get("/v1/series", params={**q, "widths": "both"}), 400, "query-invalid")
+
+
+COLUMNS = ("step", "time_ms", "count", "min", "max", "mean", "last")
+OTHERS = ("nan", "infinity", "minus_infinity")
+
+
+class Live:
+    """Series that are read by cursors alone."""
+
+    def __init__(self, server, **question):
+        self.server, self.question, self.cursor, self.known = server, question, None, {}
+
+    def read(self):
+        """What came: a series and how many buckets of it, None before it where it is anew."""
+        r = self.server.get("/v1/series", params={**self.question, **({"cursor": self.cursor} if self.cursor else {})})
+        assert r.status_code == 200, r.text
+        came, d = {}, r.json()
+        for s in d["series"]:
+            assert ("from" in s) == (self.cursor is not None)
+            key, start = (s["job"], s["name"]), s.pop("from", None)
+            s = self.columns(s)
+            came[key] = (start, len(s["step"]))
+            if start is not None:
+                known = self.known[key]
+                n = sum(step < start for step in known["step"])
+                s = {**s, **{k: known[k][:n] + s[k] for k in COLUMNS + OTHERS}}
+            self.known[key] = s
+        self.cursor = d["cursor"]
+        return came
+
+    def columns(self, s):
+        return {**s, **{k: s.get(k, [0] * len(s["step"])) for k in OTHERS}}
+
+    def whole(self):
+        d = self.server.get("/v1/series", params=self.question).json()
+        return {(s["job"], s["name"]): self.columns(s) for s in d["series"]}, d["cursor"]
+
+    def check(self):
+        came = self.read()
+        assert (self.known, self.cursor) == self.whole()
+        assert self.read() == {}, "nothing is repeated"
+        return came
+
+
+class Running:
+    """An attempt that says scalars as they are given to it."""
+
+    def __init__(self, server, job, step):
+        self.server, self.job, self.seq, self.time = server, job, 0, 0
+        self.attempt = server.tell(do="start", job=job)["attempt"]
+        self.tell({"type": "start", "step": step, "steps": 1000000, **START})
+
+    def tell(self, *events):
+        lines = [{"seq": self.seq + 1 + i, **e} for i, e in enumerate(events)]
+        self.seq += len(lines)
+        self.server.tell(do="events", job=self.job, attempt=self.attempt, lines=lines)
+
+    def scalars(self, steps, **columns):
+        self.time += len(steps)
+        self.tell({"type": "scalars", "step": steps, "time_ms": [self.time + i for i in range(len(steps))],
+                   "columns": {name: v if isinstance(v, list) else [v] * len(steps) for name, v in columns.items()}})
+
+    def fail(self):
+        self.server.tell(do="end", job=self.job, state="failed", error={"class": "host", "detail": "x"})
+        assert self.server.post(f"/v1/jobs/{self.job}/retry").status_code == 200
+
+
+@pytest.mark.parametrize("points,widths,rounds", [(10000, "shared", 50), (16, "shared", 150), (16, "own", 150)])
+def test_a_live_view_by_cursors_is_what_a_whole_read_gives(server, points, widths, rounds):
+    dice = random.Random(points)
+    jobs = [server.submit(), server.submit()]
+    live = Live(server, jobs=",".join(map(str, jobs)), names="a,b,never", points=points, widths=widths)
+    assert live.check() == {}
+    running, at = {j: Running(server, j, 0) for j in jobs}, dict.fromkeys(jobs, 0)
+    value = lambda: dice.choice([dice.randrange(1000) / 8] * 9 + ["NaN", "Infinity", "-Infinity"])
+    for _ in range(rounds):
+        j = dice.choice(jobs)
+        what = dice.randrange(20)
+        n = 1 if what < 12 else dice.choice([3, 300])  # 300: the tail is soon put into chunks
+        if what == 0:  # superseded, often by as many points at the same steps
+            running[j].fail()
+            at[j] = max(0, at[j] - dice.choice([0, 1, 5, 50]))
+            running[j] = Running(server, j, at[j])
+            if dice.random() < 0.5:
+                live.check()
+        elif what == 1:  # back by some, within an attempt
+            at[j] = max(0, at[j] - dice.choice([1, 40]))
+        steps = [at[j] + i // dice.choice([1, 1, 1, 2]) for i in range(n)]
+        columns = {"a": [value() for _ in steps], "b": [value() for _ in steps]}
+        if dice.random() < 0.5:
+            del columns[dice.choice("ab")]
+        running[j].scalars(steps, **columns)
+        at[j] = max(steps) + dice.choice([0, 1, 1, 3])
+        if dice.random() < 0.7:
+            live.check()
+    live.check()
+    assert len(live.known) == 4
+
+
+def test_a_live_view_moves_what_is_new_alone(server):
+    j = server.submit()
+    run = Running(server, j, 0)
+    run.scalars(list(range(3000)), a=1.5, b=2.5)
+    live = Live(server, jobs=j, names="a,b", points=1000)
+    live.check()
+    run.scalars([3000], a=1)
+    assert live.check() == {(j, "a"): (3000, 1)}
+    run.scalars([3000], a=1)
+    assert live.check() == {(j, "a"): (3000, 1)}, "of equal steps the bucket comes again"
+    run.scalars([3001, 3004], a=1, b=2)
+    assert live.check() == {(j, "a"): (3000, 2), (j, "b"): (3000, 2)}
+    run.scalars([10], b=7)
+    assert live.check() == {(j, "b"): (None, 752)}, "steps went back"
+    run.fail()
+    assert live.check() == {}, "an attempt that has said nothing supersedes nothing"
+    Running(server, j, 3001)
+    assert live.check() == {(j, "a"): (None, 751), (j, "b"): (None, 750)}, "another attempt"
+
+
+def test_a_cursor_that_is_none_is_refused(server, job):
+    q = {"jobs": job, "names": "train/bpd"}
+    d = server.get("/v1/series", params=q).json()
+    cursor = d["cursor"]
+    forged = [cursor[:-1], cursor + "0", cursor.upper(), cursor[:32] + ".0-0-0-0-0", cursor[:32], "0" * 32, "." * 40, "x", "-1", "0", "\u00e9" * 20, "9" * 8192]
+    asked = [({**q, "points": 5}, cursor), ({**q, "names": "train/bpd,x"}, cursor), ({**q, "attempt": 1}, cursor), ({**q, "from": 1}, cursor),
+             ({**q, "to": 5}, cursor), ({**q, "widths": "own"}, cursor), ({**q, "jobs": f"{job},{job + 1}"}, cursor), *((q, c) for c in [*forged, ""])]
+    for question, c in asked:
+        e = problem(server.get("/v1/series", params={**question, "cursor": c}), 400, "query-invalid")["errors"]
+        assert [x["parameter"] for x in e] == ["cursor"] and "expected" in e[0]["detail"], (question, c)
+    assert server.get("/v1/series", params={**q, "cursor": cursor}).json() == {"series": [], "cursor": cursor}
+
+
+def test_so_many_series_have_no_cursor(server):
+    names = [f"s{i}" for i in range(50)]
+    jobs = [server.submit() for _ in range(6)]
+    for j in jobs:
+        server.run(j, [{"type": "scalars", "step": [0], "time_ms": [0], "columns": {n: [1.0] for n in names}}], state="succeeded")
+    few = Live(server, jobs=",".join(map(str, jobs[:4])), names=",".join(names))
+    assert len(few.check()) == 200 and few.cursor
+    d = server.get("/v1/series", params={"jobs": ",".join(map(str, jobs)), "names": ",".join(names)}).json()
+    assert len(d["series"]) == 300 and d["cursor"] is None
