@@ -210,6 +210,11 @@ const failed = await run({
                 await page.getByRole('group', {name: 'Min–max band'}).getByText('off').click();
                 await settled(page);
                 assert.notEqual(await picture(page), before);
+                const cross = async () => await inked(page, 1, '#c62a36', 0.5);
+                const own = await cross();
+                await page.getByRole('button', {name: /^Show run 7/}).click(); // whose line has dashes
+                await settled(page);
+                assert.ok(own > 20 && own === await cross(), 'a cross is drawn in full, whatever was drawn before it');
                 await page.evaluate(() => localStorage.clear());
                 await done();
         },

@@ -62,6 +62,8 @@ const failed = await run({
                 const [second, first] = await rows(page, 'Attempts');
                 assert.match(first, /^1.*failed: host, the host's faultthe fan stood still$/);
                 assert.match(second, /^2.*20 to 40.*done/);
+                await settled(page);
+                assert.equal(await page.locator('.legend-item').count(), 1, 'the first attempt wrote nothing that was written anew');
                 const events = await rows(page, 'Events');
                 assert.match(events.at(-1), /submitnew → queued/);
                 assert.match(events[0], /donerunning → succeeded/);

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A real mulund whose workers play scripts, for tests and for developing: a lab with runs to compare.
 
-    lab.py SITE [--live] [--locked] [--parts]        MULUND: its program, build/daemon/mulund by default
+    lab.py SITE [--live] [--locked] [--parts] [--below]        MULUND: its program, build/daemon/mulund by default
 
 Prints the port when the runs are over, and serves until it is killed. Jobs 1 to 6 are of two learning rates with three
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
@@ -9,7 +9,8 @@ hour halfway. Job 8 lost its host once, and was named after a template; what it 
 which loses four steps; of 13, which has a NaN among 4,000 points; of 14, which tells of its device and, as evaluations do, of the
 loss over diffusion time, and leaves a checkpoint. With --live
 job 9 goes on and on and tells of its device, and job 10 waits for it. With --locked it asks for tokens: one of each role follows the port. With
---parts the processor is two devices, a and b, and job 11 waits for both jobs 9 and 10.
+--parts the processor is two devices, a and b, and job 11 waits for both jobs 9 and 10. With
+--below the port is that of an nginx with its defaults, below whose path /mulund/ it stands.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import math
 import os
 import random
 import signal
+import socket
+import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -88,14 +91,43 @@ def lock(service):
     return tokens
 
 
+NGINX = """
+daemon off; pid {root}/nginx.pid; error_log stderr; worker_processes 1;
+events {{ }}
+http {{
+    access_log off; client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
+    server {{ listen 127.0.0.1:{port}; location /mulund/ {{ proxy_pass {url}/; }} }}
+}}
+"""
+
+
+def proxy(service):
+    """An nginx in front of it: its process and its port, once that answers."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    path = service.root + "/nginx.conf"
+    with open(path, "w") as f:
+        f.write(NGINX.format(root=service.root, port=port, url=service.url))
+    process = subprocess.Popen(["/usr/sbin/nginx", "-p", service.root, "-c", path])
+
+    def answers():
+        assert process.poll() is None, "nginx has ended"
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+    service.until(answers)
+    return process, port
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("site")
     a.add_argument("--live", action="store_true")
     a.add_argument("--parts", action="store_true")
     a.add_argument("--locked", action="store_true")
+    a.add_argument("--below", action="store_true")
     a = a.parse_args()
-    service = Service()
+    service, nginx = Service(), None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         service.web = a.site
@@ -109,7 +141,7 @@ def main():
         told = {"type": "scalars", "step": [0, 1, 2], "time_ms": [START_MS] * 3, "columns": busy}
         over_time = {"type": "scalars", "step": list(range(1001)), "time_ms": [START_MS] * 1001, "columns": {"time/diff": [2.0 ** (-t / 250) for t in range(1001)]}}
         service.script([[["start"], ["event", told], ["event", over_time], ["checkpoint", 20], ["done", {}]]], 14)
-        service.start(*("--device", "a=cpu:0", "--device", "b=cpu:1") if a.parts else ())
+        service.start(*("--device", "a=cpu:0", "--device", "b=cpu:1") if a.parts else (), *("--prefix", "/mulund", "--allowed-hosts", "127.0.0.1") if a.below else ())
         for seed in range(1, 8):
             service.submit(STEPS, seed, name=f"run {seed}" if seed != 6 else "<b>run 6</b>", tags=["lab"], overrides={"optimizer.learning_rate": 0.002 if seed <= 3 else 0.001})
         service.submit(40, 8, name="troubled")
@@ -125,10 +157,16 @@ def main():
                 service.wait(10, "running")
                 service.submit(100000, 9, name="last", priority=-1)
         tokens = lock(service) if a.locked else []
-        print(service.url.rsplit(":", 1)[1], *tokens, flush=True)
+        port = service.url.rsplit(":", 1)[1]
+        if a.below:
+            nginx, port = proxy(service)
+        print(port, *tokens, flush=True)
         while True:
             signal.pause()
     finally:
+        if nginx:
+            nginx.terminate()
+            nginx.wait()
         service.close()
 
 

@@ -204,6 +204,7 @@ export class Plot {
                         ctx[close ? 'fill' : 'stroke']();
                 };
                 ctx.save();
+                ctx.setLineDash([]); // the last line's may still hold
                 ctx.strokeStyle = colour('--bad');
                 ctx.lineWidth = 2 * devicePixelRatio;
                 this.#lines.filter((l) => !l.off).forEach((l, i) => l.bad.forEach((b) => {
