@@ -345,6 +345,19 @@ def test_probe_lists_devices(tmp_path, monkeypatch):
     assert d["devices"][1]["memory_total"] >= d["devices"][1]["memory_free"] > 0 and d["devices"][1]["compute"] == [9, 0]
 
 
+def test_a_check_says_whether_a_device_computes(monkeypatch):
+    r = run("--check", "cpu")
+    assert json.loads(r.stdout) == {"passed": True} and r.returncode == 0
+    monkeypatch.setenv("MULUN_MODULES", "/nonexistent")
+    r = run("--check", "cuda")
+    said = json.loads(r.stdout)["error"]
+    assert said["class"] == "host" and "no module" in said["detail"] and r.returncode == 1
+
+
+def test_without_nvml_nothing_is_watched():
+    assert "libnvidia-ml" in json.loads(run("--watch", "1000", "GPU-1").stdout)["none"]
+
+
 def train_on(folder, backend, precision, steps, **keys):
     folder.mkdir()
     a = assignment(folder, 1, machine__backend=backend, machine__precision=precision, training__num_steps_train=steps, training__steps_per_logging=1,
