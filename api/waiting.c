@@ -93,19 +93,35 @@ static bool alike(const struct control_device *a, const struct control_device *b
         return a->gpu == b->gpu && (!a->gpu || !strcmp(a->model, b->model));
 }
 
+/* How many are like that one; of several slots of a GPU one counts. in_service: of those that are. */
+static int count_alike(const struct control_status *s, const struct control_device *like, bool in_service)
+{
+        const struct control_device *counted[CONTROL_DEVICES_MAX];
+        int n = 0;
+
+        for (size_t i = 0; i < s->n_devices; i++) {
+                const struct control_device *d = &s->devices[i];
+                int k = 0;
+
+                if (!alike(like, d) || (in_service && d->out))
+                        continue;
+                while (k < n && (!d->gpu || !d->uuid[0] || strcmp(counted[k]->uuid, d->uuid) != 0))
+                        k++;
+                if (k == n)
+                        counted[n++] = d;
+        }
+        return n;
+}
+
 /* The most of its devices that are alike; in_service: of those that are. */
 static int most_alike(const struct job_view *v, bool in_service)
 {
         const struct control_status *s = v->status;
         int most = 0;
 
-        for (size_t i = 0; i < s->n_devices; i++) {
-                int n = 0;
-
-                for (size_t k = 0; k < s->n_devices && is_mine(v, &s->devices[i]); k++)
-                        n += alike(&s->devices[i], &s->devices[k]) && !(in_service && s->devices[k].out);
-                most = MAX(most, n);
-        }
+        for (size_t i = 0; i < s->n_devices; i++)
+                if (is_mine(v, &s->devices[i]))
+                        most = MAX(most, count_alike(s, &s->devices[i], in_service));
         return most;
 }
 

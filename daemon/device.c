@@ -147,6 +147,28 @@ static int take_setting(struct daemon *d, const struct device_setting *s, const 
                                    s->name, s->which);
 }
 
+bool device_shares(const struct device *a, const struct device *b)
+{
+        return a->gpu && b->gpu && a->uuid[0] && !strcmp(a->uuid, b->uuid);
+}
+
+uint64_t device_slots(const struct device *devices, size_t n_devices, size_t device)
+{
+        uint64_t slots = (uint64_t)1 << device;
+
+        for (size_t i = 0; i < n_devices; i++)
+                if (device_shares(&devices[device], &devices[i]))
+                        slots |= (uint64_t)1 << i;
+        return slots;
+}
+
+/* Each slot of a GPU has its part of the memory. */
+static void divide_memory(struct daemon *d)
+{
+        for (size_t i = 0; i < d->n_devices; i++)
+                d->devices[i].memory_bytes /= __builtin_popcountll(device_slots(d->devices, d->n_devices, i));
+}
+
 int devices_find(struct daemon *d, struct error *err)
 {
         _cleanup_json_ json_t *found = NULL;
@@ -160,6 +182,7 @@ int devices_find(struct daemon *d, struct error *err)
                 take_all(d, found);
         for (size_t i = 0; r >= 0 && i < d->settings.n_devices; i++)
                 r = take_setting(d, &d->settings.devices[i], found, err);
+        divide_memory(d);
         for (size_t i = 0; r >= 0 && i < d->n_devices; i++) {
                 struct device *x = &d->devices[i];
 

@@ -46,6 +46,10 @@ struct device {
         size_t n_others;
 };
 
+/* Whether they are slots of one GPU: a GPU of several names has as many, each with its part of the memory. */
+bool device_shares(const struct device *a, const struct device *b);
+/* It and all that it shares a GPU with. */
+uint64_t device_slots(const struct device *devices, size_t n_devices, size_t device);
 /* Something may start on it: no job, nobody else, in service, and not at rest. */
 static inline bool device_is_free(const struct device *x, int64_t now_us)
 {

@@ -44,6 +44,7 @@ struct settings {
         bool single_user, trust_forwarded, request_log;
         int64_t token_rate; /* requests a second; 0: as many as it likes */
         int64_t keep_checkpoints;
+        bool use_occupied;
         int64_t devices_per_owner; /* 0: as many as there are */
         int64_t log_limit_bytes;
         int64_t stalled_after_us;

@@ -99,8 +99,8 @@ static bool read_parent(int64_t pid, int64_t *ret_parent, int64_t *ret_group)
         return true;
 }
 
-/* Whether an attempt on this device has made it: it is in the process group of its worker, or comes from there. */
-static bool is_attempts(const struct daemon *d, size_t device, int64_t pid)
+/* Whether an attempt on these devices has made it: it is in the process group of its worker, or comes from there. */
+static bool is_attempts(const struct daemon *d, uint64_t devices, int64_t pid)
 {
         for (int i = 0; i < PARENTS_MAX && pid > 1; i++) {
                 int64_t parent, group;
@@ -108,7 +108,7 @@ static bool is_attempts(const struct daemon *d, size_t device, int64_t pid)
                 if (!read_parent(pid, &parent, &group))
                         return false;
                 for (const struct worker *w = d->workers; w; w = w->next)
-                        if ((w->devices >> device & 1) && w->alive.pid > 0 &&
+                        if ((w->devices & devices) && w->alive.pid > 0 &&
                             (pid == w->alive.pid || group == w->alive.pid))
                                 return true;
                 pid = parent;
@@ -134,13 +134,19 @@ static bool find_user(int64_t pid, char *ret, size_t size)
         return true;
 }
 
-/* While a job runs there, its own are not told of, and what cannot be seen is taken for its own. */
-static int take_processes(struct daemon *d, size_t device, const json_t *list, struct error *err)
+/* While a job runs there (or on another slot of the GPU), its own are not told of, and what cannot be seen is taken for
+ * its own. */
+static int take_processes(struct daemon *d, uint64_t slots, struct device *x, const json_t *list, struct error *err)
 {
-        struct device *x = &d->devices[device];
+        bool used = false, checked = false;
         const json_t *o;
         size_t i;
 
+        FOR_EACH_DEVICE(k, slots)
+        {
+                used |= d->devices[k].users > 0;
+                checked |= d->devices[k].check != NULL;
+        }
         x->n_others = 0;
         json_array_foreach(list, i, o)
         {
@@ -152,8 +158,8 @@ static int take_processes(struct daemon *d, size_t device, const json_t *list, s
                 if (json_get_int(o, "/processes", "bytes", 0, INT64_MAX, &p.bytes, err) < 0)
                         return -EPROTO;
                 seen = find_user(p.pid, p.user, sizeof p.user);
-                if (x->n_others < ARRAY_LEN(x->others) && !x->check &&
-                    !(x->users && (!seen || is_attempts(d, device, p.pid))))
+                if (x->n_others < ARRAY_LEN(x->others) && !checked && !d->settings.use_occupied &&
+                    !(used && (!seen || is_attempts(d, slots, p.pid))))
                         x->others[x->n_others++] = p;
         }
         return 0;
@@ -161,12 +167,13 @@ static int take_processes(struct daemon *d, size_t device, const json_t *list, s
 
 /* ---- what it says */
 
-static struct device *find_device(struct daemon *d, const char *uuid)
+/* The slots of the GPU; 0: there is none. */
+static uint64_t find_slots(const struct daemon *d, const char *uuid)
 {
         for (size_t i = 0; i < d->n_devices; i++)
                 if (d->devices[i].gpu && !strcmp(d->devices[i].uuid, uuid))
-                        return &d->devices[i];
-        return NULL;
+                        return device_slots(d->devices, d->n_devices, i);
+        return 0;
 }
 
 /* Of errors that were there before a person said that it is to be used nothing is said again. */
@@ -191,22 +198,29 @@ static int take_device(struct daemon *d, const json_t *o, struct error *err)
 {
         const char *uuid, *lost = NULL;
         json_t *processes = NULL;
-        struct device *x;
+        uint64_t slots;
         int64_t ecc = 0, energy_mj = -1;
         int r = json_get_string(o, "/devices", "uuid", 64, &uuid, err);
 
-        x = r > 0 ? find_device(d, uuid) : NULL;
-        if (!x)
+        slots = r > 0 ? find_slots(d, uuid) : 0;
+        if (!slots)
                 return r < 0 ? r : error_set(err, -EPROTO, NULL, "a device without a UUID that was asked for");
         if (json_get_string(o, "/devices", "lost", 512, &lost, err) < 0 ||
             json_get_int(o, "/devices", "ecc", 0, INT64_MAX, &ecc, err) < 0 ||
             json_get_int(o, "/devices", "energy_mj", 0, INT64_MAX, &energy_mj, err) < 0 ||
             json_get_container(o, "/devices", "processes", JSON_ARRAY, &processes, err) < 0)
                 return -EPROTO;
-        x->watched = true;
-        x->energy_mj = energy_mj;
-        take_health(d, x, lost, ecc);
-        return take_processes(d, (size_t)(x - d->devices), processes, err);
+        FOR_EACH_DEVICE(i, slots)
+        {
+                struct device *x = &d->devices[i];
+
+                x->watched = true;
+                x->energy_mj = energy_mj;
+                take_health(d, x, lost, ecc);
+                if (take_processes(d, slots, x, processes, err) < 0)
+                        return -EPROTO;
+        }
+        return 0;
 }
 
 static struct question *take_question(struct watch *w, int64_t number)
@@ -278,35 +292,44 @@ static int take_devices(struct watch *w, const json_t *line, const json_t *devic
         return MIN(r, 0);
 }
 
-/* Kept with what ran there; or the end of the device's service. */
+/* Kept with what ran there. */
+static void note_xid(struct daemon *d, const struct device *x, const char *text)
+{
+        struct write *note = x->users ? write_new(WRITE_JOB_NOTE) : NULL;
+
+        if (!note)
+                return;
+        note->job = x->job;
+        note->time_us = clock_wall_us();
+        note->trigger = "xid";
+        if (asprintf(&note->detail, "%s: %s", x->name, text) < 0)
+                note->detail = NULL;
+        commit_submit(d, note, NULL, NULL);
+}
+
+/* It may end the device's service. */
 static int take_xid(struct daemon *d, const json_t *line, struct error *err)
 {
         const char *uuid, *meaning;
-        struct write *note;
-        struct device *x;
+        uint64_t slots = 0;
         int64_t number;
-        char text[sizeof x->out_why];
+        char text[sizeof d->devices->out_why];
         bool out;
 
         if (json_get_string(line, "", "uuid", 64, &uuid, err) <= 0 ||
-            json_get_int(line, "", "xid", 0, INT_MAX, &number, err) <= 0 || !(x = find_device(d, uuid)))
+            json_get_int(line, "", "xid", 0, INT_MAX, &number, err) <= 0 || !(slots = find_slots(d, uuid)))
                 return error_set(err, -EPROTO, NULL, "an XID without a number and a device that is watched");
         meaning = xid_meaning(number, &out);
         (void)snprintf(text, sizeof text, "XID %lld: %s", (long long)number, meaning ? meaning : "no meaning is known");
-        log_warning("device %s: %s", x->name, text);
-        note = x->users ? write_new(WRITE_JOB_NOTE) : NULL;
-        if (note) {
-                note->job = x->job;
-                note->time_us = clock_wall_us();
-                note->trigger = "xid";
-                if (asprintf(&note->detail, "%s: %s", x->name, text) < 0)
-                        note->detail = NULL;
-                commit_submit(d, note, NULL, NULL);
+        FOR_EACH_DEVICE(i, slots)
+        {
+                log_warning("device %s: %s", d->devices[i].name, text);
+                note_xid(d, &d->devices[i], text);
+                if (out)
+                        device_out(d, &d->devices[i], text);
         }
-        if (out) {
-                device_out(d, x, text);
+        if (out)
                 daemon_schedule(d);
-        }
         return 0;
 }
 
@@ -477,7 +500,7 @@ static int spawn(struct watcher *p, struct error *err)
 
         (void)snprintf(every, sizeof every, "%lld", (long long)MAX(d->settings.watch_every_us / US_PER_MS, (int64_t)1));
         for (size_t i = 0; i < d->n_devices; i++)
-                if (d->devices[i].gpu)
+                if (d->devices[i].gpu && __builtin_ctzll(device_slots(d->devices, d->n_devices, i)) == (int)i)
                         argv[n++] = d->devices[i].uuid;
         if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
                 r = error_set(err, -errno, d->settings.worker, "no pipe: %s", strerror(errno));

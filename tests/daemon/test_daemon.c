@@ -476,6 +476,28 @@ static void a_wide_job_gets_devices_that_are_alike(void **state _unused_)
         assert_int_equal(scheduler_most(devices, 6, false), 2);
 }
 
+static void slots_of_one_gpu_are_not_two_gpus(void **state _unused_)
+{
+        struct device devices[4] = {{.name = "a", .gpu = true, .model = "X", .uuid = "1"},
+                                    {.name = "b", .gpu = true, .model = "X", .uuid = "1"},
+                                    {.name = "c", .gpu = true, .model = "X", .uuid = "2"},
+                                    {.name = "d", .gpu = true, .model = "X", .uuid = "2"}};
+        int64_t free_us[4] = {1, 2, 5, 9};
+
+        assert_int_equal(device_slots(devices, 4, 1), 1 << 0 | 1 << 1);
+        assert_int_equal(scheduler_pick(devices, 4, true, 2, 0), 1 << 0 | 1 << 2);
+        assert_int_equal(scheduler_pick(devices, 4, true, 3, 0), 0);
+        assert_int_equal(scheduler_most(devices, 4, true), 2);
+        assert_int_equal(scheduler_when(devices, 4, true, 2, free_us), 5);
+        devices[0].users = 1; /* another goes where nobody is */
+        assert_int_equal(scheduler_pick(devices, 4, true, 1, 0), 1 << 2);
+        assert_int_equal(scheduler_pick(devices, 4, true, 2, 0), 1 << 1 | 1 << 2);
+        devices[2].users = 1;
+        assert_int_equal(scheduler_pick(devices, 4, true, 1, 0), 1 << 1);
+        devices[3].out = devices[2].out = true;
+        assert_int_equal(scheduler_most(devices, 4, true), 1);
+}
+
 static void a_reservation_is_when_enough_that_are_alike_are_free(void **state _unused_)
 {
         struct device devices[5] = {{.gpu = true, .model = "a"},
@@ -766,6 +788,7 @@ int main(void)
                 cmocka_unit_test(queue_is_by_id),
                 cmocka_unit_test(a_job_starts_on_a_free_device_when_nothing_holds_it),
                 cmocka_unit_test(a_wide_job_gets_devices_that_are_alike),
+                cmocka_unit_test(slots_of_one_gpu_are_not_two_gpus),
                 cmocka_unit_test(a_reservation_is_when_enough_that_are_alike_are_free),
                 cmocka_unit_test(every_limit_is_reached_at_its_value),
                 cmocka_unit_test(the_time_that_limits_leave_is_that_of_the_nearest),

@@ -92,6 +92,15 @@ def test_a_device_is_given_to_nobody_while_another_computes_on_it(service, gpus)
         other.wait()
 
 
+def test_where_it_is_said_a_device_is_used_beside_others(service, gpus):
+    service.script([WAIT])
+    gpus.say("GPU-1234 process 999999999")
+    start(service, "--use-occupied=yes")
+    job = service.submit(**ON_GPU)
+    service.wait(job, "running")
+    assert allocated(service, job) == [["gpu0"]] and devices(service)["gpu0"]["occupied_by"] == []
+
+
 def test_what_comes_between_two_looks_is_seen_before_a_start(service, gpus):
     """Looked at by itself once an hour: it is asked anew."""
     service.script([WAIT])
@@ -169,8 +178,9 @@ def test_an_xid_of_the_application_is_kept_with_its_attempt_and_one_of_the_devic
     assert allocated(service, job) == [["gpu0"], ["gpu1"]]
     first = service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]
     assert (first["outcome"], first["stop"]) == ("stopped", "preempt")
+    service.until(lambda: state(service, "gpu0") == "drained")  # its worker may have lingered
     d = devices(service)["gpu0"]
-    assert d["state"] == "drained" and d["why"] == "XID 79: it has fallen off the bus"
+    assert d["why"] == "XID 79: it has fallen off the bus"
     service.kill()
     start(service)
     assert devices(service)["gpu0"]["why"] == d["why"], "also after a restart"
@@ -211,6 +221,29 @@ def test_a_mig_instance_has_the_errors_of_its_gpu_and_processes_of_its_own(servi
     assert state(service, "gpu0") == "occupied" and state(service, "gpu1") == "idle"
     gpus.say("GPU-1234 xid 2 95")
     service.until(lambda: {state(service, name) for name in ("gpu0", "gpu1")} == {"drained"})
+
+
+def test_a_gpu_of_two_names_has_two_slots(service, gpus):
+    """Each with half of the memory; processes of the one's job are nobody else's for the other, and what befalls the GPU befalls both."""
+    service.script([[["start"], ["train", 100000, 0.01, 20]]])
+    start(service, "--device", "left=cuda:0", "--device", "right=cuda:GPU-1234")
+    whole = next(d for d in GPUS["devices"] if d["uuid"] == "GPU-1234")["memory_total"]
+    assert [(d["uuid"], d["memory_bytes"]) for d in devices(service).values()] == [("GPU-1234", whole // 2)] * 2
+    job = service.submit(100000, **ON_GPU)
+    service.wait_step(job, 3)
+    pid, = service.worker_pids()
+    gpus.say(f"GPU-1234 process {pid} 5")
+    wide = service.submit(overrides={"machine.backend": "cuda", "machine.devices": 2})
+    assert service.job(wide)["waiting"]["reason"] in ("device_constraint", "drained"), "a GPU is not used twice by one job"
+    other = service.submit(100000, **ON_GPU)
+    service.wait_step(other, 3)
+    assert allocated(service, job) == [["left"]] and allocated(service, other) == [["right"]]
+    assert [d["occupied_by"] for d in devices(service).values()] == [[], []]
+    gpus.say("GPU-1234 xid 2 79")
+    for j in (job, other):
+        service.until(lambda: notes(service, j))
+    service.until(lambda: {d["state"] for d in devices(service).values()} == {"drained"})
+    assert {service.wait(j, "queued")["attempts"] for j in (job, other)} == {1}
 
 
 def test_a_driver_that_hangs_holds_up_nobody(service, gpus):
