@@ -1,40 +1,42 @@
 /* GET /v1/events: what happens, as it happens, over one connection.
  *
- * A stream has no queue of its own: what it sends it reads from the store's event log behind the last id that it sent,
- * so that a client that comes back with Last-Event-ID misses nothing, and a slow one holds no memory. Progress and
- * counts, which only matter as they are now, are sent beside them when they have changed, without an id.
+ * A stream has no queue of its own: what it sends is what the store's event log has behind the last id that it sent, so
+ * that a client that comes back with Last-Event-ID misses nothing, and a slow one holds no memory. Progress and counts,
+ * which only matter as they are now, are sent beside them when they have changed, without an id.
  *
- * A stream that has nothing to send is suspended (libmicrohttpd then holds no thread and no time-out for it); a commit
- * wakes the thread below, which resumes all of them, at most ten times a second, and some at a time: a thousand at once
- * would keep the connections' threads from everybody else for as long. Without streams it sleeps. */
+ * A stream that has nothing to send is suspended (libmicrohttpd then holds no thread and no time-out for it). After a
+ * commit the thread below, at most ten times a second, reads what is to be told, once for all (moment.h), and resumes
+ * all of them, a group at a time: the next when the one before has been answered, so that a request comes behind a
+ * group of them at most, and not behind a thousand. A stream that is behind, or of one job, reads for itself. Without
+ * streams the thread sleeps. */
 #include "api/events.h"
 
 #include "api/internal.h"
-#include "api/job_json.h"
+#include "api/moment.h"
 #include "api/response.h"
 #include "base/clock.h"
 
 #include <errno.h>
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <time.h>
 
 #define WAKE_EVERY_US (100 * US_PER_MS)
 #define GROUP 32
-#define GROUP_EVERY_US (2 * US_PER_MS)
-#define EVENTS_PER_PIECE 200
+#define GROUP_EVERY_US (2 * US_PER_MS) /* time for others */
 
 struct event_stream {
-        struct event_stream *next, **link; /* of all; under the lock of events */
         struct events *events;
         struct MHD_Connection *connection;
         atomic_llong *n_open; /* the server's count */
-        bool suspended;
+
+        /* under the lock of events */
+        TAILQ_ENTRY(event_stream) link; /* of suspended ones */
+        enum { STREAM_AWAKE, STREAM_SUSPENDED, STREAM_RESUMED /* and has not looked yet */ } state;
         uint64_t seen; /* the generation that it has looked at */
-        struct control *control;
 
         /* of the thread that makes pieces */
+        struct control *control;
         int64_t job; /* 0: all */
         int64_t last_id;
         bool began;
@@ -45,13 +47,16 @@ struct event_stream {
 };
 
 struct events {
-        pthread_mutex_t lock;
-        pthread_cond_t wake;
-        pthread_t thread;
-        bool stopping, changed;
+        struct server *server; /* whose readers it takes */
         int64_t heartbeat_us;
-        uint64_t generation; /* how often something was told, heartbeats among that */
-        struct event_stream *first;
+        pthread_t thread;
+        pthread_mutex_t lock; /* of what follows */
+        pthread_cond_t wake;
+        bool stopping, changed;
+        uint64_t generation;                           /* how often something was told, heartbeats among that */
+        struct moment *moment;                         /* what; NULL: streams read for themselves */
+        size_t n_streams, n_resumed;                   /* n_resumed: that have not looked yet */
+        TAILQ_HEAD(suspended, event_stream) suspended; /* those that have seen least come first */
 };
 
 /* ---- the thread */
@@ -59,15 +64,17 @@ struct events {
 /* At most so many of those that have not seen what was told; whether there may be others. */
 static bool resume_some(struct events *e, size_t most)
 {
-        for (struct event_stream *x = e->first; x; x = x->next) {
-                if (!x->suspended || x->seen == e->generation)
-                        continue;
-                if (!most--)
-                        return true;
-                x->suspended = false;
+        for (; most; most--) {
+                struct event_stream *x = TAILQ_FIRST(&e->suspended);
+
+                if (!x || x->seen == e->generation)
+                        return false;
+                TAILQ_REMOVE(&e->suspended, x, link);
+                x->state = STREAM_RESUMED;
+                e->n_resumed++;
                 MHD_resume_connection(x->connection);
         }
-        return false;
+        return true;
 }
 
 /* Until a time, or until something is told. */
@@ -76,6 +83,34 @@ static void wait_until(struct events *e, int64_t at_us)
         struct timespec until = {at_us / US_PER_S, at_us % US_PER_S * 1000};
 
         (void)pthread_cond_timedwait(&e->wake, &e->lock, &until);
+}
+
+/* What there is to tell behind what was told; NULL: it cannot be read. Without the lock. */
+static struct moment *read_moment(struct events *e, const struct moment *before)
+{
+        struct moment *m = NULL;
+        struct reader *reader;
+        struct error err;
+
+        if (server_take_reader(e->server, &reader, &err) < 0)
+                return NULL;
+        (void)moment_read(reader, e->server->settings.control, 0, before ? before->to : -1, &m, &err);
+        server_put_reader(e->server, reader);
+        return m;
+}
+
+static void begin_generation(struct events *e)
+{
+        _cleanup_(moment_unrefp) struct moment *before = TAKE_PTR(e->moment);
+        struct moment *m;
+
+        e->changed = false;
+        (void)pthread_mutex_unlock(&e->lock);
+        m = read_moment(e, before);
+        (void)pthread_mutex_lock(&e->lock);
+        e->moment = m;
+        e->changed |= m && m->more;
+        e->generation++;
 }
 
 static void *tell(void *user)
@@ -88,9 +123,12 @@ static void *tell(void *user)
         while (!e->stopping) {
                 int64_t now_us = clock_monotonic_us();
 
-                if (!e->first) {
+                if (!e->n_streams) {
+                        e->moment = moment_unref(e->moment);
                         (void)pthread_cond_wait(&e->wake, &e->lock);
                         beat_us = clock_monotonic_us();
+                } else if (behind && e->n_resumed) {
+                        (void)pthread_cond_wait(&e->wake, &e->lock);
                 } else if (behind && now_us - group_us >= GROUP_EVERY_US) {
                         group_us = now_us;
                         behind = resume_some(e, GROUP);
@@ -98,13 +136,11 @@ static void *tell(void *user)
                         wait_until(e, group_us + GROUP_EVERY_US);
                 } else if (now_us - beat_us >= e->heartbeat_us) {
                         beat_us = told_us = now_us;
-                        e->changed = false;
-                        e->generation++;
+                        begin_generation(e);
                         behind = true;
                 } else if (e->changed && now_us - told_us >= WAKE_EVERY_US) {
                         told_us = now_us;
-                        e->changed = false;
-                        e->generation++;
+                        begin_generation(e);
                         behind = true;
                 } else {
                         wait_until(e, e->changed ? told_us + WAKE_EVERY_US : beat_us + e->heartbeat_us);
@@ -114,14 +150,16 @@ static void *tell(void *user)
         return NULL;
 }
 
-int events_new(int64_t heartbeat_us, struct events **ret, struct error *err)
+int events_new(struct server *server, int64_t heartbeat_us, struct events **ret, struct error *err)
 {
         struct events *e = calloc(1, sizeof *e);
         int r;
 
         if (!e)
                 return error_set(err, -ENOMEM, NULL, "no memory for events");
+        e->server = server;
         e->heartbeat_us = heartbeat_us;
+        TAILQ_INIT(&e->suspended);
         e->generation = 1;
         (void)pthread_mutex_init(&e->lock, NULL);
         clock_cond_init(&e->wake);
@@ -152,6 +190,7 @@ struct events *events_free(struct events *e)
                 return NULL;
         events_stop(e);
         (void)pthread_join(e->thread, NULL);
+        (void)moment_unref(e->moment);
         (void)pthread_cond_destroy(&e->wake);
         (void)pthread_mutex_destroy(&e->lock);
         free(e);
@@ -161,7 +200,7 @@ struct events *events_free(struct events *e)
 void events_changed(struct events *e)
 {
         (void)pthread_mutex_lock(&e->lock);
-        if (e->first && !e->changed) {
+        if (e->n_streams && !e->changed) {
                 e->changed = true;
                 (void)pthread_cond_signal(&e->wake);
         }
@@ -170,48 +209,8 @@ void events_changed(struct events *e)
 
 /* ---- what a stream sends */
 
-static int append(struct buf *piece, const char *type, int64_t id, json_t *data, struct error *err)
-{
-        _cleanup_(freep) char *text = data ? json_to_text(data) : NULL;
-        int r = 0;
-
-        json_decref(data);
-        if (!text)
-                return error_set(err, -ENOMEM, NULL, "no memory for an event");
-        if (id)
-                r = buf_printf(piece, err, "id: %lld\n", (long long)id);
-        return r < 0 ? r : buf_printf(piece, err, "event: %s\ndata: %s\n\n", type, text);
-}
-
-struct adding {
-        struct event_stream *stream;
-        struct buf *piece;
-        struct error *err;
-        size_t n;
-};
-
-static int add_event(const struct job_event_row *e, void *user)
-{
-        struct adding *x = user;
-
-        x->n++;
-        x->stream->last_id = e->id;
-        return append(x->piece, "job", e->id, job_event_to_json(e), x->err);
-}
-
-static int add_events(struct event_stream *s, struct reader *reader, struct buf *piece, size_t *ret_n,
-                      struct error *err)
-{
-        struct adding x = {s, piece, err, 0};
-        int r = s->job ? reader_job_events(reader, s->job, s->last_id, EVENTS_PER_PIECE, add_event, &x, err)
-                       : reader_events(reader, s->last_id, EVENTS_PER_PIECE, add_event, &x, err);
-
-        *ret_n = x.n;
-        return r;
-}
-
 /* The step that was told of a job last; a place for it when it was none. NULL: there are more than can run. */
-static struct told *told_of(struct event_stream *s, int64_t job, const struct control_status *status)
+static struct told *told_of(struct event_stream *s, int64_t job, const struct moment *m)
 {
         struct told *place = NULL;
 
@@ -220,8 +219,8 @@ static struct told *told_of(struct event_stream *s, int64_t job, const struct co
 
                 if (s->told[i].job == job)
                         return &s->told[i];
-                for (size_t k = 0; k < status->n_devices; k++)
-                        runs |= status->devices[k].job == s->told[i].job;
+                for (size_t k = 0; k < m->n_running; k++)
+                        runs |= m->running[k].job == s->told[i].job;
                 if (!place && (!s->told[i].job || !runs))
                         place = &s->told[i];
         }
@@ -230,46 +229,68 @@ static struct told *told_of(struct event_stream *s, int64_t job, const struct co
         return place;
 }
 
-static int add_progress(struct event_stream *s, struct reader *reader, const struct control_status *status, int64_t job,
-                        struct buf *piece, struct error *err)
+/* What the client does not know of it yet. */
+static int append_moment(struct event_stream *s, const struct moment *m, struct buf *piece, struct error *err)
 {
-        struct told *told = told_of(s, job, status);
-        struct job_row row;
-        json_t *data;
-
-        if (!told || reader_job_without(reader, job, WITHOUT_CONFIG | WITHOUT_OUTCOME, &row, NULL) < 0)
-                return 0;
-        if (row.step == told->step) {
-                job_row_done(&row);
-                return 0;
-        }
-        told->step = row.step;
-        data = json_pack("{s:I, s:o}", "job", (json_int_t)job, "progress", job_progress_to_json(&row));
-        job_row_done(&row);
-        return append(piece, "progress", 0, data, err);
-}
-
-static int add_counts(struct event_stream *s, struct reader *reader, struct buf *piece, struct error *err)
-{
-        struct job_counts counts;
-        int r = reader_job_counts(reader, &counts, err);
-
-        if (r < 0 || !memcmp(&counts, &s->counts, sizeof counts))
-                return r;
-        s->counts = counts;
-        return append(piece, "counts", 0, job_counts_to_json(&counts), err);
-}
-
-static int add_state(struct event_stream *s, struct reader *reader, struct buf *piece, struct error *err)
-{
-        struct control_status status;
         int r = 0;
 
-        s->control->status(s->control, &status);
-        for (size_t i = 0; r >= 0 && i < status.n_devices; i++)
-                if (status.devices[i].job && (!s->job || s->job == status.devices[i].job))
-                        r = add_progress(s, reader, &status, status.devices[i].job, piece, err);
-        return r < 0 || s->job ? r : add_counts(s, reader, piece, err);
+        if (m->to > s->last_id) {
+                r = buf_append(piece, m->events.data, m->events.size, err);
+                s->last_id = m->to;
+        }
+        for (size_t i = 0; i < m->n_running && r >= 0; i++) {
+                const struct running *x = &m->running[i];
+                struct told *told = told_of(s, x->job, m);
+
+                if (!told || told->step == x->step)
+                        continue;
+                told->step = x->step;
+                r = buf_append(piece, x->progress.data, x->progress.size, err);
+        }
+        if (r < 0 || !m->counts_text.size || !memcmp(&m->counts, &s->counts, sizeof s->counts))
+                return r;
+        s->counts = m->counts;
+        return buf_append(piece, m->counts_text.data, m->counts_text.size, err);
+}
+
+/* Whether it lacks nothing that the moment is not about. */
+static bool fits(const struct event_stream *s, const struct moment *m)
+{
+        return m && s->began && !s->job && (s->last_id == m->from || s->last_id >= m->to);
+}
+
+/* The lock is held. It has looked, or is over. */
+static void leave_group(struct event_stream *s)
+{
+        struct events *e = s->events;
+
+        if (s->state == STREAM_RESUMED && !--e->n_resumed)
+                (void)pthread_cond_signal(&e->wake);
+        s->state = STREAM_AWAKE;
+}
+
+/* What was told, to *ret (a reference, or NULL). Suspends the stream when nothing was since it looked. Negative: the
+ * end. */
+static int look(struct event_stream *s, struct moment **ret)
+{
+        struct events *e = s->events;
+        int r = 0;
+
+        (void)pthread_mutex_lock(&e->lock);
+        leave_group(s);
+        if (e->stopping) {
+                r = -ESHUTDOWN;
+        } else if (s->began && s->seen == e->generation) {
+                s->state = STREAM_SUSPENDED;
+                TAILQ_INSERT_TAIL(&e->suspended, s, link);
+                MHD_suspend_connection(s->connection);
+                r = STREAM_WAITS;
+        } else {
+                s->seen = e->generation;
+                *ret = moment_ref(e->moment);
+        }
+        (void)pthread_mutex_unlock(&e->lock);
+        return r;
 }
 
 /* The first of all: where it stands, so that a client that breaks off at once knows where to go on. */
@@ -278,45 +299,28 @@ static int begin(struct event_stream *s, struct reader *reader, struct buf *piec
         int r = s->last_id < 0 ? reader_last_event(reader, &s->last_id, err) : 0;
 
         s->began = true;
-        return r < 0 ? r : append(piece, "ready", s->last_id, json_object(), err);
-}
-
-/* Suspends the stream when nothing was told since it looked. Negative: the end. */
-static int look(struct event_stream *s, bool must_wait)
-{
-        struct events *e = s->events;
-        int r = 0;
-
-        (void)pthread_mutex_lock(&e->lock);
-        if (e->stopping) {
-                r = -ESHUTDOWN;
-        } else if (must_wait && s->seen == e->generation) {
-                s->suspended = true;
-                MHD_suspend_connection(s->connection);
-                r = STREAM_WAITS;
-        } else {
-                s->seen = e->generation;
-        }
-        (void)pthread_mutex_unlock(&e->lock);
-        return r;
+        return r < 0 ? r : moment_put(piece, "ready", s->last_id, json_object(), err);
 }
 
 static int next_events(void *user, struct reader *reader, struct buf *piece, struct error *err)
 {
+        _cleanup_(moment_unrefp) struct moment *m = NULL;
         struct event_stream *s = user;
-        size_t n = 0;
-        int r = look(s, s->began);
+        int r = look(s, &m);
 
         if (r)
                 return r == -ESHUTDOWN ? 0 : r;
-        if (!s->began)
-                r = begin(s, reader, piece, err);
+        if (!fits(s, m)) {
+                m = moment_unref(m);
+                if (!s->began)
+                        r = begin(s, reader, piece, err);
+                if (r >= 0)
+                        r = moment_read(reader, s->control, s->job, s->last_id, &m, err);
+        }
         if (r >= 0)
-                r = add_events(s, reader, piece, &n, err);
-        if (r >= 0 && n == EVENTS_PER_PIECE)
-                s->seen = 0; /* there are more: look again at once */
-        if (r >= 0 && n < EVENTS_PER_PIECE)
-                r = add_state(s, reader, piece, err);
+                r = append_moment(s, m, piece, err);
+        if (r >= 0 && m->more)
+                s->seen = 0; /* look again at once */
         if (r >= 0 && !piece->size)
                 r = buf_printf(piece, err, ":\n\n"); /* a heartbeat, or news of others */
         return r < 0 ? r : 0;
@@ -328,9 +332,10 @@ static void free_events(void *user)
 
         (void)pthread_mutex_lock(&s->events->lock);
         (*s->n_open)--;
-        *s->link = s->next;
-        if (s->next)
-                s->next->link = s->link;
+        if (s->state == STREAM_SUSPENDED)
+                TAILQ_REMOVE(&s->events->suspended, s, link);
+        leave_group(s);
+        s->events->n_streams--;
         (void)pthread_mutex_unlock(&s->events->lock);
         free(s);
 }
@@ -340,11 +345,7 @@ static void enter(struct event_stream *s)
         struct events *e = s->events;
 
         (void)pthread_mutex_lock(&e->lock);
-        s->next = e->first;
-        s->link = &e->first;
-        if (s->next)
-                s->next->link = &s->next;
-        e->first = s;
+        e->n_streams++;
         (*s->n_open)++;
         (void)pthread_cond_signal(&e->wake);
         (void)pthread_mutex_unlock(&e->lock);

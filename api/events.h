@@ -6,7 +6,8 @@
 struct events;
 
 /* Each stream hears a heartbeat that often, so that one whose client has gone is noticed. */
-int events_new(int64_t heartbeat_us, struct events **ret, struct error *err);
+/* server: whose readers it takes. */
+int events_new(struct server *server, int64_t heartbeat_us, struct events **ret, struct error *err);
 /* Ends every stream; those that wait are resumed, so that libmicrohttpd may stop. */
 void events_stop(struct events *e);
 /* After the last stream is gone. */

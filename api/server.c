@@ -585,7 +585,7 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
         if (r >= 0)
                 r = apart_new(&s->apart, err);
         if (r >= 0)
-                r = events_new(s->settings.idle_us / 3, &s->events, err);
+                r = events_new(s, s->settings.idle_us / 3, &s->events, err);
         if (r >= 0)
                 r = kept_new(&s->kept, err);
         if (r >= 0)

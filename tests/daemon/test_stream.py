@@ -116,6 +116,25 @@ def test_a_stream_of_one_job_is_of_it_alone(service):
     stream.close()
 
 
+def test_more_at_once_than_one_piece_has_reaches_all_streams_once(service):
+    service.script([SLOW])
+    service.start()
+    service.submit()
+    jobs = [service.submit() for _ in range(450)]
+    streams = [Stream(service) for _ in range(8)] + [Stream(service, after=0), Stream(service, job=jobs[3])]
+    service.until(lambda: all(s.of("ready") for s in streams))
+    r = requests.post(f"{service.url}/v1/jobs/cancel", json={"filter": {"state": ["queued"]}}, timeout=60)
+    assert r.json()["changed"] == len(jobs)
+    late = Stream(service, after=0)
+    for s in [*streams[:9], late]:
+        service.until(lambda s=s: len([e for e in s.of("job") if e["trigger"] == "cancel"]) >= len(jobs), 30)
+        ids = [e["id"] for e in s.of("job")]
+        assert ids == sorted(set(ids)) and sorted(e["job"] for e in s.of("job") if e["trigger"] == "cancel") == jobs
+    service.until(lambda: streams[9].triggers(jobs[3]) == ["cancel"])
+    for s in [*streams, late]:
+        s.close()
+
+
 def test_streams_end_with_the_daemon_and_never_hold_it_up(service):
     service.script([SLOW])
     service.start()
