@@ -629,8 +629,9 @@ int command_dataset(struct call *c)
 
 static void print_device(const json_t *d)
 {
-        const json_t *job = json_object_get(d, "job");
+        const json_t *job = json_object_get(d, "job"), *other;
         char id[24] = "";
+        size_t i;
 
         if (json_is_integer(job))
                 (void)snprintf(id, sizeof id, "job %lld", (long long)json_integer_value(job));
@@ -638,7 +639,16 @@ static void print_device(const json_t *d)
         print_cell(text_of(d, "kind"), 4);
         print_cell(text_of(d, "state"), 9);
         print_cell(id, 12);
-        (void)printf("%s%s%s\n", text_of(d, "model"), *text_of(d, "cores") ? ", cores " : "", text_of(d, "cores"));
+        (void)printf("%s%s%s%s%s", text_of(d, "model"), *text_of(d, "cores") ? ", cores " : "", text_of(d, "cores"),
+                     *text_of(d, "why") ? "; " : "", text_of(d, "why"));
+        json_array_foreach(json_object_get(d, "occupied_by"), i, other)
+        {
+                const char *user = text_of(other, "user");
+
+                (void)printf("%s process %.0f%s%s", i ? "," : "; used by", real_of(other, "pid"), *user ? " of " : "",
+                             user);
+        }
+        (void)printf("\n");
 }
 
 static int list_devices(struct call *c)

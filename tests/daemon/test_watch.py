@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from service import HERE, TRAIN, rows, wall
+from service import HERE, MULUND, TRAIN, rows, wall
 from test_devices import GPUS, WAIT, act, allocated, devices
 
 BUILD = os.path.join(HERE, "../../build")
@@ -84,6 +84,9 @@ def test_a_device_is_given_to_nobody_while_another_computes_on_it(service, gpus)
         job = service.submit(**ON_GPU)
         why = service.until(lambda: service.job(job)["waiting"])
         assert why["reason"] == "no_free_device" and f"gpu0 is occupied by process {other.pid} of user {user}" in why["detail"]
+        ctl = os.path.join(os.path.dirname(MULUND), "../ctl/mulunctl")
+        shown = subprocess.run([ctl, "-s", service.url, "device", "list"], capture_output=True, text=True, check=True).stdout
+        assert f"; used by process {other.pid} of {user}\n" in shown and "; used by process 999999999\n" in shown
         gpus.unsay("GPU-1234 process")
         service.wait(job, "running")
         assert allocated(service, job) == [["gpu0"]] and state(service, "gpu0") == "busy" and state(service, "gpu1") == "occupied"
