@@ -24,6 +24,7 @@
 #define WAKE_EVERY_US (100 * US_PER_MS)
 #define GROUP 32
 #define GROUP_EVERY_US (2 * US_PER_MS) /* time for others */
+#define PATIENCE_US US_PER_S           /* with one that does not come to look: nobody is to wait for it for ever */
 
 struct event_stream {
         struct events *events;
@@ -127,8 +128,8 @@ static void *tell(void *user)
                         e->moment = moment_unref(e->moment);
                         (void)pthread_cond_wait(&e->wake, &e->lock);
                         beat_us = clock_monotonic_us();
-                } else if (behind && e->n_resumed) {
-                        (void)pthread_cond_wait(&e->wake, &e->lock);
+                } else if (behind && e->n_resumed && now_us - group_us < PATIENCE_US) {
+                        wait_until(e, group_us + PATIENCE_US);
                 } else if (behind && now_us - group_us >= GROUP_EVERY_US) {
                         group_us = now_us;
                         behind = resume_some(e, GROUP);
