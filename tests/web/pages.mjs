@@ -181,7 +181,7 @@ const failed = await run({
                 await choose('dark');
                 assert.equal(await ground(), LIGHT);
                 await page.emulateMedia({colorScheme: 'dark'});
-                assert.equal(await ground(), DARK);
+                await becomes(ground, DARK);
                 await page.evaluate(() => localStorage.clear());
                 clean(complaints);
                 await page.close();
