@@ -3,6 +3,7 @@ import {ask, draw, h} from './lib/dom.js';
 import {listen, onLink, pokeAll} from './lib/events.js';
 import {split} from './lib/address.js';
 import {onUnknown} from './lib/api.js';
+import {Theme} from './lib/habits.js';
 import {pairs} from './lib/page.js';
 import {Known, Prompt, recognize} from './lib/session.js';
 import {ComparePage} from './pages/compare/index.js';
@@ -11,7 +12,7 @@ import {JobPage} from './pages/job/index.js';
 import {NewPage} from './pages/new/index.js';
 import {RunsPage} from './pages/runs/index.js';
 
-const [main, crumbs, skip, linkState, banner, user] = ['main', 'crumbs', 'skip', 'link-state', 'banner', 'user'].map((id) => /** @type {HTMLElement} */ (document.getElementById(id)));
+const [main, crumbs, skip, linkState, banner, user, theme] = ['main', 'crumbs', 'skip', 'link-state', 'banner', 'user', 'theme'].map((id) => /** @type {HTMLElement} */ (document.getElementById(id)));
 
 /** @type {[RegExp, (m: RegExpExecArray) => import('./lib/page.js').Page][]} */
 const ROUTES = [
@@ -130,4 +131,5 @@ onLink(({reachable, retryAt}) => {
         countdown = setInterval(() => tell(retryAt), 500);
 });
 
+draw(h(Theme), theme);
 enter();

@@ -163,6 +163,29 @@ const failed = await run({
                 clean(complaints);
                 await page.close();
         },
+        async colours_are_as_the_system_has_them_or_as_was_chosen_and_stay_so() {
+                const {page, complaints} = await newPage(context, {colorScheme: 'dark'}), ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+                const LIGHT = 'rgb(246, 246, 249)', DARK = 'rgb(18, 18, 24)', choose = (now) => page.getByRole('button', {name: `Colours: ${now}`, exact: true}).click();
+                await page.goto(at('#/jobs/1'));
+                await page.locator('.chart canvas').first().waitFor();
+                await choose('as the system');
+                assert.equal(await ground(), LIGHT);
+                await settled(page);
+                assert.ok(await inked(page, 0, '#5b5bd6') > 0, 'the curves change, too');
+                await page.reload();
+                await page.getByRole('button', {name: 'Colours: light'}).waitFor();
+                assert.equal(await ground(), LIGHT);
+                await page.emulateMedia({colorScheme: 'light'});
+                await choose('light');
+                assert.equal(await ground(), DARK);
+                await choose('dark');
+                assert.equal(await ground(), LIGHT);
+                await page.emulateMedia({colorScheme: 'dark'});
+                await becomes(ground, DARK);
+                await page.evaluate(() => localStorage.clear());
+                clean(complaints);
+                await page.close();
+        },
         async the_keyboard_reaches_a_run() {
                 const {page, complaints} = await newPage(context);
                 await page.goto(at());

@@ -65,9 +65,11 @@ const failed = await run({
                 await page.locator('.columns summary').click();
                 await page.getByLabel('optimizer.learning_rate', {exact: true}).check();
                 await page.getByLabel('Took', {exact: true}).check();
+                await page.getByLabel('Device', {exact: true}).check();
                 await page.getByLabel('Speed', {exact: true}).uncheck();
                 await page.keyboard.press('Escape');
                 await becomes(async () => (await cells(page, 'optimizer.learning_rate')).slice(-3), ['0.002', '0.002', '0.002']);
+                await becomes(async () => (await cells(page, 'Device')).slice(0, 3), ['–', 'cpu', '–'], 'what runs says where');
                 await becomes(() => page.locator('th.c-speed').count(), 0);
                 await page.getByRole('button', {name: 'learning_rate'}).click();
                 await page.waitForFunction(() => [...document.querySelectorAll('td[data-label="optimizer.learning_rate"]')][0].textContent === '0.0002');
@@ -118,6 +120,34 @@ const failed = await run({
                 await region(page).getByText('1 run queued again.').waitFor();
                 assert.notEqual((await api(LIVE)).state, 'paused');
                 await done();
+        },
+        async many_are_cancelled_and_retried_and_what_is_refused_is_said() {
+                const {page, done} = await list(`?select=1,${LIVE},${WAITS}`), press = async (name) => {
+                        await region(page).getByRole('button', {name, exact: true}).click();
+                        await page.locator('dialog').getByRole('button', {name: `${name} the runs`}).click();
+                };
+                await press('Cancel');
+                await region(page).getByText('2 runs cancelled.').waitFor();
+                await settled(LIVE, 'cancelled');
+                await settled(WAITS, 'cancelled');
+                await page.route(new RegExp(`/jobs/${WAITS}/retry$`), (route) => route.fulfill({status: 409, contentType: 'application/problem+json', body: '{"title": "Not now"}'}));
+                await press('Retry');
+                await region(page).getByText(`1 run queued again. #${WAITS}: Not now`).waitFor();
+                await fetch(server.at(`v1/jobs/${WAITS}/retry`), {method: 'POST'});
+                await settled(LIVE, 'running');
+                await done(/409/);
+        },
+        async a_comparison_grows_while_a_run_of_it_is_live() {
+                const {page, complaints} = await newPage(context, {init: toldOnly}), last = page.locator('.chart', {hasText: 'Bits per dimension, training'}).locator('.legend-item').nth(1);
+                await page.goto(server.at(`#/compare?jobs=1,${LIVE}`));
+                await last.waitFor();
+                for (let i = 0; i < 3; i++) { // each is told by the stream, since this page's clock stands still
+                        const before = await last.textContent();
+                        assert.match(before, /^live/);
+                        await becomes(async () => await last.textContent() !== before, true);
+                }
+                clean(complaints);
+                await page.close();
         },
         async deleting_asks_first_and_what_is_gone_is_selected_no_more() {
                 const {page, done} = await list('?select=4,7');

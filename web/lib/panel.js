@@ -5,6 +5,7 @@ import {AXES} from './axis.js';
 import {Chart, charts, ofDevice, overTime} from './chart.js';
 import {flat, text, toggled} from './config.js';
 import {Component, h} from './dom.js';
+import {stored} from './habits.js';
 import {average, isNoisy} from './lines.js';
 import {Page, Section} from './page.js';
 import {curveDash} from './plot.js';
@@ -24,15 +25,6 @@ export const SEED = 'training.seed', BY_SEED = 'seed';
 // What a panel keeps in its page's address, as it usually is.
 const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip: false, from: NaN, to: NaN, hide: [''].slice(1), group: '', refs: '', find: '',
         pin: [''].slice(1), order: [''].slice(1), fold: [''].slice(1), big: ''};
-
-// One's own habits: a convenience. There are browsers without storage, and nonsense in it.
-function stored(work) {
-        try {
-                return work(localStorage);
-        } catch {
-                return null;
-        }
-}
 
 // A page that has a panel: what was chosen is shown, and what that needs more is read. usual: what else its address holds.
 export class CurvesPage extends Page {

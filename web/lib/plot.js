@@ -4,6 +4,7 @@
 // part of the x axis is seen is not its own: it asks for another by onView.
 import uPlot from 'uplot';
 import * as format from './format.js';
+import {theme} from './habits.js';
 import {isolated} from './lines.js';
 import {logTicks, part} from './view.js';
 
@@ -15,7 +16,6 @@ const POINT_SPACE = 14;          // pixels a point has for itself where there ar
 const NARROWEST_DRAG = 4;        // pixels; less is a click
 const NEAR = '200px', REST_MS = 400; // a chart further outside of the window is drawn when no other part is asked for any more
 const PAN = 0.2, ZOOM = 0.5;     // of the view, by one press of a key
-const dark = matchMedia('(prefers-color-scheme: dark)');
 
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -61,7 +61,7 @@ export class Plot {
                 }, {rootMargin: NEAR});
                 this.sighted.observe(body);
                 this.recolour = () => this.#build();
-                dark.addEventListener('change', this.recolour);
+                theme.addEventListener('change', this.recolour);
                 body.addEventListener('keydown', (e) => this.#key(e));
         }
 
@@ -102,7 +102,7 @@ export class Plot {
 
         free() {
                 clearTimeout(this.#timer);
-                dark.removeEventListener('change', this.recolour);
+                theme.removeEventListener('change', this.recolour);
                 this.sized.disconnect();
                 this.sighted.disconnect();
                 this.#plot?.destroy();
