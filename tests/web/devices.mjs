@@ -52,6 +52,21 @@ const failed = await run({
                 assert.deepEqual(titles.slice(-3), ['Device: memory', 'Device: temperature', 'Device: utilisation'], 'after what the model does');
                 await done();
         },
+        async why_a_device_is_out_and_who_else_computes_on_one() {
+                const {page, complaints} = await newPage(context);
+                await page.route(/v1\/devices$/, async (route) => {
+                        const answer = await route.fetch(), [a, b] = (await answer.json()).devices;
+                        const others = [{pid: 4711, user: 'ada', bytes: 2e9}, {pid: 4712, user: null, bytes: null}];
+                        await route.fulfill({response: answer, json: {devices: [{...a, job: null, state: 'occupied', occupied_by: others}, {...b, state: 'draining', why: 'XID 79: it has fallen off the bus'}]}});
+                });
+                await page.goto(server.at('#/devices'));
+                await page.getByRole('region', {name: 'What runs where'}).waitFor();
+                const [a, b] = await rows(page, 'What runs where');
+                assert.match(a, /occupiedprocess 4711 of ada, 2\.00 GBprocess 4712, –/);
+                assert.match(b, /drainingXID 79: it has fallen off the bus/);
+                clean(complaints);
+                await page.close();
+        },
         async a_page_that_is_left_while_its_answers_are_under_way_drops_all_of_them() {
                 const {page, done} = await devices();
                 await page.route(/v1\/(devices|jobs\?)/, () => {}); // no answer

@@ -137,6 +137,19 @@ const failed = await run({
                         ['evaluate', 'sample', 'train'].map((k) => `#/new?kind=${k}&job=8&step=40`));
                 await done();
         },
+        async a_checkpoint_is_pinned_and_unpinned() {
+                const {page, done} = await job(TROUBLED);
+                const table = page.getByRole('region', {name: 'Checkpoints', exact: true});
+                const kept = async () => (await api(`jobs/${TROUBLED}/artifacts?kind=checkpoint`)).artifacts.filter((a) => a.pinned).map((a) => a.step);
+                for (const [pinned, verb, ask] of [[[40], 'Pin', 'Keep this checkpoint?'], [[], 'Unpin', 'Keep it no longer?']]) {
+                        await table.getByRole('button', {name: `${verb} step 40`, exact: true}).click();
+                        await page.getByText(ask).waitFor();
+                        await page.locator('dialog').getByRole('button', {name: verb, exact: true}).click();
+                        await table.getByRole('button', {name: `${verb === 'Pin' ? 'Unpin' : 'Pin'} step 40`, exact: true}).waitFor();
+                        assert.deepEqual([await kept(), await table.locator('.tag', {hasText: 'pinned'}).count()], [pinned, pinned.length]);
+                }
+                await done();
+        },
         async a_form_says_what_is_wrong_as_it_is_typed() {
                 const {page, done} = await fresh('kind=train&config=photos32-tiny&set=data.dataset%3Dscripted');
                 const rate = page.getByLabel('learning_rate', {exact: true}), submit = page.getByRole('button', {name: 'Submit'}), key = page.locator('.key', {has: rate});

@@ -120,6 +120,7 @@ export const config = (name, signal) => json(`v1/configs/${encodeURIComponent(na
 export const text = (path, signal) => request(path, {signal}, (r) => r.text());
 export const attempts = async (n, signal) => (await json(`v1/jobs/${id(n)}/attempts`, signal)).attempts;
 export const artifacts = async (n, signal) => (await json(`v1/jobs/${id(n)}/artifacts`, signal)).artifacts;
+export const keep = (a, pinned) => send('PATCH', artifactUrl(a), {pinned});
 export const artifactUrl = (a) => `v1/artifacts/${id(a.id)}`;
 export const logUrl = (n) => `v1/jobs/${id(n)}/log`;
 

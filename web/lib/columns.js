@@ -48,6 +48,7 @@ export const COLUMNS = {
         step: {title: 'Step', value: (j) => j.progress?.step, show: (j) => plain(format.integer(j.progress?.step))},
         attempts: {title: 'Attempts', value: (j) => j.attempts, show: (j) => plain(format.integer(j.attempts))},
         priority: {title: 'Priority', value: (j) => j.priority, show: (j) => plain(format.integer(j.priority))},
+        owner: {title: 'Owner', value: (j) => j.owner, show: (j) => plain(j.owner || '–')},
         notes: {title: 'Notes', value: (j) => j.notes, show: (j) => h('span.run-sub', {title: j.notes}, j.notes || '–')},
 };
 

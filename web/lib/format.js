@@ -43,6 +43,8 @@ export function bytes(n) {
         return n === null || n === undefined ? '–' : `${u === 0 ? n : (n / 1000 ** u).toPrecision(3)} ${BYTES[u]}`;
 }
 
+export const energy = (joules) => (joules === null || joules === undefined ? '–' : joules < 3.6e5 ? `${(joules / 3600).toPrecision(3)} Wh` : `${(joules / 3.6e6).toPrecision(3)} kWh`);
+
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
 // A time of the day here, with its seconds.

@@ -15,14 +15,17 @@ export function Files({artifacts}) {
                 ['Size', size], ['XXH128', (a) => h('code', {title: a.xxh128}, String(a.xxh128 ?? '').slice(0, 12))], ['Made', when]]});
 }
 
-export function Checkpoints({job, artifacts}) {
+// properties: keep: asks whether one is to be pinned, or not any longer.
+export function Checkpoints({job, artifacts, keep}) {
         const rows = artifacts.filter((a) => a.kind === 'checkpoint'), known = rows.map((a) => api.number(a.metric)).filter((m) => m !== null), best = Math.min(...known);
         const to = (label, kind, a) => h('a.button.small', {href: link('#/new', {kind, job: String(job.id), step: String(a.step)})}, label);
         return h(Listed, {title: 'Checkpoints', note: format.count(rows.length, 'checkpoint'), rows, columns: [
-                ['Step', (a) => [h('b.num', null, format.integer(a.step)), a === rows[0] ? h('span.tag', null, 'latest') : null, known.length && api.number(a.metric) === best ? h('span.tag', null, 'best') : null]],
+                ['Step', (a) => [h('b.num', null, format.integer(a.step)), a === rows[0] ? h('span.tag', null, 'latest') : null, known.length && api.number(a.metric) === best ? h('span.tag', null, 'best') : null,
+                        a.pinned ? h('span.tag', null, 'pinned') : null, a.bad ? h('span.tag', {title: 'Attempts that began with it crashed: others are tried first'}, 'bad') : null]],
                 ['Test BPD', (a) => h('span.num', null, format.fixed(api.number(a.metric), 3))], ['Size', size], ['Made', when],
                 ['Download', (a) => h('span.row', null, file(a), Object.entries(FORMS).map(([form, about]) => h('a', {key: form, href: `${api.artifactUrl(a)}?format=${form}`, title: about}, form)))],
-                ...may('submit') ? [/** @type {[string, (a: any) => any]} */ (['Use it', (a) => h('span.row', null, to('Evaluate', 'evaluate', a), to('Sample', 'sample', a), to('Start from', 'train', a))])] : []]});
+                ...may('submit') ? [/** @type {[string, (a: any) => any]} */ (['Use it', (a) => h('span.row', null, to('Evaluate', 'evaluate', a), to('Sample', 'sample', a), to('Start from', 'train', a),
+                        h('button.button.small', {type: 'button', 'aria-label': `${a.pinned ? 'Unpin' : 'Pin'} step ${a.step}`, onclick: () => keep(a)}, a.pinned ? 'Unpin' : 'Pin'))])] : []]});
 }
 
 // properties: jobs: evaluations and samples of this job's checkpoints, and runs that started from one.

@@ -38,6 +38,7 @@ export function HistoryPanel({history: {attempts, events}}) {
                 h(Listed, {key: 'attempts', title: 'Attempts', note: format.count(attempts.length, 'attempt'), rows: [...attempts].reverse().map((a) => ({...a, id: a.number})), columns: [
                         ['Attempt', (a) => format.integer(a.number)], ['Started', (a) => h(Time, {at: a.started})], ['Took', (a) => format.duration(format.between(a.started, a.ended))],
                         ['Steps', (a) => h('span.num', null, a.first_step === null ? '–' : `${format.integer(a.first_step)} to ${format.integer(a.last_step)}`)], ['Devices', (a) => (a.devices ?? []).join(', ') || '–'],
+                        ...attempts.some((a) => typeof a.energy_j === 'number') ? [/** @type {[string, (a: any) => any]} */ (['Energy', (a) => format.energy(a.energy_j)])] : [],
                         ['Ended', (a) => h(a.outcome === 'failed' ? 'b.bad' : 'span', null, ended(a))], ['Why', (a) => h('span.told', null, a.detail ?? '–')]]}),
                 h(Listed, {key: 'events', title: 'Events', note: format.count(events.length, 'event'), rows: [...events].reverse(), columns: [
                         ['Time', (e) => h(Time, {at: e.time})], ['What', (e) => String(e.trigger).replaceAll('_', ' ')], ['State', (e) => (e.from === e.to ? e.to : `${e.from ?? 'new'} → ${e.to}`)], ['Detail', (e) => h('span.told', null, typeof e.detail === 'string' ? e.detail : e.detail ? JSON.stringify(e.detail) : '–')]]}),

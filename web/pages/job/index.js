@@ -87,6 +87,11 @@ export class JobPage extends CurvesPage {
                 });
         }
 
+        keep(a) {
+                this.act({title: a.pinned ? 'Keep it no longer?' : 'Keep this checkpoint?', action: a.pinned ? 'Unpin' : 'Pin',
+                        text: a.pinned ? 'It goes when others are thinned out.' : 'It stays when others are thinned out, and its run cannot be deleted while it does.'}, () => api.keep(a, !a.pinned));
+        }
+
         panel(job) {
                 const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts), curves: this.curves, ghosts: [...this.ghosts].flatMap(([attempt, c]) => [...c.series.values()].filter((s) => s.step.length).map((s) => ({...s, attempt})))};
                 return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change), why: (_, minute) => this.address.set({log: minute}),
@@ -106,7 +111,7 @@ export class JobPage extends CurvesPage {
                                 hasCurves(job) && (job.kind !== 'sample' || this.curves.rows.length) ? this.panel(job) : null,
                                 job.kind === 'evaluate' ? h(EvaluationPanel, {artifacts: this.artifacts}) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts, chosen: this.address.state.image, choose: (image) => this.address.set({image})}),
-                                h(Checkpoints, {job, artifacts: this.artifacts}),
+                                h(Checkpoints, {job, artifacts: this.artifacts, keep: (a) => this.keep(a)}),
                                 h(Made, {jobs: this.made}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut, find: this.address.state.log, search: (log) => this.address.set({log})}),
                                 h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),

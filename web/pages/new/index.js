@@ -142,6 +142,7 @@ export class NewPage extends Page {
                 const {needs, refusal} = this, size = this.refused().size, item = (name, value) => h('div.stat', {key: name}, h('dt', null, name), h('dd', null, value));
                 return h('section.card', {'aria-label': 'What it needs', 'aria-live': 'polite'}, refusal ? h('p.field-error', null, unplaced.join('; ') || (size ? `${format.count(size, 'key')} not right yet.` : refusal.message))
                         : h('dl.stat-list', null, item('Memory', format.bytes(needs?.memory_bytes)), item('Time', needs && needs.seconds === null ? 'not measured yet' : format.duration(needs?.seconds)),
+                                needs?.energy_j ? item('Energy', format.energy(needs.energy_j)) : null,
                                 item('Steps', format.integer(needs?.steps)), item('Devices that fit', needs ? needs.devices.join(', ') || 'none' : '–')));
         }
 

@@ -17,7 +17,7 @@ const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long s
 const SORT_LOT = 100;                    // jobs a request, where only the last and the least of all are asked for
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
 const MOST = 5000;                       // jobs that are sorted, or looked through for what the server does not know
-const FIELDS = 'id,kind,name,tags,notes,priority,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
+const FIELDS = 'id,kind,name,tags,notes,priority,owner,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
 const KINDS = ['train', 'evaluate', 'sample', 'import'];
 
 export class RunsPage extends Page {
