@@ -3,8 +3,6 @@
 // browsers refuse hundreds of changes in a row.
 const REST_MS = 150;
 
-/** @typedef {string | number | boolean | string[]} Value */
-
 function read(text, usual) {
         if (typeof usual === 'boolean')
                 return text === '1';

@@ -16,9 +16,7 @@ class Legend extends Component {
 
         text({x, s}, at) {
                 const b = at === null ? x.length - 1 : x.findLastIndex((v) => v <= at);
-                if (b < 0)
-                        return '–';
-                return `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${this.props.axis.text(x[b])}`;
+                return b < 0 ? '–' : `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${this.props.axis.text(x[b])}`;
         }
 
         render({curves, hide}, {at = null, typed = false}) {
@@ -35,25 +33,17 @@ class Legend extends Component {
 function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
         const hidden = lines.reduce((n, l) => n + l.hidden, 0), missing = new Map(lines.flatMap((l) => l.gaps).map((g) => [g.join(), g]));
         const bad = lines.reduce((n, l) => n + l.bad.length, 0), total = curves.reduce((n, c) => n + c.x.length, 0), beyond = clipped(lines, range, view).length;
-        const axes = [logX ? axis.title.toLowerCase() : '', logY ? 'values' : ''].filter(Boolean).join(' or ');
-        const said = [];
-        if (hidden)
-                said.push(hidden === total ? `Nothing to show: all ${axes} are 0 or less, which a log axis has no place for.`
-                        : `${format.count(hidden, 'point')} not shown: ${axes} at or below 0 have no place on a log axis.`);
-        else if (!curves.some((c) => c.x.some((x) => x >= view.from && x <= view.to)))
-                said.push('No points in this part.');
-        for (const [from, to] of [...missing.values()].slice(0, 3))
-                said.push(`No points between ${axis.title.toLowerCase()} ${axis.text(from)} and ${axis.text(to)}.`);
-        if (missing.size > 3)
-                said.push(`${format.count(missing.size - 3, 'more gap')}.`);
-        const width = Math.max(...curves.map((c) => c.s.width));
-        if (bad)
-                said.push(`× marks ${format.count(bad, 'place')} with a value that is not finite.`);
-        if (width > 1)
-                said.push(`A point stands for ${axis.stretch(width)}.`);
-        if (beyond)
-                said.push(`A triangle at the edge marks ${format.count(beyond, 'place')} with a value beyond it.`);
-        return said.join(' ');
+        const axes = [logX ? axis.title.toLowerCase() : '', logY ? 'values' : ''].filter(Boolean).join(' or '), width = Math.max(...curves.map((c) => c.s.width));
+        return [
+                hidden && hidden === total ? `Nothing to show: all ${axes} are 0 or less, which a log axis has no place for.` : '',
+                hidden && hidden !== total ? `${format.count(hidden, 'point')} not shown: ${axes} at or below 0 have no place on a log axis.` : '',
+                !hidden && !curves.some((c) => c.x.some((x) => x >= view.from && x <= view.to)) ? 'No points in this part.' : '',
+                ...[...missing.values()].slice(0, 3).map(([from, to]) => `No points between ${axis.title.toLowerCase()} ${axis.text(from)} and ${axis.text(to)}.`),
+                missing.size > 3 ? `${format.count(missing.size - 3, 'more gap')}.` : '',
+                bad ? `× marks ${format.count(bad, 'place')} with a value that is not finite.` : '',
+                width > 1 ? `A point stands for ${axis.stretch(width)}.` : '',
+                beyond ? `A triangle at the edge marks ${format.count(beyond, 'place')} with a value beyond it.` : '',
+        ].filter(Boolean).join(' ');
 }
 
 // properties: title, unit; curves: as of lines.js; options: {axis, smoothing, logX, logY, band, clip, tall, references}; view;

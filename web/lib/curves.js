@@ -98,9 +98,8 @@ export function fold(s, a, from) {
         const n = s.step.findLastIndex((step) => step < from) + 1;
         for (const key of COLUMNS)
                 s[key].length = n;
-        const given = {...a, time: a.time_ms, bad: a.step.map((_, b) => ['nan', 'infinity', 'minus_infinity'].reduce((n, kind) => n + (a[kind]?.[b] ?? 0), 0))};
-        for (const key of ['min', 'max', 'mean', 'last'])
-                given[key] = a[key].map(api.number);
+        const values = Object.fromEntries(['min', 'max', 'mean', 'last'].map((key) => [key, a[key].map(api.number)]));
+        const given = {...a, ...values, time: a.time_ms, bad: a.step.map((_, b) => ['nan', 'infinity', 'minus_infinity'].reduce((n, kind) => n + (a[kind]?.[b] ?? 0), 0))};
         if (a.bucket_width >= s.width) {
                 for (const key of COLUMNS)
                         s[key] = n ? [...s[key], ...given[key]] : given[key];
@@ -119,7 +118,9 @@ export function fold(s, a, from) {
 // What two neighbouring buckets hold together, n and m points; the counts are joined last.
 const both = (join) => (a, b, n, m) => (finite(a) && finite(b) ? join(a, b, n, m) : finite(a) ? a : b);
 const newer = (a, b) => b, sum = (a, b) => a + b;
-const JOINED = {step: newer, time: newer, last: newer, bad: sum, min: both((a, b) => Math.min(a, b)), max: both((a, b) => Math.max(a, b)), mean: both((a, b, n, m) => (n * a + m * b) / (n + m)), count: sum}, COLUMNS = Object.keys(JOINED);
+const JOINED = {step: newer, time: newer, last: newer, bad: sum, min: both((a, b) => Math.min(a, b)), max: both((a, b) => Math.max(a, b)),
+        mean: both((a, b, n, m) => (n * a + m * b) / (n + m)), count: sum};
+const COLUMNS = Object.keys(JOINED);
 
 // The series with `detail` in place of its own buckets between the steps from and to.
 /** @param {Series} s @param {Series} detail @param {number} from @param {number} to */

@@ -84,11 +84,9 @@ export function svg(title, {u, ticks}, lines, {band, smoothing, references}) {
 
 // The same, as the browser drew it.
 export function png(title, {u}, lines) {
-        const drawn = u.ctx.canvas, scale = devicePixelRatio, canvas = document.createElement('canvas'), c = canvas.getContext('2d');
+        const drawn = u.ctx.canvas, scale = devicePixelRatio, canvas = document.createElement('canvas'), c = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
         canvas.width = drawn.width;
         canvas.height = drawn.height + TOP * scale;
-        if (!c)
-                return Promise.resolve(null);
         c.fillStyle = colour('--card');
         c.fillRect(0, 0, canvas.width, canvas.height);
         c.drawImage(drawn, 0, TOP * scale);

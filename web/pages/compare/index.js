@@ -56,11 +56,6 @@ export class ComparePage extends CurvesPage {
                 return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;
         }
 
-        remove(id) {
-                this.runs = this.runs.filter((r) => r.id !== id);
-                this.address.set({jobs: this.runs.map((r) => String(r.id))});
-        }
-
         view() {
                 const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
                 const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts),
@@ -69,6 +64,10 @@ export class ComparePage extends CurvesPage {
                 for (const r of runs)
                         r.name = names.indexOf(r.name) === names.lastIndexOf(r.name) ? r.name : `${r.name} #${r.id}`;
                 const keys = differing(runs.map((r) => r.config)), gone = this.runs.filter((r) => r.gone).map((r) => `#${r.id}`);
+                const remove = (id) => {
+                        this.runs = this.runs.filter((r) => String(r.id) !== id);
+                        address.set({jobs: this.runs.map((r) => String(r.id))});
+                };
                 const set = (change) => address.set(change), columns = columnsOf(keys);
                 return [
                         h('div.page-head', null, h('h1', null, 'Compare'), h('p.count', {role: 'status'}, this.runs.length ? `${known.length} of ${this.runs.length} runs${state.jobs.length > MOST ? `, the first of ${state.jobs.length}` : ''}` : ''),
@@ -77,7 +76,7 @@ export class ComparePage extends CurvesPage {
                         gone.length ? h('p.card.empty-line', {role: 'status'}, `There is no run ${gone.join(', ')} any more.`) : null,
                         !this.runs.length ? h('div.card.empty', null, h('h2', null, 'Nothing to compare'), h('p', null, 'Select runs in ', h('a', {href: '#/'}, 'the list'), ', then press Compare.')) : null,
                         runs.length ? h('div.content', null,
-                                h(Table, {runs, columns, keys, state, set, remove: (id) => this.remove(Number(id))}),
+                                h(Table, {runs, columns, keys, state, set, remove}),
                                 h(CurvesPanel, {runs, apart: true, state, set, keys, why: (run, minute) => { location.hash = link(`#/jobs/${run}`, {log: minute}); }, nothing: known.every((r) => r.curves.loaded) ? 'These runs left no points.' : 'Reading the curves…'}),
                                 h(Parallel, {runs, columns, state, set}),
                                 h(Scatter, {runs, columns, state, set}),

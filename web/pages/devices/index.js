@@ -1,12 +1,33 @@
 // What runs where, and what waits for what: the devices of this server, in and out of service, and the queue as it goes.
+import {Sparkline} from '../../lib/chart.js';
 import {glance} from '../../lib/curves.js';
 import {api, format, h, Listed, may, pace, Page, Trouble} from '../../lib/page.js';
 import {Blockers, Pill, ProgressBar, progress, title, waiting} from '../../lib/parts.js';
-import {NAMES, Use} from './use.js';
 
 const BUSY_MS = 2000, QUEUE = 200, POINTS = 120; // jobs; buckets of a curve
 const FIELDS = 'id,kind,name,state,waiting,priority,progress,result,import';
 const AS = {busy: 'running', idle: 'succeeded', drained: 'cancelled'}; // the others wait for something
+
+/** @type {Record<string, [string, (v: number | null) => string]>} */
+const SERIES = {
+        'device/busy': ['Utilisation', (v) => (v === null ? '–' : `${Math.round(100 * v)} %`)],
+        'device/memory_mib': ['Memory', (v) => format.bytes(v === null ? null : v * 2 ** 20)],
+        'device/celsius': ['Temperature', (v) => `${format.real(v, 3)} °C`],
+        'device/watts': ['Power', (v) => `${format.real(v, 3)} W`],
+};
+const NAMES = Object.keys(SERIES);
+
+// What the jobs use of their devices, as it was while they ran: a worker says it with every point that it logs. properties: devices:
+// as the server lists them; use: job -> series -> {mean, last}, as of glance(). What no device tells has no column.
+function Use({devices, use}) {
+        const rows = devices.filter((d) => use.get(d.job)?.size).map((d) => ({id: d.name, job: d.job, of: use.get(d.job)}));
+        const cell = (name) => (row) => {
+                const s = row.of.get(name), [, write] = SERIES[name], known = s?.mean.filter(Number.isFinite) ?? [];
+                return !s ? '–' : [h('span.num', null, write(s.last)), h(Sparkline, {values: s.mean}), h('span.run-sub', null, `${write(Math.min(...known))} to ${write(Math.max(...known))}`)];
+        };
+        return h(Listed, {title: 'Use over time', note: 'Since the job there began', rows, more: 'more', columns: [['Device', (r) => h('b', null, r.id)], ['Runs', (r) => h('a', {href: `#/jobs/${r.job}`}, `#${r.job}`)],
+                ...NAMES.filter((name) => rows.some((r) => r.of.has(name))).map((name) => /** @type {[string, (row: any) => any]} */ ([SERIES[name][0], cell(name)]))]});
+}
 
 export class DevicesPage extends Page {
         constructor(main) {

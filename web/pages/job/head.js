@@ -62,7 +62,5 @@ export function Result({job}) {
 
 export function Failure({job}) {
         const e = job.error;
-        if (!e || typeof e !== 'object')
-                return null;
-        return h(Trouble, {title: `Failed${e.class ? `: ${e.class}` : ''}${Number.isInteger(e.step) ? ` at step ${format.integer(e.step)}` : ''}`, error: String(e.detail ?? 'No reason was given; the log may tell.')});
+        return e && h(Trouble, {title: `Failed${e.class ? `: ${e.class}` : ''}${Number.isInteger(e.step) ? ` at step ${format.integer(e.step)}` : ''}`, error: String(e.detail ?? 'No reason was given; the log may tell.')});
 }

@@ -58,10 +58,8 @@ export class NewPage extends Page {
                         [this.rows, this.configs, this.datasets] = await Promise.all([api.schema(signal).then((s) => keys(s)), api.configs(signal), api.datasets(signal)]);
                 const usual = new Map(this.rows.map((r) => [r.path, r.default]));
                 const source = clone || job ? await api.job(Number(clone || job), signal) : null;
-                if (clone && source?.config_name && this.configs.some((c) => c.name === source.config_name))
-                        this.template = source.config_name;
-                else
-                        this.template = clone ? null : this.configs.some((c) => c.name === config) ? config : this.configs[0]?.name ?? null;
+                const named = (name) => this.configs.find((c) => c.name === name)?.name ?? null;
+                this.template = clone ? named(source?.config_name) : named(config) ?? this.configs[0]?.name ?? null;
                 const begun = flat(source && !clone ? source.config : this.configs.find((c) => c.name === this.template)?.config);
                 this.base = new Map([...usual].map(([k, v]) => [k, begun.has(k) ? begun.get(k) : v]));
                 const {kind, step, set} = this.address.state, at = Number(step) || (source?.progress?.step ?? 0);

@@ -79,7 +79,7 @@ export class RunsPage extends Page {
                 this.stuck = false;
                 this.draw();
                 while (this.thorough && list.next !== null && list.jobs.length < MOST)
-                        await read(list.next, list.end(), LIMIT_MAX);
+                        await read(list.next, list.jobs.at(-1).id, LIMIT_MAX);
                 if (!this.schema.length)
                         this.schema = keys(await api.schema(signal));
                 const [first, end] = this.seen;
@@ -97,7 +97,7 @@ export class RunsPage extends Page {
                         return;
                 const control = this.more = new AbortController();
                 try {
-                        list.merge(await api.jobs({...list.question, limit: LIMIT, cursor: list.next}, control.signal), list.end());
+                        list.merge(await api.jobs({...list.question, limit: LIMIT, cursor: list.next}, control.signal), list.jobs.at(-1).id);
                         this.draw();
                 } catch (e) {
                         this.stuck = !(e instanceof api.Dropped);

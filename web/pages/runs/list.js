@@ -30,8 +30,4 @@ export class JobList {
                 const id = this.jobs[i]?.id ?? 0;
                 return this.starts.reduce((best, s) => (s.before > id && (!best || s.before < best.before) ? s : best), null);
         }
-
-        end() {
-                return this.jobs.at(-1)?.id ?? 0;
-        }
 }
