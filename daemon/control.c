@@ -926,16 +926,18 @@ static void call_stop(struct control *c, const struct audit_row *by, control_don
 static void call_status(struct control *c, struct control_status *ret)
 {
         struct daemon *d = c->daemon;
+        int64_t reserve_bytes;
         struct disk disk;
 
         *ret = (struct control_status){.n_devices = d->n_devices};
         (void)pthread_mutex_lock(&d->control_lock);
         ret->devices_per_owner = d->devices_per_owner;
+        reserve_bytes = d->disk_reserve_bytes;
         disk = d->disk;
         memcpy(ret->devices, d->device_status, sizeof ret->devices);
         memcpy(ret->reserved, d->reserved, sizeof ret->reserved);
         (void)pthread_mutex_unlock(&d->control_lock);
-        disk = disk_read(d->settings.state, d->settings.disk_reserve_bytes, disk.low);
+        disk = disk_read(d->settings.state, reserve_bytes, disk.low);
         ret->disk_low = disk.low;
         ret->disk_free_bytes = disk.free_bytes;
         ret->disk_reserve_bytes = disk.reserve_bytes;

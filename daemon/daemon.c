@@ -134,6 +134,7 @@ static void publish_devices(struct daemon *d)
         (void)pthread_mutex_lock(&d->control_lock);
         changed = d->devices_per_owner != d->settings.devices_per_owner;
         d->devices_per_owner = d->settings.devices_per_owner;
+        d->disk_reserve_bytes = d->settings.disk_reserve_bytes;
         for (size_t i = 0; i < d->n_devices; i++) {
                 struct control_device *s = &d->device_status[i];
 

@@ -77,7 +77,7 @@ struct daemon {
         struct disk disk;                       /* written by the loop's thread alone */
         struct control_reservation reserved[2]; /* the same; on the processor, on GPUs */
         struct control_device device_status[DEVICES_MAX];
-        int64_t devices_per_owner; /* as the settings have it */
+        int64_t devices_per_owner, disk_reserve_bytes; /* as the settings have them, which a reload changes */
         bool control_closed;
         struct estimates *estimates; /* submit.c */
         struct op *ops;              /* operations that are not answered yet */
