@@ -10,6 +10,7 @@
  *   UUID xid ID NUMBER       told once, where the ID is above all that were there before */
 #include "base/nvml.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -108,14 +109,18 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, struct nvml_device **ret);
 int nvmlDeviceGetHandleByUUID(const char *uuid, struct nvml_device **ret)
 {
         unsigned long long none;
+        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
         int i = 0;
 
         hang();
         if (!is_said(uuid, "gpu", &none) && !is_said(uuid, "parent", &none))
                 return 6; /* NVML_ERROR_NOT_FOUND */
+        (void)pthread_mutex_lock(&lock);
         while (devices[i].uuid[0] && strcmp(devices[i].uuid, uuid) != 0)
                 i++;
-        (void)snprintf(devices[i].uuid, sizeof devices[i].uuid, "%s", uuid);
+        if (!devices[i].uuid[0])
+                (void)snprintf(devices[i].uuid, sizeof devices[i].uuid, "%s", uuid);
+        (void)pthread_mutex_unlock(&lock);
         *ret = &devices[i];
         return NVML_OK;
 }

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from service import HERE, MULUND, TRAIN, rows, wall
+from service import HERE, MULUND, TRAIN
 from test_devices import GPUS, WAIT, act, allocated, devices
 
 BUILD = os.path.join(HERE, "../../build")
@@ -254,11 +254,12 @@ def test_a_driver_that_hangs_holds_up_nobody(service, gpus):
     start(service, "--watch-timeout", "1s")
     first, = watchers(service)
     gpus.say("hang")
+    time.sleep(0.2)  # longer than an answer counts
     job = service.submit(**ON_GPU)
     began = time.monotonic()
     assert service.get("/healthz")["status"] == "ok" and time.monotonic() - began < 1
     service.wait(job, "succeeded")
-    service.until(lambda: "does not answer" in service.logged() and not devices(service)["gpu0"]["watched"])
+    service.until(lambda: "it does not answer" in service.logged() and not devices(service)["gpu0"]["watched"])
     service.until(lambda: first not in watchers(service))
     gpus.unsay("hang")
     service.until(lambda: devices(service)["gpu0"]["watched"])
@@ -310,13 +311,14 @@ def test_without_a_library_or_without_gpus_nothing_looks(service, gpus):
 
 # ---- suspect devices
 
+DONE = [["start"], ["done"]]
 FAULT = [["start"], ["flush"], ["error", "device", "it does not compute"]]
 
 
 def suspects(service, check, *options):
     service.environment["SCRIPT_CHECK"] = check
     service.environment["MULUND_RETRY_MS"] = "20"
-    service.script([FAULT, FAULT, FAULT, FAULT, TRAIN])
+    service.script([FAULT, FAULT, FAULT, DONE])
     service.start(*options)
     return [service.submit(), service.submit()]
 
@@ -358,7 +360,7 @@ def test_a_sick_host_takes_no_device_out(service, check):
 
 def test_one_job_alone_makes_no_device_suspect(service):
     service.environment["MULUND_RETRY_MS"] = "20"
-    service.script([FAULT, FAULT, FAULT, TRAIN])
+    service.script([FAULT, FAULT, DONE])
     service.start()
     service.wait(service.submit(), "succeeded")
     assert "suspect" not in service.logged()
