@@ -9,9 +9,7 @@ import * as format from './format.js';
 const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, ...[1, 2, 5, 10, 20, 50, 100, 200, 500].map((d) => 86400 * d)];
 const SHARES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
-
 const firstStep = (s) => (s.width > 1 ? Math.floor(s.step[0] / s.width) * s.width : s.step[0]);
-
 const day = (seconds) => format.when(new Date(1000 * seconds).toISOString());
 
 // Seconds of all attempts until then, the time between them left out.

@@ -1,7 +1,6 @@
 // Numbers, times and sizes as people read them. Without Intl, whose first use in a page takes longer than a table's rows do.
 
 const grouped = (n) => String(Math.round(n)).replace(/\d(?=(\d{3})+$)/g, '$&,');
-
 export const integer = (n) => n === null || n === undefined ? '–' : grouped(n);
 
 // Four significant digits, never in a form that jumps about.

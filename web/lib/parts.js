@@ -4,9 +4,7 @@ import {h} from './dom.js';
 import * as format from './format.js';
 
 export const STATES = ['running', 'queued', 'paused', 'succeeded', 'failed', 'cancelled'];
-
 export const isFinal = (state) => state === 'succeeded' || state === 'failed' || state === 'cancelled';
-
 export const title = (job) => job.name || `${job.kind} ${job.id}`;
 
 // as: the state of a job whose colours it has.

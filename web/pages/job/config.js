@@ -3,7 +3,6 @@ import {flat, keys, text} from '../../lib/config.js';
 import {api, Component, CopyButton, format, h, pairs, Section} from '../../lib/page.js';
 
 const isTree = (v) => v !== null && typeof v === 'object';
-
 const list = (entries) => pairs(entries.map(([k, v]) => [k, isTree(v) ? JSON.stringify(v) : String(v)]));
 
 // properties: config, of a job that has one; imported, of one that brings something in, of an imported checkpoint both; name:
