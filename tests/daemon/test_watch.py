@@ -144,7 +144,7 @@ def test_a_job_s_own_processes_occupy_nothing_until_it_is_over(service, gpus):
 
 def test_energy_is_kept_with_the_attempt(service, gpus):
     go = service.root + "/go"
-    service.script([[["start"], ["flush"], ["wait_file", go], ["done"]]])
+    service.script([[["start"], ["scalars", 0, 10], ["flush"], ["wait_file", go], ["done"]]])
     start(service)
     job = service.submit(overrides={"machine.backend": "cuda", "machine.devices": 2})
     service.wait(job, "running")
@@ -154,6 +154,8 @@ def test_energy_is_kept_with_the_attempt(service, gpus):
     service.wait(job, "succeeded")
     attempt = service.until(lambda: (lambda a: a if a["ended"] else None)(service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]))
     assert attempt["energy_j"] == 2500.5
+    would = service.post("/v1/jobs?dry_run=true", {"kind": "train", "config": {**service.job(job)["config"], "data": {"dataset": "scripted"}}}, expect=200).json()
+    assert would["energy_j"] == pytest.approx(2500.5 / (attempt["last_step"] - attempt["first_step"]) * would["steps"]) and would["steps"] == 100
     on_cpu = service.submit()
     service.wait(on_cpu, "succeeded")
     attempt = service.until(lambda: (lambda a: a if a["ended"] else None)(service.get(f"/v1/jobs/{on_cpu}/attempts")["attempts"][0]))
