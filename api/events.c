@@ -12,13 +12,11 @@
 #include "api/events.h"
 
 #include "api/internal.h"
-#include "api/moment.h"
 #include "api/response.h"
 #include "base/clock.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <time.h>
 
 #define WAKE_EVERY_US (100 * US_PER_MS)
@@ -27,20 +25,12 @@
 #define PATIENCE_US US_PER_S           /* with one that does not come to look: nobody is to wait for it for ever */
 
 struct event_stream {
-        struct events *events;
-        struct MHD_Connection *connection;
+        struct sleeper sleeper;
         atomic_llong *n_open; /* the server's count */
-
-        /* under the lock of events */
-        TAILQ_ENTRY(event_stream) link; /* of suspended ones */
-        enum { STREAM_AWAKE, STREAM_SUSPENDED, STREAM_RESUMED /* and has not looked yet */ } state;
-        uint64_t seen; /* the generation that it has looked at */
-
-        /* of the thread that makes pieces */
         struct control *control;
         int64_t job; /* 0: all */
         int64_t last_id;
-        bool began;
+        bool began, more; /* more: than the last piece had */
         struct told {
                 int64_t job, step;
         } told[CONTROL_DEVICES_MAX]; /* progress that was sent */
@@ -54,10 +44,10 @@ struct events {
         pthread_mutex_t lock; /* of what follows */
         pthread_cond_t wake;
         bool stopping, changed;
-        uint64_t generation;                           /* how often something was told, heartbeats among that */
-        struct moment *moment;                         /* what; NULL: streams read for themselves */
-        size_t n_streams, n_resumed;                   /* n_resumed: that have not looked yet */
-        TAILQ_HEAD(suspended, event_stream) suspended; /* those that have seen least come first */
+        uint64_t generation, beats;               /* how often something was told, heartbeats among that */
+        struct moment *moment;                    /* what; NULL: streams read for themselves */
+        size_t n_streams, n_resumed;              /* n_resumed: that have not looked yet */
+        TAILQ_HEAD(suspended, sleeper) suspended; /* those that have seen least come first */
 };
 
 /* ---- the thread */
@@ -66,12 +56,12 @@ struct events {
 static bool resume_some(struct events *e, size_t most)
 {
         for (; most; most--) {
-                struct event_stream *x = TAILQ_FIRST(&e->suspended);
+                struct sleeper *x = TAILQ_FIRST(&e->suspended);
 
                 if (!x || x->seen == e->generation)
                         return false;
                 TAILQ_REMOVE(&e->suspended, x, link);
-                x->state = STREAM_RESUMED;
+                x->state = SLEEPER_RESUMED;
                 e->n_resumed++;
                 MHD_resume_connection(x->connection);
         }
@@ -137,6 +127,7 @@ static void *tell(void *user)
                         wait_until(e, group_us + GROUP_EVERY_US);
                 } else if (now_us - beat_us >= e->heartbeat_us) {
                         beat_us = told_us = now_us;
+                        e->beats++;
                         begin_generation(e);
                         behind = true;
                 } else if (e->changed && now_us - told_us >= WAKE_EVERY_US) {
@@ -208,6 +199,73 @@ void events_changed(struct events *e)
         (void)pthread_mutex_unlock(&e->lock);
 }
 
+/* ---- who waits */
+
+void sleeper_enter(struct sleeper *s, struct events *e, struct MHD_Connection *connection)
+{
+        *s = (struct sleeper){.events = e, .connection = connection};
+        (void)pthread_mutex_lock(&e->lock);
+        e->n_streams++;
+        s->beats = e->beats;
+        (void)pthread_cond_signal(&e->wake);
+        (void)pthread_mutex_unlock(&e->lock);
+}
+
+/* The lock is held. It has looked, or is over. */
+static void leave_group(struct sleeper *s)
+{
+        if (s->state == SLEEPER_RESUMED && !--s->events->n_resumed)
+                (void)pthread_cond_signal(&s->events->wake);
+        s->state = SLEEPER_AWAKE;
+}
+
+void sleeper_leave(struct sleeper *s)
+{
+        struct events *e = s->events;
+
+        (void)pthread_mutex_lock(&e->lock);
+        if (s->state == SLEEPER_SUSPENDED)
+                TAILQ_REMOVE(&e->suspended, s, link);
+        leave_group(s);
+        e->n_streams--;
+        (void)pthread_mutex_unlock(&e->lock);
+}
+
+bool sleeper_look(struct sleeper *s, struct moment **ret)
+{
+        struct events *e = s->events;
+        bool beat;
+
+        (void)pthread_mutex_lock(&e->lock);
+        leave_group(s);
+        beat = s->beats != e->beats;
+        s->beats = e->beats;
+        s->seen = e->generation;
+        if (ret)
+                *ret = moment_ref(e->moment);
+        (void)pthread_mutex_unlock(&e->lock);
+        return beat;
+}
+
+int sleeper_wait(struct sleeper *s)
+{
+        struct events *e = s->events;
+        int r = 0;
+
+        (void)pthread_mutex_lock(&e->lock);
+        leave_group(s);
+        if (e->stopping) {
+                r = -ESHUTDOWN;
+        } else if (s->seen == e->generation) {
+                s->state = SLEEPER_SUSPENDED;
+                TAILQ_INSERT_TAIL(&e->suspended, s, link);
+                MHD_suspend_connection(s->connection);
+                r = STREAM_WAITS;
+        }
+        (void)pthread_mutex_unlock(&e->lock);
+        return r;
+}
+
 /* ---- what a stream sends */
 
 /* The step that was told of a job last; a place for it when it was none. NULL: there are more than can run. */
@@ -240,7 +298,7 @@ static int append_moment(struct event_stream *s, const struct moment *m, struct 
                 s->last_id = m->to;
         }
         for (size_t i = 0; i < m->n_running && r >= 0; i++) {
-                const struct running *x = &m->running[i];
+                const struct moment_job *x = &m->running[i];
                 struct told *told = told_of(s, x->job, m);
 
                 if (!told || told->step == x->step)
@@ -260,40 +318,6 @@ static bool fits(const struct event_stream *s, const struct moment *m)
         return m && s->began && !s->job && (s->last_id == m->from || s->last_id >= m->to);
 }
 
-/* The lock is held. It has looked, or is over. */
-static void leave_group(struct event_stream *s)
-{
-        struct events *e = s->events;
-
-        if (s->state == STREAM_RESUMED && !--e->n_resumed)
-                (void)pthread_cond_signal(&e->wake);
-        s->state = STREAM_AWAKE;
-}
-
-/* What was told, to *ret (a reference, or NULL). Suspends the stream when nothing was since it looked. Negative: the
- * end. */
-static int look(struct event_stream *s, struct moment **ret)
-{
-        struct events *e = s->events;
-        int r = 0;
-
-        (void)pthread_mutex_lock(&e->lock);
-        leave_group(s);
-        if (e->stopping) {
-                r = -ESHUTDOWN;
-        } else if (s->began && s->seen == e->generation) {
-                s->state = STREAM_SUSPENDED;
-                TAILQ_INSERT_TAIL(&e->suspended, s, link);
-                MHD_suspend_connection(s->connection);
-                r = STREAM_WAITS;
-        } else {
-                s->seen = e->generation;
-                *ret = moment_ref(e->moment);
-        }
-        (void)pthread_mutex_unlock(&e->lock);
-        return r;
-}
-
 /* The first of all: where it stands, so that a client that breaks off at once knows where to go on. */
 static int begin(struct event_stream *s, struct reader *reader, struct buf *piece, struct error *err)
 {
@@ -303,14 +327,13 @@ static int begin(struct event_stream *s, struct reader *reader, struct buf *piec
         return r < 0 ? r : moment_put(piece, "ready", s->last_id, json_object(), err);
 }
 
-static int next_events(void *user, struct reader *reader, struct buf *piece, struct error *err)
+/* What is new. */
+static int say(struct event_stream *s, struct reader *reader, struct buf *piece, struct error *err)
 {
         _cleanup_(moment_unrefp) struct moment *m = NULL;
-        struct event_stream *s = user;
-        int r = look(s, &m);
+        bool beat = sleeper_look(&s->sleeper, &m);
+        int r = 0;
 
-        if (r)
-                return r == -ESHUTDOWN ? 0 : r;
         if (!fits(s, m)) {
                 m = moment_unref(m);
                 if (!s->began)
@@ -320,36 +343,32 @@ static int next_events(void *user, struct reader *reader, struct buf *piece, str
         }
         if (r >= 0)
                 r = append_moment(s, m, piece, err);
-        if (r >= 0 && m->more)
-                s->seen = 0; /* look again at once */
-        if (r >= 0 && !piece->size)
-                r = buf_printf(piece, err, ":\n\n"); /* a heartbeat, or news of others */
-        return r < 0 ? r : 0;
+        s->more = r >= 0 && m->more;
+        return r >= 0 && beat && !piece->size ? buf_printf(piece, err, ":\n\n") : r;
+}
+
+/* stream_answer's next. */
+static int next_events(void *user, struct reader *reader, struct buf *piece, struct error *err)
+{
+        struct event_stream *s = user;
+        int r = 0;
+
+        while (r == 0 && !piece->size) {
+                if (s->began && !s->more)
+                        r = sleeper_wait(&s->sleeper);
+                if (r == 0)
+                        r = say(s, reader, piece, err);
+        }
+        return r == -ESHUTDOWN ? 0 : r;
 }
 
 static void free_events(void *user)
 {
         struct event_stream *s = user;
 
-        (void)pthread_mutex_lock(&s->events->lock);
+        sleeper_leave(&s->sleeper);
         (*s->n_open)--;
-        if (s->state == STREAM_SUSPENDED)
-                TAILQ_REMOVE(&s->events->suspended, s, link);
-        leave_group(s);
-        s->events->n_streams--;
-        (void)pthread_mutex_unlock(&s->events->lock);
         free(s);
-}
-
-static void enter(struct event_stream *s)
-{
-        struct events *e = s->events;
-
-        (void)pthread_mutex_lock(&e->lock);
-        e->n_streams++;
-        (*s->n_open)++;
-        (void)pthread_cond_signal(&e->wake);
-        (void)pthread_mutex_unlock(&e->lock);
 }
 
 void events_stream(struct request *r)
@@ -371,13 +390,12 @@ void events_stream(struct request *r)
                 problem(r, PROBLEM_INTERNAL, "no memory");
                 return;
         }
-        *s = (struct event_stream){.events = r->server->events,
-                                   .connection = r->connection,
-                                   .n_open = &r->server->metrics.streams,
+        *s = (struct event_stream){.n_open = &r->server->metrics.streams,
                                    .control = request_settings(r)->control,
                                    .job = job,
                                    .last_id = after};
-        enter(s);
+        (*s->n_open)++;
+        sleeper_enter(&s->sleeper, r->server->events, r->connection);
         response_stream(
                 r,
                 &(struct stream_answer){

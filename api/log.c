@@ -1,9 +1,13 @@
-/* A job's log, which only grows. A follower asks for what stands behind the offset that it was told last. */
+/* A job's log, which only grows. A follower gets what is there and what comes, until the job is over; or asks now and
+ * then for what stands behind the offset that it was told last. */
+#include "api/events.h"
+#include "api/internal.h"
 #include "api/log_lines.h"
 #include "api/response.h"
 #include "base/file.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -59,10 +63,14 @@ static void empty_log(struct request *r, int form)
 }
 
 /* ---- one that is not sent as it lies there: with a hole in its middle (daemon/joblog.h), which is left out, folded,
- * or its lines with their times */
+ * its lines with their times, or followed */
 
 struct parts {
         int fd;
+        bool follows;
+        int64_t job;
+        int client;             /* its socket, borrowed */
+        struct sleeper sleeper; /* where it follows */
         int64_t at, size;
         enum form form;
         struct fold fold;
@@ -127,18 +135,70 @@ static int end_part(struct parts *p, struct buf *out, struct error *err)
                                       : 0;
 }
 
-static int next_part(void *user, struct reader *reader _unused_, struct buf *piece, struct error *err)
+static bool job_is_over(struct reader *reader, int64_t job)
+{
+        struct job_row j;
+        bool over = true; /* one that was removed, too */
+
+        if (reader_job_without(reader, job, WITHOUT_CONFIG | WITHOUT_OUTCOME, &j, NULL) >= 0) {
+                over = job_state_is_final(j.state) || j.state == JOB_PAUSED;
+                job_row_done(&j);
+        }
+        return over;
+}
+
+/* A log that nothing is added to has nothing to send by which that would show. Who closed half of his connection has
+ * what there was. */
+static bool has_gone(int client)
+{
+        struct pollfd p = {.fd = client, .events = POLLRDHUP};
+
+        return poll(&p, 1, 0) > 0;
+}
+
+/* At the log's end: STREAM_WAITS, or 0: *ret_more: it has grown; else that was all, since the job is over. */
+static int await_more(struct parts *p, struct reader *reader, bool *ret_more)
+{
+        int r = 0;
+
+        *ret_more = false;
+        while (r == 0) {
+                bool over;
+                struct stat st;
+
+                sleeper_look(&p->sleeper, NULL); /* before all else is looked at: so nothing is missed */
+                over = job_is_over(reader, p->job);
+                if (fstat(p->fd, &st) >= 0 && st.st_size > p->size) {
+                        p->size = st.st_size;
+                        *ret_more = true;
+                        return 0;
+                }
+                if (over || has_gone(p->client))
+                        return 0;
+                r = sleeper_wait(&p->sleeper);
+        }
+        return r == -ESHUTDOWN ? 0 : r;
+}
+
+static int next_part(void *user, struct reader *reader, struct buf *piece, struct error *err)
 {
         struct parts *p = user;
         char block[BLOCK];
-        ssize_t n = 0;
         int r = 0;
 
         for (int i = 0; r >= 0 && !piece->size && i < BLOCKS_AT_ONCE; i++) {
-                n = read_part(p, block, err);
-                if (n <= 0)
+                ssize_t n = read_part(p, block, err);
+                bool more = n > 0;
+
+                if (n == 0 && p->follows) {
+                        r = await_more(p, reader, &more);
+                        if (r == STREAM_WAITS)
+                                return r;
+                }
+                if (!more)
                         return n < 0 ? (int)n : end_part(p, piece, err);
-                r = add_part(p, block, (size_t)n, piece, err);
+                if (n > 0)
+                        r = add_part(p, block, (size_t)n, piece, err);
         }
         /* nothing but what is drawn over, for long: the connection's thread has others to serve. A return where nothing
          * was sent of a line shows nothing, and says that there is more; so is a blank between two documents. */
@@ -149,14 +209,25 @@ static void free_parts(void *user)
 {
         struct parts *p = user;
 
+        if (p->follows)
+                sleeper_leave(&p->sleeper);
         (void)close(p->fd);
         fold_done(&p->fold);
         log_lines_done(&p->lines);
         free(p);
 }
 
+/* What is asked for. */
+struct asked {
+        int64_t tail, offset; /* -1: not */
+        int folds;            /* 1, 0; -1: with a tail */
+        int form;
+        int follows;
+};
+
 /* Takes both descriptors. */
-static void send_parts(struct request *r, int fd, int times_fd, int64_t offset, int64_t size, enum form form)
+static void send_parts(struct request *r, int fd, int times_fd, int64_t offset, int64_t size, enum form form,
+                       bool follows)
 {
         struct parts *p = malloc(sizeof *p);
         struct stream_answer a = {.type = form == FORM_JSON ? ndjson_type : text_type,
@@ -171,23 +242,33 @@ static void send_parts(struct request *r, int fd, int times_fd, int64_t offset, 
                 problem_failed(r, "the log cannot be read", -ENOMEM, NULL);
                 return;
         }
-        *p = (struct parts){.fd = fd, .at = offset, .size = size, .form = form, .fold = FOLD_INIT};
+        *p = (struct parts){.fd = fd,
+                            .follows = follows,
+                            .job = r->id,
+                            .client = r->fd,
+                            .at = offset,
+                            .size = size,
+                            .form = form,
+                            .fold = FOLD_INIT};
         log_lines_init(&p->lines, offset, form == FORM_JSON, times_fd);
+        if (follows)
+                sleeper_enter(&p->sleeper, r->server->events, r->connection);
         response_stream(r, &a);
 }
 
-/* Takes both descriptors. folds: 1, 0; -1: with a tail. */
-static void send_log(struct request *r, int fd, int times_fd, int64_t tail, int64_t offset, int folds, enum form form)
+/* Takes both descriptors. */
+static void send_log(struct request *r, int fd, int times_fd, const struct asked *q)
 {
-        bool returns = tail < 0;
-        struct file_answer f = {.fd = fd, .type = text_type, .offset = MAX(offset, 0)};
+        bool returns = q->tail < 0, folds;
+        struct file_answer f = {.fd = fd, .type = text_type, .offset = MAX(q->offset, 0)};
+        enum form form = (enum form)q->form;
         struct error err = {0};
         struct stat st;
         char size[24];
         int code = fstat(fd, &st) < 0 ? -errno : 0;
 
-        if (code >= 0 && tail >= 0)
-                code = tail_offset(fd, st.st_size, tail, &f.offset, &returns, &err);
+        if (code >= 0 && q->tail >= 0)
+                code = tail_offset(fd, st.st_size, q->tail, &f.offset, &returns, &err);
         if (code < 0) {
                 problem_failed(r, "the log cannot be read", code, &err);
                 (void)close(fd);
@@ -197,50 +278,54 @@ static void send_log(struct request *r, int fd, int times_fd, int64_t tail, int6
         f.offset = MIN(f.offset, st.st_size);
         f.size = st.st_size - f.offset; /* the worker may be writing: what the headers say is what is sent */
         (void)snprintf(size, sizeof size, "%lld", (long long)st.st_size);
-        folds = returns && (folds == 1 || (folds < 0 && tail >= 0));
+        folds = (returns || q->follows) && (q->folds == 1 || (q->folds < 0 && q->tail >= 0));
         if (form == FORM_TEXT && folds)
                 form = FORM_FOLDED;
-        if (form != FORM_TEXT || has_hole(fd, f.offset, st.st_size))
-                send_parts(r, fd, times_fd, f.offset, st.st_size, form);
+        if (form != FORM_TEXT || q->follows || has_hole(fd, f.offset, st.st_size))
+                send_parts(r, fd, times_fd, f.offset, st.st_size, form, q->follows);
         else
                 response_file(r, &f);
         response_header(r, "X-Log-Size", size);
         response_header(r, "X-Log-Next-Offset", size);
 }
 
+static bool read_query(struct request *r, struct asked *ret)
+{
+        static const char *const choices[] = {"false", "true", NULL}, *const forms[] = {"text", "timed", "ndjson",
+                                                                                        NULL};
+
+        *ret = (struct asked){.tail = -1, .offset = -1, .folds = -1, .form = FORM_TEXT};
+        (void)request_query_int(r, "tail", 1, TAIL_MAX, &ret->tail);
+        (void)request_query_int(r, "offset", 0, INT64_MAX, &ret->offset);
+        (void)request_query_choice(r, "fold", choices, &ret->folds);
+        (void)request_query_choice(r, "format", forms, &ret->form);
+        (void)request_query_choice(r, "follow", choices, &ret->follows);
+        if (ret->tail >= 0 && ret->offset >= 0)
+                (void)errors_add(&r->errs, -EINVAL, "tail", "expected either tail or offset");
+        if (r->errs.n)
+                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
+        return !r->errs.n;
+}
+
 static void read_log(struct request *r)
 {
         struct reader *reader = request_reader(r);
-        int64_t tail = -1, offset = -1;
         _cleanup_(job_row_done) struct job_row j = {0};
+        struct asked q;
         struct error err;
-        static const char *const choices[] = {"false", "true", NULL}, *const forms[] = {"text", "timed", "ndjson",
-                                                                                        NULL};
-        int fd, times_fd = -1, code, folds = -1, form = FORM_TEXT;
+        int fd, times_fd = -1, code;
 
-        if (!reader)
-                return;
-        (void)request_query_int(r, "tail", 1, TAIL_MAX, &tail);
-        (void)request_query_int(r, "offset", 0, INT64_MAX, &offset);
-        (void)request_query_choice(r, "fold", choices, &folds);
-        (void)request_query_choice(r, "format", forms, &form);
-        if (tail >= 0 && offset >= 0)
-                (void)errors_add(&r->errs, -EINVAL, "tail", "expected either tail or offset");
-        if (r->errs.n) {
-                problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
-                return;
-        }
-        if (request_job(r, reader, r->id, &j) < 0)
+        if (!reader || !read_query(r, &q) || request_job(r, reader, r->id, &j) < 0)
                 return;
         code = open_job_file(request_settings(r)->state_folder, &j, "log", &fd, &err);
         if (code == -ENOENT) {
-                empty_log(r, form); /* a job that has not run yet */
+                empty_log(r, q.form); /* a job that has not run yet */
         } else if (code < 0) {
                 problem_failed(r, "the log cannot be read", code, &err);
         } else {
-                if (form != FORM_TEXT) /* without it the lines have no times */
+                if (q.form != FORM_TEXT) /* without it the lines have no times */
                         (void)open_job_file(request_settings(r)->state_folder, &j, LOG_TIMES_NAME, &times_fd, &err);
-                send_log(r, fd, times_fd, tail, offset, folds, (enum form)form);
+                send_log(r, fd, times_fd, &q);
         }
 }
 

@@ -47,14 +47,14 @@ static int read_events(struct moment *m, struct reader *reader, int64_t job, str
 /* A job that was removed meanwhile has none. */
 static int read_progress(struct moment *m, struct reader *reader, int64_t job, struct error *err)
 {
-        struct running *x = &m->running[m->n_running];
+        struct moment_job *x = &m->running[m->n_running];
         struct job_row row;
         json_t *data;
 
         if (reader_job_without(reader, job, WITHOUT_CONFIG | WITHOUT_OUTCOME, &row, NULL) < 0)
                 return 0;
         m->n_running++;
-        *x = (struct running){.job = job, .step = row.step, .progress = BUF_INIT(TEXT_BYTES_MAX)};
+        *x = (struct moment_job){.job = job, .step = row.step, .progress = BUF_INIT(TEXT_BYTES_MAX)};
         data = json_pack("{s:I, s:o}", "job", (json_int_t)job, "progress", job_progress_to_json(&row));
         job_row_done(&row);
         return moment_put(&x->progress, "progress", 0, data, err);

@@ -16,7 +16,7 @@ struct moment {
         bool more;         /* there are events behind that */
         struct buf events; /* theirs */
         size_t n_running;
-        struct running {
+        struct moment_job {
                 int64_t job, step;
                 struct buf progress;
         } running[CONTROL_DEVICES_MAX];

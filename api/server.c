@@ -11,6 +11,7 @@
 #include "api/sessions.h"
 #include "api/tls.h"
 #include "base/clock.h"
+#include "contract/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -272,14 +273,34 @@ static bool check_access(struct request *r)
         return known && access_allows(r);
 }
 
+/* Names the nearest that there is. */
+static void unknown_param(struct request *r, const char *name)
+{
+        const char *list = r->route->params;
+        char nearest[32] = "", known[32];
+        size_t best = SIZE_MAX, n;
+
+        for (const char *p = list; *p; p += n + (p[n] == ' ')) {
+                n = strcspn(p, " ");
+                (void)snprintf(known, sizeof known, "%.*s", (int)n, p);
+                if (text_is_nearer(known, name, &best))
+                        memcpy(nearest, known, sizeof nearest);
+        }
+        (void)errors_add(&r->errs, -EINVAL, name, "there is no such parameter%s%s%s%s%s", *nearest ? "; is it " : "",
+                         nearest, *nearest ? " that is meant?" : "",
+                         !*list     ? ""
+                         : *nearest ? " There are: "
+                                    : "; there are: ",
+                         list);
+}
+
 static bool check_params(struct request *r)
 {
         if (r->route->handler == static_read)
                 return true; /* files take none and ignore them: a cache-busting ?v=2 is harmless */
         for (size_t i = 0; i < r->target.n_params; i++)
                 if (!route_takes_param(r->route, r->target.params[i].name))
-                        (void)errors_add(&r->errs, -EINVAL, r->target.params[i].name, "there is no such parameter%s%s",
-                                         *r->route->params ? "; there are: " : "", r->route->params);
+                        unknown_param(r, r->target.params[i].name);
         if (r->errs.n)
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
         return !r->response;

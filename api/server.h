@@ -38,7 +38,7 @@ int server_new(const struct server_settings *settings, struct server **ret, stru
 int server_port(const struct server *s, size_t listener); /* the bound one */
 /* Reads certificate and key again. */
 int server_reload(struct server *s, struct error *err);
-/* Something was committed that streams of events may tell: from any thread, at once. */
+/* Something was committed, or a job's log has grown, which streams may tell: from any thread, at once. */
 void server_changed(struct server *s);
 /* Stops accepting, answers what is suspended as unavailable, ends the threads. */
 struct server *server_free(struct server *s);

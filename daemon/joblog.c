@@ -92,6 +92,8 @@ static void on_write(void *user, uint32_t events _unused_)
         while (read(w->log.inotify, told, sizeof told) > 0)
                 ;
         note_time(w, true);
+        if (w->daemon->server)
+                server_changed(w->daemon->server); /* somebody may follow it */
         w->log.source = loop_remove(w->daemon->loop, w->log.source);
         if (!w->log.pause)
                 (void)loop_add_timer(w->daemon->loop, clock_monotonic_us() + TIMES_EVERY_US, on_pause, w, &w->log.pause,

@@ -419,3 +419,12 @@ def test_a_newcomer_finds_room_among_slow_bodies(server):
     finally:
         for s in slow:
             s.close()
+
+
+@pytest.mark.parametrize("query, detail", [("stat=running", "there is no such parameter; is it state that is meant? There are: state kind tag"),
+                                           ("whatever=1", "there is no such parameter; there are: state kind tag")])
+def test_an_unknown_parameter_is_answered_with_the_nearest_known_one(server, query, detail):
+    [e] = problem(server.get("/v1/jobs?" + query), 400, "query-invalid")["errors"]
+    assert e["parameter"] == query.split("=")[0] and e["detail"].startswith(detail)
+    [e] = problem(server.get("/v1/devices?x=1"), 400, "query-invalid")["errors"]
+    assert e["detail"] == "there is no such parameter"

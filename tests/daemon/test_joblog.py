@@ -1,6 +1,7 @@
 """A log keeps its head and its tail, on the disk and in the answers."""
 import json
 import os
+import signal
 import time
 
 import pytest
@@ -81,6 +82,51 @@ def test_a_log_below_the_limit_is_whole(service):
     job = service.submit(100)
     service.wait(job, "succeeded")
     assert requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=60).text == "only line\n"
+
+
+def follow(service, job, **params):
+    """Lines as they come, and all of them at last."""
+    r = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"follow": "true", **params}, stream=True, timeout=60)
+    assert r.status_code == 200, r.text
+    return r.iter_lines(chunk_size=1)
+
+
+def test_followers_get_what_comes_until_the_job_is_over(service):
+    go = service.root + "/go"
+    service.script([[["start"], ["log", "one"], ["wait_file", go], ["log", " 1%\r99%"], ["log", "two"], ["wait_file", go + "2"], ["log", "three"], ["done"]]])
+    service.start()
+    job = service.submit(100)
+    path = f"{service.state}/jobs/{job}/log"
+    service.until(lambda: os.path.exists(path) and os.path.getsize(path))
+    whole, folded, told = follow(service, job), follow(service, job, tail=5), follow(service, job, format="ndjson")
+    gone = follow(service, job)
+    assert [next(whole), next(folded), json.loads(next(told))["text"], next(gone)] == [b"one", b"one", "one", b"one"]
+    with open(go, "w"):
+        pass
+    assert [next(whole), next(whole), next(whole)] == [b" 1%", b"99%", b"two"]
+    assert [next(folded), next(folded)] == [b"99%", b"two"]
+    assert [json.loads(next(told))["text"] for _ in range(2)] == ["99%", "two"]
+    gone.close()
+    with open(go + "2", "w"):
+        pass
+    assert list(whole) == list(folded) == [b"three"] and [json.loads(x)["text"] for x in told] == ["three"]
+    service.wait(job, "succeeded")
+    assert list(follow(service, job, tail=2)) == [b"two", b"three"], "a job that is over has no more to say"
+    assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"follow": "yes"}, timeout=60).status_code == 400
+
+
+def test_followers_end_with_the_daemon(service):
+    service.script([[["start"], ["log", "one"], ["hang"]]])
+    service.start()
+    job = service.submit(100)
+    service.until(lambda: requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=60).text == "one\n")
+    lines = [follow(service, job) for _ in range(3)]
+    assert [next(x) for x in lines] == [b"one"] * 3
+    began = time.monotonic()
+    assert service.kill(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 10
+    service.process = None
+    assert [list(x) for x in lines] == [[]] * 3
 
 
 def timed(service, job, **params):

@@ -120,7 +120,7 @@ def test_more_at_once_than_one_piece_has_reaches_all_streams_once(service):
     service.script([SLOW])
     service.start()
     service.submit()
-    jobs = [service.submit() for _ in range(450)]
+    jobs = [service.submit() for _ in range(230)]
     streams = [Stream(service) for _ in range(8)] + [Stream(service, after=0), Stream(service, job=jobs[3])]
     service.until(lambda: all(s.of("ready") for s in streams))
     r = requests.post(f"{service.url}/v1/jobs/cancel", json={"filter": {"state": ["queued"]}}, timeout=60)
