@@ -211,12 +211,41 @@ int job_members(const char *names, uint64_t *ret, unsigned *ret_without, struct 
         return 0;
 }
 
+struct energy {
+        double j;
+        int64_t attempts; /* that are over */
+        bool unknown;     /* of one of them */
+};
+
+static int add_energy(const struct attempt_row *a, void *user)
+{
+        struct energy *sum = user;
+
+        if (!a->ended_us)
+                return 0;
+        sum->attempts++;
+        sum->unknown |= isnan(a->energy_j);
+        sum->j += a->energy_j;
+        return 0;
+}
+
+/* Of all its attempts that are over; null where one of them does not say. It asks the store, which a list cannot do. */
+static json_t *energy_of(struct reader *reader, const struct job_row *j)
+{
+        struct energy sum = {0};
+
+        if (!j->attempts || reader_attempts(reader, j->id, add_energy, &sum, NULL) < 0 || !sum.attempts || sum.unknown)
+                return json_null();
+        return json_real(sum.j);
+}
+
 void answer_job(struct request *r, int64_t id, const struct job_row *row, unsigned status)
 {
         struct reader *reader = request_reader(r);
         struct control *control = request_settings(r)->control;
         struct control_status now;
         _cleanup_(job_row_done) struct job_row j = {0};
+        json_t *job;
 
         kept_begin(r);
         if (!reader || (!row && request_job(r, reader, id, &j) < 0))
@@ -225,7 +254,7 @@ void answer_job(struct request *r, int64_t id, const struct job_row *row, unsign
         r->waits = row->state == JOB_QUEUED;
         if (r->waits)
                 control->status(control, &now);
-        response_json(
-                r, status,
-                job_to_json(&(struct job_view){row, reader, control, &now, request_settings(r)->prefix}, JOB_ALL));
+        job = job_to_json(&(struct job_view){row, reader, control, &now, request_settings(r)->prefix}, JOB_ALL);
+        (void)json_object_set_new(job, "energy_j", energy_of(reader, row)); /* NULL is answered as no memory */
+        response_json(r, status, job);
 }

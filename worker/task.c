@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define DEVICE_EVERY_US (5 * US_PER_S)
+
 void task_path(const struct task *t, const char *name, char *ret, size_t size)
 {
         (void)snprintf(ret, size, "%s/%s", t->assignment->folder, name);
@@ -150,13 +152,39 @@ int task_after_alone(struct task *t, int result, struct error *err)
         return r < 0 || !stop ? r : stopped(err);
 }
 
+int task_tell_device(struct task *t, int64_t step, struct error *err)
+{
+        struct device_use use = {0, NAN, NAN, NAN};
+        int r = t->rt->k->device_use(t->rt->device, &use, err);
+        const struct {
+                const char *name;
+                double value;
+        } rows[] = {{"device/busy", use.busy},
+                    {"device/celsius", use.celsius},
+                    {"device/memory_mib", (double)use.memory_bytes / 0x1p20},
+                    {"device/watts", use.watts}};
+
+        for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
+                if (isfinite(rows[i].value))
+                        r = reporter_scalar(t->reporter, step, rows[i].name, rows[i].value, err);
+        return r;
+}
+
 int task_between(void *progress, int64_t done, int64_t all, struct error *err)
 {
         const struct task_progress *p = progress;
-        double rate = (double)done / ((double)(clock_monotonic_us() - p->start_us) / 1e6);
+        struct task *t = p->task;
+        int64_t now_us = clock_monotonic_us();
+        double rate = (double)done / ((double)(now_us - p->start_us) / 1e6);
+        int r = 0;
 
-        reporter_progress(p->task->reporter, done, all, done ? rate : NAN, done ? (double)(all - done) / rate : NAN);
-        return task_poll(p->task, NULL, err);
+        reporter_progress(t->reporter, done, all, done ? rate : NAN, done ? (double)(all - done) / rate : NAN);
+        if (t->rt && done > t->device_done && now_us - t->device_us >= DEVICE_EVERY_US) {
+                t->device_us = now_us;
+                t->device_done = done;
+                r = task_tell_device(t, done, err);
+        }
+        return r < 0 ? r : task_poll(t, NULL, err);
 }
 
 /* What an attempt that was killed left half-written: files by their writer's pattern (base/file.h), up to a whole

@@ -15,7 +15,8 @@ struct task {
         struct dataset *dataset; /* NULL for samples that need none, and for an import, which has no runtime either */
         char data[DIGEST_SIZE];  /* its digest, as it was read when the attempt began */
         struct reporter *reporter;
-        int64_t step; /* of training, or of the checkpoint in use; for errors */
+        int64_t step;                   /* of training, or of the checkpoint in use; for errors */
+        int64_t device_us, device_done; /* when, and at which progress, the device was told of last, between batches */
 };
 
 /* Whether this process is the one that writes files, reports and decides: the only one, or the first rank. */
@@ -74,7 +75,10 @@ int task_poll(struct task *t, bool *ret_checkpoint_asked, struct error *err);
  * what it returned (they: 0), and all hear of a stop; no other failure comes back from it. */
 int task_poll_alone(struct task *t, bool *ret_checkpoint_asked, struct error *err);
 int task_after_alone(struct task *t, int result, struct error *err);
-/* Between two batches, sampling steps or imported images: tells the progress, and task_poll. */
+/* How much its device does, as series "device/..", at a step. */
+int task_tell_device(struct task *t, int64_t step, struct error *err);
+/* Between two batches, sampling steps or imported images: tells the progress and, now and then, of the device
+ * (its steps are what is done), and task_poll. */
 struct task_progress {
         struct task *task;
         int64_t start_us; /* monotonic */

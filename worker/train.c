@@ -409,24 +409,19 @@ static int log_speed(struct training *x, int64_t step, struct error *err)
         struct task *t = x->task;
         double steps_per_second = x->images_per_second / (double)t->config.batch_size_train;
         double flops = steps_per_second * trainer_flop(x->trainer), peak = peak_flops(t);
-        struct device_use use = {0, NAN, NAN, NAN};
-        int r = t->rt->k->device_use(t->rt->device, &use, err);
         const struct {
                 const char *name;
                 double value;
         } rows[] = {{"train/images_per_second", x->images_per_second},
                     {"train/step_ms", 1e3 / steps_per_second},
                     {"train/tflops", flops / 1e12},
-                    {"train/flop_utilisation", peak > 0 ? flops / peak : NAN},
-                    {"device/busy", use.busy},
-                    {"device/celsius", use.celsius},
-                    {"device/memory_mib", (double)use.memory_bytes / 0x1p20},
-                    {"device/watts", use.watts}};
+                    {"train/flop_utilisation", peak > 0 ? flops / peak : NAN}};
+        int r = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(rows) && r >= 0; i++)
                 if (isfinite(rows[i].value))
                         r = reporter_scalar(t->reporter, step, rows[i].name, rows[i].value, err);
-        return r;
+        return r < 0 ? r : task_tell_device(t, step, err);
 }
 
 static int log_scalars(struct training *x, const struct training_scalars *s, int64_t step, struct error *err)

@@ -381,7 +381,7 @@ def test_an_import_is_a_job(server):
     assert j["import"] == {"what": "dataset", **body}
     server.submit()
     assert [x["import"] for x in server.get("/v1/jobs?limit=2").json()["jobs"]] == [None, j["import"]]
-    assert server.get("/v1/jobs?kind=import").json()["jobs"][0] == j
+    assert {**server.get("/v1/jobs?kind=import").json()["jobs"][0], "energy_j": None} == j  # which is asked for of one alone
     j = server.post("/v1/datasets", {"name": "b", "path": "/a", "test_path": "/b"}).json()
     assert j["import"] == {"what": "dataset", "name": "b", "path": "/a", "test_path": "/b"}
 

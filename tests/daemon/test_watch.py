@@ -153,13 +153,13 @@ def test_energy_is_kept_with_the_attempt(service, gpus):
     open(go, "w").close()
     service.wait(job, "succeeded")
     attempt = service.until(lambda: (lambda a: a if a["ended"] else None)(service.get(f"/v1/jobs/{job}/attempts")["attempts"][0]))
-    assert attempt["energy_j"] == 2500.5
+    assert attempt["energy_j"] == 2500.5 and service.job(job)["energy_j"] == 2500.5
     would = service.post("/v1/jobs?dry_run=true", {"kind": "train", "config": {**service.job(job)["config"], "data": {"dataset": "scripted"}}}, expect=200).json()
     assert would["energy_j"] == pytest.approx(2500.5 / (attempt["last_step"] - attempt["first_step"]) * would["steps"]) and would["steps"] == 100
     on_cpu = service.submit()
     service.wait(on_cpu, "succeeded")
     attempt = service.until(lambda: (lambda a: a if a["ended"] else None)(service.get(f"/v1/jobs/{on_cpu}/attempts")["attempts"][0]))
-    assert attempt["energy_j"] is None
+    assert attempt["energy_j"] is None and service.job(on_cpu)["energy_j"] is None
 
 
 def notes(service, job):

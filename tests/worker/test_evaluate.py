@@ -14,7 +14,7 @@ import numpy
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from attempts import LONG, ROOT, WORKER, assignment, checkpoints, events, png_pixels, run, work  # noqa: E402
+from attempts import LONG, ROOT, WORKER, assignment, checkpoints, events, png_pixels, run, scalars, work  # noqa: E402
 
 
 def rows_of(path):
@@ -55,7 +55,8 @@ def test_what_an_evaluation_shows_beside_its_number(tmp_path, method):
                 assert float(r["mean"]) == pytest.approx(-13.3 + 18.3 * float(r["t"]), abs=1e-5) and float(r["spread"]) < 1e-6
             assert float(r["least"]) <= float(r["mean"]) <= float(r["most"])
         series = {s for e in said if e["type"] == "scalars" for s in e["columns"]}
-        assert {"time/diff", "time/gamma_mean", "time/gamma_spread"} <= series
+        assert {"time/diff", "time/gamma_mean", "time/gamma_spread", "device/busy", "device/memory_mib"} <= series
+        assert 0 < scalars(folder, 2, "device/busy")[0][0] <= 40, "at what is done"
         if name == "mulan":
             usage = [float(r["mean"]) for r in rows_of(folder / "latent-usage.csv")]
             assert len(usage) == 50 and sum(usage) == pytest.approx(15, abs=1e-4)  # the top 15 of each image
@@ -149,6 +150,7 @@ def test_samples_are_a_grid_an_array_and_a_film(tmp_path, method):
     assert result["method"] == method and result["images"] == 3 and result["dataset"] == "photos32" and ("n_steps" in result) == (method == "ancestral")
     names = {e["name"] for e in said if e["type"] == "artifact"}
     assert names == {"samples-step-6.png", "samples-step-6.npy", "film-step-6.png"}
+    assert scalars(tmp_path, 2, "device/busy")
     images = numpy.load(tmp_path / "samples-step-6.npy")
     grid, film = (png_pixels(tmp_path / f"{name}-step-6.png") for name in ("samples", "film"))
     assert images.shape == (3, 32, 32, 3) and images.dtype == numpy.uint8
