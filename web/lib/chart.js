@@ -115,7 +115,7 @@ export class Chart extends Component {
                         h(Legend, {curves, axis, hide, hold: (legend) => { this.legend = legend; }}),
                         h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
                                 'aria-label': `${title}. ${axis.title} ${view.from < view.to ? `${axis.title === 'Steps' ? Math.round(view.from) : axis.text(view.from)} to ${axis.title === 'Steps' ? Math.round(view.to) : axis.text(view.to)}` : ''}. ${about.join('; ')}. ${KEYS}`}),
-                        left ? h('p.chart-note', null, left, ' ', marked ? h('button.button.small', {type: 'button', onclick: () => why(curves[at], curves[at].s.time[marked.bad[0]])}, 'The log of that time') : null) : null,
+                        left ? h('p.chart-note', null, left, marked ? [' ', h('button.button.small', {type: 'button', onclick: () => why(curves[at], curves[at].s.time[marked.bad[0]])}, 'The log of that time')] : null) : null,
                         told ? h('p.unit', {role: 'status'}, told) : null);
         }
 }
