@@ -4,6 +4,7 @@
 #include "api/response.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
