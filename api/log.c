@@ -66,7 +66,8 @@ static void empty_log(struct request *r, int form)
  * its lines with their times, or followed */
 
 struct parts {
-        int fd;
+        int fd; /* -1: there is none yet */
+        const char *state_folder;
         bool follows;
         int64_t job;
         int client;             /* its socket, borrowed */
@@ -156,6 +157,33 @@ static bool has_gone(int client)
         return poll(&p, 1, 0) > 0;
 }
 
+/* Its lines are sent with their times, which come after them: until then they wait, or until the job is over. */
+static bool is_timed(const struct parts *p)
+{
+        return p->form == FORM_TIMED || p->form == FORM_JSON;
+}
+
+/* The log of a job that had not run yet, where it is there now, and the times of its lines are: they come after these.
+ */
+static void open_late(struct parts *p, struct reader *reader, bool over)
+{
+        bool timed = is_timed(p);
+        _cleanup_(job_row_done) struct job_row j = {0};
+        struct error err;
+        int times_fd = -1;
+
+        if (reader_job_without(reader, p->job, WITHOUT_CONFIG | WITHOUT_OUTCOME, &j, &err) < 0)
+                return;
+        if (timed && open_job_file(p->state_folder, &j, LOG_TIMES_NAME, &times_fd, &err) < 0 && !over)
+                return;
+        if (open_job_file(p->state_folder, &j, "log", &p->fd, &err) < 0) {
+                closep(&times_fd);
+                return;
+        }
+        log_lines_done(&p->lines);
+        log_lines_init(&p->lines, 0, p->form == FORM_JSON, times_fd);
+}
+
 /* At the log's end: STREAM_WAITS, or 0: *ret_more: it has grown; else that was all, since the job is over. */
 static int await_more(struct parts *p, struct reader *reader, bool *ret_more)
 {
@@ -165,11 +193,15 @@ static int await_more(struct parts *p, struct reader *reader, bool *ret_more)
         while (r == 0) {
                 bool over;
                 struct stat st;
+                int64_t told;
 
                 sleeper_look(&p->sleeper, NULL); /* before all else is looked at: so nothing is missed */
                 over = job_is_over(reader, p->job);
-                if (fstat(p->fd, &st) >= 0 && st.st_size > p->size) {
-                        p->size = st.st_size;
+                if (p->fd < 0)
+                        open_late(p, reader, over);
+                told = is_timed(p) ? log_times_refresh(&p->lines.times) : INT64_MAX;
+                if (p->fd >= 0 && fstat(p->fd, &st) >= 0 && (over ? st.st_size : MIN(st.st_size, told)) > p->size) {
+                        p->size = over ? st.st_size : MIN(st.st_size, told);
                         *ret_more = true;
                         return 0;
                 }
@@ -211,7 +243,7 @@ static void free_parts(void *user)
 
         if (p->follows)
                 sleeper_leave(&p->sleeper);
-        (void)close(p->fd);
+        closep(&p->fd);
         fold_done(&p->fold);
         log_lines_done(&p->lines);
         free(p);
@@ -225,7 +257,7 @@ struct asked {
         int follows;
 };
 
-/* Takes both descriptors. */
+/* Takes both descriptors; fd -1: that follows a log which is not there yet. */
 static void send_parts(struct request *r, int fd, int times_fd, int64_t offset, int64_t size, enum form form,
                        bool follows)
 {
@@ -237,12 +269,13 @@ static void send_parts(struct request *r, int fd, int times_fd, int64_t offset, 
                                   .user = p};
 
         if (!p) {
-                (void)close(fd);
+                closep(&fd);
                 closep(&times_fd);
                 problem_failed(r, "the log cannot be read", -ENOMEM, NULL);
                 return;
         }
         *p = (struct parts){.fd = fd,
+                            .state_folder = request_settings(r)->state_folder,
                             .follows = follows,
                             .job = r->id,
                             .client = r->fd,
@@ -251,6 +284,8 @@ static void send_parts(struct request *r, int fd, int times_fd, int64_t offset, 
                             .form = form,
                             .fold = FOLD_INIT};
         log_lines_init(&p->lines, offset, form == FORM_JSON, times_fd);
+        if (follows && is_timed(p))
+                p->size = MIN(size, MAX(offset, log_times_refresh(&p->lines.times)));
         if (follows)
                 sleeper_enter(&p->sleeper, r->server->events, r->connection);
         response_stream(r, &a);
@@ -318,7 +353,9 @@ static void read_log(struct request *r)
         if (!reader || !read_query(r, &q) || request_job(r, reader, r->id, &j) < 0)
                 return;
         code = open_job_file(request_settings(r)->state_folder, &j, "log", &fd, &err);
-        if (code == -ENOENT) {
+        if (code == -ENOENT && q.follows && !job_state_is_final(j.state)) {
+                send_parts(r, -1, -1, 0, 0, q.form == FORM_TEXT && q.tail >= 0 ? FORM_FOLDED : (enum form)q.form, true);
+        } else if (code == -ENOENT) {
                 empty_log(r, q.form); /* a job that has not run yet */
         } else if (code < 0) {
                 problem_failed(r, "the log cannot be read", code, &err);

@@ -1,6 +1,7 @@
 #include "contract/log_times.h"
 
 #include "base/file.h"
+#include "base/macros.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -64,11 +65,16 @@ int log_times_thin(const char *path, int64_t max, struct error *err)
         return r < 0 ? r : 1;
 }
 
-void log_times_open(struct log_times *t, int fd)
+static int64_t count_records(int fd)
 {
         struct stat st;
 
-        *t = (struct log_times){.fd = fd, .n = fd >= 0 && fstat(fd, &st) == 0 ? st.st_size / RECORD : 0};
+        return fd >= 0 && fstat(fd, &st) == 0 ? st.st_size / RECORD : 0;
+}
+
+void log_times_open(struct log_times *t, int fd)
+{
+        *t = (struct log_times){.fd = fd, .n = count_records(fd)};
 }
 
 void log_times_close(struct log_times *t)
@@ -95,6 +101,14 @@ static bool get(struct log_times *t, int64_t i, struct log_time *ret)
                 return false;
         *ret = decode(t->window[i - t->first]);
         return true;
+}
+
+int64_t log_times_refresh(struct log_times *t)
+{
+        struct log_time last;
+
+        t->n = MAX(t->n, count_records(t->fd));
+        return t->n && get(t, t->n - 1, &last) ? last.bytes : 0;
 }
 
 #define STEPS 8 /* to the next line's record it is not far */

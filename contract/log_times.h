@@ -34,5 +34,7 @@ struct log_times {
 /* Takes fd; -1: there are none. */
 void log_times_open(struct log_times *t, int fd);
 void log_times_close(struct log_times *t);
+/* Records that came since it was opened count, too. How many bytes the last of all tells of. */
+int64_t log_times_refresh(struct log_times *t);
 /* Milliseconds since 1970 by which the log had so many bytes; 0: no record says. */
 int64_t log_times_of(struct log_times *t, int64_t bytes);

@@ -105,7 +105,8 @@ def test_followers_get_what_comes_until_the_job_is_over(service):
         pass
     assert [next(whole), next(whole), next(whole)] == [b" 1%", b"99%", b"two"]
     assert [next(folded), next(folded)] == [b"99%", b"two"]
-    assert [json.loads(next(told))["text"] for _ in range(2)] == ["99%", "two"]
+    lines = [json.loads(next(told)) for _ in range(2)]
+    assert [x["text"] for x in lines] == ["99%", "two"] and all(x["time"] for x in lines), "a line comes when its time is known"
     gone.close()
     with open(go + "2", "w"):
         pass
@@ -113,6 +114,22 @@ def test_followers_get_what_comes_until_the_job_is_over(service):
     service.wait(job, "succeeded")
     assert list(follow(service, job, tail=2)) == [b"two", b"three"], "a job that is over has no more to say"
     assert requests.get(f"{service.url}/v1/jobs/{job}/log", params={"follow": "yes"}, timeout=60).status_code == 400
+
+
+def test_a_job_is_followed_before_it_has_a_log(service):
+    go = service.root + "/go"
+    service.script([[["start"], ["wait_file", go], ["log", "first"], ["done"]]])
+    service.script([[["start"], ["log", "one"], ["log", "two"], ["done"]]], of=2)
+    service.start()
+    before = service.submit(100)
+    service.wait(before, "running")
+    job = service.submit(100, seed=2)
+    plain, told = follow(service, job), follow(service, job, format="ndjson")
+    with open(go, "w"):
+        pass
+    assert list(plain) == [b"one", b"two"]
+    lines = [json.loads(x) for x in told]
+    assert [x["text"] for x in lines] == ["one", "two"] and all(x["time"] for x in lines)
 
 
 def test_followers_end_with_the_daemon(service):
