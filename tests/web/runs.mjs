@@ -133,8 +133,9 @@ const failed = await run({
                 await page.route(new RegExp(`/jobs/${WAITS}/retry$`), (route) => route.fulfill({status: 409, contentType: 'application/problem+json', body: '{"title": "Not now"}'}));
                 await press('Retry');
                 await region(page).getByText(`1 run queued again. #${WAITS}: Not now`).waitFor();
-                await fetch(server.at(`v1/jobs/${WAITS}/retry`), {method: 'POST'});
+                await fetch(server.at(`v1/jobs/${WAITS}/retry`), {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{}'});
                 await settled(LIVE, 'running');
+                await settled(WAITS, 'queued');
                 await done(/409/);
         },
         async a_comparison_grows_while_a_run_of_it_is_live() {
