@@ -102,6 +102,13 @@ static int look_at_processes(const struct watching *x, const struct watched *w, 
         return NVML_OK;
 }
 
+/* What a driver answers of a GPU that must be brought back. That it knows none of a name, or tells nobody here of it, is
+ * no reason to use it no more: CUDA has found it. */
+static bool is_lost(int result)
+{
+        return result == NVML_GPU_IS_LOST || result == NVML_RESET_REQUIRED;
+}
+
 /* All but its energy. */
 static json_t *look(struct watching *x, struct watched *w)
 {
@@ -117,10 +124,7 @@ static json_t *look(struct watching *x, struct watched *w)
                         (void)json_object_set_new(o, "ecc", json_integer((json_int_t)ecc));
                 processes = look_at_processes(x, w, o);
         }
-        lost = found != NVML_OK                                                    ? found
-               : errors == NVML_GPU_IS_LOST || errors == NVML_RESET_REQUIRED       ? errors
-               : processes == NVML_GPU_IS_LOST || processes == NVML_RESET_REQUIRED ? processes
-                                                                                   : NVML_OK;
+        lost = is_lost(found) ? found : is_lost(errors) ? errors : is_lost(processes) ? processes : NVML_OK;
         if (lost != NVML_OK)
                 (void)json_object_set_new(o, "lost", json_string(error_text(x, lost, text, sizeof text)));
         return o;

@@ -95,6 +95,16 @@ def test_a_device_is_given_to_nobody_while_another_computes_on_it(service, gpus)
         other.wait()
 
 
+def test_a_gpu_that_the_library_does_not_know_is_used_all_the_same(service, gpus):
+    """CUDA has found it; in a container the library may tell of none."""
+    service.script([WAIT])
+    gpus.unsay("GPU-5678 gpu")
+    start(service)
+    job = service.submit(overrides={"machine.backend": "cuda", "machine.devices": 2})
+    service.wait(job, "running")
+    assert allocated(service, job) == [["gpu0", "gpu1"]]
+
+
 def test_where_it_is_said_a_device_is_used_beside_others(service, gpus):
     service.script([WAIT])
     gpus.say("GPU-1234 process 999999999")
