@@ -102,8 +102,8 @@ static int look_at_processes(const struct watching *x, const struct watched *w, 
         return NVML_OK;
 }
 
-/* What a driver answers of a GPU that must be brought back. That it knows none of a name, or tells nobody here of it, is
- * no reason to use it no more: CUDA has found it. */
+/* What a driver answers of a GPU that must be brought back. That it knows none of a name, or tells nobody here of it,
+ * is no reason to use it no more: CUDA has found it. */
 static bool is_lost(int result)
 {
         return result == NVML_GPU_IS_LOST || result == NVML_RESET_REQUIRED;
