@@ -286,6 +286,21 @@ static int print_paper(const struct config *c, const struct dataset *d, struct e
         return r;
 }
 
+/* A trainer that is about to make its first step; both are the caller's, whatever is returned. */
+static int begin(const struct config *c, const char *plans, const struct dataset *d, struct runtime_need *need,
+                 struct runtime **ret_rt, struct trainer **ret_t, struct error *err)
+{
+        int r = runtime_new(c, false, plans, ret_rt, err);
+
+        if (r >= 0)
+                r = trainer_new(*ret_rt, ALL_SECTIONS, ret_t, need, err);
+        if (r >= 0)
+                r = runtime_allocate(*ret_rt, ALL_SECTIONS, true, need, err);
+        if (r >= 0)
+                r = trainer_bind(*ret_t, d, err);
+        return r < 0 ? r : runtime_initialise(*ret_rt, (uint32_t)c->seed, err);
+}
+
 static int run(const struct options *o, const struct config *c, const struct dataset *d, struct error *err)
 {
         _cleanup_(runtime_freep) struct runtime *rt = NULL;
@@ -293,16 +308,8 @@ static int run(const struct options *o, const struct config *c, const struct dat
         struct rusage usage;
         struct runtime_need need = {0};
         double seconds = 0, flop = 0;
-        int r = runtime_new(c, false, o->plans, &rt, err);
+        int r = begin(c, o->plans, d, &need, &rt, &t, err);
 
-        if (r >= 0)
-                r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
-        if (r >= 0)
-                r = runtime_allocate(rt, ALL_SECTIONS, true, &need, err);
-        if (r >= 0)
-                r = trainer_bind(t, d, err);
-        if (r >= 0)
-                r = runtime_initialise(rt, (uint32_t)c->seed, err);
         if (r >= 0)
                 r = time_steps(t, o, &seconds, err);
         (void)getrusage(RUSAGE_SELF, &usage);
@@ -439,16 +446,8 @@ static int run_check(const struct config *c, const struct dataset *d, struct tra
         struct runtime_need need = {0};
         struct trainer *t = NULL;
         int64_t n;
-        int r = runtime_new(c, false, NULL, &rt, err);
+        int r = begin(c, NULL, d, &need, &rt, &t, err);
 
-        if (r >= 0)
-                r = trainer_new(rt, ALL_SECTIONS, &t, &need, err);
-        if (r >= 0)
-                r = runtime_allocate(rt, ALL_SECTIONS, true, &need, err);
-        if (r >= 0)
-                r = trainer_bind(t, d, err);
-        if (r >= 0)
-                r = runtime_initialise(rt, (uint32_t)c->seed, err);
         for (int i = 0; i < CHECK_STEPS && r >= 0; i++)
                 r = trainer_window(t, 1, &n, err);
         if (r >= 0)
