@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -164,6 +165,23 @@ int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, st
         j->pending = true;
         commit_submit(d, TAKE_PTR(w), on_moved, m);
         return 0;
+}
+
+void job_note(struct daemon *d, int64_t id, const char *trigger, const char *fmt, ...)
+{
+        struct write *w = write_new(WRITE_JOB_NOTE);
+        va_list args;
+
+        if (!w)
+                return;
+        w->job = id;
+        w->time_us = clock_wall_us();
+        w->trigger = trigger;
+        va_start(args, fmt);
+        if (vasprintf(&w->detail, fmt, args) < 0)
+                w->detail = NULL;
+        va_end(args);
+        commit_submit(d, w, NULL, NULL);
 }
 
 const char *import_dataset_name(const json_t *import)

@@ -70,6 +70,9 @@ typedef void job_moved(struct daemon *d, struct job *j, const struct commit *c, 
 int job_transition(struct daemon *d, struct job *j, enum job_trigger trigger, struct write *carrier, job_moved *done,
                    void *user, struct error *err);
 
+/* A line of the event log of a job that runs: it stays as it is. */
+void job_note(struct daemon *d, int64_t id, const char *trigger, const char *fmt, ...) _printf_(4, 5);
+
 /* The data set that an import (a job's or a submission's) makes, borrowed; NULL: none. import may be NULL. */
 const char *import_dataset_name(const json_t *import);
 

@@ -36,21 +36,14 @@ static void arm(struct worker *w, int64_t at_us);
 static void say(struct worker *w, int64_t still_us)
 {
         struct daemon *d = w->daemon;
-        struct write *write = write_new(WRITE_JOB_NOTE);
         char time[UNITS_SIZE], text[160];
 
         w->stall.said = true;
         (void)snprintf(text, sizeof text, "no step for %s%s", units_time_text(still_us / US_PER_S * US_PER_S, time),
                        d->settings.stalled_stop ? ": it is paused" : "");
         log_warning("job %lld: %s", (long long)w->job_id, text);
-        if (write) {
-                write->job = w->job_id;
-                write->time_us = clock_wall_us();
-                write->trigger = "stalled";
-                write->detail = strdup(text);
-                commit_submit(d, write, NULL, NULL);
-        }
-        if (d->settings.stalled_stop && w->job && w->job->stop == STOP_NONE && !w->job->pending && !w->job->noting_stop)
+        job_note(d, w->job_id, "stalled", "%s", text);
+        if (d->settings.stalled_stop && w->job && stop_is_possible(w->job))
                 stop_ask(d, w->job, STOP_LIMIT, text, NULL, NULL, NULL);
 }
 

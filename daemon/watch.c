@@ -292,22 +292,7 @@ static int take_devices(struct watch *w, const json_t *line, const json_t *devic
         return MIN(r, 0);
 }
 
-/* Kept with what ran there. */
-static void note_xid(struct daemon *d, const struct device *x, const char *text)
-{
-        struct write *note = x->users ? write_new(WRITE_JOB_NOTE) : NULL;
-
-        if (!note)
-                return;
-        note->job = x->job;
-        note->time_us = clock_wall_us();
-        note->trigger = "xid";
-        if (asprintf(&note->detail, "%s: %s", x->name, text) < 0)
-                note->detail = NULL;
-        commit_submit(d, note, NULL, NULL);
-}
-
-/* It may end the device's service. */
+/* Kept with what ran there; it may end the device's service. */
 static int take_xid(struct daemon *d, const json_t *line, struct error *err)
 {
         const char *uuid, *meaning;
@@ -324,7 +309,8 @@ static int take_xid(struct daemon *d, const json_t *line, struct error *err)
         FOR_EACH_DEVICE(i, slots)
         {
                 log_warning("device %s: %s", d->devices[i].name, text);
-                note_xid(d, &d->devices[i], text);
+                if (d->devices[i].users)
+                        job_note(d, d->devices[i].job, "xid", "%s: %s", d->devices[i].name, text);
                 if (out)
                         device_out(d, &d->devices[i], text);
         }

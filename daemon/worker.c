@@ -319,6 +319,8 @@ static void keep_spool(struct worker *w, const struct error *why)
                     w->spool_stays ? "events" : "kept");
         if (err.text[0])
                 log_warning("job %lld: %s: %s", (long long)w->job_id, err.path, err.text);
+        job_note(w->daemon, w->job_id, "spool", "something that its worker said was not applied, and is kept: %s%s%s",
+                 why->path, why->path[0] ? ": " : "", why->text);
 }
 
 /* What is not understood but has its number is an event, too, so that those after it are applied. */
@@ -739,19 +741,10 @@ static int take_spool(struct worker *w, struct error *err)
 /* What holds the job up, for whoever reads its events. */
 static void note_spool(struct worker *w, const struct error *why)
 {
-        struct write *write = write_new(WRITE_JOB_NOTE);
-
         log_error("job %lld: its worker ended, but its spool cannot be read, which is tried again: %s%s%s",
                   (long long)w->job_id, why->path, why->path[0] ? ": " : "", why->text);
-        if (!write)
-                return;
-        write->job = w->job_id;
-        write->time_us = clock_wall_us();
-        write->trigger = "spool";
-        if (asprintf(&write->detail, "its worker ended; what it said last cannot be read, which is tried again: %s",
-                     why->text) < 0)
-                write->detail = NULL;
-        commit_submit(w->daemon, write, NULL, NULL);
+        job_note(w->daemon, w->job_id, "spool",
+                 "its worker ended; what it said last cannot be read, which is tried again: %s", why->text);
 }
 
 /* Not its end: what is in it may be the outcome. Only a user who cancels the job gives it up. */

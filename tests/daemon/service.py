@@ -75,13 +75,18 @@ class Service:
 
     # ---- HTTP
 
+    def answered(self, method, path, answer):
+        """For who looks at answers."""
+
     def get(self, path, **params):
         r = requests.get(self.url + path, params=params, timeout=60)
+        self.answered("GET", path, r)
         assert r.status_code == 200, r.text
         return r.json()
 
     def post(self, path, body=None, expect=None):
         r = requests.post(self.url + path, json={} if body is None else body, timeout=60)
+        self.answered("POST", path, r)
         if expect is not None:
             assert r.status_code == expect, r.text
         return r

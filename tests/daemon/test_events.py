@@ -46,6 +46,8 @@ def test_events_that_are_not_understood_are_kept_and_hold_up_nothing(service, ho
         text = f.read()
     assert "cosmic" in text and "film" in text and '"done"' in text, "the whole spool, also what came after"
     assert service.logged().count("was not applied") == 1 and "attempt-1.kept" in service.logged()
+    told = [e["detail"] for e in service.get(f"/v1/jobs/{job}/events")["events"] if e["trigger"] == "spool"]
+    assert len(told) == 1 and "something that its worker said was not applied" in told[0], "its user sees it, too"
     assert "connection is closed" not in service.logged()
     assert requests.delete(f"{service.url}/v1/jobs/{job}").status_code == 204
     service.until(lambda: not os.path.exists(f"{service.state}/jobs/{job}"))
@@ -61,6 +63,20 @@ def test_what_was_kept_is_kept_over_a_restart(service):
     service.wait(job, "succeeded")
     service.until(lambda: not kept(service, job, "events"))
     assert kept(service, job) == ["attempt-1.kept"]
+
+
+def test_a_name_that_is_too_long_is_refused_and_its_user_is_told(service):
+    """B7: 200 bytes are one, 201 are none; and nothing else of the run is lost."""
+    names = ["\u00e9" * 100, "\u00e9" * 100 + "x"]
+    events = [["event", {"type": "scalars", "step": [3], "time_ms": [1], "columns": {name: [1.5]}}] for name in names]
+    service.script([[["start"], ["scalars", 0, 10], *events, ["scalars", 10, 20], ["done"]]])
+    service.start()
+    job = service.submit(20)
+    service.wait(job, "succeeded")
+    assert [s["name"] for s in service.get(f"/v1/jobs/{job}/series")["series"]] == ["train/bpd", names[0]]
+    assert service.curve(job)["step"] == list(range(20))
+    told, = [e["detail"] for e in service.get(f"/v1/jobs/{job}/events")["events"] if e["trigger"] == "spool"]
+    assert "200" in told, told
 
 
 @pytest.mark.parametrize("line", [["what is this\n"], ["x", 2 << 20, "\n"], ['{"type":"progress","seq":900}\n'],
