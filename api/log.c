@@ -136,16 +136,27 @@ static int end_part(struct parts *p, struct buf *out, struct error *err)
                                       : 0;
 }
 
+static int find_open(const struct attempt_row *a, void *user)
+{
+        bool *open = user;
+
+        *open |= !a->ended_us;
+        return 0;
+}
+
+/* And its worker is gone, so that nothing comes any more, nor the time of a line. */
 static bool job_is_over(struct reader *reader, int64_t job)
 {
         struct job_row j;
-        bool over = true; /* one that was removed, too */
+        bool over = true, open = false; /* one that was removed is over, too */
 
         if (reader_job_without(reader, job, WITHOUT_CONFIG | WITHOUT_OUTCOME, &j, NULL) >= 0) {
                 over = job_state_is_final(j.state) || j.state == JOB_PAUSED;
                 job_row_done(&j);
         }
-        return over;
+        if (over)
+                (void)reader_attempts(reader, job, find_open, &open, NULL);
+        return over && !open;
 }
 
 /* A log that nothing is added to has nothing to send by which that would show. Who closed half of his connection has
