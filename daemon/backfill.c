@@ -99,8 +99,7 @@ static int64_t duration_of(struct daemon *d, const struct job_row *row, struct m
 
         if (a_step >= 0 && a_step * (double)(row->steps - row->step) < SECONDS_MAX)
                 duration_us = (int64_t)(a_step * (double)(row->steps - row->step) * 1e6);
-        if ((row->limits.of[LIMIT_WALL] || row->limits.of[LIMIT_DEVICE_SECONDS]) &&
-            limit_usage(d, row->id, &used, NULL) >= 0)
+        if (limit_is_timed(&row->limits) && limit_usage(d, row->id, &used, NULL) >= 0)
                 duration_us = MIN(duration_us, limit_time_left_us(&row->limits, &used, row->devices));
         return duration_us;
 }

@@ -63,6 +63,11 @@ bool limit_reached(const struct limits_row *l, const struct usage *used, int64_t
         return false;
 }
 
+bool limit_is_timed(const struct limits_row *l)
+{
+        return l->of[LIMIT_WALL] || l->of[LIMIT_DEVICE_SECONDS];
+}
+
 int64_t limit_time_left_us(const struct limits_row *l, const struct usage *used, int64_t n_devices)
 {
         int64_t left_us = INT64_MAX, device_s = l->of[LIMIT_DEVICE_SECONDS];
@@ -91,7 +96,7 @@ static void watch_again(struct worker *w, int64_t after_us)
 void limit_watch(struct worker *w)
 {
         struct job *j = w->job;
-        bool timed = j && (j->limits.of[LIMIT_WALL] || j->limits.of[LIMIT_DEVICE_SECONDS]);
+        bool timed = j && limit_is_timed(&j->limits);
         struct usage used = {0};
         struct error err;
 

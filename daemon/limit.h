@@ -18,6 +18,8 @@ void limit_change(struct limits_row *l, const struct limits_row *new, unsigned c
 
 /* Which limit is used up, as a sentence, and where it stands in a request: /limits/NAME. False: none is. */
 bool limit_reached(const struct limits_row *l, const struct usage *used, int64_t step, struct error *ret);
+/* Whether one of them is of time. */
+bool limit_is_timed(const struct limits_row *l);
 /* How much longer it may run on so many devices; INT64_MAX: no limit says so. */
 int64_t limit_time_left_us(const struct limits_row *l, const struct usage *used, int64_t n_devices);
 
