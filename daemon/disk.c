@@ -64,7 +64,6 @@ void disk_release(struct daemon *d)
         log_info("%s, which kept room for checkpoints, is given back", path);
 }
 
-/* A file system that cannot allocate has none; what is asked is asked again where it was full meanwhile. */
 static int allocate(const char *path, int64_t bytes)
 {
         _cleanup_(closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
@@ -77,7 +76,8 @@ static void hold(struct daemon *d, const struct disk *now, int64_t bytes)
         char path[PATH_MAX];
         int r = 0;
 
-        if (!reserve_path(d->settings.state, path, sizeof path))
+        if (!reserve_path(d->settings.state, path, sizeof path) ||
+            d->hold_failed == -EOPNOTSUPP) /* this file system never will: the queue is looked at often */
                 return;
         if (bytes <= 0 && now->held_bytes)
                 (void)unlink(path);
