@@ -15,7 +15,7 @@ struct cursor {
         size_t n, room;
         struct cursor_item {
                 uint64_t index; /* of the series in the question; ascending */
-                uint64_t shift; /* of its buckets' width */
+                uint64_t shift; /* of its buckets' grid */
                 uint64_t edge;  /* where its last bucket begins, a step */
                 uint64_t below; /* points before that */
                 uint64_t last;  /* and of that bucket */

@@ -48,13 +48,15 @@ void series_list(struct request *r)
 
 static const char *const widths_names[] = {"shared", "own", NULL};
 enum widths { WIDTHS_SHARED, WIDTHS_OWN };
+static const char *const axis_names[] = {"linear", "log", NULL};
+enum axis { AXIS_LINEAR, AXIS_LOG };
 
 struct question {
         size_t n_jobs;
         int64_t jobs[JOBS_MAX];
         struct names names;
-        int64_t points, from, to, attempt;
-        int widths;
+        int64_t points, from, to, from_ms, to_ms, attempt;
+        int widths, axis;
         struct buf text; /* all that it asks: for cursors */
         bool goes_on;    /* from `since` */
         struct cursor since;
@@ -109,8 +111,9 @@ static int read_jobs(struct request *r, struct question *q)
 
 static int print_question(struct question *q)
 {
-        int x = buf_printf(&q->text, NULL, "%lld %lld %lld %lld %d", (long long)q->points, (long long)q->from,
-                           (long long)q->to, (long long)q->attempt, q->widths);
+        int x = buf_printf(&q->text, NULL, "%lld %lld %lld %lld %lld %lld %d %d", (long long)q->points,
+                           (long long)q->from, (long long)q->to, (long long)q->from_ms, (long long)q->to_ms,
+                           (long long)q->attempt, q->widths, q->axis);
 
         for (size_t i = 0; i < q->n_jobs && x >= 0; i++)
                 x = buf_printf(&q->text, NULL, " %lld", (long long)q->jobs[i]);
@@ -131,14 +134,15 @@ static void read_cursor(struct request *r, struct question *q)
                 (void)errors_add(
                         &r->errs, x, "cursor",
                         "expected the cursor of an answer to the same question: jobs, names, points, from, to, "
-                        "attempt and widths as they were");
+                        "from_ms, to_ms, attempt, widths and axis as they were");
         else if (x < 0)
                 (void)errors_add(&r->errs, x, "cursor", "no memory");
 }
 
 static int read_question(struct request *r, struct question *q)
 {
-        *q = (struct question){.points = POINTS_DEFAULT, .to = INT64_MAX, .text = BUF_INIT(2 * TARGET_BYTES_MAX)};
+        *q = (struct question){
+                .points = POINTS_DEFAULT, .to = INT64_MAX, .to_ms = INT64_MAX, .text = BUF_INIT(2 * TARGET_BYTES_MAX)};
         if (read_jobs(r, q) == 0)
                 (void)errors_add(&r->errs, -EINVAL, "jobs", "expected ids of jobs, separated by commas");
         if (request_query_names(r, &q->names) == 0)
@@ -146,10 +150,15 @@ static int read_question(struct request *r, struct question *q)
         (void)request_query_int(r, "points", 1, POINTS_MAX, &q->points);
         (void)request_query_int(r, "from", 0, INT64_MAX, &q->from);
         (void)request_query_int(r, "to", 0, INT64_MAX, &q->to);
+        (void)request_query_int(r, "from_ms", 0, INT64_MAX, &q->from_ms);
+        (void)request_query_int(r, "to_ms", 0, INT64_MAX, &q->to_ms);
         (void)request_query_choice(r, "widths", widths_names, &q->widths);
+        (void)request_query_choice(r, "axis", axis_names, &q->axis);
         (void)request_query_int(r, "attempt", 1, INT64_MAX, &q->attempt);
         if (q->from > q->to)
                 (void)errors_add(&r->errs, -EINVAL, "from", "is above to");
+        if (q->from_ms > q->to_ms)
+                (void)errors_add(&r->errs, -EINVAL, "from_ms", "is above to_ms");
         read_cursor(r, q);
         return r->errs.n ? -EINVAL : 0;
 }
@@ -197,6 +206,8 @@ static int append_curve(struct buf *b, int64_t job, const char *name, const stru
 
         if (!o)
                 return error_set(err, -ENOMEM, NULL, "no memory for a series");
+        if (c->grid.logarithmic)
+                (void)json_object_set_new(o, "bucket_ratio", json_real(grid_ratio(&c->grid)));
         add_others(o, "nan", c->not_a_number + first, n);
         add_others(o, "infinity", c->infinite + first, n);
         add_others(o, "minus_infinity", c->minus_infinite + first, n);
@@ -224,14 +235,13 @@ static uint64_t index_of(const struct question *q, int64_t job, const char *name
 
 static struct cursor_item place_of(const struct curve *c, uint64_t index)
 {
-        struct cursor_item x = {.index = index, .view = c->view, .below = (uint64_t)c->points_total};
+        struct cursor_item x = {
+                .index = index, .view = c->view, .below = (uint64_t)c->points_total, .shift = (uint64_t)c->grid.shift};
 
-        while (c->bucket_width >> x.shift > 1)
-                x.shift++;
         if (c->n) {
                 x.last = (uint64_t)c->count[c->n - 1];
                 x.below -= x.last;
-                x.edge = (uint64_t)(c->step[c->n - 1] / c->bucket_width * c->bucket_width);
+                x.edge = (uint64_t)grid_begin(&c->grid, c->step[c->n - 1]);
         }
         return x;
 }
@@ -254,7 +264,7 @@ static size_t count_known(const struct curve *c, const struct cursor_item *befor
                 return 0;
         if (n == c->n || (uint64_t)c->count[n] != before->last)
                 return n;
-        *ret_from += (uint64_t)c->bucket_width;
+        *ret_from = (uint64_t)grid_end(&c->grid, (int64_t)*ret_from);
         return n + 1;
 }
 
@@ -299,9 +309,12 @@ static int read_curves(struct reader *reader, const struct question *q, struct b
                                                 .names = q->names.items,
                                                 .from = q->from,
                                                 .to = q->to,
+                                                .from_ms = q->from_ms,
+                                                .to_ms = q->to_ms,
                                                 .n_buckets = q->points,
                                                 .attempt = q->attempt,
-                                                .own_width = q->widths == WIDTHS_OWN};
+                                                .logarithmic = q->axis == AXIS_LOG,
+                                                .own_grid = q->widths == WIDTHS_OWN};
         struct answering a = {.q = q, .b = b, .err = err};
         int r = buf_append(b, "{\"series\":[", strlen("{\"series\":["), err);
 

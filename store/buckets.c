@@ -150,29 +150,27 @@ static int ask(struct asking *a, struct error *err)
         return r;
 }
 
-/* Widths, as shifts: the finest with which a series has at most n buckets; that of the widest series. */
-static int shift_of(const struct asked *s, int64_t n)
+static struct grid grid_of(const struct asking *a, const struct asked *s)
 {
-        int shift = 0;
+        struct grid g = {.logarithmic = a->q->logarithmic};
 
-        while (s->first <= s->last && (s->last >> shift) - (s->first >> shift) >= n)
-                shift++;
-        return shift;
+        grid_fit(&g, s->first, s->last, a->q->n_buckets);
+        return g;
 }
 
-static int shift_of_all(const struct asking *a)
+static struct grid grid_of_all(const struct asking *a)
 {
-        int shift = 0;
+        struct grid g = {.logarithmic = a->q->logarithmic};
 
         for (size_t i = 0; i < a->n; i++)
-                shift = MAX(shift, shift_of(&a->series[i], a->q->n_buckets));
-        return shift;
+                grid_fit(&g, a->series[i].first, a->series[i].last, a->q->n_buckets);
+        return g;
 }
 
 /* ---- buckets */
 
 struct buckets {
-        int shift;
+        const struct grid *grid;
         int64_t first; /* index of the first of them */
         size_t n;
         struct cell *cell;
@@ -180,7 +178,7 @@ struct buckets {
 
 static struct cell *bucket(const struct buckets *b, int64_t step)
 {
-        uint64_t at = (uint64_t)(step >> b->shift) - (uint64_t)b->first;
+        uint64_t at = (uint64_t)grid_index(b->grid, step) - (uint64_t)b->first;
 
         return at < b->n ? &b->cell[at] : NULL;
 }
@@ -203,10 +201,11 @@ static int add_points(const struct point *p, size_t n, void *user)
 
         for (size_t i = 0, end; i < n; i = end) {
                 struct cell *to = bucket(b, p[i].step);
+                int64_t next = grid_end(b->grid, p[i].step);
 
                 if (!to)
                         return -EBADMSG;
-                for (end = i + 1; end < n && p[end].step >> b->shift == p[i].step >> b->shift;)
+                for (end = i + 1; end < n && p[end].step < next;)
                         end++;
                 cell_add(to, p + i, end - i);
         }
@@ -243,30 +242,54 @@ static void curve_add(struct curve *c, const struct cell *x)
         c->last[i] = x->last;
 }
 
-static int read_curve(const struct asking *a, const struct asked *s, int shift, struct curve *c, struct error *err)
+/* Cells are asked for as wide as buckets are, which on a logarithmic axis are wider the further one goes. */
+static int read_buckets(const struct asking *a, const struct asked *s, struct buckets *b, struct error *err)
 {
-        struct buckets b = {.shift = shift};
-        const struct curves_query q = {s->series, &a->limits[s->limits], a->q->attempt, s->first, s->last, shift, true};
-        const struct curves_sink sink = {.cells = add_cells, .points = add_points, .user = &b};
+        const struct curves_sink sink = {.cells = add_cells, .points = add_points, .user = b};
+        int64_t at = s->first;
+        int r = 0;
+
+        while (r >= 0 && at <= s->last) {
+                struct curves_query q = {.series = s->series,
+                                         .limits = &a->limits[s->limits],
+                                         .attempt = a->q->attempt,
+                                         .from = at,
+                                         .tails = true};
+                int64_t end = grid_stretch(b->grid, at, &q.shift);
+
+                q.to = MIN(end, s->last);
+                r = curves_read(a->db, &q, &sink, err);
+                if (q.to == s->last)
+                        break;
+                at = q.to + 1;
+        }
+        return r == -EBADMSG ? error_set(err, r, a->db->path, "points of %s are damaged", s->name) : r;
+}
+
+static int read_curve(const struct asking *a, const struct asked *s, struct grid grid, struct curve *c,
+                      struct error *err)
+{
+        struct buckets b = {.grid = &grid};
         _cleanup_(freep) struct cell *cells = NULL;
         int r;
 
-        c->bucket_width = (int64_t)1 << shift;
-        c->view = limits_digest(q.limits);
+        c->grid = grid;
+        c->bucket_width = grid_end(&grid, MAX(s->last, 0)) - grid_begin(&grid, MAX(s->last, 0));
+        c->view = limits_digest(&a->limits[s->limits]);
         if (s->first > s->last)
                 return 0;
-        b.first = s->first >> shift;
-        b.n = (size_t)((s->last >> shift) - b.first + 1);
+        b.first = grid_index(&grid, s->first);
+        b.n = (size_t)(grid_index(&grid, s->last) - b.first + 1);
         b.cell = cells = calloc(b.n, sizeof *cells);
         if (!cells)
                 return error_set(err, -ENOMEM, NULL, "no memory for %zu buckets", b.n);
         r = curve_allocate(c, b.n, err);
         if (r >= 0)
-                r = curves_read(a->db, &q, &sink, err);
+                r = read_buckets(a, s, &b, err);
         for (size_t i = 0; r >= 0 && i < b.n; i++)
                 if (cells[i].count)
                         curve_add(c, &cells[i]);
-        return r == -EBADMSG ? error_set(err, r, a->db->path, "points of %s are damaged", s->name) : r;
+        return r;
 }
 
 void curve_done(struct curve *c)
@@ -284,10 +307,73 @@ void curve_done(struct curve *c)
         *c = (struct curve){0};
 }
 
+/* ---- a range of times */
+
+#define FAN 1024 /* buckets of a look */
+
+/* The first step of a series whose last point came at time_ms or later; 0: there is none, 1: there is. Each look is
+ * into the bucket that the one before found. */
+static int find_step(const struct asking *a, struct asked s, int64_t time_ms, int64_t *ret, struct error *err)
+{
+        for (;;) {
+                _cleanup_(curve_done) struct curve c = {0};
+                struct grid g = {0};
+                int64_t end;
+                size_t i = 0;
+                int r;
+
+                grid_fit(&g, s.first, s.last, FAN);
+                r = read_curve(a, &s, g, &c, err);
+                if (r < 0)
+                        return r;
+                while (i < c.n && c.time_ms[i] < time_ms)
+                        i++;
+                if (i == c.n)
+                        return 0;
+                *ret = c.step[i];
+                if (g.shift == 0)
+                        return 1;
+                end = grid_end(&g, c.step[i]);
+                s.first = MAX(s.first, grid_begin(&g, c.step[i]));
+                s.last = MIN(s.last, end == INT64_MAX ? end : end - 1);
+        }
+}
+
+static int narrow(const struct asking *a, struct asked *s, struct error *err)
+{
+        const struct asked all = *s;
+        int64_t step;
+        int r = 0;
+
+        if (a->q->from_ms > 0) {
+                r = find_step(a, all, a->q->from_ms, &step, err);
+                s->first = r > 0 ? step : INT64_MAX;
+                s->last = r > 0 ? s->last : INT64_MIN;
+        }
+        if (r >= 0 && a->q->to_ms > 0 && a->q->to_ms < INT64_MAX) {
+                r = find_step(a, all, a->q->to_ms + 1, &step, err);
+                if (r > 0)
+                        s->last = MIN(s->last, step - 1);
+        }
+        return MIN(r, 0);
+}
+
+static int narrow_all(struct asking *a, struct error *err)
+{
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < a->n; i++)
+                r = narrow(a, &a->series[i], err);
+        return r;
+}
+
+/* ---- answers */
+
 static int answer(struct asking *a, int (*found)(int64_t, const char *, struct curve *, void *), void *user,
                   struct error *err)
 {
-        int shared = a->q->own_width ? 0 : shift_of_all(a), r = 0;
+        struct grid shared = grid_of_all(a);
+        int r = 0;
 
         for (size_t i = 0; r >= 0 && i < a->n; i++) {
                 const struct asked *s = &a->series[i];
@@ -296,7 +382,7 @@ static int answer(struct asking *a, int (*found)(int64_t, const char *, struct c
 
                 if (reader->cancelled && reader->cancelled(reader->user)) /* chunks are few steps of SQLite */
                         return error_set(err, -ECANCELED, NULL, "nobody waits for the answer");
-                r = read_curve(a, s, a->q->own_width ? shift_of(s, a->q->n_buckets) : shared, &c, err);
+                r = read_curve(a, s, a->q->own_grid ? grid_of(a, s) : shared, &c, err);
                 if (r >= 0)
                         r = found(s->job, s->name, &c, user);
         }
@@ -316,6 +402,8 @@ int reader_curves(struct reader *r, const struct curve_question *q,
         if (n < 0)
                 return n;
         n = ask(&a, err);
+        if (n >= 0)
+                n = narrow_all(&a, err);
         if (n >= 0)
                 n = answer(&a, found, user, err);
         return view_end(r, n);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "contract/event.h"
+#include "store/grid.h"
 
 #include <stdatomic.h>
 
@@ -323,21 +324,25 @@ int reader_marked_artifact(struct reader *r, int64_t after, struct artifact_row 
 int reader_series(struct reader *r, int64_t job, int (*row)(const struct series_row *s, void *user), void *user,
                   struct error *err);
 
-/* Points, reduced to at most n_buckets buckets of equal width in steps (a power of two, 1: every step its own bucket),
- * edges at multiples of the width, which is one for all series of a question: the same question gives the same buckets,
- * and those of two runs can be compared. */
+/* Points, reduced to at most n_buckets buckets, the finest that are so few (store/grid.h), the same for all series of a
+ * question. */
 struct curve_question {
         size_t n_jobs, n_names;
         const int64_t *jobs;
         const char *const *names;
-        int64_t from, to;  /* steps, inclusive */
-        int64_t n_buckets; /* at least 1 */
-        int64_t attempt;   /* number of the attempt whose points are wanted, superseded or not; 0: of all those that are
-                              not superseded (no later attempt began at their step or before) */
-        bool own_width;    /* each series has the width that fits it */
+        int64_t from, to;       /* steps, inclusive */
+        int64_t from_ms, to_ms; /* times, 0: any: from the first step whose last point came at from_ms or later, to
+                                   before the first that came later than to_ms. Steps are taken to ascend with time */
+        int64_t n_buckets;      /* at least 1 */
+        bool logarithmic;       /* their grid */
+        int64_t attempt; /* number of the attempt whose points are wanted, superseded or not; 0: of all those that are
+                            not superseded (no later attempt began at their step or before) */
+        bool own_grid;   /* each series has the one that fits it */
 };
 struct curve {
-        int64_t points_total, bucket_width;
+        int64_t points_total;
+        struct grid grid;
+        int64_t bucket_width; /* steps of the widest bucket */
         uint64_t view; /* which attempts' points are shown below which step, as a number: while it is the same, points
                           only come */
         size_t n;      /* buckets that hold a point; arrays are owned */

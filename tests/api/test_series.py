@@ -184,6 +184,52 @@ def test_series_of_a_request_share_the_edges_of_their_buckets(server, job):
     a, b = server.get("/v1/series", params={**q, "widths": "own"}).json()["series"]
     assert a["bucket_width"] > 1 and b["bucket_width"] == 1 and b["count"] == [1, 1, 1]
     problem(server.get("/v1/series", params={**q, "widths": "both"}), 400, "query-invalid")
+    a, b = server.get("/v1/series", params={**q, "points": 30, "axis": "log"}).json()["series"]
+    assert a["bucket_ratio"] == b["bucket_ratio"] == 1.5 and (a["bucket_width"], b["bucket_width"]) == (256, 1)
+    a, b = server.get("/v1/series", params={**q, "points": 30, "axis": "log", "widths": "own"}).json()["series"]
+    assert a["bucket_ratio"] == 1.5 and b["bucket_ratio"] < 1.000001 and b["step"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("points,ratio", [(100, 1 + 1 / 8), (30, 1.5), (12, 2), (6, 4), (1, None)])
+def test_buckets_of_a_log_axis_have_one_ratio(server, job, points, ratio):
+    q = {"jobs": job, "names": "train/bpd", "points": points, "axis": "log"}
+    [s] = server.get("/v1/series", params=q).json()["series"]
+    assert s["points_total"] == STEPS and len(s["step"]) <= points and s["bucket_ratio"] == (ratio or s["bucket_ratio"])
+
+    def edge(step):  # where its bucket begins, as the description says it
+        if ratio is None:
+            return 0
+        octave = 1 << max(step.bit_length() - 1, 0)
+        if ratio >= 2:
+            return 0 if step == 0 else int(ratio ** math.floor(math.log2(octave) / math.log2(ratio)))
+        width = max(int(octave * (ratio - 1)), 1)
+        return octave + (step - octave) // width * width if step else 0
+
+    expected = {}
+    for step in range(STEPS):
+        expected.setdefault(edge(step), []).append(step)
+    assert s["step"] == [steps[-1] for steps in expected.values()] and s["count"] == [len(steps) for steps in expected.values()]
+    value = lambda step: 10 - step / 200
+    for b, steps in enumerate(expected.values()):
+        known = [value(i) for i in steps if i != 500]
+        assert math.isclose(s["max"][b], max(known), rel_tol=1e-6) and math.isclose(s["mean"][b], sum(known) / len(known), rel_tol=1e-6)
+    assert sum(s["nan"]) == 1
+    problem(server.get("/v1/series", params={**q, "axis": "logarithmic"}), 400, "query-invalid")
+
+
+def test_a_range_of_times(server, job):
+    first = 1_700_000_000_000
+    ask = lambda **range_: server.get("/v1/series", params={"jobs": job, "names": "train/bpd", "points": 10000, **range_})
+    steps = lambda **range_: ask(**range_).json()["series"][0]["step"]
+    assert steps(from_ms=first + 990) == list(range(990, 1000))
+    assert steps(to_ms=first + 2) == [0, 1, 2] and steps(from_ms=0, to_ms=first - 1) == []
+    assert steps(from_ms=first + 10, to_ms=first + 12) == [10, 11, 12] and steps(from_ms=first + 10, to_ms=first + 900, to=11) == [10, 11]
+    assert steps(from_ms=first + STEPS) == [] and steps(from_ms=first, to_ms=10**17) == list(range(STEPS))
+    [s] = ask(from_ms=first + 100, to_ms=first + 899, points=50).json()["series"]
+    assert s["points_total"] == 800 and s["step"][-1] == 899 and len(s["step"]) <= 50
+    e = problem(ask(from_ms=5, to_ms=4), 400, "query-invalid")["errors"]
+    assert [x["parameter"] for x in e] == ["from_ms"]
+    problem(ask(from_ms="2026-01-01"), 400, "query-invalid")
 
 
 COLUMNS = ("step", "time_ms", "count", "min", "max", "mean", "last")
@@ -251,11 +297,12 @@ class Running:
         assert self.server.post(f"/v1/jobs/{self.job}/retry").status_code == 200
 
 
-@pytest.mark.parametrize("points,widths,rounds", [(10000, "shared", 50), (16, "shared", 150), (16, "own", 150)])
-def test_a_live_view_by_cursors_is_what_a_whole_read_gives(server, points, widths, rounds):
+@pytest.mark.parametrize("points,rounds,view", [(10000, 50, {}), (16, 150, {}), (16, 150, {"widths": "own"}), (16, 100, {"axis": "log"}),
+                                                (4, 50, {"axis": "log", "widths": "own"}), (16, 100, {"from_ms": 300})])
+def test_a_live_view_by_cursors_is_what_a_whole_read_gives(server, points, rounds, view):
     dice = random.Random(points)
     jobs = [server.submit(), server.submit()]
-    live = Live(server, jobs=",".join(map(str, jobs)), names="a,b,never", points=points, widths=widths)
+    live = Live(server, jobs=",".join(map(str, jobs)), names="a,b,never", points=points, **view)
     assert live.check() == {}
     running, at = {j: Running(server, j, 0) for j in jobs}, dict.fromkeys(jobs, 0)
     value = lambda: dice.choice([dice.randrange(1000) / 8] * 9 + ["NaN", "Infinity", "-Infinity"])
@@ -309,7 +356,7 @@ def test_a_cursor_that_is_none_is_refused(server, job):
     cursor = d["cursor"]
     forged = [cursor[:-1], cursor + "0", cursor.upper(), cursor[:32] + ".0-0-0-0-0", cursor[:32], "0" * 32, "." * 40, "x", "-1", "0", "\u00e9" * 20, "9" * 8192]
     asked = [({**q, "points": 5}, cursor), ({**q, "names": "train/bpd,x"}, cursor), ({**q, "attempt": 1}, cursor), ({**q, "from": 1}, cursor),
-             ({**q, "to": 5}, cursor), ({**q, "widths": "own"}, cursor), ({**q, "jobs": f"{job},{job + 1}"}, cursor), *((q, c) for c in [*forged, ""])]
+             ({**q, "to": 5}, cursor), ({**q, "widths": "own"}, cursor), ({**q, "axis": "log"}, cursor), ({**q, "from_ms": 1}, cursor), ({**q, "to_ms": 5}, cursor), ({**q, "jobs": f"{job},{job + 1}"}, cursor), *((q, c) for c in [*forged, ""])]
     for question, c in asked:
         e = problem(server.get("/v1/series", params={**question, "cursor": c}), 400, "query-invalid")["errors"]
         assert [x["parameter"] for x in e] == ["cursor"] and "expected" in e[0]["detail"], (question, c)

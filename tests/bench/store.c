@@ -110,6 +110,11 @@ static double noise(unsigned *seed)
         return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
+static int64_t time_of(int64_t step)
+{
+        return 1795797129139 + 20 * step;
+}
+
 /* total: of the curve, which falls to its end over so many steps. */
 static struct event event_of(int64_t seq, int64_t first, size_t rows, size_t columns, double total, unsigned *seed)
 {
@@ -126,7 +131,7 @@ static struct event event_of(int64_t seq, int64_t first, size_t rows, size_t col
         }
         for (size_t i = 0; i < rows; i++) {
                 e.row_step[i] = first + (int64_t)i;
-                e.row_time_ms[i] = 1795797129139 + 20 * e.row_step[i] + (int64_t)lrint(noise(seed));
+                e.row_time_ms[i] = time_of(e.row_step[i]) + (int64_t)lrint(noise(seed));
                 for (size_t k = 0; k < columns; k++)
                         e.column[k][i] = (double)(float)(2.55 + 3 * exp(-5.0 * (double)e.row_step[i] / total) +
                                                          0.05 * noise(seed));
@@ -293,20 +298,29 @@ static void forget_file(void)
         (void)close(fd);
 }
 
-static double time_curve(int64_t job, int64_t from, int64_t to, size_t *ret_n)
+static int count_buckets(int64_t job _unused_, const char *name _unused_, struct curve *c, void *user)
 {
-        struct curve c;
+        *(size_t *)user = c->n;
+        return 0;
+}
+
+/* A thousand buckets of train/bpd. */
+static double time_curve(struct curve_question q, int64_t job, size_t *ret_n)
+{
+        const char *name = "train/bpd";
         struct error err;
         double began = now();
 
-        check(reader_curve(reader, job, "train/bpd", from, to, 1000, &c, &err), &err);
-        began = now() - began;
-        *ret_n = c.n;
-        curve_done(&c);
-        return began;
+        q.n_jobs = q.n_names = 1;
+        q.jobs = &job;
+        q.names = &name;
+        q.n_buckets = 1000;
+        q.to = q.to ? q.to : INT64_MAX;
+        check(reader_curves(reader, &q, count_buckets, ret_n, &err), &err);
+        return now() - began;
 }
 
-static double median_curve(int64_t job, int64_t from, int64_t to, bool cold, size_t *ret_n)
+static double median_curve(struct curve_question q, int64_t job, bool cold, size_t *ret_n)
 {
         double took[15];
 
@@ -318,16 +332,23 @@ static double median_curve(int64_t job, int64_t from, int64_t to, bool cold, siz
                         forget_file();
                         check(reader_open(store, &reader, &err), &err);
                 }
-                took[i] = time_curve(job, from, to, ret_n);
+                took[i] = time_curve(q, job, ret_n);
         }
         return quantile(took, ARRAY_LEN(took), 0.5);
+}
+
+static void print_curve(const char *what, struct curve_question q, int64_t job)
+{
+        size_t n;
+        double warm = median_curve(q, job, false, &n), cold = median_curve(q, job, true, &n);
+
+        (void)printf("curve: %s: warm %.2f ms, cold %.2f ms (%zu buckets)\n", what, 1e3 * warm, 1e3 * cold, n);
 }
 
 static void bench_curve(void)
 {
         int64_t before, job;
         double began, seconds;
-        size_t n;
 
         close_all(); /* folds the log into the file */
         before = file_bytes();
@@ -339,15 +360,16 @@ static void bench_curve(void)
         (void)printf("curve: %.3f bytes a point of the file, %.2f million points/s written by one that waits\n",
                      (double)(file_bytes() - before) / (double)LONG, (double)LONG / seconds / MILLION);
         open_all();
-        (void)printf("curve: 10 million points to 1,000 buckets: warm %.2f ms",
-                     1e3 * median_curve(job, 0, INT64_MAX, false, &n));
-        (void)printf(" (%zu buckets), cold %.2f ms\n", n, 1e3 * median_curve(job, 0, INT64_MAX, true, &n));
+        print_curve("10 million points to 1,000 buckets", (struct curve_question){0}, job);
+        print_curve("on a logarithmic axis", (struct curve_question){.logarithmic = true}, job);
+        print_curve("a third of the time",
+                    (struct curve_question){.from_ms = time_of(LONG / 3), .to_ms = time_of(2 * LONG / 3)}, job);
         for (int64_t range = LONG / 4; range >= 1000; range /= 4) {
                 int64_t from = LONG / 3;
+                char what[60];
 
-                (void)printf("curve: zoom to %8lld steps: warm %.2f ms, ", (long long)range,
-                             1e3 * median_curve(job, from, from + range, false, &n));
-                (void)printf("cold %.2f ms (%zu buckets)\n", 1e3 * median_curve(job, from, from + range, true, &n), n);
+                (void)snprintf(what, sizeof what, "zoom to %8lld steps", (long long)range);
+                print_curve(what, (struct curve_question){.from = from, .to = from + range}, job);
         }
 }
 

@@ -194,9 +194,27 @@ static void expect_bucket(const struct curve *c, size_t b, const struct known *k
 struct checking {
         struct model *m;
         struct curve_question *q;
-        int64_t width;
+        struct grid grid; /* of all */
         int found;
 };
+
+/* Those of a question's times, by looking at each point: from the first step whose last point came at from_ms or later
+ * to before the first that came later than to_ms. */
+static const struct known *in_time(const struct curve_question *q, const struct known *k, size_t *n)
+{
+        size_t begin = 0, end;
+
+        while (q->from_ms && begin < *n && k[begin].p.time_ms < q->from_ms)
+                begin++;
+        while (begin > 0 && k[begin - 1].p.step == k[begin].p.step)
+                begin--;
+        for (end = begin; end < *n && (!q->to_ms || k[end].p.time_ms <= q->to_ms);)
+                end++;
+        while (end > begin && end < *n && k[end - 1].p.step == k[end].p.step)
+                end--;
+        *n = end - begin;
+        return k + begin;
+}
 
 static int check_curve(int64_t job, const char *name, struct curve *c, void *user)
 {
@@ -205,15 +223,16 @@ static int check_curve(int64_t job, const char *name, struct curve *c, void *use
         const struct known *k = expected(x->m, name[0] - 'a', x->q->attempt, &n);
 
         assert_int_equal(job, x->m->job);
-        assert_true(x->width == 0 || x->width == c->bucket_width);
-        x->width = c->bucket_width;
-        x->found++;
+        if (x->found++)
+                assert_memory_equal(&c->grid, &x->grid, sizeof x->grid);
+        x->grid = c->grid;
+        k = in_time(x->q, k, &n);
         assert_true((int64_t)c->n <= x->q->n_buckets);
         for (; i < n && k[i].p.step < x->q->from; i++)
                 ;
         for (size_t end; i < n && k[i].p.step <= x->q->to; i = end, b++) {
                 for (end = i; end < n && k[end].p.step <= x->q->to &&
-                              k[end].p.step / c->bucket_width == k[i].p.step / c->bucket_width;)
+                              grid_index(&c->grid, k[end].p.step) == grid_index(&c->grid, k[i].p.step);)
                         end++;
                 assert_true(b < c->n);
                 expect_bucket(c, b, k + i, end - i);
@@ -237,8 +256,9 @@ static void expect_curves(struct model *m)
                                            .from = whole ? 0 : draw(m, (unsigned)last),
                                            .to = whole ? INT64_MAX : draw(m, (unsigned)last),
                                            .n_buckets = 1 + (int64_t)draw(m, i % 2 ? 10 : 1000),
+                                           .logarithmic = draw(m, 2),
                                            .attempt = i >= 8 ? 1 + draw(m, (unsigned)m->attempts) : 0};
-                struct checking x = {m, &q, 0, 0};
+                struct checking x = {.m = m, .q = &q};
 
                 if (q.from > q.to) {
                         int64_t swap = q.from;
@@ -344,6 +364,39 @@ static void long_curves_are_what_the_model_says(void **state)
         for (int i = 0; i < n; i++)
                 say(&m, 2, resumed + 3 * i * 4000, 4000, 3, 0);
         expect_all(&m);
+        model_done(&m);
+}
+
+/* Two attempts, chunks, a tail; several points at a step, which stays whole. */
+static void a_range_of_times_is_a_range_of_steps(void **state)
+{
+        struct model m = {.f = *state, .seed = 5};
+
+        m.job = new_job(m.f, "x", JOB_TRAIN, NULL);
+        for (int64_t attempt = 1, step = 0; attempt <= 2; attempt++, step = 30000) {
+                start(&m, step);
+                for (int i = 0; i < 12; i++, step += 4096)
+                        say(&m, attempt, step, 4000, 0, 0);
+                say(&m, attempt, step, 7, 0, 0);
+        }
+        for (int i = 0; i < 200; i++) {
+                int64_t last = 1000 + (int64_t)m.n, from = i % 4 ? draw(&m, (unsigned)last + 50) : 0,
+                        to = i % 3 ? from + draw(&m, i % 5 ? (unsigned)last : 3) : 0;
+                struct curve_question q = {.n_jobs = 1,
+                                           .n_names = N_NAMES,
+                                           .jobs = &m.job,
+                                           .names = names,
+                                           .from = i % 7 ? 0 : 1000,
+                                           .to = i % 11 ? INT64_MAX : 40000,
+                                           .from_ms = from,
+                                           .to_ms = to,
+                                           .n_buckets = 1 + (int64_t)draw(&m, 300),
+                                           .logarithmic = draw(&m, 2)};
+                struct checking x = {.m = &m, .q = &q};
+
+                assert_int_equal(reader_curves(m.f->reader, &q, check_curve, &x, NULL), 0);
+                assert_int_equal(x.found, N_NAMES);
+        }
         model_done(&m);
 }
 
@@ -545,7 +598,7 @@ static void all_series_of_a_question_share_their_edges(void **state)
         assert_int_equal(send(f, new_attempt(f, jobs[0], 0), scalars(1, 0, 4000, "a", identity)), 0);
         assert_int_equal(send(f, new_attempt(f, jobs[1], 0), scalars(1, 0, 50, "a", identity)), 0);
         assert_int_equal(reader_curves(f->reader, &q, note_width, &at, NULL), 0);
-        q.own_width = true;
+        q.own_grid = true;
         assert_int_equal(reader_curves(f->reader, &q, note_width, &at, NULL), 0);
         assert_int_equal(at - width, 4);
         assert_true(width[0] == 64 && width[1] == 64 && width[2] == 64 && width[3] == 1);
@@ -769,6 +822,7 @@ int main(void)
                 FIXTURE(long_curves_are_what_the_model_says),
                 FIXTURE(later_attempt_supersedes_the_tail),
                 FIXTURE(points_are_read_behind_a_place),
+                FIXTURE(a_range_of_times_is_a_range_of_steps),
                 FIXTURE(buckets_keep_spikes_and_what_is_not_a_number),
                 FIXTURE(equal_steps_are_all_kept_in_order),
                 FIXTURE(buckets_of_the_same_question_are_the_same),
