@@ -57,8 +57,8 @@ void members_tags(const json_t *body, json_t **ret, struct errors *errs)
                 if (!members_is_printable(tag, TAG_BYTES_MAX))
                         (void)errors_add(errs, -EINVAL, pointer, "expected printable text of 1 to %d bytes",
                                          TAG_BYTES_MAX);
-                else if (!holds(*ret, tag))
-                        (void)json_array_append_new(*ret, json_deep_copy(tag));
+                else if (!holds(*ret, tag) && json_array_append_new(*ret, json_deep_copy(tag)) < 0)
+                        (void)errors_add(errs, -ENOMEM, pointer, "no memory");
         }
 }
 

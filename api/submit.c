@@ -348,8 +348,8 @@ static json_t *read_import(const json_t *body, const char *configs_folder, struc
         return events ? NULL : read_config(body, configs_folder, s, errs);
 }
 
-int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret,
-                         enum problem *ret_problem, struct errors *errs)
+static int read_submission(const json_t *body, const char *configs_folder, struct submission **ret,
+                           enum problem *ret_problem, struct errors *errs)
 {
         _cleanup_(submission_freep) struct submission *s = calloc(1, sizeof *s);
         const json_t *overrides = json_object_get(body, "overrides");
@@ -394,4 +394,19 @@ int submission_from_json(const json_t *body, const char *configs_folder, struct 
                 return errors_add(errs, -ENOMEM, "", "no memory");
         *ret = TAKE_PTR(s);
         return 0;
+}
+
+int submission_from_json(const json_t *body, const char *configs_folder, struct submission **ret,
+                         enum problem *ret_problem, struct errors *errs)
+{
+        struct submission *s = NULL;
+        int r = read_submission(body, configs_folder, &s, ret_problem, errs);
+
+        if (json_ran_out()) { /* what was refused may be right, and what was taken lack something */
+                (void)submission_free(s);
+                return errors_add(errs, -ENOMEM, "", "no memory for a job");
+        }
+        if (r >= 0)
+                *ret = s;
+        return r;
 }

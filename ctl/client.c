@@ -255,7 +255,9 @@ static int transfer(struct client *c, const char *path, struct download *d, stru
 {
         _cleanup_(buf_done) struct buf url = BUF_INIT(1 << 20);
         struct reply *r = d->reply;
+        int64_t had = d->done;
         struct error err;
+        int n;
 
         if (buf_printf(&url, NULL, "%s%s", c->server, path) < 0)
                 return -ENOMEM;
@@ -267,9 +269,10 @@ static int transfer(struct client *c, const char *path, struct download *d, stru
         (void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, d);
         if (d->done > 0)
                 (void)curl_easy_setopt(c->curl, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)d->done);
-        if (perform(c, &err) < 0) {
+        n = perform(c, &err);
+        if (n < 0) {
                 (void)buf_printf(text, NULL, "%s", err.text);
-                return -EIO;
+                return d->done > had ? -EIO : n;
         }
         (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &r->status);
         if (r->status == 200 || r->status == 206)

@@ -35,10 +35,10 @@ int client_expect(struct client *c, const char *method, const char *path, const 
                   struct buf *text);
 
 /* GETs path and writes the answer to a file as it comes, without a limit of time or size. A reply that is no success is
- * an error as above, and nothing is written. */
+ * an error as above, and nothing is written; -ECONNREFUSED: no answer, and nothing is written; -EIO: it broke off. */
 int client_download(struct client *c, const char *path, FILE *to, struct buf *text);
 
-/* The same to standard output, which tells the offset behind it in ret (a log's). */
+/* The same to standard output, which tells the offset behind it in ret (a log's), -1 where there was no answer. */
 int client_stream(struct client *c, const char *path, int64_t *ret_next, int64_t *ret_bytes, struct buf *text);
 
 /* A file of the server, by HEAD. */

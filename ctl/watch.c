@@ -116,21 +116,29 @@ static void print_change(const json_t *job, struct watched *w)
         w->json = text;
 }
 
-/* One look at the job: 1 when it is over, 0 when not, negative: told. */
-static int look(struct call *c, int64_t id, struct watched *w, json_t **ret_job)
+/* The job as it is. A server that answered before may be restarting: it is waited for. */
+static int ask_for_job(struct call *c, int64_t id, bool answered, struct reply *ret, struct buf *text)
 {
-        _cleanup_(reply_done) struct reply reply = {0};
-        _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
         int64_t began = clock_monotonic_us();
         char path[64];
         int r;
 
         (void)snprintf(path, sizeof path, "/v1/jobs/%lld", (long long)id);
-        while ((r = client_expect(c->client, "GET", path, NULL, &reply, &text)) == -ECONNREFUSED && w->printed_us &&
+        while ((r = client_expect(c->client, "GET", path, NULL, ret, text)) == -ECONNREFUSED && answered &&
                clock_monotonic_us() - began < GONE_US) {
-                buf_clear(&text);
+                buf_clear(text);
                 sleep_ms(POLL_MS);
         }
+        return r;
+}
+
+/* One look at the job: 1 when it is over, 0 when not, negative: told. */
+static int look(struct call *c, int64_t id, struct watched *w, json_t **ret_job)
+{
+        _cleanup_(reply_done) struct reply reply = {0};
+        _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
+        int r = ask_for_job(c, id, w->printed_us, &reply, &text);
+
         if (r < 0) {
                 if (w->terminal)
                         (void)printf("\n");
@@ -181,32 +189,38 @@ int command_watch(struct call *c)
 
 /* ---- the log */
 
-/* As it comes, whatever its size. */
-static int print_part(struct call *c, int64_t id, const char *query, int64_t *ret_next)
+/* As it comes, whatever its size: 1 when there was something, negative: told. Of a server that went away while it is
+ * followed there is nothing yet. */
+static int print_part(struct call *c, int64_t id, const char *query, bool following, int64_t *next)
 {
         _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
-        int64_t bytes = 0;
+        int64_t bytes = 0, behind = -1;
         char path[128];
         int r;
 
         (void)snprintf(path, sizeof path, "/v1/jobs/%lld/log%s", (long long)id, query);
-        r = client_stream(c->client, path, ret_next, &bytes, &text);
+        r = client_stream(c->client, path, &behind, &bytes, &text);
         (void)fflush(stdout);
+        if (r == -ECONNREFUSED && following)
+                return 0;
         if (r < 0) {
                 (void)fail("%s", text.data);
                 return r;
         }
+        *next = behind;
         return bytes > 0;
 }
 
 static int is_over(struct call *c, int64_t id)
 {
         _cleanup_(reply_done) struct reply reply = {0};
-        char path[64];
+        _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
+        int r = ask_for_job(c, id, true, &reply, &text);
 
-        (void)snprintf(path, sizeof path, "/v1/jobs/%lld", (long long)id);
-        if (ask(c, "GET", path, NULL, &reply) < 0)
-                return -EREMOTEIO;
+        if (r < 0) {
+                (void)fail("%s", text.data);
+                return r;
+        }
         return job_is_over(reply.document);
 }
 
@@ -222,12 +236,12 @@ int command_log(struct call *c)
         if (lines && (strspn(lines, "0123456789") != strlen(lines) || !*lines || strlen(lines) > 6))
                 return usage_error("--lines takes a number");
         (void)snprintf(query, sizeof query, "?fold=true%s%s%s", form, lines ? "&tail=" : "", lines ? lines : "");
-        r = print_part(c, id, query, &next);
+        r = print_part(c, id, query, false, &next);
         while (r >= 0 && c->options[OPTION_FOLLOW]) {
                 int over = is_over(c, id); /* before the last look, which then sees all */
 
                 (void)snprintf(query, sizeof query, "?offset=%lld%s", (long long)next, form);
-                r = over < 0 ? over : print_part(c, id, query, &next);
+                r = over < 0 ? over : print_part(c, id, query, true, &next);
                 if (r == 0 && over)
                         break;
                 if (r == 0)

@@ -256,11 +256,12 @@ void device_out(struct daemon *d, struct device *x, const char *why)
 
 json_t *devices_names(const struct daemon *d, uint64_t set)
 {
-        json_t *names = json_array();
+        _cleanup_json_ json_t *names = json_array();
+        int r = 0;
 
         FOR_EACH_DEVICE(i, set)
-        (void)json_array_append_new(names, json_string(d->devices[i].name));
-        return names;
+        r |= json_array_append_new(names, json_string(d->devices[i].name));
+        return r ? NULL : TAKE_PTR(names);
 }
 
 uint64_t devices_of(const struct daemon *d, const json_t *names)

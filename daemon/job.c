@@ -228,9 +228,6 @@ struct job *job_free(struct job *j)
 
 json_t *job_error(const char *class, const char *detail, int64_t step)
 {
-        json_t *o = json_pack("{s:s, s:s}", "class", class, "detail", detail);
-
-        if (o && step >= 0)
-                (void)json_object_set_new(o, "step", json_integer(step));
-        return o;
+        return json_pack("{s:s, s:s, s:o*}", "class", class, "detail", detail, "step",
+                         step >= 0 ? json_integer(step) : NULL);
 }

@@ -209,6 +209,8 @@ bool start_job(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
                 w->attempt_row.ranks = j->n_devices;
                 w->attempt_row.first_step = j->kind == JOB_TRAIN && a.n_checkpoints ? a.checkpoints[0].step : 0;
         }
+        if (w && !w->attempt_row.devices)
+                w = write_free(w);
         if (!w)
                 (void)error_set(&err, -ENOMEM, NULL, "no memory for its attempt");
         if (!w || job_transition(d, j, TRIGGER_START, w, on_started, worker, &err) < 0) {

@@ -61,6 +61,7 @@ ALWAYS = {
         ("calloc", "worker_new", "start_job"),  # a job stayed "running" without a worker
         ("malloc", "json_parse_flags", "fill_job"),  # what could not be read was taken for wrong: 422
         ("malloc", "request_body", "jobs_submit"),
+        ("malloc", "submission_from_json", "jobs_submit"),  # 422, too; and an evaluation without its overrides
         ("malloc", "answer_curve", "read_series"),  # a point was left out of a curve
         ("open", "is_ours", "folder_claim"),  # a job's folder was set aside, with its checkpoints
         ("open", "is_ours", "recover"),
