@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* What a browser on this machine, or on another, opens: a URL a listener. */
 static json_t *urls_of(const struct request *r, const char *path)
@@ -48,9 +49,13 @@ void links_make(struct request *r)
                                 json_from_time(clock_wall_us() + LINK_S * US_PER_S)));
 }
 
+/* By us, or by a proxy that says so: who says it without one loses his own cookie by it, and nothing else. */
 static bool is_encrypted(const struct request *r)
 {
-        return MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) != NULL;
+        const char *scheme = request_header(r, "X-Forwarded-Proto"), *forwarded = request_header(r, "Forwarded");
+
+        return MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) ||
+               (scheme && !strncasecmp(scheme, "https", 5)) || (forwarded && strcasestr(forwarded, "proto=https"));
 }
 
 /* key: "" takes the cookie away. */
@@ -105,8 +110,10 @@ void links_open(struct request *r)
                 problem(r, PROBLEM_INTERNAL, "the session's key cannot be hashed");
                 return;
         }
-        s.uid = who.uid;
+        s.uid = r->who.uid = who.uid; /* the link says who asks */
         memcpy(s.token, who.token, sizeof s.token);
+        memcpy(r->who.token, who.token, sizeof r->who.token);
+        access_audit(r, &r->by);
         pending = request_ask(r, opened);
         if (pending)
                 control->session(control, &r->by, &s, false, request_done, pending);

@@ -28,8 +28,6 @@ void request_logged(const struct request *r)
                 return;
         memcpy(path, r->shown, sizeof path);
         memcpy(method, r->method, sizeof method);
-        if (r->route && r->route->handler == links_open)
-                path[strcspn(path, "?")] = 0; /* what follows opens a session */
         make_printable(path);
         make_printable(method);
         (void)snprintf(line, sizeof line, "request %s %s %s %s %s %u %lld %.1f ms", r->request_id,

@@ -135,7 +135,7 @@ bool server_count_long(struct request *r, bool begins)
  * release's) parses in place: each line's CR and LF become NULs, and keys and values point into what was received. So
  * whatever is not exactly "name: value CR LF" shows as a gap between where one line ends and the next begins: a bare
  * LF, a folded value (which is copied elsewhere), a NUL in a value, and the same in the request line and the empty one.
- */
+ * Of a chunked body it takes bare LFs too, and no trace of them is left: such a body is not taken at all. */
 struct framing {
         int lengths, encodings;
         const char *next;  /* where the next line must begin */
@@ -144,21 +144,29 @@ struct framing {
 
 static const char odd_lines[] = "a line does not end in CR LF, is folded, or holds a control character";
 
+/* RFC 9110, 5.5: all but a tab. */
+static bool has_control(const char *s, size_t size)
+{
+        for (size_t i = 0; i < size; i++)
+                if (((unsigned char)s[i] < ' ' && s[i] != '\t') || s[i] == 0x7f)
+                        return true;
+        return false;
+}
+
 static enum MHD_Result look_at_header(void *user, enum MHD_ValueKind kind _unused_, const char *key, size_t key_size,
                                       const char *value, size_t value_size)
 {
         static const char token[] = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         struct framing *f = user;
 
-        if (key != f->next || !value || memchr(value, '\r', value_size) || value[value_size + 1])
+        if (key != f->next || !value || has_control(value, value_size) || value[value_size + 1])
                 f->wrong = odd_lines;
         else
                 f->next = value + value_size + 2;
         if (!key_size || strspn(key, token) != key_size)
                 f->wrong = "a header's name holds a space or another character that no name has";
         f->lengths += !strcasecmp(key, "Content-Length");
-        if (!strcasecmp(key, "Transfer-Encoding") && (f->encodings++ || !value || strcasecmp(value, "chunked") != 0))
-                f->wrong = "the only transfer encoding that is taken is chunked, once";
+        f->encodings += !strcasecmp(key, "Transfer-Encoding");
         return MHD_YES;
 }
 
@@ -173,9 +181,11 @@ static bool check_framing(struct request *r, const char *method, const char *ver
                 f.wrong = odd_lines;
         if (!f.wrong && f.lengths + f.encodings > 1)
                 f.wrong = "the length of the body is said twice";
-        r->must_close = f.wrong != NULL;
         if (f.wrong)
                 problem(r, PROBLEM_BAD_HEADER, "%s", f.wrong);
+        else if (f.encodings)
+                problem(r, PROBLEM_LENGTH_REQUIRED, "expected Content-Length; no transfer encoding is taken");
+        r->must_close = r->response != NULL;
         return !r->response;
 }
 
@@ -248,6 +258,18 @@ static unsigned find_route(struct request *r, const char *method)
         r->id = m.id;
         r->name = m.name;
         return m.methods;
+}
+
+/* Of the query nothing is written down that may be a secret: a one-time code, or what is no parameter here, as a token
+ * that somebody put there. */
+static void hide_secrets(struct request *r)
+{
+        bool plain = r->route && r->route->handler != links_open;
+
+        for (size_t i = 0; plain && i < r->target.n_params; i++)
+                plain = route_takes_param(r->route, r->target.params[i].name);
+        if (!plain)
+                r->shown[strcspn(r->shown, "?")] = 0;
 }
 
 static bool check_route(struct request *r, unsigned methods)
@@ -337,6 +359,7 @@ static void check(struct request *r, const char *method, const char *version)
 
         request_identify(r, method);
         methods = find_route(r, method);
+        hide_secrets(r);
         (void)(check_framing(r, method, version) && check_host(r) && check_origin(r) && check_target(r) &&
                check_route(r, methods) && check_access(r) && check_params(r) && check_body(r));
 }

@@ -158,14 +158,20 @@ static bool is_word_of(const char *list, const char *s, size_t n)
         return false;
 }
 
-bool host_is_allowed(const char *host, const char *allowed)
+/* How much of "name:port", or "[address]:port", is the name; 0: what follows it is no port. */
+static size_t host_name_bytes(const char *s)
 {
-        size_t n = *host == '[' ? strcspn(host, "]") : strcspn(host, ":");
+        size_t n = *s == '[' ? strcspn(s, "]") : strcspn(s, ":");
         int64_t port;
 
-        n += *host == '[' && host[n];
-        if (host[n] && (host[n] != ':' || !int_parse(host + n + 1, 0, 65535, &port)))
-                return false;
+        n += *s == '[' && s[n];
+        return !s[n] || (s[n] == ':' && int_parse(s + n + 1, 0, 65535, &port)) ? n : 0;
+}
+
+bool host_is_allowed(const char *host, const char *allowed)
+{
+        size_t n = host_name_bytes(host);
+
         return is_word_of("127.0.0.1 localhost [::1]", host, n) || is_word_of(allowed, host, n);
 }
 
@@ -187,10 +193,8 @@ bool origin_is_host(const char *origin, const char *host)
 bool origin_is_allowed(const char *origin, const char *allowed)
 {
         const char *page = origin_host(origin);
-        size_t n = page ? strcspn(page, ":") : 0;
-        int64_t port;
 
-        return page && (!page[n] || int_parse(page + n + 1, 0, 65535, &port)) && is_word_of(allowed, page, n);
+        return page && is_word_of(allowed, page, host_name_bytes(page));
 }
 
 void target_drop_prefix(struct target *t, const char *prefix)

@@ -1,4 +1,5 @@
 /* mulunctl: commands and options by their tables; help is printed from the same rows. */
+#include "contract/text.h"
 #include "ctl/command.h"
 #include "ctl/place.h"
 
@@ -163,11 +164,35 @@ static int keep_option(struct call *c, size_t i, const char *value)
         return EXIT_OK;
 }
 
+static int unknown_option(const char *name)
+{
+        const char *nearest = NULL;
+        size_t best = SIZE_MAX;
+
+        for (size_t i = 0; i < ARRAY_LEN(options); i++)
+                if (text_is_nearer(options[i].name, name, &best))
+                        nearest = options[i].name;
+        return usage_error("there is no option --%s%s%s%s", name, nearest ? "; is it --" : "", nearest ? nearest : "",
+                           nearest ? " that is meant?" : "");
+}
+
+static int unknown_command(const char *name)
+{
+        const char *nearest = NULL;
+        size_t best = SIZE_MAX;
+
+        for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+                if (text_is_nearer(commands[i].name, name, &best))
+                        nearest = commands[i].name;
+        return usage_error("there is no command %s%s%s%s", name, nearest ? "; is it " : "", nearest ? nearest : "",
+                           nearest ? " that is meant?" : "");
+}
+
 /* getopt takes a beginning of an option for it: what is "--st" today may be two options tomorrow. */
 static int check_names(int argc, char **argv)
 {
         for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-                const char *name = argv[i] + 2;
+                char name[64];
                 size_t n, k = 0;
 
                 if (strncmp(argv[i], "--", 2) != 0) {
@@ -179,13 +204,13 @@ static int check_names(int argc, char **argv)
                              !letter[1]; /* its argument is no option */
                         continue;
                 }
-                n = strcspn(name, "=");
-                while (k < ARRAY_LEN(options) &&
-                       (strlen(options[k].name) != n || memcmp(options[k].name, name, n) != 0))
+                n = 2 + strcspn(argv[i] + 2, "=");
+                (void)snprintf(name, sizeof name, "%.*s", (int)n - 2, argv[i] + 2);
+                while (k < ARRAY_LEN(options) && strcmp(options[k].name, name) != 0)
                         k++;
                 if (k == ARRAY_LEN(options))
-                        return usage_error("there is no option --%.*s", (int)n, name);
-                i += options[k].argument && !name[n];
+                        return unknown_option(name);
+                i += options[k].argument && !argv[i][n];
         }
         return EXIT_OK;
 }
@@ -268,7 +293,7 @@ int main(int argc, char **argv)
         while (command < ARRAY_LEN(commands) && strcmp(commands[command].name, argv[optind]) != 0)
                 command++;
         if (command == ARRAY_LEN(commands))
-                return usage_error("there is no command %s", argv[optind]);
+                return unknown_command(argv[optind]);
         if (c.options[OPTION_HELP]) {
                 print_help(command);
                 return EXIT_OK;

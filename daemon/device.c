@@ -99,7 +99,7 @@ static struct device *add(struct daemon *d, const char *name, bool gpu)
 {
         struct device *x = &d->devices[d->n_devices++];
 
-        *x = (struct device){.daemon = d, .gpu = gpu, .energy_mj = -1};
+        *x = (struct device){.daemon = d, .gpu = gpu, .energy_mj = -1, .ecc_errors = -1};
         (void)snprintf(x->name, sizeof x->name, "%s", name);
         return x;
 }

@@ -41,7 +41,7 @@ struct device {
         bool watched;
         int64_t looked_us, answered_us; /* monotonic: of the last question, when it was asked and answered */
         int64_t energy_mj;              /* its counter; -1: not known */
-        int64_t ecc_errors;             /* uncorrectable ones that were taken note of */
+        int64_t ecc_errors;             /* uncorrectable ones that were taken note of; -1: none was asked for yet */
         struct control_occupant others[CONTROL_OCCUPANTS_MAX]; /* processes on it that are no job's that runs there */
         size_t n_others;
 };

@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "contract/text.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,12 +79,30 @@ static int parse_names(const char *value, char *ret, size_t size, struct error *
         return snprintf(ret, size, "%s", value) < (int)size ? 0 : wrong(err, "the list is too long");
 }
 
+/* As a Host header has it, without the port: a name, or an address, of IPv6 in brackets. */
+static bool is_host(const char *s, size_t n)
+{
+        char address[INET6_ADDRSTRLEN];
+        struct in6_addr six;
+
+        if (*s != '[')
+                return strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_") == n;
+        if (n < 2 || n - 2 >= sizeof address || s[n - 1] != ']')
+                return false;
+        (void)snprintf(address, sizeof address, "%.*s", (int)n - 2, s + 1);
+        return inet_pton(AF_INET6, address, &six) == 1;
+}
+
 static int parse_hosts(const char *value, char *ret, size_t size, struct error *err)
 {
-        static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-[:] ";
+        size_t n;
 
-        if (strspn(value, allowed) != strlen(value))
-                return wrong(err, "expected names of hosts, separated by blanks");
+        for (const char *p = value + strspn(value, " "); *p; p += n + strspn(p + n, " ")) {
+                n = strcspn(p, " ");
+                if (!is_host(p, n))
+                        return wrong(err, "expected names of hosts or addresses (of IPv6 in brackets), separated by "
+                                          "blanks, without scheme and port: they are served on any");
+        }
         return snprintf(ret, size, "%s", value) < (int)size ? 0 : wrong(err, "the list is too long");
 }
 

@@ -4,6 +4,7 @@
 #include "contract/text.h"
 #include "daemon/daemon.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -14,7 +15,6 @@
 #include <sys/vfs.h>
 #include <time.h>
 
-#define CEPH_SUPER_MAGIC 0x00c36400 /* not in older headers */
 #define LOCK_TRIES 25
 #define LOCK_PAUSE_NS 20000000 /* half a second in all */
 
@@ -77,20 +77,78 @@ static int lock_state(const char *state, int *ret_fd, struct error *err)
         return 0;
 }
 
+/* By the numbers of statfs(2): those of linux/magic.h, and of file systems that come with drivers of their own (as
+ * GNU stat lists them). */
+static bool is_remote(unsigned long magic)
+{
+        static const unsigned long remote[] = {
+                NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,   CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
+                AFS_SUPER_MAGIC, AFS_FS_MAGIC,      CODA_SUPER_MAGIC, NCP_SUPER_MAGIC,
+                V9FS_MAGIC,      OCFS2_SUPER_MAGIC, CEPH_SUPER_MAGIC, 0x0bd00bd0, /* Lustre */
+                0x47504653,                                                       /* GPFS */
+                0x19830326,                                                       /* BeeGFS */
+                0x20030528,                                                       /* OrangeFS */
+                0x01161970,                                                       /* GFS2 */
+                0xaad7aaea,                                                       /* PanFS */
+                0x61636673,                                                       /* ACFS */
+                0xbeefdead,                                                       /* SNFS */
+                0x7c7c6673,                                                       /* Parallels' folders */
+                0x786f4256,                                                       /* VirtualBox's */
+                0xbacbacbc,                                                       /* VMware's */
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(remote); i++)
+                if (magic == remote[i])
+                        return true;
+        return false;
+}
+
+bool state_file_system_is_local(unsigned long magic, const char *type)
+{
+        static const char *const on_this_machine[] = {"fuseblk", "fuse.fuse-overlayfs"};
+
+        if (magic != FUSE_SUPER_MAGIC)
+                return !is_remote(magic);
+        for (size_t i = 0; i < ARRAY_LEN(on_this_machine); i++)
+                if (!strcmp(type, on_this_machine[i]))
+                        return true;
+        return false;
+}
+
+void state_file_system_type(const char *path, char ret[STATE_TYPE_SIZE])
+{
+        _cleanup_(freep) char *line = NULL;
+        size_t size = 0;
+        struct statx st = {0};
+        FILE *mounts = fopen("/proc/self/mountinfo", "re");
+        unsigned long long id;
+
+        static_assert(STATE_TYPE_SIZE == 64, "as below");
+        ret[0] = 0;
+        if (mounts && statx(AT_FDCWD, path, 0, STATX_MNT_ID, &st) == 0 && st.stx_mask & STATX_MNT_ID)
+                while (!ret[0] && getline(&line, &size, mounts) > 0) {
+                        const char *type = strstr(line, " - ");
+
+                        if (type && sscanf(line, "%llu", &id) == 1 && id == st.stx_mnt_id)
+                                (void)sscanf(type, " - %63s", ret);
+                }
+        if (mounts)
+                (void)fclose(mounts);
+}
+
 /* SQLite's log needs memory that processes share, and locks that hold. */
 static int check_file_system(const char *state, struct error *err)
 {
-        static const long remote[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
-                                      AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, V9FS_MAGIC,       CEPH_SUPER_MAGIC};
+        char type[STATE_TYPE_SIZE];
         struct statfs st;
 
         if (statfs(state, &st) < 0)
                 return error_set(err, -errno, state, "its file system is unknown: %s", strerror(errno));
-        for (size_t i = 0; i < ARRAY_LEN(remote); i++)
-                if ((unsigned long)st.f_type == (unsigned long)remote[i])
-                        return error_set(err, -EXDEV, state,
-                                         "the state is on a network file system: give --state on a local disk");
-        return 0;
+        state_file_system_type(state, type);
+        if (state_file_system_is_local((unsigned long)st.f_type, type))
+                return 0;
+        return error_set(err, -EXDEV, state, "the state is on a network file system (%s): give --state on a local disk",
+                         type[0] ? type : "of an unknown type");
 }
 
 int state_check(const char *state, struct error *err)

@@ -176,12 +176,25 @@ static uint64_t find_slots(const struct daemon *d, const char *uuid)
         return 0;
 }
 
-/* Of errors that were there before a person said that it is to be used nothing is said again. */
+/* Errors that were there before the watching are no news: whoever put the device back knew of them, and so does the
+ * store of one that is out. */
+static void take_first_errors(struct device *x, int64_t ecc)
+{
+        x->ecc_errors = ecc;
+        if (ecc > 0 && !x->out)
+                log_warning("device %s: %lld uncorrectable memory errors (ECC) since its last reset, from before this "
+                            "daemon: it is used, and goes out of service with the next",
+                            x->name, (long long)ecc);
+}
+
+/* ecc: -1: not known. Of errors that were there before a person said that it is to be used nothing is said again. */
 static void take_health(struct daemon *d, struct device *x, const char *lost, int64_t ecc)
 {
         char text[sizeof x->out_why];
 
-        if (x->out || ecc < x->ecc_errors)
+        if (ecc >= 0 && x->ecc_errors < 0)
+                take_first_errors(x, ecc);
+        if (ecc >= 0 && (x->out || ecc < x->ecc_errors))
                 x->ecc_errors = ecc;
         if (lost)
                 (void)snprintf(text, sizeof text, "the device is lost: %s", lost);
@@ -190,7 +203,7 @@ static void take_health(struct daemon *d, struct device *x, const char *lost, in
                                (long long)ecc);
         else
                 return;
-        x->ecc_errors = ecc;
+        x->ecc_errors = MAX(x->ecc_errors, ecc);
         device_out(d, x, text);
 }
 
@@ -199,7 +212,7 @@ static int take_device(struct daemon *d, const json_t *o, struct error *err)
         const char *uuid, *lost = NULL;
         json_t *processes = NULL;
         uint64_t slots;
-        int64_t ecc = 0, energy_mj = -1;
+        int64_t ecc = -1, energy_mj = -1;
         int r = json_get_string(o, "/devices", "uuid", 64, &uuid, err);
 
         slots = r > 0 ? find_slots(d, uuid) : 0;

@@ -19,8 +19,9 @@
 #include <sys/stat.h>
 
 #define KEY_BYTES 32
-#define DIGEST_BYTES 32 /* of SHA-256 */
-#define ANSWER_S 10L    /* for a receiver to answer */
+#define DIGEST_BYTES 32                 /* of SHA-256 */
+#define ANSWER_S 10L                    /* for a receiver to answer */
+#define ANSWER_BYTES ((size_t)64 << 10) /* of a longer one no more is read: its code is known by then */
 #define FIRST_WAIT_US (1 * US_PER_S)
 #define LONGEST_WAIT_US (3600 * US_PER_S)
 #define OLDEST_US (86400 * US_PER_S)
@@ -181,9 +182,13 @@ static int on_event(const struct job_event_row *e, void *user)
         return d->body ? 0 : -ENOMEM;
 }
 
-static size_t drop_answer(char *data _unused_, size_t size, size_t n, void *user _unused_)
+/* user: how much of it came. */
+static size_t drop_answer(char *data _unused_, size_t size, size_t n, void *user)
 {
-        return size * n;
+        size_t *bytes = user;
+
+        *bytes += size * n;
+        return *bytes <= ANSWER_BYTES ? size * n : CURL_WRITEFUNC_ERROR;
 }
 
 static int on_moment(void *user, curl_off_t a _unused_, curl_off_t b _unused_, curl_off_t c _unused_,
@@ -221,6 +226,7 @@ static struct outcome post(struct webhooks *h, const struct hook *k, const struc
 {
         struct outcome o = {.began_us = clock_wall_us(), .why = ""};
         struct curl_slist *headers = make_headers(k, d);
+        size_t bytes = 0;
         CURL *curl = curl_easy_init();
         CURLcode code = CURLE_OUT_OF_MEMORY;
 
@@ -234,6 +240,7 @@ static struct outcome post(struct webhooks *h, const struct hook *k, const struc
                 (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
                 (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, d->body);
                 (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_answer);
+                (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, &bytes);
                 (void)curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
                 (void)curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_moment);
                 (void)curl_easy_setopt(curl, CURLOPT_XFERINFODATA, h);
@@ -242,10 +249,8 @@ static struct outcome post(struct webhooks *h, const struct hook *k, const struc
         }
         curl_easy_cleanup(curl);
         curl_slist_free_all(headers);
-        if (code != CURLE_OK) {
-                o.code = 0;
+        if (!o.code) /* who has said one has answered, also where what follows it has no end */
                 o.why = curl_easy_strerror(code);
-        }
         o.taken = o.code >= 200 && o.code < 300;
         return o;
 }

@@ -26,7 +26,7 @@ ALLOWED = {
     "store": ("base", "contract"),
     "api": ("base", "contract", "store", "engine/formats/export.h", "engine/formats/npy.h", "engine/formats/tfevents.h"),
     "daemon": ("base", "contract", "store", "api"),
-    "ctl": ("base",),
+    "ctl": ("base", "contract/text.h"),
 }
 
 # Libraries that one place speaks to.

@@ -65,6 +65,15 @@ def test_nothing_of_a_request_breaks_the_line(server):
         assert all(" " < c <= "~" for part in line for c in part)
 
 
+@pytest.mark.parametrize("method, path", [("POST", "/open?code=5ec2e7"), ("GET", "/open?code=5ec2e7&code=1"), ("GET", "/open?code=5ec2e7&x=1"), ("GET", "/v1/jobs?token=ci.5ec2e7"),
+                                          ("GET", "/v1/jobs?limit=1&access_token=5ec2e7"), ("GET", "/no-such?key=5ec2e7"), ("GET", "/?token=5ec2e7"), ("BREW", "/v1/jobs?limit=5ec2e7")])
+def test_what_may_be_a_secret_is_not_in_the_line(server, method, path):
+    server.tell(do="log")
+    server.request(method, path)
+    (_, _, _, method2, path2, *_), = lines(server, 1)
+    assert (method2, path2) == (method, path.split("?")[0])
+
+
 def test_streams_and_files_are_counted_as_sent(server):
     j = server.submit()
     server.run(j, [{"type": "scalars", "step": [1, 2], "time_ms": [1, 2], "columns": {"a": [1, 2]}}])

@@ -370,6 +370,13 @@ def test_options_are_not_abbreviated(server):
     assert j["notes"] == "--sta" and j["name"] == "--x"
 
 
+@pytest.mark.parametrize("args, said", [(["lsit"], "no command lsit; is it list that is meant?"), (["resum", "1"], "is it resume that"), (["device", "list", "--serevr", "x"], "is it --server that"),
+                                        (["submit", "x", "--limit-wal=3"], "no option --limit-wal; is it --limit-wall that"), (["dataests"], "is it datasets that"),
+                                        (["zzzzzz"], "no command zzzzzz\n"), (["list", "--zzzzzz"], "no option --zzzzzz\n"), (["x" * 500], "no command xxx"), (["--" + "x" * 500], "no option --xxx")])
+def test_the_nearest_name_is_told(server, args, said):
+    assert said in ctl(server, *args, code=2)
+
+
 def test_removal_asks(server):
     job = server.submit()
     ctl(server, "cancel", job)

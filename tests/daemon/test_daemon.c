@@ -20,10 +20,12 @@
 #include "daemon/settings_value.h"
 #include "daemon/spool.h"
 #include "daemon/stall.h"
+#include "daemon/state.h"
 #include "daemon/worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,6 +33,54 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+
+/* ---- where the state may lie */
+
+static void file_systems_of_other_machines_are_known(void **state _unused_)
+{
+        static const struct {
+                unsigned long magic;
+                const char *type;
+                bool local;
+        } table[] = {
+                {EXT4_SUPER_MAGIC, "ext4", true},
+                {XFS_SUPER_MAGIC, "xfs", true},
+                {BTRFS_SUPER_MAGIC, "btrfs", true},
+                {TMPFS_MAGIC, "tmpfs", true},
+                {OVERLAYFS_SUPER_MAGIC, "overlay", true},
+                {0x2fc12fc1, "zfs", true},
+                {FUSE_SUPER_MAGIC, "fuseblk", true},
+                {FUSE_SUPER_MAGIC, "fuse.fuse-overlayfs", true},
+                {FUSE_SUPER_MAGIC, "fuse.sshfs", false},
+                {FUSE_SUPER_MAGIC, "fuse.glusterfs", false},
+                {FUSE_SUPER_MAGIC, "fuse", false},
+                {FUSE_SUPER_MAGIC, "virtiofs", false},
+                {FUSE_SUPER_MAGIC, "", false},
+                {NFS_SUPER_MAGIC, "nfs4", false},
+                {0xff534d42, "cifs", false},
+                {0xfe534d42, "smb3", false},
+                {V9FS_MAGIC, "9p", false},
+                {0x00c36400, "ceph", false},
+                {0x6b414653, "afs", false},
+                {0x5346414f, "afs", false},
+                {0x0bd00bd0, "lustre", false},
+                {0x47504653, "gpfs", false},
+                {0x19830326, "beegfs", false},
+                {0x20030528, "pvfs2", false},
+                {0x7461636f, "ocfs2", false},
+                {0x01161970, "gfs2", false},
+                {0x786f4256, "vboxsf", false},
+        };
+        char type[STATE_TYPE_SIZE];
+
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if (state_file_system_is_local(table[i].magic, table[i].type) != table[i].local)
+                        fail_msg("%s", table[i].type);
+        state_file_system_type("/proc/self", type);
+        assert_string_equal(type, "proc");
+        state_file_system_type("/no/such/place", type);
+        assert_string_equal(type, "");
+}
 
 /* ---- loop */
 
@@ -773,6 +823,7 @@ static void a_reload_takes_what_it_may(void **state _unused_)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(file_systems_of_other_machines_are_known),
                 cmocka_unit_test(handler_may_remove_any_source),
                 cmocka_unit_test(timers_run_by_time_and_can_be_removed),
                 cmocka_unit_test(signals_arrive_in_the_loop),

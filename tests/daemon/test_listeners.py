@@ -12,7 +12,7 @@ import time
 import pytest
 import requests
 
-from service import MULUND, Service
+from service import HERE, MULUND, TRAIN, Service
 
 
 def http(sock, method, path, body=b"", host="localhost", **headers):
@@ -121,6 +121,68 @@ def test_a_member_of_the_group_may_submit_and_no_more_and_others_nothing(locked)
     finally:
         if os.path.exists(path):
             os.unlink(path)
+
+
+# ---- who changed what
+
+with open(HERE + "/../../api/routes.def") as f:
+    ROUTES = re.findall(r'^R\((\w+), "([^"]+)"', f.read(), re.M)
+# What changes nothing: a link is in memory alone, and who opens it begins the session. An imported data set's removal is in tests/e2e.
+CHANGES = {r for r in ROUTES if r[0] != "GET"} - {("POST", "/v1/links"), ("DELETE", "/v1/datasets/{name}")} | {("GET", "/open")}
+
+
+def test_every_route_that_changes_something_leaves_a_row_with_who_asked(service):
+    """Row by row of routes.def: who adds one adds how it is asked for here."""
+    service.script([TRAIN])
+    service.start("--webhook", "lab=http://127.0.0.1:1/")
+    asker = {"Authorization": "Bearer " + service.post("/v1/tokens", {"name": "ci", "role": "admin"}, expect=201).json()["token"]}
+    done, n = service.submit(100), iter(range(1000))
+    service.wait(done, "succeeded")
+    checkpoint = service.artifacts(done)[0]["id"]
+    service.post("/v1/devices/cpu/drain", expect=200)
+    last = service.get("/v1/audit", limit=1000)["audit"][-1]["id"]
+    asked = []
+
+    def ask(method, pattern, body=None, job=None, who=asker, **names):
+        request = f"walk-{next(n)}"
+        r = requests.request(method, service.url + pattern.format(**names), json=body or {} if method != "GET" else None, timeout=60, allow_redirects=False,
+                             headers={**who, "X-Request-Id": request})
+        assert r.status_code < 400, (method, pattern, r.text)
+        asked.append((request, method, pattern, pattern.format(**names).split("?")[0], job))
+        return r
+
+    train = {"kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0}}, "tags": ["walked"]}
+    job = ask("POST", "/v1/jobs", train).json()["id"]
+    asked[-1] = (*asked[-1][:4], job)
+    by_id = {"job": job, "id": job}
+    ask("PATCH", "/v1/jobs/{id}", {"name": "x"}, **by_id)
+    for action in ("pause", "resume", "cancel", "retry"):
+        ask("POST", "/v1/jobs/{id}/" + action, **by_id)
+    for action, one in (("pause", None), ("resume", job), ("cancel", None), ("retry", job), ("cancel", None), ("remove", job)):
+        assert ask("POST", "/v1/jobs/" + action, {"filter": {"tag": "walked"}}, one).json()["changed"] == 1
+    os.makedirs(service.state + "/imports/x", exist_ok=True)
+    imported = ask("POST", "/v1/datasets", {"name": "mine", "path": service.state + "/imports/x"}).json()["id"]
+    asked[-1] = (*asked[-1][:4], imported)
+    ask("PATCH", "/v1/artifacts/{id}", {"pinned": False}, done, id=checkpoint)
+    ask("DELETE", "/v1/jobs/{id}", job=done, id=done)
+    for action in ("enable", "drain"):
+        ask("POST", "/v1/devices/{name}/" + action, name="cpu")
+    ask("POST", "/v1/tokens", {"name": "other", "role": "read"})
+    ask("DELETE", "/v1/tokens/{name}", name="other")
+    ask("POST", "/v1/webhooks/{name}/send", name="lab")
+    ask("POST", "/v1/backups/{name}", name="walked")
+    code = requests.post(service.url + "/v1/links", json={}, headers=asker, timeout=60).json()["path"].split("=")[1]
+    cookie = ask("GET", "/open?code={code}", who={}, code=code).headers["Set-Cookie"].split(";")[0]
+    ask("DELETE", "/v1/session", who={"Cookie": cookie})
+    rows = service.get("/v1/audit", after=last, limit=1000)["audit"]
+    ask("POST", "/v1/stop")
+    service.process.wait(30)
+    service.start()
+    rows += service.get("/v1/audit", after=rows[-1]["id"])["audit"]
+    assert [(a["request_id"], a["action"], a["job"]) for a in rows] == [(request, f"{method} {path}", job) for request, method, _, path, job in asked]
+    assert {(a["token"], a["address"], a["user"]) for a in rows} == {("ci", "127.0.0.1", None)} and all(a["time"] for a in rows)
+    assert {(method, pattern.split("?")[0]) for _, method, pattern, _, _ in asked} == CHANGES
+    assert code not in str(rows)
 
 
 # ---- TLS, and others than this machine's users
@@ -299,6 +361,38 @@ def test_nginx_with_its_defaults_serves_it_below_a_prefix(service, proxy, prefix
 
 def test_check_config_knows_the_keys(tmp_path):
     path = tmp_path / "mulund.conf"
-    path.write_text("[server]\nlisten = 127.0.0.1:8700\nlisten = tls:0.0.0.0:8443\nallowed-hosts = a b:\nprefix = /v1\nsingle-user = perhaps\n")
+    path.write_text("[server]\nlisten = 127.0.0.1:8700\nlisten = tls:0.0.0.0:8443\nallowed-hosts = a b\nprefix = /v1\nsingle-user = perhaps\n")
     r = subprocess.run([MULUND, "--check-config", str(path)], capture_output=True, text=True, timeout=60)
     assert r.returncode == 2 and ":5: prefix: expected a path such as /mulund" in r.stderr and ":6: single-user: expected yes or no" in r.stderr
+    assert "allowed-hosts" not in r.stderr
+
+
+@pytest.mark.parametrize("hosts", ["lab.example:8443", "https://lab.example", "lab.example/mulund", "a,b", "[::1", "::1", "[::1]:80", "[lab]", "a b:", "*.example"])
+def test_a_host_that_would_never_match_is_an_error(tmp_path, hosts):
+    path = tmp_path / "mulund.conf"
+    path.write_text(f"[server]\nallowed-hosts = {hosts}\n")
+    r = subprocess.run([MULUND, "--check-config", str(path)], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 2 and ":2: allowed-hosts: expected names of hosts" in r.stderr and "without scheme and port" in r.stderr
+
+
+def test_allowed_hosts_are_names_and_addresses_on_any_port(service):
+    service.start("--allowed-hosts", "Lab.example  192.0.2.7 [2001:db8::7]")
+
+    def status(**headers):
+        return requests.get(service.url + "/v1/jobs", headers=headers, timeout=60).status_code
+    for host in ("lab.example", "LAB.EXAMPLE:443", "192.0.2.7:1", "[2001:db8::7]", "[2001:DB8::7]:8443"):
+        assert status(Host=host) == 200, host
+        assert status(Origin=f"https://{host}") == 200, "as from behind a proxy that puts another Host"
+    for host in ("lab.example.", "lab.example.evil.example", "x.lab.example", "lab.example:", "lab.example:http", "192.0.2.70", "2001:db8::7", "[2001:db8::7",
+                 "[2001:db8::7]x", "[2001:db8::70]", "[2001:db8::7]:", "lab.example@evil.example", "[", "]"):
+        assert status(Host=host) == 421, host
+        assert status(Origin=f"https://{host}") == 403, host
+
+
+@pytest.mark.parametrize("headers, is_secure", [({"X-Forwarded-Proto": "https"}, True), ({"Forwarded": "for=192.0.2.1;proto=https"}, True), ({"X-Forwarded-Proto": "HTTPS, http"}, True),
+                                                ({"X-Forwarded-Proto": "http"}, False), ({"Forwarded": "for=192.0.2.1;proto=http"}, False), ({}, False)])
+def test_a_session_behind_a_proxy_with_tls_is_never_sent_without(service, headers, is_secure):
+    service.start()
+    path = service.post("/v1/links", expect=201).json()["path"]
+    cookie = requests.get(service.url + path, headers=headers, timeout=60, allow_redirects=False).headers["Set-Cookie"]
+    assert ("; Secure" in cookie) == is_secure and "; HttpOnly" in cookie and "; SameSite=Strict" in cookie

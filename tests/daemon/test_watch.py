@@ -226,6 +226,26 @@ def test_a_sick_device_goes_out_of_service_and_comes_back_without_a_restart(serv
     service.until(lambda: state(service, "gpu0") == "busy")
 
 
+def test_a_device_that_was_put_back_stays_in_service_over_a_restart(service, gpus):
+    service.script([WAIT])
+    start(service)
+    gpus.say("GPU-1234 ecc 2")
+    service.until(lambda: state(service, "gpu0") == "drained")
+    act(service, "gpu0", "enable")
+    service.kill()
+    start(service)
+    job = service.submit(**ON_GPU)
+    service.wait(job, "running")
+    assert allocated(service, job) == [["gpu0"]] and "gpu0: 2 uncorrectable memory errors (ECC) since its last reset, from before" in service.logged()
+    gpus.said = [line.replace("ecc 2", "ecc 3") for line in gpus.said]
+    gpus.write()
+    service.until(lambda: state(service, "gpu0") in ("draining", "drained"))
+    assert devices(service)["gpu0"]["why"] == "3 uncorrectable memory errors (ECC) since its last reset"
+    service.kill()
+    start(service)
+    assert state(service, "gpu0") in ("draining", "drained"), "nobody has put it back"
+
+
 def test_a_mig_instance_has_the_errors_of_its_gpu_and_processes_of_its_own(service, gpus):
     probe = json.loads(json.dumps(GPUS))
     probe["devices"][2]["uuid"] = "MIG-1"

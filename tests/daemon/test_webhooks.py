@@ -4,6 +4,7 @@ import hmac
 import http.server
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import threading
@@ -17,11 +18,11 @@ MULUNCTL = os.path.join(os.path.dirname(MULUND), "../ctl/mulunctl")
 
 
 class Receiver:
-    """Answers with what is next in `answers` (a code, or a code and headers), else 200."""
+    """Answers with what is next in `answers` (a code and headers; "hang" and for how many seconds; "endless" and the pause between its pieces), else 200."""
 
     def __init__(self):
         outer = self
-        self.got, self.answers = [], []
+        self.got, self.answers, self.cut = [], [], 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
@@ -31,7 +32,15 @@ class Receiver:
                 if code == "hang":
                     time.sleep(headers)
                     code, headers = 200, {}
-                self.send_response(code)
+                self.send_response(code if code != "endless" else 200)
+                if code == "endless":
+                    self.end_headers()
+                    try:
+                        while self.wfile.write(b"x" * 1000):
+                            time.sleep(headers)
+                    except OSError:
+                        outer.cut += 1
+                    return
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", "0")
@@ -190,6 +199,38 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_end(service, receiver):
     began = time.monotonic()
     service.process.terminate()
     assert service.process.wait(15) == 0 and time.monotonic() - began < 4
+
+
+def test_an_answer_without_an_end_is_an_answer(service, receiver):
+    receiver.answers = [("endless", 0), ("endless", 1)]
+    service.script([TRAIN])
+    service.start("--webhook", f"lab={receiver.url}")
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
+    ids = [e["id"] for e in receiver.events()]
+    assert ids == sorted(set(ids)), "each once"
+    assert {(d["attempt"], d["code"]) for d in deliveries(service, len(ids))} == {(1, 200)}
+    service.until(lambda: receiver.cut == 2)
+
+
+def test_after_a_day_an_event_is_given_up_and_those_behind_it_are_told(service, receiver):
+    receiver.answers = [(503, {})]
+    service.script([TRAIN])
+    service.start("--webhook", f"lab={receiver.url}")
+    job = service.submit(100)
+    service.until(lambda: '"attempts": 1' in open(f"{service.state}/webhooks/lab.json").read())
+    service.kill()
+    first = receiver.events()[0]["id"]
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        assert db.execute("UPDATE job_event SET time_us = time_us - 86400000000 WHERE id = ?", (first,)).rowcount == 1
+    receiver.answers = [(503, {})]
+    service.start("--webhook", f"lab={receiver.url}")
+    service.wait(job, "succeeded")
+    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
+    assert f"webhook lab: event {first} is given up after a day" in service.logged()
+    told = [(d["event"], d["attempt"], d["code"]) for d in deliveries(service, len(receiver.got))]
+    assert told[:2] == [(first, 1, 503), (first, 2, 503)] and {x[1:] for x in told[2:]} == {(1, 200)} and first not in {x[0] for x in told[2:]}
 
 
 @pytest.mark.parametrize("value", ["x", "x=", "x=ftp://a/", "x=file:///etc/passwd", "a b=http://a/", "x=http://a b/", "x=http://a/\n"])
