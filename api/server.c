@@ -135,7 +135,8 @@ bool server_count_long(struct request *r, bool begins)
  * release's) parses in place: each line's CR and LF become NULs, and keys and values point into what was received. So
  * whatever is not exactly "name: value CR LF" shows as a gap between where one line ends and the next begins: a bare
  * LF, a folded value (which is copied elsewhere), a NUL in a value, and the same in the request line and the empty one.
- * Of a chunked body it takes bare LFs too, and no trace of them is left: such a body is not taken at all. */
+ * Of a chunked body it takes bare LFs too, and no trace of them is left: what follows one on its connection, which may
+ * be a part of it for a proxy, is not read. */
 struct framing {
         int lengths, encodings;
         const char *next;  /* where the next line must begin */
@@ -166,7 +167,8 @@ static enum MHD_Result look_at_header(void *user, enum MHD_ValueKind kind _unuse
         if (!key_size || strspn(key, token) != key_size)
                 f->wrong = "a header's name holds a space or another character that no name has";
         f->lengths += !strcasecmp(key, "Content-Length");
-        f->encodings += !strcasecmp(key, "Transfer-Encoding");
+        if (!strcasecmp(key, "Transfer-Encoding") && (f->encodings++ || !value || strcasecmp(value, "chunked") != 0))
+                f->wrong = "the only transfer encoding that is taken is chunked, once";
         return MHD_YES;
 }
 
@@ -181,11 +183,10 @@ static bool check_framing(struct request *r, const char *method, const char *ver
                 f.wrong = odd_lines;
         if (!f.wrong && f.lengths + f.encodings > 1)
                 f.wrong = "the length of the body is said twice";
+        r->must_close = f.wrong != NULL;
+        r->is_last = f.wrong || f.encodings;
         if (f.wrong)
                 problem(r, PROBLEM_BAD_HEADER, "%s", f.wrong);
-        else if (f.encodings)
-                problem(r, PROBLEM_LENGTH_REQUIRED, "expected Content-Length; no transfer encoding is taken");
-        r->must_close = r->response != NULL;
         return !r->response;
 }
 
@@ -394,6 +395,8 @@ static enum MHD_Result queue(struct request *r)
         }
         connection_sends(r->connection);
         metrics_answered(&r->server->metrics, clock_monotonic_us() - r->came_us);
+        if (r->response && r->is_last)
+                response_header(r, "Connection", "close");
         response = TAKE_PTR(r->response);
         if (!response)
                 return MHD_NO;
@@ -452,10 +455,8 @@ static enum MHD_Result on_request(void *user _unused_, struct MHD_Connection *c,
                 r->head = !strcmp(method, "HEAD");
                 connection_heard(c);
                 check(r, method, version);
-                if (r->must_close) { /* what follows may be taken for another request: nothing more is read */
-                        response_header(r, "Connection", "close");
+                if (r->must_close) /* what follows may be taken for another request: nothing more is read */
                         return queue(r);
-                }
                 /* who waits for a 100, or announces more than we would drop, is answered at once */
                 if (r->response && (request_header(r, "Expect") || content_length(r) > BODY_DROP_MAX))
                         return queue(r);

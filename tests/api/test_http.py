@@ -167,6 +167,9 @@ def test_a_body_of_100_mb_is_refused_quickly_and_memory_stays(server):
     began = time.monotonic()
     problem(server.request("POST", "/v1/jobs", data=body, headers=JSON), 413, "body-too-large")
     assert time.monotonic() - began < 5
+    # in pieces of unknown number
+    problem(server.request("POST", "/v1/jobs", data=iter([body[i:i + 1_000_000] for i in range(0, 30_000_000, 1_000_000)]),
+                           headers=JSON), 413, "body-too-large")
     # refused for another reason: read to its end, kept nowhere
     problem(server.request("POST", "/v1/no-such", data=body, headers=JSON), 404)
     assert server.tell(do="rss")["max_kib"] - before < 4096
@@ -364,24 +367,26 @@ def test_a_length_that_is_no_number_ends_the_connection(server, length):
     assert re.match(rb"HTTP/1.1 4(00|13) ", answer) and b"HTTP/1.1 200" not in answer, answer
 
 
-ENCODED = SUBMIT + b"Transfer-Encoding: chunked\r\n\r\n"
+CHUNKED = SUBMIT + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.mark.parametrize("head", [
-    ENCODED + b"2\r\n{}\r\n0\r\n\r\n",
-    ENCODED + b"2\n{}\r\n0\r\n\r\n",
-    ENCODED + b"2;\n{}\r\n0\r\n\r\n",
-    ENCODED + b"2\r\n{}\n0\r\n\r\n",
-    ENCODED + b"2\r\n{}\r\n0\n\n",
-    ENCODED + b"2\r\n{}\r\n0\r\nX: y\n\n",
-    ENCODED + b"FFFFFFFFFFFFFFFF\r\n{}\r\n0\r\n\r\n",
-    SUBMIT + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    SUBMIT + b"Transfer-Encoding: xchunked\r\n\r\n{}",
-    SUBMIT + b"Transfer-Encoding: identity\r\n\r\n{}",
-    ENCODED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"2\r\n{}\r\n0\r\n\r\n"])
-def test_a_body_without_its_length_is_refused_and_closes(server, head):
+@pytest.mark.parametrize("head, status", [
+    (CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", 404),
+    (CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 404),
+    (CHUNKED + b"2\n{}\r\n0\r\n\r\n", 404),
+    (CHUNKED + b"2;\n{}\r\n0\r\n\r\n", 404),
+    (CHUNKED + b"2\r\n{}\n0\r\n\r\n", 404),
+    (CHUNKED + b"2\r\n{}\r\n0\n\n", 404),
+    (CHUNKED + b"2\r\n{}\r\n0\r\nX: y\n\n", 404),
+    (SUBMIT + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
+    (SUBMIT + b"Transfer-Encoding: xchunked\r\n\r\n{}", 400),
+    (SUBMIT + b"Transfer-Encoding: identity\r\n\r\n{}", 400),
+    (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"2\r\n{}\r\n0\r\n\r\n", 404)])
+def test_nothing_is_read_behind_a_body_that_is_encoded(server, head, status):
+    """Where it ends for libmicrohttpd need not be where it ends for a proxy."""
     answer = server.raw(head + SECOND, end=False)
-    assert answer.startswith((b"HTTP/1.1 411 ", b"HTTP/1.0 411 ")) and answer.count(b"HTTP/1.") == 1, answer
+    assert answer.count(b"HTTP/1.") == 1 and b"HTTP/1.1 200" not in answer, answer
+    assert re.match(rb"HTTP/1\.[01] %d " % status, answer), answer
 
 
 def test_odd_but_whole_requests_are_taken(server):
