@@ -1,8 +1,6 @@
 /* struct control: each call becomes an operation that is posted to the loop, done there, and answered from there. */
 #include "base/clock.h"
-#include "contract/config.h"
 #include "daemon/backup.h"
-#include "daemon/folder.h"
 #include "daemon/limit.h"
 #include "daemon/op.h"
 #include "daemon/process.h"
@@ -74,7 +72,7 @@ void op_commit(struct op *op, struct write *w, void (*done)(struct daemon *d, co
         commit_submit(op->daemon, w, done, op);
 }
 
-static void op_busy(struct op *op, enum job_state state, const char *text)
+void op_busy(struct op *op, enum job_state state, const char *text)
 {
         struct error err;
 
@@ -82,8 +80,7 @@ static void op_busy(struct op *op, enum job_state state, const char *text)
         op_fail(op, state, &err);
 }
 
-/* The job's state as the store has it, for operations on jobs that are over. False: answered. */
-static bool read_job(struct op *op, struct job_row *ret)
+bool op_read_job(struct op *op, struct job_row *ret)
 {
         struct error err;
 
@@ -93,7 +90,7 @@ static bool read_job(struct op *op, struct job_row *ret)
         return false;
 }
 
-static void wait_for(struct job *j, struct op *op)
+void op_wait_for(struct job *j, struct op *op)
 {
         struct op **at = &j->waiting;
 
@@ -160,10 +157,10 @@ static struct job *load_job(struct op *op)
         if (r >= 0) {
                 if (!j->pending && !j->noting_stop)
                         return j;
-                wait_for(j, op);
+                op_wait_for(j, op);
         } else if (r != -ENOENT) {
                 op_fail(op, JOB_QUEUED, &err);
-        } else if (read_job(op, &row)) {
+        } else if (op_read_job(op, &row)) {
                 op_busy(op, row.state, "it is over");
                 job_row_done(&row);
         }
@@ -254,7 +251,7 @@ static void on_changed(struct daemon *d, const struct commit *c, void *user)
 
         if (c->r >= 0 && j)
                 apply_changes(op, j);
-        if (c->r == -EAGAIN && read_job(op, &row)) {
+        if (c->r == -EAGAIN && op_read_job(op, &row)) {
                 op_busy(op, row.state, "only name, tags and notes of a job that is over can be changed");
                 job_row_done(&row);
         } else if (c->r < 0 && c->r != -EAGAIN) {
@@ -306,288 +303,6 @@ static void op_change_checkpoint(struct op *op)
                 w->artifact_row.failed_starts = what->bad ? FAILED_STARTS_BAD : 0;
         }
         op_commit(op, w, on_checkpoint_changed);
-}
-
-/* ---- resume and retry */
-
-static enum job_trigger trigger_of(const struct op *op)
-{
-        return op->how.retry ? TRIGGER_RETRY : TRIGGER_RESUME;
-}
-
-/* A paused one, which was held in memory meanwhile, is what the store says now. */
-static void reopen_in_memory(struct daemon *d, struct op *op, bool committed)
-{
-        struct job *j = queue_find(&d->queue, op->job);
-
-        if (!j || op->from != JOB_PAUSED)
-                return;
-        j->pending = false;
-        if (committed) {
-                j->state = JOB_QUEUED;
-                j->accept_changed_data = op->how.accept_changed_data;
-                limit_change(&j->limits, &op->how.limits, op->how.change);
-        }
-        daemon_job_settled(d, j);
-}
-
-static void on_reopened(struct daemon *d, const struct commit *c, void *user)
-{
-        struct op *op = user;
-        struct job_row row;
-
-        reopen_in_memory(d, op, c->r >= 0);
-        if (c->r == -EAGAIN) {
-                if (!read_job(op, &row))
-                        return;
-                op_busy(op, row.state, "it is queued again already");
-                job_row_done(&row);
-                return;
-        }
-        if (c->r < 0) {
-                op_fail(op, op->from, &c->err);
-                return;
-        }
-        log_info("job %lld: %s -> queued (%s)", (long long)op->job, job_state_names[op->from],
-                 job_trigger_names[trigger_of(op)]);
-        op_answer(op, 0, op->job, JOB_QUEUED, NULL);
-        daemon_schedule(d);
-}
-
-/* The configuration with the new length, checked as a whole, in op->config. */
-static int lengthen(struct op *op, const struct job_row *row, struct errors *errs)
-{
-        _cleanup_json_ json_t *steps = json_integer(op->how.steps);
-        struct config c;
-
-        op->config = json_deep_copy(row->config);
-        if (!op->config || !steps)
-                return errors_add(errs, -ENOMEM, "", "no memory for a configuration");
-        if (config_override(op->config, "training.num_steps_train", steps, errs) < 0)
-                return -EINVAL;
-        return config_from_json(op->config, &c, errs);
-}
-
-static int check_limits(const struct op *op, const struct job_row *row, int64_t step, struct errors *errs)
-{
-        struct limits_row l = row->limits;
-        struct usage used = {0};
-        struct error err;
-        int r = limit_usage(op->daemon, row->id, &used, &err);
-
-        if (r < 0)
-                return errors_add(errs, r, "", "%s", err.text);
-        limit_change(&l, &op->how.limits, op->how.change);
-        if (limit_reached(&l, &used, step, &err))
-                return errors_add(errs, -EINVAL, err.path, "%s: give \"limits\" to go on", err.text);
-        return 0;
-}
-
-static int check_resume(struct op *op, const struct job_row *row, struct errors *errs)
-{
-        int64_t steps = op->how.steps > 0 ? op->how.steps : row->steps, done = 0;
-        struct error err;
-        int r;
-
-        if (row->kind != JOB_TRAIN && (row->state != JOB_PAUSED || op->how.steps > 0))
-                return errors_add(errs, -EINVAL, "", "only a training job can be resumed, or one that is paused");
-        r = checkpoint_resolve(op->daemon, row->id, -1, &done, &err);
-        if (r < 0 && r != -ENOENT) /* none: from the start */
-                return errors_add(errs, r, "", "%s", err.text);
-        /* one that was paused at its last step has its outcome to bring yet */
-        if (row->kind == JOB_TRAIN && steps <= done && !(row->state == JOB_PAUSED && op->how.steps <= 0))
-                return errors_add(errs, -EINVAL, "/steps",
-                                  "its last checkpoint is at step %lld: expected more steps than that",
-                                  (long long)done);
-        if (check_limits(op, row, done, errs) < 0)
-                return -EINVAL;
-        return op->how.steps > 0 ? lengthen(op, row, errs) : 0;
-}
-
-/* Whatever it needs is still there. */
-static int check_retry(struct op *op, const struct job_row *row, struct errors *errs)
-{
-        struct error err;
-        int64_t step = 0;
-        bool has_own;
-        int r;
-
-        if (row->kind == JOB_IMPORT && import_check_retry(op, row, errs) < 0)
-                return errs->items[0].code;
-        r = checkpoint_resolve(op->daemon, row->id, -1, &step, &err);
-        if (r < 0 && r != -ENOENT)
-                return errors_add(errs, r, "", "%s", err.text);
-        has_own = r >= 0;
-        if (check_limits(op, row, has_own ? step : 0, errs) < 0)
-                return -EINVAL;
-        if (!row->source_job || has_own)
-                return 0;
-        r = checkpoint_resolve(op->daemon, row->source_job, row->source_step, &step, &err);
-        if (r < 0)
-                return errors_add(errs, r == -ENOENT ? -EINVAL : r, "", "what it began with is gone: %s", err.text);
-        return 0;
-}
-
-static void store_reopening(struct op *op, struct job *j)
-{
-        struct write *w = write_new(WRITE_JOB_REOPEN);
-
-        if (j)
-                j->pending = true;
-        if (w) {
-                w->job = op->job;
-                w->from = op->from;
-                w->trigger = job_trigger_names[trigger_of(op)];
-                w->time_us = clock_wall_us();
-                w->change = op->how.change;
-                w->row.steps = op->how.steps;
-                w->row.accept_changed_data = op->how.accept_changed_data;
-                w->row.limits = op->how.limits;
-                w->row.config = TAKE_PTR(op->config);
-        }
-        op_commit(op, w, on_reopened);
-}
-
-static void op_reopen(struct op *op)
-{
-        struct errors errs = {0};
-        struct job_row row;
-        struct job *j = NULL;
-        struct error err;
-        int r = job_load(op->daemon, op->job, &j, &err);
-
-        if (r < 0 && r != -ENOENT) {
-                op_fail(op, JOB_QUEUED, &err);
-                return;
-        }
-        if (r >= 0 && (j->pending || j->noting_stop)) {
-                wait_for(j, op);
-                return;
-        }
-        if (!read_job(op, &row))
-                return;
-        op->from = row.state;
-        if (job_next(op->from, trigger_of(op)) < 0) {
-                job_row_done(&row);
-                op_busy(op, op->from,
-                        op->how.retry ? "only a failed or cancelled job is run again"
-                                      : "only a paused job, or a training that is over, can be resumed");
-                return;
-        }
-        r = op->how.retry ? check_retry(op, &row, &errs) : check_resume(op, &row, &errs);
-        op->pinned_job = row.source_job;
-        op->pinned_step = row.source_step;
-        job_row_done(&row);
-        if (r < 0)
-                op_answer(op, r, op->job, op->from, &errs);
-        else
-                store_reopening(op, r >= 0 && op->from == JOB_PAUSED ? j : NULL);
-}
-
-/* ---- remove */
-
-static void on_removed(struct daemon *d _unused_, const struct commit *c, void *user)
-{
-        struct op *op = user;
-
-        if (c->r < 0)
-                op_fail(op, op->from, &c->err); /* marked: the next start goes on */
-        else
-                op_answer(op, 0, op->job, op->from, NULL);
-}
-
-static void on_marked(struct daemon *d, const struct commit *c, void *user)
-{
-        struct op *op = user;
-        struct write *w;
-        struct error err;
-
-        if (c->r < 0) {
-                op_fail(op, op->from, &c->err);
-                return;
-        }
-        log_info("job %lld is removed", (long long)op->job);
-        if (folder_remove(d, op->job, &err) < 0) {
-                log_error("job %lld: its files: %s: %s", (long long)op->job, err.path, err.text);
-                err.code = -EIO;
-                op_fail(op, op->from, &err);
-                return;
-        }
-        w = write_new(WRITE_JOB_REMOVE);
-        if (w)
-                w->job = op->job;
-        commit_submit(d, w, on_removed, op);
-}
-
-static void on_remove_again(void *user)
-{
-        struct op *op = user;
-
-        op->timer = NULL;
-        op_run(op);
-}
-
-static int find_pinned(const struct artifact_row *a, void *user)
-{
-        int64_t *step = user;
-
-        *step = a->pinned ? a->step : *step;
-        return 0;
-}
-
-/* Whoever needs what is about to go, as an error. */
-static int check_users(const struct op *op, struct error *err)
-{
-        struct daemon *d = op->daemon;
-        int64_t id, pinned = -1;
-        int r = reader_user_of_checkpoint(d->reader, op->job, -1, &id, err);
-
-        if (r >= 0)
-                return error_set(err, -EBUSY, NULL, "a job that is not over (%lld) reads its checkpoint",
-                                 (long long)id);
-        if (r == -ENOENT)
-                r = reader_user_of_job(d->reader, op->job, &id, err);
-        if (r >= 0)
-                return error_set(err, -EBUSY, NULL, "a job that is not over (%lld) waits for it", (long long)id);
-        if (r != -ENOENT)
-                return r;
-        if (control_pins(d, op->job, -1))
-                return error_set(err, -EBUSY, NULL, "a job that is not over reads its checkpoint");
-        r = reader_artifacts(d->reader, op->job, ARTIFACT_CHECKPOINT, find_pinned, &pinned, err);
-        if (r >= 0 && pinned >= 0)
-                return error_set(err, -EBUSY, NULL, "its checkpoint at step %lld is pinned", (long long)pinned);
-        return r;
-}
-
-static void op_remove(struct op *op)
-{
-        struct daemon *d = op->daemon;
-        struct job_row row;
-        struct write *w;
-        struct error err;
-
-        if (!read_job(op, &row))
-                return;
-        op->from = row.state;
-        job_row_done(&row);
-        if (!job_state_is_final(op->from) || queue_find(&d->queue, op->job)) {
-                op_busy(op, op->from, "cancel it before");
-                return;
-        }
-        if (check_users(op, &err) < 0) {
-                op_fail(op, op->from, &err);
-                return;
-        }
-        for (const struct worker *worker = d->workers; worker; worker = worker->next)
-                if (worker->job_id == op->job) { /* its last moments */
-                        (void)loop_add_timer(d->loop, clock_monotonic_us() + 50 * US_PER_MS, on_remove_again, op,
-                                             &op->timer, NULL);
-                        return;
-                }
-        w = write_new(WRITE_JOB_MARK);
-        if (w)
-                w->job = op->job;
-        op_commit(op, w, on_marked);
 }
 
 /* ---- devices */

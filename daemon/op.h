@@ -67,11 +67,21 @@ void op_commit(struct op *op, struct write *w, void (*done)(struct daemon *d, co
 void op_answer(struct op *op, int r, int64_t id, enum job_state state, const struct errors *errs);
 /* The same with one error, whose code is r. */
 void op_fail(struct op *op, enum job_state state, const struct error *err);
+/* The same with -EBUSY. */
+void op_busy(struct op *op, enum job_state state, const char *text);
+/* The job's row as the store has it, for operations on jobs that are over. False: answered. */
+bool op_read_job(struct op *op, struct job_row *ret);
+/* It is run again when the job's transition is done. */
+void op_wait_for(struct job *j, struct op *op);
 
 /* submit.c */
 void op_submit(struct op *op);
 /* Its checks are done: stores the job and answers. */
 void op_store_job(struct op *op);
+
+/* reopen.c, remove.c */
+void op_reopen(struct op *op);
+void op_remove(struct op *op);
 
 /* import.c */
 void op_import(struct op *op);
