@@ -89,6 +89,20 @@ def test_a_restart_keeps_tokens_and_replaces_the_socket(locked):
     assert over_socket(locked.socket, "GET", "/v1/jobs")[0] == 200
 
 
+def test_a_socket_that_somebody_has_and_a_file_are_left_alone(locked):
+    other, path = Service([]), locked.root + "/file"
+    with open(path, "w") as f:
+        f.write("of mine")
+    try:
+        assert "mulund.sock: the address is in use" in refused(other, "--socket", locked.socket)
+        assert "something else than a socket" in refused(other, "--socket", path) and open(path).read() == "of mine"
+        os.symlink(path, locked.root + "/link")
+        assert "something else than a socket" in refused(other, "--socket", locked.root + "/link") and os.path.islink(locked.root + "/link")
+    finally:
+        other.close()
+    assert over_socket(locked.socket, "GET", "/v1/jobs")[0] == 200
+
+
 def test_a_browsers_session_outlives_a_killed_daemon_until_it_is_ended(locked):
     status, _, body = over_socket(locked.socket, "POST", "/v1/links")
     assert status == 201, body
