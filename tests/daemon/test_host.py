@@ -271,6 +271,24 @@ def test_environment_at_fault(service):
     assert r.returncode == 1 and "in use" in r.stderr
 
 
+def test_a_state_has_one_daemon(service):
+    service.script([SLOW])
+    service.start()
+    job = service.submit(100000)
+    service.wait_step(job, 3)
+    link = service.root + "/link"
+    os.symlink(service.state, link)
+    for state in (service.state, link):
+        r = subprocess.run(service.command("--state", state), capture_output=True, text=True, timeout=60)
+        assert r.returncode == 1 and f"another mulund (pid {service.process.pid}) uses this state" in r.stderr, r.stderr
+    j = service.job(job)
+    assert j["state"] == "running" and j["attempts"] == 1
+    service.kill()
+    service.start()
+    service.wait_step(job, j["progress"]["step"] + 3)
+    assert service.job(job)["attempts"] == 1
+
+
 def test_a_state_that_others_can_write_is_refused(service):
     os.mkdir(service.state)
     os.chmod(service.state, 0o777)
