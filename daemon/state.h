@@ -17,8 +17,8 @@ int state_check(const char *state, struct error *err);
 /* Whether a daemon holds its lock. */
 bool state_is_locked(const char *state);
 
-/* Whether what statfs(2) and the mount table (below) say of a file system stands for one on this machine's own disks. Of
- * what is mounted through FUSE only that which is known to be. */
+/* Whether what statfs(2) and the mount table (below) say of a file system stands for one on this machine's own disks.
+ * Of what is mounted through FUSE only that which is known to be. */
 bool state_file_system_is_local(unsigned long magic, const char *type);
 
 #define STATE_TYPE_SIZE 64
