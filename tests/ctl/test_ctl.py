@@ -377,6 +377,12 @@ def test_the_nearest_name_is_told(server, args, said):
     assert said in ctl(server, *args, code=2)
 
 
+@pytest.mark.parametrize("args", [["backup", "a/b"], ["backup", "../x"], ["backup", ".x"], ["backup", "a b"], ["backup", "x" * 65], ["device", "drain", "a?b"], ["token", "remove", "a#b"],
+                                  ["token", "add", "a b"], ["webhook", "send", "a%2f"], ["webhook", "deliveries", ""], ["dataset", "delete", ".."], ["dataset", "import", "é", "/x"], ["configs", "a/b"]])
+def test_what_can_be_no_name_is_said_to_be_none(server, args):
+    assert "is named by 1 to 64 letters, digits, '.', '-' and '_'" in ctl(server, *args, code=2)
+
+
 def test_removal_asks(server):
     job = server.submit()
     ctl(server, "cancel", job)
@@ -461,6 +467,7 @@ def test_a_file_is_got_whole_and_a_cut_one_goes_on(server, tmp_path):
     content = bytes(range(256)) * 20000
     job, id_ = artifact(server, content)
     assert ctl(server, "artifacts", job).splitlines()[1].split()[:2] == [str(id_), "checkpoint"]
+    assert ctl(server, "artifacts", job).splitlines()[1].split()[4] == "-", "it has no metric"
     to = tmp_path / "got"
     assert ctl(server, "get", id_, "-o", to) == "" and to.read_bytes() == content
     digest = server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["xxh128"]
