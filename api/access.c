@@ -6,6 +6,7 @@
 #include "api/tokens.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/system.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,10 +30,20 @@ struct bucket {
 
 struct access {
         double rate;        /* requests a second of a token; 0: as many as it likes */
+        int64_t filters;    /* of system calls that this process has, as its children have at least; -1: not known */
         atomic_bool warned; /* of a proxy */
         pthread_mutex_t lock;
         struct bucket buckets[BUCKETS];
 };
+
+/* -1: the process is gone, or the kernel does not say (5.9 and later do). */
+static int64_t filters_of(const char *process)
+{
+        char path[48];
+
+        (void)snprintf(path, sizeof path, "proc/%s/status", process);
+        return system_number("", path, "Seccomp_filters");
+}
 
 int access_new(double rate, struct access **ret, struct error *err)
 {
@@ -41,6 +52,7 @@ int access_new(double rate, struct access **ret, struct error *err)
         if (!a)
                 return error_set(err, -ENOMEM, NULL, "no memory for tokens' rates");
         a->rate = rate;
+        a->filters = filters_of("self");
         (void)pthread_mutex_init(&a->lock, NULL);
         *ret = a;
         return 0;
@@ -136,6 +148,18 @@ static enum role role_of_peer(int64_t uid)
         return uid == 0 || uid == (int64_t)geteuid() ? ROLE_ADMIN : ROLE_SUBMIT;
 }
 
+/* A worker is of our user, too, but in a sandbox, which nothing leads out of: whoever has more filters than we have is
+ * not that user himself. A process that is not to be seen from here (0) is no worker. */
+static bool is_confined(const struct access *a, const struct ucred *peer)
+{
+        char process[16];
+
+        if (peer->uid != geteuid() || peer->pid <= 0 || a->filters < 0)
+                return false;
+        (void)snprintf(process, sizeof process, "%d", (int)peer->pid);
+        return (uint64_t)filters_of(process) > (uint64_t)a->filters; /* one that is gone counts as confined */
+}
+
 /* A session is its token's, or its user's, as that is now. One that is over is none: the browser need not know. */
 static void by_session(struct request *r)
 {
@@ -197,6 +221,8 @@ static void by_peer(struct request *r)
                 warn_forwarded(r->server->access);
                 return;
         }
+        if (is_confined(r->server->access, &peer))
+                return;
         r->who.uid = peer.uid;
         r->who.has_shown = true;
         r->who.role = role_of_peer(peer.uid);
@@ -262,7 +288,8 @@ bool access_allows(struct request *r)
         else if (!r->who.has_shown)
                 unauthorized(
                         r, "a token is needed (Authorization: Bearer ..), or a browser's session: mulunctl token add, "
-                           "mulunctl open; this machine's own users may ask through the Unix socket without one");
+                           "mulunctl open; this machine's own users may ask through the Unix socket without one, but "
+                           "not from a sandbox, as workers are in");
         else
                 problem(r, PROBLEM_FORBIDDEN, "this takes the role %s; %s%s has %s", need,
                         r->who.token[0] ? "the token " : "user ", r->who.token[0] ? r->who.token : r->who.address,

@@ -121,9 +121,28 @@ static socklen_t address_size(const struct listener_setting *l)
         }
 }
 
+/* What a server before left there. Anything but a socket is somebody's file, and where somebody answers it is his. */
+static int remove_old_socket(const struct listener_setting *l)
+{
+        const char *path = l->address.un.sun_path;
+        _cleanup_(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct stat st;
+
+        if (lstat(path, &st) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (!S_ISSOCK(st.st_mode))
+                return -EEXIST;
+        if (fd < 0)
+                return -errno;
+        if (connect(fd, &l->address.any, sizeof l->address.un) == 0 || errno == EAGAIN) /* its backlog is full */
+                return -EADDRINUSE;
+        return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 static int bind_to(int fd, const struct listener_setting *l, gid_t group)
 {
         const char *path = l->address.un.sun_path;
+        int r;
 
         if (l->address.any.sa_family != AF_UNIX) {
                 (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
@@ -131,8 +150,9 @@ static int bind_to(int fd, const struct listener_setting *l, gid_t group)
                         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){1}, sizeof(int));
                 return bind(fd, &l->address.any, address_size(l)) < 0 ? -errno : 0;
         }
-        if (unlink(path) < 0 && errno != ENOENT)
-                return -errno;
+        r = remove_old_socket(l);
+        if (r < 0)
+                return r;
         /* nobody can connect before it listens, so it has its owner and mode in time */
         if (bind(fd, &l->address.any, address_size(l)) < 0 ||
             (group != (gid_t)-1 && chown(path, (uid_t)-1, group) < 0) || chmod(path, SOCKET_MODE) < 0)
@@ -156,6 +176,8 @@ int listener_open(const struct listener_setting *l, gid_t group, int *ret_fd, in
         r = l->inherited > 0 ? 0 : bind_to(fd, l, group);
         if (r >= 0 && ((l->inherited <= 0 && listen(fd, BACKLOG) < 0) || getsockname(fd, &bound.any, &size) < 0))
                 r = -errno;
+        if (r == -EEXIST)
+                return error_set(err, r, where, "cannot listen: there is something else than a socket, which is left");
         if (r < 0)
                 return error_set(err, r, where, "cannot listen: %s", strerror(-r));
         *ret_port = l->address.any.sa_family == AF_UNIX ? 0 : ntohs(bound.in.sin_port);

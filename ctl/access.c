@@ -34,8 +34,10 @@ static int add_token(struct call *c)
         _cleanup_json_ json_t *body = json_pack("{s:s, s:s}", "name", c->args[1], "role", role);
         _cleanup_(reply_done) struct reply reply = {0};
 
+        if (!is_name(c->args[1], "a token"))
+                return EXIT_USAGE;
         if (!body)
-                return usage_error("a name has letters, digits, '.', '-' and '_'");
+                return usage_error("--role is not UTF-8");
         if (ask(c, "POST", "/v1/tokens", body, &reply) < 0)
                 return EXIT_NO;
         if (c->options[OPTION_JSON])
@@ -47,12 +49,12 @@ static int add_token(struct call *c)
 
 static int remove_token(struct call *c)
 {
-        _cleanup_(freep) char *name = client_escape(c->args[1]);
         _cleanup_(reply_done) struct reply reply = {0};
-        char path[256];
+        char path[128];
 
-        if (!name || snprintf(path, sizeof path, "/v1/tokens/%s", name) >= (int)sizeof path)
-                return usage_error("that is no name of a token; mulunctl token list shows them");
+        if (!is_name(c->args[1], "a token"))
+                return EXIT_USAGE;
+        (void)snprintf(path, sizeof path, "/v1/tokens/%s", c->args[1]);
         return ask(c, "DELETE", path, NULL, &reply) < 0 ? EXIT_NO : EXIT_OK;
 }
 

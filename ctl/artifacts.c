@@ -95,11 +95,19 @@ int command_series(struct call *c)
 
 /* ---- files */
 
+static const char *metric_of(const json_t *artifact, char buf[32])
+{
+        const json_t *v = json_object_get(artifact, "metric");
+
+        (void)snprintf(buf, 32, "%.6g", real_of(artifact, "metric"));
+        return json_is_null(v) ? "-" : buf;
+}
+
 int command_artifacts(struct call *c)
 {
         _cleanup_(reply_done) struct reply reply = {0};
         int64_t id = job_id(c->args[0]);
-        char size[UNITS_SIZE];
+        char size[UNITS_SIZE], metric[32];
         const json_t *a;
         size_t i;
 
@@ -114,9 +122,9 @@ int command_artifacts(struct call *c)
         json_array_foreach(json_object_get(reply.document, "artifacts"), i, a)
         {
                 if (!c->options[OPTION_JSON])
-                        (void)printf("%-6.0f  %-10s  %-10.0f  %-10s  %-10.6g  %s%s%s\n", real_of(a, "id"),
+                        (void)printf("%-6.0f  %-10s  %-10.0f  %-10s  %-10s  %s%s%s\n", real_of(a, "id"),
                                      text_of(a, "kind"), real_of(a, "step"),
-                                     units_bytes_text((int64_t)real_of(a, "bytes"), size), real_of(a, "metric"),
+                                     units_bytes_text((int64_t)real_of(a, "bytes"), size), metric_of(a, metric),
                                      text_of(a, "name"), json_is_true(json_object_get(a, "pinned")) ? ", pinned" : "",
                                      json_is_true(json_object_get(a, "bad")) ? ", bad" : "");
         }

@@ -21,12 +21,13 @@ static const char *name_by_time(char buf[RFC3339_SIZE])
 
 int command_backup(struct call *c)
 {
-        char now[RFC3339_SIZE], path[512];
-        _cleanup_(freep) char *name = client_escape(c->n_args ? c->args[0] : name_by_time(now));
+        char now[RFC3339_SIZE], path[128];
+        const char *name = c->n_args ? c->args[0] : name_by_time(now);
         _cleanup_(reply_done) struct reply reply = {0};
 
-        if (!name || snprintf(path, sizeof path, "/v1/backups/%s", name) >= (int)sizeof path)
-                return usage_error("the name is too long");
+        if (!is_name(name, "a backup"))
+                return EXIT_USAGE;
+        (void)snprintf(path, sizeof path, "/v1/backups/%s", name);
         client_set_patience(c->client, 0);
         if (ask(c, "POST", path, NULL, &reply) < 0)
                 return EXIT_NO;

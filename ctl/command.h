@@ -40,6 +40,10 @@ int fail(const char *fmt, ...) _printf_(1, 2);
 /* A job's id from an argument; 0 and a printed usage error when it is none. */
 int64_t job_id(const char *s);
 
+/* Whether an argument can be the name of something that the server has, as it stands in a URL; else a usage error that
+ * was printed. what: "a device". */
+bool is_name(const char *s, const char *what);
+
 /* A path of this machine, which may be the server's, as the server is told it; NULL and a printed error. */
 json_t *absolute_path(const char *path);
 

@@ -1,10 +1,14 @@
 #include "ctl/command.h"
 
+#include "contract/text.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#define NAME_BYTES 64
 
 int ask(struct call *c, const char *method, const char *path, const json_t *body, struct reply *ret)
 {
@@ -25,6 +29,15 @@ int64_t job_id(const char *s)
                 return 0;
         }
         return strtoll(s, NULL, 10);
+}
+
+bool is_name(const char *s, const char *what)
+{
+        if (text_is_plain_name(s, NAME_BYTES))
+                return true;
+        (void)usage_error("%s is named by 1 to %d letters, digits, '.', '-' and '_', not beginning with '.'", what,
+                          NAME_BYTES);
+        return false;
 }
 
 void print_json(const json_t *v)
@@ -487,13 +500,14 @@ int command_stop(struct call *c)
 
 static int show_config(struct call *c)
 {
-        _cleanup_(buf_done) struct buf path = BUF_INIT(4096);
         _cleanup_(reply_done) struct reply reply = {0};
-        _cleanup_(freep) char *name = client_escape(c->args[0]), *text = NULL;
+        _cleanup_(freep) char *text = NULL;
+        char path[128];
 
-        if (!name || buf_printf(&path, NULL, "/v1/configs/%s", name) < 0)
-                return fail("the name is too long");
-        if (ask(c, "GET", path.data, NULL, &reply) < 0)
+        if (!is_name(c->args[0], "a configuration"))
+                return EXIT_USAGE;
+        (void)snprintf(path, sizeof path, "/v1/configs/%s", c->args[0]);
+        if (ask(c, "GET", path, NULL, &reply) < 0)
                 return EXIT_NO;
         if (c->options[OPTION_JSON]) {
                 print_json(reply.document);
@@ -568,6 +582,11 @@ static int import_body(struct call *c, json_t *body)
         json_t *path = absolute_path(c->args[2]), *test_path = test ? absolute_path(test) : NULL;
         double part = share ? strtod(share, &end) : 0;
 
+        if (!is_name(c->args[1], "a data set")) {
+                json_decref(path);
+                json_decref(test_path);
+                return EXIT_USAGE;
+        }
         (void)json_object_set_new(body, "name", json_string(c->args[1]));
         (void)json_object_set_new(body, "path", path);
         if (test)
@@ -605,8 +624,8 @@ static int delete_dataset(struct call *c)
         _cleanup_(reply_done) struct reply reply = {0};
         char path[128];
 
-        if (strlen(c->args[1]) > 64 || c->args[1][strcspn(c->args[1], "/?#%")])
-                return usage_error("that is no name of a data set; mulunctl dataset list shows them");
+        if (!is_name(c->args[1], "a data set"))
+                return EXIT_USAGE;
         (void)snprintf(path, sizeof path, "/v1/datasets/%s", c->args[1]);
         return ask(c, "DELETE", path, NULL, &reply) < 0 ? EXIT_NO : EXIT_OK;
 }
@@ -675,11 +694,11 @@ static int service_device(struct call *c)
 {
         _cleanup_json_ json_t *body = json_object();
         _cleanup_(reply_done) struct reply reply = {0};
-        _cleanup_(freep) char *name = client_escape(c->args[1]);
-        char path[256];
+        char path[128];
 
-        if (!name || snprintf(path, sizeof path, "/v1/devices/%s/%s", name, c->args[0]) >= (int)sizeof path)
-                return usage_error("that is no name of a device; mulunctl device list shows them");
+        if (!is_name(c->args[1], "a device"))
+                return EXIT_USAGE;
+        (void)snprintf(path, sizeof path, "/v1/devices/%s/%s", c->args[1], c->args[0]);
         if (c->options[OPTION_PREEMPT])
                 (void)json_object_set_new(body, "preempt", json_true());
         if (ask(c, "POST", path, body, &reply) < 0)

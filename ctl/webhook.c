@@ -30,10 +30,9 @@ static int list_hooks(struct call *c)
 /* A path below the hook that the argument names. */
 static int hook_path(const struct call *c, const char *below, char ret[256])
 {
-        _cleanup_(freep) char *name = client_escape(c->args[1]);
-
-        if (!name || snprintf(ret, 256, "/v1/webhooks/%s/%s", name, below) >= 256)
-                return usage_error("that is no name of a webhook; mulunctl webhook list shows them");
+        if (!is_name(c->args[1], "a webhook"))
+                return EXIT_USAGE;
+        (void)snprintf(ret, 256, "/v1/webhooks/%s/%s", c->args[1], below);
         return EXIT_OK;
 }
 

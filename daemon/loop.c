@@ -42,7 +42,7 @@ struct loop {
         struct source *timers, *dead;
         struct source *wake_source, *signal_source;
         sigset_t mask;
-        struct signal_handler handlers[8];
+        struct signal_handler handlers[16];
         size_t n_handlers;
 
         pthread_mutex_t lock; /* of the queue below */

@@ -102,6 +102,20 @@ def test_nobody_answers():
     assert "URL" in ctl("127.0.0.1:1", "list", code=2)
 
 
+def test_every_command_tells_that_nobody_answers_from_a_no(tmp_path):
+    lines = """submit x; submit x --wait; submit x --dry-run; submit --evaluate 1; submit --from 1; list; show 1; watch 1; log 1; log 1 -f; events 1; why 1; set 1 --name x; cancel 1; cancel --tag x -y;
+        pause 1; resume 1; resume --tag x -y; retry 1; remove 1 -y; remove --tag x -y; import events /x; import checkpoint /x y; series 1; series 1 a; artifacts 1; get 1; get 1 -o g; export 1; export 1 -o e;
+        checkpoint export 1 -o f; checkpoint pin 1; token list; token add a; token remove a; open; audit; webhook list; webhook deliveries a; webhook send a; stop; backup; configs; configs x; device list;
+        device drain x; datasets; dataset list; dataset import a /x; dataset delete a"""
+    commands = [line.split() for line in lines.split(";")]
+    told = re.findall(r"^  ([a-z]+) ", subprocess.run([CTL, "--help"], capture_output=True, text=True, check=True).stdout.split("Options")[0], re.M)
+    assert {c[0] for c in commands} | {"restore", "doctor"} == set(told), "restore and doctor need no server"
+    for command in commands:
+        p = subprocess.run([CTL, "-s", "http://127.0.0.1:1", *command], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+        assert p.returncode == 3 and "no answer from http://127.0.0.1:1" in p.stderr and not p.stdout, (command, p)
+    assert not list(tmp_path.iterdir()), "and no file is left"
+
+
 def test_a_proxy_is_not_asked(server):
     ctl(server, "list", env={"http_proxy": "http://127.0.0.1:1", "all_proxy": "http://127.0.0.1:1"})
 
@@ -377,6 +391,12 @@ def test_the_nearest_name_is_told(server, args, said):
     assert said in ctl(server, *args, code=2)
 
 
+@pytest.mark.parametrize("args", [["backup", "a/b"], ["backup", "../x"], ["backup", ".x"], ["backup", "a b"], ["backup", "x" * 65], ["device", "drain", "a?b"], ["token", "remove", "a#b"],
+                                  ["token", "add", "a b"], ["webhook", "send", "a%2f"], ["webhook", "deliveries", ""], ["dataset", "delete", ".."], ["dataset", "import", "é", "/x"], ["configs", "a/b"]])
+def test_what_can_be_no_name_is_said_to_be_none(server, args):
+    assert "is named by 1 to 64 letters, digits, '.', '-' and '_'" in ctl(server, *args, code=2)
+
+
 def test_removal_asks(server):
     job = server.submit()
     ctl(server, "cancel", job)
@@ -461,6 +481,7 @@ def test_a_file_is_got_whole_and_a_cut_one_goes_on(server, tmp_path):
     content = bytes(range(256)) * 20000
     job, id_ = artifact(server, content)
     assert ctl(server, "artifacts", job).splitlines()[1].split()[:2] == [str(id_), "checkpoint"]
+    assert ctl(server, "artifacts", job).splitlines()[1].split()[4] == "-", "it has no metric"
     to = tmp_path / "got"
     assert ctl(server, "get", id_, "-o", to) == "" and to.read_bytes() == content
     digest = server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["xxh128"]

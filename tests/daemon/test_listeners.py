@@ -1,11 +1,13 @@
 """Where it listens: a Unix socket whose peers are known, TCP, TLS; behind a proxy; and what others than this machine's users
 need."""
+import ctypes
 import os
 import re
 import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import time
 
@@ -28,20 +30,32 @@ def http(sock, method, path, body=b"", host="localhost", **headers):
     return int(head.split()[1]), fields, rest
 
 
-def over_socket(path, *args, uid=None, **headers):
-    """In a process of its own where it is another user's."""
+def confine():
+    """A filter that lets everything pass, as a sandbox's first."""
+    class Program(ctypes.Structure):
+        _fields_ = [("n", ctypes.c_ushort), ("filters", ctypes.c_char_p)]
+    allow = struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(Program(1, allow))) == 0
+
+
+def over_socket(path, *args, uid=None, confined=False, **headers):
+    """In a process of its own where it is another user's, or in a sandbox."""
     def ask():
         with socket.socket(socket.AF_UNIX) as s:
             s.connect(path)
             return http(s, *args, **headers)
-    if uid is None:
+    if uid is None and not confined:
         return ask()
     r, w = os.pipe()
     pid = os.fork()
     if not pid:
         try:
-            os.setgid(uid)
-            os.setuid(uid)
+            if uid is not None:
+                os.setgid(uid)
+                os.setuid(uid)
+            if confined:
+                confine()
             os.write(w, repr(ask()).encode())
         finally:
             os._exit(0)
@@ -80,12 +94,40 @@ def test_the_socket_is_the_way_in_without_a_token(locked):
     assert over_socket(locked.socket, "GET", "/v1/jobs", Host="evil.example")[0] in (400, 421)
 
 
+def test_a_worker_is_not_the_daemons_user_himself(locked):
+    """It can connect to the socket, and has that user: what tells it is its sandbox."""
+    with open("/proc/self/status") as f:
+        if "Seccomp_filters" not in f.read():
+            pytest.skip("this kernel does not tell of filters")
+    for method, path in (("GET", "/v1/jobs"), ("POST", "/v1/tokens"), ("POST", "/v1/stop")):
+        status, _, body = over_socket(locked.socket, method, path, confined=True)
+        assert status == 401 and b"sandbox" in body
+    assert over_socket(locked.socket, "GET", "/healthz", confined=True)[0] == 200
+    bearer = "Bearer " + token(locked, "reads", "read")
+    assert over_socket(locked.socket, "GET", "/v1/jobs", confined=True, Authorization=bearer)[0] == 200
+    assert over_socket(locked.socket, "GET", "/v1/tokens")[0] == 200
+
+
 def test_a_restart_keeps_tokens_and_replaces_the_socket(locked):
     headers = {"Authorization": "Bearer " + token(locked, "kept", "read")}
     locked.kill()
     assert os.path.exists(locked.socket)
     locked.start()
     assert requests.get(locked.url + "/v1/jobs", headers=headers, timeout=60).status_code == 200
+    assert over_socket(locked.socket, "GET", "/v1/jobs")[0] == 200
+
+
+def test_a_socket_that_somebody_has_and_a_file_are_left_alone(locked):
+    other, path = Service([]), locked.root + "/file"
+    with open(path, "w") as f:
+        f.write("of mine")
+    try:
+        assert "mulund.sock: the address is in use" in refused(other, "--socket", locked.socket)
+        assert "something else than a socket" in refused(other, "--socket", path) and open(path).read() == "of mine"
+        os.symlink(path, locked.root + "/link")
+        assert "something else than a socket" in refused(other, "--socket", locked.root + "/link") and os.path.islink(locked.root + "/link")
+    finally:
+        other.close()
     assert over_socket(locked.socket, "GET", "/v1/jobs")[0] == 200
 
 

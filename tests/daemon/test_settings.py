@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from service import MULUND
+from service import HERE, MULUND
 
 EXAMPLE = os.path.join(os.path.dirname(MULUND), "mulund.conf")
 
@@ -89,6 +89,61 @@ def test_any_bytes_end_with_an_answer(tmp_path):
             text[at:at + rng.randrange(3)] = bytes(rng.randrange(256) for _ in range(rng.randrange(4)))
         r = check(write(tmp_path, bytes(text)))
         assert r.returncode in (0, 2), r.stderr
+
+
+with open(os.path.join(HERE, "../../daemon/settings.def")) as f:
+    ROWS = re.findall(r'^SETTING\((\w+), "([^"]+)", "([^"]+)", "[^"]+", \w+, (?:"[^"]*"|NULL), ([^,]+), ([^,]+), ', f.read(), re.M)
+WRONG = {"PATH": ["relative", "", "/\xa0" * 2500], "SIZE": ["many", "-1", "1.5GiB", "1 parsec"], "TIME": ["soon", "-1s", "1.5m", ""], "BOOL": ["true", "1", "YES", ""],
+         "COUNT": ["x", "-1", "1.5", "", "99999999999999999999"], "LISTENER": ["8700", "localhost:8700", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:-1", "::1:8700", "udp:1.2.3.4:5"],
+         "GROUP": ["a b", "../x"], "HOSTS": ["a:1", "http://a"], "PREFIX": ["mulund", "/", "/a//b", "/../x", "/v1"], "NAMES": ["a=b", "a,b", "a;b"], "FOLDER": ["relative", "/no/such", "/etc/passwd"],
+         "DATASET": ["relative", "/etc/passwd"], "DEVICE": ["gpu", "cpu:", "cpu:x", "cpu:3-1", "cuda:", "tpu:0"], "WEBHOOK": ["x", "ftp://a/", "http:/a", "file:///etc/passwd"]}
+
+
+def beyond(kind, least, most):
+    """Values just outside of what the row allows."""
+    least, most = (eval(x.replace("(int64_t)", ""), {"US_PER_S": 10**6, "US_PER_MS": 1000, "INT64_MAX": 2**63 - 1}) for x in (least, most))  # of our own making
+    if kind == "TIME":
+        return ["0ms", f"{most // 10**6 + 1}s"]
+    if kind == "SIZE":
+        return ([f"{least - 1}B"] if least > 0 else []) + ([f"{most + 1}B"] if most < 2**63 - 1 else [])
+    return ([str(least - 1)] if least > 0 else []) + [str(most + 1)] if kind == "COUNT" else []
+
+
+def test_every_setting_refuses_what_it_is_not(tmp_path):
+    """Row by row of settings.def: other kinds, beyond its limits, twice, and misspelt."""
+    assert len(ROWS) > 30 and {kind for kind, *_ in ROWS} == set(WRONG)
+    lines, wanted = [], {}
+
+    def add(line, *texts):
+        lines.append(line)
+        if texts:
+            wanted[len(lines)] = texts
+    for kind, section, key, least, most in ROWS:
+        name = "name" if key == "*" else key
+        add(f"[{section}]")
+        for i, value in enumerate(WRONG[kind] + beyond(kind, least, most)):
+            first = not i or kind in ("LISTENER", "FOLDER", "DATASET", "DEVICE", "WEBHOOK")
+            add(f"{name}{i if key == '*' else ''} = {value}", (section if key == "*" else key) + ": " if first else f"{key}: it stands in line")
+    for kind, section, key, *_ in ROWS:
+        if key != "*":
+            add(f"[{section}]")
+            if section not in ("datasets", "devices", "webhooks"):
+                add(f"{key}x = 1", f"no such key in [{section}]; is it {key} in [{section}] that is meant?")
+    for section in sorted({section for _, section, *_ in ROWS}):
+        add(f"[{section}x]", f"no such section; is it [{section}] that is meant?")
+    path = write(tmp_path, "\n".join(lines) + "\n")
+    r = check(path)
+    found = {int(m.group(1)): m.group(2) for m in re.finditer(re.escape(f"mulund: {path}:") + r"(\d+): (.*)", r.stderr)}
+    assert r.returncode == 2 and set(found) == set(wanted), (sorted(set(found) ^ set(wanted)), r.stderr)
+    for line, texts in wanted.items():
+        assert all(text in found[line] for text in texts), (lines[line - 1], found[line])
+
+
+@pytest.mark.parametrize("kind, section, key, value", [(kind, section, key, value) for kind, section, key, least, most in ROWS
+                                                       for value in (WRONG[kind] + beyond(kind, least, most))[1:] if kind in ("SIZE", "TIME", "BOOL", "COUNT", "PREFIX", "GROUP", "HOSTS", "NAMES")])
+def test_every_value_is_refused_alone(tmp_path, kind, section, key, value):
+    r = check(write(tmp_path, f"[{section}]\n{key} = {value}\n"))
+    assert r.returncode == 2 and f"mulund.conf:2: {key}: " in r.stderr, r.stderr
 
 
 def test_files_that_are_not_read(tmp_path):
