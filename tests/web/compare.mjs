@@ -112,17 +112,17 @@ const failed = await run({
                 await address(page, 'hide=2');
                 await done();
         },
-        async x_is_step_images_wall_relative_or_active_time() {
+        async x_is_step_images_epochs_wall_relative_or_active_time() {
                 const {page, done} = await compared();
                 const seen = [await label(page)];
-                for (const [axis, said] of [['images', /Images 0 to 3,200/], ['wall', /Times .*\d\d:\d\d to .*\d\d:\d\d/], ['relative', /Times 0 s to 1 h 06 min/], ['active', /Times /]]) {
+                for (const [axis, said] of [['images', /Images 0 to 3,200/], ['epochs', /Epochs 0 to 3\.2/], ['wall', /Times .*\d\d:\d\d to .*\d\d:\d\d/], ['relative', /Times 0 s to 1 h 06 min/], ['active', /Times /]]) {
                         await page.getByLabel('Over').selectOption(axis);
                         await settled(page);
                         assert.match(await label(page), said, axis);
                         seen.push(await picture(page, TRAINING));
                 }
                 assert.match(seen[0], /Steps 0 to 400/);
-                assert.equal(new Set(seen).size, 5);
+                assert.equal(new Set(seen).size, 6);
                 await page.getByLabel('Over').selectOption('relative');
                 assert.match(await chart(page, TRAINING).locator('.chart-note').textContent(), /No points between times 3 min 19 s and 1 h 03 min/);
                 await done();

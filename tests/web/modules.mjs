@@ -149,9 +149,17 @@ const failed = await run({
                 const at = (s) => new Date(1e12 + 1000 * s).toISOString(), job = {started: at(50), ended: at(70), config: {training: {batch_size_train: 4}}};
                 const run = runOf(job, [{started: at(0), ended: at(10)}, {started: at(50), ended: at(70)}]), s = {width: 1, step: [0, 9, 20], time: [1e12, 1e12 + 9000, 1e12 + 60000]};
                 assert.deepEqual(Object.fromEntries(Object.entries(AXES).map(([k, a]) => [k, a.at(s, run)])),
-                        {step: [0, 9, 20], images: [0, 36, 80], wall: [1e9, 1e9 + 9, 1e9 + 60], relative: [0, 9, 60], active: [0, 9, 20], diffusion: [0, 0.009, 0.02]});
+                        {step: [0, 9, 20], begun: [0, 9, 20], images: [0, 36, 80], epochs: [0, 0, 0], wall: [1e9, 1e9 + 9, 1e9 + 60], relative: [0, 9, 60], active: [0, 9, 20], diffusion: [0, 0.009, 0.02]});
                 assert.equal(new Set(AXES.wall.ticks([1e9, 1e9 + 5, 1e9 + 10])).size, 3);
                 assert.deepEqual(AXES.active.at(s, runOf(job)), [0, 0, 10]); // only the last attempt is known
+        },
+        epochs_are_of_the_jobs_data_set_and_steps_since_its_start_of_its_checkpoint() {
+                const images = new Map([['dogs', 80], ['cats', 1000]]), config = {data: {dataset: 'dogs'}, training: {batch_size_train: 4}}, s = {width: 16, step: [15, 31, 40], time: []};
+                const at = (axis, job, of = images) => [...axis.at(s, runOf(job, [], of)), axis.start(s, runOf(job, [], of))];
+                assert.deepEqual(at(AXES.epochs, {kind: 'train', config}), [0.75, 1.55, 2, 0]);
+                assert.equal(runOf({kind: 'train', config}, [], new Map()).images, null);
+                assert.deepEqual(at(AXES.begun, {kind: 'train', config, checkpoint: {job: 1, step: 10}}), [5, 21, 30, 0]);
+                assert.deepEqual(at(AXES.begun, {kind: 'evaluate', config, checkpoint: {job: 1, step: 10}}), [15, 31, 40, 0]); // counts images from the first on
         },
         configurations_differ_where_their_values_do() {
                 const a = flat({x: 1, t: {y: null, z: 'a'}}), b = flat({x: 1, t: {z: 'a'}}), c = flat({x: 2, t: {y: null, z: 'a'}});
