@@ -5,7 +5,7 @@ import * as format from './format.js';
 /** @typedef {{batch: number, images: number | null, first: number, started: number, attempts: {from: number, to: number}[]}} Run  images: of its training set, null: not known;
  *             first: the step of the checkpoint that it began from; times in milliseconds */
 /** @typedef {{label: string, title: string, narrowest: number, increments: number[], at: (s: Pick<Series, 'step' | 'time'>, run: Run) => number[], start: (s: Series, run: Run) => number,
- *             text: (v: number) => string, ticks: (all: number[]) => string[], stretch: (width: number) => string}} Axis  stretch: of a bucket */
+ *             text: (v: number) => string, ticks: (all: number[]) => string[], stretch: (width: number) => string, shared?: boolean}} Axis  stretch: of a bucket; shared: its places are the same of all runs */
 
 const WHOLE = Array.from({length: 46}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3)); // there is no half a step
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, ...[1, 2, 5, 10, 20, 50, 100, 200, 500].map((d) => 86400 * d)];
@@ -25,10 +25,10 @@ const span = {narrowest: 2, increments: SECONDS, stretch, text: format.duration,
 
 /** @type {Record<string, Axis>} */
 export const AXES = {
-        step: {...number, ...by((x) => x), label: 'Step', title: 'Steps'},
+        step: {...number, ...by((x) => x), shared: true, label: 'Step', title: 'Steps'},
         begun: {...number, ...by((x, {first}) => Math.max(0, x - first)), label: 'Step since its start', title: 'Steps'},
-        images: {...number, ...by((x, {batch}) => x * batch), label: 'Images seen', title: 'Images'},
-        epochs: {...fine, ...by((x, {batch, images}) => x * batch / (images ?? Infinity)), narrowest: 0.001, increments: [...SHARES, ...WHOLE], stretch, label: 'Epochs', title: 'Epochs'},
+        images: {...number, ...by((x, {batch}) => x * batch), shared: true, label: 'Images seen', title: 'Images'},
+        epochs: {...fine, ...by((x, {batch, images}) => x * batch / (images ?? Infinity)), shared: true, narrowest: 0.001, increments: [...SHARES, ...WHOLE], stretch, label: 'Epochs', title: 'Epochs'},
         wall: {...span, label: 'Wall time', title: 'Times', text: day, ticks: (all) => all.map(all[1] - all[0] < 60 ? (v) => format.clock(new Date(1000 * v)) : day), at: (s) => s.time.map((t) => t / 1000), start: (s) => s.time[0] / 1000},
         relative: {...span, label: 'Time since its start', title: 'Times', at: (s, run) => s.time.map((t) => (t - run.started) / 1000)},
         active: {...span, label: 'Time at work', title: 'Times', at: (s, run) => s.time.map((t) => active(run, t))},

@@ -4,6 +4,7 @@ import {Address} from './address.js';
 import {AXES} from './axis.js';
 import {Chart, charts, ofDevice, overTime} from './chart.js';
 import {flat, text, toggled} from './config.js';
+import {widened} from './curves.js';
 import {Component, h} from './dom.js';
 import {stored} from './habits.js';
 import {average, isNoisy} from './lines.js';
@@ -132,18 +133,31 @@ export class CurvesPanel extends Component {
                 this.#detail.stop();
         }
 
+        // What make() gives, kept until its version is another.
+        #kept(key, version, make) {
+                if (this.#known.get(key)?.version !== version)
+                        this.#known.set(key, {...make(), version});
+                return this.#known.get(key);
+        }
+
         curve(run, s, axis, {id, name, colour, dash, ghost = false}) {
-                const {state} = this.props, all = run.curves.whole.series, error = all.get(ERROR_OF[s.name]);
+                const all = run.curves.whole.series, error = all.get(ERROR_OF[s.name]);
                 const began = Math.min(run.axis.started, ...[...all.values()].map((k) => k.time[0] ?? Infinity)); // what was imported is older than its job
-                const where = {...run.axis, started: began};
-                const version = `${s.version} ${error?.version} ${axis.label} ${run.axis.images} ${run.axis.attempts.length} ${began}`, key = `${run.id} ${s.name} ${s.attempt}`, known = this.#known.get(key);
-                const off = state.hide.includes(id);
-                if (known?.version === version)
-                        return {...known, id, name, colour, dash, off};
-                const errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
-                const made = {run: run.id, id, name, colour, dash, off, ghost, s, where, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
-                this.#known.set(key, made);
-                return made;
+                const made = this.#kept(`${run.id} ${s.name} ${s.attempt}`, `${s.version} ${error?.version} ${axis.label} ${run.axis.images} ${run.axis.attempts.length} ${began}`, () => {
+                        const where = {...run.axis, started: began}, errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
+                        return {run: run.id, ghost, s, where, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null};
+                });
+                return {...made, id, name, colour, dash, off: this.props.state.hide.includes(id)};
+        }
+
+        // Curves that are compared at one place: in buckets as wide as the widest in sight, where places are the same of all runs.
+        alike(curves, axis) {
+                const {from, to} = this.props.state, inSight = (c) => !c.off && (!Number.isFinite(from) || c.x.some((x) => x >= from && x <= to));
+                const width = axis.shared ? Math.max(...curves.filter(inSight).map((c) => c.s.width)) : 0;
+                return curves.map((c) => (c.s.width >= width ? c : {...c, ...this.#kept(`${c.run} ${c.s.name} wide`, `${c.version} ${width}`, () => {
+                        const s = widened(c.s, width);
+                        return {s, x: axis.at(s, c.where), start: axis.start(s, c.where), error: c.error && s.step.map((step) => c.error[c.s.step.indexOf(step)])};
+                })}));
         }
 
         // The groups of runs: [{id, name, runs}], or null.
@@ -165,8 +179,8 @@ export class CurvesPanel extends Component {
         curvesOf({names}, axis, groups) {
                 const {runs, apart} = this.props;
                 const own = (run) => run.curves.series().filter((s) => names.includes(s.name)).sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
-                const single = runs.flatMap((run) => own(run).map((s) => (apart ? this.curve(run, s, axis, {id: run.id, name: run.name, colour: run.colour, dash: curveDash(run.colour)})
-                        : this.curve(run, s, axis, {id: s.name, name: s.name, colour: names.indexOf(s.name), dash: curveDash(names.indexOf(s.name))}))));
+                const single = apart ? this.alike(runs.flatMap((run) => own(run).map((s) => this.curve(run, s, axis, {id: run.id, name: run.name, colour: run.colour, dash: curveDash(run.colour)}))), axis)
+                        : runs.flatMap((run) => own(run).map((s) => this.curve(run, s, axis, {id: s.name, name: s.name, colour: names.indexOf(s.name), dash: curveDash(names.indexOf(s.name))})));
                 const ghosts = (apart ? [] : runs.flatMap((run) => (run.ghosts ?? []).filter((s) => names.includes(s.name)).map((s) =>
                         this.curve(run, s, axis, {id: `${s.name} ${s.attempt}`, name: `${s.name}, attempt ${s.attempt}`, colour: names.indexOf(s.name), dash: 0, ghost: true}))));
                 if (!groups)
@@ -175,11 +189,11 @@ export class CurvesPanel extends Component {
                         const of = single.filter((c) => members.some((m) => m.id === c.run) && !this.props.state.hide.includes(c.run)), version = of.map((c) => `${c.run} ${c.version}`).join(), key = `${names} ${id}`;
                         if (!of.length)
                                 return [];
-                        if (this.#known.get(key)?.version !== version) {
+                        const made = this.#kept(key, version, () => {
                                 const {x, ...s} = average(of), series = {name: of[0].s.name, step: x, time: [], points: x.length, lastStep: 0, width: 1, bad: [], version, ...s};
-                                this.#known.set(key, {version, s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null});
-                        }
-                        return [{...this.#known.get(key), run: '', of, id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
+                                return {s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null};
+                        });
+                        return [{...made, run: '', of, id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
                 });
         }
 
