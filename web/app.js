@@ -6,28 +6,26 @@ import {onUnknown} from './lib/api.js';
 import {Theme} from './lib/habits.js';
 import {pairs} from './lib/page.js';
 import {Known, Prompt, recognize} from './lib/session.js';
-import {ComparePage} from './pages/compare/index.js';
-import {DevicesPage} from './pages/devices/index.js';
-import {JobPage} from './pages/job/index.js';
-import {NewPage} from './pages/new/index.js';
 import {RunsPage} from './pages/runs/index.js';
 
 const [main, crumbs, skip, linkState, banner, user, theme] = ['main', 'crumbs', 'skip', 'link-state', 'banner', 'user', 'theme'].map((id) => /** @type {HTMLElement} */ (document.getElementById(id)));
 
-/** @type {[RegExp, (m: RegExpExecArray) => import('./lib/page.js').Page][]} */
-const ROUTES = [
-        [/^#?\/?$/, () => new RunsPage(main)],
-        [/^#\/jobs\/(\d{1,15})$/, (m) => new JobPage(main, Number(m[1]))],
-        [/^#\/devices$/, () => new DevicesPage(main)],
-        [/^#\/new$/, () => new NewPage(main)],
-        [/^#\/compare$/, () => new ComparePage(main)],
+const LIST = /^#?\/?$/;
+/** @type {[RegExp, (others: typeof import('./pages/others.js'), m: RegExpExecArray) => import('./lib/page.js').Page][]} */
+const OTHERS = [
+        [/^#\/jobs\/(\d{1,15})$/, ({JobPage}, m) => new JobPage(main, Number(m[1]))],
+        [/^#\/devices$/, ({DevicesPage}) => new DevicesPage(main)],
+        [/^#\/new$/, ({NewPage}) => new NewPage(main)],
+        [/^#\/compare$/, ({ComparePage}) => new ComparePage(main)],
 ];
 
 /** @type {import('./lib/page.js').Page | null} */
 let page = null;
+let shown = 0; // pages until now
 
 // Another takes the page's place.
 function clear() {
+        shown++;
         page?.leave();
         page = null;
         draw(null, main);
@@ -57,12 +55,20 @@ function prompt() {
 
 onUnknown(() => page && prompt());
 
-function show() {
+const nothing = (what, way) => draw(h('div.card.empty', null, h('h1', null, what), h('p', null, way)), main);
+
+async function show() {
         clear();
-        const hash = split(location.hash)[0], [address, make] = ROUTES.find(([a]) => a.test(hash)) ?? [];
-        page = make?.(/** @type {any} */ (address?.exec(hash))) ?? null;
-        if (!page)
-                draw(h('div.card.empty', null, h('h1', null, 'There is no such page'), h('p', null, h('a', {href: '#/'}, 'All runs'))), main);
+        const at = shown, [hash] = split(location.hash), [address, make] = OTHERS.find(([a]) => a.test(hash)) ?? [];
+        if (LIST.test(hash))
+                return void (page = new RunsPage(main));
+        if (!address || !make)
+                return nothing('There is no such page', h('a', {href: '#/'}, 'All runs'));
+        const others = await import('./pages/others.js').catch(() => null);
+        if (at === shown && others)
+                page = make(others, /** @type {any} */ (address.exec(hash)));
+        else if (at === shown)
+                nothing('This page could not be loaded', h('button.button', {type: 'button', onclick: () => location.reload()}, 'Try again'));
 }
 
 window.addEventListener('hashchange', () => {

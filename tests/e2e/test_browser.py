@@ -46,9 +46,9 @@ def test_a_submitted_run_is_seen_in_chromium_as_it_trains(daemon):
     assert seen["made"] == ["evaluate", "sample"]
     # test and training apart: the evaluation, the samples, the training with both
     assert [bool(re.fullmatch(r"\d+\.\d{3}( ± [\d.]+)?(best \d+\.\d{3})?", x)) for x in seen["bpd"]] == [True, False, False, False, True, True], seen["bpd"]
-    # one script and one sheet, compressed; the second time only the page itself is asked about
+    # a sheet and scripts that the page itself names, compressed; the second time only the page is asked about
     cold, warm = seen["loads"]
-    assert {f["path"].rsplit("-", 1)[0] for f in cold} <= {"/", "/assets/app", "/assets/style", "/icon.svg"}, cold
+    assert {f["path"].rsplit("-", 1)[0] for f in cold} <= {"/", "/icon.svg", *(f"/assets/{name}" for name in ("first", "style", "app", "chunk", "others"))}, cold
     assert sum(f["bytes"] for f in cold) < 100 * 1024, cold
     assert {f["path"] for f in warm if f["bytes"]} <= {"/", "/icon.svg"}, warm
     assert sum(f["bytes"] for f in warm) < 2000, warm

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import path from 'node:path';
-import {axeFindsNothing, chart, clean, download, drawn, inked, lab, menu, newPage, open, run, settled, shutsNobodyOut, shot, skip} from './browser.mjs';
+import {axeFindsNothing, becomes, chart, clean, download, drawn, inked, lab, menu, newPage, open, run, settled, shutsNobodyOut, shot, skip} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -112,20 +112,41 @@ const failed = await run({
                 await address(page, 'hide=2');
                 await done();
         },
-        async x_is_step_images_wall_relative_or_active_time() {
+        async x_is_step_images_epochs_wall_relative_or_active_time() {
                 const {page, done} = await compared();
                 const seen = [await label(page)];
-                for (const [axis, said] of [['images', /Images 0 to 3,200/], ['wall', /Times .*\d\d:\d\d to .*\d\d:\d\d/], ['relative', /Times 0 s to 1 h 06 min/], ['active', /Times /]]) {
+                for (const [axis, said] of [['images', /Images 0 to 3,200/], ['epochs', /Epochs 0 to 3\.2/], ['wall', /Times .*\d\d:\d\d to .*\d\d:\d\d/], ['relative', /Times 0 s to 1 h 06 min/], ['active', /Times /]]) {
                         await page.getByLabel('Over').selectOption(axis);
                         await settled(page);
                         assert.match(await label(page), said, axis);
                         seen.push(await picture(page, TRAINING));
                 }
                 assert.match(seen[0], /Steps 0 to 400/);
-                assert.equal(new Set(seen).size, 5);
+                assert.equal(new Set(seen).size, 6);
                 await page.getByLabel('Over').selectOption('relative');
                 assert.match(await chart(page, TRAINING).locator('.chart-note').textContent(), /No points between times 3 min 19 s and 1 h 03 min/);
                 await done();
+        },
+        async what_is_compared_at_one_place_is_of_the_same_steps() {
+                const long = await fetch(server.at('v1/jobs'), {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({kind: 'train', name: 'long',
+                        config: {data: {dataset: 'scripted'}, training: {num_steps_train: 4000, batch_size_train: 8, num_steps_eval: 0, seed: 13}}})}).then((r) => r.json());
+                const {page, complaints} = await newPage(context), points = await fetch(server.at('v1/series?jobs=1&names=train/bpd&points=10000')).then((r) => r.json());
+                await becomes(() => fetch(server.at(`v1/jobs/${long.id}`)).then((r) => r.json()).then((j) => j.state), 'succeeded');
+                const mean = (from, to) => points.series[0].mean.slice(from, to).reduce((a, b) => a + b) / (to - from);
+                const at = (key) => page.keyboard.press(key).then(() => legend(page, TRAINING)), said = (values, place) => [`run 1${values[0]} at ${place}`, `long${values[1]} at ${place}`];
+                await page.goto(server.at(`#/compare?jobs=1,${long.id}&smooth=0`));
+                await chart(page, TRAINING).locator('canvas').waitFor();
+                await settled(page);
+                assert.match(await chart(page, TRAINING).locator('.chart-note').textContent(), /A point stands for 4 steps\./);
+                await chart(page, TRAINING).locator('.chart-body').focus();
+                assert.deepEqual(await at('Home'), said([Number(mean(0, 4).toPrecision(4)), 4.5], 3));
+                assert.deepEqual(await at('ArrowRight'), said([Number(mean(4, 8).toPrecision(4)), 4.5], 7));
+                await page.getByLabel('Over').selectOption('relative'); // there nobody's buckets are another's
+                await settled(page);
+                await chart(page, TRAINING).locator('.chart-body').focus();
+                assert.match((await at('Home'))[0], /^run 1[\d.]+ at 0 s$/);
+                clean(complaints);
+                await page.close();
         },
         async the_cursor_shows_the_values_of_all_runs() {
                 const {page, done} = await compared();

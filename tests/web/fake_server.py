@@ -340,6 +340,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, {"series": rows})
         if url.path == "/v1/session":
             return self.send(200, {"role": "admin", "token": None, "user": None, "session": False})
+        if url.path == "/v1/datasets":
+            return self.send(200, {"datasets": []})
         if url.path == "/v1/configs/schema":
             return self.send(200, {"type": "object", "properties": {}})
         if url.path == "/v1/configs/photos32-tiny":

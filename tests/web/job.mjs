@@ -114,6 +114,26 @@ const failed = await run({
                         await done();
                 }
         },
+        async a_run_that_began_from_a_checkpoint_is_seen_by_its_own_steps() {
+                const config = {data: {dataset: 'scripted'}, training: {num_steps_train: 20, batch_size_train: 8, num_steps_eval: 0, seed: 14}}, from = await submitted({kind: 'train', config});
+                await becomes(async () => (await api(`jobs/${from.id}`)).state, 'succeeded');
+                const made = await submitted({kind: 'train', start_from: {job: from.id}, overrides: {'training.num_steps_train': 60, 'training.seed': 15}}), {page, done} = await job(made.id);
+                const axis = () => chart(page, 'Bits per dimension').locator('.chart-body').getAttribute('aria-label').then((text) => /Steps \d+ to \d+/.exec(text)?.[0]);
+                await becomes(axis, 'Steps 20 to 59');
+                await page.getByLabel('Over').selectOption('step since its start');
+                await becomes(axis, 'Steps 0 to 39');
+                await done();
+        },
+        async epochs_are_offered_where_the_size_of_the_data_set_is_known() {
+                const {page, complaints} = await newPage(context);
+                await page.route(/v1\/datasets$/, (route) => route.fulfill({json: {datasets: []}})); // it was removed
+                await page.goto(server.at('#/jobs/1?smooth=0.6&x=epochs'));
+                await page.locator('.chart canvas').first().waitFor();
+                assert.equal(await page.getByRole('option', {name: 'epochs: the size of a data set is not known'}).evaluate((e) => e.disabled), true);
+                assert.match(await chart(page, 'Bits per dimension').locator('.chart-body').getAttribute('aria-label'), /Steps 0 to 400/);
+                clean(complaints);
+                await page.close();
+        },
         async what_an_earlier_attempt_wrote_stands_behind_the_line_that_holds() {
                 const made = await submitted({kind: 'train', config: {data: {dataset: 'scripted'}, training: {num_steps_train: 40, batch_size_train: 8, num_steps_eval: 0, seed: 12}}});
                 const {page, done} = await job(made.id);

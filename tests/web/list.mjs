@@ -55,6 +55,28 @@ const failed = await run({
                 assert.ok(Math.max(...lots) <= 4, `curves of ${Math.max(...lots)} runs in one request`);
                 await done();
         },
+        async the_first_rows_are_asked_for_once_while_the_scripts_are_on_their_way() {
+                for (const [hash, wanted] of [['', ['link']], ['#/', ['link']], ['#/?state=queued', ['fetch']], ['#/nowhere', []]]) {
+                        const {page, complaints} = await newPage(context, {init: () => {
+                                new MutationObserver((_, watch) => {
+                                        if (!document.querySelector('.run-name, .empty'))
+                                                return;
+                                        watch.disconnect();
+                                        const asked = performance.getEntriesByType('resource').filter((e) => /\/v1\/jobs\?.*limit=50$/.test(e.name));
+                                        window.first = asked.map((e) => e.initiatorType);
+                                }).observe(document, {childList: true, subtree: true});
+                        }});
+                        const further = [];
+                        page.on('request', (r) => new URL(r.url()).searchParams.has('cursor') && further.push(r.url()));
+                        await page.goto(many.at(hash));
+                        await page.locator('.run-name, .empty').first().waitFor();
+                        await settled(page);
+                        assert.deepEqual(await page.evaluate(() => window.first), wanted, hash);
+                        assert.deepEqual(further, [], 'pages that nobody looks at');
+                        clean(complaints);
+                        await page.close();
+                }
+        },
         async old_rows_stay_when_new_runs_come() {
                 const {page, done} = await listOf(many);
                 await all(page, 137);

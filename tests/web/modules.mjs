@@ -6,7 +6,7 @@ import {run} from './browser.mjs';
 
 const [, , site, source] = process.argv;
 const lib = (name) => import(path.join(source, 'lib', name));
-const {combine, Curves, fold, readTogether} = await lib('curves.js');
+const {combine, Curves, fold, readTogether, widened} = await lib('curves.js');
 const {average, columns, gaps, isNoisy, isolated, smooth, usual} = await lib('lines.js');
 const {AXES, runOf} = await lib('axis.js');
 const {differing, flat, keys} = await lib('config.js');
@@ -16,23 +16,16 @@ const {coloured, ranked} = await lib('text.js');
 const {Address, link} = await lib('address.js');
 const format = await lib('format.js');
 
-// Buckets as the server makes them.
+// Buckets as the server makes them: min, max and mean are of the finite ones of its points.
 function reduce(values, width, from = 0) {
-        const a = {bucket_width: width, step: [], time_ms: [], count: [], min: [], max: [], mean: [], last: []};
-        for (let s = from; s < values.length; s++) {
-                const j = a.step.length - 1;
-                if (j >= 0 && Math.floor(a.step[j] / width) === Math.floor(s / width)) {
-                        a.mean[j] = (a.mean[j] * a.count[j] + values[s]) / (a.count[j] + 1);
-                        a.count[j]++;
-                        a.step[j] = s;
-                        a.time_ms[j] = 1000 * s;
-                        a.min[j] = Math.min(a.min[j], values[s]);
-                        a.max[j] = Math.max(a.max[j], values[s]);
-                        a.last[j] = values[s];
-                } else {
-                        for (const [k, v] of Object.entries({step: s, time_ms: 1000 * s, count: 1, min: values[s], max: values[s], mean: values[s], last: values[s]}))
-                                a[k].push(v);
-                }
+        const a = {bucket_width: width, step: [], time_ms: [], count: [], nan: [], min: [], max: [], mean: [], last: []}, of = new Map();
+        for (let s = from; s < values.length; s++)
+                of.set(Math.floor(s / width), [...of.get(Math.floor(s / width)) ?? [], s]);
+        for (const steps of of.values()) {
+                const step = steps.at(-1), all = steps.map((s) => values[s]).filter(Number.isFinite), known = (v) => (all.length ? v : 'NaN');
+                for (const [k, v] of Object.entries({step, time_ms: 1000 * step, count: steps.length, nan: steps.length - all.length, min: known(Math.min(...all)), max: known(Math.max(...all)),
+                        mean: known(all.reduce((x, y) => x + y, 0) / all.length), last: Number.isFinite(values[step]) ? values[step] : 'NaN'}))
+                        a[k].push(v);
         }
         return a;
 }
@@ -149,9 +142,17 @@ const failed = await run({
                 const at = (s) => new Date(1e12 + 1000 * s).toISOString(), job = {started: at(50), ended: at(70), config: {training: {batch_size_train: 4}}};
                 const run = runOf(job, [{started: at(0), ended: at(10)}, {started: at(50), ended: at(70)}]), s = {width: 1, step: [0, 9, 20], time: [1e12, 1e12 + 9000, 1e12 + 60000]};
                 assert.deepEqual(Object.fromEntries(Object.entries(AXES).map(([k, a]) => [k, a.at(s, run)])),
-                        {step: [0, 9, 20], images: [0, 36, 80], wall: [1e9, 1e9 + 9, 1e9 + 60], relative: [0, 9, 60], active: [0, 9, 20], diffusion: [0, 0.009, 0.02]});
+                        {step: [0, 9, 20], begun: [0, 9, 20], images: [0, 36, 80], epochs: [0, 0, 0], wall: [1e9, 1e9 + 9, 1e9 + 60], relative: [0, 9, 60], active: [0, 9, 20], diffusion: [0, 0.009, 0.02]});
                 assert.equal(new Set(AXES.wall.ticks([1e9, 1e9 + 5, 1e9 + 10])).size, 3);
                 assert.deepEqual(AXES.active.at(s, runOf(job)), [0, 0, 10]); // only the last attempt is known
+        },
+        epochs_are_of_the_jobs_data_set_and_steps_since_its_start_of_its_checkpoint() {
+                const images = new Map([['dogs', 80], ['cats', 1000]]), config = {data: {dataset: 'dogs'}, training: {batch_size_train: 4}}, s = {width: 16, step: [15, 31, 40], time: []};
+                const at = (axis, job, of = images) => [...axis.at(s, runOf(job, [], of)), axis.start(s, runOf(job, [], of))];
+                assert.deepEqual(at(AXES.epochs, {kind: 'train', config}), [0.75, 1.55, 2, 0]);
+                assert.equal(runOf({kind: 'train', config}, [], new Map()).images, null);
+                assert.deepEqual(at(AXES.begun, {kind: 'train', config, checkpoint: {job: 1, step: 10}}), [5, 21, 30, 0]);
+                assert.deepEqual(at(AXES.begun, {kind: 'evaluate', config, checkpoint: {job: 1, step: 10}}), [15, 31, 40, 0]); // counts images from the first on
         },
         configurations_differ_where_their_values_do() {
                 const a = flat({x: 1, t: {y: null, z: 'a'}}), b = flat({x: 1, t: {z: 'a'}}), c = flat({x: 2, t: {y: null, z: 'a'}});
@@ -186,6 +187,20 @@ const failed = await run({
                         assert.ok(ticks.length >= 2 && ticks.length <= 24 && ticks.every((t) => t >= lo && t <= hi), `${lo} ${hi}: ${ticks}`);
                         if (hi / lo > 10)
                                 assert.ok(ticks.every((t) => /^[125]e/.test(t.toExponential())), `${ticks}`);
+                }
+        },
+        buckets_made_wider_are_those_that_were_asked_for_so_wide() {
+                const values = Array.from({length: 40}, (_, i) => ([17, 20, 21].includes(i) ? NaN : Math.sin(i))), asked = (width) => {
+                        const s = {name: 'a', version: 1, width, step: [], time: [], count: [], bad: [], min: [], max: [], mean: [], last: []};
+                        fold(s, reduce(values, width), -1);
+                        return s;
+                };
+                for (const width of [2, 8, 64]) {
+                        const fine = asked(2), wide = widened(fine, width), wanted = asked(width);
+                        for (const key of ['step', 'time', 'count', 'bad', 'min', 'max', 'last'])
+                                assert.deepEqual(wide[key], wanted[key], `${key} of ${width}`);
+                        wide.mean.forEach((v, i) => assert.ok(Object.is(v, wanted.mean[i]) || Math.abs(v - wanted.mean[i]) < 1e-12, `mean of ${width}`));
+                        assert.deepEqual(fine, asked(2), 'what it was made of stays');
                 }
         },
         detail_takes_the_place_of_what_it_covers() {

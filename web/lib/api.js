@@ -56,7 +56,7 @@ async function request(path, {signal, ...options}, read) {
 }
 
 /** @param {string} path @param {AbortSignal | undefined} signal @param {RequestInit} options */
-const json = (path, signal, options = {}) => request(path, {...options, signal, headers: {Accept: 'application/json', ...options.headers}}, (r) => r.json());
+const json = (path, signal, options = {}) => request(path, {...options, signal}, (r) => r.json());
 
 function query(parameters) {
         const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== '');
@@ -81,7 +81,8 @@ export async function logIn(token) {
 export const logOut = () => request('v1/session', {method: 'DELETE'}, () => null);
 
 // Newest first: {jobs, next}; next is the cursor of the page after it.
-export const jobs = (filter, signal) => json(`v1/jobs${query(filter)}`, signal);
+export const jobsPath = (filter) => `v1/jobs${query(filter)}`;
+export const jobs = (filter, signal) => json(jobsPath(filter), signal);
 export const job = (n, signal) => json(`v1/jobs/${id(n)}`, signal);
 // action: cancel, pause, resume, retry.
 export const act = (n, action) => post(`v1/jobs/${id(n)}/${action}`);

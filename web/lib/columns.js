@@ -1,10 +1,9 @@
 // What there is to say of runs, in the list and in a comparison: what a column shows, and by what it is sorted. Any key of the
 // configuration is one, too.
-import {Sparkline} from './chart.js';
 import {flat, text} from './config.js';
 import {h} from './dom.js';
 import * as format from './format.js';
-import {Bpd, Pill, progress, ProgressBar, result, Time} from './parts.js';
+import {Bpd, Pill, progress, ProgressBar, result, Sparkline, Time} from './parts.js';
 
 export const TRAIN = 'train/bpd', TEST = 'eval/bpd';
 export const USUAL = ['state', 'progress', 'speed', 'test', 'train', 'created'];

@@ -100,26 +100,37 @@ export function fold(s, a, from) {
                 s[key].length = n;
         const values = Object.fromEntries(['min', 'max', 'mean', 'last'].map((key) => [key, a[key].map(api.number)]));
         const given = {...a, ...values, time: a.time_ms, bad: a.step.map((_, b) => ['nan', 'infinity', 'minus_infinity'].reduce((n, kind) => n + (a[kind]?.[b] ?? 0), 0))};
-        if (a.bucket_width >= s.width) {
-                for (const key of COLUMNS)
-                        s[key] = n ? [...s[key], ...given[key]] : given[key];
-                return;
-        }
-        for (let i = 0; i < a.step.length; i++) {
+        if (!(a.bucket_width >= s.width))
+                return append(s, given, n);
+        for (const key of COLUMNS)
+                s[key] = n ? [...s[key], ...given[key]] : given[key];
+}
+
+// Adds buckets behind the first n of s, each joined to the one before it where both lie in the same of s.
+function append(s, given, n) {
+        for (let i = 0; i < given.step.length; i++) {
                 const j = s.step.length - 1, same = j >= n && s.width > 1 && Math.floor(s.step[j] / s.width) === Math.floor(given.step[i] / s.width);
                 for (const key of COLUMNS)
                         if (same)
-                                s[key][j] = JOINED[key](s[key][j], given[key][i], s.count[j], given.count[i]);
+                                s[key][j] = JOINED[key](s[key][j], given[key][i], s.count[j] - s.bad[j], given.count[i] - given.bad[i]);
                         else
                                 s[key].push(given[key][i]);
         }
 }
 
-// What two neighbouring buckets hold together, n and m points; the counts are joined last.
+// The series in buckets of so many steps, which its own lie in: all edges are multiples of powers of two.
+/** @param {Series} s @param {number} width @returns {Series} */
+export function widened(s, width) {
+        const wide = {...s, width, ...Object.fromEntries(COLUMNS.map((key) => [key, []]))};
+        append(wide, s, 0);
+        return wide;
+}
+
+// What two neighbouring buckets hold together, n and m finite values; what these are counted by is joined last.
 const both = (join) => (a, b, n, m) => (finite(a) && finite(b) ? join(a, b, n, m) : finite(a) ? a : b);
 const newer = (a, b) => b, sum = (a, b) => a + b;
-const JOINED = {step: newer, time: newer, last: newer, bad: sum, min: both((a, b) => Math.min(a, b)), max: both((a, b) => Math.max(a, b)),
-        mean: both((a, b, n, m) => (n * a + m * b) / (n + m)), count: sum};
+const JOINED = {step: newer, time: newer, last: newer, min: both((a, b) => Math.min(a, b)), max: both((a, b) => Math.max(a, b)),
+        mean: both((a, b, n, m) => (n * a + m * b) / (n + m)), bad: sum, count: sum};
 const COLUMNS = Object.keys(JOINED);
 
 // The series with `detail` in place of its own buckets between the steps from and to.

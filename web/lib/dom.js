@@ -23,6 +23,9 @@ export function draw(view, root) {
                 root.focus({preventScroll: true});
 }
 
+// When what was drawn until then is on the screen.
+export const painted = () => new Promise((after) => { requestAnimationFrame(() => setTimeout(after)); });
+
 // A question in a modal dialog; answers null or what the form's fields hold.
 /** @param {{title: string, text: string, fields?: unknown, action: string, danger?: boolean}} question @returns {Promise<any>} */
 export function ask({title, text, fields = null, action, danger = false}) {

@@ -5,12 +5,12 @@ import {poll} from './events.js';
 
 export * as api from './api.js';
 export * as format from './format.js';
-export {ask, Component, CopyButton, h, Menu} from './dom.js';
+export {ask, Component, CopyButton, h, Menu, painted} from './dom.js';
 export {pace} from './events.js';
 export {may} from './session.js';
 
 const SOME = 12;       // rows of a table at once
-const TYPING_MS = 250; // without a key, until what was typed is used
+const SOON_MS = 250;   // without a key, until what was typed is used
 
 export class Page {
         error = null; // what went wrong last
@@ -18,7 +18,7 @@ export class Page {
         /** @type {{poke(): void, stop(): void} | undefined} */
         loop; // that reads what is shown
         #frame = 0;
-        #typing = 0;
+        #later = 0;
         #ends = new Set();
 
         // name: of a page below the list of runs; '': that list.
@@ -44,7 +44,7 @@ export class Page {
         leave() {
                 this.left = true;
                 cancelAnimationFrame(this.#frame);
-                clearTimeout(this.#typing);
+                clearTimeout(this.#later);
                 for (const thing of this.#ends)
                         thing.stop();
         }
@@ -66,10 +66,10 @@ export class Page {
                 }
         }
 
-        // Calls when nobody has typed for a moment.
-        typed(call) {
-                clearTimeout(this.#typing);
-                this.#typing = setTimeout(call, TYPING_MS);
+        // Calls when this was not called again for a moment.
+        soon(call) {
+                clearTimeout(this.#later);
+                this.#later = setTimeout(call, SOON_MS);
         }
 
         draw() {

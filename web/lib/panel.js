@@ -4,10 +4,11 @@ import {Address} from './address.js';
 import {AXES} from './axis.js';
 import {Chart, charts, ofDevice, overTime} from './chart.js';
 import {flat, text, toggled} from './config.js';
+import {widened} from './curves.js';
 import {Component, h} from './dom.js';
 import {stored} from './habits.js';
 import {average, isNoisy} from './lines.js';
-import {Page, Section} from './page.js';
+import {api, Page, Section} from './page.js';
 import {curveDash} from './plot.js';
 import {PUBLISHED} from './published.js';
 import {Detail} from './run.js';
@@ -28,6 +29,9 @@ const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip
 
 // A page that has a panel: what was chosen is shown, and what that needs more is read. usual: what else its address holds.
 export class CurvesPage extends Page {
+        /** @type {Map<string, number> | undefined} */
+        images; // of the data sets for training, by their names
+
         constructor(main, name, usual) {
                 super(main, name);
                 this.address = this.own(new Address({...usual, ...VIEW}, ['smooth'], (change) => {
@@ -38,6 +42,10 @@ export class CurvesPage extends Page {
                 const kept = stored((s) => JSON.parse(s.getItem(HABITS) ?? '{}')) ?? {};
                 if (this.address.silent) // one's own habits hold where it says nothing
                         this.address.set(Object.fromEntries(HABITUAL.filter((k) => typeof kept[k] === typeof VIEW[k]).map((k) => [k, kept[k]])));
+        }
+
+        async readImages(signal) {
+                this.images ??= new Map((await api.datasets(signal)).map((d) => [d.name, d.train]));
         }
 }
 
@@ -71,7 +79,7 @@ function Switch({label, value, choices: [off, on], title, change}) {
 }
 
 export function Choice({label, value, options, change}) {
-        return h('label.choice', null, label, h('select', {value, onchange: (e) => change(e.target.value)}, options.map(([v, t]) => h('option', {key: v, value: v, selected: v === value}, t))));
+        return h('label.choice', null, label, h('select', {value, onchange: (e) => change(e.target.value)}, options.map(([v, t, disabled = false]) => h('option', {key: v, value: v, selected: v === value, disabled}, t))));
 }
 
 // properties: runs: Shown[]; apart: many share a chart; state, set: of the page's Address, with VIEW in it; nothing: what to
@@ -83,6 +91,11 @@ export class CurvesPanel extends Component {
         #looked = ''; // for which view, runs and charts the detail was asked for
 
         state = {error: null};
+
+        // Whether epochs of all runs are known.
+        get counted() {
+                return this.props.runs.every((r) => r.axis.images);
+        }
 
         set(change) {
                 const {state, set} = this.props;
@@ -120,18 +133,31 @@ export class CurvesPanel extends Component {
                 this.#detail.stop();
         }
 
+        // What make() gives, kept until its version is another.
+        #kept(key, version, make) {
+                if (this.#known.get(key)?.version !== version)
+                        this.#known.set(key, {...make(), version});
+                return this.#known.get(key);
+        }
+
         curve(run, s, axis, {id, name, colour, dash, ghost = false}) {
-                const {state} = this.props, all = run.curves.whole.series, error = all.get(ERROR_OF[s.name]);
+                const all = run.curves.whole.series, error = all.get(ERROR_OF[s.name]);
                 const began = Math.min(run.axis.started, ...[...all.values()].map((k) => k.time[0] ?? Infinity)); // what was imported is older than its job
-                const where = {...run.axis, started: began};
-                const version = `${s.version} ${error?.version} ${state.x} ${run.axis.attempts.length} ${began}`, key = `${run.id} ${s.name} ${s.attempt}`, known = this.#known.get(key);
-                const off = state.hide.includes(id);
-                if (known?.version === version)
-                        return {...known, id, name, colour, dash, off};
-                const errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
-                const made = {run: run.id, id, name, colour, dash, off, ghost, s, where, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null, version};
-                this.#known.set(key, made);
-                return made;
+                const made = this.#kept(`${run.id} ${s.name} ${s.attempt}`, `${s.version} ${error?.version} ${axis.label} ${run.axis.images} ${run.axis.attempts.length} ${began}`, () => {
+                        const where = {...run.axis, started: began}, errors = error && new Map(error.step.map((step, b) => [step, error.last[b]]));
+                        return {run: run.id, ghost, s, where, x: axis.at(s, where), start: s.step.length ? axis.start(s, where) : 0, error: errors ? s.step.map((step) => errors.get(step) ?? null) : null};
+                });
+                return {...made, id, name, colour, dash, off: this.props.state.hide.includes(id)};
+        }
+
+        // Curves that are compared at one place: in buckets as wide as the widest in sight, where places are the same of all runs.
+        alike(curves, axis) {
+                const {from, to} = this.props.state, inSight = (c) => !c.off && (!Number.isFinite(from) || c.x.some((x) => x >= from && x <= to));
+                const width = axis.shared ? Math.max(...curves.filter(inSight).map((c) => c.s.width)) : 0;
+                return curves.map((c) => (c.s.width >= width ? c : {...c, ...this.#kept(`${c.run} ${c.s.name} wide`, `${c.version} ${width}`, () => {
+                        const s = widened(c.s, width);
+                        return {s, x: axis.at(s, c.where), start: axis.start(s, c.where), error: c.error && s.step.map((step) => c.error[c.s.step.indexOf(step)])};
+                })}));
         }
 
         // The groups of runs: [{id, name, runs}], or null.
@@ -153,8 +179,8 @@ export class CurvesPanel extends Component {
         curvesOf({names}, axis, groups) {
                 const {runs, apart} = this.props;
                 const own = (run) => run.curves.series().filter((s) => names.includes(s.name)).sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
-                const single = runs.flatMap((run) => own(run).map((s) => (apart ? this.curve(run, s, axis, {id: run.id, name: run.name, colour: run.colour, dash: curveDash(run.colour)})
-                        : this.curve(run, s, axis, {id: s.name, name: s.name, colour: names.indexOf(s.name), dash: curveDash(names.indexOf(s.name))}))));
+                const single = apart ? this.alike(runs.flatMap((run) => own(run).map((s) => this.curve(run, s, axis, {id: run.id, name: run.name, colour: run.colour, dash: curveDash(run.colour)}))), axis)
+                        : runs.flatMap((run) => own(run).map((s) => this.curve(run, s, axis, {id: s.name, name: s.name, colour: names.indexOf(s.name), dash: curveDash(names.indexOf(s.name))})));
                 const ghosts = (apart ? [] : runs.flatMap((run) => (run.ghosts ?? []).filter((s) => names.includes(s.name)).map((s) =>
                         this.curve(run, s, axis, {id: `${s.name} ${s.attempt}`, name: `${s.name}, attempt ${s.attempt}`, colour: names.indexOf(s.name), dash: 0, ghost: true}))));
                 if (!groups)
@@ -163,11 +189,11 @@ export class CurvesPanel extends Component {
                         const of = single.filter((c) => members.some((m) => m.id === c.run) && !this.props.state.hide.includes(c.run)), version = of.map((c) => `${c.run} ${c.version}`).join(), key = `${names} ${id}`;
                         if (!of.length)
                                 return [];
-                        if (this.#known.get(key)?.version !== version) {
+                        const made = this.#kept(key, version, () => {
                                 const {x, ...s} = average(of), series = {name: of[0].s.name, step: x, time: [], points: x.length, lastStep: 0, width: 1, bad: [], version, ...s};
-                                this.#known.set(key, {version, s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null});
-                        }
-                        return [{...this.#known.get(key), run: '', of, id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
+                                return {s: {...series, noisy: isNoisy(series)}, x, start: x[0] ?? 0, error: null};
+                        });
+                        return [{...made, run: '', of, id, name, colour: i, dash: curveDash(i), off: this.props.state.hide.includes(id)}];
                 });
         }
 
@@ -175,13 +201,13 @@ export class CurvesPanel extends Component {
                 const {apart, state} = this.props, set = (change) => this.set(change), zoomed = Number.isFinite(state.from);
                 const zoom = (label, sign, wanted, disabled) => h('button', {type: 'button', 'aria-label': label, title: label, disabled, onclick: () => this.show(wanted, whole, axis)}, sign);
                 const toggle = (key, label, choices, title) => h(Switch, {label, title, choices, value: state[key], change: (v) => set({[key]: v})});
-                const shown = ['step', 'images', 'wall', 'relative', 'active'].map((k) => [k, AXES[k].label.toLowerCase()]);
+                const axes = Object.entries(AXES).filter(([, a]) => a !== AXES.diffusion).map(([k, a]) => (a === AXES.epochs && !this.counted ? [k, 'epochs: the size of a data set is not known', true] : [k, a.label.toLowerCase()]));
                 return h('div.chart-controls', null,
                         h('label.smoothing', {for: 'smoothing', title: 'Of what is noisy; evaluations and schedules stay as they are'}, 'Smoothing',
                                 h('input', {type: 'range', id: 'smoothing', min: 0, max: 0.99, step: 0.01, value: state.smooth, oninput: (e) => set({smooth: Number(e.target.value)})}),
                                 h('output', {for: 'smoothing'}, state.smooth.toFixed(2))),
-                        axis === AXES.diffusion ? null : h(Choice, {label: 'Over', value: state.x, options: shown, change: (x) => set({x})}),
-                        toggle('logx', state.x === 'step' ? 'Steps' : 'Axis', ['linear', 'log']), toggle('logy', 'Values', ['linear', 'log']),
+                        axis === AXES.diffusion ? null : h(Choice, {label: 'Over', value: Object.keys(AXES).find((k) => AXES[k] === axis), options: axes, change: (x) => set({x})}),
+                        toggle('logx', axis === AXES.step ? 'Steps' : 'Axis', ['linear', 'log']), toggle('logy', 'Values', ['linear', 'log']),
                         toggle('band', 'Min–max band', ['off', 'on'], 'From the least to the greatest value; of evaluations also a standard error; of groups a standard deviation'), toggle('clip', 'Outliers', ['shown', 'clipped']),
                         h(Choice, {label: 'Published', value: state.refs, options: [['', 'none'], ...Object.entries(PUBLISHED).map(([k, p]) => [k, p.title])], change: (refs) => set({refs})}),
                         apart ? h(Choice, {label: 'Group by', value: state.group, options: [['', 'nothing'], [BY_SEED, 'all but the seed'], ...keys.map((k) => [k, k])], change: (group) => set({group})}) : null,
@@ -201,7 +227,7 @@ export class CurvesPanel extends Component {
 
         render({runs, apart, state, keys = [], nothing}, {error}) {
                 const names = [...new Set(runs.flatMap((r) => r.curves.rows.map((row) => row.name)))];
-                const axis = names.some(overTime) && names.every((n) => overTime(n) || ofDevice(n)) ? AXES.diffusion : AXES[state.x] ?? AXES.step, groups = this.groups();
+                const axis = names.some(overTime) && names.every((n) => overTime(n) || ofDevice(n)) ? AXES.diffusion : state.x === 'epochs' && !this.counted ? AXES.step : AXES[state.x] ?? AXES.step, groups = this.groups();
                 const {list, more, wrong} = arrange(names, state, apart);
                 const axes = list.map((c) => (overTime(c.names[0]) ? AXES.diffusion : axis === AXES.diffusion ? AXES.step : axis)); // one is zoomed, the others show all of theirs
                 const drawn = list.map((c, i) => (folded(c.key, state, apart) ? [] : this.curvesOf(c, axes[i], groups))), all = drawn.filter((_, i) => axes[i] === axis).flat();

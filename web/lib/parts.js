@@ -1,5 +1,6 @@
 // What more than one page shows of a job.
 import * as api from './api.js';
+import {finite} from './curves.js';
 import {h} from './dom.js';
 import * as format from './format.js';
 
@@ -76,4 +77,15 @@ export function SortHead({id, name, sort, set, kind = ''}) {
         const up = sort === id, down = sort === `-${id}`;
         return h(`th${kind}`, {scope: 'col', 'aria-sort': up ? 'ascending' : down ? 'descending' : 'none'},
                 h('button.sort', {type: 'button', title: `Sort by ${name}`, onclick: () => set(up ? `-${id}` : down ? '' : id)}, name.split('.').pop(), h('span', {'aria-hidden': 'true'}, up ? ' ↑' : down ? ' ↓' : '')));
+}
+
+// A curve the size of a word. Its values are also in the row's text.
+export function Sparkline({values}) {
+        const v = values.filter(finite);
+        if (v.length < 2)
+                return null;
+        const sorted = [...v].sort((a, b) => a - b);
+        const lo = sorted[0], hi = Math.max(sorted[Math.floor(0.97 * (sorted.length - 1))], lo + 1e-9);
+        const points = v.map((y, i) => `${(100 * i / (v.length - 1)).toFixed(1)},${(22 - 20 * Math.min(1, (y - lo) / (hi - lo))).toFixed(1)}`);
+        return h('svg.spark', {viewBox: '0 0 100 24', 'aria-hidden': 'true', preserveAspectRatio: 'none'}, h('polyline', {points: points.join(' ')}));
 }

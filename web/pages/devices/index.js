@@ -1,8 +1,7 @@
 // What runs where, and what waits for what: the devices of this server, in and out of service, and the queue as it goes.
-import {Sparkline} from '../../lib/chart.js';
 import {glance} from '../../lib/curves.js';
 import {api, format, h, Listed, may, pace, Page, Trouble} from '../../lib/page.js';
-import {Blockers, Pill, ProgressBar, progress, title, waiting} from '../../lib/parts.js';
+import {Blockers, Pill, progress, ProgressBar, Sparkline, title, waiting} from '../../lib/parts.js';
 
 const BUSY_MS = 2000, QUEUE = 200, POINTS = 120; // jobs; buckets of a curve
 const FIELDS = 'id,kind,name,state,waiting,priority,progress,result,import';

@@ -27,7 +27,7 @@ export class NewPage extends Page {
                 /** @type {Map<string, unknown>} */
                 this.base = new Map(); // what holds where nothing is changed
                 this.address = this.own(new Address({kind: 'train', config: FIRST, clone: '', job: '', step: '', name: '', tags: '', notes: '', priority: '0', find: '', set: [''].slice(1)}, ['kind'], () => {
-                        this.typed(() => this.check.restart());
+                        this.soon(() => this.check.restart());
                         this.draw();
                 }));
                 this.draw();

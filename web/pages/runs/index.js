@@ -3,21 +3,20 @@ import {Address} from '../../lib/address.js';
 import {column, COLUMNS, TEST, TRAIN, USUAL} from '../../lib/columns.js';
 import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
-import {api, CopyButton, format, h, may, Menu, pace, Page, Trouble} from '../../lib/page.js';
+import {api, CopyButton, format, h, may, Menu, pace, Page, painted, Trouble} from '../../lib/page.js';
 import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
-import {Selection} from './selection.js';
-import {JobList} from './list.js';
+import {FIELDS, JobList, LIMIT} from './list.js';
 import {row, search} from './row.js';
+import {Selection} from './selection.js';
 
-const LIMIT = 50, LIMIT_MAX = 500;       // jobs a request
+const LIMIT_MAX = 500;                   // jobs a request, where more than the newest are read
 const NEAR = 20;                         // rows before the end at which the next page is asked for
 const BUSY_MS = 2000, REST_MS = 10000;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
 const SORT_LOT = 100;                    // jobs a request, where only the last and the least of all are asked for
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
 const MOST = 5000;                       // jobs that are sorted, or looked through for what the server does not know
-const FIELDS = 'id,kind,name,tags,notes,priority,owner,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
 const KINDS = ['train', 'evaluate', 'sample', 'import'];
 
 export class RunsPage extends Page {
@@ -31,9 +30,19 @@ export class RunsPage extends Page {
                 this.more = null;         // the AbortController of the next page's request
                 this.own({stop: () => this.more?.abort()});
                 this.stuck = false;       // it failed: not again before the newest page was read
-                this.draw();
+                this.late = false;        // it is shown without rows
+                this.soon(() => {
+                        this.late = true;
+                        this.draw();
+                });
                 this.rows = this.poll((signal) => this.readRows(signal), () => true);
                 this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
+        }
+
+        // Not before there are rows, unless they take long: they would have to wait until a picture without them is there.
+        draw() {
+                if (this.list.loaded || this.error || this.late)
+                        super.draw();
         }
 
         // What the server is asked for: configurations only where one is looked at, since they are most of an answer.
@@ -78,6 +87,7 @@ export class RunsPage extends Page {
                 this.error = null;
                 this.stuck = false;
                 this.draw();
+                await painted(); // all else comes after the rows
                 while (this.thorough && list.next !== null && list.jobs.length < MOST)
                         await read(list.next, list.jobs.at(-1).id, LIMIT_MAX);
                 if (!this.schema.length)
@@ -145,7 +155,7 @@ export class RunsPage extends Page {
                 const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.ask({columns: toggled(columns, key)})}), column(key).title);
                 const type = (typed) => {
                         this.address.set({text: typed});
-                        this.typed(() => this.ask({}));
+                        this.soon(() => this.ask({}));
                 };
                 return h('div.filters', null,
                         h('div.chips', {role: 'group', 'aria-label': 'Filter by state'}, chip('', 'all'), STATES.map((s) => chip(s, s)), tag ? h('button.chip', {type: 'button', 'aria-pressed': 'true', onclick: () => this.ask({tag: ''})}, `tag ${tag} ×`) : null),

@@ -1,6 +1,10 @@
 // What is known of the answer to one question for jobs: from the newest down, without holes. Pages are read again as
 // the server changes; whatever they cover is replaced and the rest stays.
 
+export const LIMIT = 50; // jobs of the newest page
+// Without configurations, which are most of an answer.
+export const FIELDS = 'id,kind,name,tags,notes,priority,owner,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
+
 export class JobList {
         constructor(question) {
                 this.question = question;
@@ -25,9 +29,9 @@ export class JobList {
                 return top > 0 && top < last ? next : null;
         }
 
-        // Where the page that holds row i was read from: {before, cursor}, or null: it is on the newest page.
+        // Where the page that holds row i was read from: {before, cursor}, or null: it is on the newest page, or there is none.
         start(i) {
-                const id = this.jobs[i]?.id ?? 0;
+                const id = this.jobs[i]?.id ?? Infinity;
                 return this.starts.reduce((best, s) => (s.before > id && (!best || s.before < best.before) ? s : best), null);
         }
 }
