@@ -211,6 +211,19 @@ static const struct setting *find_option(const char *name, size_t n)
         return NULL;
 }
 
+/* Those that are no settings. */
+enum mode { MODE_NONE, MODE_CONFIG, MODE_CHECK, MODE_DOCTOR, MODE_HELP, MODE_VERSION };
+
+static const char *const mode_names[] = {"", "config", "check-config", "doctor", "help", "version"};
+
+static enum mode find_mode(const char *name)
+{
+        for (size_t i = 1; i < ARRAY_LEN(mode_names); i++)
+                if (!strcmp(mode_names[i], name))
+                        return (enum mode)i;
+        return MODE_NONE;
+}
+
 static void unknown_option(struct loading *x, const char *argument, const char *name)
 {
         const char *nearest = NULL;
@@ -220,23 +233,13 @@ static void unknown_option(struct loading *x, const char *argument, const char *
         for (size_t i = 0; i < ARRAY_LEN(table) && argument[0] == '-'; i++)
                 if (text_is_nearer(table[i].option, name, &best))
                         nearest = table[i].option;
+        for (size_t i = 1; i < ARRAY_LEN(mode_names) && argument[0] == '-'; i++)
+                if (text_is_nearer(mode_names[i], name, &best))
+                        nearest = mode_names[i];
         (void)snprintf(text, sizeof text, "%s%s%s%s",
                        argument[0] == '-' ? "there is no such option" : "expected an option",
                        nearest ? "; is it --" : "", nearest ? nearest : "", nearest ? " that is meant?" : "");
         failed(x, -EINVAL, argument, text);
-}
-
-/* Those that are no settings. */
-enum mode { MODE_NONE, MODE_CONFIG, MODE_CHECK, MODE_DOCTOR, MODE_HELP, MODE_VERSION };
-
-static enum mode find_mode(const char *name)
-{
-        static const char *const names[] = {"", "config", "check-config", "doctor", "help", "version"};
-
-        for (size_t i = 1; i < ARRAY_LEN(names); i++)
-                if (!strcmp(names[i], name))
-                        return (enum mode)i;
-        return MODE_NONE;
 }
 
 static void take_mode(struct loading *x, enum mode mode, const char *value)

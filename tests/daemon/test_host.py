@@ -246,6 +246,12 @@ def test_usage_errors(service, arguments, option):
     assert r.returncode == 2 and option in r.stderr, r.stderr
 
 
+@pytest.mark.parametrize("option, nearest", [("--confg", "--config"), ("--check-conf", "--check-config"), ("--docter", "--doctor"), ("--hlep", "--help"), ("--datset", "--dataset")])
+def test_the_nearest_option_is_told(service, option, nearest):
+    r = subprocess.run([service.command()[0], option], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 2 and f"mulund: {option}: there is no such option; is it {nearest} that is meant?" in r.stderr, r.stderr
+
+
 def test_help_and_version(service):
     mulund = service.command()[0]
     assert "--dataset" in subprocess.run([mulund, "--help"], capture_output=True, text=True, timeout=60).stdout

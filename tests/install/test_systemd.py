@@ -39,6 +39,23 @@ def test_exposure_is_small_with_gpus_allowed(unit):
     assert exposure <= EXPOSURE_MAX, r.stdout
 
 
+@pytest.mark.parametrize("line", ["Delegate=yes", "KillMode=process", "OOMPolicy=continue", "OOMScoreAdjust=-500", "Type=notify", "WatchdogSec=2min", "StateDirectoryMode=0750", "UMask=0077",
+                                  "NoNewPrivileges=yes", "ExecReload=/bin/kill -HUP $MAINPID"])
+def test_what_the_service_is_relied_on_for_stands_in_the_unit(unit, line):
+    """Workers outlive a restart and go first when memory is short; what they leave is nobody else's to read."""
+    with open(unit) as f:
+        assert line in f.read().splitlines()
+
+
+def test_the_unit_starts_after_what_makes_the_groups_of_gpu_devices(unit):
+    with open(unit) as f:
+        text = f.read()
+    allowed = re.findall(r"^DeviceAllow=char-(\S+) rw$", text, re.M)
+    after = " ".join(re.findall(r"^After=(.*)$", text, re.M)).split()
+    assert {"nvidia", "nvidiactl", "nvidia-uvm", "nvidia-caps"} <= set(allowed)
+    assert {"systemd-modules-load.service", "nvidia-persistenced.service"} <= set(after)
+
+
 def test_no_group_of_system_calls_is_unknown(unit):
     r = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", unit], capture_output=True, text=True, timeout=60)
     assert "ignoring" not in r.stderr, r.stderr
