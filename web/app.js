@@ -19,8 +19,7 @@ const OTHERS = [
         [/^#\/compare$/, ({ComparePage}) => new ComparePage(main)],
 ];
 
-/** @type {import('./lib/page.js').Page | null} */
-let page = null;
+let page = /** @type {import('./lib/page.js').Page | null} */ (null);
 let shown = 0; // pages until now
 
 // Another takes the page's place.
@@ -36,14 +35,12 @@ function clear() {
 // The page, for whoever it is now.
 async function enter() {
         show();
-        try {
-                const who = await recognize();
-                draw(who.token || who.user ? h(Known, {who, left: prompt}) : null, user);
-                page?.draw();
-                listen();
-        } catch {
-                /* the page itself says what is wrong */
-        }
+        const who = await recognize().catch(() => null); // the page itself says what is wrong
+        if (!who)
+                return;
+        draw(who.token || who.user ? h(Known, {who, left: prompt}) : null, user);
+        page?.draw();
+        listen();
 }
 
 function prompt() {

@@ -1,6 +1,6 @@
 // A real run in a real browser: browser.mjs PLAYWRIGHT ADDRESS JOB OUT. Prints one JSON object with what was seen.
 import path from 'node:path';
-import {inked, newPage, open, shownSteps} from '../web/browser.mjs';
+import {drawn, inked, newPage, open, shownSteps} from '../web/browser.mjs';
 
 const [, , playwright, address, job, out] = process.argv;
 const {context, close} = await open(playwright);
@@ -51,6 +51,27 @@ try {
         seen.files = await page.locator('table.files tbody tr').count();
         await page.screenshot({path: path.join(out, 'job-done.png'), fullPage: true});
 
+        // Its values on a log axis, unsmoothed, by its epochs, and its first samples; the address brings all of it back, also on a phone.
+        const picture = async () => {
+                await drawn(page);
+                return page.locator('.chart canvas').first().evaluate((c) => c.toDataURL());
+        };
+        const pictures = [await picture()];
+        for (const choose of [() => page.getByRole('group', {name: 'Values'}).getByRole('button', {name: 'log'}).click(), () => page.getByLabel('Smoothing').fill('0'), () => page.getByLabel('Over').selectOption('epochs')]) {
+                await choose();
+                pictures.push(await picture());
+        }
+        seen.pictures = new Set(pictures).size;
+        seen.epochs = await page.locator('.chart-body').first().getAttribute('aria-label');
+        await page.getByRole('slider', {name: 'Step of the images'}).fill('0');
+        await page.setViewportSize({width: 390, height: 844});
+        await page.reload();
+        await page.getByRole('img', {name: 'Samples at step 50', exact: true}).waitFor();
+        seen.again = [await page.getByRole('group', {name: 'Values'}).getByRole('button', {name: 'log'}).getAttribute('aria-pressed'), await page.getByLabel('Smoothing').inputValue(), await page.getByLabel('Over').inputValue()];
+        seen.beside = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth); // pixels that one would have to scroll for
+        await page.screenshot({path: path.join(out, 'job-phone.png'), fullPage: true});
+        await page.setViewportSize({width: 1360, height: 900});
+
         // What is made of its checkpoint says how far it is in images, and no error that is not known.
         seen.stats = [];
         for (const more of [{kind: 'sample', n_images: 3, n_steps: 5}, {kind: 'evaluate', n_images: 1}]) {
@@ -69,7 +90,7 @@ try {
         seen.overTime = await page.getByRole('region', {name: 'Diffusion term over time'}).locator('.chart-body').getAttribute('aria-label');
         seen.bits = await one.getByRole('img', {name: /^Bits per dimension of/}).getAttribute('aria-label');
         await page.waitForFunction(() => [...document.querySelectorAll('.pictures img')].every((i) => i.naturalWidth > 0));
-        seen.pictures = await one.locator('.pictures figcaption').allTextContents();
+        seen.captions = await one.locator('.pictures figcaption').allTextContents();
         await page.screenshot({path: path.join(out, 'evaluation.png'), fullPage: true});
         await page.goto(`${address}/#/jobs/${job}`);
         await page.getByRole('region', {name: 'Made from it', exact: true}).waitFor();

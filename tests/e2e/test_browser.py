@@ -38,11 +38,15 @@ def test_a_submitted_run_is_seen_in_chromium_as_it_trains(daemon):
     whole = int(seen["legends"][1].rsplit(" ", 1)[1].replace(",", ""))  # it grew until the key was pressed
     assert first[1] - first[0] > 0 and later[0] == later[1] and later[0][1] - later[0][0] < 0.6 * whole, seen["views"]
     assert seen["focus"] == "Cancel"
+    assert seen["pictures"] == 4 and seen["again"] == ["true", "0", "epochs"] and seen["beside"] <= 0, seen
+    until = re.search(r"Epochs 0 to ([\d.]+)\.", seen["epochs"])
+    train = next(d["train"] for d in daemon.get("datasets")["datasets"] if d["name"] == "photos32")
+    assert until and float(until.group(1)) == pytest.approx(400 * 4 / train, abs=0.01), seen["epochs"]
     assert seen["stats"] == ["Images3 of 3, of 5 steps each", "Images1 of 1"]
     assert re.fullmatch(r"\d+\.\d{3}", seen["result"])
     assert re.match(r"Bits per dimension of 1 image: from (\d+\.\d\d) to \1, median \1$", seen["bits"])
     assert re.match(r"Diffusion term over time\. Diffusion times 0\S* to ", seen["overTime"]), seen["overTime"]
-    assert [p.split(",")[0] for p in seen["pictures"]] == ["The images with the fewest bits", "The images with the most bits"]
+    assert [p.split(",")[0] for p in seen["captions"]] == ["The images with the fewest bits", "The images with the most bits"]
     assert seen["made"] == ["evaluate", "sample"]
     # test and training apart: the evaluation, the samples, the training with both
     assert [bool(re.fullmatch(r"\d+\.\d{3}( ± [\d.]+)?(best \d+\.\d{3})?", x)) for x in seen["bpd"]] == [True, False, False, False, True, True], seen["bpd"]

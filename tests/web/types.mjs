@@ -12,10 +12,10 @@ const config = path.join(out, 'tsconfig.json');
 writeFileSync(config, JSON.stringify({
         compilerOptions: {
                 allowJs: true, checkJs: true, noEmit: true, strict: true, noImplicitAny: false, skipLibCheck: true, types: [],
-                target: 'es2022', module: 'esnext', moduleResolution: 'bundler', lib: ['es2023', 'dom', 'dom.iterable'],
+                target: 'es2022', module: 'esnext', moduleResolution: 'bundler', resolveJsonModule: true, lib: ['es2023', 'dom', 'dom.iterable'],
                 paths: {preact: [path.join(modules, 'preact/src/index.d.ts')], uplot: [path.join(modules, 'uplot/dist/uPlot.d.ts')]},
         },
-        files: [path.resolve(source, 'app.js')],
+        files: ['app.js', 'first.js'].map((f) => path.resolve(source, f)),
 }));
 try {
         execFileSync(tsc, ['-p', config], {stdio: 'inherit'});

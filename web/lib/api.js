@@ -23,8 +23,7 @@ export class Dropped extends Error {
 }
 
 // Called when the server no longer knows who asks.
-/** @type {() => void} */
-let unknown = () => {};
+let unknown = /** @type {() => void} */ (() => {});
 export const onUnknown = (call) => { unknown = call; };
 
 const PATIENCE_MS = 8000; // for an answer, until it is asked whether anybody is there

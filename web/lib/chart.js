@@ -52,11 +52,9 @@ function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
 export class Chart extends Component {
         #content = []; // what each line was made of
         #lines = [];
-        /** @type {any} */
-        #options = {};
+        #options = /** @type {any} */ ({});
 
-        /** @type {Plot | undefined} */
-        plot;
+        plot = /** @type {Plot | undefined} */ (undefined);
 
         componentDidUpdate() {
                 if (this.body && !this.plot)

@@ -23,22 +23,15 @@ export class Curves {
                 this.from = from;
                 this.to = to;
                 this.attempt = attempt;
-                /** @type {Map<string, Series>} */
-                this.series = new Map();
+                this.series = /** @type {Map<string, Series>} */ (new Map());
         }
 
-        // Those of rows whose points are new, by the step from which on they are; what is no longer listed is dropped.
+        // Those of rows whose points are new, with the step from which on they are; what is no longer listed is dropped.
         news(rows) {
-                const wanted = new Map(), there = new Set(rows.map((r) => r.name));
-                for (const row of rows) {
-                        const from = this.#missing(row);
-                        if (from !== null)
-                                wanted.set(from, [...wanted.get(from) ?? [], row]);
-                }
                 for (const name of this.series.keys())
-                        if (!there.has(name))
+                        if (!rows.some((r) => r.name === name))
                                 this.series.delete(name);
-                return wanted;
+                return rows.map((row) => ({curves: /** @type {Curves} */ (this), row, from: this.#missing(row)})).filter((n) => n.from !== null);
         }
 
         // Where to read on: a step, or null: nothing is new.
@@ -68,22 +61,19 @@ export class Curves {
 // Reads what is new of many jobs' series, which rows list (GET .../series): one question for all that miss the same steps.
 /** @param {{curves: Curves, rows: any[]}[]} all @param {AbortSignal} [signal] */
 export async function readTogether(all, signal) {
-        /** @type {Map<string, {from: number, curves: Curves, rows: any[]}[]>} */
-        const questions = new Map();
-        for (const {curves, rows} of all)
-                for (const [from, list] of curves.news(rows)) {
-                        const key = [from, curves.to, curves.attempt].join();
-                        questions.set(key, [...questions.get(key) ?? [], {from, curves, rows: list}]);
-                }
+        const questions = new Map(), news = all.flatMap(({curves, rows}) => curves.news(rows)), unique = (list) => [...new Set(list)];
+        for (const n of news) {
+                const key = [n.from, n.curves.to, n.curves.attempt].join();
+                questions.set(key, [...questions.get(key) ?? [], n]);
+        }
         for (const asked of questions.values()) {
-                const [{from, curves: {to, attempt}}] = asked, names = [...new Set(asked.flatMap((a) => a.rows.map((r) => r.name)))];
+                const [{from, curves: {to, attempt}}] = asked, names = unique(asked.map((n) => n.row.name));
                 for (let i = 0; i < names.length; i += NAMES_A_REQUEST) {
-                        const answers = await api.series({jobs: asked.map((a) => a.curves.job), names: names.slice(i, i + NAMES_A_REQUEST), points: POINTS, attempt,
+                        const answers = await api.series({jobs: unique(asked.map((n) => n.curves.job)), names: names.slice(i, i + NAMES_A_REQUEST), points: POINTS, attempt,
                                 from: from > 0 ? from : undefined, to: Number.isFinite(to) ? to : undefined}, signal);
                         for (const a of answers) {
-                                const of = asked.find(({curves}) => curves.job === a.job), row = of?.rows.find((r) => r.name === a.name);
-                                if (row)
-                                        of?.curves.take(a, row, from);
+                                const of = asked.find(({curves, row}) => curves.job === a.job && row.name === a.name);
+                                of?.curves.take(a, of.row, from);
                         }
                 }
         }
@@ -146,10 +136,7 @@ export function combine(s, detail, from, to) {
 // The shape in few buckets and the last value of many jobs' series: job -> name -> {step, mean, last, least}.
 export async function glance(jobs, names, points, signal) {
         const result = new Map();
-        for (const a of await api.series({jobs, names, points}, signal)) {
-                const of = result.get(a.job) ?? new Map();
-                of.set(a.name, {step: a.step, mean: a.mean.map(api.number), last: api.number(a.last.at(-1) ?? null), least: least(a)});
-                result.set(a.job, of);
-        }
+        for (const a of await api.series({jobs, names, points}, signal))
+                result.set(a.job, (result.get(a.job) ?? new Map()).set(a.name, {step: a.step, mean: a.mean.map(api.number), last: api.number(a.last.at(-1) ?? null), least: least(a)}));
         return result;
 }

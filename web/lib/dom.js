@@ -23,16 +23,12 @@ export function draw(view, root) {
                 root.focus({preventScroll: true});
 }
 
-// When what was drawn until then is on the screen.
-export const painted = () => new Promise((after) => { requestAnimationFrame(() => setTimeout(after)); });
-
 // A question in a modal dialog; answers null or what the form's fields hold.
 /** @param {{title: string, text: string, fields?: unknown, action: string, danger?: boolean}} question @returns {Promise<any>} */
 export function ask({title, text, fields = null, action, danger = false}) {
         return new Promise((resolve) => {
                 const dialog = document.createElement('dialog');
-                /** @type {Record<string, FormDataEntryValue> | null} */
-                let answer = null;
+                let answer = /** @type {Record<string, FormDataEntryValue> | null} */ (null);
                 dialog.setAttribute('aria-label', title);
                 render(h('form', {method: 'dialog', onsubmit: (e) => { answer = Object.fromEntries(new FormData(e.target)); }},
                         h('h2', null, title), h('p', null, text), fields,

@@ -4,8 +4,7 @@
 // nobody answers. It tells `onLink` whether the server is there.
 import {Dropped, Problem, Unreachable} from './api.js';
 
-/** @type {(state: {reachable: boolean | null, retryAt: number}) => void} */
-let link = () => {};
+let link = /** @type {(state: {reachable: boolean | null, retryAt: number}) => void} */ (() => {});
 
 export function onLink(listener) {
         link = listener;
@@ -83,8 +82,7 @@ const polls = new Set();
 /** @param {(signal: AbortSignal) => Promise<number | null>} run @param {(e: any) => void} failed @param {(m: Message) => boolean} [wakes] */
 export function poll(run, failed, wakes = () => false) {
         let timer = 0;
-        /** @type {AbortController | null} */
-        let control = null; // of the question under way
+        let control = /** @type {AbortController | null} */ (null); // of the question under way
         let again = false, resting = false, stopped = false, retry = FIRST_RETRY_MS, turned = -Infinity; // when it asked last
 
         // Milliseconds until the next time, null: at rest.
@@ -161,7 +159,4 @@ export function poll(run, failed, wakes = () => false) {
 }
 
 // Everything asks now: the user pressed "Try now".
-export function pokeAll() {
-        for (const p of polls)
-                p.poke();
-}
+export const pokeAll = () => polls.forEach((p) => p.poke());

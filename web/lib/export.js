@@ -55,8 +55,7 @@ export function svg(title, {u, ticks}, lines, {band, smoothing, references}) {
         for (const [v, text] of ticks.y)
                 out.push(`<path d="M${x0} ${py(v)}h${width}" stroke="${colour('--grid')}"/><text x="${x0 - 6}" y="${py(v)}" dy="4" text-anchor="end" fill="${soft}">${escaped(text)}</text>`);
         const runs = (x, y) => { // where a line has no holes: lists of points
-                /** @type {[number, number][][]} */
-                const parts = [[]];
+                const parts = /** @type {[number, number][][]} */ ([[]]);
                 x.forEach((v, i) => (y[i] === null || y[i] === undefined ? parts.push([]) : parts[parts.length - 1].push([v, y[i]])));
                 return parts.filter((p) => p.length);
         };

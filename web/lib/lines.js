@@ -46,8 +46,7 @@ export function gaps(step) {
 export function columns({s, x, error}, {logX, logY, smoothing}) {
         const shown = (v) => (finite(v) && (!logY || v > 0) ? v : null);
         const edge = (b, v, sign) => shown(finite(error?.[b]) && finite(v) && finite(s.last[b]) ? Math[sign > 0 ? 'max' : 'min'](v, s.last[b] + sign * error[b]) : v);
-        /** @type {(number | null)[][]} */
-        const [places, most, least, mean] = [[], [], [], []], table = [places, most, least, mean];
+        const [places, most, least, mean] = /** @type {(number | null)[][]} */ ([[], [], [], []]), table = [places, most, least, mean];
         const push = (place, hi, lo, v) => { // a zoom of many runs makes tens of thousands of rows
                 places.push(place);
                 most.push(hi);
@@ -111,16 +110,6 @@ function along(grid, points) {
 // Indices of values whose neighbours on both sides are holes (null) or ends: no line leads to them. undefined is no hole:
 // another series has a point there.
 export function isolated(values) {
-        const found = [];
-        let alone = -1, after = true; // the point that no line has led to yet; whether what was last is a hole
-        for (let i = 0; i <= values.length; i++) {
-                if (i < values.length && values[i] === undefined)
-                        continue;
-                const hole = (values[i] ?? null) === null;
-                if (hole && alone >= 0)
-                        found.push(alone);
-                alone = after && !hole ? i : -1;
-                after = hole;
-        }
-        return found;
+        const own = values.flatMap((v, i) => (v === undefined ? [] : [i])), hole = (k) => (values[own[k]] ?? null) === null;
+        return own.filter((_, k) => !hole(k) && hole(k - 1) && hole(k + 1));
 }

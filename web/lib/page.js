@@ -5,7 +5,7 @@ import {poll} from './events.js';
 
 export * as api from './api.js';
 export * as format from './format.js';
-export {ask, Component, CopyButton, h, Menu, painted} from './dom.js';
+export {ask, Component, CopyButton, h, Menu} from './dom.js';
 export {pace} from './events.js';
 export {may} from './session.js';
 
@@ -15,8 +15,7 @@ const SOON_MS = 250;   // without a key, until what was typed is used
 export class Page {
         error = null; // what went wrong last
         left = false;
-        /** @type {{poke(): void, stop(): void} | undefined} */
-        loop; // that reads what is shown
+        loop = /** @type {{poke(): void, stop(): void} | undefined} */ (undefined); // that reads what is shown
         #frame = 0;
         #later = 0;
         #ends = new Set();

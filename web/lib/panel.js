@@ -10,7 +10,7 @@ import {stored} from './habits.js';
 import {average, isNoisy} from './lines.js';
 import {api, Page, Section} from './page.js';
 import {curveDash} from './plot.js';
-import {PUBLISHED} from './published.js';
+import PUBLISHED from './published.json';
 import {Detail} from './run.js';
 import {bounded, domain, part} from './view.js';
 
@@ -29,8 +29,7 @@ const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip
 
 // A page that has a panel: what was chosen is shown, and what that needs more is read. usual: what else its address holds.
 export class CurvesPage extends Page {
-        /** @type {Map<string, number> | undefined} */
-        images; // of the data sets for training, by their names
+        images = /** @type {Map<string, number> | undefined} */ (undefined); // of the data sets for training, by their names
 
         constructor(main, name, usual) {
                 super(main, name);

@@ -35,8 +35,7 @@ export function clipped(lines, usual, view) {
 }
 
 export class Plot {
-        /** @type {uPlot | null} */
-        #plot = null;
+        #plot = /** @type {uPlot | null} */ (null);
         #shape = '';   // what a drawing is built for
         #content = ''; // the data it shows
         #lines = [];

@@ -17,8 +17,7 @@ export class RunCurves {
                 this.wants = wants;
                 this.rows = [];
                 this.whole = new Curves(id);
-                /** @type {Curves | null} */
-                this.detail = null;
+                this.detail = /** @type {Curves | null} */ (null);
                 this.loaded = false;
         }
 

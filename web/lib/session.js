@@ -4,8 +4,7 @@ import {Component, h} from './dom.js';
 
 const RANK = ['read', 'submit', 'admin'];
 
-/** @type {{role: string, token: string | null, user: string | null, session: boolean} | null} */
-let who = null;
+let who = /** @type {{role: string, token: string | null, user: string | null, session: boolean} | null} */ (null);
 
 /** @param {'submit' | 'admin'} role */
 export const may = (role) => who === null || RANK.indexOf(who.role) >= RANK.indexOf(role);

@@ -1,7 +1,6 @@
 // What workers write, as parts and rows: a terminal's text, a table.
 
 const ESCAPE = /\x1b(?:\[([\d;]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])/; // CSI, OSC and the short ones
-
 const NAMED = /^[39][0-7]$/, MANY = /[34]8;(5;\d*|2;\d*;\d*;\d*);?/g; // colours of 256 or of millions are left as they are
 
 // A text with a terminal's sequences as parts: [{text, style}], style: 'ansi-1 bold', '' for none. Colours are the sixteen

@@ -9,15 +9,9 @@ const list = (entries) => pairs(entries.map(([k, v]) => [k, isTree(v) ? JSON.str
 // of the template, or null.
 export class ConfigPanel extends Component {
         async componentDidMount() {
-                if (!this.props.config)
-                        return;
-                try {
-                        const rows = keys(await api.schema()), named = this.props.name;
-                        const template = named ? flat((await api.config(named)).config) : new Map();
+                const {config, name} = this.props, [rows, template] = !config ? [] : await Promise.all([api.schema().then((s) => keys(s)), name ? api.config(name).then((c) => flat(c.config)) : new Map()]).catch(() => []);
+                if (rows && template) // a template may be no more: the configuration is shown all the same
                         this.setState({usual: new Map(rows.map((r) => [r.path, template.has(r.path) ? template.get(r.path) : r.default])), about: new Map(rows.map((r) => [r.path, r.description]))});
-                } catch {
-                        /* a template that is no more: the configuration is shown all the same */
-                }
         }
 
         // The keys whose values are not those of the template, or of none where there is no template.

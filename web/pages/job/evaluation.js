@@ -32,11 +32,7 @@ export class EvaluationPanel extends Component {
                 if (!table || table.id === this.#read)
                         return;
                 this.#read = table.id;
-                try {
-                        this.setState({rows: ranked(await api.text(api.artifactUrl(table)))});
-                } catch {
-                        this.setState({rows: []}); // the file is still in the list
-                }
+                this.setState({rows: await api.text(api.artifactUrl(table)).then(ranked, () => [])}); // the file is still in the list
         }
 
         componentDidMount = this.componentDidUpdate;

@@ -7,8 +7,7 @@ const NEAR_END = 24;                         // pixels that still count as the e
 
 export class Log {
         #id;
-        /** @type {number | null} */
-        #next = null;
+        #next = /** @type {number | null} */ (null);
         #decoder = new TextDecoder();
 
         constructor(id) {

@@ -17,15 +17,12 @@ export class NewPage extends Page {
                 this.loaded = false;
                 this.busy = false;
                 this.needs = null; // of the server, or what it refuses
-                /** @type {any} */
-                this.refusal = null;
+                this.refusal = /** @type {any} */ (null);
                 this.rows = [];
-                /** @type {string | null} */
-                this.template = null; // which one holds, null: none
+                this.template = /** @type {string | null} */ (null); // which one holds, null: none
                 this.configs = [];
                 this.datasets = [];
-                /** @type {Map<string, unknown>} */
-                this.base = new Map(); // what holds where nothing is changed
+                this.base = /** @type {Map<string, unknown>} */ (new Map()); // what holds where nothing is changed
                 this.address = this.own(new Address({kind: 'train', config: FIRST, clone: '', job: '', step: '', name: '', tags: '', notes: '', priority: '0', find: '', set: [''].slice(1)}, ['kind'], () => {
                         this.soon(() => this.check.restart());
                         this.draw();

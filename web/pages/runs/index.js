@@ -3,7 +3,7 @@ import {Address} from '../../lib/address.js';
 import {column, COLUMNS, TEST, TRAIN, USUAL} from '../../lib/columns.js';
 import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
-import {api, CopyButton, format, h, may, Menu, pace, Page, painted, Trouble} from '../../lib/page.js';
+import {api, CopyButton, format, h, may, Menu, pace, Page, Trouble} from '../../lib/page.js';
 import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
 import {FIELDS, JobList, LIMIT} from './list.js';
@@ -12,7 +12,7 @@ import {Selection} from './selection.js';
 
 const LIMIT_MAX = 500;                   // jobs a request, where more than the newest are read
 const NEAR = 20;                         // rows before the end at which the next page is asked for
-const BUSY_MS = 2000, REST_MS = 10000;
+const BUSY_MS = 2000, REST_MS = 10000, LATE_MS = 200;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
 const SORT_LOT = 100;                    // jobs a request, where only the last and the least of all are asked for
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
@@ -30,18 +30,15 @@ export class RunsPage extends Page {
                 this.more = null;         // the AbortController of the next page's request
                 this.own({stop: () => this.more?.abort()});
                 this.stuck = false;       // it failed: not again before the newest page was read
-                this.late = false;        // it is shown without rows
-                this.soon(() => {
-                        this.late = true;
-                        this.draw();
-                });
+                this.late = performance.now() + LATE_MS; // from then on it is shown without rows, too
+                this.soon(() => this.draw());
                 this.rows = this.poll((signal) => this.readRows(signal), () => true);
                 this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
         }
 
         // Not before there are rows, unless they take long: they would have to wait until a picture without them is there.
         draw() {
-                if (this.list.loaded || this.error || this.late)
+                if (this.list.loaded || this.error || performance.now() > this.late)
                         super.draw();
         }
 
@@ -87,7 +84,7 @@ export class RunsPage extends Page {
                 this.error = null;
                 this.stuck = false;
                 this.draw();
-                await painted(); // all else comes after the rows
+                await new Promise((after) => { requestAnimationFrame(() => setTimeout(after)); }); // all else comes after the rows
                 while (this.thorough && list.next !== null && list.jobs.length < MOST)
                         await read(list.next, list.jobs.at(-1).id, LIMIT_MAX);
                 if (!this.schema.length)
