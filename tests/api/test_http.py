@@ -410,14 +410,14 @@ def sanitized():
     return b"__asan_init" in binary or b"__tsan_init" in binary
 
 
-def quickest(act):
-    """Seconds, of five times: others compute on this machine, too."""
+def typical(act):
+    """Seconds, the median of five times: others compute on this machine, too."""
     times = []
     for _ in range(5):
         began = time.monotonic()
         act()
         times.append(time.monotonic() - began)
-    return min(times)
+    return sorted(times)[2]
 
 
 def test_bodies_have_a_budget_and_submissions_pass(server):
@@ -434,7 +434,7 @@ def test_bodies_have_a_budget_and_submissions_pass(server):
         time.sleep(0.5)
         # buffers grow by doubling; what crowds of tests before took has been given back
         assert server.tell(do="rss")["kib"] - before < (400 if sanitized() else 104) << 10
-        assert quickest(server.submit) < (10 if sanitized() else 1)
+        assert typical(server.submit) < (10 if sanitized() else 1)
         for _ in range(100):
             r = server.request("POST", "/v1/jobs", data=b'{"kind": "x"}' + b" " * 900_000, headers=JSON)
             if r.status_code == 503:
@@ -461,7 +461,7 @@ def test_a_newcomer_finds_room_among_slow_bodies(server):
             s = socket.create_connection(("127.0.0.1", server.port), timeout=10)
             s.sendall(head)
             slow.append(s)
-        assert quickest(lambda: requests.get(server.url + "/healthz", timeout=60).raise_for_status()) < (10 if sanitized() else 1)
+        assert typical(lambda: requests.get(server.url + "/healthz", timeout=60).raise_for_status()) < (10 if sanitized() else 1)
     finally:
         for s in slow:
             s.close()
