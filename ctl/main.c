@@ -164,6 +164,14 @@ static int keep_option(struct call *c, size_t i, const char *value)
         return EXIT_OK;
 }
 
+/* what: "option --"; nearest: of those that there are, or NULL. */
+static int unknown(const char *what, const char *name, const char *nearest)
+{
+        return usage_error("there is no %s%s%s%s%s%s", what, name, nearest ? "; is it " : "",
+                           nearest ? strchr(what, ' ') + 1 : "", nearest ? nearest : "",
+                           nearest ? " that is meant?" : "");
+}
+
 static int unknown_option(const char *name)
 {
         const char *nearest = NULL;
@@ -172,8 +180,7 @@ static int unknown_option(const char *name)
         for (size_t i = 0; i < ARRAY_LEN(options); i++)
                 if (text_is_nearer(options[i].name, name, &best))
                         nearest = options[i].name;
-        return usage_error("there is no option --%s%s%s%s", name, nearest ? "; is it --" : "", nearest ? nearest : "",
-                           nearest ? " that is meant?" : "");
+        return unknown("option --", name, nearest);
 }
 
 static int unknown_command(const char *name)
@@ -184,8 +191,7 @@ static int unknown_command(const char *name)
         for (size_t i = 0; i < ARRAY_LEN(commands); i++)
                 if (text_is_nearer(commands[i].name, name, &best))
                         nearest = commands[i].name;
-        return usage_error("there is no command %s%s%s%s", name, nearest ? "; is it " : "", nearest ? nearest : "",
-                           nearest ? " that is meant?" : "");
+        return unknown("command ", name, nearest);
 }
 
 /* getopt takes a beginning of an option for it: what is "--st" today may be two options tomorrow. */

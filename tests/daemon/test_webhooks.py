@@ -83,6 +83,15 @@ def receiver():
     r.close()
 
 
+def told_of_a_run(service, receiver):
+    """The ids of a whole training's events, in the order in which they came."""
+    service.script([TRAIN])
+    service.start("--webhook", f"lab={receiver.url}")
+    service.wait(service.submit(100), "succeeded")
+    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
+    return [e["id"] for e in receiver.events()]
+
+
 def test_events_arrive_in_order_and_signed(service, receiver):
     service.script([TRAIN])
     service.start("--webhook", f"lab={receiver.url}")
@@ -107,12 +116,7 @@ def test_events_arrive_in_order_and_signed(service, receiver):
 
 def test_one_that_is_not_taken_is_tried_again_later_and_those_behind_wait(service, receiver):
     receiver.answers = [(500, {}), (429, {})]
-    service.script([TRAIN])
-    service.start("--webhook", f"lab={receiver.url}")
-    job = service.submit(100)
-    service.wait(job, "succeeded")
-    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
-    ids = [e["id"] for e in receiver.events()]
+    ids = told_of_a_run(service, receiver)
     assert ids[0] == ids[1] == ids[2] and ids[2:] == sorted(set(ids))
     assert [h["X-Mulund-Attempt"] for h, _, _, _ in receiver.got][:4] == ["1", "2", "3", "1"]
     times = [t for _, _, t, _ in receiver.got]
@@ -203,12 +207,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_end(service, receiver):
 
 def test_an_answer_without_an_end_is_an_answer(service, receiver):
     receiver.answers = [("endless", 0), ("endless", 1)]
-    service.script([TRAIN])
-    service.start("--webhook", f"lab={receiver.url}")
-    job = service.submit(100)
-    service.wait(job, "succeeded")
-    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()])
-    ids = [e["id"] for e in receiver.events()]
+    ids = told_of_a_run(service, receiver)
     assert ids == sorted(set(ids)), "each once"
     assert {(d["attempt"], d["code"]) for d in deliveries(service, len(ids))} == {(1, 200)}
     service.until(lambda: receiver.cut == 2)
