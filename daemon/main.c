@@ -84,17 +84,9 @@ static int handle_signals(struct daemon *d, struct error *err)
         static const struct {
                 int signal;
                 void (*handler)(void *user, int signal);
-        } signals[] = {{SIGTERM, on_term},
-                       {SIGINT, on_term},
-                       {SIGHUP, on_hangup},
-                       {SIGUSR1, on_ignored},
-                       {SIGUSR2, on_ignored},
-                       {SIGALRM, on_ignored},
-                       {SIGVTALRM, on_ignored},
-                       {SIGPROF, on_ignored},
-                       {SIGIO, on_ignored},
-                       {SIGPWR, on_ignored},
-                       {SIGSTKFLT, on_ignored}};
+        } signals[] = {{SIGTERM, on_term},    {SIGINT, on_term},     {SIGHUP, on_hangup},     {SIGUSR1, on_ignored},
+                       {SIGUSR2, on_ignored}, {SIGALRM, on_ignored}, {SIGVTALRM, on_ignored}, {SIGPROF, on_ignored},
+                       {SIGIO, on_ignored},   {SIGPWR, on_ignored},  {SIGSTKFLT, on_ignored}};
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < ARRAY_LEN(signals); i++)
