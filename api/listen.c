@@ -136,6 +136,8 @@ static int remove_old_socket(const struct listener_setting *l)
                 return -errno;
         if (connect(fd, &l->address.any, sizeof l->address.un) == 0 || errno == EAGAIN) /* its backlog is full */
                 return -EADDRINUSE;
+        if (errno != ECONNREFUSED && errno != ENOENT)
+                return -errno;
         return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 

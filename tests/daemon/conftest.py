@@ -23,9 +23,13 @@ class Described(Service):
     """Every answer is what /openapi.json says."""
     description = None
 
-    def answered(self, method, path, answer):
-        if Described.description is None:
+    def start(self, *more, **how):
+        super().start(*more, **how)
+        if Described.description is None and how.get("wait", True):  # now, since the daemon may end with what is asked first
             Described.description = requests.get(self.url + "/openapi.json", timeout=60).json()
+        return self
+
+    def answered(self, method, path, answer):
         if len(answer.content) <= ANSWER_MAX:
             openapi.check(Described.description, method, path, answer)
 

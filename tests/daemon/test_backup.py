@@ -81,7 +81,9 @@ def test_names_are_taken_once_and_stay_inside(service):
     backup(service, "one")
     assert "there is a backup of that name" in ctl("--server", service.url, "backup", "one", code=1)
     for name in ("../out", ".hidden", "a/b", "x" * 65):
-        ctl("--server", service.url, "backup", name, code=1)
+        ctl("--server", service.url, "backup", name, code=2)
+    for name in ("..%2fout", ".hidden", "a%2fb", "x" * 65):
+        assert requests.post(f"{service.url}/v1/backups/{name}", json={}, timeout=60).status_code in (400, 404)
     assert os.listdir(service.state + "/backups") == ["one"]
 
 
