@@ -1,13 +1,14 @@
-// The browser's part of dashboard.py: dashboard.mjs PLAYWRIGHT URL rows | curves JOBS | live MINUTES.
+// The browser's part of dashboard.py: dashboard.mjs PLAYWRIGHT URL rows | curves JOBS | live MINUTES. SITES: pages that are visited in turns.
 import {readdirSync, readFileSync} from 'node:fs';
 import os from 'node:os';
 import {newPage, open} from '../web/browser.mjs';
 
 const [, , playwright, url, what, more] = process.argv;
-const REPEATS = 9, REST_MS = 700;
+const REPEATS = 9, REST_MS = 700, SITES = (process.env.SITES ?? 'index.html').split(' ');
 const {context, close} = await open(playwright);
 const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)];
-const told = (name, all) => console.log(`${name}: median ${median(all).toFixed(0)} ms, best ${Math.min(...all).toFixed(0)}, worst ${Math.max(...all).toFixed(0)}`);
+const told = (name, bySite) => SITES.forEach((site) => toldOf(`${name}${site === SITES[0] ? '' : `, ${site}`}`, bySite[site]));
+const toldOf = (name, all) => console.log(`${name}: median ${median(all).toFixed(0)} ms, best ${Math.min(...all).toFixed(0)}, worst ${Math.max(...all).toFixed(0)}`);
 
 // Gives the browser's threads the niceness that this program was given: Chromium sets its own (0, and 5 for what it takes
 // for background), whatever it was begun with.
@@ -46,14 +47,17 @@ async function visited(address, selector) {
         return {page, ms: Number((await said).text().slice('there '.length))};
 }
 
-async function repeated(address, selector, use = async () => {}) {
-        const times = [];
-        for (let i = 0; i < REPEATS; i++) {
-                const {page, ms} = await visited(address, selector);
-                times.push(ms);
-                await use(page);
-                await page.close();
-        }
+const ofSites = () => Object.fromEntries(SITES.map((site) => [site, []]));
+
+async function repeated(hash, selector, use = async () => {}) {
+        const times = ofSites();
+        for (let i = 0; i < REPEATS; i++)
+                for (const site of SITES) {
+                        const {page, ms} = await visited(site + hash, selector);
+                        times[site].push(ms);
+                        await use(page, site);
+                        await page.close();
+                }
         return times;
 }
 
@@ -80,17 +84,21 @@ async function zoomed(rest) {
 
 const measures = {
         async rows() {
-                const {page} = await visited('', '.run-name');
+                const {page} = await visited(SITES[0], '.run-name');
                 await page.waitForTimeout(2000);
-                const sizes = await page.evaluate(() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].map((e) => e.transferSize));
-                console.log(`a first visit transfers ${(sizes.reduce((a, b) => a + b, 0) / 1024).toFixed(1)} KiB in ${sizes.length} answers, ${(sizes.slice(0, 3).reduce((a, b) => a + b, 0) / 1024).toFixed(1)} of it the page's own three files`);
+                const files = await page.evaluate(() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].map((e) => [e.name, e.transferSize]));
+                const sizes = files.map(([, size]) => size), own = files.map(([name]) => !name.includes('/v1/'));
+                console.log(`a first visit transfers ${(sizes.reduce((a, b) => a + b, 0) / 1024).toFixed(1)} KiB in ${sizes.length} answers, ${(sizes.filter((_, i) => own[i]).reduce((a, b) => a + b, 0) / 1024).toFixed(1)} of it the page and its files`);
                 await page.close();
-                told('an empty page', await repeated('licences.txt', 'pre')); // what is Chromium's own
+                const empty = [];
+                for (let i = 0; i < REPEATS; i++)
+                        empty.push(await visited('licences.txt', 'pre').then(({page: p, ms}) => p.close().then(() => ms)));
+                toldOf('an empty page', empty); // what is Chromium's own
                 told('first rows of all jobs', await repeated('', '.run-name'));
         },
         async curves() {
-                const zooms = [], answered = [], worked = [];
-                const times = await repeated(`#/compare?jobs=${more}&smooth=0.6`, '.chart canvas', async (page) => {
+                const zooms = ofSites(), answered = ofSites(), worked = ofSites();
+                const times = await repeated(`#/compare?jobs=${more}&smooth=0.6`, '.chart canvas', async (page, site) => {
                         const session = await context.newCDPSession(page);
                         const busy = async () => (await session.send('Performance.getMetrics')).metrics.find((m) => m.name === 'ThreadTime').value;
                         await session.send('Performance.enable');
@@ -100,9 +108,9 @@ const measures = {
                         await page.getByRole('button', {name: 'Zoom in'}).evaluate((e) => e.click()); // so near the whole has points that are as fine
                         await page.waitForTimeout(1500);
                         const before = await busy(), {drawn, read} = await page.evaluate(zoomed, REST_MS);
-                        worked.push(1000 * (await busy() - before));
-                        zooms.push(drawn);
-                        answered.push(read);
+                        worked[site].push(1000 * (await busy() - before));
+                        zooms[site].push(drawn);
+                        answered[site].push(read);
                 });
                 told('first curves', times);
                 told('a zoom, until its finer points are drawn', zooms);
