@@ -84,8 +84,7 @@ export function Sparkline({values}) {
         const v = values.filter(finite);
         if (v.length < 2)
                 return null;
-        const sorted = [...v].sort((a, b) => a - b);
-        const lo = sorted[0], hi = Math.max(sorted[Math.floor(0.97 * (sorted.length - 1))], lo + 1e-9);
+        const sorted = [...v].sort((a, b) => a - b), lo = sorted[0], hi = Math.max(sorted[Math.floor(0.97 * (sorted.length - 1))], lo + 1e-9);
         const points = v.map((y, i) => `${(100 * i / (v.length - 1)).toFixed(1)},${(22 - 20 * Math.min(1, (y - lo) / (hi - lo))).toFixed(1)}`);
         return h('svg.spark', {viewBox: '0 0 100 24', 'aria-hidden': 'true', preserveAspectRatio: 'none'}, h('polyline', {points: points.join(' ')}));
 }

@@ -8,17 +8,15 @@ const NAMED = /^[39][0-7]$/, MANY = /[34]8;(5;\d*|2;\d*;\d*;\d*);?/g; // colours
 export function coloured(text) {
         const parts = [];
         let colour = '', bold = '';
-        for (let rest = text; rest;) {
-                const m = ESCAPE.exec(rest), plain = m ? rest.slice(0, m.index) : rest;
+        for (let rest = text, m; rest; rest = m ? rest.slice(m.index + m[0].length) : '') {
+                m = ESCAPE.exec(rest);
+                const plain = rest.slice(0, m?.index);
                 if (plain)
                         parts.push({text: plain, style: `${colour} ${bold}`.trim()});
-                if (!m)
-                        break;
-                for (const code of m[2] === 'm' ? (m[1] || '0').replace(MANY, '').split(';').filter(Boolean).map(Number) : []) {
+                for (const code of m?.[2] === 'm' ? (m[1] || '0').replace(MANY, '').split(';').filter(Boolean).map(Number) : []) {
                         bold = code === 1 ? 'bold' : code === 0 || code === 22 ? '' : bold;
                         colour = code === 0 || code === 39 ? '' : NAMED.test(String(code)) ? `ansi-${code % 10}` : colour;
                 }
-                rest = rest.slice(m.index + m[0].length);
         }
         return parts;
 }
