@@ -16,6 +16,11 @@ static const struct {
         {offsetof(struct nvml, shutdown), "nvmlShutdown", NULL},
         {offsetof(struct nvml, by_uuid), "nvmlDeviceGetHandleByUUID", NULL},
         {offsetof(struct nvml, parent), "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", NULL},
+        {offsetof(struct nvml, count), "nvmlDeviceGetCount_v2", NULL},
+        {offsetof(struct nvml, by_index), "nvmlDeviceGetHandleByIndex_v2", NULL},
+        {offsetof(struct nvml, uuid), "nvmlDeviceGetUUID", NULL},
+        {offsetof(struct nvml, instances_max), "nvmlDeviceGetMaxMigDeviceCount", NULL},
+        {offsetof(struct nvml, instance), "nvmlDeviceGetMigDeviceHandleByIndex", NULL},
         {offsetof(struct nvml, power), "nvmlDeviceGetPowerUsage", NULL},
         {offsetof(struct nvml, temperature), "nvmlDeviceGetTemperature", NULL},
         {offsetof(struct nvml, utilisation), "nvmlDeviceGetUtilizationRates", NULL},
@@ -62,4 +67,43 @@ void nvml_close(struct nvml *n)
         (void)n->shutdown();
         (void)dlclose(n->library);
         *n = (struct nvml){0};
+}
+
+/* Of one GPU. */
+static size_t add_places(const struct nvml *n, struct nvml_device *gpu, char (*ret)[NVML_UUID_SIZE], size_t room)
+{
+        struct nvml_device *instance;
+        unsigned most = 0;
+        size_t found = 0;
+
+        if (!n->instances_max || !n->instance || n->instances_max(gpu, &most) != NVML_OK)
+                most = 0; /* it cannot be divided */
+        for (unsigned i = 0; i < most && found < room; i++)
+                if (n->instance(gpu, i, &instance) == NVML_OK &&
+                    n->uuid(instance, ret[found], NVML_UUID_SIZE) == NVML_OK)
+                        found++;
+        return found;
+}
+
+size_t nvml_places(const struct nvml *n, char (*ret)[NVML_UUID_SIZE], size_t room, bool *ret_divided)
+{
+        struct nvml_device *gpu;
+        unsigned gpus = 0;
+        size_t found = 0;
+
+        *ret_divided = false;
+        if (!n->count || !n->by_index || !n->uuid || n->count(&gpus) != NVML_OK)
+                return 0;
+        for (unsigned i = 0; i < gpus && found < room; i++) {
+                size_t instances;
+
+                if (n->by_index(i, &gpu) != NVML_OK)
+                        continue;
+                instances = add_places(n, gpu, ret + found, room - found);
+                found += instances;
+                *ret_divided |= instances > 0;
+                if (!instances && n->uuid(gpu, ret[found], NVML_UUID_SIZE) == NVML_OK)
+                        found++;
+        }
+        return found;
 }

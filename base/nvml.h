@@ -21,6 +21,7 @@ enum nvml_result { /* nvmlReturn_t */
 #define NVML_ECC_VOLATILE 0        /* since the driver was loaded, or the GPU was reset */
 #define NVML_EVENT_XID 0x8ULL      /* nvmlEventTypeXidCriticalError */
 #define NVML_UNKNOWN_BYTES (~0ULL) /* NVML_VALUE_NOT_AVAILABLE */
+#define NVML_UUID_SIZE 96          /* NVML_DEVICE_UUID_V2_BUFFER_SIZE */
 
 struct nvml_utilisation { /* nvmlUtilization_t: percent of the time in which it computed, and moved memory */
         unsigned gpu, memory;
@@ -45,6 +46,11 @@ struct nvml {
         int (*shutdown)(void);
         int (*by_uuid)(const char *uuid, struct nvml_device **ret);
         int (*parent)(struct nvml_device *instance, struct nvml_device **ret); /* of a MIG instance: its GPU */
+        int (*count)(unsigned *ret);                                           /* of GPUs */
+        int (*by_index)(unsigned index, struct nvml_device **ret);
+        int (*uuid)(struct nvml_device *device, char *ret, unsigned size);
+        int (*instances_max)(struct nvml_device *gpu, unsigned *ret); /* MIG instances that it can have; some are not */
+        int (*instance)(struct nvml_device *gpu, unsigned index, struct nvml_device **ret);
         int (*power)(struct nvml_device *device, unsigned *ret_milliwatts);
         int (*temperature)(struct nvml_device *device, int sensor, unsigned *ret_celsius);
         int (*utilisation)(struct nvml_device *device, struct nvml_utilisation *ret);
@@ -61,3 +67,7 @@ struct nvml {
 int nvml_open(struct nvml *ret, struct error *err);
 /* One that was opened, or is all zero. */
 void nvml_close(struct nvml *n);
+
+/* By UUID what one process can be given to compute on: each GPU that is whole, and of one that is divided (MIG) its
+ * instances. How many of at most room; *ret_divided: whether any is. 0 where the library does not say. */
+size_t nvml_places(const struct nvml *n, char (*ret)[NVML_UUID_SIZE], size_t room, bool *ret_divided);

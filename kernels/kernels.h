@@ -56,7 +56,7 @@ struct device_settings {
 /* What a back end says of its device. */
 struct device_info {
         char name[128];
-        char uuid[48];        /* "" where there is none */
+        char uuid[64];        /* "" where there is none */
         int64_t memory_total; /* bytes that a process can have at most: a control group's limit counts */
         int64_t memory_free;  /* of those, now; what the system would give back under pressure counts as free */
         int compute_major, compute_minor; /* CUDA's compute capability, else 0 */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "worker/bench.h"
 #include "worker/launcher.h"
+#include "worker/probe.h"
 #include "worker/rank.h"
 #include "worker/sandbox.h"
 #include "worker/task.h"
@@ -74,46 +75,12 @@ static int describe(const char *folder)
                                     "remark", remark[0] ? remark : NULL));
 }
 
-/* Adds what back end says of its device; its error where there is none of that index. */
-static int probe_device(const char *backend, int index, json_t *devices, struct error *err)
-{
-        struct device_settings settings = {.index = index, .threads = 1, .plan_only = true};
-        const struct kernels *k;
-        struct device_info info;
-        struct device *d;
-        int r = kernels_find(backend, &k, err);
-
-        if (r >= 0)
-                r = k->device_open(&settings, &d, err);
-        if (r < 0)
-                return r;
-        r = k->device_info(d, &info, err);
-        (void)k->device_close(d);
-        if (r < 0)
-                return r;
-        return json_array_append_new(devices, json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:[i,i], s:b}", "backend",
-                                                        backend, "index", index, "name", info.name, "uuid", info.uuid,
-                                                        "memory_total", (json_int_t)info.memory_total, "memory_free",
-                                                        (json_int_t)info.memory_free, "compute", info.compute_major,
-                                                        info.compute_minor, "bf16", info.bf16)) < 0
-                       ? error_set(err, -ENOMEM, NULL, "out of memory")
-                       : 0;
-}
-
-/* The processor, and every CUDA device; "cuda" says why there is none, where there is none. */
 static int probe(void)
 {
-        json_t *devices = json_array();
-        struct error err = {0};
-        int n = 0;
+        json_t *found;
+        struct error err;
 
-        if (probe_device("cpu", 0, devices, &err) < 0) {
-                json_decref(devices);
-                return print_error(&err);
-        }
-        while (probe_device("cuda", n, devices, &err) == 0)
-                n++;
-        return print_json(json_pack("{s:o, s:s*}", "devices", devices, "cuda", n == 0 ? err.text : NULL));
+        return probe_devices(&found, &err) < 0 ? print_error(&err) : print_json(found);
 }
 
 static int read_input(json_t **ret, struct error *err)

@@ -32,7 +32,7 @@ struct device {
         struct multiplier *multiplier;
         struct plans_file *plans; /* choices by measurement, or NULL: a fixed rule makes them */
         char name[128];           /* printable */
-        char uuid[48];
+        char uuid[64];
         struct watch *watch; /* NVML, or NULL: its library is not there */
 };
 

@@ -70,10 +70,16 @@ int device_may_plan(struct device *d, const char *what, struct error *err)
 
 /* ---- devices */
 
+/* Of MIG instances a process sees one alone, that which its environment names. */
 static void write_uuid(char *ret, size_t size, const struct cudaDeviceProp *prop)
 {
         const unsigned char *u = (const unsigned char *)prop->uuid.bytes;
+        const char *seen = getenv("CUDA_VISIBLE_DEVICES");
 
+        if (seen && !strncmp(seen, "MIG-", 4)) {
+                (void)snprintf(ret, size, "%.*s", (int)strcspn(seen, ","), seen);
+                return;
+        }
         (void)snprintf(ret, size, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0],
                        u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }

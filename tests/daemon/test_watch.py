@@ -1,4 +1,4 @@
-"""What is known of GPUs while the daemon runs: by the real text that looks at them, and an NVML of our own (nvml.c)."""
+"""What is known of GPUs while the daemon runs: by the real text that looks at them, and an NVML of our own (tests/nvml)."""
 import json
 import os
 import pwd
@@ -24,7 +24,7 @@ class Gpus:
         self.write()
         service.environment.update(
             SCRIPT_PROBE=json.dumps(GPUS), SCRIPT_NVML=self.path, SCRIPT_WATCH=os.environ.get("TEST_WATCHER", BUILD + "/tests/daemon/watcher"),
-            LD_LIBRARY_PATH=os.environ.get("TEST_NVML", BUILD + "/tests/daemon"))
+            LD_LIBRARY_PATH=os.environ.get("TEST_NVML", BUILD + "/tests/nvml"))
 
     def write(self):
         with open(self.path + ".new", "w") as f:

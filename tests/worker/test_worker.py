@@ -345,6 +345,28 @@ def test_probe_lists_devices(tmp_path, monkeypatch):
     assert d["devices"][1]["memory_total"] >= d["devices"][1]["memory_free"] > 0 and d["devices"][1]["compute"] == [9, 0]
 
 
+def test_each_instance_of_a_divided_gpu_is_a_device(tmp_path, monkeypatch):
+    """Beside a whole GPU; a divided one is none itself. What the environment says is to be seen is all there is."""
+    monkeypatch.setenv("MULUN_MODULES", modules(tmp_path))
+    monkeypatch.setenv("LD_LIBRARY_PATH", os.environ["TEST_NVML"])
+    monkeypatch.setenv("SCRIPT_NVML", str(tmp_path / "nvml"))
+    ids = [f"MIG-{i}e0c7b1a-1b2c-5d3e-8f40-a1b2c3d4e5f6" for i in range(3)]
+    (tmp_path / "nvml").write_text("GPU-1 gpu\nGPU-2 gpu\n" + "".join(f"{i} parent GPU-1\n" for i in ids))
+    d = json.loads(run("--probe").stdout)
+    assert "cuda" not in d
+    assert [(x["backend"], x["index"], x["uuid"]) for x in d["devices"][:4]] == [("cpu", 0, ""), *(("cuda", i, uuid) for i, uuid in enumerate(ids))]
+    assert len(d["devices"]) == 5 and d["devices"][4]["uuid"].startswith("GPU-") and d["devices"][4]["index"] == 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ids[1])
+    assert [x["uuid"] for x in json.loads(run("--probe").stdout)["devices"]] == ["", ids[1]]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (tmp_path / "nvml").write_text("GPU-1 gpu\n")
+    assert [x["uuid"][:4] for x in json.loads(run("--probe").stdout)["devices"]] == ["", "GPU-"]
+    (tmp_path / "nvml").write_text(f"GPU-1 gpu\n{ids[0]} parent GPU-1\n")
+    monkeypatch.setenv("MULUN_MODULES", "/nonexistent")
+    d = json.loads(run("--probe").stdout)
+    assert [x["backend"] for x in d["devices"]] == ["cpu"] and ids[0] in d["cuda"] and "no module" in d["cuda"]
+
+
 def test_a_check_says_whether_a_device_computes(monkeypatch):
     r = run("--check", "cpu")
     assert json.loads(r.stdout) == {"passed": True} and r.returncode == 0

@@ -134,6 +134,51 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(struct nvml_device *d, struct n
                                                              : NVML_NOT_SUPPORTED;
 }
 
+int nvmlDeviceGetCount_v2(unsigned *ret);
+int nvmlDeviceGetCount_v2(unsigned *ret)
+{
+        char of[64], first[64], second[64];
+
+        hang();
+        for (*ret = 0; find(NULL, "gpu", (int)*ret, of, first, second);)
+                (*ret)++;
+        return NVML_OK;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct nvml_device **ret);
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct nvml_device **ret)
+{
+        char of[64], first[64], second[64];
+
+        return find(NULL, "gpu", (int)index, of, first, second) ? nvmlDeviceGetHandleByUUID(of, ret) : 6;
+}
+
+int nvmlDeviceGetUUID(struct nvml_device *d, char *ret, unsigned size);
+int nvmlDeviceGetUUID(struct nvml_device *d, char *ret, unsigned size)
+{
+        return snprintf(ret, size, "%s", d->uuid) < (int)size ? enter(d) : NVML_INSUFFICIENT_SIZE;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(struct nvml_device *d, unsigned *ret);
+int nvmlDeviceGetMaxMigDeviceCount(struct nvml_device *d, unsigned *ret)
+{
+        *ret = 7;
+        return enter(d);
+}
+
+/* Their indices have gaps. */
+int nvmlDeviceGetMigDeviceHandleByIndex(struct nvml_device *d, unsigned index, struct nvml_device **ret);
+int nvmlDeviceGetMigDeviceHandleByIndex(struct nvml_device *d, unsigned index, struct nvml_device **ret)
+{
+        char of[64], gpu[64], second[64];
+        unsigned at = 1;
+
+        for (int i = 0; find(NULL, "parent", i, of, gpu, second); i++)
+                if (!strcmp(gpu, d->uuid) && (at += 2) == index + 2)
+                        return nvmlDeviceGetHandleByUUID(of, ret);
+        return 6; /* NVML_ERROR_NOT_FOUND */
+}
+
 int nvmlDeviceGetTotalEnergyConsumption(struct nvml_device *d, unsigned long long *ret);
 int nvmlDeviceGetTotalEnergyConsumption(struct nvml_device *d, unsigned long long *ret)
 {
