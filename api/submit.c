@@ -182,7 +182,8 @@ static json_t *read_config(const json_t *body, const char *folder, struct submis
         return document;
 }
 
-/* Overrides and shorthands onto a document; they are config errors, at the configuration's pointers. */
+/* Overrides and shorthands onto a document; they are config errors, at the configuration's pointers. The record goes to
+ * the daemon's thread, so it shares nothing with the body: jansson lets go of a value without a barrier. */
 static void apply_overrides(const json_t *body, enum job_kind kind, json_t *document, json_t *record,
                             struct errors *errs)
 {
@@ -195,12 +196,12 @@ static void apply_overrides(const json_t *body, enum job_kind kind, json_t *docu
                 if (!v || shorthands[i].kind != kind)
                         continue;
                 (void)config_override(document, shorthands[i].path, v, errs);
-                (void)json_object_set(record, shorthands[i].path, v);
+                (void)json_object_set_new(record, shorthands[i].path, json_deep_copy(v));
         }
         json_object_foreach((json_t *)overrides, path, v)
         {
                 (void)config_override(document, path, v, errs);
-                (void)json_object_set(record, path, v);
+                (void)json_object_set_new(record, path, json_deep_copy(v));
         }
 }
 
@@ -318,9 +319,11 @@ int import_submission_from_json(const json_t *body, struct submission **ret, str
         s->name = strdup(json_string_value(name));
         s->config_name = strdup("");
         s->tags = json_array();
-        s->import = json_pack("{s:s, s:O, s:O, s:O*, s:O*, s:O*}", "what", import_what_names[IMPORT_DATASET], "name",
-                              name, "path", path, "test_path", test_path, "format", format, "test_share", share);
-        if (!s->name || !s->config_name || !s->tags || !s->import)
+        s->import =
+                json_pack("{s:s, s:o, s:o, s:o*, s:o*, s:o*}", "what", import_what_names[IMPORT_DATASET], "name",
+                          json_deep_copy(name), "path", json_deep_copy(path), "test_path", json_deep_copy(test_path),
+                          "format", json_deep_copy(format), "test_share", json_deep_copy(share));
+        if (!s->name || !s->config_name || !s->tags || !s->import || json_ran_out())
                 return errors_add(errs, -ENOMEM, "", "no memory");
         *ret = TAKE_PTR(s);
         return 0;
@@ -342,7 +345,7 @@ static json_t *read_import(const json_t *body, const char *configs_folder, struc
         for (int i = 0; events && i < 2; i++)
                 if (json_object_get(body, i ? "overrides" : "config"))
                         (void)errors_add(errs, -EINVAL, i ? "/overrides" : "/config", "events have no configuration");
-        s->import = json_pack("{s:O, s:O*}", "what", what, "path", path);
+        s->import = json_pack("{s:o, s:o*}", "what", json_deep_copy(what), "path", json_deep_copy(path));
         if (!s->import)
                 (void)errors_add(errs, -ENOMEM, "", "no memory");
         return events ? NULL : read_config(body, configs_folder, s, errs);
