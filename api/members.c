@@ -67,12 +67,7 @@ static bool is_note(const json_t *v)
 {
         const char *s = json_string_value(v);
 
-        if (!s || strlen(s) != json_string_length(v) || strlen(s) > NOTES_BYTES_MAX)
-                return false;
-        for (; *s; s++)
-                if (((unsigned char)*s < ' ' && *s != '\n' && *s != '\t') || *s == 0x7f)
-                        return false;
-        return true;
+        return s && json_string_length(v) <= NOTES_BYTES_MAX && !text_has_control(s, json_string_length(v), "\n\t");
 }
 
 void members_notes(const json_t *body, char **ret, struct errors *errs)

@@ -145,22 +145,14 @@ struct framing {
 
 static const char odd_lines[] = "a line does not end in CR LF, is folded, or holds a control character";
 
-/* RFC 9110, 5.5: all but a tab. */
-static bool has_control(const char *s, size_t size)
-{
-        for (size_t i = 0; i < size; i++)
-                if (((unsigned char)s[i] < ' ' && s[i] != '\t') || s[i] == 0x7f)
-                        return true;
-        return false;
-}
-
 static enum MHD_Result look_at_header(void *user, enum MHD_ValueKind kind _unused_, const char *key, size_t key_size,
                                       const char *value, size_t value_size)
 {
         static const char token[] = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         struct framing *f = user;
 
-        if (key != f->next || !value || has_control(value, value_size) || value[value_size + 1])
+        if (key != f->next || !value || text_has_control(value, value_size, "\t") ||
+            value[value_size + 1]) /* RFC 9110, 5.5 */
                 f->wrong = odd_lines;
         else
                 f->next = value + value_size + 2;

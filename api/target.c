@@ -36,20 +36,12 @@ static bool decode(char *s, bool plus_is_space)
         return text_valid_utf8(s, strlen(s)) == strlen(s);
 }
 
-static bool has_control(const char *s)
-{
-        for (; *s; s++)
-                if ((unsigned char)*s < 0x20 || *s == 0x7f)
-                        return true;
-        return false;
-}
-
 static int parse_segment(char *s, bool last, struct target *t, struct error *err)
 {
         if (!decode(s, false))
                 return error_set(err, -EINVAL, NULL, "the path is not percent-encoded UTF-8");
         /* what is left of a double encoding, and what a file system or a proxy may take for a separator */
-        if (has_control(s) || strpbrk(s, "%/\\"))
+        if (text_has_control(s, strlen(s), "") || strpbrk(s, "%/\\"))
                 return error_set(err, -EINVAL, NULL, "the path holds an encoded separator, '%%' or control character");
         if (!strcmp(s, ".") || !strcmp(s, "..") || (!*s && !last))
                 return error_set(err, -EINVAL, NULL, "the path has an empty, '.' or '..' segment");
@@ -113,7 +105,7 @@ int target_parse(const char *raw, struct target *ret, struct error *err)
                 return error_set(err, -ENAMETOOLONG, NULL, "the URL is longer than %d bytes", TARGET_BYTES_MAX);
         if (raw[0] != '/')
                 return error_set(err, -EINVAL, NULL, "the request's target is not a path");
-        if (has_control(raw) || strpbrk(raw, "#\\"))
+        if (text_has_control(raw, strlen(raw), "") || strpbrk(raw, "#\\"))
                 return error_set(err, -EINVAL, NULL, "the URL holds '#', a backslash or a control character");
         t.memory = strdup(raw);
         if (!t.memory)

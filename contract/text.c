@@ -47,6 +47,14 @@ size_t text_valid_utf8(const char *s, size_t size)
         return at;
 }
 
+bool text_has_control(const char *s, size_t size, const char *allowed)
+{
+        for (size_t i = 0; i < size; i++)
+                if (((unsigned char)s[i] < ' ' || s[i] == 0x7f) && (!s[i] || !strchr(allowed, s[i])))
+                        return true;
+        return false;
+}
+
 static bool is_invisible(uint32_t c)
 {
         static const struct {

@@ -9,6 +9,8 @@ bool text_is_plain_name(const char *s, size_t max_bytes);
 
 /* 1 to max_bytes of valid UTF-8 without control characters (C0, DEL, C1), line separators and direction overrides. */
 bool text_is_printable(const char *s, size_t max_bytes);
+/* Whether it holds a control character of ASCII (C0, DEL) but those that are allowed. */
+bool text_has_control(const char *s, size_t size, const char *allowed);
 /* Nothing to see in it: empty, or spaces, U+200B and their like alone. */
 bool text_is_blank(const char *s);
 

@@ -164,9 +164,11 @@ static int keep_option(struct call *c, size_t i, const char *value)
         return EXIT_OK;
 }
 
-/* what: "option --"; nearest: of those that there are, or NULL. */
-static int unknown(const char *what, const char *name, const char *nearest)
+/* what: "option --"; names: those that there are, with a NULL behind them. */
+static int unknown(const char *what, const char *name, const char *const *names)
 {
+        const char *nearest = text_nearest(names, name);
+
         return usage_error("there is no %s%s%s%s%s%s", what, name, nearest ? "; is it " : "",
                            nearest ? strchr(what, ' ') + 1 : "", nearest ? nearest : "",
                            nearest ? " that is meant?" : "");
@@ -174,24 +176,22 @@ static int unknown(const char *what, const char *name, const char *nearest)
 
 static int unknown_option(const char *name)
 {
-        const char *nearest = NULL;
-        size_t best = SIZE_MAX;
+        static const char *const names[] = {
+#define O(id, name, letter, argument, commands, help) name,
+#include "ctl/options.def"
+#undef O
+                NULL};
 
-        for (size_t i = 0; i < ARRAY_LEN(options); i++)
-                if (text_is_nearer(options[i].name, name, &best))
-                        nearest = options[i].name;
-        return unknown("option --", name, nearest);
+        return unknown("option --", name, names);
 }
 
 static int unknown_command(const char *name)
 {
-        const char *nearest = NULL;
-        size_t best = SIZE_MAX;
+        const char *names[ARRAY_LEN(commands) + 1] = {NULL};
 
         for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-                if (text_is_nearer(commands[i].name, name, &best))
-                        nearest = commands[i].name;
-        return unknown("command ", name, nearest);
+                names[i] = commands[i].name;
+        return unknown("command ", name, names);
 }
 
 /* getopt takes a beginning of an option for it: what is "--st" today may be two options tomorrow. */

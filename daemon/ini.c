@@ -78,9 +78,8 @@ static int take_line(struct ini *i, char **ret, struct error *err)
                 line[--n] = 0;
         if (text_valid_utf8(line, n) != n)
                 return wrong(err, "the line is not UTF-8");
-        for (size_t k = 0; k < n; k++)
-                if (((unsigned char)line[k] < ' ' && line[k] != '\t') || line[k] == 0x7f)
-                        return wrong(err, "a control character");
+        if (text_has_control(line, n, "\t"))
+                return wrong(err, "a control character");
         *ret = trim(line);
         return 0;
 }
