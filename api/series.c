@@ -197,17 +197,16 @@ static int append_curve(struct buf *b, int64_t job, const char *name, const stru
 {
         const size_t n = c->n - first;
         _cleanup_json_ json_t *o = json_pack(
-                "{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "job", (json_int_t)job, "name", name,
-                "points_total", (json_int_t)c->points_total, "bucket_width", (json_int_t)c->bucket_width, "step",
+                "{s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*}", "job", (json_int_t)job, "name",
+                name, "points_total", (json_int_t)c->points_total, "bucket_width", (json_int_t)c->bucket_width, "step",
                 ints(c->step + first, n), "time_ms", ints(c->time_ms + first, n), "count", ints(c->count + first, n),
                 "min", reals(c->min + first, n), "max", reals(c->max + first, n), "mean", reals(c->mean + first, n),
-                "last", reals(c->last + first, n), "from", from);
+                "last", reals(c->last + first, n), "from", from, "bucket_ratio",
+                c->grid.logarithmic ? json_real(grid_ratio(&c->grid)) : NULL);
         int r;
 
         if (!o)
                 return error_set(err, -ENOMEM, NULL, "no memory for a series");
-        if (c->grid.logarithmic)
-                (void)json_object_set_new(o, "bucket_ratio", json_real(grid_ratio(&c->grid)));
         add_others(o, "nan", c->not_a_number + first, n);
         add_others(o, "infinity", c->infinite + first, n);
         add_others(o, "minus_infinity", c->minus_infinite + first, n);

@@ -350,7 +350,7 @@ static int narrow(const struct asking *a, struct asked *s, struct error *err)
                 s->first = r > 0 ? step : INT64_MAX;
                 s->last = r > 0 ? s->last : INT64_MIN;
         }
-        if (r >= 0 && a->q->to_ms > 0 && a->q->to_ms < INT64_MAX) {
+        if (r >= 0 && a->q->to_ms < INT64_MAX) {
                 r = find_step(a, all, a->q->to_ms + 1, &step, err);
                 if (r > 0)
                         s->last = MIN(s->last, step - 1);
@@ -425,6 +425,7 @@ int reader_curve(struct reader *r, int64_t job, const char *name, int64_t from, 
                                          .names = &name,
                                          .from = from,
                                          .to = to,
+                                         .to_ms = INT64_MAX,
                                          .n_buckets = n_buckets};
         int n = reader_curves(r, &q, keep, ret, err);
 

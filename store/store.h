@@ -331,8 +331,9 @@ struct curve_question {
         const int64_t *jobs;
         const char *const *names;
         int64_t from, to;       /* steps, inclusive */
-        int64_t from_ms, to_ms; /* times, 0: any: from the first step whose last point came at from_ms or later, to
-                                   before the first that came later than to_ms. Steps are taken to ascend with time */
+        int64_t from_ms, to_ms; /* times, inclusive; 0 and INT64_MAX: any. From the first step whose last point came at
+                                   from_ms or later, to before the first that came later than to_ms: steps are taken
+                                   to ascend with time */
         int64_t n_buckets;      /* at least 1 */
         bool logarithmic;       /* their grid */
         int64_t attempt; /* number of the attempt whose points are wanted, superseded or not; 0: of all those that are

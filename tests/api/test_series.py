@@ -222,6 +222,7 @@ def test_a_range_of_times(server, job):
     ask = lambda **range_: server.get("/v1/series", params={"jobs": job, "names": "train/bpd", "points": 10000, **range_})
     steps = lambda **range_: ask(**range_).json()["series"][0]["step"]
     assert steps(from_ms=first + 990) == list(range(990, 1000))
+    assert steps(to_ms=0) == [] == steps(from_ms=0, to_ms=0), "nothing came in 1970"
     assert steps(to_ms=first + 2) == [0, 1, 2] and steps(from_ms=0, to_ms=first - 1) == []
     assert steps(from_ms=first + 10, to_ms=first + 12) == [10, 11, 12] and steps(from_ms=first + 10, to_ms=first + 900, to=11) == [10, 11]
     assert steps(from_ms=first + STEPS) == [] and steps(from_ms=first, to_ms=10**17) == list(range(STEPS))

@@ -316,6 +316,7 @@ static double time_curve(struct curve_question q, int64_t job, size_t *ret_n)
         q.names = &name;
         q.n_buckets = 1000;
         q.to = q.to ? q.to : INT64_MAX;
+        q.to_ms = q.to_ms ? q.to_ms : INT64_MAX;
         check(reader_curves(reader, &q, count_buckets, ret_n, &err), &err);
         return now() - began;
 }

@@ -204,11 +204,11 @@ static const struct known *in_time(const struct curve_question *q, const struct 
 {
         size_t begin = 0, end;
 
-        while (q->from_ms && begin < *n && k[begin].p.time_ms < q->from_ms)
+        while (begin < *n && k[begin].p.time_ms < q->from_ms)
                 begin++;
         while (begin > 0 && k[begin - 1].p.step == k[begin].p.step)
                 begin--;
-        for (end = begin; end < *n && (!q->to_ms || k[end].p.time_ms <= q->to_ms);)
+        for (end = begin; end < *n && k[end].p.time_ms <= q->to_ms;)
                 end++;
         while (end > begin && end < *n && k[end - 1].p.step == k[end].p.step)
                 end--;
@@ -255,6 +255,7 @@ static void expect_curves(struct model *m)
                                            .names = names,
                                            .from = whole ? 0 : draw(m, (unsigned)last),
                                            .to = whole ? INT64_MAX : draw(m, (unsigned)last),
+                                           .to_ms = INT64_MAX,
                                            .n_buckets = 1 + (int64_t)draw(m, i % 2 ? 10 : 1000),
                                            .logarithmic = draw(m, 2),
                                            .attempt = i >= 8 ? 1 + draw(m, (unsigned)m->attempts) : 0};
@@ -381,7 +382,7 @@ static void a_range_of_times_is_a_range_of_steps(void **state)
         }
         for (int i = 0; i < 200; i++) {
                 int64_t last = 1000 + (int64_t)m.n, from = i % 4 ? draw(&m, (unsigned)last + 50) : 0,
-                        to = i % 3 ? from + draw(&m, i % 5 ? (unsigned)last : 3) : 0;
+                        to = i % 3 ? from + draw(&m, i % 5 ? (unsigned)last : 3) : INT64_MAX;
                 struct curve_question q = {.n_jobs = 1,
                                            .n_names = N_NAMES,
                                            .jobs = &m.job,
@@ -592,8 +593,13 @@ static void all_series_of_a_question_share_their_edges(void **state)
 {
         struct fixture *f = *state;
         int64_t jobs[] = {new_job(f, "x", JOB_TRAIN, NULL), new_job(f, "y", JOB_TRAIN, NULL)}, width[4], *at = width;
-        struct curve_question q = {
-                .n_jobs = 2, .n_names = 1, .jobs = jobs, .names = names, .to = INT64_MAX, .n_buckets = 100};
+        struct curve_question q = {.n_jobs = 2,
+                                   .n_names = 1,
+                                   .jobs = jobs,
+                                   .names = names,
+                                   .to = INT64_MAX,
+                                   .to_ms = INT64_MAX,
+                                   .n_buckets = 100};
 
         assert_int_equal(send(f, new_attempt(f, jobs[0], 0), scalars(1, 0, 4000, "a", identity)), 0);
         assert_int_equal(send(f, new_attempt(f, jobs[1], 0), scalars(1, 0, 50, "a", identity)), 0);

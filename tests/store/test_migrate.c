@@ -116,6 +116,7 @@ static struct curve read_attempt(struct fixture *f, int64_t job, const char *nam
                                    .jobs = &job,
                                    .names = &name,
                                    .to = INT64_MAX,
+                                   .to_ms = INT64_MAX,
                                    .n_buckets = 1000,
                                    .attempt = attempt};
 
