@@ -82,12 +82,9 @@ static int resolve(const struct daemon *d, json_t *import, const char *key, stru
 /* The operation's import, new or to run again, is on its way to the store and makes a data set of this name. */
 static bool is_making(const struct op *op, const char *name)
 {
-        const char *made = op->kind == OP_REOPEN ? op->dataset
-                           : op->storing && op->submission->kind == JOB_IMPORT
-                                   ? import_dataset_name(op->submission->import)
-                                   : NULL;
+        bool makes = op->kind == OP_REOPEN || (op->storing && op->submission->kind == JOB_IMPORT);
 
-        return made && !strcmp(made, name);
+        return makes && !strcmp(op->dataset, name);
 }
 
 /* An import that is not over, or on its way to the store, makes a data set of this name. */
@@ -104,8 +101,13 @@ static bool is_coming(const struct op *op, const char *name)
         return coming;
 }
 
-static int check_name(const struct op *op, const char *name, struct errors *errs)
+int import_check_name(struct op *op, const json_t *import, struct errors *errs)
 {
+        const char *name = import_dataset_name(import);
+
+        if (!name)
+                return 0;
+        (void)snprintf(op->dataset, sizeof op->dataset, "%s", name);
         if (datasets_find(op->daemon, name))
                 return errors_add(errs, -EEXIST, "/name", "there is a data set %s already", name);
         if (is_coming(op, name))
@@ -119,9 +121,8 @@ static int check_name(const struct op *op, const char *name, struct errors *errs
 void op_import(struct op *op)
 {
         json_t *import = op->submission->import;
-        const char *name = import_dataset_name(import);
         struct errors errs = {0};
-        int r = name ? check_name(op, name, &errs) : 0;
+        int r = import_check_name(op, import, &errs);
 
         if (r >= 0) {
                 (void)resolve(op->daemon, import, "path", &errs);
@@ -133,14 +134,6 @@ void op_import(struct op *op)
                 op_answer(op, r, 0, JOB_QUEUED, &errs);
         else
                 op_store_job(op);
-}
-
-int import_check_retry(struct op *op, const struct job_row *row, struct errors *errs)
-{
-        const char *name = import_dataset_name(row->import);
-
-        (void)snprintf(op->dataset, sizeof op->dataset, "%s", name ? name : "");
-        return name ? check_name(op, name, errs) : 0;
 }
 
 /* ---- the end of a data set */

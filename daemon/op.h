@@ -34,10 +34,10 @@ struct op {
         struct changing changing; /* change; owned */
         struct checkpoint_changing checkpoint;
         struct reopening how; /* reopen */
-        char dataset[65]; /* remove_dataset: its name; submit: of the data that the job needs; reopen: that it makes */
-        char device[32];  /* service */
-        char name[65];    /* backup, webhook_send */
-        int64_t event;    /* webhook_send */
+        char dataset[65];     /* remove_dataset: its name; submit, reopen: of the data that the job needs or makes */
+        char device[32];      /* service */
+        char name[65];        /* backup, webhook_send */
+        int64_t event;        /* webhook_send */
         bool out, preempt;
         bool storing;               /* submit: the job's row is on its way */
         struct token_row token;     /* token; out: it goes */
@@ -86,7 +86,7 @@ void op_remove(struct op *op);
 /* import.c */
 void op_import(struct op *op);
 void op_remove_dataset(struct op *op);
-/* Whether an import that is over may run again: its name is still free. */
-int import_check_retry(struct op *op, const struct job_row *row, struct errors *errs);
+/* Whether the data set that an import makes, if it makes one, may have its name; op knows it from then on. */
+int import_check_name(struct op *op, const json_t *import, struct errors *errs);
 /* latest (-1), best (-2) or the checkpoint at a step of a training job. -ENOENT, err says which is missing. */
 int checkpoint_resolve(struct daemon *d, int64_t job, int64_t which, int64_t *ret_step, struct error *err);

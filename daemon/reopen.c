@@ -108,7 +108,7 @@ static int check_retry(struct op *op, const struct job_row *row, struct errors *
         bool has_own;
         int r;
 
-        if (row->kind == JOB_IMPORT && import_check_retry(op, row, errs) < 0)
+        if (row->kind == JOB_IMPORT && import_check_name(op, row->import, errs) < 0)
                 return errs->items[0].code;
         r = checkpoint_resolve(op->daemon, row->id, -1, &step, &err);
         if (r < 0 && r != -ENOENT)

@@ -160,15 +160,7 @@ static void on_job_stored(struct daemon *d, const struct commit *c, void *user)
         daemon_schedule(d);
 }
 
-/* That it needs, or makes. */
-static const char *dataset_of(const struct op *op)
-{
-        const char *made = import_dataset_name(op->submission->import);
-
-        return made ? made : op->submission->kind == JOB_IMPORT ? "" : op->dataset;
-}
-
-/* What was submitted moves into the row. */
+/* What was submitted moves into the row, whole: the row goes to threads that share nothing. */
 static void fill_row(struct op *op, struct job_row *row)
 {
         struct submission *s = op->submission;
@@ -190,8 +182,8 @@ static void fill_row(struct op *op, struct job_row *row)
         (void)snprintf(row->owner, sizeof row->owner, "%s", op->by.token[0] ? op->by.token : op->by.user);
         row->n_after = s->n_after;
         memcpy(row->after, s->after, sizeof s->after);
-        (void)snprintf(row->dataset, sizeof row->dataset, "%s", dataset_of(op));
-        row->import = s->import ? json_incref(s->import) : NULL;
+        (void)snprintf(row->dataset, sizeof row->dataset, "%s", op->dataset);
+        row->import = TAKE_PTR(s->import);
         row->config = TAKE_PTR(op->config);
 }
 

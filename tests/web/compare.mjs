@@ -288,6 +288,7 @@ const failed = await run({
                         await page.keyboard.press('ArrowDown');
                 await selected(2);
                 assert.equal(await most('training.seed').getAttribute('aria-valuetext'), '2.8');
+                await address(page, 'training.seed%3A0%3A0.3&'); // written a moment after the last of many keys
                 await page.reload();
                 await selected(2);
                 assert.equal(await most('training.seed').getAttribute('aria-valuetext'), '2.8');
