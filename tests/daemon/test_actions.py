@@ -1,4 +1,5 @@
 """What a person does to a job: pause, resume, change; priorities, dependencies, limits; and what is said of it later."""
+import concurrent.futures
 import os
 import signal
 import time
@@ -429,3 +430,24 @@ def test_a_state_of_the_release_before_is_taken_over(service):
     assert attempts(service, 2)[0]["class"] == "numeric"
     assert os.path.exists(service.state + "/mulund.db.schema-3")
     assert service.submit() == 9
+
+
+def test_what_many_ask_at_once_is_each_ones_own(service):
+    """Under the thread sanitizer, too: what is answered belongs to the thread that answers."""
+    service.script([SLOW])
+    service.start()
+    path = service.state + "/imports/x"
+    os.makedirs(path)
+    train = {"kind": "train", "config": {"data": {"dataset": "scripted"}, "training": {"batch_size_train": 8, "num_steps_eval": 0}}}
+
+    def ask(i):
+        made = service.post("/v1/datasets", {"name": f"mine-{i}", "path": path}, expect=201).json()
+        job = service.post("/v1/jobs", {**train, "name": f"run {i}", "tags": [f"tag {i}"], "overrides": {"training.seed": i}}, expect=201).json()
+        changed = patch(service, job["id"], {"tags": [f"other {i}"], "notes": f"note {i}"})
+        service.post(f"/v1/jobs/{job['id']}/cancel")
+        return made["import"]["name"], job["tags"], job["config"]["training"]["seed"], changed["tags"], changed["notes"]
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        said = list(pool.map(ask, range(40)))
+    assert said == [(f"mine-{i}", [f"tag {i}"], i, [f"other {i}"], f"note {i}") for i in range(40)]
+    assert {j["import"]["name"] for j in service.get("/v1/jobs", kind="import", limit=100)["jobs"]} == {s[0] for s in said}
