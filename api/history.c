@@ -34,7 +34,7 @@ void events_list(struct request *r)
 
 static int add_attempt(const struct attempt_row *a, void *user)
 {
-        json_t *o = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:O, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "number",
+        json_t *o = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:O, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O?}", "number",
                               (json_int_t)a->number, "started", json_from_time(a->started_us), "ended",
                               json_from_time(a->ended_us), "first_step", (json_int_t)a->first_step, "last_step",
                               (json_int_t)a->last_step, "checkpoints", (json_int_t)a->checkpoints, "devices",
@@ -42,7 +42,7 @@ static int add_attempt(const struct attempt_row *a, void *user)
                               json_text_or_null(attempt_outcome_names[a->outcome]), "stop",
                               json_text_or_null(stop_reason_names[a->stop]), "class", json_text_or_null(a->class),
                               "blame", json_text_or_null(a->blame), "detail", json_text_or_null(a->detail), "energy_j",
-                              json_real_or_null(a->energy_j));
+                              json_real_or_null(a->energy_j), "dataset", a->data);
 
         return json_array_append_new(user, o) < 0 ? -ENOMEM : 0;
 }

@@ -100,6 +100,8 @@ GET(accept_changed_data, json_boolean(v->row->accept_changed_data))
 GET(cancel_requested, json_boolean(v->row->stop_requested == STOP_CANCEL))
 GET(stopping, json_text_or_null(stop_reason_names[v->row->stop_requested]))
 GET(waiting, waiting_to_json(v))
+GET(devices, v->row->ran_on ? json_incref(v->row->ran_on) : json_array())
+GET(dataset, object_or_null(v->row->data))
 GET(result, object_or_null(v->row->result))
 GET(error, object_or_null(v->row->error))
 #undef GET
@@ -142,6 +144,8 @@ static const struct {
         M(stopping),
         NEEDS(paused, OUTCOME),
         NEEDS(waiting, OUTCOME),
+        NEEDS(devices, OUTCOME),
+        NEEDS(dataset, OUTCOME),
         NEEDS(result, OUTCOME),
         NEEDS(error, OUTCOME),
         M(links),

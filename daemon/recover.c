@@ -50,6 +50,7 @@ static void copy_attempt(const struct attempt_row *a, struct attempt_row *ret)
 {
         *ret = *a;
         ret->devices = json_incref(a->devices);
+        ret->data = json_incref(a->data);
         ret->detail = NULL;
 }
 

@@ -100,6 +100,17 @@ static int fill_dataset(const struct daemon *d, const struct job *j, struct assi
                        : error_set(err, -ENOMEM, NULL, "no memory for an assignment");
 }
 
+/* What of its data set is noted with an attempt. *ret NULL: it needs none. */
+static int note_data(const struct daemon *d, const struct job *j, json_t **ret)
+{
+        const struct dataset *dataset = j->kind == JOB_IMPORT ? NULL : daemon_dataset(d, j->dataset);
+
+        *ret = dataset ? json_pack("{s:s, s:s, s:I, s:I}", "name", dataset->row.name, "digest", dataset->row.digest,
+                                   "train", (json_int_t)dataset->row.n_train, "test", (json_int_t)dataset->row.n_test)
+                       : NULL;
+        return dataset && !*ret ? -ENOMEM : 0;
+}
+
 static int fill_assignment(struct daemon *d, const struct job *j, int64_t attempt, struct assignment *a,
                            struct error *err)
 {
@@ -209,7 +220,7 @@ bool start_job(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
                 w->attempt_row.ranks = j->n_devices;
                 w->attempt_row.first_step = j->kind == JOB_TRAIN && a.n_checkpoints ? a.checkpoints[0].step : 0;
         }
-        if (w && !w->attempt_row.devices)
+        if (w && (!w->attempt_row.devices || note_data(d, j, &w->attempt_row.data) < 0))
                 w = write_free(w);
         if (!w)
                 (void)error_set(&err, -ENOMEM, NULL, "no memory for its attempt");

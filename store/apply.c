@@ -566,6 +566,8 @@ static int apply_attempt_new(struct db *db, struct write *w, struct error *err)
         bind_int(st, ":ranks", MAX(w->attempt_row.ranks, 1));
         r = bind_json(st, ":devices", w->attempt_row.devices, err);
         if (r >= 0)
+                r = bind_json(st, ":data", w->attempt_row.data, err);
+        if (r >= 0)
                 r = db_run(db, st, err);
         w->ret_id = sqlite3_last_insert_rowid(db->handle);
         return r;

@@ -94,7 +94,9 @@ static int fill_job(sqlite3_stmt *st, unsigned without, struct job_row *j, struc
             (r = column_json(st, 5, &j->tags, err)) < 0 || (r = column_config(st, 6, without, &j->config, err)) < 0 ||
             (r = column_json(st, 23, &j->import, err)) < 0 || (r = column_json(st, 7, &j->result, err)) < 0 ||
             (r = column_json(st, 8, &j->error, err)) < 0 || (r = fill_moved(st, 20, j, err)) < 0 ||
-            (r = column_string(st, 27, &j->notes, err)) < 0)
+            (r = column_string(st, 27, &j->notes, err)) < 0 ||
+            (r = column_json(st, 33 + LIMIT_N, &j->ran_on, err)) < 0 ||
+            (r = column_json(st, 34 + LIMIT_N, &j->data, err)) < 0)
                 job_row_done(j);
         return r;
 }
@@ -340,6 +342,8 @@ static int read_attempts(struct reader *r, sqlite3_stmt *st, int (*row)(const st
                 n = column_json(st, 12, &a.devices, err);
                 if (n >= 0)
                         n = column_string(st, 18, &a.detail, err);
+                if (n >= 0)
+                        n = column_json(st, 21, &a.data, err);
                 if (n >= 0)
                         n = row(&a, user);
                 attempt_row_done(&a);

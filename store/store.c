@@ -131,12 +131,15 @@ void job_row_done(struct job_row *j)
         json_decref(j->import);
         json_decref(j->result);
         json_decref(j->error);
+        json_decref(j->ran_on);
+        json_decref(j->data);
         *j = (struct job_row){0};
 }
 
 void attempt_row_done(struct attempt_row *a)
 {
         json_decref(a->devices);
+        json_decref(a->data);
         free(a->detail);
         *a = (struct attempt_row){0};
 }

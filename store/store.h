@@ -66,6 +66,7 @@ struct job_row {
         int64_t devices;          /* on which it runs at once, job_devices of its configuration */
         json_t *import;           /* of an import, as import_from_json reads it; else NULL */
         json_t *result, *error;   /* object or NULL; error: {"class","detail","step"?} */
+        json_t *ran_on, *data;    /* devices and data of its last attempt, as of attempt_row; NULL: there is none */
         int64_t created_us, started_us, ended_us;
         int64_t attempts;
         int64_t step, steps;
@@ -97,6 +98,7 @@ struct attempt_row {
         int64_t last_step;            /* that it spoke of */
         int64_t checkpoints;          /* how many it has made */
         json_t *devices;              /* array of their names */
+        json_t *data;                 /* its data set's name, digest, train and test (images); NULL: none, or not known */
         int64_t ranks;                /* processes */
         enum attempt_outcome outcome;
         enum stop_reason stop; /* of one that was stopped */
@@ -176,7 +178,7 @@ int reader_job(struct reader *r, int64_t id, struct job_row *ret, struct error *
 /* Members of a row that take time to read, and that a list may do without. */
 enum job_without {
         WITHOUT_CONFIG = 1 /* and import */,
-        WITHOUT_OUTCOME = 2 /* result, error, moved_by, moved_why */,
+        WITHOUT_OUTCOME = 2 /* result, error, ran_on, data, moved_by, moved_why */,
         CONFIG_AS_TEXT = 4 /* json_verbatim, for who only passes it on; an empty one is an object */
 };
 int reader_job_without(struct reader *r, int64_t id, unsigned without, struct job_row *ret, struct error *err);

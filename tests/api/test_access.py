@@ -275,9 +275,13 @@ def test_the_log_is_paged_and_only_added_to(locked):
         after = page["next"]
     assert [a["id"] for a in pages] == sorted({a["id"] for a in pages}) and len(pages) == len(audit(locked, limit=1000)["audit"])
     with sqlite3.connect(locked.state / "mulund.db") as db:
-        for change in ("DELETE FROM audit", "UPDATE audit SET token = 'other'"):
+        rest = "time_us, uid, user, token, address, request, action, job"
+        changes = [f"INSERT {how} INTO audit (id, {rest}) SELECT {n}, {rest} FROM audit LIMIT 1" for how in ("", "OR REPLACE", "OR IGNORE") for n in ("0", "-1")]
+        for change in ("DELETE FROM audit", "UPDATE audit SET token = 'other'", "INSERT OR REPLACE INTO audit SELECT * FROM audit LIMIT 1", *changes):
             with pytest.raises(sqlite3.IntegrityError, match="only added to"):
                 db.execute(change)
+        db.execute(f"INSERT INTO audit ({rest}) SELECT {rest} FROM audit LIMIT 1")
+        db.rollback()
 
 
 # ---- rates

@@ -300,6 +300,13 @@ def test_a_job_pauses_when_its_devices_together_have_run_long_enough(service):
     assert 0.5 < time.monotonic() - began < 10 and "limit of 2 device seconds is used up" in j["paused"]["detail"]
     a, = attempts(service, job)
     assert (a["devices"], a["stop"], a["energy_j"]) == (["one", "two"], "limit", None)
+    assert service.job(job)["devices"] == ["one", "two"] and service.job(job)["dataset"] == a["dataset"] == {
+        "name": "scripted", "train": 1000, "test": 100, "digest": service.get("/v1/datasets")["datasets"][0]["digest"]}
+    service.post("/v1/devices/one/drain", expect=200)
+    waits = service.submit(overrides={"machine.devices": 2})
+    assert (service.job(waits)["devices"], service.job(waits)["dataset"]) == ([], None)
+    service.post(f"/v1/jobs/{waits}/cancel", expect=200)
+    service.post("/v1/devices/one/enable", expect=200)
     assert service.post(f"/v1/jobs/{job}/resume", expect=422).json()["errors"][0]["pointer"] == "/limits/device_seconds"
     service.post(f"/v1/jobs/{job}/resume", {"limits": {"device_seconds": 4}}, expect=200)
     assert "limit of 4 device seconds" in service.until(lambda: (service.job(job)["paused"] or {}).get("detail"))

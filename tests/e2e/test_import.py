@@ -122,6 +122,12 @@ def test_a_name_is_given_once_and_kept_while_it_is_used(daemon):
     assert requests.post(f"{daemon.url}/v1/jobs", json={"kind": "train", "config": own_config("mine")}, timeout=120).status_code == 422
     daemon.wait_state(start_import(daemon, "mine", path, test_share=0.5)["id"], "succeeded")
     assert listed(daemon)["mine"]["train"] == 20
+    was = daemon.job(n)  # what it ran on, not what has the name now
+    assert (was["dataset"]["name"], was["dataset"]["train"], was["dataset"]["test"], was["devices"]) == ("mine", 30, 10, ["cpu"])
+    assert was["dataset"] == requests.get(f"{daemon.url}/v1/jobs/{n}/attempts", timeout=120).json()["attempts"][-1]["dataset"]
+    assert was["dataset"]["digest"] != listed(daemon)["mine"]["digest"]
+    done = [a["action"] for a in requests.get(f"{daemon.url}/v1/audit?limit=1000", timeout=120).json()["audit"]]
+    assert done.count("DELETE /v1/datasets/mine") == 1, "what was refused changed nothing"
 
 
 def test_only_allowed_folders_are_read(daemon, tmp_path):
