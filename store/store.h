@@ -98,8 +98,8 @@ struct attempt_row {
         int64_t last_step;            /* that it spoke of */
         int64_t checkpoints;          /* how many it has made */
         json_t *devices;              /* array of their names */
-        json_t *data;                 /* its data set's name, digest, train and test (images); NULL: none, or not known */
-        int64_t ranks;                /* processes */
+        json_t *data;  /* its data set's name, digest, train and test (images); NULL: none, or not known */
+        int64_t ranks; /* processes */
         enum attempt_outcome outcome;
         enum stop_reason stop; /* of one that was stopped */
         char class[16];        /* of one that failed: of what kind, and whose failure that is; "" of others */
