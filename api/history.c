@@ -34,8 +34,8 @@ void events_list(struct request *r)
 
 static int add_attempt(const struct attempt_row *a, void *user)
 {
-        json_t *o = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:O, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O?}", "number",
-                              (json_int_t)a->number, "started", json_from_time(a->started_us), "ended",
+        json_t *o = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:O, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O?}",
+                              "number", (json_int_t)a->number, "started", json_from_time(a->started_us), "ended",
                               json_from_time(a->ended_us), "first_step", (json_int_t)a->first_step, "last_step",
                               (json_int_t)a->last_step, "checkpoints", (json_int_t)a->checkpoints, "devices",
                               a->devices, "ranks", (json_int_t)a->ranks, "boot", json_text_or_null(a->boot), "outcome",
