@@ -252,6 +252,8 @@ static int start(struct daemon *d, int *ret_lock, struct error *err)
         if (r >= 0)
                 r = state_open(d, ret_lock, err);
         if (r >= 0)
+                r = process_hide(d->settings.state, d->settings.key, err);
+        if (r >= 0)
                 r = check_worker(&d->settings, err);
         if (r >= 0)
                 r = check_folder(d->settings.web, "--web", d->settings.web_given, err);

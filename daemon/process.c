@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -29,6 +30,19 @@ static const char *passed_on_too = ""; /* by the settings */
 void process_pass_on(const char *names)
 {
         passed_on_too = names;
+}
+
+int process_hide(const char *state, const char *key, struct error *err)
+{
+        _cleanup_(buf_done) struct buf list = BUF_INIT(8 * PATH_MAX);
+        char resolved[PATH_MAX];
+        int r = buf_printf(&list, err, "%s/mulund.db*\n%s/backups\n%s/webhooks", state, state, state);
+
+        if (r >= 0 && *key)
+                r = buf_printf(&list, err, "\n%s", realpath(key, resolved) ? resolved : key);
+        if (r >= 0 && setenv("MULUN_HIDDEN", list.data, 1) < 0)
+                r = error_set(err, -ENOMEM, NULL, "no memory for the environment of workers");
+        return r;
 }
 
 /* Whether a list of names holds that of an entry NAME=value. */

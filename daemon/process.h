@@ -18,6 +18,9 @@ struct process_place {
 /* Names (separated by spaces; a trailing * stands for anything) of what programs get of the daemon's environment beside
  * what the table in process.c names. Kept as a pointer; of the loop's thread. */
 void process_pass_on(const char *names);
+/* Keeps from all workers (worker/sandbox.h) what is the daemon's own in its state: the database with its tokens' hashes
+ * and backups, the keys of webhooks; and the private key of its certificate ("": none). Before there are threads. */
+int process_hide(const char *state, const char *key, struct error *err);
 
 /* The program begins in folder.
  * fds: what becomes its 0, 1, 2; they stay the caller's. ret_pidfd is the caller's. */

@@ -58,12 +58,13 @@ static int print_error(const struct error *err)
 
 static int describe(const char *folder)
 {
+        const struct assignment what = {.dataset_path = (char *)folder};
         _cleanup_(dataset_freep) struct dataset *d = NULL;
         char digest[DIGEST_SIZE], remark[300];
         double mean[IMAGE_CHANNELS];
         struct error err;
 
-        if (sandbox_enter(NULL, false, &err) < 0 || dataset_open(folder, &d, &err) < 0 ||
+        if (sandbox_enter(&what, false, &err) < 0 || dataset_open(folder, &d, &err) < 0 ||
             dataset_digest(d, digest, &err) < 0)
                 return print_error(&err);
         dataset_remark(d, remark, sizeof remark);

@@ -2,14 +2,17 @@
 
 #include "base/system.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <libgen.h>
 #include <limits.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -19,13 +22,15 @@
 #define ABI_TRUNCATE 3
 #define ABI_SCOPES 6
 
-/* All that changes something; reading is free, since what a worker reads lies anywhere. */
+/* All that changes something. */
 #define CHANGES                                                                                                        \
         (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |              \
          LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |                    \
          LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |                 \
          LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
 #define TRUNCATE ((uint64_t)1 << 14) /* LANDLOCK_ACCESS_FS_TRUNCATE, not in older headers */
+#define READS LANDLOCK_ACCESS_FS_READ_FILE
+#define ALL_OF_IT (CHANGES | TRUNCATE | READS)
 #define SCOPED_SOCKETS ((uint64_t)1) /* LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET */
 #define SCOPED_SIGNALS ((uint64_t)2) /* LANDLOCK_SCOPE_SIGNAL */
 
@@ -41,15 +46,22 @@ struct sandbox {
 
 /* ---- Landlock */
 
-/* A folder or file that may be changed; one that is not there cannot be. */
+/* By an open file or folder, -1: one that is not there needs no leave. */
+static int allow_open(const struct sandbox *s, int fd, const char *path, uint64_t access, struct error *err)
+{
+        struct landlock_path_beneath_attr rule = {.allowed_access = access & s->handled, .parent_fd = fd};
+
+        if (fd < 0 || !rule.allowed_access ||
+            !syscall(SYS_landlock_add_rule, s->fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
+                return 0;
+        return error_set(err, -errno, path, "cannot be opened to a sandbox: %s", strerror(errno));
+}
+
 static int allow(const struct sandbox *s, const char *path, uint64_t access, struct error *err)
 {
         _cleanup_(closep) int fd = path && *path ? open(path, O_PATH | O_CLOEXEC) : -1;
-        struct landlock_path_beneath_attr rule = {.allowed_access = access & s->handled, .parent_fd = fd};
 
-        if (fd < 0 || !syscall(SYS_landlock_add_rule, s->fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
-                return 0;
-        return error_set(err, -errno, path, "cannot be opened to a sandbox: %s", strerror(errno));
+        return allow_open(s, fd, path, access, err);
 }
 
 static int allow_parent(const struct sandbox *s, const char *path, struct error *err)
@@ -57,47 +69,145 @@ static int allow_parent(const struct sandbox *s, const char *path, struct error 
         char folder[PATH_MAX];
 
         (void)snprintf(folder, sizeof folder, "%s", path ? path : "");
-        return folder[0] ? allow(s, dirname(folder), CHANGES | TRUNCATE, err) : 0;
+        return folder[0] ? allow(s, dirname(folder), ALL_OF_IT, err) : 0;
 }
 
 /* Ranks meet in files: mpirun's in its folder for temporary ones, memory that they share. */
 static int allow_ranks(const struct sandbox *s, struct error *err)
 {
         const char *temporary = getenv("TMPDIR");
-        int r = allow(s, temporary && *temporary ? temporary : "/tmp", CHANGES | TRUNCATE, err);
+        int r = allow(s, temporary && *temporary ? temporary : "/tmp", ALL_OF_IT, err);
 
-        return r < 0 ? r : allow(s, "/dev/shm", CHANGES | TRUNCATE, err);
+        return r < 0 ? r : allow(s, "/dev/shm", ALL_OF_IT, err);
 }
 
 static int allow_assignment(const struct sandbox *s, const struct assignment *a, bool ranks, struct error *err)
 {
-        int r = allow(s, a->folder, CHANGES | TRUNCATE, err);
+        int r = allow(s, a->folder, ALL_OF_IT, err);
 
         if (r >= 0)
-                r = allow(s, a->plans, CHANGES | TRUNCATE, err);
+                r = allow(s, a->plans, ALL_OF_IT, err);
         if (r >= 0)
-                r = allow(s, getenv("CUDA_CACHE_PATH"), CHANGES | TRUNCATE, err);
+                r = allow(s, getenv("CUDA_CACHE_PATH"), ALL_OF_IT, err);
+        if (r >= 0)
+                r = allow(s, a->dataset_path, READS, err);
+        if (r >= 0)
+                r = allow(s, a->import.path, READS, err);
+        if (r >= 0)
+                r = allow(s, a->import.test_path, READS, err);
         if (r >= 0 && a->kind == JOB_IMPORT)
                 r = allow_parent(s, a->import.target, err);
         return r >= 0 && ranks ? allow_ranks(s, err) : r;
 }
 
+/* ---- what is kept from workers. A rule can only allow, so all beside it is allowed. */
+
+#define HIDDEN_MAX 16
+
+struct hidden {
+        size_t n;
+        struct {
+                char folder[PATH_MAX]; /* links resolved */
+                const char *pattern;   /* of names there */
+        } items[HIDDEN_MAX];
+        char text[]; /* what the patterns are of */
+};
+
+/* Of $MULUN_HIDDEN. *ret NULL: nothing. */
+static int read_hidden(struct hidden **ret, struct error *err)
+{
+        const char *text = getenv("MULUN_HIDDEN");
+        size_t size = text ? strlen(text) + 1 : 0;
+        char *rest, *folder;
+        struct hidden *h;
+
+        *ret = NULL;
+        if (size < 2)
+                return 0;
+        h = calloc(1, sizeof *h + size);
+        if (!h)
+                return error_set(err, -ENOMEM, NULL, "no memory for a sandbox");
+        memcpy(h->text, text, size);
+        for (rest = h->text; (folder = strsep(&rest, "\n"));) {
+                char *name = strrchr(folder, '/');
+
+                if (!name || h->n == HIDDEN_MAX)
+                        continue;
+                *name = 0;
+                if (!*folder || realpath(folder, h->items[h->n].folder)) /* else there is nothing to hide */
+                        h->items[h->n++].pattern = name + 1;
+        }
+        *ret = h;
+        return 0;
+}
+
+static bool is_hidden(const struct hidden *h, const char *folder, const char *name)
+{
+        for (size_t i = 0; i < h->n; i++)
+                if (!strcmp(h->items[i].folder, folder) &&
+                    (!strcmp(h->items[i].pattern, name) || !fnmatch(h->items[i].pattern, name, 0)))
+                        return true;
+        return false;
+}
+
+/* Something in it or below it is hidden. */
+static bool leads_to_hidden(const struct hidden *h, const char *folder)
+{
+        size_t n = strlen(folder);
+
+        for (size_t i = 0; i < h->n; i++)
+                if (!strncmp(h->items[i].folder, folder, n) && (!h->items[i].folder[n] || h->items[i].folder[n] == '/'))
+                        return true;
+        return false;
+}
+
+/* All in a folder ("" is the root) but for what is hidden. A link needs no leave: what it leads to has it or not. */
+static int allow_reading(const struct sandbox *s, const struct hidden *h, const char *folder, struct error *err)
+{
+        DIR *d = opendir(*folder ? folder : "/");
+        struct dirent *e;
+        int r = 0;
+
+        while (d && r >= 0 && (e = readdir(d))) {
+                char path[PATH_MAX];
+
+                if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || is_hidden(h, folder, e->d_name) ||
+                    snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path)
+                        continue;
+                if (leads_to_hidden(h, path)) {
+                        r = allow_reading(s, h, path, err);
+                } else if (e->d_type != DT_LNK) {
+                        _cleanup_(closep) int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+                        r = allow_open(s, fd, path, READS, err);
+                }
+        }
+        if (d)
+                (void)closedir(d);
+        return r;
+}
+
+/* ---- both, by Landlock */
+
 /* a: NULL for one that only reads. A kernel without it is no error: the daemon says it once. */
 static int enter_landlock(const struct assignment *a, bool ranks, struct error *err)
 {
-        int abi = system_landlock(), r;
-        struct sandbox s = {.handled = CHANGES | (abi >= ABI_TRUNCATE ? TRUNCATE : 0)};
+        _cleanup_(freep) struct hidden *hidden = NULL;
+        int abi = system_landlock(), r = abi < ABI_LEAST ? 0 : read_hidden(&hidden, err);
+        struct sandbox s = {.handled = CHANGES | (abi >= ABI_TRUNCATE ? TRUNCATE : 0) | (hidden ? READS : 0)};
         struct ruleset rules = {.handled_fs = s.handled,
                                 .scoped = abi >= ABI_SCOPES ? SCOPED_SOCKETS | SCOPED_SIGNALS : 0};
 
-        if (abi < ABI_LEAST)
-                return 0;
+        if (abi < ABI_LEAST || r < 0)
+                return r;
         s.fd = (int)syscall(SYS_landlock_create_ruleset, &rules,
                             abi >= ABI_SCOPES ? sizeof rules : sizeof rules.handled_fs, 0);
         if (s.fd < 0)
                 return error_set(err, -errno, NULL, "no sandbox by Landlock: %s", strerror(errno));
         /* devices are files that are written to; who may use which is not for this to say */
         r = allow(&s, "/dev", LANDLOCK_ACCESS_FS_WRITE_FILE | TRUNCATE, err);
+        if (r >= 0 && hidden)
+                r = allow_reading(&s, hidden, "", err);
         if (r >= 0 && a)
                 r = allow_assignment(&s, a, ranks, err);
         if (r >= 0 && syscall(SYS_landlock_restrict_self, s.fd, 0) < 0)

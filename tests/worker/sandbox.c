@@ -80,6 +80,33 @@ static int read_elsewhere(void)
 {
         return result(open(at("other/there"), O_RDONLY | O_CLOEXEC));
 }
+static int read_a_secret(void)
+{
+        return result(open(at("webhooks/lab.key"), O_RDONLY | O_CLOEXEC));
+}
+static int read_a_secret_by_a_link(void)
+{
+        return result(open(at("other/way"), O_RDONLY | O_CLOEXEC));
+}
+static int read_what_a_pattern_hides(void)
+{
+        return result(open(at("mulund.db-wal"), O_RDONLY | O_CLOEXEC));
+}
+static int list_what_is_hidden(void)
+{
+        return result(open(at("webhooks"), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+static int read_what_it_wrote(void)
+{
+        int r = create(at("job/own"));
+
+        return r ? r : result(open(at("job/own"), O_RDONLY | O_CLOEXEC));
+}
+static int read_the_system(void)
+{
+        return result(open("/proc/self/maps", O_RDONLY | O_CLOEXEC)) ||
+               result(open("/etc/passwd", O_RDONLY | O_CLOEXEC));
+}
 static int write_elsewhere(void)
 {
         return create(at("other/new"));
@@ -169,6 +196,12 @@ static const struct {
         TRY(unnamed_file_in_its_folder, ALONE | RANKS, 0, 0),
         TRY(write_to_null, ALL, 0, 0),
         TRY(read_elsewhere, ALL, 0, 0),
+        TRY(read_a_secret, ALL, EACCES, 2),
+        TRY(read_a_secret_by_a_link, ALL, EACCES, 2),
+        TRY(read_what_a_pattern_hides, ALL, EACCES, 2),
+        TRY(list_what_is_hidden, ALL, 0, 0),
+        TRY(read_what_it_wrote, ALONE | RANKS, 0, 0),
+        TRY(read_the_system, ALL, 0, 0),
         TRY(write_elsewhere, ALL, EACCES, 2),
         TRY(change_elsewhere, ALL, EACCES, 2),
         TRY(truncate_elsewhere, ALL, EACCES, 3),
@@ -236,7 +269,8 @@ static void it_can_be_left_out(void **state _unused_)
 
 static int make(void **state _unused_)
 {
-        static const char *const folders[] = {"job", "plans", "datasets", "other"};
+        char hidden[2 * PATH_MAX];
+        static const char *const folders[] = {"job", "plans", "datasets", "other", "webhooks"};
 
         (void)setenv("TMPDIR", "/nowhere", 1); /* ranks may write there, and this test's folder lies in /tmp */
         if (!mkdtemp(root))
@@ -244,7 +278,9 @@ static int make(void **state _unused_)
         for (size_t i = 0; i < ARRAY_LEN(folders); i++)
                 if (mkdir(at(folders[i]), 0700) < 0)
                         return -1;
-        return 0;
+        (void)snprintf(hidden, sizeof hidden, "%s/mulund.db*\n%s/webhooks\n/nowhere/key.pem", root, root);
+        return create(at("webhooks/lab.key")) || create(at("mulund.db-wal")) ||
+               symlink("../webhooks/lab.key", at("other/way")) || setenv("MULUN_HIDDEN", hidden, 1);
 }
 
 static int clear(void **state _unused_)
