@@ -340,6 +340,8 @@ def test_workers_inherit_no_secrets_and_no_folder(service):
     pid, = service.worker_pids()
     environment = open(f"/proc/{pid}/environ", "rb").read()
     assert b"secret" not in environment and b"OMP_NUM_THREADS=1" in environment
+    hidden, = (e[13:].decode() for e in environment.split(b"\0") if e.startswith(b"MULUN_HIDDEN="))  # see worker/sandbox.h
+    assert hidden.split("\n") == [f"{service.state}/{name}" for name in ("mulund.db*", "backups", "webhooks")]
     assert os.readlink(f"/proc/{pid}/cwd") == f"{service.state}/jobs/{job}"
 
 
