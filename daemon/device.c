@@ -172,17 +172,21 @@ static void divide_memory(struct daemon *d)
 int devices_find(struct daemon *d, struct error *err)
 {
         _cleanup_json_ json_t *found = NULL;
+        const char *missing;
         int r = probe(d, &found, err);
 
         d->n_devices = 0;
         d->memory_bytes = memory_total("");
         if (r < 0 || d->terminated)
                 return MIN(r, 0);
+        missing = json_string_value(json_object_get(found, "cuda"));
         if (!d->settings.n_devices)
                 take_all(d, found);
         for (size_t i = 0; r >= 0 && i < d->settings.n_devices; i++)
                 r = take_setting(d, &d->settings.devices[i], found, err);
         divide_memory(d);
+        if (missing && find_found(found, "cuda", NULL))
+                log_warning("not each GPU can be used: %s", missing);
         for (size_t i = 0; r >= 0 && i < d->n_devices; i++) {
                 struct device *x = &d->devices[i];
 

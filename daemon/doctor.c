@@ -170,6 +170,8 @@ static void tell_devices(const json_t *found)
                 tell(access(NVIDIA_DRIVER, F_OK) == 0 ? BAD : NOTE, "no GPU%s: %s",
                      access(NVIDIA_DRIVER, F_OK) == 0 ? ", though NVIDIA's driver is loaded" : "",
                      no_cuda ? no_cuda : "none was found");
+        else if (no_cuda)
+                tell(BAD, "not each GPU can be used: %s", no_cuda);
 }
 
 static void check_worker(const struct settings *s)

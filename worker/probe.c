@@ -71,10 +71,13 @@ static int probe_place(const char *uuid, int index, json_t *devices, struct erro
         return 0;
 }
 
-/* CUDA itself shows one instance of all those of a machine, so that each is looked at alone. How many; err says why
- * not more. */
-static int probe_gpus(json_t *devices, struct error *err)
+/* CUDA itself shows one instance of all those of a machine, so that each is looked at alone. One that cannot be opened
+ * keeps its index, so that the others are called the same with it and without. Whether all are there; else err says
+ * which is not, and why. */
+static bool probe_gpus(json_t *devices, struct error *err)
 {
+        struct error not_this;
+        bool all = true;
         char places[PLACES_MAX][NVML_UUID_SIZE];
         bool divided = false;
         struct nvml nvml;
@@ -88,20 +91,24 @@ static int probe_gpus(json_t *devices, struct error *err)
         if (!divided) {
                 while (probe_device("cuda", n, devices, err) == 0)
                         n++;
-                return n;
+                return n > 0;
         }
         for (size_t i = 0; i < n_places; i++)
-                n += probe_place(places[i], n, devices, err) == 0;
-        return n;
+                if (probe_place(places[i], (int)i, devices, &not_this) < 0) {
+                        *err = not_this;
+                        all = false;
+                }
+        return all;
 }
 
 int probe_devices(json_t **ret, struct error *err)
 {
         _cleanup_json_ json_t *devices = json_array();
-        int r = probe_device("cpu", 0, devices, err), n = r < 0 ? 0 : probe_gpus(devices, err);
+        int r = probe_device("cpu", 0, devices, err);
+        bool all = r >= 0 && probe_gpus(devices, err);
 
         if (r < 0)
                 return r;
-        *ret = json_pack("{s:O, s:s*}", "devices", devices, "cuda", n == 0 ? err->text : NULL);
+        *ret = json_pack("{s:O, s:s*}", "devices", devices, "cuda", all ? NULL : err->text);
         return *ret ? 0 : error_set(err, -ENOMEM, NULL, "out of memory");
 }

@@ -1,6 +1,7 @@
 /* What a worker's process may still do once it has its assignment and before it reads a byte of data: write below the
- * folders that it is given alone, read all but the daemon's own secrets (Landlock), and none of the system calls that a worker has no use for (seccomp). What
- * it starts, and each of its threads made afterwards, is bound in the same way; there is no way back. */
+ * folders that it is given alone, read all but the daemon's own secrets (Landlock), and none of the system calls that a
+ * worker has no use for (seccomp). What it starts, and each of its threads made afterwards, is bound in the same way;
+ * there is no way back. */
 #pragma once
 
 #include "base/error.h"

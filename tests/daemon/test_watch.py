@@ -249,11 +249,13 @@ def test_a_device_that_was_put_back_stays_in_service_over_a_restart(service, gpu
 def test_a_mig_instance_has_the_errors_of_its_gpu_and_processes_of_its_own(service, gpus):
     probe = json.loads(json.dumps(GPUS))
     probe["devices"][2]["uuid"] = "MIG-1"
+    probe["cuda"] = "MIG-2: it cannot be opened"
     gpus.said += ["MIG-1 parent GPU-1234", "GPU-1234 process 999999999"]
     gpus.write()
     service.environment["SCRIPT_PROBE"] = json.dumps(probe)
     start(service)
     assert state(service, "gpu0") == "occupied" and state(service, "gpu1") == "idle"
+    assert "not each GPU can be used: MIG-2: it cannot be opened" in service.logged()
     gpus.say("GPU-1234 xid 2 95")
     service.until(lambda: {state(service, name) for name in ("gpu0", "gpu1")} == {"drained"})
 

@@ -351,7 +351,7 @@ def test_each_instance_of_a_divided_gpu_is_a_device(tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", os.environ["TEST_NVML"])
     monkeypatch.setenv("SCRIPT_NVML", str(tmp_path / "nvml"))
     ids = [f"MIG-{i}e0c7b1a-1b2c-5d3e-8f40-a1b2c3d4e5f6" for i in range(3)]
-    (tmp_path / "nvml").write_text("GPU-1 gpu\nGPU-2 gpu\n" + "".join(f"{i} parent GPU-1\n" for i in ids))
+    (tmp_path / "nvml").write_text("GPU-1 gpu\nGPU-2e0c7b1a-1b2c-5d3e-8f40-a1b2c3d4e5f6 gpu\n" + "".join(f"{i} parent GPU-1\n" for i in ids))
     d = json.loads(run("--probe").stdout)
     assert "cuda" not in d
     assert [(x["backend"], x["index"], x["uuid"]) for x in d["devices"][:4]] == [("cpu", 0, ""), *(("cuda", i, uuid) for i, uuid in enumerate(ids))]
@@ -359,6 +359,9 @@ def test_each_instance_of_a_divided_gpu_is_a_device(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ids[1])
     assert [x["uuid"] for x in json.loads(run("--probe").stdout)["devices"]] == ["", ids[1]]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (tmp_path / "nvml").write_text(f"GPU-1 gpu\n{ids[0]} parent GPU-1\nMIG-ill parent GPU-1\n{ids[2]} parent GPU-1\n")
+    d = json.loads(run("--probe").stdout)  # one cannot be opened
+    assert [(x["index"], x["uuid"]) for x in d["devices"][1:]] == [(0, ids[0]), (2, ids[2])] and "MIG-ill" in d["cuda"]
     (tmp_path / "nvml").write_text("GPU-1 gpu\n")
     assert [x["uuid"][:4] for x in json.loads(run("--probe").stdout)["devices"]] == ["", "GPU-"]
     (tmp_path / "nvml").write_text(f"GPU-1 gpu\n{ids[0]} parent GPU-1\n")

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/emu/race.h"
 
+#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -402,11 +403,22 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 
 /* ---- the device */
 
+#define UUID_TEXT 36
+
+/* As CUDA does, which shows what $CUDA_VISIBLE_DEVICES names: by number, or as GPU-UUID or MIG-UUID. */
+static bool is_visible(void)
+{
+        const char *seen = getenv("CUDA_VISIBLE_DEVICES");
+
+        return !seen || isdigit((unsigned char)seen[0]) ||
+               ((!strncmp(seen, "GPU-", 4) || !strncmp(seen, "MIG-", 4)) && strcspn(seen, ",") == 4 + UUID_TEXT);
+}
+
 cudaError_t cudaGetDeviceCount(int *n)
 {
         cudaError_t e = emu_fail(EMU_OPEN);
 
-        *n = e == cudaSuccess;
+        *n = e == cudaSuccess && is_visible();
         return failed(e);
 }
 
