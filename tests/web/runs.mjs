@@ -69,7 +69,7 @@ const failed = await run({
                 await page.getByLabel('Speed', {exact: true}).uncheck();
                 await page.keyboard.press('Escape');
                 await becomes(async () => (await cells(page, 'optimizer.learning_rate')).slice(-3), ['0.002', '0.002', '0.002']);
-                await becomes(async () => (await cells(page, 'Device')).slice(0, 3), ['–', 'cpu', '–'], 'what runs says where');
+                await becomes(async () => (await cells(page, 'Device')).slice(0, 3), ['–', 'cpu', 'cpu'], 'what runs says where, what is over says where it ran');
                 await becomes(() => page.locator('th.c-speed').count(), 0);
                 await page.getByRole('button', {name: 'learning_rate'}).click();
                 await page.waitForFunction(() => [...document.querySelectorAll('td[data-label="optimizer.learning_rate"]')][0].textContent === '0.0002');

@@ -51,7 +51,6 @@ export class ComparePage extends CurvesPage {
                                 await this.readRun(run, signal);
                 };
                 await Promise.all(Array.from({length: AT_ONCE}, some));
-                await this.readImages(signal);
                 this.error = null;
                 this.draw();
                 return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;
@@ -59,7 +58,7 @@ export class ComparePage extends CurvesPage {
 
         view() {
                 const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
-                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts, this.images),
+                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts),
                         told: new Map(r.curves.rows.map((s) => [s.name, {last: api.number(s.last), least: api.number(s.min)}]))}));
                 const names = runs.map((r) => r.name);
                 for (const r of runs)

@@ -50,7 +50,6 @@ export class JobPage extends CurvesPage {
                 if (job.attempts > 0)
                         await this.log.update(signal);
                 await this.history.update(job, signal);
-                await this.readImages(signal);
                 await this.readGhosts(signal);
                 if (job.kind === 'train' || job.import?.what === 'checkpoint')
                         await this.readMade(signal);
@@ -94,7 +93,7 @@ export class JobPage extends CurvesPage {
         }
 
         panel(job) {
-                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts, this.images), curves: this.curves, ghosts: [...this.ghosts].flatMap(([attempt, c]) => [...c.series.values()].filter((s) => s.step.length).map((s) => ({...s, attempt})))};
+                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts), curves: this.curves, ghosts: [...this.ghosts].flatMap(([attempt, c]) => [...c.series.values()].filter((s) => s.step.length).map((s) => ({...s, attempt})))};
                 return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change), why: (_, minute) => this.address.set({log: minute}),
                         nothing: !this.curves.loaded ? 'Reading the curves…' : isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.'});
         }

@@ -69,12 +69,10 @@ export class RunsPage extends Page {
         }
 
         async readRows(signal) {
-                const list = this.asked, devices = this.address.state.columns.includes('device') ? await api.devices(signal) : []; // a job's own answer does not say which
+                const list = this.asked;
                 const read = async (cursor, before, limit) => {
                         const page = await api.jobs({...list.question, limit, cursor}, signal);
                         this.total = page.total ?? null;
-                        for (const j of page.jobs)
-                                j.device = devices.filter((d) => d.job === j.id).map((d) => d.name).join(', ');
                         return list.merge(page, before);
                 };
                 let gap = await read(undefined, Infinity, LIMIT);
