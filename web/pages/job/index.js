@@ -4,7 +4,7 @@ import {ACTIONS, question} from '../../lib/actions.js';
 import {runOf} from '../../lib/axis.js';
 import {flat} from '../../lib/config.js';
 import {Curves, readTogether} from '../../lib/curves.js';
-import {api, h, pace, Trouble} from '../../lib/page.js';
+import {api, h, pace} from '../../lib/page.js';
 import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
@@ -104,7 +104,7 @@ export class JobPage extends CurvesPage {
                         return h('div.card.empty', null, h('h1', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs')));
                 return [
                         job ? h(Head, {job, act: (action) => this.change(job, action)}) : null,
-                        h(Trouble, {title: 'That did not work', error}),
+                        this.troubles(),
                         job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),
