@@ -254,7 +254,7 @@ const failed = await run({
                         await page.getByRole('link', {name: 'Clone with changes'}).click();
                         await page.waitForFunction(() => document.querySelector('.command')?.textContent.includes('"job":8'));
                         await page.getByRole('button', {name: 'Submit'}).click();
-                        await page.waitForFunction((n) => location.hash === `#/jobs/${n}`, made.id + 1);
+                        await page.waitForFunction((n) => location.hash.split('?')[0] === `#/jobs/${n}`, made.id + 1);
                         const again = await api(`jobs/${made.id + 1}`);
                         assert.deepEqual([again.kind, again.checkpoint, again.config], [kind, made.checkpoint, made.config]);
                 }
