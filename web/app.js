@@ -90,6 +90,7 @@ const KEYS = {
         j: ['the next run', () => walk(1)],
         k: ['the run before', () => walk(-1)],
         x: ['select it', () => find('tr:focus-within input[type=checkbox]')?.click()],
+        a: ['select all, or none', () => find('thead input')?.click()],
         c: ['compare what is selected', () => find('.selection a')?.click()],
         n: ['a new job', () => { location.hash = '#/new'; }],
         d: ['the devices', () => { location.hash = '#/devices'; }],

@@ -80,6 +80,9 @@ const failed = await run({
                 await page.reload(); // a link shows the same
                 await becomes(() => page.getByLabel('Search the log').inputValue(), '2026-09-21T14:33');
                 await page.getByText('1 line', {exact: true}).waitFor();
+                await page.goto(server.at(`#/jobs/${made.id}?smooth=0&from=2000&to=3000`));
+                await becomes(async () => (await shownSteps(page))[0], [2000, 3000]);
+                assert.doesNotMatch(await note.textContent(), /×/, 'what is seen has no mark');
                 await done();
         },
         async what_is_drawn_in_buckets_is_saved_point_by_point() {
@@ -124,13 +127,22 @@ const failed = await run({
                 await becomes(axis, 'Steps 0 to 39');
                 await done();
         },
-        async epochs_are_offered_where_the_size_of_the_data_set_is_known() {
+        async epochs_are_of_the_data_that_a_job_ran_on_and_offered_where_that_is_known() {
                 const {page, complaints} = await newPage(context);
-                await page.route(/v1\/datasets$/, (route) => route.fulfill({json: {datasets: []}})); // it was removed
+                const label = async () => {
+                        await page.locator('.chart canvas').first().waitFor();
+                        return chart(page, 'Bits per dimension').locator('.chart-body').getAttribute('aria-label');
+                };
+                await page.route(/v1\/datasets$/, (route) => route.fulfill({json: {datasets: []}})); // it was removed since
                 await page.goto(server.at('#/jobs/1?smooth=0.6&x=epochs'));
-                await page.locator('.chart canvas').first().waitFor();
+                assert.match(await label(), /Epochs 0 to 3\.2/);
+                await page.route(/v1\/jobs\/1$/, async (route) => {
+                        const response = await route.fetch();
+                        await route.fulfill({response, json: {...await response.json(), dataset: null}}); // it ran before that was noted
+                });
+                await page.reload();
+                assert.match(await label(), /Steps 0 to 400/);
                 assert.equal(await page.getByRole('option', {name: 'epochs: the size of a data set is not known'}).evaluate((e) => e.disabled), true);
-                assert.match(await chart(page, 'Bits per dimension').locator('.chart-body').getAttribute('aria-label'), /Steps 0 to 400/);
                 clean(complaints);
                 await page.close();
         },
@@ -239,10 +251,16 @@ const failed = await run({
                         await page.waitForFunction(() => /^#\/jobs\/\d+/.test(location.hash) && !location.hash.startsWith('#/jobs/8'));
                         const made = await api(`jobs/${/\d+/.exec(new URL(page.url()).hash)[0]}`);
                         assert.deepEqual([made.kind, made.checkpoint], [kind, {job: TROUBLED, step: 40}]);
+                        await page.getByRole('link', {name: 'Clone with changes'}).click();
+                        await page.waitForFunction(() => document.querySelector('.command')?.textContent.includes('"job":8'));
+                        await page.getByRole('button', {name: 'Submit'}).click();
+                        await page.waitForFunction((n) => location.hash.split('?')[0] === `#/jobs/${n}`, made.id + 1);
+                        const again = await api(`jobs/${made.id + 1}`);
+                        assert.deepEqual([again.kind, again.checkpoint, again.config], [kind, made.checkpoint, made.config]);
                 }
                 await page.goto(server.at(`#/jobs/${TROUBLED}`));
                 await page.getByRole('region', {name: 'Made from it', exact: true}).waitFor();
-                assert.equal((await rows(page, 'Made from it')).length, 3);
+                assert.equal((await rows(page, 'Made from it')).length, 6);
                 await done();
         },
         async nobody_is_shut_out() {

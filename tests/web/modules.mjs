@@ -146,11 +146,11 @@ const failed = await run({
                 assert.equal(new Set(AXES.wall.ticks([1e9, 1e9 + 5, 1e9 + 10])).size, 3);
                 assert.deepEqual(AXES.active.at(s, runOf(job)), [0, 0, 10]); // only the last attempt is known
         },
-        epochs_are_of_the_jobs_data_set_and_steps_since_its_start_of_its_checkpoint() {
-                const images = new Map([['dogs', 80], ['cats', 1000]]), config = {data: {dataset: 'dogs'}, training: {batch_size_train: 4}}, s = {width: 16, step: [15, 31, 40], time: []};
-                const at = (axis, job, of = images) => [...axis.at(s, runOf(job, [], of)), axis.start(s, runOf(job, [], of))];
-                assert.deepEqual(at(AXES.epochs, {kind: 'train', config}), [0.75, 1.55, 2, 0]);
-                assert.equal(runOf({kind: 'train', config}, [], new Map()).images, null);
+        epochs_are_of_the_data_that_the_job_ran_on_and_steps_since_its_start_of_its_checkpoint() {
+                const dataset = {name: 'dogs', train: 80, test: 8, digest: ''}, config = {data: {dataset: 'dogs'}, training: {batch_size_train: 4}}, s = {width: 16, step: [15, 31, 40], time: []};
+                const at = (axis, job) => [...axis.at(s, runOf(job)), axis.start(s, runOf(job))];
+                assert.deepEqual(at(AXES.epochs, {kind: 'train', config, dataset}), [0.75, 1.55, 2, 0]);
+                assert.equal(runOf({kind: 'train', config, dataset: null}).images, null);
                 assert.deepEqual(at(AXES.begun, {kind: 'train', config, checkpoint: {job: 1, step: 10}}), [5, 21, 30, 0]);
                 assert.deepEqual(at(AXES.begun, {kind: 'evaluate', config, checkpoint: {job: 1, step: 10}}), [15, 31, 40, 0]); // counts images from the first on
         },

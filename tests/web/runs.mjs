@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import path from 'node:path';
-import {becomes, clean, lab, newPage, open, run, shutsNobodyOut, shot, skip, toldOnly} from './browser.mjs';
+import {becomes, clean, drawn, lab, newPage, open, run, shutsNobodyOut, shot, skip, toldOnly} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -69,7 +69,7 @@ const failed = await run({
                 await page.getByLabel('Speed', {exact: true}).uncheck();
                 await page.keyboard.press('Escape');
                 await becomes(async () => (await cells(page, 'optimizer.learning_rate')).slice(-3), ['0.002', '0.002', '0.002']);
-                await becomes(async () => (await cells(page, 'Device')).slice(0, 3), ['–', 'cpu', '–'], 'what runs says where');
+                await becomes(async () => (await cells(page, 'Device')).slice(0, 3), ['–', 'cpu', 'cpu'], 'what runs says where, what is over says where it ran');
                 await becomes(() => page.locator('th.c-speed').count(), 0);
                 await page.getByRole('button', {name: 'learning_rate'}).click();
                 await page.waitForFunction(() => [...document.querySelectorAll('td[data-label="optimizer.learning_rate"]')][0].textContent === '0.0002');
@@ -87,7 +87,10 @@ const failed = await run({
                 await named(page, ['run 2']);
                 await box.fill('#5');
                 await named(page, ['run 5']);
-                await box.fill('');
+                await box.fill('nothing is called so');
+                await page.getByRole('button', {name: 'Clear the filter'}).click();
+                await page.waitForFunction(() => document.querySelectorAll('.run-name').length === 10);
+                assert.equal(await box.inputValue(), '');
                 await page.getByRole('button', {name: 'lab', exact: true}).first().click();
                 await page.waitForFunction(() => document.querySelectorAll('.run-name').length === 7);
                 await page.getByRole('button', {name: /^tag lab/}).click();
@@ -107,7 +110,44 @@ const failed = await run({
                 await region(page).getByRole('button', {name: 'Undo'}).click();
                 await region(page).getByText('3 runs without the tag.').waitFor();
                 assert.deepEqual([(await api(1)).tags, (await api(8)).tags], [['lab'], []]);
+                await region(page).getByRole('button', {name: 'Tag', exact: true}).click();
+                await page.locator('dialog input').fill('lab');
+                await page.locator('dialog').getByRole('button', {name: 'Tag'}).click();
+                await region(page).getByText('1 run tagged.').waitFor();
+                await region(page).getByRole('button', {name: 'Undo'}).click();
+                await region(page).getByText('1 run without the tag.').waitFor();
+                assert.deepEqual([(await api(1)).tags, (await api(8)).tags], [['lab'], []], 'what it had before stays');
                 await done();
+        },
+        async all_that_the_filter_takes_are_selected_in_sight_or_not() {
+                const {page, done} = await list('?text=run', {viewport: {width: 1360, height: 320}}), all = page.getByRole('checkbox', {name: 'Select all'});
+                await all.check();
+                await page.getByText('7 runs selected').waitFor();
+                await page.getByRole('checkbox', {name: /, run 2$/}).uncheck();
+                await page.getByText('6 runs selected').waitFor();
+                assert.equal(await all.evaluate((e) => e.indeterminate && !e.checked), true);
+                await page.evaluate(() => document.activeElement.blur());
+                await page.keyboard.press('a');
+                await page.getByText('7 runs selected').waitFor();
+                await page.keyboard.press('a');
+                await becomes(() => region(page).count(), 0);
+                await done();
+        },
+        async what_was_refused_is_said_until_it_is_closed_though_the_run_moves_on() {
+                const {page, complaints} = await newPage(context), told = page.getByRole('alert').getByText('Not now');
+                await page.route(new RegExp(`/jobs/${LIVE}/pause$`), (route) => route.fulfill({status: 409, contentType: 'application/problem+json', body: '{"title": "Not now"}'}));
+                await page.goto(server.at(`#/jobs/${LIVE}`));
+                await page.getByRole('button', {name: 'Pause', exact: true}).click();
+                await page.locator('dialog').getByRole('button', {name: 'Pause the run'}).click();
+                await told.waitFor();
+                for (let i = 0; i < 3; i++)
+                        await page.waitForResponse((r) => r.url().endsWith(`/v1/jobs/${LIVE}`));
+                await drawn(page);
+                assert.equal(await told.count(), 1);
+                await page.getByRole('button', {name: 'Close'}).click();
+                await becomes(() => told.count(), 0);
+                clean(complaints, /409/);
+                await page.close();
         },
         async a_live_run_is_paused_and_resumed_with_others_that_it_does_not_fit() {
                 const {page, done} = await list(`?select=1,${LIVE}`);

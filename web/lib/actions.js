@@ -6,11 +6,11 @@ import {isFinal} from './parts.js';
 
 const field = (label, name, value, more = {}) => h('label.field', null, label, h('input', {name, value: String(value ?? ''), type: 'text', ...more}));
 const list = (text) => text.split(',').map((t) => t.trim()).filter(Boolean);
-const retag = (change) => ({many: true, fits: () => true, fields: () => field('Tag', 'tag', '', {required: true, maxlength: 100}),
+const retag = (change) => ({many: true, fits: (j, {tag = ''} = {}) => !tag || change(j.tags ?? [], tag.trim()).length !== (j.tags ?? []).length, fields: () => field('Tag', 'tag', '', {required: true, maxlength: 100}),
         call: (j, {tag}) => api.change(j.id, {tags: change(j.tags ?? [], tag.trim())})});
 
-/** @typedef {{label: string, done?: string, text: string, fits: (j: any) => boolean, call: (j: any, answer: any) => Promise<any>, fields?: (j: any) => any, undo?: string,
- *             danger?: boolean, one?: boolean, many?: boolean, title?: string, sure?: string}} Action  fits: whether it can be done with a job; done: what the job is then;
+/** @typedef {{label: string, done?: string, text: string, fits: (j: any, answer?: any) => boolean, call: (j: any, answer: any) => Promise<any>, fields?: (j: any) => any, undo?: string,
+ *             danger?: boolean, one?: boolean, many?: boolean, title?: string, sure?: string}} Action  fits: whether it can be done with a job, or would change it; done: what the job is then;
  *             fields: what is asked; undo: what takes it back; one: with many it is not done, many: nor with one */
 
 /** @type {Record<string, Action>} */

@@ -36,11 +36,11 @@ export const AXES = {
         diffusion: {...fine, ...by((x) => x / 1000), narrowest: 0.01, increments: SHARES, stretch: (width) => `a stretch of ${format.real(width / 1000)} in t`, label: 'Diffusion time t', title: 'Diffusion times'},
 };
 
-// What an axis asks of a job; attempts: as the server lists them, or none; images: of the data sets for training, by their names.
+// What an axis asks of a job; attempts: as the server lists them, or none.
 /** @returns {Run} */
-export function runOf(job, attempts = [], images = new Map()) {
+export function runOf(job, attempts = []) {
         const time = (text, missing) => (text ? Date.parse(text) : missing);
         const started = time(job.started, time(job.created, 0)), now = Date.now();
         const known = attempts.filter((a) => a.started).map((a) => ({from: time(a.started, 0), to: time(a.ended, now)}));
-        return {batch: Number(job.config?.training?.batch_size_train) || 1, images: images.get(job.config?.data?.dataset) ?? null, first: (job.kind === 'train' && job.checkpoint?.step) || 0, started: known[0]?.from ?? started, attempts: known.length ? known : [{from: started, to: time(job.ended, now)}]};
+        return {batch: Number(job.config?.training?.batch_size_train) || 1, images: job.dataset?.train ?? null, first: (job.kind === 'train' && job.checkpoint?.step) || 0, started: known[0]?.from ?? started, attempts: known.length ? known : [{from: started, to: time(job.ended, now)}]};
 }

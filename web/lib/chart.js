@@ -9,11 +9,9 @@ import {clipped, curveColour, Plot} from './plot.js';
 
 const KEYS = 'Arrow keys: from point to point. Plus and minus: zoom. Shift and an arrow key: move. 0: all of it.';
 
-// The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null; hold(legend): once, its owner
-// moves the cursor with setState({at: a place or null, typed: by a key}).
+// The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null. Its owner moves
+// the cursor with setState({at: a place or null, typed: by a key}).
 class Legend extends Component {
-        componentDidMount = () => this.props.hold(this);
-
         text({x, s}, at) {
                 const b = at === null ? x.length - 1 : x.findLastIndex((v) => v <= at);
                 return b < 0 ? '–' : `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${this.props.axis.text(x[b])}`;
@@ -29,10 +27,10 @@ class Legend extends Component {
         }
 }
 
-// What a drawing does not show, in words.
-function notes(curves, lines, {axis, logX, logY, usual: range}, view) {
+// What a drawing does not show, in words. bad: marks in sight.
+function notes(curves, lines, {axis, logX, logY, usual: range}, view, bad) {
         const hidden = lines.reduce((n, l) => n + l.hidden, 0), missing = new Map(lines.flatMap((l) => l.gaps).map((g) => [g.join(), g]));
-        const bad = lines.reduce((n, l) => n + l.bad.length, 0), total = curves.reduce((n, c) => n + c.x.length, 0), beyond = clipped(lines, range, view).length;
+        const total = curves.reduce((n, c) => n + c.x.length, 0), beyond = clipped(lines, range, view).length;
         const axes = [logX ? axis.title.toLowerCase() : '', logY ? 'values' : ''].filter(Boolean).join(' or '), width = Math.max(...curves.map((c) => c.s.width));
         return [
                 hidden && hidden === total ? `Nothing to show: all ${axes} are 0 or less, which a log axis has no place for.` : '',
@@ -107,13 +105,13 @@ export class Chart extends Component {
                         return h('section.card.chart.folded', {'aria-label': title}, head);
                 this.#prepare(properties);
                 const about = curves.map((c) => `${c.name}: ${format.count(c.s.points, 'point')}, last ${format.real(c.s.last.at(-1) ?? null)} at ${axis.label.toLowerCase()} ${axis.text(c.x.at(-1) ?? null)}`);
-                const at = this.#lines.findIndex((l) => !l.off && l.bad.length), marked = this.#lines[at];
-                const left = notes(curves, this.#lines, this.#options, view);
+                const seen = (x) => x >= view.from && x <= view.to, marks = this.#lines.flatMap((l, i) => (l.off ? [] : l.bad.filter((b) => seen(l.x[b])).map((b) => ({curve: curves[i], time: curves[i].s.time[b]}))));
+                const left = notes(curves, this.#lines, this.#options, view, marks.length);
                 return h(`section.card.chart${wide ? '.wide' : ''}${tall ? '.tall' : ''}`, {'aria-label': title}, head,
-                        h(Legend, {curves, axis, hide, hold: (legend) => { this.legend = legend; }}),
+                        h(Legend, {curves, axis, hide, ref: (legend) => { this.legend = legend; }}),
                         h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
                                 'aria-label': `${title}. ${axis.title} ${view.from < view.to ? `${axis.title === 'Steps' ? Math.round(view.from) : axis.text(view.from)} to ${axis.title === 'Steps' ? Math.round(view.to) : axis.text(view.to)}` : ''}. ${about.join('; ')}. ${KEYS}`}),
-                        left ? h('p.chart-note', null, left, marked ? [' ', h('button.button.small', {type: 'button', onclick: () => why(curves[at], curves[at].s.time[marked.bad[0]])}, 'The log of that time')] : null) : null,
+                        left ? h('p.chart-note', null, left, marks.length ? [' ', h('button.button.small', {type: 'button', onclick: () => why(marks[0].curve, marks[0].time)}, 'The log of that time')] : null) : null,
                         told ? h('p.unit', {role: 'status'}, told) : null);
         }
 }

@@ -41,7 +41,7 @@ export const COLUMNS = {
         created: {title: 'Created', value: (j) => j.id, show: (j) => h(Time, {at: j.created})},
         bestTest: {title: 'Best test BPD', value: least(TEST), curves: true, show: (j, c) => plain(format.fixed(least(TEST)(j, c), 3))},
         bestTrain: {title: 'Best training BPD', value: least(TRAIN), curves: true, show: (j, c) => plain(format.fixed(least(TRAIN)(j, c), 3))},
-        device: {title: 'Device', value: (j) => j.device || null, show: (j) => plain(j.device || '–')},
+        device: {title: 'Device', value: (j) => j.devices?.join(', ') || null, show: (j) => plain(j.devices?.join(', ') || '–')},
         kind: {title: 'Kind', value: (j) => j.kind, show: (j) => plain(j.kind)},
         took: {title: 'Took', axis: 'Seconds it took', value: took, show: (j) => plain(format.duration(took(j)))},
         step: {title: 'Step', value: (j) => j.progress?.step, show: (j) => plain(format.integer(j.progress?.step))},

@@ -55,10 +55,7 @@ export function when(text) {
         return Number.isNaN(d.getTime()) ? '–' : year === now.getFullYear() && d.getMonth() === now.getMonth() && d.getDate() === now.getDate() ? time : `${day}, ${time}`;
 }
 
-export function exactly(text) {
-        const t = Date.parse(text ?? '');
-        return Number.isNaN(t) ? '' : new Date(t).toISOString().replace('T', ' ').replace(/\.\d+Z/, ' UTC');
-}
+export const exactly = (text) => String(text ?? '').replace('T', ' ').replace(/\.\d+Z/, ' UTC');
 
 // Seconds between two times of an answer; the second may be missing: until now.
 export function between(from, to) {

@@ -13,9 +13,10 @@ const SOME = 12;       // rows of a table at once
 const SOON_MS = 250;   // without a key, until what was typed is used
 
 export class Page {
-        error = null; // what went wrong last
+        error = /** @type {any} */ (null); // what cannot be read, until it is
+        declined = /** @type {any} */ (null); // what could not be done, until that is closed
         left = false;
-        loop = /** @type {{poke(): void, stop(): void} | undefined} */ (undefined); // that reads what is shown
+        loop = /** @type {ReturnType<typeof poll> | undefined} */ (undefined); // that reads what is shown
         #frame = 0;
         #later = 0;
         #ends = new Set();
@@ -53,16 +54,23 @@ export class Page {
                 this.draw();
         }
 
+        // Of what could not be done; null: it was, or has been read.
+        decline(e) {
+                this.declined = e;
+                this.draw();
+        }
+
         // Asks, does what was agreed to, and reads what became of it.
         async act(question, call) {
                 const answer = await ask(question);
-                try {
-                        if (answer)
-                                await call(answer);
-                        this.loop?.poke();
-                } catch (e) {
-                        this.fail(e);
-                }
+                this.decline(answer && await call(answer).then(() => null, (e) => e));
+                this.loop?.poke();
+        }
+
+        // What went wrong, with a way on.
+        troubles(title = 'That could not be read') {
+                return [h(Trouble, {key: 'declined', title: 'That did not work', error: this.declined, way: ['Close', () => this.decline(null)]}),
+                        h(Trouble, {key: 'error', title, error: this.error, way: ['Try again', () => this.loop?.poke()]})];
         }
 
         // Calls when this was not called again for a moment.
@@ -86,9 +94,10 @@ export class Page {
         view() {}
 }
 
-// What could not be done, and why.
-export function Trouble({title, error}) {
-        return error && h('div.card.problem', {role: 'alert'}, h('h2', null, title), h('p', null, typeof error === 'string' ? error : error.message));
+// What could not be done, and why. way: what a button says and does.
+/** @param {{title: string, error: any, way?: [string, () => void]}} properties */
+export function Trouble({title, error, way}) {
+        return error && h('div.card.problem', {role: 'alert'}, h('h2', null, title), h('p', null, typeof error === 'string' ? error : error.message), way && h('button.button.small', {type: 'button', onclick: way[1]}, way[0]));
 }
 
 // A part of a page under its title. beside: what stands beside that.

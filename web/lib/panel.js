@@ -8,7 +8,7 @@ import {widened} from './curves.js';
 import {Component, h} from './dom.js';
 import {stored} from './habits.js';
 import {average, isNoisy} from './lines.js';
-import {api, Page, Section} from './page.js';
+import {Page, Section} from './page.js';
 import {curveDash} from './plot.js';
 import PUBLISHED from './published.json';
 import {Detail} from './run.js';
@@ -29,8 +29,6 @@ const VIEW = {x: 'step', smooth: 0.6, logx: false, logy: false, band: true, clip
 
 // A page that has a panel: what was chosen is shown, and what that needs more is read. usual: what else its address holds.
 export class CurvesPage extends Page {
-        images = /** @type {Map<string, number> | undefined} */ (undefined); // of the data sets for training, by their names
-
         constructor(main, name, usual) {
                 super(main, name);
                 this.address = this.own(new Address({...usual, ...VIEW}, ['smooth'], (change) => {
@@ -41,10 +39,6 @@ export class CurvesPage extends Page {
                 const kept = stored((s) => JSON.parse(s.getItem(HABITS) ?? '{}')) ?? {};
                 if (this.address.silent) // one's own habits hold where it says nothing
                         this.address.set(Object.fromEntries(HABITUAL.filter((k) => typeof kept[k] === typeof VIEW[k]).map((k) => [k, kept[k]])));
-        }
-
-        async readImages(signal) {
-                this.images ??= new Map((await api.datasets(signal)).map((d) => [d.name, d.train]));
         }
 }
 

@@ -2,7 +2,7 @@
 import {link} from '../../lib/address.js';
 import {runOf} from '../../lib/axis.js';
 import {differing, flat} from '../../lib/config.js';
-import {api, h, pace, Trouble} from '../../lib/page.js';
+import {api, h, pace} from '../../lib/page.js';
 import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
@@ -17,7 +17,7 @@ const AT_ONCE = 3; // runs that are read, of two questions each: a browser has s
 
 export class ComparePage extends CurvesPage {
         constructor(main) {
-                super(main, 'Compare', {jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: NaN});
+                super(main, 'Compare', {jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: ''});
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
                 /** @type {{id: number, colour: number, job: any, config: Map<string, unknown>, attempts: any[], gone: boolean, curves: RunCurves}[]} */
                 this.runs = ids.map((id, i) => ({id, colour: i, job: null, config: new Map(), attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
@@ -51,15 +51,14 @@ export class ComparePage extends CurvesPage {
                                 await this.readRun(run, signal);
                 };
                 await Promise.all(Array.from({length: AT_ONCE}, some));
-                await this.readImages(signal);
                 this.error = null;
                 this.draw();
                 return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;
         }
 
         view() {
-                const {address, error} = this, {state} = address, known = this.runs.filter((r) => r.job);
-                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts, this.images),
+                const {address} = this, {state} = address, known = this.runs.filter((r) => r.job);
+                const runs = known.map((r) => ({...r, id: String(r.id), name: title(r.job), dash: curveDash(r.colour), axis: runOf(r.job, r.attempts),
                         told: new Map(r.curves.rows.map((s) => [s.name, {last: api.number(s.last), least: api.number(s.min)}]))}));
                 const names = runs.map((r) => r.name);
                 for (const r of runs)
@@ -73,7 +72,7 @@ export class ComparePage extends CurvesPage {
                 return [
                         h('div.page-head', null, h('h1', null, 'Compare'), h('p.count', {role: 'status'}, this.runs.length ? `${known.length} of ${this.runs.length} runs${state.jobs.length > MOST ? `, the first of ${state.jobs.length}` : ''}` : ''),
                                 h('a.button', {href: link('#/', {select: this.runs.map((r) => String(r.id))})}, 'Choose other runs')),
-                        h(Trouble, {title: 'That could not be read', error}),
+                        this.troubles(),
                         gone.length ? h('p.card.empty-line', {role: 'status'}, `There is no run ${gone.join(', ')} any more.`) : null,
                         !this.runs.length ? h('div.card.empty', null, h('h2', null, 'Nothing to compare'), h('p', null, 'Select runs in ', h('a', {href: '#/'}, 'the list'), ', then press Compare.')) : null,
                         runs.length ? h('div.content', null,

@@ -1,6 +1,6 @@
 // What runs where, and what waits for what: the devices of this server, in and out of service, and the queue as it goes.
 import {glance} from '../../lib/curves.js';
-import {api, format, h, Listed, may, pace, Page, Trouble} from '../../lib/page.js';
+import {api, format, h, Listed, may, pace, Page} from '../../lib/page.js';
 import {Blockers, Pill, progress, ProgressBar, Sparkline, title, waiting} from '../../lib/parts.js';
 
 const BUSY_MS = 2000, QUEUE = 200, POINTS = 120; // jobs; buckets of a curve
@@ -60,13 +60,13 @@ export class DevicesPage extends Page {
         }
 
         view() {
-                const {devices, queue, error} = this, out = (d) => d.state === 'drained' || d.state === 'draining';
+                const {devices, queue} = this, out = (d) => d.state === 'drained' || d.state === 'draining';
                 const what = (d) => [h('b', null, d.name), h('span.run-sub', {title: d.uuid}, [d.model ?? d.kind, d.cores ? `cores ${d.cores}` : ''].filter(Boolean).join(', '))];
                 const state = (d) => [h(Pill, {state: d.state, as: AS[d.state] ?? 'queued'}), d.rests_until ? h('span.run-sub', null, `until ${format.when(d.rests_until)}`) : null,
                         d.why ? h('span.run-sub', null, d.why) : null, ...(d.occupied_by ?? []).map((p) => h('span.run-sub', null, `process ${p.pid}${p.user ? ` of ${p.user}` : ''}, ${format.bytes(p.bytes)}`))];
                 const memory = (d) => h('span.num', null, d.job_bytes ? `${format.bytes(d.job_bytes)} of ${format.bytes(d.memory_bytes)}` : format.bytes(d.memory_bytes));
                 return [h('div.page-head', null, h('h1', null, 'Devices'), h('p.count', {role: 'status'}, devices ? `${devices.filter((d) => d.job).length} of ${devices.length} busy` : '')),
-                        h(Trouble, {title: 'That did not work', error}),
+                        this.troubles(),
                         devices && h('div.content', null,
                                 h(Listed, {title: 'What runs where', note: format.count(devices.length, 'device'), rows: devices.map((d) => ({...d, id: d.name})), more: 'more', columns: [
                                         ['Device', what], ['State', state], ['Runs', (d) => this.runs(d)], ['Memory', memory],

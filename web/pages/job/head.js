@@ -22,7 +22,7 @@ export function Head({job, act}) {
                         why ? h('p.waiting', {role: 'status'}, `Waiting: ${why}`, h(Blockers, {job})) : null,
                         job.paused ? h('p.waiting', {role: 'status'}, `Paused: ${job.paused.detail || (job.paused.reason === 'limit' ? 'at its limit' : 'on request')}`) : null,
                         job.notes ? h('p.notes', null, job.notes) : null),
-                may('submit') && h('div.actions', null, job.kind === 'train' ? h('a.button', {href: link('#/new', {kind: 'train', clone: String(job.id)})}, 'Clone with changes') : null,
+                may('submit') && h('div.actions', null, job.kind === 'import' ? null : h('a.button', {href: link('#/new', {kind: job.kind, clone: String(job.id), ...source && {job: String(source.job), step: String(source.step)}})}, 'Clone with changes'),
                         fitting.map(([key, a]) => h(`button.button${a.danger ? '.danger' : ''}`, {key, type: 'button', disabled: stops, onclick: () => act(a)}, a.label))));
 }
 

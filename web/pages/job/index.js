@@ -4,7 +4,7 @@ import {ACTIONS, question} from '../../lib/actions.js';
 import {runOf} from '../../lib/axis.js';
 import {flat} from '../../lib/config.js';
 import {Curves, readTogether} from '../../lib/curves.js';
-import {api, h, pace, Trouble} from '../../lib/page.js';
+import {api, h, pace} from '../../lib/page.js';
 import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
@@ -50,7 +50,6 @@ export class JobPage extends CurvesPage {
                 if (job.attempts > 0)
                         await this.log.update(signal);
                 await this.history.update(job, signal);
-                await this.readImages(signal);
                 await this.readGhosts(signal);
                 if (job.kind === 'train' || job.import?.what === 'checkpoint')
                         await this.readMade(signal);
@@ -94,7 +93,7 @@ export class JobPage extends CurvesPage {
         }
 
         panel(job) {
-                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts, this.images), curves: this.curves, ghosts: [...this.ghosts].flatMap(([attempt, c]) => [...c.series.values()].filter((s) => s.step.length).map((s) => ({...s, attempt})))};
+                const run = {id: String(job.id), name: title(job), colour: 0, config: flat(job.config), axis: runOf(job, this.history.attempts), curves: this.curves, ghosts: [...this.ghosts].flatMap(([attempt, c]) => [...c.series.values()].filter((s) => s.step.length).map((s) => ({...s, attempt})))};
                 return h(CurvesPanel, {runs: [run], apart: false, state: this.address.state, set: (change) => this.address.set(change), why: (_, minute) => this.address.set({log: minute}),
                         nothing: !this.curves.loaded ? 'Reading the curves…' : isFinal(job.state) ? 'This run left no points.' : 'No points yet: the first come after a few steps.'});
         }
@@ -105,7 +104,7 @@ export class JobPage extends CurvesPage {
                         return h('div.card.empty', null, h('h1', null, `There is no run #${this.id}`), h('p', null, h('a', {href: '#/'}, 'All runs')));
                 return [
                         job ? h(Head, {job, act: (action) => this.change(job, action)}) : null,
-                        h(Trouble, {title: 'That did not work', error}),
+                        this.troubles(),
                         job ? h(Failure, {job}) : error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         job ? h('div.content', null,
                                 h(Stats, {job}), h(Result, {job}),

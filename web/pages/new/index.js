@@ -1,6 +1,6 @@
 // A new job: a form made of the configuration's schema, which the server checks as it is typed, with what the job would need;
-// the command that does the same. A training begins with a template, another job's configuration (clone) or its checkpoint
-// (job, step); what is changed is in the address.
+// the command that does the same. A job begins with a template or a job's checkpoint (job, step), and perhaps with what another
+// job (clone) changed there; what is changed is in the address.
 import {Address} from '../../lib/address.js';
 import {flat, keys, text} from '../../lib/config.js';
 import {api, CopyButton, format, h, may, Page, Section, Trouble} from '../../lib/page.js';
@@ -46,7 +46,7 @@ export class NewPage extends Page {
         // Whether there is anything to send, by someone who may.
         ready() {
                 const {kind, job} = this.address.state;
-                return may('submit') && this.rows.length > 0 && (kind === 'train' || Number(job) > 0);
+                return may('submit') && this.loaded && (kind === 'train' || Number(job) > 0);
         }
 
         async read(signal) {
@@ -54,17 +54,17 @@ export class NewPage extends Page {
                 if (!this.rows.length)
                         [this.rows, this.configs, this.datasets] = await Promise.all([api.schema(signal).then((s) => keys(s)), api.configs(signal), api.datasets(signal)]);
                 const usual = new Map(this.rows.map((r) => [r.path, r.default]));
-                const source = clone || job ? await api.job(Number(clone || job), signal) : null;
+                const [source, origin] = await Promise.all([clone, job].map((n) => (n ? api.job(Number(n), signal) : null)));
                 const named = (name) => this.configs.find((c) => c.name === name)?.name ?? null;
                 this.template = clone ? named(source?.config_name) : named(config) ?? this.configs[0]?.name ?? null;
-                const begun = flat(source && !clone ? source.config : this.configs.find((c) => c.name === this.template)?.config);
+                const begun = flat(origin ? origin.config : this.configs.find((c) => c.name === this.template)?.config);
                 this.base = new Map([...usual].map(([k, v]) => [k, begun.has(k) ? begun.get(k) : v]));
-                const {kind, step, set} = this.address.state, at = Number(step) || (source?.progress?.step ?? 0);
-                if (kind === 'train' && job && !set.length && Number(this.base.get(STEPS)) <= at)
+                const {kind, step, set} = this.address.state, at = Number(step) || (origin?.progress?.step ?? 0);
+                if (kind === 'train' && job && !clone && !set.length && Number(this.base.get(STEPS)) <= at)
                         this.change(STEPS, String(2 * at)); // a run that starts where it ends is refused
                 if (clone && !this.loaded && !set.length) {
                         const own = flat(source?.config);
-                        this.address.set({name: source?.name ? `${source.name}, again` : '', set: [...this.base].filter(([k, v]) => own.has(k) && text(own.get(k)) !== text(v)).map(([k]) => `${k}=${text(own.get(k))}`)});
+                        this.address.set({name: source?.name ? `${source.name}, again` : '', set: [...this.base].filter(([k, v]) => OF[kind].test(k) && own.has(k) && text(own.get(k)) !== text(v)).map(([k]) => `${k}=${text(own.get(k))}`)});
                 }
                 this.loaded = true;
                 this.error = null;

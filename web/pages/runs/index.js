@@ -3,7 +3,7 @@ import {Address} from '../../lib/address.js';
 import {column, COLUMNS, TEST, TRAIN, USUAL} from '../../lib/columns.js';
 import {compare, keys, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
-import {api, CopyButton, format, h, may, Menu, pace, Page, Trouble} from '../../lib/page.js';
+import {api, CopyButton, format, h, may, Menu, pace, Page} from '../../lib/page.js';
 import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
 import {FIELDS, JobList, LIMIT} from './list.js';
@@ -32,7 +32,7 @@ export class RunsPage extends Page {
                 this.stuck = false;       // it failed: not again before the newest page was read
                 this.late = performance.now() + LATE_MS; // from then on it is shown without rows, too
                 this.soon(() => this.draw());
-                this.rows = this.poll((signal) => this.readRows(signal), () => true);
+                this.loop = this.poll((signal) => this.readRows(signal), () => true);
                 this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
         }
 
@@ -65,16 +65,14 @@ export class RunsPage extends Page {
                 this.asked = new JobList(this.question);
                 this.more = this.more?.abort() ?? null;
                 this.draw();
-                this.rows.restart();
+                this.loop?.restart();
         }
 
         async readRows(signal) {
-                const list = this.asked, devices = this.address.state.columns.includes('device') ? await api.devices(signal) : []; // a job's own answer does not say which
+                const list = this.asked;
                 const read = async (cursor, before, limit) => {
                         const page = await api.jobs({...list.question, limit, cursor}, signal);
                         this.total = page.total ?? null;
-                        for (const j of page.jobs)
-                                j.device = devices.filter((d) => d.job === j.id).map((d) => d.name).join(', ');
                         return list.merge(page, before);
                 };
                 let gap = await read(undefined, Infinity, LIMIT);
@@ -142,9 +140,17 @@ export class RunsPage extends Page {
                 return 0;
         }
 
-        head(keys) {
+        // All that the filter takes are selected, up to so many, or none any more.
+        async selectAll(on) {
+                const all = this.thorough || !on ? this.shown() : await api.jobs({...this.list.question, fields: 'id', limit: LIMIT_MAX}).then((page) => page.jobs, (e) => this.fail(e));
+                if (all)
+                        this.address.set({select: on ? all.slice(0, LIMIT_MAX).map((j) => String(j.id)) : []});
+        }
+
+        head(keys, rows) {
+                const chosen = new Set(this.address.state.select), some = rows.some((j) => chosen.has(String(j.id))), all = some && rows.slice(0, LIMIT_MAX).every((j) => chosen.has(String(j.id)));
                 const th = (key) => h(SortHead, {key, id: key, name: column(key).title, sort: this.address.state.sort, set: (sort) => this.ask({sort}), kind: `.c-${key in COLUMNS ? key : 'key'}${USUAL.includes(key) ? '' : '.extra'}`});
-                return h('thead', null, h('tr', {'aria-rowindex': 1}, h('th', {scope: 'col'}, 'Run'), keys.map(th)));
+                return h('thead', null, h('tr', {'aria-rowindex': 1}, h('th', {scope: 'col'}, h('label.pick', null, h('input', {type: 'checkbox', checked: all, indeterminate: some && !all, 'aria-label': 'Select all', title: `All that the filter takes, at most ${LIMIT_MAX}`, onchange: (e) => this.selectAll(e.target.checked)})), 'Run'), keys.map(th)));
         }
 
         filters(keys) {
@@ -169,15 +175,15 @@ export class RunsPage extends Page {
                         h('div.page-head', null, h('h1', null, 'Runs'),
                                 h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}${some ? `; looked through: the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button', {href: '#/devices'}, 'Devices'), may('submit') && h('a.button.primary', {href: '#/new'}, 'New job')),
                         this.filters(columns),
-                        h(Trouble, {title: 'The list could not be read', error: this.error}),
+                        this.troubles('The list could not be read'),
                         loaded || this.error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
                         h(Selection, {key: 'selection', select, clear: () => this.address.set({select: []}), changed: (gone) => {
                                 this.address.set({select: this.address.state.select.filter((k) => !gone.includes(k))});
-                                this.rows.poke();
+                                this.loop?.poke();
                         }}),
-                        loaded && !rows.length ? (text || state || kind || tag ? h('div.card.empty', null, h('h2', null, 'No run matches'), h('p', null, 'Clear the filter to see the others.')) : h(NothingYet)) : null,
+                        loaded && !rows.length ? (text || state || kind || tag ? h('div.card.empty', null, h('h2', null, 'No run matches'), h('p', null, h('button.button', {type: 'button', onclick: () => this.ask({text: '', state: '', kind: '', tag: ''})}, 'Clear the filter'))) : h(NothingYet)) : null,
                         rows.length ? h('div.card.table-card', null, h('table.runs', {style: {'--least': columns.some((k) => !USUAL.includes(k)) ? `${320 + 130 * columns.length}px` : null}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
-                                this.head(columns),
+                                this.head(columns, rows),
                                 h(Rows, {items: rows, id: (j) => j.id, columns: columns.length + 1, seen: (a, b) => this.look(a, b), row: (j, i) => row(j, i, {keys: columns, curves: this.glances.get(j.id)?.series, selected: select.includes(String(j.id)),
                                         select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),

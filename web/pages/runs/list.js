@@ -3,7 +3,7 @@
 
 export const LIMIT = 50; // jobs of the newest page
 // Without configurations, which are most of an answer.
-export const FIELDS = 'id,kind,name,tags,notes,priority,owner,state,created,started,ended,attempts,waiting,progress,config_name,result,import';
+export const FIELDS = 'id,kind,name,tags,notes,priority,owner,state,created,started,ended,attempts,devices,waiting,progress,config_name,result,import';
 
 export class JobList {
         constructor(question) {

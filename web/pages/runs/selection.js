@@ -22,13 +22,13 @@ export class Selection extends Component {
         async carry(action, jobs, answer) {
                 this.setState({busy: true, told: '', undo: null});
                 const done = [], refused = [];
-                for (const j of jobs)
+                for (const j of jobs.filter((k) => action.fits(k, answer)))
                         await action.call(j, answer).then(() => done.push(j), (e) => refused.push(`#${j.id}: ${e.message}`));
                 this.props.changed(action === ACTIONS.remove ? done.map((j) => String(j.id)) : []);
                 const back = ACTIONS[action.undo ?? ''];
                 this.setState({busy: false, told: [`${format.count(done.length, 'run')} ${action.done}.`, ...refused].join(' '), undo: back && done.length ? async () => {
                         const now = await Promise.all(done.map((j) => api.job(j.id)));
-                        await this.carry({...back, undo: undefined}, now.filter(back.fits), answer);
+                        await this.carry({...back, undo: undefined}, now, answer);
                 } : null});
         }
 
