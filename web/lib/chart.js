@@ -9,9 +9,11 @@ import {clipped, curveColour, Plot} from './plot.js';
 
 const KEYS = 'Arrow keys: from point to point. Plus and minus: zoom. Shift and an arrow key: move. 0: all of it.';
 
-// The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null. Its owner moves
-// the cursor with setState({at: a place or null, typed: by a key}).
+// The values under the cursor, or the last ones. properties: curves; axis; hide(curve) or null; hold(legend): once, its owner
+// moves the cursor with setState({at: a place or null, typed: by a key}).
 class Legend extends Component {
+        componentDidMount = () => this.props.hold(this);
+
         text({x, s}, at) {
                 const b = at === null ? x.length - 1 : x.findLastIndex((v) => v <= at);
                 return b < 0 ? '–' : `${format.real(at !== null && finite(s.mean[b]) ? s.mean[b] : s.last[b])} at ${this.props.axis.text(x[b])}`;
@@ -108,7 +110,7 @@ export class Chart extends Component {
                 const seen = (x) => x >= view.from && x <= view.to, marks = this.#lines.flatMap((l, i) => (l.off ? [] : l.bad.filter((b) => seen(l.x[b])).map((b) => ({curve: curves[i], time: curves[i].s.time[b]}))));
                 const left = notes(curves, this.#lines, this.#options, view, marks.length);
                 return h(`section.card.chart${wide ? '.wide' : ''}${tall ? '.tall' : ''}`, {'aria-label': title}, head,
-                        h(Legend, {curves, axis, hide, ref: (legend) => { this.legend = legend; }}),
+                        h(Legend, {curves, axis, hide, hold: (legend) => { this.legend = legend; }}),
                         h('div.chart-body', {role: 'application', tabindex: 0, 'aria-roledescription': 'chart', ref: (e) => { this.body = e; },
                                 'aria-label': `${title}. ${axis.title} ${view.from < view.to ? `${axis.title === 'Steps' ? Math.round(view.from) : axis.text(view.from)} to ${axis.title === 'Steps' ? Math.round(view.to) : axis.text(view.to)}` : ''}. ${about.join('; ')}. ${KEYS}`}),
                         left ? h('p.chart-note', null, left, marks.length ? [' ', h('button.button.small', {type: 'button', onclick: () => why(marks[0].curve, marks[0].time)}, 'The log of that time')] : null) : null,
