@@ -161,12 +161,32 @@ static bool leads_to_hidden(const struct hidden *h, const char *folder)
         return false;
 }
 
+static int allow_reading(const struct sandbox *s, const struct hidden *h, const char *folder, struct error *err);
+
+/* Of a folder that may be passed but not listed: what is on the way to something hidden. */
+static int allow_on_the_way(const struct sandbox *s, const struct hidden *h, const char *folder, struct error *err)
+{
+        size_t n = strlen(folder);
+        int r = 0;
+
+        for (size_t i = 0; i < h->n && r >= 0; i++) {
+                const char *rest = h->items[i].folder + n;
+                char path[PATH_MAX];
+
+                if (strncmp(h->items[i].folder, folder, n) != 0 || *rest != '/')
+                        continue;
+                (void)snprintf(path, sizeof path, "%s/%.*s", folder, (int)strcspn(rest + 1, "/"), rest + 1);
+                r = allow_reading(s, h, path, err);
+        }
+        return r;
+}
+
 /* All in a folder ("" is the root) but for what is hidden. A link needs no leave: what it leads to has it or not. */
 static int allow_reading(const struct sandbox *s, const struct hidden *h, const char *folder, struct error *err)
 {
         DIR *d = opendir(*folder ? folder : "/");
         struct dirent *e;
-        int r = 0;
+        int r = d ? 0 : allow_on_the_way(s, h, folder, err);
 
         while (d && r >= 0 && (e = readdir(d))) {
                 char path[PATH_MAX];

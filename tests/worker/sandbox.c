@@ -10,6 +10,7 @@
 #include "base/system.h"
 #include "worker/sandbox.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -267,6 +268,45 @@ static void it_can_be_left_out(void **state _unused_)
         (void)unsetenv("MULUN_SANDBOX");
 }
 
+static int read_past_a_folder_that_cannot_be_listed(void)
+{
+        int r = opendir(at("way")) ? EISDIR : result(open(at("way/state/jobs/there"), O_RDONLY | O_CLOEXEC));
+
+        return r ? r : result(open(at("way/state/webhooks/lab.key"), O_RDONLY | O_CLOEXEC)) == EACCES ? 0 : EBADF;
+}
+
+static void what_is_hidden_may_lie_below_what_cannot_be_listed(void **state _unused_)
+{
+        static const char *const folders[] = {"way", "way/state", "way/state/jobs", "way/state/webhooks"};
+        char before[2 * PATH_MAX], hidden[2 * PATH_MAX];
+        pid_t pid;
+        int status;
+
+        if (system_landlock() < 2)
+                skip();
+        (void)snprintf(before, sizeof before, "%s", getenv("MULUN_HIDDEN"));
+        (void)snprintf(hidden, sizeof hidden, "%s/way/state/webhooks", root);
+        (void)setenv("MULUN_HIDDEN", hidden, 1);
+        for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+                assert_int_equal(mkdir(at(folders[i]), 0755), 0);
+        assert_int_equal(create(at("way/state/jobs/there")) || create(at("way/state/webhooks/lab.key")), 0);
+        assert_int_equal(chmod(at("way/state/jobs/there"), 0644) || chmod(at("way/state/webhooks/lab.key"), 0644) ||
+                                 chmod(at("way"), 0111) || chmod(root, 0711),
+                         0);
+        pid = fork();
+        if (!pid) {
+                struct error err;
+
+                if (!getuid() && setresuid(65534, 65534, 65534) < 0) /* whom modes bind */
+                        _exit(254);
+                _exit(sandbox_enter(NULL, false, &err) < 0 ? 255 : read_past_a_folder_that_cannot_be_listed());
+        }
+        assert_true(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        assert_int_equal(chmod(at("way"), 0700) || chmod(root, 0700), 0);
+        (void)setenv("MULUN_HIDDEN", before, 1);
+        assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static int make(void **state _unused_)
 {
         char hidden[2 * PATH_MAX];
@@ -292,6 +332,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(what_a_worker_may_and_may_not),
+                cmocka_unit_test(what_is_hidden_may_lie_below_what_cannot_be_listed),
                 cmocka_unit_test(it_can_be_left_out),
         };
 
