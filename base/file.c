@@ -12,6 +12,15 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
+const char *file_below(const char *path, const char *folder)
+{
+        size_t n = strcmp(folder, "/") != 0 ? strlen(folder) : 0;
+
+        if (strncmp(path, folder, n) != 0 || (path[n] && path[n] != '/'))
+                return NULL;
+        return path + n + (path[n] == '/');
+}
+
 int file_read(const char *path, struct buf *buf, struct error *err)
 {
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);

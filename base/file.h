@@ -14,6 +14,10 @@ int file_read(const char *path, struct buf *buf, struct error *err);
 /* Exactly size bytes from an offset of an open file; -EBADMSG where it ends before. path is for err. */
 int file_read_at(int fd, const char *path, int64_t offset, void *ret, size_t size, struct error *err);
 
+/* What of a path lies below a folder, of two absolute ones without links: "" for the folder itself, NULL where it lies
+ * elsewhere. The root may be given as "/" or "". */
+const char *file_below(const char *path, const char *folder);
+
 /* Writes data so that path holds either what it held before or all of it. ret_digest may be NULL. */
 int file_write_atomic(const char *path, const void *data, size_t size, char ret_digest[DIGEST_SIZE], struct error *err);
 

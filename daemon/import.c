@@ -2,19 +2,13 @@
  * resolved here, once, and must lie below a folder of the settings, so that what a page in a browser or a script asks
  * for cannot read the rest of the machine. */
 #include "base/buf.h"
+#include "base/file.h"
 #include "contract/text.h"
 #include "daemon/op.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static bool is_below(const char *path, const char *root)
-{
-        size_t n = strlen(root);
-
-        return !strncmp(path, root, n) && (!path[n] || path[n] == '/' || !strcmp(root, "/"));
-}
 
 static const char *root_of(const struct daemon *d, size_t i, char own[PATH_MAX])
 {
@@ -29,7 +23,7 @@ static bool is_allowed(const struct daemon *d, const char *path)
         char own[PATH_MAX];
 
         for (size_t i = 0; i <= d->settings.n_import_roots; i++)
-                if (is_below(path, root_of(d, i, own)))
+                if (file_below(path, root_of(d, i, own)))
                         return true;
         return false;
 }

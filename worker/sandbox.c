@@ -1,5 +1,6 @@
 #include "worker/sandbox.h"
 
+#include "base/file.h"
 #include "base/system.h"
 
 #include <dirent.h>
@@ -153,10 +154,8 @@ static bool is_hidden(const struct hidden *h, const char *folder, const char *na
 /* Something in it or below it is hidden. */
 static bool leads_to_hidden(const struct hidden *h, const char *folder)
 {
-        size_t n = strlen(folder);
-
         for (size_t i = 0; i < h->n; i++)
-                if (!strncmp(h->items[i].folder, folder, n) && (!h->items[i].folder[n] || h->items[i].folder[n] == '/'))
+                if (file_below(h->items[i].folder, folder))
                         return true;
         return false;
 }
@@ -166,16 +165,15 @@ static int allow_reading(const struct sandbox *s, const struct hidden *h, const 
 /* Of a folder that may be passed but not listed: what is on the way to something hidden. */
 static int allow_on_the_way(const struct sandbox *s, const struct hidden *h, const char *folder, struct error *err)
 {
-        size_t n = strlen(folder);
         int r = 0;
 
         for (size_t i = 0; i < h->n && r >= 0; i++) {
-                const char *rest = h->items[i].folder + n;
+                const char *rest = file_below(h->items[i].folder, folder);
                 char path[PATH_MAX];
 
-                if (strncmp(h->items[i].folder, folder, n) != 0 || *rest != '/')
+                if (!rest || !*rest)
                         continue;
-                (void)snprintf(path, sizeof path, "%s/%.*s", folder, (int)strcspn(rest + 1, "/"), rest + 1);
+                (void)snprintf(path, sizeof path, "%s/%.*s", folder, (int)strcspn(rest, "/"), rest);
                 r = allow_reading(s, h, path, err);
         }
         return r;
@@ -184,7 +182,7 @@ static int allow_on_the_way(const struct sandbox *s, const struct hidden *h, con
 /* All in a folder ("" is the root) but for what is hidden. A link needs no leave: what it leads to has it or not. */
 static int allow_reading(const struct sandbox *s, const struct hidden *h, const char *folder, struct error *err)
 {
-        DIR *d = opendir(*folder ? folder : "/");
+        _cleanup_(closedirp) DIR *d = opendir(*folder ? folder : "/");
         struct dirent *e;
         int r = d ? 0 : allow_on_the_way(s, h, folder, err);
 
@@ -202,14 +200,12 @@ static int allow_reading(const struct sandbox *s, const struct hidden *h, const 
                         r = allow_open(s, fd, path, READS, err);
                 }
         }
-        if (d)
-                (void)closedir(d);
         return r;
 }
 
-/* ---- both, by Landlock */
+/* ---- Landlock as a whole */
 
-/* a: NULL for one that only reads. A kernel without it is no error: the daemon says it once. */
+/* A kernel without it is no error: the daemon says it once. */
 static int enter_landlock(const struct assignment *a, bool ranks, struct error *err)
 {
         _cleanup_(freep) struct hidden *hidden = NULL;
@@ -228,7 +224,7 @@ static int enter_landlock(const struct assignment *a, bool ranks, struct error *
         r = allow(&s, "/dev", LANDLOCK_ACCESS_FS_WRITE_FILE | TRUNCATE, err);
         if (r >= 0 && hidden)
                 r = allow_reading(&s, hidden, "", err);
-        if (r >= 0 && a)
+        if (r >= 0)
                 r = allow_assignment(&s, a, ranks, err);
         if (r >= 0 && syscall(SYS_landlock_restrict_self, s.fd, 0) < 0)
                 r = error_set(err, -errno, NULL, "no sandbox by Landlock: %s", strerror(errno));

@@ -8,7 +8,7 @@
 #include "contract/event.h"
 
 /* a: what is worked on; its folder, its plans' and that of an import's outcome stay writable, and what it names
- * readable; NULL: only reads. $MULUN_HIDDEN: a line each FOLDER/PATTERN of what is not to be read. ranks:
- * it starts several processes that speak with each other (a launcher). $MULUN_SANDBOX=no: nothing is done. A kernel
- * without Landlock is no error: the daemon says it once. */
+ * readable; one with a data set alone only reads. $MULUN_HIDDEN: a line each FOLDER/PATTERN of what is not to be read.
+ * ranks: it starts several processes that speak with each other (a launcher). $MULUN_SANDBOX=no: nothing is done. A
+ * kernel without Landlock is no error: the daemon says it once. */
 int sandbox_enter(const struct assignment *a, bool ranks, struct error *err);

@@ -235,9 +235,10 @@ static int try_in_a_sandbox(int (*try)(void), enum who who)
                                        .folder = (char *)at("job"),
                                        .plans = (char *)at("plans"),
                                        .import.target = (char *)at("datasets/whole")};
+                struct assignment reader = {.dataset_path = (char *)at("other")};
                 struct error err;
 
-                _exit(sandbox_enter(who == READER ? NULL : &a, who == RANKS, &err) < 0 ? 255 : try());
+                _exit(sandbox_enter(who == READER ? &reader : &a, who == RANKS, &err) < 0 ? 255 : try());
         }
         assert_true(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
         return WEXITSTATUS(status);
@@ -295,11 +296,12 @@ static void what_is_hidden_may_lie_below_what_cannot_be_listed(void **state _unu
                          0);
         pid = fork();
         if (!pid) {
+                struct assignment reader = {.dataset_path = NULL};
                 struct error err;
 
                 if (!getuid() && setresuid(65534, 65534, 65534) < 0) /* whom modes bind */
                         _exit(254);
-                _exit(sandbox_enter(NULL, false, &err) < 0 ? 255 : read_past_a_folder_that_cannot_be_listed());
+                _exit(sandbox_enter(&reader, false, &err) < 0 ? 255 : read_past_a_folder_that_cannot_be_listed());
         }
         assert_true(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
         assert_int_equal(chmod(at("way"), 0700) || chmod(root, 0700), 0);
