@@ -77,13 +77,18 @@ void problem(struct request *r, enum problem p, const char *fmt, ...)
         answer(r, p, detail, NULL);
 }
 
-void problem_failed(struct request *r, const char *what, int code, const struct error *err)
+const char *problem_log(const struct request *r, const char *what, int code, const struct error *err)
 {
         /* what ran out of memory in a callback has set no text */
         const char *why = code == -ENOMEM || !err || !err->text[0] ? strerror(-code) : err->text;
 
         log_error("request %s: %s: %s", r->request_id, what, why);
-        problem(r, PROBLEM_INTERNAL, "%s: %s", what, why);
+        return why;
+}
+
+void problem_failed(struct request *r, const char *what, int code, const struct error *err)
+{
+        problem(r, PROBLEM_INTERNAL, "%s: %s", what, problem_log(r, what, code, err));
 }
 
 void problem_errors(struct request *r, enum problem p, const struct errors *errs)

@@ -276,17 +276,16 @@ struct stream {
 };
 
 /* 1: there is one; 0: over; negative: failed; 2: none for now. */
-static int next_piece(struct stream *x)
+static int next_piece(struct stream *x, struct error *err)
 {
         struct reader *reader;
-        struct error err;
-        int r = server_take_reader(x->request->server, &reader, &err);
+        int r = server_take_reader(x->request->server, &reader, err);
 
         if (r < 0)
                 return r;
         buf_clear(&x->piece);
         x->at = 0;
-        r = x->answer.next(x->answer.user, reader, &x->piece, &err);
+        r = x->answer.next(x->answer.user, reader, &x->piece, err);
         server_put_reader(x->request->server, reader);
         return r == STREAM_WAITS ? 2 : r < 0 ? r : x->piece.size > 0;
 }
@@ -296,12 +295,17 @@ static ssize_t read_stream(void *user, uint64_t at _unused_, char *to, size_t si
         struct stream *x = user;
 
         if (x->at == x->piece.size) {
-                int r = next_piece(x);
+                struct error err = {0};
+                int r = next_piece(x, &err);
 
                 if (r == 2)
                         return 0;
-                if (r <= 0)
-                        return r < 0 ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+                if (r == 0)
+                        return MHD_CONTENT_READER_END_OF_STREAM;
+                if (r < 0) { /* its head has gone out: the client only sees that it broke off */
+                        problem_log(x->request, "its answer broke off", r, &err);
+                        return MHD_CONTENT_READER_END_WITH_ERROR;
+                }
         }
         size = MIN(size, x->piece.size - x->at);
         memcpy(to, x->piece.data + x->at, size);

@@ -86,6 +86,21 @@ def test_a_log_below_the_limit_is_whole(service):
     assert requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=60).text == "only line\n"
 
 
+def test_why_an_answer_broke_off_is_said(service):
+    service.script([[["start"], ["log", "only line"], ["done"]]])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    path = f"{service.state}/jobs/{job}/log"
+    write_lines(path, 0, 500000)
+    r = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"fold": "true", "offset": 0, "format": "timed"}, headers={"X-Request-Id": "theirs"}, stream=True, timeout=60)
+    assert r.status_code == 200
+    os.truncate(path, 0)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        _ = r.content
+    service.until(lambda: "request theirs: its answer broke off: the log cannot be read" in service.logged())
+
+
 def follow(service, job, **params):
     """Lines as they come, and all of them at last."""
     r = requests.get(f"{service.url}/v1/jobs/{job}/log", params={"follow": "true", **params}, stream=True, timeout=60)
