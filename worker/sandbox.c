@@ -132,8 +132,12 @@ static int read_hidden(struct hidden **ret, struct error *err)
         for (rest = h->text; (folder = strsep(&rest, "\n"));) {
                 char *name = strrchr(folder, '/');
 
-                if (!name || h->n == HIDDEN_MAX)
+                if (!name)
                         continue;
+                if (h->n == HIDDEN_MAX) {
+                        free(h);
+                        return error_set(err, -E2BIG, "MULUN_HIDDEN", "expected at most %d lines", HIDDEN_MAX);
+                }
                 *name = 0;
                 if (!*folder || realpath(folder, h->items[h->n].folder)) /* else there is nothing to hide */
                         h->items[h->n++].pattern = name + 1;

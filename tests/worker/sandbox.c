@@ -309,6 +309,23 @@ static void what_is_hidden_may_lie_below_what_cannot_be_listed(void **state _unu
         assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void more_than_can_be_hidden_is_refused(void **state _unused_)
+{
+        char before[2 * PATH_MAX], many[17 * sizeof "/nowhere/key\n"] = "";
+        struct assignment reader = {.dataset_path = NULL};
+        struct error err;
+
+        if (system_landlock() < 2)
+                skip();
+        (void)snprintf(before, sizeof before, "%s", getenv("MULUN_HIDDEN"));
+        for (int i = 0; i < 17; i++)
+                (void)strcat(many, i ? "\n/nowhere/key" : "/nowhere/key");
+        (void)setenv("MULUN_HIDDEN", many, 1);
+        assert_int_equal(sandbox_enter(&reader, false, &err), -E2BIG); /* before anything is bound */
+        assert_string_equal(err.path, "MULUN_HIDDEN");
+        (void)setenv("MULUN_HIDDEN", before, 1);
+}
+
 static int make(void **state _unused_)
 {
         char hidden[2 * PATH_MAX];
@@ -336,6 +353,7 @@ int main(void)
                 cmocka_unit_test(what_a_worker_may_and_may_not),
                 cmocka_unit_test(what_is_hidden_may_lie_below_what_cannot_be_listed),
                 cmocka_unit_test(it_can_be_left_out),
+                cmocka_unit_test(more_than_can_be_hidden_is_refused),
         };
 
         return cmocka_run_group_tests(tests, make, clear);
