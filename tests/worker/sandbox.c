@@ -311,7 +311,7 @@ static void what_is_hidden_may_lie_below_what_cannot_be_listed(void **state _unu
 
 static void more_than_can_be_hidden_is_refused(void **state _unused_)
 {
-        char before[2 * PATH_MAX], many[17 * sizeof "/nowhere/key\n"] = "";
+        char before[2 * PATH_MAX], many[17 * PATH_MAX] = "";
         struct assignment reader = {.dataset_path = NULL};
         struct error err;
 
@@ -319,7 +319,7 @@ static void more_than_can_be_hidden_is_refused(void **state _unused_)
                 skip();
         (void)snprintf(before, sizeof before, "%s", getenv("MULUN_HIDDEN"));
         for (int i = 0; i < 17; i++)
-                (void)strcat(many, i ? "\n/nowhere/key" : "/nowhere/key");
+                (void)snprintf(many + strlen(many), PATH_MAX, "%s%s/key", i ? "\n" : "", root);
         (void)setenv("MULUN_HIDDEN", many, 1);
         assert_int_equal(sandbox_enter(&reader, false, &err), -E2BIG); /* before anything is bound */
         assert_string_equal(err.path, "MULUN_HIDDEN");
