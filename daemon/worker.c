@@ -2,6 +2,7 @@
 
 #include "base/array.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
@@ -191,7 +192,7 @@ bool attempt_lock_is_held(const struct daemon *d, int64_t job, int64_t attempt)
 
         if (!attempt_path(d, job, attempt, "lock", path, sizeof path))
                 return false;
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* of a FIFO, too, this is an answer */
         return fd < 0 ? errno != ENOENT : flock(fd, LOCK_SH | LOCK_NB) < 0;
 }
 
@@ -820,12 +821,10 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
 static int open_log(struct worker *w, struct error *err)
 {
         char path[PATH_MAX];
-        int fd;
 
         if (!daemon_job_path(w->daemon, w->job_id, "log", path, sizeof path))
                 return error_set(err, -ENAMETOOLONG, NULL, "the path of the log is too long");
-        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-        return fd < 0 ? error_set(err, -errno, path, "cannot be opened: %s", strerror(errno)) : fd;
+        return file_open_regular(path, O_WRONLY | O_APPEND | O_CREAT, err);
 }
 
 /* Where its process may run: the cores of all its devices together, or the GPUs that it sees, in an entry of its
