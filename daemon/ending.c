@@ -37,9 +37,7 @@ static void last_log_line(const struct worker *w, char *ret, size_t size)
         line = strrchr(tail, '\n');
         (void)snprintf(ret, size, "%.*s", (int)size - 1, line ? line + 1 : tail);
         ret[text_valid_utf8(ret, strlen(ret))] = 0;
-        for (char *p = ret; *p; p++)
-                if ((unsigned char)*p < ' ' || *p == 0x7f)
-                        *p = ' ';
+        text_make_plain(ret, "");
 }
 
 /* The kernel says how many it has ended, not which: one that a signal 9 ended meanwhile, and not ours, is that one. */
