@@ -7,6 +7,7 @@
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #define DEPTH_MAX 8
@@ -27,10 +28,11 @@ struct level {
         const atomic_bool *cancelled;
 };
 
-/* Written where it is: logs, spools, locks, the database. */
-static bool is_changed_in_place(const char *name)
+/* What is large and never written where it is. All else (logs, spools, the database, whatever comes to be there) is
+ * copied: of what goes on growing the backup would grow, too. */
+static bool is_linked(const char *name)
 {
-        static const char *const patterns[] = {"log", "*.events", "*.kept", "*.lock", "*.db", "*.db-*"};
+        static const char *const patterns[] = {"*.safetensors", "*.images", "*.npy", "*.png"};
 
         for (size_t i = 0; i < ARRAY_LEN(patterns); i++)
                 if (fnmatch(patterns[i], name, 0) == 0)
@@ -47,11 +49,21 @@ static int failed(const struct level *l, const char *name, struct error *err)
         return error_set(err, code, path, "cannot be copied: %s", strerror(-code));
 }
 
+/* Where one file system cannot take over from another (they are of two kinds), the kernel still copies. */
+static ssize_t copy_piece(int from, int to)
+{
+        ssize_t n = copy_file_range(from, NULL, to, NULL, PIECE, 0);
+
+        if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS))
+                n = sendfile(to, from, NULL, PIECE);
+        return n;
+}
+
 static int copy_bytes(const struct level *l, int from, int to)
 {
         ssize_t n;
 
-        while ((n = copy_file_range(from, NULL, to, NULL, PIECE, 0)) != 0) {
+        while ((n = copy_piece(from, to)) != 0) {
                 if (n < 0 && errno != EINTR)
                         return -1;
                 if (l->cancelled && atomic_load(l->cancelled)) {
@@ -62,9 +74,20 @@ static int copy_bytes(const struct level *l, int from, int to)
         return fsync(to);
 }
 
+/* Of what a person moved to another disk and left a link to; below, where jobs write, none is followed. */
+static bool follows_links(const struct level *l)
+{
+        return l->depth == 0;
+}
+
+static int open_entry(const struct level *l, const char *name, int flags)
+{
+        return openat(l->from, name, O_RDONLY | O_CLOEXEC | flags | (follows_links(l) ? 0 : O_NOFOLLOW));
+}
+
 static int copy_file(const struct level *l, const char *name, const struct stat *st, struct error *err)
 {
-        _cleanup_(closep) int from = openat(l->from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        _cleanup_(closep) int from = open_entry(l, name, O_NONBLOCK); /* waits for nobody, whatever it is by now */
         _cleanup_(closep) int to = -1;
 
         if (from < 0)
@@ -78,8 +101,9 @@ static int copy_file(const struct level *l, const char *name, const struct stat 
 
 static int copy_regular(const struct level *l, const char *name, const struct stat *st, struct error *err)
 {
-        if (!is_changed_in_place(name)) {
-                if (linkat(l->from, name, l->to, name, 0) == 0 || errno == ENOENT)
+        if (is_linked(name)) {
+                if (linkat(l->from, name, l->to, name, follows_links(l) ? AT_SYMLINK_FOLLOW : 0) == 0 ||
+                    errno == ENOENT)
                         return 0;
                 if (errno != EXDEV && errno != EMLINK && errno != EPERM)
                         return failed(l, name, err);
@@ -91,7 +115,7 @@ static int copy_folder(const struct level *l, struct error *err);
 
 static int copy_below(const struct level *l, const char *name, const struct stat *st, struct error *err)
 {
-        _cleanup_(closep) int from = openat(l->from, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        _cleanup_(closep) int from = open_entry(l, name, O_DIRECTORY);
         _cleanup_(closep) int to = -1;
         char path[PATH_MAX];
 
@@ -112,6 +136,8 @@ static int copy_entry(const struct level *l, const char *name, struct error *err
 
         if (fstatat(l->from, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : failed(l, name, err);
+        if (S_ISLNK(st.st_mode) && follows_links(l) && fstatat(l->from, name, &st, 0) < 0)
+                return failed(l, name, err); /* its disk is not there: a backup without it would not be whole */
         if (S_ISREG(st.st_mode))
                 return copy_regular(l, name, &st, err);
         return S_ISDIR(st.st_mode) ? copy_below(l, name, &st, err) : 0;

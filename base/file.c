@@ -46,6 +46,22 @@ int file_read(const char *path, struct buf *buf, struct error *err)
         }
 }
 
+int file_open_regular(const char *path, int flags, struct error *err)
+{
+        _cleanup_(closep) int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640);
+        int code = fd < 0 ? -errno : 0;
+        struct stat st;
+
+        if (fd >= 0 && fstat(fd, &st) < 0)
+                code = -errno;
+        if (code == -ENXIO || code == -EISDIR || (code == 0 && !S_ISREG(st.st_mode)))
+                return error_set(err, -ENXIO, path, "is not a regular file");
+        if (code < 0)
+                return error_set(err, code, path, "cannot be opened: %s", strerror(-code));
+        (void)fcntl(fd, F_SETFL, flags & O_APPEND); /* whoever gets it is to wait for the disk as ever */
+        return TAKE_FD(fd);
+}
+
 int file_read_at(int fd, const char *path, int64_t offset, void *ret, size_t size, struct error *err)
 {
         char *to = ret;

@@ -11,6 +11,10 @@
 /* Appends the whole file to buf; -E2BIG when it would pass buf's ceiling. err->path is path. */
 int file_read(const char *path, struct buf *buf, struct error *err);
 
+/* open(2) of what may only be a regular file, no link, and which waits for nobody: where others write, a FIFO may have
+ * its name. With O_CREAT its mode is 0640. A descriptor; -ENXIO for anything else than a regular file. */
+int file_open_regular(const char *path, int flags, struct error *err);
+
 /* Exactly size bytes from an offset of an open file; -EBADMSG where it ends before. path is for err. */
 int file_read_at(int fd, const char *path, int64_t offset, void *ret, size_t size, struct error *err);
 

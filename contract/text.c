@@ -116,6 +116,24 @@ bool text_is_printable(const char *s, size_t max_bytes)
         return true;
 }
 
+void text_make_plain(char *s, const char *allowed)
+{
+        size_t size = strlen(s), n, to = 0;
+        uint32_t c;
+
+        for (size_t at = 0; at < size; at += n) {
+                n = decode((const unsigned char *)s + at, size - at, &c);
+                if (!n || (is_invisible(c) && !(c < 0x80 && strchr(allowed, (char)c)))) {
+                        s[to++] = '?';
+                        n = MAX(n, (size_t)1);
+                        continue;
+                }
+                memmove(s + to, s + at, n);
+                to += n;
+        }
+        s[to] = 0;
+}
+
 #define NEAR_MAX 64 /* longer names are not compared */
 
 /* How many letters are to be changed, taken out or put in (Levenshtein), by rows. */

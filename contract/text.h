@@ -11,6 +11,9 @@ bool text_is_plain_name(const char *s, size_t max_bytes);
 bool text_is_printable(const char *s, size_t max_bytes);
 /* Whether it holds a control character of ASCII (C0, DEL) but those that are allowed. */
 bool text_has_control(const char *s, size_t size, const char *allowed);
+/* In place: what no name may hold (as above) becomes '?', but for characters of ASCII that are allowed; so does what is
+ * no UTF-8. For texts from outside that a person reads on a terminal, where ESC gives orders. */
+void text_make_plain(char *s, const char *allowed);
 /* Nothing to see in it: empty, or spaces, U+200B and their like alone. */
 bool text_is_blank(const char *s);
 

@@ -6,6 +6,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -57,15 +58,33 @@ static int check_backup(const char *folder, struct error *err)
         return 0;
 }
 
-/* Nothing, or an empty folder. */
+/* Nothing, or an empty folder, which goes. */
 static int check_target(const char *state, struct error *err)
 {
         struct stat st;
 
         if (lstat(state, &st) < 0)
                 return errno == ENOENT ? 0 : error_set(err, -errno, state, "%s", strerror(errno));
-        if (!S_ISDIR(st.st_mode) || rmdir(state) < 0)
-                return error_set(err, -EEXIST, state, "there is something already: give a folder that is not there");
+        if (S_ISLNK(st.st_mode))
+                return error_set(err, -EEXIST, state, "is a link: give the folder that it should lead to");
+        if (S_ISDIR(st.st_mode) && rmdir(state) == 0)
+                return 0;
+        if (S_ISDIR(st.st_mode) && errno == EBUSY)
+                return error_set(err, -EBUSY, state,
+                                 "is a mount point: give a folder in it that is not there, and mulund that as --state");
+        if (S_ISDIR(st.st_mode) && errno != ENOTEMPTY && errno != EEXIST)
+                return error_set(err, -errno, state, "cannot be replaced: %s", strerror(errno));
+        return error_set(err, -EEXIST, state, "there is something already: give a folder that is not there");
+}
+
+/* A copy within itself has no end. */
+static int check_apart(const char *folder, const char *state, struct error *err)
+{
+        char from[PATH_MAX], copy[PATH_MAX], parent[PATH_MAX];
+
+        (void)snprintf(copy, sizeof copy, "%s", state);
+        if (realpath(folder, from) && realpath(dirname(copy), parent) && file_below(parent, from))
+                return error_set(err, -EINVAL, state, "lies in the backup itself: give a folder elsewhere");
         return 0;
 }
 
@@ -74,6 +93,8 @@ static int restore(const char *folder, const char *state, struct error *err)
         char partial[PATH_MAX], manifest[PATH_MAX + 16];
         int r = check_backup(folder, err);
 
+        if (r >= 0)
+                r = check_apart(folder, state, err);
         if (r >= 0)
                 r = check_target(state, err);
         if (r >= 0)
@@ -99,8 +120,8 @@ int command_restore(struct call *c)
         struct error err;
         size_t n;
 
-        if (snprintf(state, sizeof state, "%s", c->args[1]) >= (int)sizeof state)
-                return usage_error("the path is too long");
+        if (!*c->args[1] || snprintf(state, sizeof state, "%s", c->args[1]) >= (int)sizeof state)
+                return usage_error("the folder's path is empty or too long");
         for (n = strlen(state); n > 1 && state[n - 1] == '/'; n--) /* STATE/.partial would lie inside */
                 state[n - 1] = 0;
         if (restore(c->args[0], state, &err) < 0)

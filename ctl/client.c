@@ -1,5 +1,7 @@
 #include "ctl/client.h"
 
+#include "contract/text.h"
+
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@ struct client {
         char *server;                       /* without a slash at its end */
         char *socket;                       /* its path, or NULL */
         bool alone;                         /* nobody answered the last request */
+        bool exact;
         long patience_s;
 };
 
@@ -102,6 +105,35 @@ void client_set_patience(struct client *c, long seconds)
         c->patience_s = seconds;
 }
 
+void client_set_exact(struct client *c)
+{
+        c->exact = true;
+}
+
+/* All texts of a document, whose keys are the API's own. */
+static void make_plain(json_t *v)
+{
+        const char *key;
+        json_t *of;
+        size_t i;
+
+        if (json_is_string(v)) {
+                _cleanup_(freep) char *text = strdup(json_string_value(v));
+
+                if (text)
+                        text_make_plain(text, "\n\t");
+                (void)json_string_set(v, text ? text : "");
+        }
+        json_object_foreach(v, key, of)
+        {
+                make_plain(of);
+        }
+        json_array_foreach(v, i, of)
+        {
+                make_plain(of);
+        }
+}
+
 void reply_done(struct reply *r)
 {
         buf_done(&r->body);
@@ -156,6 +188,12 @@ static void set_options(struct client *c, const char *method, const char *url, c
         }
 }
 
+static int nobody(struct client *c, struct error *err)
+{
+        c->alone = true;
+        return error_set(err, -ECONNREFUSED, NULL, "no answer from %s: is mulund running?", shown(c));
+}
+
 static int perform(struct client *c, struct error *err)
 {
         CURLcode code = curl_easy_perform(c->curl);
@@ -165,8 +203,14 @@ static int perform(struct client *c, struct error *err)
         if (code == CURLE_OK)
                 return 0;
         if (c->alone)
-                return error_set(err, -ECONNREFUSED, NULL, "no answer from %s: is mulund running?", shown(c));
+                return nobody(c, err);
         return error_set(err, -EIO, NULL, "%s: %s", shown(c), curl_easy_strerror(code));
+}
+
+/* A proxy's word that there is nobody behind it, not one of mulund's problems. */
+static bool is_of_proxy(const struct reply *r)
+{
+        return (r->status == 502 || r->status == 503 || r->status == 504) && !json_object_get(r->document, "title");
 }
 
 int client_request(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
@@ -189,6 +233,12 @@ int client_request(struct client *c, const char *method, const char *path, const
         }
         (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &r.status);
         (void)json_parse(r.body.data, r.body.size, &r.document, NULL);
+        if (is_of_proxy(&r)) {
+                reply_done(&r);
+                return nobody(c, err);
+        }
+        if (!c->exact)
+                make_plain(r.document);
         *ret = r;
         return 0;
 }
@@ -214,6 +264,14 @@ static void describe_problem(const struct client *c, const struct reply *r, stru
                         where = json_string_value(json_object_get(e, "parameter"));
                 (void)buf_printf(text, NULL, "\n  %s: %s", where && *where ? where : "/", what ? what : "is not valid");
         }
+        if (text->data)
+                text_make_plain(text->data, "\n\t");
+}
+
+/* Others in a while, or it is starting or ending. */
+static bool comes_again(const struct reply *r)
+{
+        return r->status == 429 || r->status == 503;
 }
 
 int client_expect(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
@@ -229,8 +287,14 @@ int client_expect(struct client *c, const char *method, const char *path, const 
         }
         if (r.status < 200 || r.status > 299) {
                 describe_problem(c, &r, text);
+                n = comes_again(&r) ? -EAGAIN : -EREMOTEIO;
+        } else if (r.status != 204 && !json_is_object(r.document)) { /* a page of whoever else listens there */
+                (void)buf_printf(text, NULL, "%s answered what is no answer of mulund's: is it mulund?", shown(c));
+                n = -EREMOTEIO;
+        }
+        if (n < 0) {
                 reply_done(&r);
-                return -EREMOTEIO;
+                return n;
         }
         *ret = r;
         return 0;
@@ -278,8 +342,13 @@ static int transfer(struct client *c, const char *path, struct download *d, stru
         if (r->status == 200 || r->status == 206)
                 return 0;
         (void)json_parse(r->body.data ? r->body.data : "", r->body.size, &r->document, NULL);
+        if (is_of_proxy(r)) {
+                n = nobody(c, &err);
+                (void)buf_printf(text, NULL, "%s", err.text);
+                return n;
+        }
         describe_problem(c, r, text);
-        return -EREMOTEIO;
+        return comes_again(r) ? -EAGAIN : -EREMOTEIO;
 }
 
 int client_download(struct client *c, const char *path, FILE *to, struct buf *text)

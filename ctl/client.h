@@ -16,6 +16,9 @@ struct client *client_free(struct client *c);
 /* How long an answer may take, from now on; 0: as long as it does. A minute at first. */
 void client_set_patience(struct client *c, long seconds);
 
+/* Documents of replies are to be as they came. Else what in their texts would give a terminal orders is replaced. */
+void client_set_exact(struct client *c);
+
 struct reply {
         long status;
         struct buf body;     /* followed by a NUL */
@@ -25,12 +28,13 @@ struct reply {
 void reply_done(struct reply *r);
 
 /* method and path ("/v1/jobs?limit=3"; what comes from a user in it is escaped by client_escape) with body (borrowed)
- * or NULL. 0 when the server answered, whatever it said. -ECONNREFUSED when nobody did, err says what to do. */
+ * or NULL. 0 when the server answered, whatever it said. -ECONNREFUSED when nobody did, or only what stands before it
+ * (a proxy's 502, 503, 504); err says what to do. */
 int client_request(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
                    struct error *err);
 
 /* The same, and a reply that is no success is an error too: -EREMOTEIO, the problem's title and details in text, which
- * may have several lines. text is appended to. */
+ * may have several lines; -EAGAIN where the server says that it can be asked again soon. text is appended to. */
 int client_expect(struct client *c, const char *method, const char *path, const json_t *body, struct reply *ret,
                   struct buf *text);
 

@@ -272,6 +272,8 @@ static int run(struct call *c, size_t command)
         if (place_client(c->options[OPTION_SERVER], &client, &err) < 0)
                 return usage_error("%s", err.text);
         c->client = client;
+        if (c->options[OPTION_JSON])
+                client_set_exact(client);
         r = commands[command].run(c);
         if (fflush(stdout) || ferror(stdout))
                 return fail("standard output cannot be written");

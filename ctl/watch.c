@@ -116,7 +116,13 @@ static void print_change(const json_t *job, struct watched *w)
         w->json = text;
 }
 
-/* The job as it is. A server that answered before may be restarting: it is waited for. */
+/* Nobody answered, or the server has no time now. */
+static bool is_for_a_while(int r)
+{
+        return r == -ECONNREFUSED || r == -EAGAIN;
+}
+
+/* The job as it is. A server that answered before may be restarting, or be asked by too many: it is waited for. */
 static int ask_for_job(struct call *c, int64_t id, bool answered, struct reply *ret, struct buf *text)
 {
         int64_t began = clock_monotonic_us();
@@ -124,7 +130,7 @@ static int ask_for_job(struct call *c, int64_t id, bool answered, struct reply *
         int r;
 
         (void)snprintf(path, sizeof path, "/v1/jobs/%lld", (long long)id);
-        while ((r = client_expect(c->client, "GET", path, NULL, ret, text)) == -ECONNREFUSED && answered &&
+        while (is_for_a_while(r = client_expect(c->client, "GET", path, NULL, ret, text)) && answered &&
                clock_monotonic_us() - began < GONE_US) {
                 buf_clear(text);
                 sleep_ms(POLL_MS);
@@ -201,7 +207,7 @@ static int print_part(struct call *c, int64_t id, const char *query, bool follow
         (void)snprintf(path, sizeof path, "/v1/jobs/%lld/log%s", (long long)id, query);
         r = client_stream(c->client, path, &behind, &bytes, &text);
         (void)fflush(stdout);
-        if (r == -ECONNREFUSED && following)
+        if (is_for_a_while(r) && following)
                 return 0;
         if (r < 0) {
                 (void)fail("%s", text.data);

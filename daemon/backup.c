@@ -89,6 +89,17 @@ static void on_told(struct daemon *d _unused_, const struct commit *c, void *use
                 op_answer(user, 0, 0, JOB_QUEUED, NULL);
 }
 
+/* It is the copy that failed: a file that is not there says nothing about the request. */
+static void tell_failure(const struct backup *b)
+{
+        struct error err;
+
+        (void)error_set(&err, b->r == -ENOSPC || b->r == -ECANCELED ? b->r : -EIO, NULL, "%s%s%s", b->err.path,
+                        b->err.path[0] ? ": " : "", b->err.text);
+        log_error("backup: %s", err.text);
+        op_fail(b->op, JOB_QUEUED, &err);
+}
+
 static void finish(struct backup *b)
 {
         double seconds = (double)(clock_monotonic_us() - b->began_us) / 1e6;
@@ -98,8 +109,7 @@ static void finish(struct backup *b)
         b->timer = loop_remove(b->daemon->loop, b->timer);
         b->daemon->backup = NULL;
         if (b->r < 0) {
-                log_error("backup: %s%s%s", b->err.path, b->err.path[0] ? ": " : "", b->err.text);
-                op_fail(b->op, JOB_QUEUED, &b->err);
+                tell_failure(b);
         } else {
                 log_info("backup: %s was made in %.1f s", b->folder, seconds);
                 op_commit(b->op, write_new(WRITE_AUDIT), on_told);

@@ -1,5 +1,6 @@
 #include "daemon/ending.h"
 
+#include "base/file.h"
 #include "contract/text.h"
 #include "daemon/daemon.h"
 #include "daemon/limit.h"
@@ -23,7 +24,7 @@ static void last_log_line(const struct worker *w, char *ret, size_t size)
         ret[0] = 0;
         if (!daemon_job_path(w->daemon, w->job_id, "log", path, sizeof path))
                 return;
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        fd = file_open_regular(path, O_RDONLY, NULL);
         end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
         if (end < 0)
                 return;
@@ -36,9 +37,7 @@ static void last_log_line(const struct worker *w, char *ret, size_t size)
         line = strrchr(tail, '\n');
         (void)snprintf(ret, size, "%.*s", (int)size - 1, line ? line + 1 : tail);
         ret[text_valid_utf8(ret, strlen(ret))] = 0;
-        for (char *p = ret; *p; p++)
-                if ((unsigned char)*p < ' ' || *p == 0x7f)
-                        *p = ' ';
+        text_make_plain(ret, "");
 }
 
 /* The kernel says how many it has ended, not which: one that a signal 9 ended meanwhile, and not ours, is that one. */

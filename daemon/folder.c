@@ -1,9 +1,11 @@
 #include "daemon/folder.h"
 
+#include "base/file.h"
 #include "daemon/daemon.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,16 +36,21 @@ static int set_aside(const struct job *j, const char *path, struct error *err)
 /* 1, 0, or that it cannot be told now: a marker that cannot be read says nothing. */
 static int is_ours(const char *marker, const struct job *j, struct error *err)
 {
-        _cleanup_(buf_done) struct buf b = BUF_INIT(256);
+        char text[sizeof j->identity + 2];
+        _cleanup_(closep) int fd = file_open_regular(marker, O_RDONLY, err);
         size_t n = strlen(j->identity);
-        int r = exists(marker, err);
+        ssize_t size;
 
-        if (r <= 0 || !n)
-                return n ? r : r < 0 ? r : !r; /* a job of before has none */
-        r = file_read(marker, &b, err);
-        if (r == -E2BIG)
+        if (fd == -ENOENT)
+                return !n;                                  /* a job of before has none */
+        if (fd == -ENXIO || fd == -ENOTDIR || fd == -ELOOP) /* what no daemon has made */
                 return 0;
-        return r < 0 ? r : b.size == n + 1 && !memcmp(b.data, j->identity, n);
+        if (fd < 0 || !n)
+                return MIN(fd, 0);
+        size = read(fd, text, sizeof text);
+        if (size < 0)
+                return error_set(err, -errno, marker, "cannot be read: %s", strerror(errno));
+        return (size_t)size == n + 1 && !memcmp(text, j->identity, n);
 }
 
 int folder_is_ours(const struct daemon *d, const struct job *j, struct error *err)

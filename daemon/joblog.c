@@ -1,6 +1,7 @@
 #include "daemon/joblog.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/units.h"
 #include "contract/log_times.h"
 #include "daemon/daemon.h"
@@ -22,14 +23,16 @@
 
 int joblog_cap(const char *path, int64_t limit_bytes, struct error *err)
 {
-        _cleanup_(closep) int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        _cleanup_(closep) int fd = file_open_regular(path, O_WRONLY, err);
         int64_t head, tail;
         char text[160], size[UNITS_SIZE];
         struct stat st;
         int n;
 
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return errno == ENOENT ? 0 : error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
+        if (fd < 0)
+                return fd == -ENOENT ? 0 : fd;
+        if (fstat(fd, &st) < 0)
+                return error_set(err, -errno, path, "cannot be looked at: %s", strerror(errno));
         head = limit_bytes / 2 / BLOCK * BLOCK;
         tail = (st.st_size - limit_bytes / 2) / BLOCK * BLOCK;
         if (st.st_blocks * 512 <= limit_bytes + limit_bytes / 4 || tail - head < BLOCK)
@@ -68,9 +71,7 @@ static void note_time(struct worker *w, bool now)
                 return;
         if (w->log.times < 0 && daemon_job_path(w->daemon, w->job_id, LOG_TIMES_NAME, path, sizeof path)) {
                 (void)log_times_thin(path, LOG_TIMES_MAX, NULL);
-                w->log.times = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-                if (w->log.times < 0)
-                        r = error_set(&err, -errno, path, "cannot be opened: %s", strerror(errno));
+                r = w->log.times = file_open_regular(path, O_RDWR | O_CREAT, &err);
         }
         if (r >= 0)
                 r = log_times_add(w->log.times,

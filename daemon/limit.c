@@ -9,10 +9,17 @@
 #include <errno.h>
 #include <stdio.h>
 
+struct counting {
+        struct daemon *daemon;
+        struct usage used;
+};
+
 static int add_usage(const struct attempt_row *a, void *user)
 {
-        struct usage *used = user;
-        int64_t end_us = a->ended_us ? a->ended_us : clock_wall_us(), wall_us = MAX(end_us - a->started_us, 0);
+        struct counting *x = user;
+        struct usage *used = &x->used;
+        const struct worker *w = a->ended_us ? NULL : worker_find(x->daemon, a->id);
+        int64_t wall_us = w ? worker_age_us(w) : MAX(a->ended_us - a->started_us, 0);
 
         used->wall_us += wall_us;
         used->device_us += wall_us * (int64_t)MAX(json_array_size(a->devices), (size_t)1);
@@ -22,11 +29,11 @@ static int add_usage(const struct attempt_row *a, void *user)
 
 int limit_usage(struct daemon *d, int64_t job, struct usage *ret, struct error *err)
 {
-        struct usage used = {0};
-        int r = reader_attempts(d->reader, job, add_usage, &used, err);
+        struct counting x = {.daemon = d};
+        int r = reader_attempts(d->reader, job, add_usage, &x, err);
 
         if (r >= 0)
-                *ret = used;
+                *ret = x.used;
         return MIN(r, 0);
 }
 

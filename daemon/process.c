@@ -17,6 +17,7 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 extern char **environ;
 
@@ -158,17 +159,31 @@ int process_spawn(const char *path, char *const argv[], const char *folder, cons
         return 0;
 }
 
+static int read_boot(char ret[sizeof((struct process_mark *)0)->boot], struct error *err)
+{
+        _cleanup_(buf_done) struct buf boot = BUF_INIT(4096);
+        int r = file_read("/proc/sys/kernel/random/boot_id", &boot, err);
+
+        if (r < 0)
+                return r == -ENOENT ? -ESRCH : r;
+        if (!boot.data)
+                return error_set(err, -EIO, NULL, "the kernel does not say which boot this is");
+        (void)snprintf(ret, sizeof((struct process_mark *)0)->boot, "%.*s", (int)strcspn(boot.data, "\n"), boot.data);
+        return 0;
+}
+
 int process_mark_read(int64_t pid, struct process_mark *ret, struct error *err)
 {
-        _cleanup_(buf_done) struct buf boot = BUF_INIT(4096), stat = BUF_INIT(4096);
+        _cleanup_(buf_done) struct buf stat = BUF_INIT(4096);
         struct process_mark m = {0};
         char path[64];
         const char *at;
-        int r = file_read("/proc/sys/kernel/random/boot_id", &boot, err);
+        int r = read_boot(m.boot, err);
 
+        if (r < 0)
+                return r;
         (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-        if (r >= 0)
-                r = file_read(path, &stat, err);
+        r = file_read(path, &stat, err);
         if (r < 0)
                 return r == -ENOENT ? -ESRCH : r;
         at = stat.data ? strrchr(stat.data, ')') : NULL; /* the name before it may hold anything */
@@ -176,12 +191,23 @@ int process_mark_read(int64_t pid, struct process_mark *ret, struct error *err)
                 at = strchr(at, ' ');
                 at = at ? at + 1 : NULL;
         }
-        if (!at || !boot.data)
+        if (!at)
                 return error_set(err, -EIO, path, "does not say when it started");
         m.start_ticks = strtoll(at, NULL, 10);
-        (void)snprintf(m.boot, sizeof m.boot, "%.*s", (int)strcspn(boot.data, "\n"), boot.data);
         *ret = m;
         return 0;
+}
+
+int64_t process_mark_age_us(const struct process_mark *mark)
+{
+        char boot[sizeof mark->boot];
+        struct timespec now;
+
+        if (mark->start_ticks <= 0 || read_boot(boot, NULL) < 0 || strcmp(boot, mark->boot) != 0 ||
+            clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+                return -1;
+        return (int64_t)now.tv_sec * US_PER_S + now.tv_nsec / 1000 -
+               mark->start_ticks * (US_PER_S / (int64_t)sysconf(_SC_CLK_TCK));
 }
 
 static bool has_open(int64_t pid, int fd, const char *path)

@@ -34,6 +34,8 @@ struct process_mark {
 };
 /* Of a process that is there; -ESRCH. */
 int process_mark_read(int64_t pid, struct process_mark *ret, struct error *err);
+/* How long ago that process began; -1 where it is of another boot, or not known. */
+int64_t process_mark_age_us(const struct process_mark *mark);
 /* A pidfd of the process that has this id, when that is provably the one of the mark and has this log open as its
  * standard output or error, under this very path; else -1. */
 int process_find(int64_t pid, const struct process_mark *mark, const char *log);

@@ -1,5 +1,6 @@
 #include "daemon/spool.h"
 
+#include "base/file.h"
 #include "contract/event.h"
 
 #include <errno.h>
@@ -19,10 +20,10 @@ struct spool {
 int spool_open(const char *path, struct spool **ret, struct error *err)
 {
         struct spool *s;
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        int fd = file_open_regular(path, O_RDONLY, err);
 
         if (fd < 0)
-                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
+                return fd;
         s = calloc(1, sizeof *s);
         if (!s) {
                 (void)close(fd);

@@ -216,6 +216,7 @@ bool start_job(struct daemon *d, struct job *j, uint64_t devices, int64_t bytes)
         w = write_new(WRITE_ATTEMPT_NEW);
         if (w) {
                 w->attempt_row.job = j->id;
+                w->attempt_row.started_us = worker->started_us;
                 w->attempt_row.devices = devices_names(d, devices);
                 w->attempt_row.ranks = j->n_devices;
                 w->attempt_row.first_step = j->kind == JOB_TRAIN && a.n_checkpoints ? a.checkpoints[0].step : 0;

@@ -2,6 +2,7 @@
 
 #include "base/array.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "daemon/channel.h"
 #include "daemon/daemon.h"
 #include "daemon/ending.h"
@@ -88,6 +89,7 @@ static struct worker *make(struct daemon *d, struct job *j, int64_t job, const c
                              .oom_kills = memory_oom_kills(""),
                              .energy_began_mj = -1,
                              .energy_j = NAN,
+                             .ran_us = -1,
                              .last_step = -1};
         (void)snprintf(w->identity, sizeof w->identity, "%s", identity);
         (void)snprintf(w->owner, sizeof w->owner, "%s", j ? j->owner : "");
@@ -105,6 +107,7 @@ struct worker *worker_new(struct daemon *d, struct job *j, uint64_t devices, int
         struct worker *w = make(d, j, j->id, j->identity, -1, devices, bytes);
 
         if (w) {
+                w->started_us = clock_wall_us();
                 w->began_us = clock_monotonic_us();
                 w->energy_began_mj = watch_energy_mj(d, devices);
         }
@@ -191,7 +194,7 @@ bool attempt_lock_is_held(const struct daemon *d, int64_t job, int64_t attempt)
 
         if (!attempt_path(d, job, attempt, "lock", path, sizeof path))
                 return false;
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* of a FIFO, too, this is an answer */
         return fd < 0 ? errno != ENOENT : flock(fd, LOCK_SH | LOCK_NB) < 0;
 }
 
@@ -204,8 +207,14 @@ static bool is_locked(void *user)
         return attempt_lock_is_held(w->daemon, w->job_id, w->attempt);
 }
 
+int64_t worker_age_us(const struct worker *w)
+{
+        return w->ran_us >= 0 ? w->ran_us : clock_monotonic_us() - w->began_us;
+}
+
 static void clear_away(struct worker *w)
 {
+        w->ran_us = worker_age_us(w);
         remove_sources(w);
         group_kill(&w->daemon->groups, w->attempt); /* what it left behind */
 }
@@ -433,7 +442,7 @@ static void on_batch(struct daemon *d _unused_, const struct commit *c, void *us
 
 static void fail_devices(struct worker *w, struct job *j)
 {
-        suspect_note(w->daemon, j->id, w->devices, w->failure, clock_monotonic_us() - w->began_us);
+        suspect_note(w->daemon, j->id, w->devices, w->failure, worker_age_us(w));
         daemon_back_off(w->daemon, j, w->devices, w->failure);
 }
 
@@ -587,7 +596,7 @@ static void write_end(struct worker *w)
 
         if (write) {
                 write->attempt = w->attempt;
-                write->attempt_row.ended_us = clock_wall_us();
+                write->attempt_row.ended_us = w->started_us + worker_age_us(w);
                 write->attempt_row.energy_j = w->energy_j;
         }
         commit_submit(w->daemon, write, on_end_written, w);
@@ -820,12 +829,10 @@ static void on_pid(struct daemon *d _unused_, const struct commit *c, void *user
 static int open_log(struct worker *w, struct error *err)
 {
         char path[PATH_MAX];
-        int fd;
 
         if (!daemon_job_path(w->daemon, w->job_id, "log", path, sizeof path))
                 return error_set(err, -ENAMETOOLONG, NULL, "the path of the log is too long");
-        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-        return fd < 0 ? error_set(err, -errno, path, "cannot be opened: %s", strerror(errno)) : fd;
+        return file_open_regular(path, O_WRONLY | O_APPEND | O_CREAT, err);
 }
 
 /* Where its process may run: the cores of all its devices together, or the GPUs that it sees, in an entry of its
@@ -941,6 +948,40 @@ void worker_abandon(struct worker *w, int64_t attempt)
         no_process(w);
 }
 
+/* Of one that ended while no daemon ran: the last time that it wrote something. From then on the machine was off
+ * perhaps, for days, and nobody computed. */
+static int64_t last_sign_us(const struct worker *w)
+{
+        static const char *const files[] = {"events", "log", NULL};
+        int64_t last_us = w->started_us, now_us = clock_wall_us();
+        char path[PATH_MAX];
+        struct stat st;
+
+        for (size_t i = 0; files[i]; i++) {
+                bool known = i == 0 ? attempt_path(w->daemon, w->job_id, w->attempt, files[i], path, sizeof path)
+                                    : daemon_job_path(w->daemon, w->job_id, files[i], path, sizeof path);
+
+                if (known && stat(path, &st) == 0)
+                        last_us = MAX(last_us, st.st_mtim.tv_sec * US_PER_S + st.st_mtim.tv_nsec / 1000);
+        }
+        return MAX(MIN(last_us, now_us), w->started_us);
+}
+
+/* When it began, and, of one that is not alive, how long it ran. */
+static void find_times(struct worker *w, const struct attempt_row *a, bool alive)
+{
+        struct process_mark mark = {.start_ticks = a->start_ticks};
+        int64_t age_us;
+
+        (void)snprintf(mark.boot, sizeof mark.boot, "%s", a->boot);
+        w->started_us = a->started_us;
+        age_us = alive ? process_mark_age_us(&mark) : last_sign_us(w) - a->started_us;
+        if (age_us < 0) /* it is not written down which process it is */
+                age_us = MAX(clock_wall_us() - a->started_us, 0);
+        w->began_us = clock_monotonic_us() - age_us;
+        w->ran_us = alive ? -1 : age_us;
+}
+
 int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, uint64_t devices, bool alive, int pidfd,
                  struct error *err)
 {
@@ -953,6 +994,7 @@ int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, u
         w->found = true;
         w->last_seq = w->accepted_seq = a->last_seq;
         w->checkpoints = a->checkpoints;
+        find_times(w, a, alive);
         if (!alive) {
                 no_process(w);
                 return 0;
@@ -980,6 +1022,7 @@ int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const ch
         }
         w->found = true;
         w->last_seq = w->accepted_seq = a->last_seq;
+        find_times(w, a, alive);
         move(w, LIFE_FOUND_CLOSED);
         if (alive)
                 liveness_watch(&w->alive, (pid_t)a->pid, pidfd);

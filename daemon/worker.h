@@ -44,7 +44,9 @@ struct worker {
         size_t n_events, room, events_bytes;
         bool batch_has_checkpoint; /* the one on its way */
 
-        int64_t began_us;        /* monotonic; 0: with the daemon before */
+        int64_t started_us;      /* by the wall, as in its attempt's row */
+        int64_t began_us;        /* monotonic, also before this daemon */
+        int64_t ran_us;          /* from then to its end; -1: it has none yet */
         int64_t energy_began_mj; /* its devices' counters then; -1: not known */
         double energy_j;         /* that they used until it was over; NAN: not known */
         struct stall stall;
@@ -83,6 +85,9 @@ int worker_adopt(struct daemon *d, struct job *j, const struct attempt_row *a, u
  * in between. identity: its job's. The others as above. */
 int worker_adopt_outcome(struct daemon *d, const struct attempt_row *a, const char *identity, uint64_t devices,
                          bool alive, int pidfd, struct error *err);
+
+/* How long its attempt has run so far, or ran, whatever became of the wall's clock meanwhile. */
+int64_t worker_age_us(const struct worker *w);
 
 /* Command stop, and an end by force after the time-out. Again is nothing. */
 void worker_stop(struct worker *w);

@@ -556,6 +556,19 @@ static void texts_are_told_apart(void **state _unused_)
         assert_false(text_is_digest("0123456789ABCDEF0123456789ABCDEF"));
 }
 
+static void what_a_terminal_would_obey_is_replaced(void **state _unused_)
+{
+        char text[] = "a\x1b[2J\n\x7f+\xc2\x9b+\xe2\x80\xae+\xc3\xa9\xff\xc3", same[] = "\xf0\x9f\x98\x80\tok",
+             none[] = "";
+
+        text_make_plain(text, "\n");
+        assert_string_equal(text, "a?[2J\n?+?+?+\xc3\xa9\?\?");
+        text_make_plain(same, "\t");
+        assert_string_equal(same, "\xf0\x9f\x98\x80\tok");
+        text_make_plain(none, "\t"); /* the NUL is none of those that are allowed */
+        assert_string_equal(none, "");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -575,6 +588,7 @@ int main(void)
                 cmocka_unit_test(assignments_of_imports_have_no_configuration),
                 cmocka_unit_test(assignments_of_other_imports_have_no_name),
                 cmocka_unit_test(texts_are_told_apart),
+                cmocka_unit_test(what_a_terminal_would_obey_is_replaced),
         };
 
         return cmocka_run_group_tests_name("event", tests, NULL, NULL);

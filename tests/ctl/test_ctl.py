@@ -1,5 +1,6 @@
 """mulunctl against the API's test server."""
 import ctypes
+import http.server
 import json
 import os
 import pathlib
@@ -317,6 +318,77 @@ def test_watching_survives_nothing_but_says_so(tmp_path):
     job = s.submit()
     s.close()
     assert "is mulund running?" in ctl(s.url, "watch", job, code=3)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """One answer a request: status, and a document or a text; the last for good."""
+    answers = []
+
+    def do_GET(self):
+        status, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_DELETE = do_PATCH = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def fake():
+    """url(answers): a server that gives these."""
+    servers = []
+
+    def serve(*answers):
+        handler = type("Handler", (Answers,), {"answers": list(answers)})
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for s in servers:
+        s.shutdown()
+        s.server_close()
+
+
+PROXY = (502, "<html>Bad Gateway</html>")
+BUSY = (429, {"title": "Too many requests", "status": 429, "detail": "again in 1 s"})
+RUNNING = {"id": 1, "state": "running", "progress": {"step": 1, "steps": 2}}
+OVER = {**RUNNING, "state": "succeeded"}
+
+
+def test_a_proxy_without_its_server_is_nobody(fake):
+    for status in (502, 503, 504):
+        for command in (["list"], ["log", "1"], ["submit", "x"], ["export", "1"]):
+            assert "is mulund running?" in ctl(fake((status, "<html>")), *command, code=3)
+    assert "the store does not answer" in ctl(fake((503, {"title": "Unavailable", "detail": "the store does not answer"})), "list", code=1)
+
+
+def test_watching_goes_on_when_the_server_does(fake):
+    """It restarts behind a proxy, or a token's rate is used up: nothing of that is the job's."""
+    assert "job 1 succeeded" in ctl(fake((200, RUNNING), (200, {"series": []}), PROXY, BUSY, (503, {"title": "Unavailable"}), (200, OVER)), "watch", 1)
+    assert "Too many requests" in ctl(fake(BUSY), "watch", 1, code=1), "but who was never answered is told"
+
+
+@pytest.mark.parametrize("body", ["<html>Welcome to the hotel</html>", "", "[]", "null", "7", '"text"'])
+def test_who_is_not_mulund_is_not_believed(fake, body):
+    for command in (["list"], ["show", "1"], ["submit", "x"], ["watch", "1"], ["cancel", "1"], ["token", "list"], ["device", "list"], ["datasets"], ["audit"]):
+        assert "is it mulund?" in ctl(fake((200, body)), *command, code=1), command
+
+
+def test_a_terminal_gets_no_orders_from_texts(fake):
+    evil = "a\x1b[2J\x1b]0;title\x07b\x9b31mc\u202ed\x7f"
+    job = {"id": 1, "state": "failed", "name": evil, "notes": "one\ntwo" + evil, "progress": {"step": 1, "steps": 2}, "error": {"class": "data", "detail": evil}}
+    out = [ctl(fake((200, job)), "show", 1), ctl(fake((200, {"jobs": [job]})), "list"), ctl(fake((200, {"series": [{"name": evil}]})), "series", 1),
+           ctl(fake((200, {"artifacts": [{"name": evil, "kind": evil}]})), "artifacts", 1), ctl(fake((422, {"title": evil, "detail": evil, "errors": [{"detail": evil}]})), "submit", "x", code=1)]
+    for text in out:
+        assert "a?[2J?]0;title?b?31mc?d?" in text and not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text), repr(text)
+    assert "one\ntwoa?" in out[0]
+    assert json.loads(ctl(fake((200, job)), "show", 1, "--json")) == job, "what a program reads is what it was"
 
 
 def test_standard_output_that_is_full_is_an_error(server):

@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from service import SLOW, TRAIN, rows, waits
+from service import SLOW, TRAIN, rows, waits, wall
 
 NO_LIMITS = {"wall": None, "device_seconds": None, "steps": None, "failures": None}
 
@@ -287,6 +287,54 @@ def test_a_job_pauses_when_its_attempts_have_run_long_enough(service):
     patch(service, job, {"limits": {"wall": 2}})
     assert service.wait(job, "paused")["attempts"] == 2, "of all its attempts together, by an adopted worker"
     assert "ask_limit" in triggers(service, job)
+
+
+def test_time_in_which_nobody_computed_is_not_the_jobs(service):
+    """The machine was off for a while: that uses up no limit, and is no part of the attempt."""
+    service.script([SLOW, SLOW])
+    service.start()
+    job = service.submit(100000, limits={"wall": 5})
+    service.wait_step(job, 30)
+    service.kill()
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(6)
+    service.start()
+    j = service.wait_step(job, service.job(job)["progress"]["step"] + 10)
+    assert j["state"] == "running" and j["attempts"] == 2
+    a = attempts(service, job)[0]
+    assert a["outcome"] == "failed" and wall(a["ended"]) - wall(a["started"]) < 5
+
+
+@pytest.mark.skipif("TEST_CLOCK_LIBRARY" not in os.environ, reason="run by meson")
+def test_a_clock_that_is_set_uses_up_no_limit(service):
+    """As a machine without one does that has found a server of time."""
+    clock = service.root + "/clock"
+
+    def off_by(days):
+        with open(clock + ".new", "w") as f:
+            f.write(str(days * 86400))
+        os.rename(clock + ".new", clock)
+
+    service.environment |= {"LD_PRELOAD": os.environ["TEST_CLOCK_LIBRARY"], "TEST_CLOCK": clock}
+    service.script([SLOW, SLOW])
+    off_by(-300)
+    service.start()
+    job = service.submit(100000, limits={"wall": 3600})
+    service.wait_step(job, 30)
+    off_by(0)
+    j = service.wait_step(job, service.job(job)["progress"]["step"] + 50)
+    service.kill()
+    service.start()
+    j = service.wait_step(job, j["progress"]["step"] + 20)
+    assert j["state"] == "running" and j["attempts"] == 1
+    off_by(-300)
+    service.post(f"/v1/jobs/{job}/pause", expect=200)
+    service.wait(job, "paused")
+    a, = service.until(lambda: [x for x in attempts(service, job) if x["ended"]])
+    assert 0 < wall(a["ended"]) - wall(a["started"]) < 100
+    service.post(f"/v1/jobs/{job}/resume", expect=200)
+    service.wait(job, "running")
 
 
 def test_a_job_pauses_when_its_devices_together_have_run_long_enough(service):

@@ -4,13 +4,14 @@ import os
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 
 import pytest
 import requests
 
-from service import MULUND, TRAIN, Service, rows
+from service import MULUND, TRAIN, Service, rows, small_state
 
 CTL = os.path.join(os.path.dirname(MULUND), "../ctl/mulunctl")
 LONG = [["start"], ["train", 2000, 0.01, 20], ["done", {"bpd": 3.5}]]
@@ -66,11 +67,14 @@ def test_checkpoints_are_linked_and_logs_are_copied(service):
     service.start()
     job = service.submit(100)
     service.wait(job, "succeeded")
+    with open(f"{service.state}/jobs/{job}/log.times", "ab") as f:  # there once the worker has said something
+        f.write(bytes(16))
     folder = backup(service)
     (checkpoint,) = glob.glob(f"{service.state}/jobs/{job}/step-100.safetensors") or glob.glob(f"{service.state}/jobs/{job}/step-9*.safetensors")[:1]
     name = os.path.basename(checkpoint)
     assert os.path.samefile(checkpoint, f"{folder}/jobs/{job}/{name}")
-    assert not os.path.samefile(f"{service.state}/jobs/{job}/log", f"{folder}/jobs/{job}/log")
+    for written_in_place in ("log", "log.times", "identity"):
+        assert not os.path.samefile(f"{service.state}/jobs/{job}/{written_in_place}", f"{folder}/jobs/{job}/{written_in_place}")
     assert sqlite3.connect(f"{folder}/mulund.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert requests.delete(f"{service.url}/v1/jobs/{job}", timeout=60).status_code == 204
     assert os.path.exists(f"{folder}/jobs/{job}/{name}") and not os.path.exists(checkpoint)
@@ -149,6 +153,74 @@ def test_what_stands_in_the_way_of_a_restore_is_left_alone(service):
     assert ctl("restore", folder, target + "/") == target
     assert "mulund.db" in os.listdir(target) and "backup.json" not in os.listdir(target) and "lock" not in os.listdir(target)
     assert "is no whole backup" in ctl("restore", target, f"{service.root}/again", code=1)
+
+
+def another_file_system(service):
+    for folder in ("/dev/shm", "/var/tmp", "/tmp"):
+        if os.stat(folder).st_dev != os.stat(service.root).st_dev and os.access(folder, os.W_OK):
+            return folder
+    pytest.skip("all folders are of one file system")
+
+
+def test_a_backup_is_restored_on_another_file_system(service, other):
+    service.script([TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    folder = backup(service, "one")
+    with tempfile.TemporaryDirectory(dir=another_file_system(service)) as there:
+        state, other.state = other.state, there + "/state"
+        start_on(other, folder)
+        assert other.job(job)["state"] == "succeeded" and other.curve(job)["points_total"] == 100
+        (checkpoint, *_) = other.artifacts(job)
+        assert requests.get(f"{other.url}/v1/artifacts/{checkpoint['id']}", timeout=60).content == open(f"{folder}/jobs/{job}/{checkpoint['name']}", "rb").read()
+        other.kill()
+        other.state = state
+
+
+def test_what_was_moved_to_another_disk_and_linked_is_in_a_backup(service):
+    service.script([TRAIN])
+    service.start()
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    os.rename(f"{service.state}/jobs/{job}", f"{service.root}/large")
+    os.symlink(f"{service.root}/large", f"{service.state}/jobs/{job}")
+    with open(f"{service.root}/far.images", "w") as f:
+        f.write("images")
+    os.symlink(f"{service.root}/far.images", f"{service.state}/datasets/far.images")
+    os.symlink("/etc", f"{service.root}/large/etc")  # what a job makes leads nowhere
+    folder = backup(service, "one")
+    assert not os.path.islink(f"{folder}/jobs/{job}") and set(os.listdir(f"{folder}/jobs/{job}")) == set(os.listdir(f"{service.root}/large")) - {"etc"}
+    assert open(f"{folder}/datasets/far.images").read() == "images" and not os.path.islink(f"{folder}/datasets/far.images")
+    os.rename(f"{service.root}/large", f"{service.root}/not-mounted")
+    answer = requests.post(service.url + "/v1/backups/two", json={}, timeout=60)
+    assert answer.status_code == 500 and f"jobs/{job}: cannot be copied: No such file or directory" in answer.text
+    assert os.listdir(service.state + "/backups") == ["one"]
+
+
+@pytest.mark.parametrize("target, said", [("link", "is a link"), ("file", "there is something already"), ("full", "there is something already"),
+                                          ("backup/inside", "lies in the backup itself")])
+def test_where_nothing_can_be_restored_is_said(service, target, said):
+    backup_folder = service.root + "/backup"
+    os.makedirs(backup_folder + "/jobs")
+    with open(backup_folder + "/backup.json", "w") as f:
+        f.write('{"mulund": "1", "made": "now"}')
+    os.makedirs(service.root + "/full/of")
+    open(service.root + "/file", "w").close()
+    os.symlink("nowhere", service.root + "/link")
+    before = sorted(os.listdir(service.root))
+    assert said in ctl("restore", backup_folder, f"{service.root}/{target}", code=1)
+    assert sorted(os.listdir(service.root)) == before and sorted(os.listdir(backup_folder)) == ["backup.json", "jobs"]
+    assert "the folder's path is empty" in ctl("restore", backup_folder, "", code=2)
+
+
+def test_a_mount_point_is_said_to_be_one(service):
+    service.start()
+    folder = backup(service, "one")
+    small = Service()
+    with small_state(small, "1m"):
+        assert "is a mount point" in ctl("restore", folder, small.state, code=1)
+        assert ctl("restore", folder, small.state + "/mulund") == small.state + "/mulund"
 
 
 def test_a_full_disk_is_said(service):

@@ -198,6 +198,31 @@ def test_a_worker_of_another_database_is_refused_said_once_and_left(service):
     assert first in service.worker_pids() and service.logged().count(f"(pid {first}) is closed") == 1
 
 
+def fifo(path):
+    if os.path.lexists(path):
+        os.remove(path)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["attempt-1.events", "attempt-1.lock", "log", "log.times", "identity"])
+def test_a_fifo_in_a_jobs_folder_holds_up_nobody(service, name):
+    """Opening one waits for who writes: for good, and with it the daemon and each that is started after it."""
+    service.script([SLOW])
+    service.start()
+    job = service.submit(20)
+    service.wait_step(job, 20)
+    fifo(f"{service.state}/jobs/{job}/{name}")
+    for pid in service.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    service.until(lambda: service.logged().count("(lost)") or "spool cannot be read" in service.logged() or "cannot start" in service.logged(), 20)
+    assert requests.get(service.url + "/healthz", timeout=10).status_code == 200
+    service.kill(signal.SIGTERM)
+    service.start()
+    service.post(f"/v1/jobs/{job}/cancel", expect=200)
+    service.wait(job, "cancelled", seconds=20)
+    assert requests.get(f"{service.url}/v1/jobs/{job}/log", timeout=10).status_code == 200
+
+
 def test_a_folder_of_another_run_is_set_aside(service):
     """It came while the daemon ran, of a backup perhaps: nothing of it is read, nothing of it is lost."""
     service.script([[["start"], ["scalars", None, 20], ["done"]]])

@@ -308,6 +308,13 @@ def test_a_state_that_others_can_write_is_refused(service):
     assert r.returncode == 1 and "belongs to user 12345" in r.stderr and os.listdir(service.state) == []
 
 
+def test_a_line_of_the_log_is_one_whatever_a_path_holds(service):
+    os.mkdir(service.root + "/x\n2026-01-01T00:00:00.000Z error forged\x1b[2J\x9b31m")
+    service.start("--dataset", f"evil={service.root}/x\n2026-01-01T00:00:00.000Z error forged\x1b[2J\x9b31m")
+    assert "data set evil: " in service.logged() and "forged?[2J??31m" in service.logged()
+    assert not [line for line in service.logged().splitlines() if line.startswith("2026-01-01")]
+
+
 def test_paths_that_are_not_utf8_are_refused(service):
     def run(*more):
         return subprocess.run([os.fsencode(x) for x in service.command()] + list(more), capture_output=True, timeout=60)
