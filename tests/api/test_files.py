@@ -337,6 +337,34 @@ def test_a_download_that_makes_progress_is_not_cut_and_one_that_makes_none_is(tm
         s.close()
 
 
+def test_who_follows_a_silent_log_is_not_cut(tmp_path):
+    """What he waits for is ours to say, however long that takes; whether his machine is there is asked."""
+    s = Server(tmp_path, idle_ms=1000)
+    try:
+        job = s.submit()
+        log = s.state / "jobs" / str(job) / "log"
+        log.parent.mkdir(parents=True)
+        log.write_bytes(b"one\n")
+        s.tell(do="start", job=job)
+        with socket.create_connection(("127.0.0.1", s.port), timeout=30) as follower:
+            follower.sendall(f"GET /v1/jobs/{job}/log?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            got = b""
+            while b"one\n" not in got:
+                got += follower.recv(1 << 16)
+            pair = f":{s.port:04X} 0100007F:{follower.getsockname()[1]:04X} 01"
+            timer, = [line.split()[5] for line in open("/proc/net/tcp") if pair in line]
+            assert timer.startswith("02:"), "the kernel's timer is not that of keepalive"
+            time.sleep(5)
+            with open(log, "ab") as f:
+                f.write(b"two\n")
+            while b"two\n" not in got:
+                part = follower.recv(1 << 16)
+                assert part, "it was cut"
+                got += part
+    finally:
+        s.close()
+
+
 def test_nothing_of_another_runs_folder_is_served(server):
     job = server.submit()
     folder = server.state / "jobs" / str(job)
