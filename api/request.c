@@ -44,6 +44,8 @@ struct request *request_new(struct server *s, struct MHD_Connection *c, const ch
         r->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         r->body.ceiling = s->settings.max_body_bytes;
         r->came_us = clock_monotonic_us();
+        r->line_target = url;
+        r->line_target_bytes = strlen(url); /* now: libmicrohttpd takes it apart, in place */
         (void)snprintf(r->shown, sizeof r->shown, "%s", url);
         if (target_parse(url, &r->target, &r->target_error) >= 0)
                 target_drop_prefix(&r->target, s->settings.prefix);
