@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from conftest import Server, checkpoint, problem
+from conftest import Server, checkpoint, problem, sanitized
 
 DATA = bytes(range(256)) * 40
 DIGEST = '"0123456789abcdef0123456789abcdef"'
@@ -170,6 +170,19 @@ def test_what_was_drawn_over_is_folded(server, text, folded):
         assert r.headers["X-Log-Size"] == r.headers["X-Log-Next-Offset"] == str(len(text))
     for query in ("", "?fold=false", "?tail=100&fold=false", "?offset=0"):
         assert server.get(path + query).content == text, query
+
+
+@pytest.mark.parametrize("query", ["fold=true", "format=timed", "format=ndjson", "tail=1"])
+@pytest.mark.parametrize("text", [b"\r" * (10 << 20), BAR * 20000 + b"\n"], ids=["returns", "bars"])
+def test_what_is_drawn_over_again_and_again_holds_up_nobody(server, text, query):
+    """A line's end was looked for anew behind each return: half a minute, a second and more of it at once."""
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    (folder / "log").write_bytes(text)
+    began = time.monotonic()
+    assert server.get(f"/v1/jobs/{job}/log?{query}").status_code == 200
+    assert time.monotonic() - began < (40 if sanitized() else 4)
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"\n\n\n", b"a", b"a\nb", b"x" * 70000 + b"\n" + b"y" * 65535 + b"\n"])

@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from conftest import HERE, Server, problem
+from conftest import HERE, Server, problem, sanitized
 
 DEF = (HERE.parent.parent / "api" / "routes.def").read_text()
 ROUTES = re.findall(r'^R\((\w+), "([^"]+)"', DEF, re.M)
@@ -409,13 +409,6 @@ def test_odd_but_whole_requests_are_taken(server):
                 s.sendall(data[i:i + 997])
                 time.sleep(0.002)
             assert s.recv(100).startswith(b"HTTP/1.1 200"), more[:20]
-
-
-def sanitized():
-    """A sanitizer is slow, and keeps what was freed for a while."""
-    with open(os.environ["TEST_SERVER"], "rb") as f:
-        binary = f.read()
-    return b"__asan_init" in binary or b"__tsan_init" in binary
 
 
 def typical(act):
