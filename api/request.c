@@ -288,6 +288,10 @@ bool request_read_key(struct request *r, struct request_key *ret)
                 return false;
         }
         (void)snprintf(ret->key, sizeof ret->key, "%s", key);
+        if (r->who.token[0]) /* another's key is another */
+                (void)snprintf(ret->key + n, sizeof ret->key - n, " %s", r->who.token);
+        else if (r->who.uid >= 0)
+                (void)snprintf(ret->key + n, sizeof ret->key - n, " uid:%lld", (long long)r->who.uid);
         memory_digest(r->body.data, r->body.size, ret->digest);
         return true;
 }
