@@ -124,6 +124,11 @@ static void unauthorized(struct request *r, const char *text)
         response_header(r, "WWW-Authenticate", "Bearer realm=\"mulund\"");
 }
 
+static const char *token_of(const char *header)
+{
+        return header + 7 + strspn(header + 7, " ");
+}
+
 static bool by_token(struct request *r, const char *header)
 {
         struct reader *reader;
@@ -136,7 +141,7 @@ static bool by_token(struct request *r, const char *header)
         if (!reader)
                 return false;
         r->who.has_shown = true;
-        if (token_check(reader, header + 7 + strspn(header + 7, " "), &r->who))
+        if (token_check(reader, token_of(header), &r->who))
                 return true;
         unauthorized(r, "this is no token of this server, or no longer");
         return false;
@@ -160,33 +165,44 @@ static bool is_confined(const struct access *a, const struct ucred *peer)
         return (uint64_t)filters_of(process) > (uint64_t)a->filters; /* one that is gone counts as confined */
 }
 
-/* A session is its token's, or its user's, as that is now. One that is over is none: the browser need not know. */
-static void by_session(struct request *r)
+/* A session is its token's, or its user's, as that is now. False: there is none, or none any more. */
+static bool session_of(const struct request *r, struct reader *reader, const char *key, struct asker *ret)
 {
-        const char *key = MHD_lookup_connection_value(r->connection, MHD_COOKIE_KIND, SESSION_COOKIE);
         struct asker who = r->who;
         struct session_row s;
-        struct reader *reader;
 
-        if (!key || !session_hash(key, s.hash))
-                return;
-        reader = request_reader(r);
-        if (!reader || reader_session(reader, s.hash, clock_wall_us(), &s, NULL) < 0)
-                return;
+        if (!session_hash(key, s.hash) || reader_session(reader, s.hash, clock_wall_us(), &s, NULL) < 0)
+                return false;
         who.uid = s.uid;
         who.has_shown = who.by_session = true;
         memcpy(who.token, s.token, sizeof who.token);
         if (who.token[0]) {
                 if (!token_role(reader, who.token, &who.role))
-                        return;
+                        return false;
         } else if (who.uid >= 0) {
                 who.role = role_of_peer(who.uid);
         } else { /* of whoever came to loopback: as long as that is enough */
                 if (!request_settings(r)->single_user)
-                        return;
+                        return false;
                 who.role = ROLE_ADMIN;
         }
-        r->who = who;
+        *ret = who;
+        return true;
+}
+
+static const char *session_key(const struct request *r)
+{
+        return MHD_lookup_connection_value(r->connection, MHD_COOKIE_KIND, SESSION_COOKIE);
+}
+
+/* One that is over is none: the browser need not know. */
+static void by_session(struct request *r)
+{
+        const char *key = session_key(r);
+        struct reader *reader = key ? request_reader(r) : NULL;
+
+        if (reader)
+                (void)session_of(r, reader, key, &r->who);
 }
 
 /* A proxy that says that it is one. */
@@ -295,6 +311,18 @@ bool access_allows(struct request *r)
                         r->who.token[0] ? "the token " : "user ", r->who.token[0] ? r->who.token : r->who.address,
                         role_names[r->who.role]);
         return false;
+}
+
+bool access_holds(const struct request *r, struct reader *reader)
+{
+        const char *header = request_header(r, "Authorization");
+        struct asker who = r->who;
+
+        if (r->route->role == ROLE_NONE)
+                return true;
+        if (header)
+                return token_check(reader, token_of(header), &who) && who.role >= r->route->role;
+        return !who.by_session || (session_of(r, reader, session_key(r), &who) && who.role >= r->route->role);
 }
 
 /* ---- for the log of changes */

@@ -7,6 +7,7 @@
 #include "store/store.h"
 
 struct access;
+struct reader;
 struct request;
 
 /* Who asks. */
@@ -26,6 +27,8 @@ struct access *access_free(struct access *a);
 bool access_identify(struct request *r);
 /* Whether he may do what the route does; false: answered with what is needed. */
 bool access_allows(struct request *r);
+/* Whether what he showed then is still good: a token may be removed, a session end, while an answer goes on. */
+bool access_holds(const struct request *r, struct reader *reader);
 
 /* As the audit log has it, for whoever changes something: with the name of his user. */
 void access_audit(const struct request *r, struct audit_row *ret);

@@ -24,10 +24,11 @@ enum waiting { WAITS_HEADERS, WAITS_BODY, WAITS_US, WAITS_READER, WAITING_N };
 static const struct rule {
         bool is_request; /* we wait for it: it has a time, and may have to make room */
         bool can_idle;
-} rules[WAITING_N] = {[WAITS_HEADERS] = {true, true},
-                      [WAITS_BODY] = {true, true},
-                      [WAITS_US] = {false, false},
-                      [WAITS_READER] = {false, true}};
+        bool is_answer; /* it waits for the client only while the socket holds something unread */
+} rules[WAITING_N] = {[WAITS_HEADERS] = {true, true, false},
+                      [WAITS_BODY] = {true, true, false},
+                      [WAITS_US] = {false, false, false},
+                      [WAITS_READER] = {false, true, true}};
 
 /* What a connection waits for is written by its own thread, without the lock, four times a request; since_us before
  * waiting: whoever looks sees no new waiting with an old time. */
@@ -74,13 +75,13 @@ static bool is_idle(const struct connections *c, struct connection *x, int64_t n
         uint64_t bytes;
         int unread;
 
+        if (ioctl(x->fd, SIOCOUTQ, &unread) < 0)
+                return false;
         if (getsockopt(x->fd, IPPROTO_TCP, TCP_INFO, &info, &size) >= 0)
                 bytes = info.tcpi_bytes_received + info.tcpi_bytes_acked;
-        else if (ioctl(x->fd, SIOCOUTQ, &unread) >= 0) /* a Unix socket tells only what its other end has not read */
+        else /* a Unix socket tells only what its other end has not read */
                 bytes = (uint64_t)unread;
-        else
-                return false;
-        if (bytes != x->bytes) {
+        if (bytes != x->bytes || (rule_of(x).is_answer && !unread)) { /* it is we who have nothing to send yet */
                 x->bytes = bytes;
                 x->progress_us = now_us;
         }

@@ -33,14 +33,18 @@ static int add(struct fold *f, const char *text, size_t size, struct buf *out, s
 
 int fold_text(struct fold *f, const char *text, size_t size, struct buf *out, struct error *err)
 {
-        const char *end = text + size;
+        const char *end = text + size, *newline = NULL; /* the next one, or the end */
         int r = 0;
 
         while (r >= 0 && text < end) {
-                const char *newline = memchr(text, '\n', (size_t)(end - text)), *until = newline ? newline : end,
-                           *back = memchr(text, '\r', (size_t)(until - text));
+                const char *back, *until;
 
-                until = back ? back : until;
+                if (!newline || newline < text) { /* not anew for each return: there may be thousands before it */
+                        newline = memchr(text, '\n', (size_t)(end - text));
+                        newline = newline ? newline : end;
+                }
+                back = memchr(text, '\r', (size_t)(newline - text));
+                until = back ? back : newline;
                 if (until > text)
                         r = add(f, text, (size_t)(until - text), out, err);
                 text = until;

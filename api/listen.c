@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -162,6 +163,21 @@ static int bind_to(int fd, const struct listener_setting *l, gid_t group)
         return 0;
 }
 
+/* What is accepted there has it, too. A client whose machine is gone says nothing of it, and who follows a log that
+ * nobody writes is sent nothing: without this he would keep his connection for ever. */
+static void ask_whether_alive(int fd)
+{
+        static const struct {
+                int level, name, value;
+        } options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
+                       {IPPROTO_TCP, TCP_KEEPIDLE, 30},
+                       {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+                       {IPPROTO_TCP, TCP_KEEPCNT, 3}};
+
+        for (size_t i = 0; i < ARRAY_LEN(options); i++)
+                (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
+}
+
 int listener_open(const struct listener_setting *l, gid_t group, int *ret_fd, int *ret_port, struct error *err)
 {
         _cleanup_(closep) int fd =
@@ -182,6 +198,8 @@ int listener_open(const struct listener_setting *l, gid_t group, int *ret_fd, in
                 return error_set(err, r, where, "cannot listen: there is something else than a socket, which is left");
         if (r < 0)
                 return error_set(err, r, where, "cannot listen: %s", strerror(-r));
+        if (l->address.any.sa_family != AF_UNIX)
+                ask_whether_alive(fd);
         *ret_port = l->address.any.sa_family == AF_UNIX ? 0 : ntohs(bound.in.sin_port);
         *ret_fd = TAKE_FD(fd);
         return 0;

@@ -17,6 +17,7 @@
 #define TAIL_BYTES_MAX ((int64_t)16 << 20) /* lines that are longer than any log's are not looked for without end */
 #define BLOCK 65536
 #define BLOCKS_AT_ONCE 16
+#define LINES_BLOCK 8192 /* where each line is more than its bytes: a document, or a time */
 
 enum form { FORM_TEXT, FORM_TIMED, FORM_JSON, FORM_FOLDED }; /* the first three by their names; folded: text, too */
 
@@ -78,6 +79,12 @@ struct parts {
         struct log_lines lines;
 };
 
+/* Its lines are sent with their times, which come after them: until then they wait, or until the job is over. */
+static bool is_timed(const struct parts *p)
+{
+        return p->form == FORM_TIMED || p->form == FORM_JSON;
+}
+
 static bool has_hole(int fd, int64_t offset, int64_t size)
 {
         off_t hole = offset < size ? lseek(fd, offset, SEEK_HOLE) : -1;
@@ -100,7 +107,7 @@ static int64_t behind_hole(const struct parts *p)
 /* At most a block of it; 0: its end. */
 static ssize_t read_part(struct parts *p, char block[BLOCK], struct error *err)
 {
-        int64_t until;
+        int64_t until, most = is_timed(p) ? LINES_BLOCK : BLOCK;
         ssize_t n;
 
         if (p->at < p->size && lseek(p->fd, p->at, SEEK_HOLE) == p->at)
@@ -109,7 +116,7 @@ static ssize_t read_part(struct parts *p, char block[BLOCK], struct error *err)
                 return 0;
         until = lseek(p->fd, p->at, SEEK_HOLE);
         until = until < 0 ? p->size : MIN(until, p->size);
-        n = pread(p->fd, block, (size_t)MIN((int64_t)BLOCK, until - p->at), p->at);
+        n = pread(p->fd, block, (size_t)MIN(most, until - p->at), p->at);
         if (n <= 0)
                 return error_set(err, n < 0 ? -errno : -EIO, NULL, "the log cannot be read");
         p->at += n;
@@ -166,12 +173,6 @@ static bool has_gone(int client)
         struct pollfd p = {.fd = client, .events = POLLRDHUP};
 
         return poll(&p, 1, 0) > 0;
-}
-
-/* Its lines are sent with their times, which come after them: until then they wait, or until the job is over. */
-static bool is_timed(const struct parts *p)
-{
-        return p->form == FORM_TIMED || p->form == FORM_JSON;
 }
 
 /* The log of a job that had not run yet, where it is there now, and the times of its lines are: they come after these.

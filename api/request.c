@@ -44,6 +44,8 @@ struct request *request_new(struct server *s, struct MHD_Connection *c, const ch
         r->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         r->body.ceiling = s->settings.max_body_bytes;
         r->came_us = clock_monotonic_us();
+        r->line_target = url;
+        r->line_target_bytes = strlen(url); /* now: libmicrohttpd takes it apart, in place */
         (void)snprintf(r->shown, sizeof r->shown, "%s", url);
         if (target_parse(url, &r->target, &r->target_error) >= 0)
                 target_drop_prefix(&r->target, s->settings.prefix);
@@ -286,6 +288,10 @@ bool request_read_key(struct request *r, struct request_key *ret)
                 return false;
         }
         (void)snprintf(ret->key, sizeof ret->key, "%s", key);
+        if (r->who.token[0]) /* another's key is another */
+                (void)snprintf(ret->key + n, sizeof ret->key - n, " %s", r->who.token);
+        else if (r->who.uid >= 0)
+                (void)snprintf(ret->key + n, sizeof ret->key - n, " uid:%lld", (long long)r->who.uid);
         memory_digest(r->body.data, r->body.size, ret->digest);
         return true;
 }

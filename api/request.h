@@ -22,8 +22,10 @@ struct request {
         struct MHD_Connection *connection;
         int fd;                              /* its socket, borrowed */
         char request_id[REQUEST_ID_MAX + 1]; /* "" before its headers were read */
-        char method[12], shown[200];         /* and path, as sent but for secrets: for logs; cut to what fits */
-        int64_t came_us, sent_bytes;         /* monotonic; of the answer's body, without what a stream did not reach */
+        const char *line_target;             /* as it was received, borrowed; its bytes */
+        size_t line_target_bytes;
+        char method[12], shown[200]; /* and path, as sent but for secrets: for logs; cut to what fits */
+        int64_t came_us, sent_bytes; /* monotonic; of the answer's body, without what a stream did not reach */
         bool checked, handled;
         bool must_close; /* where its body ends is in doubt */
         bool is_last;    /* of its connection */

@@ -2,6 +2,7 @@
 
 #include "api/encoding.h"
 #include "api/internal.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "contract/text.h"
 
@@ -18,6 +19,7 @@
 #define CODED_BYTES_MIN ((size_t)2 << 10) /* less goes in a packet or two */
 #define CODED_BYTES_MAX ((size_t)8 << 20) /* 20 ms; more only where nobody waits for this thread */
 #define STREAM_BLOCK ((size_t)64 << 10)
+#define ACCESS_US US_PER_S /* after so long it is asked again whether he who reads a stream may */
 #define POLICY_OF_DATA "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 /* An answer without one of its headers is another answer: a body that is not said to be compressed is garbage. */
@@ -272,8 +274,22 @@ struct stream {
         struct request *request; /* which lasts longer than its answer is read */
         struct stream_answer answer;
         struct buf piece;
-        size_t at; /* of the piece: sent so far */
+        size_t at;          /* of the piece: sent so far */
+        int64_t allowed_us; /* monotonic: when he who reads it was last found to be allowed to */
 };
+
+/* A stream may go on for days: whoever lost his token, or ended his session, reads no more of it. */
+static int check_access(struct stream *x, struct reader *reader, struct error *err)
+{
+        int64_t now_us = clock_monotonic_us();
+
+        if (now_us - x->allowed_us < ACCESS_US)
+                return 0;
+        if (!access_holds(x->request, reader))
+                return error_set(err, -EACCES, NULL, "who asked for it may not any more");
+        x->allowed_us = now_us;
+        return 0;
+}
 
 /* 1: there is one; 0: over; negative: failed; 2: none for now. */
 static int next_piece(struct stream *x, struct error *err)
@@ -285,7 +301,9 @@ static int next_piece(struct stream *x, struct error *err)
                 return r;
         buf_clear(&x->piece);
         x->at = 0;
-        r = x->answer.next(x->answer.user, reader, &x->piece, err);
+        r = check_access(x, reader, err);
+        if (r >= 0)
+                r = x->answer.next(x->answer.user, reader, &x->piece, err);
         server_put_reader(x->request->server, reader);
         return r == STREAM_WAITS ? 2 : r < 0 ? r : x->piece.size > 0;
 }
@@ -329,7 +347,10 @@ void response_stream(struct request *r, const struct stream_answer *a)
         struct MHD_Response *response = NULL;
 
         if (x) {
-                *x = (struct stream){.request = r, .answer = *a, .piece = BUF_INIT(STREAM_PIECE_MAX)};
+                *x = (struct stream){.request = r,
+                                     .answer = *a,
+                                     .piece = BUF_INIT(STREAM_PIECE_MAX),
+                                     .allowed_us = clock_monotonic_us()};
                 response = MHD_create_response_from_callback(a->bytes < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)a->bytes,
                                                              STREAM_BLOCK, read_stream, x, free_stream);
         }

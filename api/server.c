@@ -173,6 +173,9 @@ static bool check_framing(struct request *r, const char *method, const char *ver
         (void)MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, look_at_header, &f);
         if (!f.wrong && info && f.next + 2 != method + info->header_size)
                 f.wrong = odd_lines;
+        /* one space each: what libmicrohttpd takes for the target ends at a NUL, or spans others */
+        if (r->line_target != method + strlen(method) + 1 || r->line_target + r->line_target_bytes + 1 != version)
+                f.wrong = "the request's line is not three words, one space between them";
         if (!f.wrong && f.lengths + f.encodings > 1)
                 f.wrong = "the length of the body is said twice";
         r->must_close = f.wrong != NULL;

@@ -105,8 +105,8 @@ int target_parse(const char *raw, struct target *ret, struct error *err)
                 return error_set(err, -ENAMETOOLONG, NULL, "the URL is longer than %d bytes", TARGET_BYTES_MAX);
         if (raw[0] != '/')
                 return error_set(err, -EINVAL, NULL, "the request's target is not a path");
-        if (text_has_control(raw, strlen(raw), "") || strpbrk(raw, "#\\"))
-                return error_set(err, -EINVAL, NULL, "the URL holds '#', a backslash or a control character");
+        if (text_has_control(raw, strlen(raw), "") || strpbrk(raw, "#\\ "))
+                return error_set(err, -EINVAL, NULL, "the URL holds '#', a backslash, a space or a control character");
         t.memory = strdup(raw);
         if (!t.memory)
                 return error_set(err, -ENOMEM, NULL, "no memory for a URL");

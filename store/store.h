@@ -311,10 +311,10 @@ int reader_audit(struct reader *r, int64_t after, int64_t limit, int (*row)(cons
                  void *user, struct error *err);
 
 /* What a client called its request. The job that it made: -ENOENT: none; -EKEYREJECTED: that was another request. */
-#define REQUEST_KEY_MAX 200
+#define REQUEST_KEY_MAX 200 /* as its client says it; whose it is stands behind that, after a space */
 struct request_key {
-        char key[REQUEST_KEY_MAX + 1]; /* "": none */
-        char digest[33];               /* of the request */
+        char key[REQUEST_KEY_MAX + 1 + 65]; /* "": none */
+        char digest[33];                    /* of the request */
 };
 int reader_request_key(struct reader *r, const struct request_key *key, int64_t *ret_id, struct error *err);
 

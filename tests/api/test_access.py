@@ -1,5 +1,6 @@
 """Who may what: tokens, roles, sessions, rates, and the log of changes."""
 import re
+import socket
 import sqlite3
 import time
 
@@ -302,3 +303,66 @@ def test_a_token_has_a_rate(tmp_path):
         assert ask(s, "GET", "/v1/devices", one).status_code == 200
     finally:
         s.close()
+
+
+def read_on(answer, seconds):
+    """What comes of a stream until it ends, or for so long; whether it ended."""
+    got, end = b"", time.monotonic() + seconds
+    answer.settimeout(0.2)
+    while time.monotonic() < end:
+        try:
+            part = answer.recv(1 << 16)
+        except TimeoutError:
+            continue
+        if not part:
+            return got, True
+        got += part
+    return got, False
+
+
+@pytest.mark.parametrize("how", ["token", "session of a token", "session"])
+@pytest.mark.parametrize("what", ["events", "log"])
+def test_a_stream_ends_with_what_opened_it(locked, what, how):
+    job = locked.request("POST", "/v1/jobs", json={"kind": "train", "config": "cifar10-conditioned"}, headers=locked.who["SUBMIT"]).json()["id"]
+    locked.tell(do="start", job=job)
+    folder = locked.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    (folder / "log").write_bytes(b"before\n")
+    shown = make_token(locked.state, "short", "READ")
+    if how != "token":
+        link = locked.request("POST", "/v1/links", json={}, headers=shown).json()["path"]
+        cookie = locked.request("GET", link, allow_redirects=False).headers["Set-Cookie"].split(";")[0]
+        shown = {"Cookie": cookie}
+    path = "/v1/events" if what == "events" else f"/v1/jobs/{job}/log?follow=true"
+    with socket.create_connection(("127.0.0.1", locked.port), timeout=30) as s, socket.create_connection(("127.0.0.1", locked.port), timeout=30) as other:
+        for c, headers in ((s, shown), (other, locked.who["READ"])):
+            c.sendall("\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in headers.items()), "", ""]).encode())
+            got = b""
+            while (b"before" if what == "log" else b"ready") not in got:
+                got += c.recv(1 << 16)
+        if how == "session":
+            assert locked.request("DELETE", "/v1/session", headers=shown).status_code == 204
+        else:
+            assert locked.request("DELETE", "/v1/tokens/short", headers=locked.who["ADMIN"]).status_code == 204
+        time.sleep(1.2)
+        with open(folder / "log", "ab") as f:
+            f.write(b"after\n")
+        r = locked.request("PATCH", f"/v1/jobs/{job}", json={"name": "x"}, headers=locked.who["SUBMIT"])
+        assert r.status_code == 200
+        got, ended = read_on(s, 20)
+        assert ended and b"after" not in got and b'"set"' not in got, got
+        assert (b"after" if what == "log" else b'"set"') in read_on(other, 3)[0]
+
+
+def test_a_key_of_another_is_another(locked):
+    body = {"kind": "train", "config": "cifar10-conditioned"}
+
+    def submit(who, **more):
+        r = locked.request("POST", "/v1/jobs", json={**body, **more}, headers={**who, "Idempotency-Key": "one"})
+        return r.json()["id"] if r.status_code == 201 else r.json()["type"]
+
+    a, b = [make_token(locked.state, name * 64, "SUBMIT") for name in "ab"]
+    first = submit(a)
+    second = submit(b)
+    assert first != second and submit(a) == first and submit(b) == second
+    assert submit(b, name="x") == "problems/key-reused" and submit(locked.who["ADMIN"], name="x") > second

@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from conftest import Server, checkpoint, problem
+from conftest import Server, checkpoint, problem, sanitized
 
 DATA = bytes(range(256)) * 40
 DIGEST = '"0123456789abcdef0123456789abcdef"'
@@ -170,6 +170,19 @@ def test_what_was_drawn_over_is_folded(server, text, folded):
         assert r.headers["X-Log-Size"] == r.headers["X-Log-Next-Offset"] == str(len(text))
     for query in ("", "?fold=false", "?tail=100&fold=false", "?offset=0"):
         assert server.get(path + query).content == text, query
+
+
+@pytest.mark.parametrize("query", ["fold=true", "format=timed", "format=ndjson", "tail=1"])
+@pytest.mark.parametrize("text", [b"\r" * (10 << 20), BAR * 20000 + b"\n"], ids=["returns", "bars"])
+def test_what_is_drawn_over_again_and_again_holds_up_nobody(server, text, query):
+    """A line's end was looked for anew behind each return: half a minute, a second and more of it at once."""
+    job = server.submit()
+    folder = server.state / "jobs" / str(job)
+    folder.mkdir(parents=True)
+    (folder / "log").write_bytes(text)
+    began = time.monotonic()
+    assert server.get(f"/v1/jobs/{job}/log?{query}").status_code == 200
+    assert time.monotonic() - began < (40 if sanitized() else 4)
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"\n\n\n", b"a", b"a\nb", b"x" * 70000 + b"\n" + b"y" * 65535 + b"\n"])
@@ -333,6 +346,34 @@ def test_a_download_that_makes_progress_is_not_cut_and_one_that_makes_none_is(tm
         silent = socket.create_connection(("127.0.0.1", s.port), timeout=10)
         silent.sendall(b"GET /healthz HT")
         assert silent.recv(10) == b"", "silence is none, too"
+    finally:
+        s.close()
+
+
+def test_who_follows_a_silent_log_is_not_cut(tmp_path):
+    """What he waits for is ours to say, however long that takes; whether his machine is there is asked."""
+    s = Server(tmp_path, idle_ms=1000)
+    try:
+        job = s.submit()
+        log = s.state / "jobs" / str(job) / "log"
+        log.parent.mkdir(parents=True)
+        log.write_bytes(b"one\n")
+        s.tell(do="start", job=job)
+        with socket.create_connection(("127.0.0.1", s.port), timeout=30) as follower:
+            follower.sendall(f"GET /v1/jobs/{job}/log?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            got = b""
+            while b"one\n" not in got:
+                got += follower.recv(1 << 16)
+            pair = f":{s.port:04X} 0100007F:{follower.getsockname()[1]:04X} 01"
+            timer, = [line.split()[5] for line in open("/proc/net/tcp") if pair in line]
+            assert timer.startswith("02:"), "the kernel's timer is not that of keepalive"
+            time.sleep(5)
+            with open(log, "ab") as f:
+                f.write(b"two\n")
+            while b"two\n" not in got:
+                part = follower.recv(1 << 16)
+                assert part, "it was cut"
+                got += part
     finally:
         s.close()
 

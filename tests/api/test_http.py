@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from conftest import HERE, Server, problem
+from conftest import HERE, Server, problem, sanitized
 
 DEF = (HERE.parent.parent / "api" / "routes.def").read_text()
 ROUTES = re.findall(r'^R\((\w+), "([^"]+)"', DEF, re.M)
@@ -228,6 +228,9 @@ def test_smuggling_and_garbage_are_refused(server):
                  b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n",
                  b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
                  b"GET * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                 b"GET /healthz?a b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                 b"GET /healthz  HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                 b"GET /healthz HTTP/1.1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
                  b"CONNECT localhost:22 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
         r = server.raw(data, timeout=3)
         assert not r or re.match(rb"HTTP/1.1 [45]\d\d ", r) and not r.startswith(b"HTTP/1.1 500"), (data, r[:100])
@@ -350,6 +353,11 @@ SECOND = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     SUBMIT + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
     SUBMIT + b"Transfer-Encoding:\r\nContent-Length: 2\r\n\r\n{}",
     b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\0\r\n\r\n",
+    b"GET /healthz\0/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /v1/jobs?limit=1\0&cursor=x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET\0X /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET  /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET \0/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\n",
     b"GET /healthz HTTP/1.1\nHost: 127.0.0.1\n\n"])
 def test_what_a_proxy_may_read_otherwise_is_refused_and_closed(server, head):
@@ -401,13 +409,6 @@ def test_odd_but_whole_requests_are_taken(server):
                 s.sendall(data[i:i + 997])
                 time.sleep(0.002)
             assert s.recv(100).startswith(b"HTTP/1.1 200"), more[:20]
-
-
-def sanitized():
-    """A sanitizer is slow, and keeps what was freed for a while."""
-    with open(os.environ["TEST_SERVER"], "rb") as f:
-        binary = f.read()
-    return b"__asan_init" in binary or b"__tsan_init" in binary
 
 
 def typical(act):
