@@ -45,7 +45,7 @@ int error_set(struct error *err, int code, const char *path, const char *fmt, ..
 bool error_is_hosts(int code)
 {
         return code == -ENOMEM || code == -EIO || code == -ENOSPC || code == -EDQUOT || code == -EMFILE ||
-               code == -ENFILE || code == -EAGAIN;
+               code == -ENFILE || code == -EAGAIN || code == -EROFS || code == -ESTALE;
 }
 
 int errors_add(struct errors *errs, int code, const char *path, const char *fmt, ...)

@@ -158,11 +158,14 @@ static int get_to(struct call *c, const char *path, const struct file_head *head
 {
         _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
         struct bar bar = {.terminal = isatty(STDERR_FILENO)};
-        char part[PATH_MAX], digest[DIGEST_SIZE];
+        char part[PATH_MAX], found[PATH_MAX], digest[DIGEST_SIZE];
         struct error err;
         int64_t bytes;
-        int r;
+        int r = find_output(output, found);
 
+        if (r)
+                return r == -ENXIO ? fail("%s is no regular file, which a download is that can go on", output) : r;
+        output = found;
         if (snprintf(part, sizeof part, "%s.%s.part", output, head->digest) >= (int)sizeof part)
                 return fail("the file's name is too long");
         r = client_continue(c->client, path, head, part, draw, &bar, &text);

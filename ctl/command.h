@@ -3,6 +3,8 @@
 
 #include "ctl/client.h"
 
+#include <limits.h>
+
 #define REPEATED_MAX 64
 
 enum option_id {
@@ -36,6 +38,10 @@ int ask(struct call *c, const char *method, const char *path, const json_t *body
 
 int usage_error(const char *fmt, ...) _printf_(1, 2);
 int fail(const char *fmt, ...) _printf_(1, 2);
+
+/* Where -o's file is to be: itself or, of a link, what that leads to, so that the link stays. 0; -ENXIO: it is a pipe
+ * or a device, which nothing may take the place of; an exit code: a folder, as was printed. */
+int find_output(const char *output, char ret[PATH_MAX]);
 
 /* A job's id from an argument; 0 and a printed usage error when it is none. */
 int64_t job_id(const char *s);

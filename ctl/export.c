@@ -10,16 +10,50 @@
 #include <string.h>
 #include <sys/stat.h>
 
+int find_output(const char *output, char ret[PATH_MAX])
+{
+        struct stat st;
+
+        if (snprintf(ret, PATH_MAX, "%s", output) >= PATH_MAX)
+                return fail("the file's name is too long");
+        if (stat(output, &st) < 0)
+                return 0;
+        if (S_ISDIR(st.st_mode))
+                return fail("%s is a folder: give the name of a file", output);
+        if (!S_ISREG(st.st_mode))
+                return -ENXIO;
+        return realpath(output, ret) ? 0 : fail("%s cannot be written: %s", output, strerror(errno));
+}
+
+/* Into a pipe or a device, whose name must stay its own. */
+static int stream(struct call *c, const char *path, const char *output)
+{
+        _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
+        FILE *to = fopen(output, "wbe");
+        int r;
+
+        if (!to)
+                return fail("%s cannot be written: %s", output, strerror(errno));
+        r = client_download(c->client, path, to, &text);
+        if (fclose(to) && r >= 0)
+                return fail("%s cannot be written: %s", output, strerror(errno));
+        return r < 0 ? fail("%s", text.data) : EXIT_OK;
+}
+
 /* -o's file by way of a temporary one, or standard output. */
 static int download(struct call *c, const char *path)
 {
         _cleanup_(buf_done) struct buf text = BUF_INIT(1 << 16);
         const char *output = c->options[OPTION_OUTPUT];
-        char temporary[PATH_MAX];
+        char temporary[PATH_MAX], found[PATH_MAX];
         FILE *to = stdout;
         int r, fd;
 
         if (output) {
+                r = find_output(output, found);
+                if (r)
+                        return r == -ENXIO ? stream(c, path, output) : r;
+                output = found;
                 if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", output) >= (int)sizeof temporary)
                         return fail("the file's name is too long");
                 fd = mkstemp(temporary);

@@ -112,6 +112,25 @@ static void check_state(const struct settings *s)
                      (long long)disk.reserve_bytes >> 20);
 }
 
+/* Of a daemon that runs it is its own affair: nobody else opens it. */
+static void check_store(const struct settings *s)
+{
+        int64_t behind = 0;
+        struct error err;
+        int r;
+
+        if (access(s->state, R_OK | W_OK | X_OK) < 0 || state_is_locked(s->state))
+                return;
+        r = store_look(s->state, &behind, &err);
+        if (r < 0)
+                tell_error(&err);
+        else if (behind)
+                tell(NOTE, "database: of an older mulund; a start copies it to %s/mulund.db.schema-N, then changes it",
+                     s->state);
+        else if (r > 0)
+                tell(GOOD, "database: whole, as far as a start looks");
+}
+
 static void check_folder(const char *what, const char *path)
 {
         struct stat st;
@@ -120,6 +139,23 @@ static void check_folder(const char *what, const char *path)
                 tell(BAD, "%s %s: there is no such folder, or this user may not read it", what, path);
         else
                 tell(GOOD, "%s %s", what, path);
+}
+
+/* What a start makes where nothing is; a link may lead to a disk that is not mounted. */
+static void check_parts(const struct settings *s)
+{
+        static const char *const parts[] = {"jobs", "datasets", "plans", "imports"};
+        char path[PATH_MAX];
+        struct stat st;
+
+        for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+                if (snprintf(path, sizeof path, "%s/%s", s->state, parts[i]) < (int)sizeof path &&
+                    lstat(path, &st) == 0)
+                        if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode) || access(path, R_OK | W_OK | X_OK) < 0)
+                                tell(BAD,
+                                     "%s: is no folder, or this user may not use it; of a link: is its disk mounted?",
+                                     path);
+        }
 }
 
 static void check_folders(const struct settings *s)
@@ -224,8 +260,9 @@ static void check_access(const struct settings *s)
 
 int doctor(const struct settings *s)
 {
-        static void (*const checks[])(const struct settings *s) = {
-                check_libraries, check_limits, check_access, check_state, check_folders, check_worker, check_sandbox};
+        static void (*const checks[])(const struct settings *s) = {check_libraries, check_limits, check_access,
+                                                                   check_state,     check_store,  check_parts,
+                                                                   check_folders,   check_worker, check_sandbox};
 
         for (size_t i = 0; i < ARRAY_LEN(checks); i++)
                 checks[i](s);

@@ -124,6 +124,28 @@ static int check_retry(struct op *op, const struct job_row *row, struct errors *
         return 0;
 }
 
+/* Once it was over, whom it waits for could be removed; then it would wait for ever. */
+static int check_after(struct op *op, struct errors *errs)
+{
+        int64_t ids[AFTER_MAX];
+        struct error err;
+        size_t n = 0;
+        int r = reader_unmet(op->daemon->reader, op->job, ids, &n, &err);
+
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                struct job_row row;
+
+                r = reader_job(op->daemon->reader, ids[i], &row, &err);
+                if (r == -ENOENT)
+                        return errors_add(errs, -EINVAL, "",
+                                          "it waits for job %lld, which was removed: submit it anew without that",
+                                          (long long)ids[i]);
+                if (r >= 0)
+                        job_row_done(&row);
+        }
+        return r < 0 ? errors_add(errs, r, "", "%s", err.text) : 0;
+}
+
 static void store_reopening(struct op *op, struct job *j)
 {
         struct write *w = write_new(WRITE_JOB_REOPEN);
@@ -170,7 +192,9 @@ void op_reopen(struct op *op)
                                       : "only a paused job, or a training that is over, can be resumed");
                 return;
         }
-        r = op->how.retry ? check_retry(op, &row, &errs) : check_resume(op, &row, &errs);
+        r = check_after(op, &errs);
+        if (r >= 0)
+                r = op->how.retry ? check_retry(op, &row, &errs) : check_resume(op, &row, &errs);
         op->pinned_job = row.source_job;
         op->pinned_step = row.source_step;
         job_row_done(&row);

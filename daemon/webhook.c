@@ -33,6 +33,7 @@ struct hook {
         const char *name, *url; /* the settings' */
         char key[2 * KEY_BYTES + 1];
         int64_t after, attempts;
+        int64_t waited_s;         /* of this program's time, since it took one: a machine that was off has not tried */
         int64_t next_us;          /* monotonic; 0: at once */
         int64_t again[AGAIN_MAX]; /* events that somebody wants to be sent once more */
         size_t n_again;
@@ -109,9 +110,10 @@ static int load_key(const struct webhooks *h, struct hook *k, struct error *err)
 
 static int save(const struct webhooks *h, const struct hook *k, struct error *err)
 {
-        char path[PATH_MAX], text[96];
-        int n = snprintf(text, sizeof text, "{\"after\": %" PRId64 ", \"attempts\": %" PRId64 "}\n", k->after,
-                         k->attempts);
+        char path[PATH_MAX], text[128];
+        int n = snprintf(text, sizeof text,
+                         "{\"after\": %" PRId64 ", \"attempts\": %" PRId64 ", \"waited_s\": %" PRId64 "}\n", k->after,
+                         k->attempts, k->waited_s);
 
         hook_path(h, k, "json", path);
         return file_write_atomic(path, text, (size_t)n, NULL, err);
@@ -123,19 +125,30 @@ static int load_position(const struct webhooks *h, struct hook *k, struct error 
         _cleanup_(buf_done) struct buf text = BUF_INIT(4096);
         _cleanup_json_ json_t *o = NULL;
         char path[PATH_MAX];
-        int r;
+        int64_t last = 0;
+        int r = reader_last_event(h->reader, &last, err);
 
+        if (r < 0 && r != -ENOENT)
+                return r;
         hook_path(h, k, "json", path);
         r = file_read(path, &text, err);
         if (r == -ENOENT) {
-                r = reader_last_event(h->reader, &k->after, err);
-                return r < 0 && r != -ENOENT ? r : save(h, k, err);
+                k->after = last;
+                return save(h, k, err);
         }
         if (r >= 0)
                 r = json_parse(text.data ? text.data : "", text.size, &o, err);
+        if (r < 0)
+                return r;
         k->after = json_integer_value(json_object_get(o, "after"));
         k->attempts = json_integer_value(json_object_get(o, "attempts"));
-        return r;
+        k->waited_s = json_integer_value(json_object_get(o, "waited_s"));
+        if (k->after <= last)
+                return 0;
+        /* of a database that was moved away, or of jobs that have been removed: what comes is told either way */
+        k->after = last;
+        k->attempts = 0;
+        return save(h, k, err);
 }
 
 static void on_noted(struct write *w, int r, const struct error *err)
@@ -299,7 +312,8 @@ static bool deliver_one(struct webhooks *h, struct hook *k)
                 return false;
         note(h, k, &d, &o);
         describe(&o, number, &text);
-        given_up = !o.taken && clock_wall_us() - d.time_us > OLDEST_US;
+        k->waited_s = o.taken ? 0 : k->waited_s + wait_after_us(d.attempt) / US_PER_S;
+        given_up = !o.taken && clock_wall_us() - d.time_us > OLDEST_US && k->waited_s * US_PER_S > OLDEST_US;
         if (!o.taken && d.attempt == 1)
                 log_warning("webhook %s: event %lld was not taken: %s", k->name, (long long)d.id, text);
         if (given_up)

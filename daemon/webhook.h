@@ -2,10 +2,10 @@
  * thread of its own that sleeps while there is nothing to tell. Only who writes the settings says where to; an answer
  * that sends elsewhere is a failure. Each hook has in STATE/webhooks: NAME.key, 64 hexadecimal digits, drawn when it is
  * first used: its secret, for whoever receives; and NAME.json, {"after": the last event that was taken or given up,
- * "attempts": at the next one}. Each attempt is a row of the store (delivery_row). A delivery that fails is tried
- * again, each time after twice as long, up to an hour, until the event is a day old; those behind it wait. A hook
- * begins with what happens after it is first seen; a receiver may get an event twice (a daemon that is killed between
- * an answer and its note), with the same id. */
+ * "attempts": at the next one, "waited_s": since one was taken}. Each attempt is a row of the store (delivery_row). A
+ * delivery that fails is tried again, each time after twice as long, up to an hour, until the event is a day old and
+ * the receiver has been tried for a day; those behind it wait. A hook begins with what happens after it is first seen;
+ * a receiver may get an event twice (a daemon that is killed between an answer and its note), with the same id. */
 #pragma once
 
 #include "base/error.h"

@@ -5,8 +5,10 @@
  * check runs on a read-only connection, which neither recovers nor checkpoints. */
 #include "store/internal.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -165,6 +167,36 @@ int db_open_file(struct db *db, const char *path, int flags, struct error *err)
         }
         (void)sqlite3_busy_timeout(db->handle, DB_BUSY_MS);
         return 0;
+}
+
+/* The file's URI: whatever is no letter in its path as %XX. */
+static int write_uri(const char *path, struct buf *ret, struct error *err)
+{
+        int r = buf_printf(ret, err, "file:");
+
+        for (const unsigned char *c = (const unsigned char *)path; *c && r >= 0; c++)
+                r = buf_printf(ret, err, strchr("/.-_", *c) || (*c < 0x80 && isalnum(*c)) ? "%c" : "%%%02x", *c);
+        return r < 0 ? r : buf_printf(ret, err, "?immutable=1");
+}
+
+/* Without a log SQLite would make one, and memory beside it, for reading, too: whoever only looks leaves nothing. */
+int db_open_to_look(struct db *db, const char *path, struct error *err)
+{
+        _cleanup_(buf_done) struct buf uri = BUF_INIT(4 * PATH_MAX);
+        char file[PATH_MAX], wal[PATH_MAX + 8];
+        struct stat st;
+        int r;
+
+        if (!realpath(path, file))
+                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
+        (void)snprintf(wal, sizeof wal, "%s-wal", file);
+        if (stat(wal, &st) == 0 && st.st_size > 0)
+                return db_open_file(db, path, SQLITE_OPEN_READONLY, err);
+        r = write_uri(file, &uri, err);
+        if (r >= 0)
+                r = db_open_file(db, uri.data, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, err);
+        (void)snprintf(db->path, sizeof db->path, "%s", path);
+        return r;
 }
 
 #define COPY_PAGES 256 /* between two looks at whether to go on */
@@ -338,7 +370,7 @@ static int check(const char *path, const struct stat *st, struct error *err)
                 return r;
         if (r < 0 || memcmp(head, "SQLite format 3", 16) != 0)
                 return damaged(path, "it does not begin as a database", err);
-        r = db_open_file(&db, path, SQLITE_OPEN_READONLY, err);
+        r = db_open_to_look(&db, path, err);
         if (r < 0)
                 return r;
         if (db_query_int(&db, "PRAGMA application_id", &id, err) < 0)
@@ -351,23 +383,37 @@ static int check(const char *path, const struct stat *st, struct error *err)
         return r;
 }
 
-int db_prepare_file(const char *folder, char *ret_path, size_t size, struct error *err)
+int db_check_file(const char *folder, char *ret_path, size_t size, struct error *err)
 {
         char wal[1200];
-        struct db db = {0};
-        struct stat st;
+        struct stat st, link;
         int r;
 
         if (snprintf(ret_path, size, "%s/mulund.db", folder) >= (int)size)
                 return error_set(err, -ENAMETOOLONG, folder, "the path is too long");
         (void)snprintf(wal, sizeof wal, "%s-wal", ret_path);
-        if (stat(ret_path, &st) == 0)
+        r = stat(ret_path, &st) < 0 ? -errno : 0;
+        if (r == 0 && !S_ISREG(st.st_mode)) /* a FIFO would be waited for */
+                return damaged(ret_path, "it is no regular file", err);
+        if (r == 0) {
                 r = check(ret_path, &st, err);
-        else if (errno != ENOENT)
-                r = error_set(err, -errno, ret_path, "cannot be opened: %s", strerror(errno));
-        else if (stat(wal, &st) == 0 && st.st_size > 0)
-                r = damaged(ret_path, "it is missing, but its log mulund.db-wal is there", err);
-        else
+                return r < 0 ? r : 1;
+        }
+        if (r != -ENOENT)
+                return error_set(err, r, ret_path, "cannot be opened: %s", strerror(-r));
+        if (lstat(ret_path, &link) == 0) /* a new one would replace the link, and all jobs would be gone */
+                return error_set(err, -ENOENT, ret_path, "is a link that leads nowhere: is its disk mounted?");
+        if (stat(wal, &st) == 0 && st.st_size > 0)
+                return damaged(ret_path, "it is missing, but its log mulund.db-wal is there", err);
+        return 0;
+}
+
+int db_prepare_file(const char *folder, char *ret_path, size_t size, struct error *err)
+{
+        struct db db = {0};
+        int r = db_check_file(folder, ret_path, size, err);
+
+        if (r == 0)
                 r = create(folder, ret_path, err);
         if (r < 0)
                 return r;

@@ -37,14 +37,19 @@ struct db {
 enum db_mode { DB_READ, DB_WRITE };
 int db_open(struct db *db, const char *path, enum db_mode mode, struct error *err);
 void db_close(struct db *db);
+/* folder/mulund.db as it is, without changing it: 1: it is whole, 0: it is absent. */
+int db_check_file(const char *folder, char *ret_path, size_t size, struct error *err);
 /* Makes folder/mulund.db when it is absent, else checks that it is whole, without changing it; then migrates. */
 int db_prepare_file(const char *folder, char *ret_path, size_t size, struct error *err);
 
 /* The parts of that: a connection without statements; one statement; a number; migrations (migrate.c), whose copy of
  * the file is whole or absent: without it nothing is changed. */
 int db_open_file(struct db *db, const char *path, int flags, struct error *err);
+int db_open_to_look(struct db *db, const char *path, struct error *err);
 int db_prepare(struct db *db, enum statement s, struct error *err);
 int db_query_int(struct db *db, const char *sql, int64_t *ret, struct error *err);
+/* How many versions older than this program's its schema is; -ENOTSUP: it is newer. */
+int db_schema(struct db *db, int64_t *ret_behind, struct error *err);
 int db_migrate(struct db *db, struct error *err);
 /* The whole file as it is now, to a path where nothing is. cancelled: NULL, or looked at now and then: -ECANCELED. */
 int db_copy(struct db *db, const char *path, const atomic_bool *cancelled, struct error *err);

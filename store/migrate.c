@@ -163,10 +163,9 @@ static int back_up(struct db *db, int64_t version, struct error *err)
         return r;
 }
 
-int db_migrate(struct db *db, struct error *err)
+int db_schema(struct db *db, int64_t *ret_behind, struct error *err)
 {
         int64_t version = 0;
-        struct error why;
         int r = db_query_int(db, "PRAGMA user_version", &version, err);
 
         if (r < 0)
@@ -175,6 +174,19 @@ int db_migrate(struct db *db, struct error *err)
                 return error_set(err, -ENOTSUP, db->path,
                                  "its schema is version %lld, this program knows %zu: it is from a newer mulund",
                                  (long long)version, ARRAY_LEN(schema_texts));
+        *ret_behind = (int64_t)ARRAY_LEN(schema_texts) - version;
+        return 0;
+}
+
+int db_migrate(struct db *db, struct error *err)
+{
+        int64_t behind = 0, version;
+        struct error why;
+        int r = db_schema(db, &behind, err);
+
+        if (r < 0)
+                return r;
+        version = (int64_t)ARRAY_LEN(schema_texts) - behind;
         if (version > 0 && version < (int64_t)ARRAY_LEN(schema_texts)) {
                 r = back_up(db, version, &why);
                 if (r < 0)

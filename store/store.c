@@ -14,6 +14,21 @@ _Static_assert(ARRAY_LEN(job_state_names) == JOB_STATE_N + 1, "a name a state");
 _Static_assert(ARRAY_LEN(stop_reason_names) == STOP_REASON_N + 1, "a name a reason");
 _Static_assert(ARRAY_LEN(attempt_outcome_names) == OUTCOME_N + 1, "a name an outcome");
 
+int store_look(const char *folder, int64_t *ret_behind, struct error *err)
+{
+        char path[sizeof((struct store *)0)->path];
+        struct db db = {0};
+        int r = db_check_file(folder, path, sizeof path, err);
+
+        if (r <= 0)
+                return r;
+        r = db_open_to_look(&db, path, err);
+        if (r >= 0)
+                r = db_schema(&db, ret_behind, err);
+        db_close(&db);
+        return r < 0 ? r : 1;
+}
+
 int store_open(const char *folder, struct store **ret, struct error *err)
 {
         struct store *s = calloc(1, sizeof *s);

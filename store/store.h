@@ -51,6 +51,9 @@ struct limits_row {
 /* Opens or makes the file below folder, checks its integrity marker and migrates it (schema/0001_*.sql ..., each in a
  * transaction; a newer schema than ours is refused), and starts the writer. */
 int store_open(const char *folder, struct store **ret, struct error *err);
+/* What that would meet, without changing it: 1: a whole database, of a schema so many versions older than ours; 0: none
+ * yet. Nobody else may have it open. */
+int store_look(const char *folder, int64_t *ret_behind, struct error *err);
 /* Commits what is queued, ends the writer, closes. */
 struct store *store_close(struct store *s);
 

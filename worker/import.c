@@ -10,13 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 
-/* The machine's fault, which another attempt may not meet; all else is in what was to be imported. */
-static bool is_machines(int code)
-{
-        return code == -ENOMEM || code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EMFILE ||
-               code == -ENFILE || code == -EROFS;
-}
-
 static json_t *result_json(const struct assignment_import *i, const struct import_result *r)
 {
         return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:[f,f,f]}", "what", import_what_names[i->what],
@@ -74,6 +67,6 @@ int task_import(struct task *t, struct error *err)
         if (r == -ECANCELED)
                 return reporter_stopped(t->reporter, 0, err);
         if (r < 0)
-                return is_machines(r) ? r : -ESTALE; /* class data */
+                return error_is_hosts(r) ? r : REPORTER_DATA; /* all else is in what was to be imported */
         return reporter_done(t->reporter, result, err);
 }

@@ -213,7 +213,7 @@ enum error_class reporter_class(int code)
                 return ERROR_NUMERIC;
         case -ENOMEM:
                 return ERROR_MEMORY;
-        case -ESTALE:
+        case REPORTER_DATA:
                 return ERROR_DATA;
         case -ENODEV: /* there is none, or it has failed */
                 return ERROR_DEVICE;

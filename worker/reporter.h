@@ -33,6 +33,10 @@ int reporter_artifact(struct reporter *r, enum artifact_kind kind, int64_t step,
 int reporter_done(struct reporter *r, const json_t *result, struct error *err);
 int reporter_stopped(struct reporter *r, int64_t step, struct error *err);
 int reporter_error(struct reporter *r, enum error_class class, const char *detail, int64_t step, struct error *err);
+/* The code of what is wrong with data, not with the machine. No system call has it: ESTALE, which would read so well,
+ * is what files on a server say that was started anew. */
+#define REPORTER_DATA (-ECHRNG)
+
 /* The class of a task's failure, by its negative errno. */
 enum error_class reporter_class(int code);
 

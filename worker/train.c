@@ -174,7 +174,7 @@ static int check_data(struct training *x, const struct assignment_checkpoint *c,
         log_warning("%s was trained on data with digest %s; these have %s", c->path, trained_on, t->data);
         if (t->assignment->accept_changed_data)
                 return 0;
-        return error_set(err, -ESTALE, "/data/dataset",
+        return error_set(err, REPORTER_DATA, "/data/dataset",
                          "the checkpoint at step %lld was trained on other data (digest %s) than %s holds now (%s): "
                          "bring those back, or retry with \"accept_changed_data\": true",
                          (long long)c->step, trained_on, t->assignment->dataset_name, t->data);

@@ -583,6 +583,27 @@ def test_a_file_is_got_whole_and_a_cut_one_goes_on(server, tmp_path):
     assert b"[##############################] 4.9 of 4.9 MiB" in drawn
 
 
+def test_what_is_no_file_is_not_replaced(server, tmp_path):
+    """A device, a pipe, a folder, a link: /dev/stdout of root is one."""
+    job, id_ = artifact(server, b"weights" * 1000)
+    fifo, folder, link = tmp_path / "fifo", tmp_path / "folder", tmp_path / "link"
+    os.mkfifo(fifo)
+    folder.mkdir()
+    (tmp_path / "real").write_text("old")
+    link.symlink_to("real")
+    for args in (["export", job], ["checkpoint", "export", job], ["get", id_]):
+        assert "is a folder" in ctl(server, *args, "-o", folder, code=1)
+    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE, text=True) as cat:
+        ctl(server, "export", job, "-o", fifo)
+        assert cat.stdout.read().startswith("series,step,time_ms,value")
+    assert "is no regular file" in ctl(server, "get", id_, "-o", fifo, code=1) and fifo.is_fifo()
+    ctl(server, "export", job, "-o", link)
+    assert link.is_symlink() and (tmp_path / "real").read_text().startswith("series,")
+    ctl(server, "get", id_, "-o", link)
+    assert link.is_symlink() and (tmp_path / "real").read_bytes() == b"weights" * 1000
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "folder", "link", "real"]
+
+
 def test_a_long_log_is_streamed(server):
     job = server.submit()
     folder = server.state / "jobs" / str(job)

@@ -240,6 +240,21 @@ def test_a_job_waits_until_all_it_names_have_succeeded(service):
     assert requests.delete(f"{service.url}/v1/jobs/{b}", timeout=60).status_code == 204
 
 
+@pytest.mark.parametrize("action", ["retry", "resume"])
+def test_who_waits_for_a_removed_job_is_not_taken_again(service, action):
+    """It would wait for ever."""
+    service.script([SLOW])
+    service.start()
+    first = service.submit()
+    second = service.submit(after=[first])
+    service.post("/v1/jobs/cancel", {"filter": {"kind": ["train"]}}, expect=200)
+    service.wait(first, "cancelled")
+    assert service.job(second)["state"] == "cancelled"
+    assert service.until(lambda: requests.delete(f"{service.url}/v1/jobs/{first}", timeout=60).status_code == 204)
+    answer = service.post(f"/v1/jobs/{second}/{action}", expect=422).json()
+    assert f"it waits for job {first}, which was removed" in answer["errors"][0]["detail"] and service.job(second)["state"] == "cancelled"
+
+
 def test_after_names_jobs_that_are_there(service):
     service.script([TRAIN])
     service.start()

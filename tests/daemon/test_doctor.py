@@ -1,5 +1,7 @@
 """mulund --doctor and mulunctl doctor: what a start would meet."""
 import os
+import signal
+import sqlite3
 import subprocess
 
 import pytest
@@ -52,6 +54,41 @@ def test_what_is_wrong_is_said(service, what):
     else:
         text = doctor(service, *more, code=1)
     assert expected in text, text
+
+
+BROKEN = {
+    "newer": (lambda state: sqlite3.connect(state + "/mulund.db").execute("PRAGMA user_version = 99").connection.close(), "from a newer mulund"),
+    "damaged": (lambda state: os.truncate(state + "/mulund.db", 9000), "the database is damaged"),
+    "folder": (lambda state: (os.remove(state + "/mulund.db"), os.mkdir(state + "/mulund.db")), "it is no regular file"),
+    "fifo": (lambda state: (os.remove(state + "/mulund.db"), os.mkfifo(state + "/mulund.db")), "it is no regular file"),
+    "link": (lambda state: (os.remove(state + "/mulund.db"), os.symlink("/no/such/disk/mulund.db", state + "/mulund.db")), "is its disk mounted?"),
+    "jobs": (lambda state: (os.rmdir(state + "/jobs"), os.symlink("/no/such/disk/jobs", state + "/jobs")), "jobs: "),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_state_on_which_no_start_succeeds_is_said_before(service, what):
+    """And a start changes nothing of it: no new database comes in the place of one whose disk is not there."""
+    service.start()
+    service.kill(signal.SIGTERM)
+    spoil, said = BROKEN[what]
+    before = sorted(os.listdir(service.state))
+    assert "ok    database" in doctor(service) and sorted(os.listdir(service.state)) == before, "who looks leaves nothing"
+    spoil(service.state)
+    assert said in doctor(service, code=1)
+    kind = os.lstat(service.state + "/mulund.db").st_mode
+    service.start(wait=False)
+    assert service.process.wait(20) == 1 and said in service.logged()
+    assert os.lstat(service.state + "/mulund.db").st_mode == kind
+
+
+def test_a_database_that_a_start_will_change_is_said(service):
+    service.start()
+    service.kill(signal.SIGTERM)
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("PRAGMA user_version = 11")
+    db.close()
+    assert "note  database: of an older mulund" in doctor(service)
 
 
 def test_a_full_disk_is_said(service):

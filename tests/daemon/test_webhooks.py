@@ -223,6 +223,10 @@ def test_after_a_day_an_event_is_given_up_and_those_behind_it_are_told(service, 
     first = receiver.events()[0]["id"]
     with sqlite3.connect(service.state + "/mulund.db") as db:
         assert db.execute("UPDATE job_event SET time_us = time_us - 86400000000 WHERE id = ?", (first,)).rowcount == 1
+    with open(f"{service.state}/webhooks/lab.json", "r+") as f:
+        position = json.load(f) | {"waited_s": 86400}
+        f.seek(0)
+        json.dump(position, f)
     receiver.answers = [(503, {})]
     service.start("--webhook", f"lab={receiver.url}")
     service.wait(job, "succeeded")
@@ -230,6 +234,40 @@ def test_after_a_day_an_event_is_given_up_and_those_behind_it_are_told(service, 
     assert f"webhook lab: event {first} is given up after a day" in service.logged()
     told = [(d["event"], d["attempt"], d["code"]) for d in deliveries(service, len(receiver.got))]
     assert told[:2] == [(first, 1, 503), (first, 2, 503)] and {x[1:] for x in told[2:]} == {(1, 200)} and first not in {x[0] for x in told[2:]}
+
+
+def test_a_day_without_power_is_no_day_of_trying(service, receiver):
+    """The receiver starts behind us, on Monday: what happened on Friday is told."""
+    receiver.answers = [(503, {})] * 99
+    service.script([TRAIN])
+    service.start("--webhook", f"lab={receiver.url}")
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    service.kill()
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("UPDATE job_event SET time_us = time_us - 3 * 86400000000")
+        ids = [i for i, in db.execute("SELECT id FROM job_event ORDER BY id")]
+    receiver.answers, receiver.got = [(503, {})], []
+    service.start("--webhook", f"lab={receiver.url}")
+    service.until(lambda: len(receiver.got) == len(ids) + 1)
+    assert [e["id"] for e in receiver.events()] == ids[:1] + ids and "given up" not in service.logged()
+
+
+def test_a_new_database_is_told_of_from_its_first_event(service, receiver):
+    service.script([TRAIN])
+    service.start("--webhook", f"lab={receiver.url}")
+    service.wait(service.submit(100), "succeeded")
+    service.wait(service.submit(100), "succeeded")
+    service.until(lambda: [e["to"] for e in receiver.events()].count("succeeded") == 2)
+    service.kill()
+    for name in [n for n in os.listdir(service.state) if n.startswith("mulund.db")]:
+        os.rename(f"{service.state}/{name}", f"{service.root}/{name}")
+    receiver.got = []
+    service.start("--webhook", f"lab={receiver.url}")
+    job = service.submit(100)
+    service.wait(job, "succeeded")
+    service.until(lambda: "succeeded" in [e["to"] for e in receiver.events()], 20)
+    assert receiver.events()[0]["id"] == 1 and {e["job"] for e in receiver.events()} == {job}
 
 
 @pytest.mark.parametrize("value", ["x", "x=", "x=ftp://a/", "x=file:///etc/passwd", "a b=http://a/", "x=http://a b/", "x=http://a/\n"])
