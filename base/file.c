@@ -21,12 +21,8 @@ const char *file_below(const char *path, const char *folder)
         return path + n + (path[n] == '/');
 }
 
-int file_read(const char *path, struct buf *buf, struct error *err)
+int file_read_rest(int fd, const char *path, struct buf *buf, struct error *err)
 {
-        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-        if (fd < 0)
-                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
         for (;;) {
                 struct error inner;
                 ssize_t n;
@@ -44,6 +40,15 @@ int file_read(const char *path, struct buf *buf, struct error *err)
                 if (r < 0)
                         return error_set(err, r, path, "%s", inner.text);
         }
+}
+
+int file_read(const char *path, struct buf *buf, struct error *err)
+{
+        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+                return error_set(err, -errno, path, "cannot be opened: %s", strerror(errno));
+        return file_read_rest(fd, path, buf, err);
 }
 
 int file_open_regular(const char *path, int flags, struct error *err)

@@ -10,6 +10,8 @@
 
 /* Appends the whole file to buf; -E2BIG when it would pass buf's ceiling. err->path is path. */
 int file_read(const char *path, struct buf *buf, struct error *err);
+/* The same of an open file, from where it stands; path is for err. */
+int file_read_rest(int fd, const char *path, struct buf *buf, struct error *err);
 
 /* open(2) of what may only be a regular file, no link, and which waits for nobody: where others write, a FIFO may have
  * its name. With O_CREAT its mode is 0640. A descriptor; -ENXIO for anything else than a regular file. */

@@ -36,10 +36,10 @@ static int set_aside(const struct job *j, const char *path, struct error *err)
 /* 1, 0, or that it cannot be told now: a marker that cannot be read says nothing. */
 static int is_ours(const char *marker, const struct job *j, struct error *err)
 {
-        char text[sizeof j->identity + 2];
         _cleanup_(closep) int fd = file_open_regular(marker, O_RDONLY, err);
+        _cleanup_(buf_done) struct buf b = BUF_INIT(256);
         size_t n = strlen(j->identity);
-        ssize_t size;
+        int r;
 
         if (fd == -ENOENT)
                 return !n;                                  /* a job of before has none */
@@ -47,10 +47,10 @@ static int is_ours(const char *marker, const struct job *j, struct error *err)
                 return 0;
         if (fd < 0 || !n)
                 return MIN(fd, 0);
-        size = read(fd, text, sizeof text);
-        if (size < 0)
-                return error_set(err, -errno, marker, "cannot be read: %s", strerror(errno));
-        return (size_t)size == n + 1 && !memcmp(text, j->identity, n);
+        r = file_read_rest(fd, marker, &b, err);
+        if (r == -E2BIG)
+                return 0;
+        return r < 0 ? r : b.size == n + 1 && !memcmp(b.data, j->identity, n);
 }
 
 int folder_is_ours(const struct daemon *d, const struct job *j, struct error *err)
