@@ -339,11 +339,14 @@ static void too_large(struct request *r)
 
 static bool check_body(struct request *r)
 {
-        const char *type = request_header(r, "Content-Type");
+        const char *type = request_header(r, "Content-Type"), *coding = request_header(r, "Content-Encoding");
 
         if ((r->route->method == METHOD_POST || r->route->method == METHOD_PATCH) &&
             (!type || !media_type_is_json(type)))
                 problem(r, PROBLEM_NOT_JSON_TYPE, "POST and PATCH take Content-Type: application/json");
+        else if (coding && strcasecmp(coding, "identity") != 0)
+                problem(r, PROBLEM_NOT_JSON_TYPE,
+                        "the body is compressed (Content-Encoding: %.40s): it is taken as it is", coding);
         else if (content_length(r) > (int64_t)r->body.ceiling)
                 too_large(r);
         return !r->response;
