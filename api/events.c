@@ -318,11 +318,15 @@ static bool fits(const struct event_stream *s, const struct moment *m)
         return m && s->began && !s->job && (s->last_id == m->from || s->last_id >= m->to);
 }
 
-/* The first of all: where it stands, so that a client that breaks off at once knows where to go on. */
+/* The first of all: where it stands, so that a client that breaks off at once knows where to go on. Behind all that
+ * there is stands who saw another database, as one that a backup was put in place of: he would wait for its events. */
 static int begin(struct event_stream *s, struct reader *reader, struct buf *piece, struct error *err)
 {
-        int r = s->last_id < 0 ? reader_last_event(reader, &s->last_id, err) : 0;
+        int64_t newest;
+        int r = reader_last_event(reader, &newest, err);
 
+        if (r >= 0 && (s->last_id < 0 || s->last_id > newest))
+                s->last_id = newest;
         s->began = true;
         return r < 0 ? r : moment_put(piece, "ready", s->last_id, json_object(), err);
 }
@@ -377,9 +381,10 @@ void events_stream(struct request *r)
         struct event_stream *s;
         int64_t after = -1, job = 0;
 
+        (void)request_query_int(r, "after", 0, INT64_MAX, &after);
+        /* it wins: a browser that comes back says the same URL again, and where it was here */
         if (header && !int_parse(header, 0, INT64_MAX, &after))
                 (void)errors_add(&r->errs, -EINVAL, "Last-Event-ID", "expected the id of an event");
-        (void)request_query_int(r, "after", 0, INT64_MAX, &after);
         (void)request_query_int(r, "job", 1, INT64_MAX, &job);
         if (r->errs.n) {
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);

@@ -147,9 +147,19 @@ static void list_jobs(struct request *r)
                                 total < 0 ? json_null() : json_integer(total), "counts", job_counts_to_json(&counts)));
 }
 
+/* What a text, a tag or the queue brings is filtered as it comes: few may be left of very many. */
+static bool may_walk_many(const struct request *r)
+{
+        const struct target *t = &r->target;
+        bool narrows = target_param(t, "state") || target_param(t, "kind");
+
+        return target_param(t, "text") || (target_param(t, "tag") && (narrows || target_param(t, "order"))) ||
+               (target_param(t, "order") && target_param(t, "kind"));
+}
+
 void jobs_list(struct request *r)
 {
-        request_apart(r, list_jobs, target_param(&r->target, "text")); /* a short one walks all of them */
+        request_apart(r, list_jobs, may_walk_many(r));
 }
 
 /* ---- submit */

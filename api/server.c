@@ -31,6 +31,7 @@
 #define HELD_BYTES_MAX ((size_t)96 << 20) /* of answers that clients do not read */
 #define IDLE_DEFAULT_US (30 * US_PER_S)
 #define BODY_BYTES_DEFAULT ((size_t)1 << 20)
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" /* RFC 8996: nothing before these */
 
 /* ---- readers */
 
@@ -339,11 +340,14 @@ static void too_large(struct request *r)
 
 static bool check_body(struct request *r)
 {
-        const char *type = request_header(r, "Content-Type");
+        const char *type = request_header(r, "Content-Type"), *coding = request_header(r, "Content-Encoding");
 
         if ((r->route->method == METHOD_POST || r->route->method == METHOD_PATCH) &&
             (!type || !media_type_is_json(type)))
                 problem(r, PROBLEM_NOT_JSON_TYPE, "POST and PATCH take Content-Type: application/json");
+        else if (coding && strcasecmp(coding, "identity") != 0)
+                problem(r, PROBLEM_NOT_JSON_TYPE,
+                        "the body is compressed (Content-Encoding: %.40s): it is taken as it is", coding);
         else if (content_length(r) > (int64_t)r->body.ceiling)
                 too_large(r);
         return !r->response;
@@ -586,19 +590,20 @@ static int start(struct server *s, size_t i, struct error *err)
 
         if (r < 0)
                 return r;
-        s->mhds[i] = MHD_start_daemon(
-                flags | (l->tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, s, /* */
-                MHD_OPTION_LISTEN_SOCKET, fd,                                     /* */
-                MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(s->settings.threads > 1 && !local ? s->settings.threads : 0),
-                MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->settings.connections, /* */
-                MHD_OPTION_CONNECTION_TIMEOUT, 0U,                     /* connections.c knows what progress is */
-                MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, /* */
-                MHD_OPTION_STRICT_FOR_CLIENT, 1,                       /* */
-                MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,     /* */
-                MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,              /* */
-                MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,          /* */
-                MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections,
-                l->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_callback(), MHD_OPTION_END);
+        s->mhds[i] = MHD_start_daemon(flags | (l->tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, s, /* */
+                                      MHD_OPTION_LISTEN_SOCKET, fd,                                     /* */
+                                      MHD_OPTION_THREAD_POOL_SIZE,
+                                      (unsigned)(s->settings.threads > 1 && !local ? s->settings.threads : 0),
+                                      MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->settings.connections, /* */
+                                      MHD_OPTION_CONNECTION_TIMEOUT, 0U, /* connections.c knows what progress is */
+                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, /* */
+                                      MHD_OPTION_STRICT_FOR_CLIENT, 1,                       /* */
+                                      MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,     /* */
+                                      MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,              /* */
+                                      MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,          /* */
+                                      MHD_OPTION_NOTIFY_CONNECTION, connections_notify, s->connections,
+                                      l->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_callback(), /* */
+                                      MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_END);
         if (!s->mhds[i])
                 return error_set(err, -EIO, NULL, "libmicrohttpd does not start: %s", strerror(errno));
         (void)TAKE_FD(fd); /* MHD's now */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TRIGRAM 3 /* letters: a shorter text is in no index, and all jobs are walked */
+#define TAGGED_FEW 1000
 
 struct ids {
         int64_t *items;
@@ -62,16 +63,37 @@ static bool is_any(unsigned mask, unsigned n)
         return (mask & ((1U << n) - 1)) == (1U << n) - 1;
 }
 
-/* The whole filter in one stream, or STREAM_OF: one for each pair of state and kind. */
-static enum stream stream_of(const struct job_filter *f)
+static int tag_total(struct reader *r, const char *tag, int64_t *ret, struct error *err)
 {
-        if (f->tag)
-                return STREAM_TAGGED;
-        if (f->text)
-                return n_letters(f->text) >= TRIGRAM ? STREAM_TEXT : STREAM_SHORT;
-        if (f->order == ORDER_QUEUE || (is_any(f->states, JOB_STATE_N) && is_any(f->kinds, JOB_KIND_N)))
-                return STREAM_ALL;
-        return STREAM_OF;
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_TAG_COUNT);
+        int n;
+
+        bind_text(st, ":tag", tag);
+        n = db_step(&r->db, st, err);
+        *ret = n > 0 ? sqlite3_column_int64(st, 0) : 0;
+        (void)sqlite3_clear_bindings(st);
+        return MIN(n, 0);
+}
+
+/* The whole filter in one stream, or STREAM_OF: one for each pair of state and kind. Of a tag and a text the text is
+ * looked up where many jobs have the tag, since each of these would be read. */
+static int choose_stream(struct reader *r, const struct job_filter *f, enum stream *ret, struct error *err)
+{
+        bool indexed = f->text && n_letters(f->text) >= TRIGRAM;
+        int64_t tagged = 0;
+        int n = 0;
+
+        if (f->tag && indexed)
+                n = tag_total(r, f->tag, &tagged, err);
+        if (f->tag && tagged <= TAGGED_FEW)
+                *ret = STREAM_TAGGED;
+        else if (f->text)
+                *ret = indexed ? STREAM_TEXT : STREAM_SHORT;
+        else if (f->order == ORDER_QUEUE || (is_any(f->states, JOB_STATE_N) && is_any(f->kinds, JOB_KIND_N)))
+                *ret = STREAM_ALL;
+        else
+                *ret = STREAM_OF;
+        return n;
 }
 
 static void bind_bound(sqlite3_stmt *st, const struct job_filter *f)
@@ -126,9 +148,11 @@ static int oldest_first(const void *a, const void *b)
 
 static int read_ids(struct reader *r, const struct job_filter *f, struct ids *ids, struct error *err)
 {
-        enum stream s = stream_of(f);
-        int n = 0;
+        enum stream s = STREAM_ALL;
+        int n = choose_stream(r, f, &s, err);
 
+        if (n < 0)
+                return n;
         if (s != STREAM_OF)
                 return read_stream(r, f, s, 0, 0, ids, err);
         for (int state = 0; state < JOB_STATE_N; state++)
@@ -217,18 +241,6 @@ int reader_step_cost(struct reader *r, const struct job_row *like, struct step_c
         if (n > 0)
                 *ret = (struct step_cost){sqlite3_column_double(st, 0), column_real(st, 1)};
         return n > 0 ? 0 : n < 0 ? n : -ENOENT;
-}
-
-static int tag_total(struct reader *r, const char *tag, int64_t *ret, struct error *err)
-{
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_TAG_COUNT);
-        int n;
-
-        bind_text(st, ":tag", tag);
-        n = db_step(&r->db, st, err);
-        *ret = n > 0 ? sqlite3_column_int64(st, 0) : 0;
-        (void)sqlite3_clear_bindings(st);
-        return MIN(n, 0);
 }
 
 static int kept_total(struct reader *r, const struct job_filter *f, int64_t *ret, struct error *err)

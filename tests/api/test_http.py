@@ -1,4 +1,5 @@
 """The doors: routes and methods, Host and Origin, bodies, sizes, slow clients, the end of the server."""
+import gzip
 import os
 import re
 import socket
@@ -125,6 +126,14 @@ def test_json_may_be_announced_in_several_ways(server, type_):
 
 
 # ---- bodies
+
+def test_a_compressed_body_is_not_taken_for_broken_json(server):
+    body = b'{"kind": "x"}'
+    for coding, data in (("gzip", gzip.compress(body)), ("zstd", body), ("", body)):
+        d = problem(server.request("POST", "/v1/jobs", data=data, headers={**JSON, "Content-Encoding": coding}), 415, "not-json-type")
+        assert "compressed" in d["detail"]
+    problem(server.request("POST", "/v1/jobs", data=body, headers={**JSON, "Content-Encoding": "Identity"}), 422)
+
 
 TEXTS = sorted((HERE / "json").glob("*.json"))
 

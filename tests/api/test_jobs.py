@@ -1,10 +1,12 @@
 """Submitting, listing, acting on jobs."""
 import datetime
 import json
+import os
+import sqlite3
 
 import pytest
 
-from conftest import PUBLISHED, checkpoint, pointers, problem
+from conftest import PUBLISHED, Server, checkpoint, pointers, problem
 
 ENDINGS = {"created", "started", "ended"}
 
@@ -608,3 +610,39 @@ def test_an_unknown_key_is_answered_with_the_nearest(server, body, pointer, mean
     e, = r.json()["errors"]
     assert e["pointer"] == pointer
     assert (f"is it {meant} that is meant?" in e["detail"]) if meant else "is it" not in e["detail"]
+
+
+def test_a_text_is_looked_up_where_many_have_the_tag(tmp_path):
+    """Not the jobs of the tag one by one."""
+    s = Server(tmp_path)
+    try:
+        first = s.submit(name="first", tags=["few"])
+        with sqlite3.connect(s.state / "mulund.db", timeout=60) as db:
+            names = ", ".join(row[1] for row in db.execute("PRAGMA table_info(job)") if row[1] not in ("id", "name"))
+            db.execute(f"""WITH RECURSIVE k (i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM k WHERE i < 30000)
+                INSERT INTO job (id, name, {names}) SELECT k.i, 'run ' || k.i, {', '.join('j.' + n for n in names.split(', '))} FROM k, job j WHERE j.id = ?""", (first,))
+            db.execute("INSERT INTO job_tag SELECT 'many', id FROM job WHERE id % 10 <> 7")
+        db.close()
+
+        def found(**params):
+            d = s.get("/v1/jobs", params={"fields": "id", **params}).json()
+            return [j["id"] for j in d["jobs"]], d["total"]
+
+        assert found(tag="many", text="run 2999") == ([i for i in range(29999, 29989, -1) if i % 10 != 7] + [2999], 10)
+        assert found(tag="many", text="run 2999", order="id", state="queued")[0][:2] == [2999, 29990]
+        assert found(tag="many", text="none at all") == ([], 0) and found(tag="few", text="run 2999") == ([], 0)
+        assert found(tag="few", text="first") == ([first], 1) and found(tag="many", text="first") == ([first], 1)
+        assert found(tag="none", text="run 2999") == ([], 0) and found(tag="many", text="run 2999", kind="sample") == ([], 0)
+
+        def processor_s(**params):
+            def used():
+                with open(f"/proc/{s.process.pid}/stat") as f:
+                    return sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+            before = used()
+            for _ in range(10):
+                found(**params)
+            return used() - before
+
+        assert processor_s(tag="many", text="none at all") < 5 * processor_s(text="none at all") + 0.1
+    finally:
+        s.close()

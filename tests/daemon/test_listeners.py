@@ -290,6 +290,25 @@ def test_a_certificate_is_read_again_on_sighup(locked):
     assert common_name(port, trust)[0] == "second"
 
 
+@pytest.mark.parametrize("version, taken", [("TLSv1", False), ("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tls_that_is_broken_is_not_spoken(locked, version, taken):
+    locked.kill(signal.SIGTERM)
+    begin = len(locked.logged())
+    locked.start("--listen", "tls:127.0.0.1:0", *certificate(locked.root, "first"))
+    port = int(re.search(r"listens on https://127.0.0.1:(\d+)/", locked.logged(begin)).group(1))
+    context = ssl.create_default_context(cafile=f"{locked.root}/certificate.pem")
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as s:
+        if taken:
+            with context.wrap_socket(s, server_hostname="localhost") as t:
+                assert t.version() == version.replace("_", ".")
+        else:
+            with pytest.raises((ssl.SSLError, OSError)):
+                context.wrap_socket(s, server_hostname="localhost")
+
+
 def test_a_certificate_that_is_no_good_ends_the_start(locked):
     locked.kill(signal.SIGTERM)
     pair = certificate(locked.root, "first")

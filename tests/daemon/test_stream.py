@@ -102,6 +102,16 @@ def test_who_comes_back_misses_nothing_also_after_a_restart(service):
     ids = [e["id"] for e in stream.of("job")]
     assert ids == sorted(set(ids)), "each once, over several pieces"
     stream.close()
+    stream = Stream(service, last=ids[-2], after=last)  # a browser that comes back says the same address
+    service.until(lambda: stream.of("job"))
+    assert stream.events[0][1] == ids[-2] and [e["id"] for e in stream.of("job")] == ids[-1:]
+    stream.close()
+    stream = Stream(service, last=ids[-1] + 1000)  # of a database that this one took the place of
+    service.until(lambda: stream.events)
+    assert stream.events[0][:2] == ("ready", ids[-1])
+    requests.patch(f"{service.url}/v1/jobs/{many[0]}", json={"name": "more"}, timeout=60)
+    service.until(lambda: stream.triggers(many[0]) == ["set"])
+    stream.close()
 
 
 def test_a_stream_of_one_job_is_of_it_alone(service):
