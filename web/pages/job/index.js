@@ -9,11 +9,10 @@ import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
 import {ConfigPanel} from './config.js';
-import {EvaluationPanel} from './evaluation.js';
 import {Checkpoints, Files, Made} from './files.js';
 import {Failure, Head, Result, Stats} from './head.js';
 import {History, HistoryPanel} from './history.js';
-import {ImagesPanel} from './images.js';
+import {EvaluationPanel, ImagesPanel} from './images.js';
 import {Log, LogPanel} from './log.js';
 
 const RUNNING_MS = 1000, QUEUED_MS = 2000;
@@ -27,11 +26,11 @@ export class JobPage extends CurvesPage {
                 this.job = null;
                 this.artifacts = [];
                 this.curves = new RunCurves(id, (names) => wanted(names, this.address.state, false));
-                this.history = new History(id);
+                this.history = new History();
                 this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
                 this.made = [];
                 this.madeAt = -Infinity;
-                this.log = new Log(id);
+                this.log = new Log();
                 this.draw();
                 this.loop = this.poll((signal) => this.read(signal), (m) => m.job === id);
         }
@@ -48,7 +47,7 @@ export class JobPage extends CurvesPage {
                 }
                 this.artifacts = await api.artifacts(this.id, signal);
                 if (job.attempts > 0)
-                        await this.log.update(signal);
+                        await this.log.update(this.id, signal);
                 await this.history.update(job, signal);
                 await this.readGhosts(signal);
                 if (job.kind === 'train' || job.import?.what === 'checkpoint')
@@ -115,7 +114,7 @@ export class JobPage extends CurvesPage {
                                 h(Made, {jobs: this.made}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut, find: this.address.state.log, search: (log) => this.address.set({log})}),
                                 h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),
-                                h(HistoryPanel, {history: this.history}),
+                                h(HistoryPanel, {history: this.history, kind: job.kind}),
                                 h(Files, {artifacts: this.artifacts})) : null,
                 ];
         }
