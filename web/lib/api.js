@@ -22,8 +22,9 @@ export class Dropped extends Error {
         message = 'no longer asked for';
 }
 
-// Called when the server no longer knows who asks.
-let unknown = /** @type {() => void} */ (() => {});
+// Called when the server answered, and when it no longer knows who asks.
+let [answered, unknown] = /** @type {(() => void)[]} */ ([() => {}, () => {}]);
+export const onAnswer = (call) => { answered = call; };
 export const onUnknown = (call) => { unknown = call; };
 
 const PATIENCE_MS = 8000; // for an answer, until it is asked whether anybody is there
@@ -31,7 +32,7 @@ const HEALTH_MS = 5000;
 export const PAGE = 500; // jobs of an answer, at most
 
 // A slow answer is not an absent server: one that still says something at /healthz is waited for.
-const alive = () => fetch('healthz', {signal: AbortSignal.timeout(HEALTH_MS), cache: 'no-store'}).then(() => true, () => false);
+const alive = () => fetch('healthz', {signal: AbortSignal.timeout(HEALTH_MS), cache: 'no-store'}).then((r) => r.status < 502 || r.status === 503, () => false);
 
 // What read() makes of the answer to one request.
 /** @template T
@@ -43,11 +44,13 @@ async function request(path, {signal, ...options}, read) {
         const silent = new AbortController(), watch = setInterval(async () => (await alive()) || silent.abort(), PATIENCE_MS);
         try {
                 const response = await fetch(path, {...options, signal: AbortSignal.any([silent.signal, ...signal ? [signal] : []]), credentials: 'same-origin'});
-                if (response.ok)
-                        return await read(response);
-                if (response.status === 401)
-                        unknown();
-                throw new Problem(response.status, await response.json().catch(() => null));
+                const document = response.ok ? null : await response.json().catch(() => null);
+                if (response.status >= 502 && !document)
+                        throw new Unreachable(); // so says a proxy
+                (response.status === 401 ? unknown : answered)();
+                if (!response.ok)
+                        throw new Problem(response.status, document);
+                return await read(response);
         } catch (e) {
                 throw signal?.aborted ? new Dropped() : e instanceof Problem ? e : new Unreachable();
         } finally {

@@ -1,13 +1,12 @@
 // The list of runs, newest first. Rows come first; the curves of those in sight follow in small lots.
 import {Address} from '../../lib/address.js';
 import {column, COLUMNS, TEST, TRAIN, USUAL} from '../../lib/columns.js';
-import {brief, compare, keys, toggled} from '../../lib/config.js';
+import {brief, compare, flat, keys, text as written, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
 import {api, CopyButton, format, h, may, Menu, pace, Page} from '../../lib/page.js';
-import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
+import {command, isFinal, SortHead, STATES, Tags, title, waiting} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
 import {FIELDS, JobList, LIMIT} from './list.js';
-import {row, search} from './row.js';
 import {ALL, Selection} from './selection.js';
 
 const NEAR = 20;                         // rows before the end at which the next page is asked for
@@ -17,6 +16,26 @@ const SORT_LOT = 100;                    // jobs a request, where only the last 
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
 const MOST = 5000;                       // jobs that are sorted, or looked through for what the server does not know
 const KINDS = ['train', 'evaluate', 'sample', 'import'];
+
+// A row. of: {keys: of its columns, curves, selected, select(), tag(name)}.
+function row(j, index, {keys, curves, selected, select, tag}) {
+        const why = waiting(j), cells = keys.map((key) => ({key, ...column(key)}));
+        return h('tr', {key: j.id, 'aria-rowindex': index + 2, class: selected ? 'selected' : ''},
+                h('td', {'data-label': 'Run'}, h('label.pick', null, h('input', {type: 'checkbox', checked: selected, 'aria-label': `Select ${title(j)}, run ${j.id}`, onchange: select})),
+                        h('a.run-name', {href: `#/jobs/${j.id}`, title: title(j)}, title(j)),
+                        h('span.run-sub', null, `#${j.id} · ${j.kind}`, j.config_name ? ` · ${j.config_name}` : '', h(Tags, {job: j, pick: tag})),
+                        why ? h('span.run-sub.why', {title: why}, `Waiting: ${why}`) : null),
+                cells.map((c) => h(`td.c-${c.key in COLUMNS ? c.key : 'key'}${USUAL.includes(c.key) ? '' : '.extra'}`, {key: c.key, 'data-label': c.title}, c.show(j, curves), c.under?.(j, curves))));
+}
+
+// What the search box says: '#12' an id, 'learning_rate=0.002' a value of the configuration, all else part of the name.
+// Answers the text for the server and a test for what it does not know, or null.
+function search(typed) {
+        const words = typed.trim().split(/\s+/).filter(Boolean), ids = words.filter((w) => /^#\d+$/.test(w)), pairs = words.filter((w) => /^[\w.]+=/.test(w)).map((w) => w.split('='));
+        const matches = (config, [key, value]) => [...config].some(([k, v]) => (k === key || k.endsWith(`.${key}`)) && written(v) === value);
+        return {text: words.filter((w) => !ids.includes(w) && !/^[\w.]+=/.test(w)).join(' '),
+                test: ids.length || pairs.length ? (j) => (!ids.length || ids.includes(`#${j.id}`)) && pairs.every((p) => matches(flat(j.config), p)) : null};
+}
 
 export class RunsPage extends Page {
         constructor(main) {
