@@ -207,6 +207,18 @@ const failed = await run({
                         ['evaluate', 'sample', 'train'].map((k) => `#/new?kind=${k}&job=8&step=40`));
                 await done();
         },
+        async what_was_made_of_it_says_how_far_was_looked() {
+                const {page, complaints} = await newPage(context), said = page.getByRole('region', {name: 'Made from it'}).locator('.section-head span');
+                let next = 'cursor';
+                await page.route(/v1\/jobs\?kind=/, (route) => route.fulfill({json: {jobs: [{id: 90, kind: 'evaluate', name: 'x', state: 'succeeded', checkpoint: {job: TROUBLED, step: 40}, result: null, created: '2026-01-01T00:00:00.000Z'}, {id: 20, kind: 'sample', checkpoint: null}], next}}));
+                await page.goto(server.at(`#/jobs/${TROUBLED}`));
+                await becomes(() => said.textContent(), '1 job; looked through: the newest 2');
+                next = null;
+                await page.reload();
+                await becomes(() => said.textContent(), '1 job');
+                clean(complaints);
+                await page.close();
+        },
         async a_checkpoint_is_pinned_and_unpinned() {
                 const {page, done} = await job(TROUBLED);
                 const table = page.getByRole('region', {name: 'Checkpoints', exact: true});

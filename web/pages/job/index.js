@@ -30,6 +30,7 @@ export class JobPage extends CurvesPage {
                 this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
                 this.made = [];
                 this.madeAt = -Infinity;
+                this.madeFrom = 0;
                 this.log = new Log();
                 this.draw();
                 this.loop = this.poll((signal) => this.read(signal), (m) => m.job === id);
@@ -73,8 +74,9 @@ export class JobPage extends CurvesPage {
         async readMade(signal) {
                 if (performance.now() - this.madeAt < MADE_MS)
                         return;
-                const fields = 'id,kind,name,state,checkpoint,result,created';
-                this.made = (await api.jobs({kind: 'evaluate,sample,train', fields, limit: MADE}, signal)).jobs.filter((j) => j.checkpoint?.job === this.id && j.id !== this.id);
+                const {jobs, next} = await api.jobs({kind: 'evaluate,sample,train', fields: 'id,kind,name,state,checkpoint,result,created', limit: MADE}, signal);
+                this.made = jobs.filter((j) => j.checkpoint?.job === this.id && j.id !== this.id);
+                this.madeFrom = next !== null && jobs[jobs.length - 1].id > this.id ? jobs.length : 0; // older ones may be made of it, too
                 this.madeAt = performance.now();
         }
 
@@ -111,7 +113,7 @@ export class JobPage extends CurvesPage {
                                 job.kind === 'evaluate' ? h(EvaluationPanel, {artifacts: this.artifacts}) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts, chosen: this.address.state.image, choose: (image) => this.address.set({image})}),
                                 h(Checkpoints, {job, artifacts: this.artifacts, keep: (a) => this.keep(a)}),
-                                h(Made, {jobs: this.made}),
+                                h(Made, {jobs: this.made, from: this.madeFrom}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut, find: this.address.state.log, search: (log) => this.address.set({log})}),
                                 h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),
                                 h(HistoryPanel, {history: this.history, kind: job.kind}),
