@@ -42,7 +42,7 @@ export class Selection extends Component {
                 if (!answer || !all?.filter || !action.states)
                         return answer ? this.carry(action, ids, answer) : this.setState({busy: false});
                 const {changed = 0, refused = 0, message = ''} = await api.actOnAll(name, among(all.filter, action.states)).catch((e) => e);
-                this.end(action, ids, changed, message || !refused ? [message] : [`${format.count(refused, 'other')} moved on meanwhile, or cannot be ${action.done} as long as another needs it.`], answer);
+                return message ? say(message) : this.end(action, ids, changed, refused ? [`${format.count(refused, 'other')} moved on meanwhile, or cannot be ${action.done} as long as another needs it.`] : [], answer);
         }
 
         // Of each of them in its turn, as it is by then.
