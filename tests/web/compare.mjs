@@ -275,6 +275,49 @@ const failed = await run({
                 await page.getByText('These runs left no images.').waitFor();
                 await done();
         },
+        async images_of_all_runs_are_there_also_by_a_link_and_as_they_come() {
+                const {page, complaints} = await newPage(context), png = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64');
+                await page.route(/v1\/jobs\/\d+\/artifacts$/, (route) => {
+                        const [, job] = /jobs\/(\d+)/.exec(route.request().url());
+                        return route.fulfill({json: {artifacts: [{id: 1000 + Number(job), kind: 'image', step: 10, name: 'samples-step-10.png'}]}});
+                });
+                await page.route(/v1\/artifacts\/1\d+$/, (route) => route.fulfill({body: png, contentType: 'image/png'}));
+                await page.goto(server.at(`#/compare?jobs=${ALL}&images=newest`));
+                await becomes(() => page.locator('.pictures img').evaluateAll((all) => all.map((e) => Number(e.src.split('/').pop()))), [1001, 1002, 1003, 1004, 1005, 1006, 1007]);
+                clean(complaints);
+                await page.close();
+        },
+        async a_run_whose_result_is_not_finite_is_out_of_the_drawings_and_not_the_best() {
+                const {page, complaints} = await newPage(context);
+                for (const [job, bpd] of [[2, 'NaN'], [4, 'Infinity']])
+                        await page.route(new RegExp(`v1/jobs/${job}$`), async (route) => {
+                                const answer = await route.fetch(), json = await answer.json();
+                                await route.fulfill({response: answer, json: {...json, result: {...json.result, bpd}}});
+                        });
+                await page.goto(server.at(`#/compare?jobs=${ALL}`));
+                await page.waitForFunction(() => document.querySelectorAll('.plain tbody tr').length === 7);
+                await becomes(() => page.getByRole('img', {name: /^Test BPD from 3\.\d+ to 3\.\d+ against .* of 5 runs$/}).locator('circle').count(), 5);
+                assert.match(await page.getByRole('group', {name: /^Parallel/}).getAttribute('aria-label'), /; Test BPD from 3\.\d+ to 3\.\d+$/);
+                assert.equal(await page.locator('td.best').count(), 1);
+                await page.getByRole('button', {name: 'Remove run 1 from'}).click();
+                for (const n of [3, 5, 6, 7])
+                        await page.getByRole('button', {name: new RegExp(`Remove .*run ${n}`)}).click();
+                await page.getByRole('img', {name: /^Test BPD from – to – against/}).waitFor(); // of no run it is known
+                clean(complaints);
+                await page.close();
+        },
+        async keys_that_end_alike_are_told_apart() {
+                const {page, complaints} = await newPage(context);
+                await page.route(/v1\/jobs\/2$/, async (route) => {
+                        const answer = await route.fetch(), json = await answer.json();
+                        await route.fulfill({response: answer, json: {...json, config: {...json.config, evaluation: {...json.config.evaluation, seed: 77}}}});
+                });
+                await page.goto(server.at('#/compare?jobs=1,2'));
+                await becomes(async () => (await page.locator('.plain th .sort').allTextContents()).slice(-2), ['training.seed', 'evaluation.seed'], 'in the table');
+                await becomes(async () => (await page.locator('.rule text:not(.soft)').allTextContents()).filter((t) => /seed/.test(t)).sort(), ['evaluation.seed', 'training.seed'], 'in the drawing');
+                clean(complaints);
+                await page.close();
+        },
         async a_stretch_of_an_axis_selects_runs_by_the_pointer_and_by_keys() {
                 const {page, done} = await compared();
                 const section = page.getByRole('region', {name: 'What the result depends on'});

@@ -67,6 +67,22 @@ const failed = await run({
                 clean(complaints);
                 await page.close();
         },
+        async an_idle_device_shows_what_the_last_job_there_used() {
+                const {page, complaints} = await newPage(context);
+                await page.route(/v1\/devices$/, async (route) => {
+                        const answer = await route.fetch(), json = await answer.json();
+                        await route.fulfill({response: answer, json: {devices: json.devices.map((d) => ({...d, job: null, state: 'idle'}))}});
+                });
+                await page.route(/v1\/jobs\?.*state=succeeded/, (route) => route.fulfill({json: {jobs: [
+                        {id: 3, devices: ['a'], ended: '2026-01-01T00:00:00.000Z'}, {id: ON_A, devices: ['a', 'c'], ended: '2026-01-02T00:00:00.000Z'}, {id: 2, devices: null, ended: '2026-01-03T00:00:00.000Z'}], next: null}}));
+                await page.goto(server.at('#/devices'));
+                await page.getByRole('region', {name: 'Use over time'}).waitFor();
+                const [a, ...others] = await rows(page, 'Use over time');
+                assert.match(a, new RegExp(`^a#${ON_A}ended 2 Jan, \\d\\d:\\d\\d75 %25 % to 75 %`));
+                assert.deepEqual(others, []);
+                clean(complaints);
+                await page.close();
+        },
         async a_page_that_is_left_while_its_answers_are_under_way_drops_all_of_them() {
                 const {page, done} = await devices();
                 await page.route(/v1\/(devices|jobs\?)/, () => {}); // no answer

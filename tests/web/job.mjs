@@ -117,6 +117,44 @@ const failed = await run({
                         await done();
                 }
         },
+        async series_of_any_name_are_shown() {
+                const {id} = await submitted({kind: 'train', name: 'odd', config: {data: {dataset: 'scripted'}, training: {num_steps_train: 40, batch_size_train: 8, num_steps_eval: 0, seed: 16}}});
+                for (const of of ['jobs/', 'compare?jobs=1,']) {
+                        const {page, complaints} = await newPage(context);
+                        await page.goto(server.at(`#/${of}${id}`));
+                        for (const name of [/^__proto__$/, /^a, b$/, /^say "a"$/, /^toString/, /^time\/constructor$/]) {
+                                const one = page.getByRole('region', {name});
+                                await one.waitFor();
+                                if (await one.locator('.fold').getAttribute('aria-expanded') === 'false')
+                                        await one.locator('.fold').click();
+                                await one.locator('canvas').waitFor();
+                        }
+                        clean(complaints);
+                        await page.close();
+                }
+        },
+        async a_phone_has_room_for_long_words() {
+                const {page, done} = await fresh('kind=evaluate&job=8', {viewport: {width: 375, height: 800}}), needs = page.getByRole('region', {name: 'What it needs'});
+                await page.route(/dry_run/, (route) => route.fulfill({json: {kind: 'evaluate', config: {}, steps: 0, memory_bytes: 5e9, devices: ['MIG-41b5c3a2-9d8e-5f70-a1b2-c3d4e5f60718', 'gpu1'], seconds: null, energy_j: null}}));
+                await page.getByLabel('Name').fill('x');
+                await needs.getByText(/MIG-/).waitFor();
+                assert.match(await needs.textContent(), /Timenot measured yet.*Steps–/);
+                assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 375);
+                assert.deepEqual(await page.locator('.theme').evaluate((e) => {
+                        const {left, right, top, bottom} = e.getBoundingClientRect();
+                        return [left + 1, (left + right) / 2, right - 1].flatMap((x) => document.elementsFromPoint(x, (top + bottom) / 2)).filter((o) => o.closest('.crumbs')).length;
+                }), 0, 'nothing is drawn over another');
+                await done();
+        },
+        async a_link_may_say_nonsense() {
+                const {page, complaints} = await newPage(context);
+                for (const query of ['#/?sort=constructor&columns=toString,state', '#/jobs/1?x=constructor&refs=constructor', '#/compare?jobs=1,2&x=toString&sort=valueOf&across=constructor', '#/new?kind=constructor', '#/new?kind=nonsense']) {
+                        await page.goto(server.at(query));
+                        await page.locator('.run-name, .chart canvas, .key').first().waitFor();
+                }
+                clean(complaints, /422/);
+                await page.close();
+        },
         async a_run_that_began_from_a_checkpoint_is_seen_by_its_own_steps() {
                 const config = {data: {dataset: 'scripted'}, training: {num_steps_train: 20, batch_size_train: 8, num_steps_eval: 0, seed: 14}}, from = await submitted({kind: 'train', config});
                 await becomes(async () => (await api(`jobs/${from.id}`)).state, 'succeeded');
@@ -168,6 +206,18 @@ const failed = await run({
                 assert.deepEqual(await table.locator('tbody tr').first().locator('a').evaluateAll((all) => all.map((a) => a.getAttribute('href')).filter((x) => x.startsWith('#'))),
                         ['evaluate', 'sample', 'train'].map((k) => `#/new?kind=${k}&job=8&step=40`));
                 await done();
+        },
+        async what_was_made_of_it_says_how_far_was_looked() {
+                const {page, complaints} = await newPage(context), said = page.getByRole('region', {name: 'Made from it'}).locator('.section-head span');
+                let next = 'cursor';
+                await page.route(/v1\/jobs\?kind=/, (route) => route.fulfill({json: {jobs: [{id: 90, kind: 'evaluate', name: 'x', state: 'succeeded', checkpoint: {job: TROUBLED, step: 40}, result: null, created: '2026-01-01T00:00:00.000Z'}, {id: 20, kind: 'sample', checkpoint: null}], next}}));
+                await page.goto(server.at(`#/jobs/${TROUBLED}`));
+                await becomes(() => said.textContent(), '1 job; looked through: the newest 2');
+                next = null;
+                await page.reload();
+                await becomes(() => said.textContent(), '1 job');
+                clean(complaints);
+                await page.close();
         },
         async a_checkpoint_is_pinned_and_unpinned() {
                 const {page, done} = await job(TROUBLED);

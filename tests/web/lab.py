@@ -7,7 +7,7 @@ Prints the port when the runs are over, and serves until it is killed. Jobs 1 to
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
 hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. A test may submit a job of seed 12,
 which loses four steps; of 13, which has a NaN among 4,000 points; of 14, which tells of its device and, as evaluations do, of the
-loss over diffusion time, and leaves a checkpoint of step 20; of 15, which goes on from one. With --live
+loss over diffusion time, and leaves a checkpoint of step 20; of 15, which goes on from one; of 16, whose series have odd names. With --live
 job 9 goes on and on and tells of its device, and job 10 waits for it. With --locked it asks for tokens: one of each role follows the port. With
 --parts the processor is two devices, a and b, and job 11 waits for both jobs 9 and 10. With
 --below the port is that of an nginx with its defaults, below whose path /mulund/ it stands.
@@ -29,6 +29,7 @@ from service import Service  # noqa: E402
 
 STEPS, EVERY, START_MS = 400, 50, 1790000000000
 HOUR_MS = 3600 * 1000
+ODD = ["a, b", 'say "a"', "time/constructor", "constructor/toString", "__proto__"]
 
 
 def clean(v):
@@ -141,6 +142,8 @@ def main():
         told = {"type": "scalars", "step": [0, 1, 2], "time_ms": [START_MS] * 3, "columns": busy}
         over_time = {"type": "scalars", "step": list(range(1001)), "time_ms": [START_MS] * 1001, "columns": {"time/diff": [2.0 ** (-t / 250) for t in range(1001)]}}
         service.script([[["start"], ["event", told], ["event", over_time], ["checkpoint", 20], ["done", {}]]], 14)
+        odd = {"type": "scalars", "step": [0, 1], "time_ms": [START_MS] * 2, "columns": {name: [1.0, 2.0] for name in ODD}}
+        service.script([[["start"], ["event", odd], ["done", {}]]], 16)
         further = {"type": "scalars", "step": list(range(20, 60)), "time_ms": [START_MS + 1000 * s for s in range(40)], "columns": {"train/bpd": [4 + s % 2 for s in range(40)]}}
         service.script([[["start", 20], ["event", further], ["done", {"bpd": 4.0}]]], 15)
         service.start(*("--device", "a=cpu:0", "--device", "b=cpu:1") if a.parts else (), *("--prefix", "/mulund", "--allowed-hosts", "127.0.0.1") if a.below else ())

@@ -115,6 +115,27 @@ const failed = await run({
                 assert.ok(ms < 150, `${ms} ms of the processor`); // 340 to 530 when all rows were made anew
                 await done();
         },
+        async who_scrolls_while_mulund_is_silent_still_sees_that_it_is() {
+                const {page} = await newPage(context), banner = page.locator('#banner');
+                await page.goto(many.at());
+                await rows(page).first().waitFor();
+                await many.tell('down?seconds=600');
+                await banner.getByText('does not answer').waitFor();
+                await page.evaluate(() => {
+                        window.shut = 0;
+                        new MutationObserver(() => { window.shut += document.getElementById('banner').hidden ? 1 : 0; }).observe(document.getElementById('banner'), {attributes: true});
+                });
+                for (let i = 0; i < 6; i++) {
+                        await page.mouse.move(600, 500);
+                        await page.mouse.wheel(0, i % 2 ? -1500 : 1500);
+                        await drawn(page);
+                        await drawn(page);
+                }
+                assert.equal(await page.evaluate(() => window.shut), 0, 'that nothing was to be asked is no answer');
+                await many.tell('down?seconds=0');
+                await banner.waitFor({state: 'hidden'});
+                await page.close();
+        },
         async a_row_with_the_focus_stays_though_it_is_out_of_sight() {
                 const {page, done} = await listOf(many);
                 await rows(page).locator('.run-name').nth(3).focus();

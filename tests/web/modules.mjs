@@ -9,7 +9,7 @@ const lib = (name) => import(path.join(source, 'lib', name));
 const {combine, Curves, fold, readTogether, widened} = await lib('curves.js');
 const {average, columns, gaps, isNoisy, isolated, smooth, usual} = await lib('lines.js');
 const {AXES, runOf} = await lib('axis.js');
-const {differing, flat, keys} = await lib('config.js');
+const {brief, differing, flat, keys} = await lib('config.js');
 const {bounded, domain, logTicks, part} = await lib('view.js');
 const {JobList} = await import(path.join(source, 'pages/runs/list.js'));
 const {coloured, ranked} = await lib('text.js');
@@ -158,6 +158,7 @@ const failed = await run({
                 const a = flat({x: 1, t: {y: null, z: 'a'}}), b = flat({x: 1, t: {z: 'a'}}), c = flat({x: 2, t: {y: null, z: 'a'}});
                 assert.deepEqual([...a.keys()], ['x', 't.y', 't.z']);
                 assert.deepEqual([differing([a, b]), differing([a, c]), differing([a]), differing([])], [['t.y'], ['x'], [], []]);
+                assert.deepEqual(['a.seed', 'b.seed', 'rate', 'x.rater'].map((k, i, all) => brief(k, all)), ['a.seed', 'b.seed', 'rate', 'rater']);
                 const rows = keys({properties: {n: {type: 'integer', minimum: 1, maximum: 9}, t: {properties: {r: {type: ['number', 'null'], minimum: 0}, e: {type: 'string', enum: ['p', 'q']}, b: {type: 'boolean'}, s: {type: 'string', minLength: 1}}}}});
                 assert.deepEqual(rows.map((r) => r.path), ['n', 't.r', 't.e', 't.b', 't.s']);
         },
@@ -250,7 +251,8 @@ const failed = await run({
                 assert.equal(format.duration(59.6), '1 min 00 s');
                 assert.equal(format.duration(3725), '1 h 02 min');
                 assert.equal(format.bytes(999), '999 B');
-                assert.equal(format.bytes(612345678), '612 MB');
+                assert.deepEqual([612345678, 999499, 999500, 999999999].map(format.bytes), ['612 MB', '999 kB', '1.00 MB', '1.00 GB']);
+                assert.deepEqual([36, 3.6e6, 7.2e9].map(format.energy), ['0.0100 Wh', '1 kWh', '2,000 kWh']);
                 assert.equal(format.real(0.002), '0.002');
                 assert.equal(format.real(NaN), 'NaN');
                 assert.equal(format.real(null), '–');
@@ -259,6 +261,10 @@ const failed = await run({
                 assert.deepEqual([NaN, null, undefined, Infinity, 0.0236].map((v) => format.error(v, 3)), ['', '', '', '', '± 0.024']);
                 assert.deepEqual(format.steps([5000, 10000, 2500000]), ['5,000', '10k', '2.5M']);
                 assert.deepEqual(format.steps([654320, 654321]), ['654,320', '654,321']);
+        },
+        it_stays_small() {
+                const lines = files(source).filter((f) => /\.(js|css)$/.test(f)).reduce((n, f) => n + readFileSync(f, 'utf8').split('\n').length - 1, 0);
+                assert.ok(lines <= 4000, `${lines} lines of our own`);
         },
         nothing_becomes_markup_and_nothing_comes_from_elsewhere() {
                 const sheets = files(path.join(site, 'assets')).filter((f) => f.endsWith('.css'));

@@ -43,6 +43,26 @@ const failed = await run({
                 }
                 await done();
         },
+        async a_proxy_that_finds_nobody_behind_it_is_no_answer_and_the_stream_is_had_again() {
+                const {page, complaints} = await newPage(context, {init: toldOnly}), bad = (route) => route.fulfill({status: 502, contentType: 'text/html', body: '<h1>502 Bad Gateway</h1>'});
+                await page.route(/v1\/events$/, bad);
+                await page.goto(server.at('mulund/'));
+                await page.locator('.run-name').first().waitFor();
+                await page.route(/\/(v1|healthz)/, bad);
+                await page.getByRole('button', {name: 'queued', exact: true}).click();
+                await page.locator('#banner').getByText('does not answer').waitFor();
+                assert.equal(await page.locator('.problem').count(), 0);
+                await page.unroute(/\/(v1|healthz)/);
+                await page.unroute(/v1\/events$/);
+                await page.locator('#banner').waitFor({state: 'hidden'});
+                await page.getByRole('button', {name: 'all', exact: true}).click();
+                const name = `told ${Date.now()}`;
+                await page.getByText('run 1', {exact: true}).waitFor();
+                await fetch(server.at('mulund/v1/jobs/1'), {method: 'PATCH', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({name})});
+                await page.getByText(name).waitFor(); // by the stream, since this page's clock stands still
+                clean(complaints, /502|MIME/);
+                await page.close();
+        },
         async a_run_is_paused_and_resumed_and_a_job_is_submitted() {
                 const {page, done} = await below(`#/jobs/${LIVE}`), api = (path) => fetch(server.at(`mulund/v1/${path}`)).then((r) => r.json());
                 for (const [button, state] of [['Pause', /^paused$/], ['Resume', /^(queued|running)$/]]) {

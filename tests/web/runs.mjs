@@ -279,6 +279,67 @@ const failed = await run({
                         await page.close();
                 }
         },
+        async all_that_a_filter_takes_are_acted_on_however_many() {
+                const n = 523, body = (i) => JSON.stringify({kind: 'train', name: `crowd ${i}`, tags: ['crowd'], priority: -5, config: {data: {dataset: 'scripted'}, training: {num_steps_train: 40, batch_size_train: 8, num_steps_eval: 0, seed: 9}}});
+                for (let i = 0; i < n; i++)
+                        assert.equal((await fetch(server.at('v1/jobs'), {method: 'POST', headers: {'Content-Type': 'application/json'}, body: body(i)})).status, 201);
+                const inState = async (state) => (await (await fetch(server.at(`v1/jobs?limit=1&tag=crowd&state=${state}`))).json()).total, {page, done} = await list('?tag=crowd', {viewport: {width: 375, height: 800}});
+                const all = page.getByRole('checkbox', {name: 'Select all'}), box = await all.boundingBox(), asked = [], said = (text) => region(page).getByText(text).waitFor();
+                assert.ok(box.width > 10 && box.y > 0 && box.y < 800, 'it is in sight on a phone');
+                page.on('request', (r) => r.method() !== 'GET' && asked.push(`${r.method()} ${new URL(r.url()).pathname}`));
+                const press = async (name) => {
+                        await region(page).getByRole('button', {name, exact: true}).click();
+                        await page.getByRole('heading', {name: `${name} ${n} runs?`}).waitFor();
+                        await page.locator('dialog button[type=submit]').click();
+                };
+                await all.check();
+                await said(`${n} runs selected`);
+                await page.reload();
+                await said(`${n} runs selected`);
+                await press('Cancel');
+                await said(`${n} runs cancelled.`);
+                assert.deepEqual([asked, await inState('cancelled')], [['POST /v1/jobs/cancel'], n], 'the server does it, asked once');
+                await region(page).getByRole('button', {name: 'Pause', exact: true}).click();
+                await said('None of them can be paused.');
+                await press('Retry');
+                await said(`${n} runs queued again.`);
+                await region(page).getByRole('button', {name: 'Undo'}).click();
+                await said(`${n} runs cancelled.`);
+                assert.equal(await inState('cancelled'), n);
+                await page.route(/v1\/jobs\/retry$/, (route) => route.fulfill({json: {matched: n, changed: n - 3, refused: 3}}));
+                await press('Retry');
+                await said(`${n - 3} runs queued again. 3 others moved on meanwhile`);
+                await page.route(/v1\/jobs\/retry$/, (route) => route.abort());
+                await press('Retry');
+                await region(page).getByText(/^mulund does not answer$/).waitFor(); // how many it did is not known
+                await page.route(/v1\/jobs\/\d+$/, (route) => (route.request().method() === 'PATCH' ? route.fulfill({status: 409, contentType: 'application/problem+json', body: '{"title": "Not now"}'}) : route.fallback()), {times: 20});
+                await region(page).getByRole('button', {name: 'Tag', exact: true}).click();
+                await page.locator('dialog input').fill('more');
+                await page.locator('dialog button[type=submit]').click();
+                await region(page).getByText(/^[5-9]\d of 523$/).waitFor();
+                await region(page).getByRole('button', {name: 'Stop'}).click();
+                await region(page).getByText(/^\d+ runs tagged\. (#\d+: Not now ){3}And \d+ others\.$/).waitFor();
+                assert.ok((await (await fetch(server.at('v1/jobs?limit=1&tag=more'))).json()).total < 400, 'the others were spared');
+                await page.getByLabel('Filter by name').fill('crowd 52'); // others: of them none is selected
+                await named(page, ['crowd 522', 'crowd 521', 'crowd 520', 'crowd 52']);
+                assert.equal(await page.getByRole('checkbox', {checked: true}).count(), 0);
+                await all.check();
+                await said('4 runs selected');
+                await page.getByLabel('Filter by name').fill('seed=9 crowd');
+                await page.getByText(`${n} runs`, {exact: true}).waitFor();
+                await page.getByRole('button', {name: 'Clear', exact: true}).click();
+                await all.check(); // the server does not know this filter
+                await region(page).getByRole('button', {name: 'Delete', exact: true}).click();
+                await page.getByRole('heading', {name: `Delete ${n} runs?`}).waitFor();
+                await page.getByRole('button', {name: 'Back'}).click();
+                await page.getByLabel('Filter by name').fill('');
+                await all.check();
+                await said(`${n} runs selected`);
+                await press('Delete');
+                await said(`${n} runs deleted.`);
+                assert.equal(await inState('cancelled'), 0);
+                await done(/409|ERR_FAILED/);
+        },
         async nobody_is_shut_out_at_any_width_in_light_and_dark() {
                 for (const query of ['?select=1,2', '?columns=state,test,notes,optimizer.learning_rate&sort=test']) {
                         const {page, done} = await list(query);

@@ -22,15 +22,17 @@ export class Dropped extends Error {
         message = 'no longer asked for';
 }
 
-// Called when the server no longer knows who asks.
-let unknown = /** @type {() => void} */ (() => {});
+// Called when the server answered, and when it no longer knows who asks.
+let [answered, unknown] = /** @type {(() => void)[]} */ ([() => {}, () => {}]);
+export const onAnswer = (call) => { answered = call; };
 export const onUnknown = (call) => { unknown = call; };
 
 const PATIENCE_MS = 8000; // for an answer, until it is asked whether anybody is there
 const HEALTH_MS = 5000;
+export const PAGE = 500; // jobs of an answer, at most
 
 // A slow answer is not an absent server: one that still says something at /healthz is waited for.
-const alive = () => fetch('healthz', {signal: AbortSignal.timeout(HEALTH_MS), cache: 'no-store'}).then(() => true, () => false);
+const alive = () => fetch('healthz', {signal: AbortSignal.timeout(HEALTH_MS), cache: 'no-store'}).then((r) => r.status < 502 || r.status === 503, () => false);
 
 // What read() makes of the answer to one request.
 /** @template T
@@ -42,11 +44,13 @@ async function request(path, {signal, ...options}, read) {
         const silent = new AbortController(), watch = setInterval(async () => (await alive()) || silent.abort(), PATIENCE_MS);
         try {
                 const response = await fetch(path, {...options, signal: AbortSignal.any([silent.signal, ...signal ? [signal] : []]), credentials: 'same-origin'});
-                if (response.ok)
-                        return await read(response);
-                if (response.status === 401)
-                        unknown();
-                throw new Problem(response.status, await response.json().catch(() => null));
+                const document = response.ok ? null : await response.json().catch(() => null);
+                if (response.status >= 502 && !document)
+                        throw new Unreachable(); // so says a proxy
+                (response.status === 401 ? unknown : answered)();
+                if (!response.ok)
+                        throw new Problem(response.status, document);
+                return await read(response);
         } catch (e) {
                 throw signal?.aborted ? new Dropped() : e instanceof Problem ? e : new Unreachable();
         } finally {
@@ -85,15 +89,24 @@ export const jobs = (filter, signal) => json(jobsPath(filter), signal);
 export const job = (n, signal) => json(`v1/jobs/${id(n)}`, signal);
 // action: cancel, pause, resume, retry.
 export const act = (n, action) => post(`v1/jobs/${id(n)}/${action}`);
+// Calls for each of a list, n at a time; whoever takes some from the list spares them.
+export const each = (list, n, call) => Promise.all(Array.from({length: n}, async () => {
+        while (list.length)
+                await call(list.shift());
+}));
+// The same, or remove, with all that a filter takes and it fits: {changed, refused}.
+export const actOnAll = (action, filter) => post(`v1/jobs/${action}`, {filter});
 // Its name, tags, notes, priority; version: the one that is changed, or none.
 export const change = (n, body, version) => send('PATCH', `v1/jobs/${id(n)}`, body, undefined, version === undefined ? {} : {'If-Match': `"${version}"`});
 export const resume = (n, steps) => post(`v1/jobs/${id(n)}/resume`, steps ? {steps} : {});
 export const remove = (n) => request(`v1/jobs/${id(n)}`, {method: 'DELETE'}, () => null);
 export const seriesNames = async (n, signal) => (await json(`v1/jobs/${id(n)}/series`, signal)).series;
+// A text in a list, as in CSV.
+export const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 // Buckets of many series; from, to: steps.
 /** @param {{jobs: number[], names: string[], points: number, from?: number, to?: number, attempt?: number}} what @param {AbortSignal} [signal] */
 export const series = async ({jobs, names, ...rest}, signal) =>
-        (await json(`v1/series${query({jobs: jobs.join(','), names: names.join(','), ...rest, widths: 'own'})}`, signal)).series;
+        (await json(`v1/series${query({jobs: jobs.join(','), names: names.map(quoted).join(','), ...rest, widths: 'own'})}`, signal)).series;
 // Every point of a job's series, as they were logged: take([{series, step, time_ms, value}]), some thousand at a time. Not dropped with
 // the page that asked, as no download is.
 export const points = (n, take) => request(`v1/jobs/${id(n)}/export?format=ndjson`, {}, async (response) => {

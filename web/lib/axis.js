@@ -25,6 +25,7 @@ const span = {narrowest: 2, increments: SECONDS, stretch, text: format.duration,
 
 /** @type {Record<string, Axis>} */
 export const AXES = {
+        __proto__: /** @type {any} */ (null),
         step: {...number, ...by((x) => x), shared: true, label: 'Step', title: 'Steps'},
         begun: {...number, ...by((x, {first}) => Math.max(0, x - first)), label: 'Step since its start', title: 'Steps'},
         images: {...number, ...by((x, {batch}) => x * batch), shared: true, label: 'Images seen', title: 'Images'},

@@ -84,14 +84,9 @@ export class Chart extends Component {
         async #save(kind) {
                 const {title, curves, options, part} = this.props, drawn = this.plot?.drawn();
                 this.setState({told: kind === 'csv' ? 'Reading every point…' : ''});
-                try {
-                        const blob = await (kind === 'csv' ? csv(curves, options.axis, part) : !drawn ? null : kind === 'svg' ? svg(title, drawn, this.#lines, options) : png(title, drawn, this.#lines));
-                        if (blob)
-                                save(`${title}.${kind}`, blob);
-                        this.setState({told: ''});
-                } catch (/** @type {any} */ e) {
-                        this.setState({told: `The points could not be read: ${e.message}`});
-                }
+                const make = async () => (kind === 'csv' ? csv(curves, options.axis, part) : !drawn ? null : kind === 'svg' ? svg(title, drawn, this.#lines, options) : png(title, drawn, this.#lines));
+                const told = await make().then((blob) => blob && save(`${title}.${kind}`, blob), (e) => `The points could not be read: ${e.message}`);
+                this.setState({told: told ?? ''});
         }
 
         render(properties, {told = ''}) {
@@ -118,30 +113,23 @@ export class Chart extends Component {
         }
 }
 
+/** @type {Record<string, [string, string]>} */
 const TITLES = {
+        __proto__: /** @type {any} */ (null), // no name is one of an object's own
         bpd: ['Bits per dimension', 'BPD'], images_per_second: ['Speed', 'images/s'], learning_rate: ['Learning rate', ''],
         gradient_norm: ['Gradient norm', ''], loss: ['Loss', ''], standard_error: ['Standard error', 'BPD'],
         busy: ['Device: utilisation', 'share'], celsius: ['Device: temperature', '°C'], memory_mib: ['Device: memory', 'MiB'], watts: ['Device: power', 'W'],
-        var0: ['Variance of the noise at t = 0', ''], var1: ['Variance of the noise at t = 1', ''],
+        step_ms: ['Time of a step', 'ms'], tflops: ['Arithmetic', 'TFLOP/s'], var0: ['Variance of the noise at t = 0', ''], var1: ['Variance of the noise at t = 1', ''],
+        'part/recon': ['Part: reconstruction', 'BPD'], 'part/latent': ['Part: latent and prior', 'BPD'], 'part/diff': ['Part: diffusion', 'BPD'], 'part/prior': ['Part: prior', 'BPD'], 'part/kl': ['Part: kl', 'BPD'],
+        'time/diff': ['Diffusion term over time', 'BPD'], 'time/gamma_mean': ['Gamma over time', 'mean of the images'], 'time/gamma_spread': ['Spread of gamma over an image', ''],
 };
-const PARTS = /(^|[/_])(recon|latent|diff|prior|kl)$/;
-const PART_TITLES = {recon: 'Part: reconstruction', latent: 'Part: latent and prior', diff: 'Part: diffusion'};
-
-const OVER_TIME = {diff: ['Diffusion term over time', 'BPD'], gamma_mean: ['Gamma over time', 'mean of the images'], gamma_spread: ['Spread of gamma over an image', '']};
-const WHOSE = {train: 'training', eval: 'test'};
+const PART = /(?:^|[/_])(recon|latent|diff|prior|kl)$/, WHOSE = {__proto__: null, train: 'training', eval: 'test'};
 
 // Which chart a series belongs to: {key, title, unit, order}.
 function chartOf(name) {
-        if (overTime(name)) {
-                const [title, unit] = OVER_TIME[name.slice(5)] ?? [name, ''];
-                return {key: name, title, unit, order: 1};
-        }
-        const short = name.slice(name.indexOf('/') + 1);
-        const [, , part] = PARTS.exec(short) ?? [];
-        if (part)
-                return {key: `part/${part}`, title: PART_TITLES[part] ?? `Part: ${part}`, unit: 'BPD', order: 1};
-        const [title, unit] = Object.hasOwn(TITLES, short) ? TITLES[short] : [short, ''];
-        return {key: short, title, unit, order: short === 'bpd' ? 0 : ofDevice(name) ? 3 : 2};
+        const short = overTime(name) ? name : name.slice(name.indexOf('/') + 1), part = overTime(name) ? null : PART.exec(short), key = part ? `part/${part[1]}` : short;
+        const [title, unit] = TITLES[key] ?? [key, ''];
+        return {key, title, unit, order: key === 'bpd' ? 0 : part || overTime(name) ? 1 : ofDevice(name) ? 3 : 2};
 }
 
 // Whether a series' x is the diffusion's time, not the training's.

@@ -33,6 +33,7 @@ function far(j) {
 
 /** @type {Record<string, Column>} */
 export const COLUMNS = {
+        __proto__: /** @type {any} */ (null),
         state: {title: 'State', value: (j) => j.state, show: (j) => h(Pill, {state: j.state})},
         progress: {title: 'Progress', value: (j) => progress(j).share, show: far},
         speed: {title: 'Speed', value: rate, show: (j) => plain(rate(j) === null ? '–' : `${format.real(rate(j), 3)}/s`)},

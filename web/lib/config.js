@@ -20,6 +20,9 @@ export function compare(a, b, down) {
 // A list with one more, or without it where it has it.
 export const toggled = (list, one) => (list.includes(one) ? list.filter((k) => k !== one) : [...list, one]);
 
+// A key's last word; all of it where another of them ends like it.
+export const brief = (key, all) => (all.some((k) => k !== key && k.endsWith(`.${key.split('.').pop()}`)) ? key : String(key.split('.').pop()));
+
 // The rows of a schema: {path, type, description, default, minimum, maximum, enum, unit, ...}.
 export function keys(schema, before = '') {
         return Object.entries(schema?.properties ?? {}).flatMap(([k, s]) => (s.properties ? keys(s, `${before}${k}.`) : [{...s, path: before + k}]));

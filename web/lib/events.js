@@ -2,7 +2,7 @@
 // holds the stream of what happens and tells the others, since a browser opens but few connections to a server. A poll
 // runs its function, waits as long as that says, and runs it again; not while the page is hidden; slower and slower while
 // nobody answers. It tells `onLink` whether the server is there.
-import {Dropped, Problem, Unreachable} from './api.js';
+import {Dropped, onAnswer, Problem, Unreachable} from './api.js';
 
 let link = /** @type {(state: {reachable: boolean | null, retryAt: number}) => void} */ (() => {});
 
@@ -10,6 +10,12 @@ export function onLink(listener) {
         link = listener;
         link({reachable: null, retryAt: 0});
 }
+
+onAnswer(() => { // a poll that had nothing to ask says nothing of that
+        link({reachable: true, retryAt: 0});
+        if (before)
+                listen();
+});
 
 const STREAM = 'mulund-events', PULSE_MS = 4000, SILENCE_MS = 10000; // the tab that holds the stream says so; the others believe it so long
 const WAKE_MS = 1000, SLOW_MS = 15000; // between two questions while things happen; while nothing does
@@ -59,14 +65,14 @@ function hold() {
         });
 }
 
-let asked = false;
+let asked = false, before = false; // for the stream, by this tab; at some time
 
 // Asks for the stream, where this tab has not asked yet. Without locks (an address that is neither https nor this machine)
 // every tab asks from time to time.
 export async function listen() {
         if (asked || document.hidden || !navigator.locks)
                 return;
-        asked = true;
+        asked = before = true;
         await navigator.locks.request(STREAM, () => (document.hidden ? null : hold()));
         asked = false;
 }
@@ -90,8 +96,6 @@ export function poll(run, failed, wakes = () => false) {
                 try {
                         const wait = await run(signal);
                         retry = FIRST_RETRY_MS;
-                        if (!signal.aborted)
-                                link({reachable: true, retryAt: 0});
                         return wait;
                 } catch (e) {
                         if (stopped || e instanceof Dropped)

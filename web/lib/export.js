@@ -1,5 +1,5 @@
 // What a chart shows, as a file: CSV of its points, the drawing as SVG or PNG.
-import {number, points} from './api.js';
+import {number, points, quoted} from './api.js';
 import {AXES} from './axis.js';
 import {curveColour, colour, DASHES} from './plot.js';
 
@@ -17,8 +17,7 @@ export function save(name, blob) {
 // A cell of RFC 4180; a text that a spreadsheet would compute begins with a quote instead.
 function cell(v) {
         const text = v === null || v === undefined ? '' : String(v);
-        const safe = typeof v === 'string' && /^[=+@\t-]/.test(text) ? `'${text}` : text;
-        return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+        return quoted(typeof v === 'string' && /^[=+@\t-]/.test(text) ? `'${text}` : text);
 }
 
 const line = (cells) => `${cells.map(cell).join(',')}\r\n`;

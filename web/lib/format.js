@@ -38,11 +38,11 @@ export function duration(seconds) {
 const BYTES = ['B', 'kB', 'MB', 'GB', 'TB'];
 
 export function bytes(n) {
-        const u = BYTES.findLastIndex((_, i) => i === 0 || n >= 1000 ** i);
+        const u = BYTES.findLastIndex((_, i) => i === 0 || n >= 0.9995 * 1000 ** i);
         return n === null || n === undefined ? '–' : `${u === 0 ? n : (n / 1000 ** u).toPrecision(3)} ${BYTES[u]}`;
 }
 
-export const energy = (joules) => (joules === null || joules === undefined ? '–' : joules < 3.6e5 ? `${(joules / 3600).toPrecision(3)} Wh` : `${(joules / 3.6e6).toPrecision(3)} kWh`);
+export const energy = (joules) => (joules === null || joules === undefined ? '–' : joules < 3.6e5 ? `${(joules / 3600).toPrecision(3)} Wh` : `${real(joules / 3.6e6, 3)} kWh`);
 
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 

@@ -33,7 +33,7 @@ export class CurvesPage extends Page {
                 super(main, name);
                 this.address = this.own(new Address({...usual, ...VIEW}, ['smooth'], (change) => {
                         this.draw();
-                        if ('fold' in change || 'find' in change || 'x' in change)
+                        if (['fold', 'find', 'x', 'images'].some((k) => k in change))
                                 this.loop?.poke();
                 }));
                 const kept = stored((s) => JSON.parse(s.getItem(HABITS) ?? '{}')) ?? {};

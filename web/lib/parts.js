@@ -5,7 +5,7 @@ import {h} from './dom.js';
 import * as format from './format.js';
 
 export const STATES = ['running', 'queued', 'paused', 'succeeded', 'failed', 'cancelled'];
-export const isFinal = (state) => state === 'succeeded' || state === 'failed' || state === 'cancelled';
+export const FINAL = STATES.slice(3), isFinal = (state) => FINAL.includes(state);
 export const title = (job) => job.name || `${job.kind} ${job.id}`;
 
 // as: the state of a job whose colours it has.
@@ -72,11 +72,11 @@ export function command(body) {
 }
 
 // The head of a column by which a table is sorted: the least first, then the most, then not. sort: the key, '-key' or another;
-// set(sort); kind: its class.
-export function SortHead({id, name, sort, set, kind = ''}) {
+// set(sort); short: how it is written; kind: its class.
+export function SortHead({id, name, short, sort, set, kind = ''}) {
         const up = sort === id, down = sort === `-${id}`;
         return h(`th${kind}`, {scope: 'col', 'aria-sort': up ? 'ascending' : down ? 'descending' : 'none'},
-                h('button.sort', {type: 'button', title: `Sort by ${name}`, onclick: () => set(up ? `-${id}` : down ? '' : id)}, name.split('.').pop(), h('span', {'aria-hidden': 'true'}, up ? ' ↑' : down ? ' ↓' : '')));
+                h('button.sort', {type: 'button', title: `Sort by ${name}`, onclick: () => set(up ? `-${id}` : down ? '' : id)}, short, h('span', {'aria-hidden': 'true'}, up ? ' ↑' : down ? ' ↓' : '')));
 }
 
 // A curve the size of a word. Its values are also in the row's text.

@@ -16,12 +16,8 @@ export const recognize = async () => (who = /** @type {NonNullable<typeof who>} 
 export class Prompt extends Component {
         async open(e) {
                 e.preventDefault();
-                try {
-                        await api.logIn(String(new FormData(e.target).get('token')).trim());
-                        this.props.known();
-                } catch (/** @type {any} */ error) {
-                        this.setState({said: error instanceof api.Problem && error.status === 401 ? 'This server does not know that token, or no longer.' : error.message});
-                }
+                const said = (error) => this.setState({said: error instanceof api.Problem && error.status === 401 ? 'This server does not know that token, or no longer.' : error.message});
+                await api.logIn(String(new FormData(e.target).get('token')).trim()).then(this.props.known, said);
         }
 
         render(_, {said}) {

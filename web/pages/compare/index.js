@@ -8,8 +8,7 @@ import {isFinal, title} from '../../lib/parts.js';
 import {curveDash} from '../../lib/plot.js';
 import {RunCurves} from '../../lib/run.js';
 import {SideBySide} from './images.js';
-import {Parallel} from './parallel.js';
-import {Scatter} from './scatter.js';
+import {Parallel, Scatter} from './parallel.js';
 import {columnsOf, Table} from './table.js';
 
 const RUNNING_MS = 1000, MOST = 60; // runs
@@ -19,8 +18,8 @@ export class ComparePage extends CurvesPage {
         constructor(main) {
                 super(main, 'Compare', {jobs: [''].slice(1), sort: '', across: '', up: '', brush: [''].slice(1), images: ''});
                 const ids = [...new Set(this.address.state.jobs.map(Number))].filter((n) => Number.isSafeInteger(n) && n > 0).slice(0, MOST);
-                /** @type {{id: number, colour: number, job: any, config: Map<string, unknown>, attempts: any[], gone: boolean, curves: RunCurves}[]} */
-                this.runs = ids.map((id, i) => ({id, colour: i, job: null, config: new Map(), attempts: [], gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
+                /** @type {{id: number, colour: number, job: any, config: Map<string, unknown>, attempts: any[], images: any[] | null, gone: boolean, curves: RunCurves}[]} */
+                this.runs = ids.map((id, i) => ({id, colour: i, job: null, config: new Map(), attempts: [], images: null, gone: false, curves: new RunCurves(id, (names) => wanted(names, this.address.state, true))}));
                 this.loop = this.poll((signal) => this.read(signal), (m) => this.runs.some((r) => r.id === m.job));
         }
 
@@ -33,24 +32,20 @@ export class ComparePage extends CurvesPage {
                         this.draw();
                         if (this.address.state.x === 'active' && run.job.attempts > 1)
                                 run.attempts = await api.attempts(run.id, signal);
+                        if (this.address.state.images && !(run.images && isFinal(run.job.state)))
+                                run.images = (await api.artifacts(run.id, signal)).filter((a) => a.kind === 'image' && !a.name.startsWith('gamma')).sort((a, b) => a.step - b.step || a.id - b.id);
                 };
-                try {
-                        await Promise.all([about(), run.curves.update(signal)]);
-                } catch (e) {
-                        if (!(e instanceof api.Problem) || e.status !== 404)
+                await Promise.all([about(), run.curves.update(signal)]).catch((e) => {
+                        run.gone = e.status === 404;
+                        if (!run.gone)
                                 throw e;
-                        run.gone = true;
-                }
+                });
                 this.draw();
         }
 
         async read(signal) {
-                const there = this.runs.filter((r) => !r.gone), left = [...there];
-                const some = async () => {
-                        for (let run = left.shift(); run; run = left.shift())
-                                await this.readRun(run, signal);
-                };
-                await Promise.all(Array.from({length: AT_ONCE}, some));
+                const there = this.runs.filter((r) => !r.gone);
+                await api.each([...there], AT_ONCE, (run) => this.readRun(run, signal));
                 this.error = null;
                 this.draw();
                 return there.some((r) => r.job && !isFinal(r.job.state)) ? pace(RUNNING_MS) : null;

@@ -1,7 +1,7 @@
 // What runs where, and what waits for what: the devices of this server, in and out of service, and the queue as it goes.
 import {glance} from '../../lib/curves.js';
 import {api, format, h, Listed, may, pace, Page} from '../../lib/page.js';
-import {Blockers, Pill, progress, ProgressBar, Sparkline, title, waiting} from '../../lib/parts.js';
+import {Blockers, FINAL, Pill, progress, ProgressBar, Sparkline, title, waiting} from '../../lib/parts.js';
 
 const BUSY_MS = 2000, QUEUE = 200, POINTS = 120; // jobs; buckets of a curve
 const FIELDS = 'id,kind,name,state,waiting,priority,progress,result,import';
@@ -16,15 +16,15 @@ const SERIES = {
 };
 const NAMES = Object.keys(SERIES);
 
-// What the jobs use of their devices, as it was while they ran: a worker says it with every point that it logs. properties: devices:
-// as the server lists them; use: job -> series -> {mean, last}, as of glance(). What no device tells has no column.
-function Use({devices, use}) {
-        const rows = devices.filter((d) => use.get(d.job)?.size).map((d) => ({id: d.name, job: d.job, of: use.get(d.job)}));
+// What the jobs use of their devices, as it was while they ran: a worker says it with every point that it logs. properties: ran:
+// device -> the job there, or the last that was; use: job -> series -> {mean, last}, as of glance(). What no device tells has no column.
+function Use({ran, use}) {
+        const rows = [...ran].filter(([, job]) => use.get(job.id)?.size).map(([id, job]) => ({id, job, of: use.get(job.id)}));
         const cell = (name) => (row) => {
                 const s = row.of.get(name), [, write] = SERIES[name], known = s?.mean.filter(Number.isFinite) ?? [];
                 return !s ? '–' : [h('span.num', null, write(s.last)), h(Sparkline, {values: s.mean}), h('span.run-sub', null, `${write(Math.min(...known))} to ${write(Math.max(...known))}`)];
         };
-        return h(Listed, {title: 'Use over time', note: 'Since the job there began', rows, more: 'more', columns: [['Device', (r) => h('b', null, r.id)], ['Runs', (r) => h('a', {href: `#/jobs/${r.job}`}, `#${r.job}`)],
+        return h(Listed, {title: 'Use over time', note: 'Of the job there, or the last one', rows, more: 'more', columns: [['Device', (r) => h('b', null, r.id)], ['Runs', ({job}) => [h('a', {href: `#/jobs/${job.id}`}, `#${job.id}`), job.ended ? h('span.run-sub', null, `ended ${format.when(job.ended)}`) : null]],
                 ...NAMES.filter((name) => rows.some((r) => r.of.has(name))).map((name) => /** @type {[string, (row: any) => any]} */ ([SERIES[name][0], cell(name)]))]});
 }
 
@@ -33,6 +33,7 @@ export class DevicesPage extends Page {
                 super(main, 'Devices');
                 this.devices = null;
                 this.running = new Map();
+                this.ran = new Map(); // device -> the job there, or the last that was
                 this.use = new Map(); // job -> series -> its shape
                 this.queue = {jobs: /** @type {any[]} */ ([]), total: 0};
                 this.draw();
@@ -40,10 +41,12 @@ export class DevicesPage extends Page {
         }
 
         async read(signal) {
-                const [devices, running, queue] = await Promise.all([api.devices(signal), api.jobs({state: 'running', fields: FIELDS, limit: QUEUE}, signal), api.jobs({state: 'queued', order: 'priority', fields: FIELDS, limit: QUEUE}, signal)]);
+                const [devices, running, queue, over] = await Promise.all([api.devices(signal), api.jobs({state: 'running', fields: FIELDS, limit: QUEUE}, signal), api.jobs({state: 'queued', order: 'priority', fields: FIELDS, limit: QUEUE}, signal),
+                        api.jobs({state: FINAL, kind: 'train,evaluate,sample', fields: 'id,devices,ended', limit: QUEUE}, signal)]);
                 [this.devices, this.queue, this.running] = [devices, queue, new Map(running.jobs.map((j) => [j.id, j]))];
-                const jobs = devices.flatMap((d) => (d.job ? [d.job] : []));
-                this.use = jobs.length ? await glance(jobs, NAMES, POINTS, signal) : new Map();
+                over.jobs.sort((a, b) => Date.parse(b.ended) - Date.parse(a.ended));
+                this.ran = new Map(devices.map((d) => [d.name, d.job ? {id: d.job} : over.jobs.find((j) => j.devices?.includes(d.name))]).filter(([, job]) => job));
+                this.use = this.ran.size ? await glance([...new Set([...this.ran.values()].map((j) => j.id))], NAMES, POINTS, signal) : new Map();
                 this.error = null;
                 this.draw();
                 return pace(BUSY_MS);
@@ -71,7 +74,7 @@ export class DevicesPage extends Page {
                                 h(Listed, {title: 'What runs where', note: format.count(devices.length, 'device'), rows: devices.map((d) => ({...d, id: d.name})), more: 'more', columns: [
                                         ['Device', what], ['State', state], ['Runs', (d) => this.runs(d)], ['Memory', memory],
                                         ...may('admin') ? [['Service', (d) => h('button.button.small', {type: 'button', 'aria-label': `${out(d) ? 'Enable' : 'Drain'} ${d.name}`, onclick: () => (out(d) ? this.act({title: `Put ${d.name} into service?`, action: 'Enable', text: 'Jobs that wait may start there at once.'}, () => api.enable(d.name)) : this.drain(d))}, out(d) ? 'Enable' : 'Drain')]] : []]}),
-                                h(Use, {devices, use: this.use}),
+                                h(Use, {ran: this.ran, use: this.use}),
                                 queue.jobs.length ? h(Listed, {title: 'The queue', note: format.count(queue.total, 'job'), rows: queue.jobs, more: 'more', columns: [
                                         ['Place', (j) => format.integer(j.waiting?.position)], ['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['Priority', (j) => format.integer(j.priority)],
                                         ['Why it waits', (j) => h('span.told', null, waiting(j), h(Blockers, {job: j}))]]}) : h('p.card.empty-line', null, 'Nothing waits.'))];

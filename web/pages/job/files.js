@@ -1,5 +1,6 @@
 // What a job left: its checkpoints and what can be made of them, what was made of them already, other files.
 import {link} from '../../lib/address.js';
+import {finite} from '../../lib/curves.js';
 import {api, format, h, Listed, may} from '../../lib/page.js';
 import {Bpd, Pill, result, Time, title} from '../../lib/parts.js';
 
@@ -17,7 +18,7 @@ export function Files({artifacts}) {
 
 // properties: keep: asks whether one is to be pinned, or not any longer.
 export function Checkpoints({job, artifacts, keep}) {
-        const rows = artifacts.filter((a) => a.kind === 'checkpoint'), known = rows.map((a) => api.number(a.metric)).filter((m) => m !== null), best = Math.min(...known);
+        const rows = artifacts.filter((a) => a.kind === 'checkpoint'), known = rows.map((a) => api.number(a.metric)).filter(finite), best = Math.min(...known);
         const to = (label, kind, a) => h('a.button.small', {href: link('#/new', {kind, job: String(job.id), step: String(a.step)})}, label);
         return h(Listed, {title: 'Checkpoints', note: format.count(rows.length, 'checkpoint'), rows, columns: [
                 ['Step', (a) => [h('b.num', null, format.integer(a.step)), a === rows[0] ? h('span.tag', null, 'latest') : null, known.length && api.number(a.metric) === best ? h('span.tag', null, 'best') : null,
@@ -28,8 +29,9 @@ export function Checkpoints({job, artifacts, keep}) {
                         h('button.button.small', {type: 'button', 'aria-label': `${a.pinned ? 'Unpin' : 'Pin'} step ${a.step}`, onclick: () => keep(a)}, a.pinned ? 'Unpin' : 'Pin'))])] : []]});
 }
 
-// properties: jobs: evaluations and samples of this job's checkpoints, and runs that started from one.
-export function Made({jobs}) {
-        return h(Listed, {title: 'Made from it', note: format.count(jobs.length, 'job'), rows: jobs, columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
+// properties: jobs: evaluations and samples of this job's checkpoints, and runs that started from one; from: how many of the newest jobs
+// were looked through, 0: all that matter.
+export function Made({jobs, from}) {
+        return h(Listed, {title: 'Made from it', note: `${format.count(jobs.length, 'job')}${from ? `; looked through: the newest ${format.integer(from)}` : ''}`, rows: jobs, columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
                 ['Of step', (j) => format.integer(j.checkpoint?.step)], ['BPD', (j) => h(Bpd, {of: result(j)})], ['Method', (j) => j.result?.method ?? '–'], ['Images', (j) => format.integer(j.result?.images)], ['Created', when]]});
 }

@@ -47,8 +47,8 @@ export function Result({job}) {
         const parts = Object.entries(r.parts && typeof r.parts === 'object' ? r.parts : {}).map(([k, v]) => /** @type {const} */ ([k, api.number(v)]));
         const known = new Set(['bpd', 'standard_error', 'parts']);
         const rest = Object.entries(r).filter(([k, v]) => !known.has(k) && (v === null || typeof v !== 'object'));
-        const most = Math.max(...parts.map(([, v]) => v ?? 0), 1e-9);
-        const width = (v) => `${Math.max(0, Math.min(100, 100 * (v ?? 0) / most)).toFixed(1)}%`;
+        const most = Math.max(...parts.map(([, v]) => v ?? 0).filter(Number.isFinite), 1e-9);
+        const width = (v) => `${Math.max(0, Math.min(100, 100 * (v || 0) / most)).toFixed(1)}%`;
         return h('section.card.result', {'aria-label': 'Result'},
                 !ended ? h('h2', null, 'Result') : h('div.result-main', null,
                         h('h2', null, `Bits per dimension on ${ended.images} images`),

@@ -9,11 +9,10 @@ import {CurvesPage, CurvesPanel, wanted} from '../../lib/panel.js';
 import {hasCurves, isFinal, title} from '../../lib/parts.js';
 import {RunCurves} from '../../lib/run.js';
 import {ConfigPanel} from './config.js';
-import {EvaluationPanel} from './evaluation.js';
 import {Checkpoints, Files, Made} from './files.js';
 import {Failure, Head, Result, Stats} from './head.js';
 import {History, HistoryPanel} from './history.js';
-import {ImagesPanel} from './images.js';
+import {EvaluationPanel, ImagesPanel} from './images.js';
 import {Log, LogPanel} from './log.js';
 
 const RUNNING_MS = 1000, QUEUED_MS = 2000;
@@ -27,11 +26,12 @@ export class JobPage extends CurvesPage {
                 this.job = null;
                 this.artifacts = [];
                 this.curves = new RunCurves(id, (names) => wanted(names, this.address.state, false));
-                this.history = new History(id);
+                this.history = new History();
                 this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
                 this.made = [];
                 this.madeAt = -Infinity;
-                this.log = new Log(id);
+                this.madeFrom = 0;
+                this.log = new Log();
                 this.draw();
                 this.loop = this.poll((signal) => this.read(signal), (m) => m.job === id);
         }
@@ -48,7 +48,7 @@ export class JobPage extends CurvesPage {
                 }
                 this.artifacts = await api.artifacts(this.id, signal);
                 if (job.attempts > 0)
-                        await this.log.update(signal);
+                        await this.log.update(this.id, signal);
                 await this.history.update(job, signal);
                 await this.readGhosts(signal);
                 if (job.kind === 'train' || job.import?.what === 'checkpoint')
@@ -74,8 +74,9 @@ export class JobPage extends CurvesPage {
         async readMade(signal) {
                 if (performance.now() - this.madeAt < MADE_MS)
                         return;
-                const fields = 'id,kind,name,state,checkpoint,result,created';
-                this.made = (await api.jobs({kind: 'evaluate,sample,train', fields, limit: MADE}, signal)).jobs.filter((j) => j.checkpoint?.job === this.id && j.id !== this.id);
+                const {jobs, next} = await api.jobs({kind: 'evaluate,sample,train', fields: 'id,kind,name,state,checkpoint,result,created', limit: MADE}, signal);
+                this.made = jobs.filter((j) => j.checkpoint?.job === this.id && j.id !== this.id);
+                this.madeFrom = next !== null && jobs[jobs.length - 1].id > this.id ? jobs.length : 0; // older ones may be made of it, too
                 this.madeAt = performance.now();
         }
 
@@ -112,10 +113,10 @@ export class JobPage extends CurvesPage {
                                 job.kind === 'evaluate' ? h(EvaluationPanel, {artifacts: this.artifacts}) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts, chosen: this.address.state.image, choose: (image) => this.address.set({image})}),
                                 h(Checkpoints, {job, artifacts: this.artifacts, keep: (a) => this.keep(a)}),
-                                h(Made, {jobs: this.made}),
+                                h(Made, {jobs: this.made, from: this.madeFrom}),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut, find: this.address.state.log, search: (log) => this.address.set({log})}),
                                 h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),
-                                h(HistoryPanel, {history: this.history}),
+                                h(HistoryPanel, {history: this.history, kind: job.kind}),
                                 h(Files, {artifacts: this.artifacts})) : null,
                 ];
         }

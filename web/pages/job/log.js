@@ -6,18 +6,13 @@ const LINES = 2000, CHARACTERS = 256 * 1024; // of the tail, in the page
 const NEAR_END = 24;                         // pixels that still count as the end
 
 export class Log {
-        #id;
         #next = /** @type {number | null} */ (null);
         #decoder = new TextDecoder();
+        text = '';
+        cut = false; // earlier lines are left out
 
-        constructor(id) {
-                this.#id = id;
-                this.text = '';
-                this.cut = false; // earlier lines are left out
-        }
-
-        async update(signal) {
-                const part = await api.log(this.#id, this.#next, LINES, signal);
+        async update(id, signal) {
+                const part = await api.log(id, this.#next, LINES, signal);
                 if (!part.bytes.length)
                         return;
                 this.cut ||= part.cut;

@@ -5,11 +5,41 @@ import {Address} from '../../lib/address.js';
 import {flat, keys, text} from '../../lib/config.js';
 import {api, CopyButton, format, h, may, Page, Section, Trouble} from '../../lib/page.js';
 import {command} from '../../lib/parts.js';
-import {Field, parse} from './form.js';
 
 const KINDS = {train: 'Train', evaluate: 'Evaluate', sample: 'Sample'};
-const OF = {train: /./, evaluate: /^(evaluation|machine)\./, sample: /^(sampling|machine)\./}; // the keys that a kind can change
+const OF = {__proto__: null, train: /./, evaluate: /^(evaluation|machine)\./, sample: /^(sampling|machine)\./}; // the keys that a kind can change
+const keysOf = (kind) => OF[kind] ?? OF.train; // an address may say nonsense, which the server refuses
 const STEPS = 'training.num_steps_train', FIRST = 'photos32-tiny';
+
+const isOf = (row, type) => [row.type].flat().includes(type);
+
+// What was typed, as the value that is sent; what is no value of the row stays what it is, to be found wrong.
+function parse(row, typed) {
+        if (isOf(row, 'null') && (typed === '' || typed === 'null'))
+                return null;
+        if (isOf(row, 'boolean'))
+                return typed === 'true' ? true : typed === 'false' ? false : typed;
+        if (isOf(row, 'string'))
+                return typed;
+        return typed.trim() === '' || Number.isNaN(Number(typed)) ? typed : Number(typed);
+}
+
+function range(row) {
+        const between = row.minimum === undefined ? '' : `${row.minimum} to ${row.maximum}`;
+        return [between, row['x-unit'] ?? '', isOf(row, 'null') ? 'empty: none' : ''].filter(Boolean).join(' ');
+}
+
+// A key of the configuration as a field. properties: row: of the schema; value: as typed; usual; changed; error; choices: for a text, or null; change(typed).
+function Field({row, value, usual, changed, error, choices, change}) {
+        const id = `key-${row.path}`, about = `${id}-about`, options = row.enum ?? (isOf(row, 'boolean') ? [true, false] : choices);
+        const shared = {id, 'aria-describedby': about, 'aria-invalid': error ? 'true' : undefined};
+        return h(`div.key${changed ? '.changed' : ''}`, null,
+                h('label', {for: id}, row.path.split('.').slice(1).join('.') || row.path),
+                options ? h('select', {...shared, value, onchange: (e) => change(e.target.value)}, [...new Set([...options.map(String), value])].map((v) => h('option', {key: v, value: v, selected: v === value}, v)))
+                        : h('input', {...shared, type: 'text', inputmode: isOf(row, 'string') ? 'text' : 'decimal', value: value === 'null' ? '' : value, autocomplete: 'off', spellcheck: false, oninput: (e) => change(e.target.value)}),
+                h('div', {id: about}, error ? h('span.field-error', {role: 'alert'}, `${error}. `) : null, h('span.soft', null, [row.description, range(row)].filter(Boolean).join('; '))),
+                changed ? h('button.button.small', {type: 'button', title: `Back to ${usual}`, 'aria-label': `Undo: ${row.path} back to ${usual}`, onclick: () => change(usual)}, 'Undo') : null);
+}
 
 export class NewPage extends Page {
         constructor(main) {
@@ -64,7 +94,7 @@ export class NewPage extends Page {
                         this.change(STEPS, String(2 * at)); // a run that starts where it ends is refused
                 if (clone && !this.loaded && !set.length) {
                         const own = flat(source?.config);
-                        this.address.set({name: source?.name ? `${source.name}, again` : '', set: [...this.base].filter(([k, v]) => OF[kind].test(k) && own.has(k) && text(own.get(k)) !== text(v)).map(([k]) => `${k}=${text(own.get(k))}`)});
+                        this.address.set({name: source?.name ? `${source.name}, again` : '', set: [...this.base].filter(([k, v]) => keysOf(kind).test(k) && own.has(k) && text(own.get(k)) !== text(v)).map(([k]) => `${k}=${text(own.get(k))}`)});
                 }
                 this.loaded = true;
                 this.error = null;
@@ -89,7 +119,7 @@ export class NewPage extends Page {
         // What is sent.
         request() {
                 const {kind, job, step, name, tags, notes, priority} = this.address.state, typed = this.changes();
-                const overrides = Object.fromEntries(this.rows.filter((r) => typed.has(r.path) && OF[kind].test(r.path)).map((r) => [r.path, parse(r, String(typed.get(r.path)))]));
+                const overrides = Object.fromEntries(this.rows.filter((r) => typed.has(r.path) && keysOf(kind).test(r.path)).map((r) => [r.path, parse(r, String(typed.get(r.path)))]));
                 const which = /^\d+$/.test(step) ? Number(step) : step || 'latest', of = {job: Number(job)};
                 const source = kind === 'train' ? (job ? {start_from: {...of, checkpoint: which}} : {config: this.template ?? {}}) : {checkpoint: {...of, ...(typeof which === 'number' ? {step: which} : {which})}};
                 const list = tags.split(',').map((t) => t.trim()).filter(Boolean);
@@ -98,18 +128,13 @@ export class NewPage extends Page {
 
         async submit(e) {
                 e.preventDefault();
-                this.busy = true;
-                this.error = null;
+                [this.busy, this.error] = [true, null];
                 this.draw();
-                try {
-                        const made = await api.submit(this.request());
-                        location.hash = `#/jobs/${made.id}`;
-                } catch (error) {
-                        this.busy = false;
-                        this.error = this.refusal = error;
+                await api.submit(this.request()).then(({id}) => { location.hash = `#/jobs/${id}`; }, (error) => {
+                        [this.busy, this.error, this.refusal] = [false, error, error];
                         this.drawNow();
                         document.querySelector('.field-error')?.closest('.key')?.scrollIntoView({block: 'center'});
-                }
+                });
         }
 
         // What the server said of keys: path -> words.
@@ -138,12 +163,12 @@ export class NewPage extends Page {
                 return h('section.card', {'aria-label': 'What it needs', 'aria-live': 'polite'}, refusal ? h('p.field-error', null, unplaced.join('; ') || (size ? `${format.count(size, 'key')} not right yet.` : refusal.message))
                         : h('dl.stat-list', null, item('Memory', format.bytes(needs?.memory_bytes)), item('Time', needs && needs.seconds === null ? 'not measured yet' : format.duration(needs?.seconds)),
                                 needs?.energy_j ? item('Energy', format.energy(needs.energy_j)) : null,
-                                item('Steps', format.integer(needs?.steps)), item('Devices that fit', needs ? needs.devices.join(', ') || 'none' : '–')));
+                                item('Steps', format.integer(needs?.steps || null)), item('Devices that fit', needs ? needs.devices.join(', ') || 'none' : '–')));
         }
 
         view() {
                 const {kind, find} = this.address.state, body = this.request(), typed = this.changes(), refused = this.refused();
-                const shown = this.rows.filter((r) => OF[kind].test(r.path) && (!find || `${r.path} ${r.description}`.toLowerCase().includes(find.toLowerCase())));
+                const shown = this.rows.filter((r) => keysOf(kind).test(r.path) && (!find || `${r.path} ${r.description}`.toLowerCase().includes(find.toLowerCase())));
                 const sections = [...new Set(shown.map((r) => r.path.split('.')[0]))];
                 const field = (r) => h(Field, {key: r.path, row: r, value: typed.get(r.path) ?? text(this.base.get(r.path)), usual: text(this.base.get(r.path)), changed: typed.has(r.path), choices: r.path === 'data.dataset' ? this.datasets.map((d) => d.name) : null,
                         error: refused.get(r.path) ?? '', change: (v) => this.change(r.path, v)});

@@ -1,16 +1,14 @@
 // The list of runs, newest first. Rows come first; the curves of those in sight follow in small lots.
 import {Address} from '../../lib/address.js';
 import {column, COLUMNS, TEST, TRAIN, USUAL} from '../../lib/columns.js';
-import {compare, keys, toggled} from '../../lib/config.js';
+import {brief, compare, flat, keys, text as written, toggled} from '../../lib/config.js';
 import {glance} from '../../lib/curves.js';
 import {api, CopyButton, format, h, may, Menu, pace, Page} from '../../lib/page.js';
-import {command, isFinal, SortHead, STATES} from '../../lib/parts.js';
+import {command, isFinal, SortHead, STATES, Tags, title, waiting} from '../../lib/parts.js';
 import {Rows} from '../../lib/virtual.js';
 import {FIELDS, JobList, LIMIT} from './list.js';
-import {row, search} from './row.js';
-import {Selection} from './selection.js';
+import {ALL, Selection} from './selection.js';
 
-const LIMIT_MAX = 500;                   // jobs a request, where more than the newest are read
 const NEAR = 20;                         // rows before the end at which the next page is asked for
 const BUSY_MS = 2000, REST_MS = 10000, LATE_MS = 200;
 const LOT = 4, SPARK_POINTS = 48;        // jobs and buckets a request: a long series takes the server a while
@@ -18,6 +16,26 @@ const SORT_LOT = 100;                    // jobs a request, where only the last 
 const SPARK_MS = 10000;                  // a curve the size of a word need not move more often
 const MOST = 5000;                       // jobs that are sorted, or looked through for what the server does not know
 const KINDS = ['train', 'evaluate', 'sample', 'import'];
+
+// A row. of: {keys: of its columns, curves, selected, select(), tag(name)}.
+function row(j, index, {keys, curves, selected, select, tag}) {
+        const why = waiting(j), cells = keys.map((key) => ({key, ...column(key)}));
+        return h('tr', {key: j.id, 'aria-rowindex': index + 2, class: selected ? 'selected' : ''},
+                h('td', {'data-label': 'Run'}, h('label.pick', null, h('input', {type: 'checkbox', checked: selected, 'aria-label': `Select ${title(j)}, run ${j.id}`, onchange: select})),
+                        h('a.run-name', {href: `#/jobs/${j.id}`, title: title(j)}, title(j)),
+                        h('span.run-sub', null, `#${j.id} · ${j.kind}`, j.config_name ? ` · ${j.config_name}` : '', h(Tags, {job: j, pick: tag})),
+                        why ? h('span.run-sub.why', {title: why}, `Waiting: ${why}`) : null),
+                cells.map((c) => h(`td.c-${c.key in COLUMNS ? c.key : 'key'}${USUAL.includes(c.key) ? '' : '.extra'}`, {key: c.key, 'data-label': c.title}, c.show(j, curves), c.under?.(j, curves))));
+}
+
+// What the search box says: '#12' an id, 'learning_rate=0.002' a value of the configuration, all else part of the name.
+// Answers the text for the server and a test for what it does not know, or null.
+function search(typed) {
+        const words = typed.trim().split(/\s+/).filter(Boolean), ids = words.filter((w) => /^#\d+$/.test(w)), pairs = words.filter((w) => /^[\w.]+=/.test(w)).map((w) => w.split('='));
+        const matches = (config, [key, value]) => [...config].some(([k, v]) => (k === key || k.endsWith(`.${key}`)) && written(v) === value);
+        return {text: words.filter((w) => !ids.includes(w) && !/^[\w.]+=/.test(w)).join(' '),
+                test: ids.length || pairs.length ? (j) => (!ids.length || ids.includes(`#${j.id}`)) && pairs.every((p) => matches(flat(j.config), p)) : null};
+}
 
 export class RunsPage extends Page {
         constructor(main) {
@@ -27,13 +45,15 @@ export class RunsPage extends Page {
                 this.list = this.asked = new JobList(this.question); // what is shown; what is being asked for
                 this.seen = [0, 0];
                 this.glances = new Map(); // job -> {key, at, series}
-                this.more = null;         // the AbortController of the next page's request
-                this.own({stop: () => this.more?.abort()});
-                this.stuck = false;       // it failed: not again before the newest page was read
+                this.stuck = false;       // the next page could not be read: not again before the newest was
                 this.late = performance.now() + LATE_MS; // from then on it is shown without rows, too
                 this.soon(() => this.draw());
                 this.loop = this.poll((signal) => this.readRows(signal), () => true);
                 this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
+                this.more = this.poll((signal) => this.readMore(signal), undefined, (e) => {
+                        this.stuck = true;
+                        this.fail(e);
+                });
         }
 
         // Not before there are rows, unless they take long: they would have to wait until a picture without them is there.
@@ -60,11 +80,16 @@ export class RunsPage extends Page {
                 return sort ? jobs.map((j) => ({j, v: by.value(j, curves(j))})).sort((a, b) => compare(a.v, b.v, sort !== key) || b.j.id - a.j.id).map(({j}) => j) : jobs;
         }
 
+        // Of all that the filter takes none stays selected when that is another.
+        set(change) {
+                this.address.set(this.all && ['state', 'kind', 'tag', 'text'].some((k) => k in change) ? {...change, select: []} : change);
+        }
+
         ask(change) {
-                this.address.set(change);
+                this.set(change);
                 this.asked = new JobList(this.question);
-                this.more = this.more?.abort() ?? null;
                 this.draw();
+                this.more?.restart();
                 this.loop?.restart();
         }
 
@@ -77,14 +102,14 @@ export class RunsPage extends Page {
                 };
                 let gap = await read(undefined, Infinity, LIMIT);
                 while (gap !== null)
-                        gap = await read(gap, list.starts.find((s) => s.cursor === gap).before, LIMIT_MAX);
+                        gap = await read(gap, list.starts.find((s) => s.cursor === gap).before, api.PAGE);
                 this.list = list;
                 this.error = null;
                 this.stuck = false;
                 this.draw();
                 await new Promise((after) => { requestAnimationFrame(() => setTimeout(after)); }); // all else comes after the rows
                 while (this.thorough && list.next !== null && list.jobs.length < MOST)
-                        await read(list.next, list.jobs.at(-1).id, LIMIT_MAX);
+                        await read(list.next, list.jobs.at(-1).id, api.PAGE);
                 if (!this.schema.length)
                         this.schema = keys(await api.schema(signal));
                 const [first, end] = this.seen;
@@ -96,28 +121,20 @@ export class RunsPage extends Page {
                 return [...list.jobs.slice(0, LIMIT), ...this.shown().slice(first, end)].some((j) => !isFinal(j.state)) ? pace(BUSY_MS) : pace(REST_MS);
         }
 
-        async readMore() {
+        // The next page, where its rows come into sight.
+        async readMore(signal) {
                 const list = this.list;
-                if (this.more || this.stuck || list !== this.asked || list.next === null)
-                        return;
-                const control = this.more = new AbortController();
-                try {
-                        list.merge(await api.jobs({...list.question, limit: LIMIT, cursor: list.next}, control.signal), list.jobs.at(-1).id);
-                        this.draw();
-                } catch (e) {
-                        this.stuck = !(e instanceof api.Dropped);
-                        if (e instanceof api.Problem)
-                                this.fail(e);
-                }
-                if (this.more === control)
-                        this.more = null;
+                if (list !== this.asked || list.next === null || this.stuck || this.seen[1] <= list.jobs.length - NEAR)
+                        return null;
+                list.merge(await api.jobs({...list.question, limit: LIMIT, cursor: list.next}, signal), list.jobs.at(-1).id);
+                this.draw();
+                return null;
         }
 
         look(first, end) {
                 const moved = first !== this.seen[0] || end !== this.seen[1];
                 this.seen = [first, end];
-                if (end > this.list.jobs.length - NEAR)
-                        this.readMore();
+                this.more?.poke();
                 if (moved)
                         this.sparks?.poke();
         }
@@ -140,24 +157,29 @@ export class RunsPage extends Page {
                 return 0;
         }
 
-        // All that the filter takes are selected, up to so many, or none any more.
+        // Whether all are selected that the filter takes, however many.
+        get all() {
+                return this.address.state.select[0] === ALL;
+        }
+
+        // All that the filter takes are selected, or none any more: few by their ids.
         async selectAll(on) {
-                const all = this.thorough || !on ? this.shown() : await api.jobs({...this.list.question, fields: 'id', limit: LIMIT_MAX}).then((page) => page.jobs, (e) => this.fail(e));
-                if (all)
-                        this.address.set({select: on ? all.slice(0, LIMIT_MAX).map((j) => String(j.id)) : []});
+                const found = on && (search(this.address.state.text).test ? this.shown() : await api.jobs({...this.list.question, fields: 'id', limit: api.PAGE}).then((page) => (page.next ? [] : page.jobs), (e) => this.fail(e)));
+                if (found !== undefined)
+                        this.address.set({select: !found ? [] : found.length && found.length <= api.PAGE ? found.map((j) => String(j.id)) : [ALL]});
         }
 
         head(keys, rows) {
-                const chosen = new Set(this.address.state.select), some = rows.some((j) => chosen.has(String(j.id))), all = some && rows.slice(0, LIMIT_MAX).every((j) => chosen.has(String(j.id)));
-                const th = (key) => h(SortHead, {key, id: key, name: column(key).title, sort: this.address.state.sort, set: (sort) => this.ask({sort}), kind: `.c-${key in COLUMNS ? key : 'key'}${USUAL.includes(key) ? '' : '.extra'}`});
-                return h('thead', null, h('tr', {'aria-rowindex': 1}, h('th', {scope: 'col'}, h('label.pick', null, h('input', {type: 'checkbox', checked: all, indeterminate: some && !all, 'aria-label': 'Select all', title: `All that the filter takes, at most ${LIMIT_MAX}`, onchange: (e) => this.selectAll(e.target.checked)})), 'Run'), keys.map(th)));
+                const chosen = new Set(this.address.state.select), some = this.all || rows.some((j) => chosen.has(String(j.id))), all = this.all || (some && rows.every((j) => chosen.has(String(j.id))));
+                const th = (key) => h(SortHead, {key, id: key, name: column(key).title, short: brief(column(key).title, keys), sort: this.address.state.sort, set: (sort) => this.ask({sort}), kind: `.c-${key in COLUMNS ? key : 'key'}${USUAL.includes(key) ? '' : '.extra'}`});
+                return h('thead', null, h('tr', {'aria-rowindex': 1}, h('th', {scope: 'col'}, h('label.pick', null, h('input', {type: 'checkbox', checked: all, indeterminate: some && !all, 'aria-label': 'Select all', title: 'All that the filter takes', onchange: (e) => this.selectAll(e.target.checked)})), 'Run'), keys.map(th)));
         }
 
         filters(keys) {
                 const {state, kind, tag, text, columns} = this.address.state, chip = (s, name) => h('button.chip', {type: 'button', 'aria-pressed': String(s === state), onclick: () => this.ask({state: s})}, name);
                 const pick = (key) => h('label.check', {key}, h('input', {type: 'checkbox', checked: keys.includes(key), onchange: () => this.ask({columns: toggled(columns, key)})}), column(key).title);
                 const type = (typed) => {
-                        this.address.set({text: typed});
+                        this.set({text: typed});
                         this.soon(() => this.ask({}));
                 };
                 return h('div.filters', null,
@@ -170,22 +192,23 @@ export class RunsPage extends Page {
 
         view() {
                 const {state, kind, tag, text, select, columns} = this.address.state, {jobs, next, loaded} = this.list, rows = this.shown();
-                const some = this.thorough && next !== null, count = search(text).test ? rows.length : this.total ?? jobs.length, more = next !== null && (this.total === null || search(text).test !== null);
+                const some = this.thorough && next !== null, {test} = search(text), count = test ? rows.length : this.total ?? jobs.length, more = next !== null && (this.total === null || test !== null);
+                const counted = `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}`;
                 return [
                         h('div.page-head', null, h('h1', null, 'Runs'),
-                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${format.integer(count)}${more ? '+' : ''} ${count === 1 ? 'run' : 'runs'}${some ? `; looked through: the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button', {href: '#/devices'}, 'Devices'), may('submit') && h('a.button.primary', {href: '#/new'}, 'New job')),
+                                h('p.count', {role: 'status'}, loaded && jobs.length ? `${counted}${some ? `; looked through: the newest ${format.integer(jobs.length)}` : ''}` : ''), h('a.button', {href: '#/devices'}, 'Devices'), may('submit') && h('a.button.primary', {href: '#/new'}, 'New job')),
                         this.filters(columns),
                         this.troubles('The list could not be read'),
                         loaded || this.error ? null : h('div.card.skeleton', {'aria-hidden': 'true'}, h('div'), h('div'), h('div')),
-                        h(Selection, {key: 'selection', select, clear: () => this.address.set({select: []}), changed: (gone) => {
-                                this.address.set({select: this.address.state.select.filter((k) => !gone.includes(k))});
+                        h(Selection, {key: 'selection', select, all: this.all ? {filter: test ? null : this.list.question, jobs: rows, count: more ? null : count} : null, counted: this.all ? counted : format.count(select.length, 'run'), clear: () => this.address.set({select: []}), changed: (gone) => {
+                                this.address.set({select: this.all && gone.length ? [] : this.address.state.select.filter((k) => !gone.includes(k))});
                                 this.loop?.poke();
                         }}),
                         loaded && !rows.length ? (text || state || kind || tag ? h('div.card.empty', null, h('h2', null, 'No run matches'), h('p', null, h('button.button', {type: 'button', onclick: () => this.ask({text: '', state: '', kind: '', tag: ''})}, 'Clear the filter'))) : h(NothingYet)) : null,
                         rows.length ? h('div.card.table-card', null, h('table.runs', {style: {'--least': columns.some((k) => !USUAL.includes(k)) ? `${320 + 130 * columns.length}px` : null}, 'aria-rowcount': next === null ? rows.length + 1 : -1, 'aria-busy': String(this.list !== this.asked)},
                                 this.head(columns, rows),
-                                h(Rows, {items: rows, id: (j) => j.id, columns: columns.length + 1, seen: (a, b) => this.look(a, b), row: (j, i) => row(j, i, {keys: columns, curves: this.glances.get(j.id)?.series, selected: select.includes(String(j.id)),
-                                        select: () => this.address.set({select: toggled(this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
+                                h(Rows, {items: rows, id: (j) => j.id, columns: columns.length + 1, seen: (a, b) => this.look(a, b), row: (j, i) => row(j, i, {keys: columns, curves: this.glances.get(j.id)?.series, selected: this.all || select.includes(String(j.id)),
+                                        select: () => this.address.set({select: toggled(this.all ? rows.slice(0, api.PAGE).map((k) => String(k.id)) : this.address.state.select, String(j.id))}), tag: (t) => this.ask({tag: t})})}))) : null,
                         next === null ? null : h('p.more.soft', null, 'Older runs follow'),
                 ];
         }
