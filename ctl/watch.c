@@ -160,7 +160,7 @@ int watch_job(struct call *c, int64_t id)
         struct watched w = {.terminal = isatty(STDOUT_FILENO), .step = -1};
         int r = 0, code = EXIT_NO;
 
-        while (r == 0) {
+        while (r == 0 && !ferror(stdout)) { /* nobody reads it any more: main says so */
                 _cleanup_json_ json_t *job = NULL;
 
                 r = look(c, id, &w, &job);

@@ -14,6 +14,8 @@
 #include "store/store.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -87,6 +89,31 @@ static void check_limits(const struct settings *s _unused_)
                 tell(NOTE, "files may have %llu bytes at most (ulimit -f)", (unsigned long long)limit.rlim_cur);
 }
 
+static bool is_ours(const struct settings *s)
+{
+        struct stat st;
+
+        return stat(s->state, &st) == 0 && st.st_uid == geteuid();
+}
+
+/* Of an installed mulund the state is another user's, with whose eyes a start looks: root can. */
+static void become_owner(const struct settings *s)
+{
+        const struct passwd *owner;
+        struct stat st;
+
+        if (geteuid() != 0 || stat(s->state, &st) < 0 || st.st_uid == 0)
+                return;
+        owner = getpwuid(st.st_uid);
+        if ((owner ? initgroups(owner->pw_name, owner->pw_gid) : setgroups(0, NULL)) < 0 ||
+            setgid(owner ? owner->pw_gid : st.st_gid) < 0 || setuid(st.st_uid) < 0)
+                tell(BAD, "this is root, and user %u, whose the state is, cannot be taken: %s", (unsigned)st.st_uid,
+                     strerror(errno));
+        else
+                tell(GOOD, "looks as user %u (%s), whose the state is", (unsigned)st.st_uid,
+                     owner ? owner->pw_name : "without a name");
+}
+
 static void check_state(const struct settings *s)
 {
         struct disk disk;
@@ -95,6 +122,11 @@ static void check_state(const struct settings *s)
 
         if (access(s->state, F_OK) < 0 && errno == ENOENT) {
                 tell(NOTE, "state %s: is not there yet; a start makes it", s->state);
+                return;
+        }
+        if (access(s->state, F_OK) == 0 && !is_ours(s)) {
+                tell(NOTE, "state %s: it is another user's, and was not looked at: root can (sudo mulunctl doctor)",
+                     s->state);
                 return;
         }
         if (state_check(s->state, &err) < 0) {
@@ -119,7 +151,7 @@ static void check_store(const struct settings *s)
         struct error err;
         int r;
 
-        if (access(s->state, R_OK | W_OK | X_OK) < 0 || state_is_locked(s->state))
+        if (!is_ours(s) || access(s->state, R_OK | W_OK | X_OK) < 0 || state_is_locked(s->state))
                 return;
         r = store_look(s->state, &behind, &err);
         if (r < 0)
@@ -148,7 +180,7 @@ static void check_parts(const struct settings *s)
         char path[PATH_MAX];
         struct stat st;
 
-        for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        for (size_t i = 0; is_ours(s) && i < ARRAY_LEN(parts); i++) {
                 if (snprintf(path, sizeof path, "%s/%s", s->state, parts[i]) < (int)sizeof path &&
                     lstat(path, &st) == 0)
                         if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode) || access(path, R_OK | W_OK | X_OK) < 0)
@@ -264,6 +296,7 @@ int doctor(const struct settings *s)
                                                                    check_state,     check_store,  check_parts,
                                                                    check_folders,   check_worker, check_sandbox};
 
+        become_owner(s);
         for (size_t i = 0; i < ARRAY_LEN(checks); i++)
                 checks[i](s);
         return bad_found ? EXIT_FAILURE : EXIT_SUCCESS;

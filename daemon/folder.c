@@ -42,8 +42,8 @@ static int is_ours(const char *marker, const struct job *j, struct error *err)
         int r;
 
         if (fd == -ENOENT)
-                return !n;                                  /* a job of before has none */
-        if (fd == -ENXIO || fd == -ENOTDIR || fd == -ELOOP) /* what no daemon has made */
+                return !n; /* a job of before has none */
+        if (fd == -ENXIO)  /* what no daemon has made */
                 return 0;
         if (fd < 0 || !n)
                 return MIN(fd, 0);

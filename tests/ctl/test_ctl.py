@@ -397,6 +397,13 @@ def test_standard_output_that_is_full_is_an_error(server):
     assert p.returncode == 1 and "cannot be written" in p.stderr
 
 
+def test_watching_ends_when_nobody_can_read_it(server):
+    job = server.submit()
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        p = subprocess.run([CTL, "--server", server.url, "watch", str(job)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=20, check=False)
+    assert p.returncode == 1 and "cannot be written" in p.stderr
+
+
 def test_pause_set_why_and_events(server):
     job = server.submit()
     assert ctl(server, "pause", job) == f"job {job} is paused\n"

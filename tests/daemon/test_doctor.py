@@ -82,6 +82,20 @@ def test_a_state_on_which_no_start_succeeds_is_said_before(service, what):
     assert os.lstat(service.state + "/mulund.db").st_mode == kind
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
+def test_root_looks_with_the_eyes_of_the_states_owner(service):
+    """As of an installed mulund, whose user is its own."""
+    os.chmod(service.root, 0o755)
+    os.mkdir(service.state, 0o750)
+    os.chown(service.state, 65534, 65534)
+    text = doctor(service)
+    assert "looks as user 65534 (nobody)" in text and f"ok    state {service.state}: ours" in text
+    os.mkdir(service.state + "/jobs", 0o700)  # root's: no start could use it
+    assert f"BAD   {service.state}/jobs: " in doctor(service, code=1)
+    other = doctor(service, command=["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", *service.command(), "--doctor"])
+    assert "another user's, and was not looked at" in other
+
+
 def test_a_database_that_a_start_will_change_is_said(service):
     service.start()
     service.kill(signal.SIGTERM)
