@@ -50,10 +50,7 @@ export class RunsPage extends Page {
                 this.soon(() => this.draw());
                 this.loop = this.poll((signal) => this.readRows(signal), () => true);
                 this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
-                this.more = this.poll((signal) => this.readMore(signal), undefined, (e) => {
-                        this.stuck = true;
-                        this.fail(e);
-                });
+                this.more = this.poll((signal) => this.readMore(signal));
         }
 
         // Not before there are rows, unless they take long: they would have to wait until a picture without them is there.
@@ -104,8 +101,7 @@ export class RunsPage extends Page {
                 while (gap !== null)
                         gap = await read(gap, list.starts.find((s) => s.cursor === gap).before, api.PAGE);
                 this.list = list;
-                this.error = null;
-                this.stuck = false;
+                [this.error, this.stuck] = [null, false];
                 this.draw();
                 await new Promise((after) => { requestAnimationFrame(() => setTimeout(after)); }); // all else comes after the rows
                 while (this.thorough && list.next !== null && list.jobs.length < MOST)
@@ -126,7 +122,11 @@ export class RunsPage extends Page {
                 const list = this.list;
                 if (list !== this.asked || list.next === null || this.stuck || this.seen[1] <= list.jobs.length - NEAR)
                         return null;
-                list.merge(await api.jobs({...list.question, limit: LIMIT, cursor: list.next}, signal), list.jobs.at(-1).id);
+                const page = await api.jobs({...list.question, limit: LIMIT, cursor: list.next}, signal).catch((e) => {
+                        this.stuck = true;
+                        throw e;
+                });
+                list.merge(page, list.jobs.at(-1).id);
                 this.draw();
                 return null;
         }
