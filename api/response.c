@@ -3,6 +3,7 @@
 #include "api/encoding.h"
 #include "api/internal.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "contract/text.h"
 
@@ -397,20 +398,21 @@ int open_beneath(const char *folder, const char *const *segments, size_t n, int 
 
 int open_job_file(const char *state_folder, const struct job_row *j, const char *name, int *ret_fd, struct error *err)
 {
-        char folder[4096], job[24], marker[sizeof j->identity] = "";
-        const char *segments[] = {job, "identity"};
+        _cleanup_(buf_done) struct buf text = BUF_INIT(4096);
+        const char *marker = "identity";
+        const size_t n = strlen(j->identity);
         _cleanup_(closep) int fd = -1;
+        char folder[4096];
         int r;
 
-        (void)snprintf(folder, sizeof folder, "%s/jobs", state_folder);
-        (void)snprintf(job, sizeof job, "%lld", (long long)j->id);
-        r = open_beneath(folder, segments, ARRAY_LEN(segments), &fd, err);
+        /* it may be a link, of what a person moved to another disk: no job makes one there */
+        (void)snprintf(folder, sizeof folder, "%s/jobs/%lld", state_folder, (long long)j->id);
+        r = open_beneath(folder, &marker, 1, &fd, err);
         if (r < 0 && r != -ENOENT)
                 return r;
-        if (r >= 0 && read(fd, marker, sizeof marker - 1) < 0)
-                return error_set(err, -errno, NULL, "whose folder it is cannot be read: %s", strerror(errno));
-        if (r >= 0 && strcmp(marker, j->identity) != 0)
+        if (r >= 0 && file_read_rest(fd, folder, &text, err) < 0 && err->code != -E2BIG)
+                return err->code;
+        if (r >= 0 && (text.size != n + 1 || memcmp(text.data, j->identity, n) != 0))
                 return error_set(err, -ENOENT, NULL, "the folder is of another run");
-        segments[1] = name;
-        return open_beneath(folder, segments, ARRAY_LEN(segments), ret_fd, err);
+        return open_beneath(folder, &name, 1, ret_fd, err);
 }

@@ -392,3 +392,17 @@ def test_nothing_of_another_runs_folder_is_served(server):
         (folder / "identity").write_text(text)
         assert server.get(f"/v1/artifacts/{artifact}").status_code == (200 if is_ours else 404)
         assert server.get(f"/v1/jobs/{job}/log").text == ("words" if is_ours else "")
+
+
+def test_a_folder_that_was_moved_to_another_disk_is_served_through_its_link(server, tmp_path):
+    job = server.submit()
+    server.run(job, [{**checkpoint(1), "name": "step-1.safetensors"}], state="succeeded")
+    artifact = server.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"][0]["id"]
+    (server.state / "jobs").mkdir(exist_ok=True)
+    (tmp_path / "step-1.safetensors").write_bytes(b"weights")
+    (tmp_path / "log").write_text("words")
+    (server.state / "jobs" / str(job)).symlink_to(tmp_path)
+    assert server.get(f"/v1/artifacts/{artifact}").content == b"weights" and server.get(f"/v1/jobs/{job}/log").text == "words"
+    (tmp_path / "log").unlink()
+    (tmp_path / "log").symlink_to("step-1.safetensors")
+    assert server.get(f"/v1/jobs/{job}/log").text == ""
