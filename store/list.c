@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define TRIGRAM 3 /* letters: a shorter text is in no index, and all jobs are walked */
-#define TAGGED_FEW 1000
+#define FEW 1000  /* jobs, which are sooner walked than a text is looked up */
 
 struct ids {
         int64_t *items;
@@ -75,24 +75,57 @@ static int tag_total(struct reader *r, const char *tag, int64_t *ret, struct err
         return MIN(n, 0);
 }
 
-/* The whole filter in one stream, or STREAM_OF: one for each pair of state and kind. Of a tag and a text the text is
- * looked up where many jobs have the tag, since each of these would be read. */
+int reader_job_counts(struct reader *r, struct job_counts *ret, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_COUNTS);
+        int n;
+
+        *ret = (struct job_counts){0};
+        while ((n = db_step(&r->db, st, err)) > 0) {
+                int state = sqlite3_column_int(st, 0), kind = sqlite3_column_int(st, 1);
+
+                if (state < JOB_STATE_N && kind < JOB_KIND_N)
+                        ret->n[state][kind] = sqlite3_column_int64(st, 2);
+        }
+        return n;
+}
+
+static int kept_total(struct reader *r, const struct job_filter *f, int64_t *ret, struct error *err)
+{
+        struct job_counts counts;
+        int n = reader_job_counts(r, &counts, err);
+
+        *ret = 0;
+        for (int state = 0; n >= 0 && state < JOB_STATE_N; state++)
+                for (int kind = 0; kind < JOB_KIND_N; kind++)
+                        if (f->states >> state & 1 && f->kinds >> kind & 1)
+                                *ret += counts.n[state][kind];
+        return n;
+}
+
+/* The whole filter in one stream, or STREAM_OF: one for each pair of state and kind. Of what is filtered as it comes
+ * the fewest jobs are walked: those of these states and kinds, or of the tag; how many a text brings nobody knows, so
+ * it is looked up where the others are many. */
 static int choose_stream(struct reader *r, const struct job_filter *f, enum stream *ret, struct error *err)
 {
+        bool any = is_any(f->states, JOB_STATE_N) && is_any(f->kinds, JOB_KIND_N);
         bool indexed = f->text && n_letters(f->text) >= TRIGRAM;
-        int64_t tagged = 0;
+        int64_t kept = INT64_MAX, tagged = INT64_MAX;
         int n = 0;
 
-        if (f->tag && indexed)
+        *ret = any || f->order == ORDER_QUEUE ? STREAM_ALL : STREAM_OF;
+        if (f->order == ORDER_QUEUE || (!f->tag && !f->text))
+                return 0;
+        if (!any)
+                n = kept_total(r, f, &kept, err);
+        if (n >= 0 && f->tag)
                 n = tag_total(r, f->tag, &tagged, err);
-        if (f->tag && tagged <= TAGGED_FEW)
+        if (indexed && MIN(kept, tagged) > FEW)
+                *ret = STREAM_TEXT;
+        else if (f->tag && tagged <= kept)
                 *ret = STREAM_TAGGED;
-        else if (f->text)
-                *ret = indexed ? STREAM_TEXT : STREAM_SHORT;
-        else if (f->order == ORDER_QUEUE || (is_any(f->states, JOB_STATE_N) && is_any(f->kinds, JOB_KIND_N)))
-                *ret = STREAM_ALL;
-        else
-                *ret = STREAM_OF;
+        else if (any)
+                *ret = STREAM_SHORT;
         return n;
 }
 
@@ -190,21 +223,6 @@ int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const s
 
 /* ---- counts */
 
-int reader_job_counts(struct reader *r, struct job_counts *ret, struct error *err)
-{
-        _cleanup_statement_ sqlite3_stmt *st = db_statement(&r->db, ST_JOB_COUNTS);
-        int n;
-
-        *ret = (struct job_counts){0};
-        while ((n = db_step(&r->db, st, err)) > 0) {
-                int state = sqlite3_column_int(st, 0), kind = sqlite3_column_int(st, 1);
-
-                if (state < JOB_STATE_N && kind < JOB_KIND_N)
-                        ret->n[state][kind] = sqlite3_column_int64(st, 2);
-        }
-        return n;
-}
-
 int reader_tags(struct reader *r, const char *after, int64_t limit, int (*row)(const char *tag, int64_t n, void *user),
                 void *user, struct error *err)
 {
@@ -241,19 +259,6 @@ int reader_step_cost(struct reader *r, const struct job_row *like, struct step_c
         if (n > 0)
                 *ret = (struct step_cost){sqlite3_column_double(st, 0), column_real(st, 1)};
         return n > 0 ? 0 : n < 0 ? n : -ENOENT;
-}
-
-static int kept_total(struct reader *r, const struct job_filter *f, int64_t *ret, struct error *err)
-{
-        struct job_counts counts;
-        int n = reader_job_counts(r, &counts, err);
-
-        *ret = 0;
-        for (int state = 0; n >= 0 && state < JOB_STATE_N; state++)
-                for (int kind = 0; kind < JOB_KIND_N; kind++)
-                        if (f->states >> state & 1 && f->kinds >> kind & 1)
-                                *ret += counts.n[state][kind];
-        return n;
 }
 
 int reader_jobs_total(struct reader *r, const struct job_filter *f, int64_t max, int64_t *ret, struct error *err)

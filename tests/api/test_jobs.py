@@ -612,8 +612,8 @@ def test_an_unknown_key_is_answered_with_the_nearest(server, body, pointer, mean
     assert (f"is it {meant} that is meant?" in e["detail"]) if meant else "is it" not in e["detail"]
 
 
-def test_a_text_is_looked_up_where_many_have_the_tag(tmp_path):
-    """Not the jobs of the tag one by one."""
+def test_the_fewest_are_walked(tmp_path):
+    """Not the jobs of a common tag one by one, where the text or the state has few."""
     s = Server(tmp_path)
     try:
         first = s.submit(name="first", tags=["few"])
@@ -644,5 +644,12 @@ def test_a_text_is_looked_up_where_many_have_the_tag(tmp_path):
             return used() - before
 
         assert processor_s(tag="many", text="none at all") < 5 * processor_s(text="none at all") + 0.1
+        second = s.submit(name="second", tags=["many"])
+        s.tell(do="start", job=second)
+        assert found(tag="many", state="running") == ([second], 1) and found(tag="few", state="running") == ([], 0)
+        assert found(text="se", state="running") == ([second], 1) and found(text="sx", state="running") == ([], 0)
+        assert found(tag="many", text="second", state="running,paused", kind="train") == ([second], 1)
+        assert found(tag="many", text="run 2999", state="running") == ([], 0)
+        assert max(processor_s(tag="many", state="running"), processor_s(text="se", state="running")) < 5 * processor_s(state="running") + 0.1
     finally:
         s.close()
