@@ -65,6 +65,7 @@ ALWAYS = {
         ("malloc", "answer_curve", "read_series"),  # a point was left out of a curve
         ("open", "is_ours", "folder_claim"),  # a job's folder was set aside, with its checkpoints
         ("open", "is_ours", "recover"),
+        ("read short", "is_ours", "folder_claim"),  # again
         ("open", "db_open", "store_open"),  # SQLite was content with reading
         ("malloc", "event_decode", "take_lines"),
     ],
@@ -315,10 +316,13 @@ def name_stacks(program, places):
 
 
 def always(program, plans, stacks):
-    """One of each that is always run."""
+    """One of each that is always run: of a call, or of a call and a way."""
     chosen = []
     for name, *functions in ALWAYS[program]:
-        chosen += [p for p in plans if p[0] == name and all(f in stacks[p[1]].split(" < ") for f in functions)][:1]
+        of = [p for p in plans if name in (p[0], f"{p[0]} {p[2]}") and all(f in stacks[p[1]].split(" < ") for f in functions)]
+        if not of:
+            print(f"{program}: no {name} in {' < '.join(functions)} this time, which is to be run always", flush=True)
+        chosen += of[:1]
     return chosen
 
 
