@@ -401,10 +401,12 @@ void events_stream(struct request *r)
                                    .last_id = after};
         (*s->n_open)++;
         sleeper_enter(&s->sleeper, r->server->events, r->connection);
-        response_stream(
-                r,
-                &(struct stream_answer){
-                        .type = "text/event-stream", .bytes = -1, .next = next_events, .free = free_events, .user = s});
+        response_stream(r, &(struct stream_answer){.type = "text/event-stream",
+                                                   .bytes = -1,
+                                                   .endless = true,
+                                                   .next = next_events,
+                                                   .free = free_events,
+                                                   .user = s});
         if (r->status == 200)
                 response_header(r, "X-Accel-Buffering", "no");
 }

@@ -279,17 +279,18 @@ struct stream {
         int64_t allowed_us; /* monotonic: when he who reads it was last found to be allowed to */
 };
 
-/* A stream may go on for days: whoever lost his token, or ended his session, reads no more of it. */
+/* A stream may go on for days: whoever lost his token, or ended his session, reads no more of it. 1: he may; 0: it
+ * ends. */
 static int check_access(struct stream *x, struct reader *reader, struct error *err)
 {
         int64_t now_us = clock_monotonic_us();
 
         if (now_us - x->allowed_us < ACCESS_US)
-                return 0;
+                return 1;
         if (!access_holds(x->request, reader))
-                return error_set(err, -EACCES, NULL, "who asked for it may not any more");
+                return x->answer.endless ? 0 : error_set(err, -EACCES, NULL, "who asked for it may not any more");
         x->allowed_us = now_us;
-        return 0;
+        return 1;
 }
 
 /* 1: there is one; 0: over; negative: failed; 2: none for now. */
@@ -303,7 +304,7 @@ static int next_piece(struct stream *x, struct error *err)
         buf_clear(&x->piece);
         x->at = 0;
         r = check_access(x, reader, err);
-        if (r >= 0)
+        if (r > 0)
                 r = x->answer.next(x->answer.user, reader, &x->piece, err);
         server_put_reader(x->request->server, reader);
         return r == STREAM_WAITS ? 2 : r < 0 ? r : x->piece.size > 0;

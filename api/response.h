@@ -37,6 +37,7 @@ void response_file(struct request *r, struct file_answer *f);
 struct stream_answer {
         const char *type, *disposition; /* disposition may be NULL */
         int64_t bytes;                  /* -1: nobody knows before its end */
+        bool endless;                   /* where it ends in order, nobody takes that for all there is */
         /* Appends a piece of at most STREAM_PIECE_MAX bytes; nothing: it is over. STREAM_WAITS: nothing for now, and it
          * has suspended the connection. Negative cuts the connection. The reader is its own for the call. */
         int (*next)(void *user, struct reader *reader, struct buf *piece, struct error *err);

@@ -314,9 +314,9 @@ def read_on(answer, seconds):
             part = answer.recv(1 << 16)
         except TimeoutError:
             continue
-        if not part:
-            return got, True
         got += part
+        if not part or got.endswith(b"0\r\n\r\n"):
+            return got, True
     return got, False
 
 
@@ -351,6 +351,7 @@ def test_a_stream_ends_with_what_opened_it(locked, what, how):
         assert r.status_code == 200
         got, ended = read_on(s, 20)
         assert ended and b"after" not in got and b'"set"' not in got, got
+        assert got.endswith(b"0\r\n\r\n") == (what == "events"), "a stream of events ends in order; of a log nothing says that this was all"
         assert (b"after" if what == "log" else b'"set"') in read_on(other, 3)[0]
 
 

@@ -64,6 +64,7 @@ try {
         seen.pictures = new Set(pictures).size;
         seen.epochs = await page.locator('.chart-body').first().getAttribute('aria-label');
         await page.getByRole('slider', {name: 'Step of the images'}).fill('0');
+        await page.waitForURL(/image=\d/); // it rests a moment between two changes
         await page.setViewportSize({width: 390, height: 844});
         await page.reload();
         await page.getByRole('img', {name: 'Samples at step 50', exact: true}).waitFor();

@@ -294,6 +294,7 @@ const failed = await run({
                 };
                 await all.click();
                 await said(`${n} runs selected`);
+                await page.waitForFunction(() => location.hash.includes('select=all'));
                 await page.reload();
                 await said(`${n} runs selected`);
                 await press('Cancel');
