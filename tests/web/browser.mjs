@@ -151,7 +151,8 @@ export const lab = (site, ...options) => start('lab.py', [site, ...options]);
 
 function start(program, options) {
         return new Promise((resolve, reject) => {
-                const child = spawn('/usr/bin/python3', [path.join(path.dirname(fileURLToPath(import.meta.url)), program), ...options], {stdio: ['ignore', 'pipe', 'inherit']});
+                const command = ['/usr/bin/python3', path.join(path.dirname(fileURLToPath(import.meta.url)), program), ...options];
+                const child = spawn('/usr/bin/setpriv', ['--pdeathsig', 'TERM', ...command], {stdio: ['ignore', 'pipe', 'inherit']}); // it ends with us, however we do
                 child.once('error', reject);
                 child.once('exit', (code) => reject(new Error(`${program} ended with ${code}`)));
                 child.stdout.once('data', (d) => {
