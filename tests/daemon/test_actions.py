@@ -321,7 +321,7 @@ def test_time_in_which_nobody_computed_is_not_the_jobs(service):
     assert a["outcome"] == "failed" and wall(a["ended"]) - wall(a["started"]) < 5
 
 
-@pytest.mark.skipif("TEST_CLOCK_LIBRARY" not in os.environ, reason="run by meson")
+@pytest.mark.skipif("TEST_CLOCK_LIBRARY" not in os.environ, reason="run by meson, without a sanitizer")
 def test_a_clock_that_is_set_uses_up_no_limit(service):
     """As a machine without one does that has found a server of time."""
     clock = service.root + "/clock"
