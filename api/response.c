@@ -399,9 +399,7 @@ int open_beneath(const char *folder, const char *const *segments, size_t n, int 
 
 int open_job_file(const char *state_folder, const struct job_row *j, const char *name, int *ret_fd, struct error *err)
 {
-        _cleanup_(buf_done) struct buf text = BUF_INIT(4096);
         const char *marker = "identity";
-        const size_t n = strlen(j->identity);
         _cleanup_(closep) int fd = -1;
         char folder[4096];
         int r;
@@ -411,9 +409,10 @@ int open_job_file(const char *state_folder, const struct job_row *j, const char 
         r = open_beneath(folder, &marker, 1, &fd, err);
         if (r < 0 && r != -ENOENT)
                 return r;
-        if (r >= 0 && file_read_rest(fd, folder, &text, err) < 0 && err->code != -E2BIG)
-                return err->code;
-        if (r >= 0 && (text.size != n + 1 || memcmp(text.data, j->identity, n) != 0))
-                return error_set(err, -ENOENT, NULL, "the folder is of another run");
+        if (r >= 0) {
+                r = file_is_line(fd, folder, j->identity, err);
+                if (r <= 0)
+                        return r < 0 ? r : error_set(err, -ENOENT, NULL, "the folder is of another run");
+        }
         return open_beneath(folder, &name, 1, ret_fd, err);
 }

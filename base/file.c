@@ -42,6 +42,17 @@ int file_read_rest(int fd, const char *path, struct buf *buf, struct error *err)
         }
 }
 
+int file_is_line(int fd, const char *path, const char *line, struct error *err)
+{
+        const size_t n = strlen(line);
+        _cleanup_(buf_done) struct buf text = BUF_INIT(n + 1);
+        int r = file_read_rest(fd, path, &text, err);
+
+        if (r == -E2BIG)
+                return 0;
+        return r < 0 ? r : text.size == n + 1 && !memcmp(text.data, line, n) && text.data[n] == '\n';
+}
+
 int file_read(const char *path, struct buf *buf, struct error *err)
 {
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);

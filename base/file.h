@@ -12,6 +12,8 @@
 int file_read(const char *path, struct buf *buf, struct error *err);
 /* The same of an open file, from where it stands; path is for err. */
 int file_read_rest(int fd, const char *path, struct buf *buf, struct error *err);
+/* Whether all that follows is this one line: 1 or 0; negative: it cannot be read. */
+int file_is_line(int fd, const char *path, const char *line, struct error *err);
 
 /* open(2) of what may only be a regular file, no link, and which waits for nobody: where others write, a FIFO may have
  * its name. With O_CREAT its mode is 0640. A descriptor; -ENXIO for anything else than a regular file. */

@@ -37,20 +37,15 @@ static int set_aside(const struct job *j, const char *path, struct error *err)
 static int is_ours(const char *marker, const struct job *j, struct error *err)
 {
         _cleanup_(closep) int fd = file_open_regular(marker, O_RDONLY, err);
-        _cleanup_(buf_done) struct buf b = BUF_INIT(256);
-        size_t n = strlen(j->identity);
-        int r;
+        bool named = j->identity[0];
 
         if (fd == -ENOENT)
-                return !n; /* a job of before has none */
-        if (fd == -ENXIO)  /* what no daemon has made */
+                return !named; /* a job of before has none */
+        if (fd == -ENXIO)      /* what no daemon has made */
                 return 0;
-        if (fd < 0 || !n)
+        if (fd < 0 || !named)
                 return MIN(fd, 0);
-        r = file_read_rest(fd, marker, &b, err);
-        if (r == -E2BIG)
-                return 0;
-        return r < 0 ? r : b.size == n + 1 && !memcmp(b.data, j->identity, n);
+        return file_is_line(fd, marker, j->identity, err);
 }
 
 int folder_is_ours(const struct daemon *d, const struct job *j, struct error *err)

@@ -948,23 +948,26 @@ void worker_abandon(struct worker *w, int64_t attempt)
         no_process(w);
 }
 
+/* When a file was last written; 0: it is not there. */
+static int64_t written_us(const char *path)
+{
+        struct stat st;
+
+        return stat(path, &st) < 0 ? 0 : st.st_mtim.tv_sec * US_PER_S + st.st_mtim.tv_nsec / 1000;
+}
+
 /* Of one that ended while no daemon ran: the last time that it wrote something. From then on the machine was off
  * perhaps, for days, and nobody computed. */
 static int64_t last_sign_us(const struct worker *w)
 {
-        static const char *const files[] = {"events", "log", NULL};
-        int64_t last_us = w->started_us, now_us = clock_wall_us();
         char path[PATH_MAX];
-        struct stat st;
+        int64_t last_us = 0;
 
-        for (size_t i = 0; files[i]; i++) {
-                bool known = i == 0 ? attempt_path(w->daemon, w->job_id, w->attempt, files[i], path, sizeof path)
-                                    : daemon_job_path(w->daemon, w->job_id, files[i], path, sizeof path);
-
-                if (known && stat(path, &st) == 0)
-                        last_us = MAX(last_us, st.st_mtim.tv_sec * US_PER_S + st.st_mtim.tv_nsec / 1000);
-        }
-        return MAX(MIN(last_us, now_us), w->started_us);
+        if (attempt_path(w->daemon, w->job_id, w->attempt, "events", path, sizeof path))
+                last_us = written_us(path);
+        if (daemon_job_path(w->daemon, w->job_id, "log", path, sizeof path))
+                last_us = MAX(last_us, written_us(path));
+        return MAX(MIN(last_us, clock_wall_us()), w->started_us);
 }
 
 /* When it began, and, of one that is not alive, how long it ran. */
