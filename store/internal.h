@@ -191,6 +191,21 @@ int tail_close(struct db *db, struct tail *t, struct error *err);
  * more. */
 int tracks_remove(struct db *db, int64_t series, int64_t *budget, struct error *err);
 
+/* The first of many by a key (sort.c): sort_add each, in any order; then sort_end, and they are in order. */
+struct sort {
+        struct sort_key *keys; /* owned */
+        size_t n, limit;
+        bool descending;
+        bool more;                     /* than limit */
+        const struct sort_key *behind; /* what does not come behind it is left out; NULL: nothing is */
+};
+int sort_begin(struct sort *s, size_t limit, bool descending, const struct sort_key *behind); /* -ENOMEM */
+void sort_add(struct sort *s, const struct sort_key *k);
+void sort_end(struct sort *s);
+void sort_done(struct sort *s);
+/* A column of a row, of a job. */
+struct sort_key sort_key_read(sqlite3_stmt *st, int i, int64_t id);
+
 /* One write, inside the writer's transaction. 1: a part of it was done; the rest is for another transaction. */
 int apply_write(struct db *db, struct write *w, struct error *err);
 /* Adds to the log of a job. from -1: it was submitted. */

@@ -194,6 +194,10 @@ struct job_filter {
         unsigned states, kinds; /* bits; JOB_ANY */
         const char *tag;        /* or NULL */
         const char *text;       /* part of the name or the notes, letters large or small; or NULL */
+        const char *ids;        /* JSON: [3, 5]: these alone; or NULL */
+        const char *config; /* JSON: [{"paths": ["$.training.seed", ..], "value": 3}, ..]: each of them at one of its
+                               paths of the configuration; or NULL */
+        int64_t source_job; /* began with a checkpoint of it; 0: any */
         enum job_order order;
         int64_t bound, bound_priority; /* cursor: only what comes behind this id (and, in the queue's order, priority);
                                           0: from the first */
@@ -206,6 +210,60 @@ int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const s
 /* How many the filter takes, whatever its bound: kept where it asks for states and kinds, or a tag; else counted, to
  * max at most. *ret -1: more than that. */
 int reader_jobs_total(struct reader *r, const struct job_filter *f, int64_t max, int64_t *ret, struct error *err);
+
+/* What a list is sorted by. */
+enum job_sort {
+        SORT_NONE,
+        SORT_NAME,
+        SORT_KIND,
+        SORT_STATE,    /* running, queued, paused, succeeded, failed, cancelled */
+        SORT_PROGRESS, /* the share of its steps */
+        SORT_SPEED,
+        SORT_TEST_BPD, /* of its result, else the last point of its curve */
+        SORT_TRAIN_BPD,
+        SORT_BEST_TEST_BPD, /* the least point of its curve */
+        SORT_BEST_TRAIN_BPD,
+        SORT_CREATED,
+        SORT_STARTED,
+        SORT_ENDED,
+        SORT_DURATION, /* from its start to its end, or to now */
+        SORT_STEP,
+        SORT_ATTEMPTS,
+        SORT_PRIORITY,
+        SORT_OWNER,
+        SORT_DEVICES,
+        SORT_NOTES,
+        SORT_CONFIG, /* the value at a path of its configuration */
+        SORT_N
+};
+extern const char *const job_sort_names[]; /* as a query says them, but for SORT_CONFIG */
+
+/* A place in a sorted list. Numbers come before texts, and what is neither after both, up or down; equals by id, newest
+ * first. */
+struct sort_key {
+        enum { SORT_NUMBER, SORT_TEXT, SORT_NOTHING } type;
+        double number;
+        char text[64]; /* its beginning; letters large or small */
+        int64_t id;
+};
+struct job_sorting {
+        enum job_sort by;
+        const char *path; /* of SORT_CONFIG: $.optimizer.learning_rate */
+        bool descending;
+        int64_t now_us;                /* wall */
+        const struct sort_key *behind; /* cursor; NULL: from the first */
+};
+struct job_sorted {
+        int64_t total;        /* that the filter takes */
+        bool more;            /* behind the last row there is one */
+        struct sort_key last; /* of the last row */
+};
+/* The same in the order of what a row says; f's order and bound say nothing here. It looks at all jobs that the filter
+ * takes, by an index that has most of it side by side: 100,000 take some 20 ms, by a path of the configuration 0.4 s.
+ */
+int reader_jobs_sorted(struct reader *r, const struct job_filter *f, const struct job_sorting *s,
+                       int (*row)(const struct job_row *j, void *user), void *user, struct job_sorted *ret,
+                       struct error *err);
 /* How many there are of each state and kind. */
 struct job_counts {
         int64_t n[JOB_STATE_N][JOB_KIND_N];
