@@ -1,6 +1,7 @@
 /* One action on all jobs that a filter takes. Those that only lie in the store are moved there, all in a few
  * transactions, where the daemon can do that; the others, among them those with which something is going on, are asked
  * one by one, each with its own answer. */
+#include "api/filter.h"
 #include "api/response.h"
 
 #include <errno.h>
@@ -26,66 +27,6 @@ struct bulk {
         size_t n_stored, n, room, at; /* at: of those that are asked */
         int64_t ids[];
 };
-
-/* ---- the filter */
-
-static bool bit_of(const json_t *v, const char *const *names, unsigned *bits)
-{
-        const char *s = json_string_value(v);
-
-        for (int i = 0; s && names[i]; i++)
-                if (!strcmp(names[i], s)) {
-                        *bits |= 1U << i;
-                        return true;
-                }
-        return false;
-}
-
-static void read_choices(const json_t *filter, const char *key, const char *pointer, const char *const *names,
-                         unsigned *ret, struct errors *errs)
-{
-        const json_t *list = json_object_get(filter, key);
-        unsigned bits = 0;
-        bool good = json_is_array(list) && json_array_size(list) > 0;
-
-        for (size_t i = 0; good && i < json_array_size(list); i++)
-                good = bit_of(json_array_get(list, i), names, &bits);
-        if (list && !good)
-                (void)errors_add(errs, -EINVAL, pointer, "expected an array of names, as in a job's %s", key);
-        else if (list)
-                *ret = bits;
-}
-
-static void read_text(const json_t *filter, const char *key, const char *pointer, size_t max, const char **ret,
-                      struct errors *errs)
-{
-        const json_t *v = json_object_get(filter, key);
-
-        if (v && (!json_is_string(v) || !json_string_length(v) || json_string_length(v) > max ||
-                  strlen(json_string_value(v)) != json_string_length(v)))
-                (void)errors_add(errs, -EINVAL, pointer, "expected a text of 1 to %zu bytes", max);
-        else
-                *ret = json_string_value(v);
-}
-
-/* Borrows from body. Nothing at all is no filter: who means all jobs says all states. */
-static void read_filter(const json_t *body, struct job_filter *f, struct errors *errs)
-{
-        static const char *const keys[] = {"state", "kind", "tag", "text", NULL};
-        const json_t *filter = json_object_get(body, "filter");
-        struct error err;
-
-        if (!json_is_object(filter) || !json_object_size(filter)) {
-                (void)errors_add(errs, -EINVAL, "/filter", "expected an object with state, kind, tag or text");
-                return;
-        }
-        if (json_only_keys(filter, "/filter", keys, &err) < 0)
-                (void)errors_add(errs, -EINVAL, err.path, "there is no such member");
-        read_choices(filter, "state", "/filter/state", job_state_names, &f->states, errs);
-        read_choices(filter, "kind", "/filter/kind", job_kind_names, &f->kinds, errs);
-        read_text(filter, "tag", "/filter/tag", 64, &f->tag, errs);
-        read_text(filter, "text", "/filter/text", 200, &f->text, errs);
-}
 
 /* ---- which */
 
@@ -232,8 +173,7 @@ static void ask_many(struct request *r)
 static void find_jobs(struct request *r)
 {
         static const char *const keys[] = {"filter", NULL};
-        struct job_filter f = {
-                .states = JOB_ANY, .kinds = JOB_ANY, .limit = PAGE, .without = WITHOUT_CONFIG | WITHOUT_OUTCOME};
+        _cleanup_(filter_done) struct filter f = {0};
         struct bulk *b = r->kept;
         _cleanup_json_ json_t *body = NULL;
         struct errors errs = {0};
@@ -243,16 +183,18 @@ static void find_jobs(struct request *r)
 
         if (!request_body(r, keys, false, &body))
                 return;
-        read_filter(body, &f, &errs);
+        filter_from_json(json_object_get(body, "filter"), &f, &errs);
         if (errs.n) {
                 problem_errors(r, PROBLEM_REQUEST_INVALID, &errs);
                 return;
         }
-        f.states &= b->action->states;
+        f.of.limit = PAGE;
+        f.of.without = WITHOUT_CONFIG | WITHOUT_OUTCOME;
+        f.of.states &= b->action->states;
         reader = request_reader(r);
         if (!reader)
                 return;
-        code = collect_all(r, reader, &f, &err);
+        code = collect_all(r, reader, &f.of, &err);
         if (code == -E2BIG)
                 problem(r, PROBLEM_ANSWER_TOO_LARGE, "it takes more than %zu jobs: narrow the filter",
                         matched_max(b->action));

@@ -1,4 +1,5 @@
 /* Jobs: one, a list of them, a new one. */
+#include "api/filter.h"
 #include "api/job_json.h"
 #include "api/response.h"
 #include "api/submit.h"
@@ -20,7 +21,7 @@ void jobs_read(struct request *r)
 #define TOTAL_MAX 1000 /* beyond it a total that is not kept is not counted either */
 
 struct page {
-        json_t *jobs;
+        json_t *jobs, *next;
         struct reader *reader;
         struct control *control;
         struct control_status status;
@@ -44,27 +45,6 @@ static int add_job(const struct job_row *j, void *user)
         return json_array_append_new(p->jobs, job_to_json(&v, p->members)) < 0 ? -ENOMEM : 0;
 }
 
-/* A place in the list: an id, or, in the queue's order, priority and id: "-5.17". */
-static void read_cursor(struct request *r, struct job_filter *f)
-{
-        const char *s = target_param(&r->target, "cursor"), *dot = s ? strchr(s, '.') : NULL;
-        bool negative = s && *s == '-';
-        char priority[16];
-
-        if (f->order != ORDER_QUEUE) {
-                (void)request_query_int(r, "cursor", 1, INT64_MAX, &f->bound);
-                return;
-        }
-        if (!s)
-                return;
-        (void)snprintf(priority, sizeof priority, "%.*s", dot ? (int)(dot - s) - negative : 0, s + negative);
-        if (!dot || !int_parse(priority, 0, PRIORITY_MAX, &f->bound_priority) ||
-            !int_parse(dot + 1, 1, INT64_MAX, &f->bound))
-                (void)errors_add(&r->errs, -EINVAL, "cursor", "expected an answer's next, of the same order");
-        if (negative)
-                f->bound_priority = -f->bound_priority;
-}
-
 static void read_fields(struct request *r, struct page *p, struct job_filter *f)
 {
         const char *names = target_param(&r->target, "fields");
@@ -77,50 +57,42 @@ static void read_fields(struct request *r, struct page *p, struct job_filter *f)
         f->without |= CONFIG_AS_TEXT;
 }
 
-static void read_filter(struct request *r, struct page *p, struct job_filter *f)
+/* Its page; *ret_total -1: not counted. */
+static int read_page(struct page *p, struct filter *f, int64_t *ret_total, struct error *err)
 {
-        static const char *const orders[] = {"-id", "id", "priority", NULL};
-        int order = ORDER_NEWEST;
+        struct job_sorted sorted;
+        int code;
 
-        (void)request_query_choices(r, "state", job_state_names, &f->states);
-        (void)request_query_choices(r, "kind", job_kind_names, &f->kinds);
-        (void)request_query_text(r, "tag", 64, &f->tag);
-        (void)request_query_text(r, "text", 200, &f->text);
-        (void)request_query_choice(r, "order", orders, &order);
-        (void)request_query_int(r, "limit", 1, LIMIT_MAX, &p->limit);
-        f->order = (enum job_order)order;
-        if (f->order == ORDER_QUEUE && f->states != JOB_ANY && f->states != 1U << JOB_QUEUED)
-                (void)errors_add(&r->errs, -EINVAL, "order", "only what is queued has an order by priority");
-        if (f->order == ORDER_QUEUE)
-                f->states = 1U << JOB_QUEUED;
-        read_cursor(r, f);
-        read_fields(r, p, f);
-        f->limit = p->limit + 1; /* one more, to know whether there is a next page */
-}
-
-static json_t *next_to_json(const struct page *p, const struct job_filter *f)
-{
-        char next[48];
-
-        if (!p->more)
-                return json_null();
-        if (f->order == ORDER_QUEUE)
-                (void)snprintf(next, sizeof next, "%lld.%lld", (long long)p->last_priority, (long long)p->last_id);
-        else
-                (void)snprintf(next, sizeof next, "%lld", (long long)p->last_id);
-        return json_string(next);
+        if (f->sorting.by) {
+                f->of.limit = p->limit;
+                code = reader_jobs_sorted(p->reader, &f->of, &f->sorting, add_job, p, &sorted, err);
+                *ret_total = sorted.total;
+                p->next = sorted.more ? filter_next(f, 0, 0, &sorted.last) : json_null();
+                return code;
+        }
+        f->of.limit = p->limit + 1; /* one more, to know whether there is a next page */
+        code = reader_jobs(p->reader, &f->of, add_job, p, err);
+        p->next = p->more ? filter_next(f, p->last_id, p->last_priority, NULL) : json_null();
+        if (code < 0 || p->more || f->of.bound)
+                return code < 0 ? code
+                                : reader_jobs_total(p->reader, &f->of, f->of.config ? INT64_MAX - 1 : TOTAL_MAX,
+                                                    ret_total, err);
+        *ret_total = (int64_t)json_array_size(p->jobs);
+        return 0;
 }
 
 static void list_jobs(struct request *r)
 {
-        struct job_filter f = {.states = JOB_ANY, .kinds = JOB_ANY};
+        _cleanup_(filter_done) struct filter f = {0};
         struct page p = {.limit = LIMIT_DEFAULT};
         struct job_counts counts;
         int64_t total = 0;
         struct error err;
         int code;
 
-        read_filter(r, &p, &f);
+        filter_from_query(r, &f);
+        (void)request_query_int(r, "limit", 1, LIMIT_MAX, &p.limit);
+        read_fields(r, &p, &f.of);
         if (r->errs.n) {
                 problem_errors(r, PROBLEM_QUERY_INVALID, &r->errs);
                 return;
@@ -132,34 +104,23 @@ static void list_jobs(struct request *r)
         p.prefix = request_settings(r)->prefix;
         p.control->status(p.control, &p.status);
         p.jobs = json_array();
-        code = reader_jobs(p.reader, &f, add_job, &p, &err);
-        if (code >= 0)
-                code = reader_jobs_total(p.reader, &f, TOTAL_MAX, &total, &err);
+        code = read_page(&p, &f, &total, &err);
         if (code >= 0)
                 code = reader_job_counts(p.reader, &counts, &err);
         if (code < 0) {
                 json_decref(p.jobs);
+                json_decref(p.next);
                 problem_failed(r, "the jobs cannot be read", code, &err);
                 return;
         }
         response_json(r, 200,
-                      json_pack("{s:o, s:o, s:o, s:o}", "jobs", p.jobs, "next", next_to_json(&p, &f), "total",
+                      json_pack("{s:o, s:o, s:o, s:o}", "jobs", p.jobs, "next", p.next, "total",
                                 total < 0 ? json_null() : json_integer(total), "counts", job_counts_to_json(&counts)));
-}
-
-/* What a text, a tag or the queue brings is filtered as it comes: few may be left of very many. */
-static bool may_walk_many(const struct request *r)
-{
-        const struct target *t = &r->target;
-        bool narrows = target_param(t, "state") || target_param(t, "kind");
-
-        return target_param(t, "text") || (target_param(t, "tag") && (narrows || target_param(t, "order"))) ||
-               (target_param(t, "order") && target_param(t, "kind"));
 }
 
 void jobs_list(struct request *r)
 {
-        request_apart(r, list_jobs, may_walk_many(r));
+        request_apart(r, list_jobs, filter_may_walk(r));
 }
 
 /* ---- submit */

@@ -13,9 +13,7 @@ int names_find(const struct names *n, const char *name)
         return -1;
 }
 
-/* The list's first name, without its quotes, which lies in the list; *list is then what is behind it, or NULL. NULL:
- * its quotes are not closed, or something stands behind them. */
-static char *take_name(char **list)
+char *names_take(char **list)
 {
         char *name = *list, *to = name;
         const bool quoted = *name == '"';
@@ -62,7 +60,7 @@ int request_query_names(struct request *r, struct names *ret)
         if (!list)
                 return errors_add(&r->errs, -ENOMEM, "names", "no memory");
         while (list && x >= 0)
-                x = add_name(r, &n, take_name(&list));
+                x = add_name(r, &n, names_take(&list));
         if (x < 0) {
                 names_done(&n);
                 return x;

@@ -12,6 +12,10 @@ struct names {
         char *memory; /* where they lie */
 };
 
+/* A list's first item, without its quotes, which lies in the list; *list is then what is behind it, or NULL. NULL: its
+ * quotes are not closed, or something stands behind them. */
+char *names_take(char **list);
+
 /* 1: read; 0: absent; negative: added to r->errs, and nothing is in *ret. */
 int request_query_names(struct request *r, struct names *ret);
 void names_done(struct names *n);

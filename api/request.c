@@ -152,10 +152,9 @@ int request_query_int(struct request *r, const char *name, int64_t min, int64_t 
         return 1;
 }
 
-/* The index of the name that is n bytes of s; -1 and an error when there is none. */
-static int find_choice(struct request *r, const char *param, const char *const *names, const char *s, size_t n)
+int request_choice(struct request *r, const char *param, const char *const *names, const char *s, size_t n)
 {
-        char list[200] = "";
+        char list[400] = "";
         size_t used = 0;
 
         for (int i = 0; names[i]; i++) {
@@ -171,7 +170,7 @@ static int find_choice(struct request *r, const char *param, const char *const *
 int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret)
 {
         const char *s = target_param(&r->target, name);
-        int i = s ? find_choice(r, name, names, s, strlen(s)) : -1;
+        int i = s ? request_choice(r, name, names, s, strlen(s)) : -1;
 
         if (i >= 0)
                 *ret = i;
@@ -187,7 +186,7 @@ int request_query_choices(struct request *r, const char *name, const char *const
                 return 0;
         for (const char *p = s;; p++) {
                 size_t n = strcspn(p, ",");
-                int i = find_choice(r, name, names, p, n);
+                int i = request_choice(r, name, names, p, n);
 
                 if (i < 0)
                         return -EINVAL;

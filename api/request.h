@@ -93,6 +93,8 @@ int request_job(struct request *r, struct reader *reader, int64_t id, struct job
 
 /* Parameters of the query. 1: found and stored; 0: absent; negative: added to r->errs. */
 int request_query_int(struct request *r, const char *name, int64_t min, int64_t max, int64_t *ret);
+/* The index of the name that is n bytes of s; -1, with an error of that parameter, when there is none. */
+int request_choice(struct request *r, const char *param, const char *const *names, const char *s, size_t n);
 int request_query_choice(struct request *r, const char *name, const char *const *names, int *ret);
 /* Several choices, separated by commas: their bits. */
 int request_query_choices(struct request *r, const char *name, const char *const *names, unsigned *ret);

@@ -546,6 +546,69 @@ int config_override(json_t *document, const char *dotted, json_t *value, struct 
         return r < 0 ? errors_add(errs, r, pointer, "no memory") : 0;
 }
 
+/* ---- what keys are called */
+
+static bool is_called(const struct row *row, const char *key)
+{
+        size_t n = strlen(row->path), k = strlen(key);
+
+        return k > 0 && n >= k && !strcmp(row->path + n - k, key) && (n == k || row->path[n - k - 1] == '.');
+}
+
+const char *config_path(const char *key, const char *where, struct errors *errs)
+{
+        const char *path = NULL;
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                if (!is_called(&rows[i], key))
+                        continue;
+                if (path) {
+                        (void)errors_add(errs, -EINVAL, where, "which of them: %s or %s?", path, rows[i].path);
+                        return NULL;
+                }
+                path = rows[i].path;
+        }
+        if (!path)
+                (void)unknown_key(key, where, errs);
+        return path;
+}
+
+static json_t *value_of_text(const struct row *row, const char *text)
+{
+        json_t *v = row->type == ROW_STRING || row->type == ROW_CHOICE ? NULL : json_loads(text, JSON_DECODE_ANY, NULL);
+
+        return v ? v : json_string(text);
+}
+
+json_t *config_condition(const char *key, const char *text, const char *where, struct errors *errs)
+{
+        _cleanup_json_ json_t *condition = json_pack("{s:[]}", "paths");
+        char why[sizeof((struct error *)0)->text] = "";
+        struct config c;
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                _cleanup_json_ json_t *v = is_called(&rows[i], key) ? value_of_text(&rows[i], text) : NULL;
+                struct errors own = {0};
+
+                if (!v)
+                        continue;
+                read_row(&rows[i], v, &c, &own);
+                if (own.n) {
+                        memcpy(why, own.items[0].text, sizeof why);
+                        continue;
+                }
+                (void)json_array_append_new(json_object_get(condition, "paths"), json_sprintf("$.%s", rows[i].path));
+                (void)json_object_set_new(condition, "value", row_to_json(&rows[i], &c));
+        }
+        if (json_object_get(condition, "value"))
+                return TAKE_PTR(condition);
+        if (*why)
+                (void)errors_add(errs, -EINVAL, where, "%s: %s", key, why);
+        else
+                (void)unknown_key(key, where, errs);
+        return NULL;
+}
+
 /* ---- digest */
 
 static bool is_at(const char *path, const char *section)

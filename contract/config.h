@@ -109,5 +109,13 @@ json_t *config_to_json(const struct config *c);
  */
 int config_override(json_t *document, const char *dotted, json_t *value, struct errors *errs);
 
+/* The path of the key that is called so, by its whole path or by what that ends with ("learning_rate"). NULL: there is
+ * none, or several; added to errs at `where`. */
+const char *config_path(const char *key, const char *where, struct errors *errs);
+
+/* That a key has a value, as struct job_filter has it: {"paths": ["$.training.seed", ..], "value": 3}: all keys that
+ * are called so, and what the text says as their type has it. New reference; NULL: added to errs at `where`. */
+json_t *config_condition(const char *key, const char *text, const char *where, struct errors *errs);
+
 /* JSON Schema (2020-12) of the document, from the table. New reference. */
 json_t *config_schema(void);

@@ -11,7 +11,8 @@ static const char *const fill =
         "SELECT i, i % 4, i * 7 % 6, 1000 + i * 31 % 97, i % 5 * 100, CASE WHEN i % 3 THEN 900 + i * 17 % 89 ELSE 0 "
         "END, i % 3, i * 13 % 50, i % 9 * 10, "
         "CASE WHEN i % 2 THEN i * 11 % 23 END, i % 7, i % 8 - 4, "
-        "CASE WHEN i % 6 THEN char(65 + i % 26 + 32 * (i % 2)) || 'un ' || (i % 37) ELSE '' END, substr('  anna bob   ', "
+        "CASE WHEN i % 6 THEN char(65 + i % 26 + 32 * (i % 2)) || 'un ' || (i % 37) ELSE '' END, substr('  anna bob   "
+        "', "
         "1 + i % 3 * 4, 4), "
         "CASE WHEN i % 4 THEN 'note ' || (i % 11) ELSE '' END, '', '[]', json_object('seed', i % 5, 'optimizer', "
         "json_object('rate', "
@@ -35,12 +36,12 @@ static const char *const fill =
 
 /* What each order is of, for SQL. */
 static const char *const expressions[SORT_N] = {
-        [SORT_NAME] = "iif(name = '', NULL, name)",
+        [SORT_NAME] = "nullif(name, '')",
         [SORT_KIND] = "kind",
         [SORT_STATE] = "CASE state WHEN 1 THEN 'a' WHEN 0 THEN 'b' WHEN 5 THEN 'c' WHEN 2 THEN 'd' WHEN 3 THEN 'e' "
                        "ELSE 'f' END",
-        [SORT_PROGRESS] = "iif(steps = 0, NULL, 1.0 * step / steps)",
-        [SORT_SPEED] = "iif(state = 1, images_per_second, NULL)",
+        [SORT_PROGRESS] = "1.0 * step / nullif(steps, 0)",
+        [SORT_SPEED] = "CASE state WHEN 1 THEN images_per_second END",
         [SORT_TEST_BPD] = "CASE WHEN json_extract(result, '$.split') = 'test' THEN json_extract(result, '$.bpd') ELSE "
                           "(SELECT last FROM series WHERE job = j.id AND name = 'eval/bpd') END",
         [SORT_TRAIN_BPD] =
@@ -49,15 +50,16 @@ static const char *const expressions[SORT_N] = {
         [SORT_BEST_TEST_BPD] = "(SELECT min FROM series WHERE job = j.id AND name = 'eval/bpd')",
         [SORT_BEST_TRAIN_BPD] = "(SELECT min FROM series WHERE job = j.id AND name = 'train/bpd')",
         [SORT_CREATED] = "created_us",
-        [SORT_STARTED] = "iif(started_us, started_us, NULL)",
-        [SORT_ENDED] = "iif(ended_us, ended_us, NULL)",
-        [SORT_DURATION] = "iif(started_us, iif(ended_us, ended_us, 950) - started_us, NULL)",
+        [SORT_STARTED] = "nullif(started_us, 0)",
+        [SORT_ENDED] = "nullif(ended_us, 0)",
+        [SORT_DURATION] =
+                "CASE WHEN started_us THEN (CASE ended_us WHEN 0 THEN 950 ELSE ended_us END) - started_us END",
         [SORT_STEP] = "step",
         [SORT_ATTEMPTS] = "attempts",
         [SORT_PRIORITY] = "-rank",
-        [SORT_OWNER] = "iif(owner = '', NULL, owner)",
+        [SORT_OWNER] = "nullif(owner, '')",
         [SORT_DEVICES] = "(SELECT devices FROM attempt WHERE job = j.id ORDER BY number DESC LIMIT 1)",
-        [SORT_NOTES] = "iif(notes = '', NULL, notes)",
+        [SORT_NOTES] = "nullif(notes, '')",
         [SORT_CONFIG] = "json_extract(config, '$.optimizer.rate')",
 };
 
