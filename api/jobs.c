@@ -29,12 +29,22 @@ struct page {
         uint64_t members;
         int64_t limit, last_id, last_priority;
         bool more;
+        struct job_sorted sorted;
+        bool is_sorted;
 };
+
+static json_t *sort_key_to_json(const struct sort_key *k)
+{
+        return k->type == SORT_NUMBER ? json_real(k->number)
+               : k->type == SORT_TEXT ? json_string(k->text)
+                                      : json_null();
+}
 
 static int add_job(const struct job_row *j, void *user)
 {
         struct page *p = user;
         const struct job_view v = {j, p->reader, p->control, &p->status, p->prefix};
+        json_t *job;
 
         if ((int64_t)json_array_size(p->jobs) == p->limit) {
                 p->more = true;
@@ -42,7 +52,10 @@ static int add_job(const struct job_row *j, void *user)
         }
         p->last_id = j->id;
         p->last_priority = j->priority;
-        return json_array_append_new(p->jobs, job_to_json(&v, p->members)) < 0 ? -ENOMEM : 0;
+        job = job_to_json(&v, p->members);
+        if (p->is_sorted)
+                (void)json_object_set_new(job, "sorted_by", sort_key_to_json(&p->sorted.last));
+        return json_array_append_new(p->jobs, job) < 0 ? -ENOMEM : 0;
 }
 
 static void read_fields(struct request *r, struct page *p, struct job_filter *f)
@@ -60,14 +73,14 @@ static void read_fields(struct request *r, struct page *p, struct job_filter *f)
 /* Its page; *ret_total -1: not counted. */
 static int read_page(struct page *p, struct filter *f, int64_t *ret_total, struct error *err)
 {
-        struct job_sorted sorted;
         int code;
 
-        if (f->sorting.by) {
+        p->is_sorted = f->sorting.by != SORT_NONE;
+        if (p->is_sorted) {
                 f->of.limit = p->limit;
-                code = reader_jobs_sorted(p->reader, &f->of, &f->sorting, add_job, p, &sorted, err);
-                *ret_total = sorted.total;
-                p->next = sorted.more ? filter_next(f, 0, 0, &sorted.last) : json_null();
+                code = reader_jobs_sorted(p->reader, &f->of, &f->sorting, add_job, p, &p->sorted, err);
+                *ret_total = p->sorted.total;
+                p->next = p->sorted.more ? filter_next(f, 0, 0, &p->sorted.last) : json_null();
                 return code;
         }
         f->of.limit = p->limit + 1; /* one more, to know whether there is a next page */

@@ -289,11 +289,11 @@ int reader_jobs_sorted(struct reader *r, const struct job_filter *f, const struc
                 return error_set(err, -ENOMEM, NULL, "no memory for a list");
         n = read_streams(&w, &stream, err);
         sort_end(&w.sort);
-        for (size_t i = 0; n >= 0 && i < w.sort.n; i++)
-                n = read_row(&w, w.sort.keys[i].id, row, user, err);
         *ret = (struct job_sorted){.total = w.total, .more = w.sort.more};
-        if (w.sort.n)
-                ret->last = w.sort.keys[w.sort.n - 1];
+        for (size_t i = 0; n >= 0 && i < w.sort.n; i++) {
+                ret->last = w.sort.keys[i];
+                n = read_row(&w, ret->last.id, row, user, err);
+        }
         sort_done(&w.sort);
         return MIN(n, 0);
 }

@@ -1,5 +1,7 @@
 #include "store/internal.h"
 
+#include "contract/text.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +43,7 @@ struct sort_key sort_key_read(sqlite3_stmt *st, int i, int64_t id)
         case SQLITE_TEXT:
                 k.type = SORT_TEXT;
                 (void)strncpy(k.text, (const char *)sqlite3_column_text(st, i), sizeof k.text - 1);
+                k.text[text_valid_utf8(k.text, strlen(k.text))] = 0; /* not half a letter */
                 break;
         default:
                 break;

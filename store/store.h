@@ -256,7 +256,7 @@ struct job_sorting {
 struct job_sorted {
         int64_t total;        /* that the filter takes */
         bool more;            /* behind the last row there is one */
-        struct sort_key last; /* of the last row */
+        struct sort_key last; /* of the row that is called back with, and at the end of the last */
 };
 /* The same in the order of what a row says; f's order and bound say nothing here. It looks at all jobs that the filter
  * takes, by an index that has most of it side by side: 100,000 take some 20 ms, by a path of the configuration 0.4 s.
