@@ -4,6 +4,7 @@
 #include "contract/config.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +27,12 @@ static void keep(json_t *v, char **own, const char **ret, const char *where, str
                 (void)errors_add(errs, -ENOMEM, where, "no memory");
 }
 
+/* Each once. */
 static void add_id(json_t *ids, int64_t id, const char *where, struct errors *errs)
 {
+        for (size_t i = 0; i < json_array_size(ids); i++)
+                if (json_integer_value(json_array_get(ids, i)) == id)
+                        return;
         if (id < 1)
                 (void)errors_add(errs, -EINVAL, where, "expected ids of jobs");
         else if (json_array_size(ids) == FILTER_IDS_MAX)
@@ -36,27 +41,30 @@ static void add_id(json_t *ids, int64_t id, const char *where, struct errors *er
                 (void)json_array_append_new(ids, json_integer(id));
 }
 
-/* PATH=VALUE */
+/* KEY=VALUE */
 static void add_condition(json_t *conditions, char *item, const char *where, struct errors *errs)
 {
-        char *value = item ? strchr(item, '=') : NULL;
+        char *value = item ? strchr(item, '=') : NULL, at[130];
+        const char *path;
 
         if (!value || value == item) {
                 (void)errors_add(errs, -EINVAL, where,
                                  "expected KEY=VALUE, several separated by commas; one with a comma in quotes");
                 return;
         }
-        if (json_array_size(conditions) == FILTER_CONFIG_MAX) {
-                (void)errors_add(errs, -EINVAL, where, "at most %d keys at once", FILTER_CONFIG_MAX);
-                return;
-        }
         *value++ = 0;
-        (void)json_array_append_new(conditions, config_condition(item, value, where, errs));
+        path = config_path(item, where, errs);
+        if (!path)
+                return;
+        (void)snprintf(at, sizeof at, "$.%s", path);
+        if (json_object_get(conditions, at))
+                (void)errors_add(errs, -EINVAL, where, "%s: it is there twice", path);
+        (void)json_object_set_new(conditions, at, config_value(path, value, where, errs));
 }
 
 static void read_config(const char *text, struct filter *f, const char *where, struct errors *errs)
 {
-        _cleanup_json_ json_t *conditions = json_array();
+        _cleanup_json_ json_t *conditions = json_object();
         _cleanup_(freep) char *items = strdup(text);
         size_t n = errs->n;
         char *list = items;
@@ -166,7 +174,7 @@ static bool read_key(const char *s, struct sort_key *k)
                 return !dot[1];
         k->type = SORT_NUMBER;
         k->number = strtod(dot + 2, &end);
-        return end != dot + 2 && !*end && strspn(dot + 2, "0123456789.e+-") == strlen(dot + 2);
+        return end != dot + 2 && !*end && strspn(dot + 2, "0123456789.e+-inf") == strlen(dot + 2) && !isnan(k->number);
 }
 
 static void read_cursor(struct request *r, struct filter *f)

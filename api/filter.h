@@ -4,7 +4,6 @@
 #include "api/request.h"
 
 #define FILTER_IDS_MAX 500
-#define FILTER_CONFIG_MAX 16 /* values of the configuration */
 
 struct filter {
         struct job_filter of; /* with borrowed texts: of the request, and of what is below */

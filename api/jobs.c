@@ -35,7 +35,7 @@ struct page {
 
 static json_t *sort_key_to_json(const struct sort_key *k)
 {
-        return k->type == SORT_NUMBER ? json_real(k->number)
+        return k->type == SORT_NUMBER ? json_real_or_null(k->number)
                : k->type == SORT_TEXT ? json_string(k->text)
                                       : json_null();
 }

@@ -558,7 +558,16 @@ static bool is_called(const struct row *row, const char *key)
 const char *config_path(const char *key, const char *where, struct errors *errs)
 {
         const char *path = NULL;
+        size_t at = 0;
 
+        const struct row *whole = find_row(key, &at);
+
+        if (whole)
+                return whole->path;
+        if (is_section(key)) {
+                (void)errors_add(errs, -EINVAL, where, "%s is a section: say which of its keys", key);
+                return NULL;
+        }
         for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
                 if (!is_called(&rows[i], key))
                         continue;
@@ -573,39 +582,21 @@ const char *config_path(const char *key, const char *where, struct errors *errs)
         return path;
 }
 
-static json_t *value_of_text(const struct row *row, const char *text)
+json_t *config_value(const char *path, const char *text, const char *where, struct errors *errs)
 {
-        json_t *v = row->type == ROW_STRING || row->type == ROW_CHOICE ? NULL : json_loads(text, JSON_DECODE_ANY, NULL);
-
-        return v ? v : json_string(text);
-}
-
-json_t *config_condition(const char *key, const char *text, const char *where, struct errors *errs)
-{
-        _cleanup_json_ json_t *condition = json_pack("{s:[]}", "paths");
-        char why[sizeof((struct error *)0)->text] = "";
+        size_t at = 0;
+        const struct row *row = find_row(path, &at);
+        _cleanup_json_ json_t *v = NULL;
+        struct errors own = {0};
         struct config c;
 
-        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-                _cleanup_json_ json_t *v = is_called(&rows[i], key) ? value_of_text(&rows[i], text) : NULL;
-                struct errors own = {0};
-
-                if (!v)
-                        continue;
-                read_row(&rows[i], v, &c, &own);
-                if (own.n) {
-                        memcpy(why, own.items[0].text, sizeof why);
-                        continue;
-                }
-                (void)json_array_append_new(json_object_get(condition, "paths"), json_sprintf("$.%s", rows[i].path));
-                (void)json_object_set_new(condition, "value", row_to_json(&rows[i], &c));
-        }
-        if (json_object_get(condition, "value"))
-                return TAKE_PTR(condition);
-        if (*why)
-                (void)errors_add(errs, -EINVAL, where, "%s: %s", key, why);
-        else
-                (void)unknown_key(key, where, errs);
+        if (!row || row->type == ROW_STRING || row->type == ROW_CHOICE || json_parse(text, strlen(text), &v, NULL) < 0)
+                v = json_string(text);
+        if (row)
+                read_row(row, v, &c, &own);
+        if (row && !own.n)
+                return row_to_json(row, &c);
+        (void)errors_add(errs, -EINVAL, where, "%s: %s", path, row ? own.items[0].text : "there is no such key");
         return NULL;
 }
 

@@ -113,9 +113,9 @@ int config_override(json_t *document, const char *dotted, json_t *value, struct 
  * none, or several; added to errs at `where`. */
 const char *config_path(const char *key, const char *where, struct errors *errs);
 
-/* That a key has a value, as struct job_filter has it: {"paths": ["$.training.seed", ..], "value": 3}: all keys that
- * are called so, and what the text says as their type has it. New reference; NULL: added to errs at `where`. */
-json_t *config_condition(const char *key, const char *text, const char *where, struct errors *errs);
+/* The value that a text says, as the type of the key at that path has it ("true" is a text for a choice). New
+ * reference; NULL: added to errs at `where`. */
+json_t *config_value(const char *path, const char *text, const char *where, struct errors *errs);
 
 /* JSON Schema (2020-12) of the document, from the table. New reference. */
 json_t *config_schema(void);

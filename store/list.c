@@ -7,6 +7,7 @@
 #include "base/array.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #define TRIGRAM 3 /* letters: a shorter text is in no index, and all jobs are walked */
@@ -109,7 +110,8 @@ struct walk {
         struct reader *r;
         const struct job_filter *f;
         const struct job_sorting *by;
-        struct ids ids;
+        struct ids ids; /* where it is sorted: of the growing that were met */
+        struct ids growing;
         struct sort sort;
         int64_t total;
 };
@@ -168,20 +170,38 @@ static void bind_filter(sqlite3_stmt *st, const struct job_filter *f, enum strea
         bind_text(st, ":config", f->config);
 }
 
+static int oldest_first(const void *a, const void *b)
+{
+        int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+        return (x > y) - (x < y);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+        return oldest_first(b, a);
+}
+
+static int add_id(struct ids *ids, int64_t id)
+{
+        if (!array_grow(&ids->items, ids->n, &ids->room, sizeof *ids->items))
+                return -ENOMEM;
+        ids->items[ids->n++] = id;
+        return 0;
+}
+
 static int take(struct walk *w, sqlite3_stmt *st)
 {
         int64_t id = sqlite3_column_int64(st, 0);
         struct sort_key key;
 
-        if (w->by) {
-                key = sort_key_read(st, 1, id);
-                sort_add(&w->sort, &key);
-                w->total++;
-                return 0;
-        }
-        if (!array_grow(&w->ids.items, w->ids.n, &w->ids.room, sizeof *w->ids.items))
-                return -ENOMEM;
-        w->ids.items[w->ids.n++] = id;
+        if (!w->by)
+                return add_id(&w->ids, id);
+        w->total++;
+        if (w->growing.n && bsearch(&id, w->growing.items, w->growing.n, sizeof id, oldest_first))
+                return add_id(&w->ids, id);
+        key = sort_key_read(st, 1, id);
+        sort_add(&w->sort, &key);
         return 0;
 }
 
@@ -207,18 +227,6 @@ static int read_stream(struct walk *w, enum stream s, int state, int kind, struc
                 n = take(w, st);
         (void)sqlite3_clear_bindings(st); /* match goes */
         return n == -ENOMEM ? error_set(err, n, NULL, "no memory for a list") : n;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-        int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-        return (x < y) - (x > y);
-}
-
-static int oldest_first(const void *a, const void *b)
-{
-        return newest_first(b, a);
 }
 
 static int read_streams(struct walk *w, enum stream *ret, struct error *err)
@@ -273,6 +281,51 @@ int reader_jobs(struct reader *r, const struct job_filter *f, int (*row)(const s
         return MIN(n, 0);
 }
 
+static int read_growing(struct walk *w, struct error *err)
+{
+        _cleanup_statement_ sqlite3_stmt *st = db_statement(&w->r->db, ST_IDS_GROWING);
+        int n = 0;
+
+        bind_int(st, ":sort", w->by->by);
+        while (n >= 0 && (n = db_step(&w->r->db, st, err)) > 0)
+                n = add_id(&w->growing, sqlite3_column_int64(st, 0));
+        if (w->growing.n)
+                qsort(w->growing.items, w->growing.n, sizeof *w->growing.items, oldest_first);
+        return n == -ENOMEM ? error_set(err, n, NULL, "no memory for a list") : n;
+}
+
+struct curve_value {
+        enum job_sort by;
+        double value; /* NAN: it has no such curve, or its last point is not a number */
+};
+
+static int note_value(const struct series_row *s, void *user)
+{
+        struct curve_value *v = user;
+        bool test = v->by == SORT_TEST_BPD || v->by == SORT_BEST_TEST_BPD;
+
+        if (!strcmp(s->name, test ? "eval/bpd" : "train/bpd"))
+                v->value = v->by == SORT_TEST_BPD || v->by == SORT_TRAIN_BPD ? s->last : s->min;
+        return 0;
+}
+
+/* Those that were left out: their curves as they are shown, with what is in no summary yet. */
+static int sort_growing(struct walk *w, struct error *err)
+{
+        int n = 0;
+
+        for (size_t i = 0; n >= 0 && i < w->ids.n; i++) {
+                struct curve_value v = {w->by->by, __builtin_nan("")};
+                struct sort_key key;
+
+                n = reader_series(w->r, w->ids.items[i], note_value, &v, err);
+                key = (struct sort_key){
+                        .type = isnan(v.value) ? SORT_NOTHING : SORT_NUMBER, .number = v.value, .id = w->ids.items[i]};
+                sort_add(&w->sort, &key);
+        }
+        return n;
+}
+
 int reader_jobs_sorted(struct reader *r, const struct job_filter *f, const struct job_sorting *s,
                        int (*row)(const struct job_row *j, void *user), void *user, struct job_sorted *ret,
                        struct error *err)
@@ -287,7 +340,11 @@ int reader_jobs_sorted(struct reader *r, const struct job_filter *f, const struc
         all.limit = INT64_MAX;
         if (sort_begin(&w.sort, (size_t)f->limit, s->descending, s->behind) < 0)
                 return error_set(err, -ENOMEM, NULL, "no memory for a list");
-        n = read_streams(&w, &stream, err);
+        n = read_growing(&w, err);
+        if (n >= 0)
+                n = read_streams(&w, &stream, err);
+        if (n >= 0)
+                n = sort_growing(&w, err);
         sort_end(&w.sort);
         *ret = (struct job_sorted){.total = w.total, .more = w.sort.more};
         for (size_t i = 0; n >= 0 && i < w.sort.n; i++) {
@@ -295,6 +352,8 @@ int reader_jobs_sorted(struct reader *r, const struct job_filter *f, const struc
                 n = read_row(&w, ret->last.id, row, user, err);
         }
         sort_done(&w.sort);
+        free(w.growing.items);
+        free(w.ids.items);
         return MIN(n, 0);
 }
 

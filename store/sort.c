@@ -27,8 +27,9 @@ const char *const job_sort_names[] = {"",
                                       "owner",
                                       "devices",
                                       "notes",
+                                      "config.KEY",
                                       NULL};
-_Static_assert(ARRAY_LEN(job_sort_names) == SORT_CONFIG + 1, "a name for each");
+_Static_assert(ARRAY_LEN(job_sort_names) == SORT_N + 1, "a name for each");
 
 struct sort_key sort_key_read(sqlite3_stmt *st, int i, int64_t id)
 {
@@ -105,7 +106,8 @@ static void rise(struct sort *s, struct sort_key k)
 
 void sort_add(struct sort *s, const struct sort_key *k)
 {
-        if (s->behind && compare(k, s->behind, s->descending) <= 0)
+        /* a job that was last and grew since then does not come again */
+        if (s->behind && (k->id == s->behind->id || compare(k, s->behind, s->descending) <= 0))
                 return;
         if (s->n < s->limit) {
                 rise(s, *k);

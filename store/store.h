@@ -195,9 +195,8 @@ struct job_filter {
         const char *tag;        /* or NULL */
         const char *text;       /* part of the name or the notes, letters large or small; or NULL */
         const char *ids;        /* JSON: [3, 5]: these alone; or NULL */
-        const char *config; /* JSON: [{"paths": ["$.training.seed", ..], "value": 3}, ..]: each of them at one of its
-                               paths of the configuration; or NULL */
-        int64_t source_job; /* began with a checkpoint of it; 0: any */
+        const char *config;     /* JSON: {"$.training.seed": 3, ..}: values that the configuration has; or NULL */
+        int64_t source_job;     /* began with a checkpoint of it; 0: any */
         enum job_order order;
         int64_t bound, bound_priority; /* cursor: only what comes behind this id (and, in the queue's order, priority);
                                           0: from the first */
@@ -236,7 +235,7 @@ enum job_sort {
         SORT_CONFIG, /* the value at a path of its configuration */
         SORT_N
 };
-extern const char *const job_sort_names[]; /* as a query says them, but for SORT_CONFIG */
+extern const char *const job_sort_names[]; /* as a query says them */
 
 /* A place in a sorted list. Numbers come before texts, and what is neither after both, up or down; equals by id, newest
  * first. */

@@ -57,7 +57,7 @@ def test_bytes(server, body):
 
 
 @RUN
-@given(params=st.dictionaries(st.sampled_from(["state", "kind", "tag", "text", "limit", "cursor", "jobs", "names", "points", "from", "to"]),
+@given(params=st.dictionaries(st.sampled_from(["state", "kind", "tag", "text", "id", "config", "checkpoint_job", "sort", "order", "limit", "cursor", "jobs", "names", "points", "from", "to"]),
                               text | st.integers(-5, 10**20).map(str), max_size=4))
 def test_queries(server, params):
     for path in ("/v1/jobs", "/v1/series", "/v1/jobs/1/log"):

@@ -81,18 +81,13 @@ static const struct {
         {{JOB_ANY, JOB_ANY, .ids = "[5, 700, 12, 9999, 303]"}, "id IN (5, 12, 303, 700)"},
         {{JOB_ANY, JOB_ANY, .ids = "[5, 700, 12, 303]", .source_job = 5}, "id IN (5, 12, 303, 700) AND source_job = 5"},
         {{JOB_ANY, JOB_ANY, .ids = "[7, 107, 12]", .tag = "few", .text = "un"}, "id IN (7, 107)"},
-        {{JOB_ANY, JOB_ANY, .config = "[{\"paths\": [\"$.optimizer.rate\"], \"value\": 5e-3}]"},
+        {{JOB_ANY, JOB_ANY, .config = "{\"$.optimizer.rate\": 5e-3}"},
          "json_extract(config, '$.optimizer.rate') = 0.005"},
-        {{JOB_ANY, JOB_ANY, .config = "[{\"paths\": [\"$.optimizer.rate\"], \"value\": \"fast\"}]"}, "id % 6 = 1"},
-        {{JOB_ANY, JOB_ANY, .config = "[{\"paths\": [\"$.optimizer.rate\"], \"value\": null}]"}, "id % 6 = 0"},
-        {{JOB_ANY, JOB_ANY, .config = "[{\"paths\": [\"$.seed\", \"$.evaluation.seed\"], \"value\": 1}]"},
-         "(id % 5 = 1 OR id % 2 = 1)"},
-        {{JOB_ANY, JOB_ANY,
-          .config = "[{\"paths\": [\"$.seed\"], \"value\": 1}, {\"paths\": [\"$.evaluation.seed\"], \"value\": 0}]",
-          .tag = "many"},
+        {{JOB_ANY, JOB_ANY, .config = "{\"$.optimizer.rate\": \"fast\"}"}, "id % 6 = 1"},
+        {{JOB_ANY, JOB_ANY, .config = "{\"$.optimizer.rate\": null}"}, "id % 6 = 0"},
+        {{JOB_ANY, JOB_ANY, .config = "{\"$.seed\": 1, \"$.evaluation.seed\": 0}", .tag = "many"},
          "id % 5 = 1 AND id % 2 = 0 AND id % 3 = 1"},
-        {{1U << JOB_RUNNING, JOB_ANY, .config = "[{\"paths\": [\"$.seed\"], \"value\": 2}]"},
-         "id % 5 = 2 AND state = 1"},
+        {{1U << JOB_RUNNING, JOB_ANY, .config = "{\"$.seed\": 2}"}, "id % 5 = 2 AND state = 1"},
 };
 
 struct found {
@@ -216,6 +211,21 @@ static void every_filter_takes_what_sql_takes(void **state)
         (void)sqlite3_close(db);
 }
 
+static struct sort_key key_of(struct fixture *f, int64_t id, enum job_sort by)
+{
+        struct job_filter filter = {JOB_ANY, JOB_ANY, .limit = 10};
+        struct job_sorting s = {.by = by};
+        struct job_sorted page;
+        struct found x = {.n = 0};
+        char ids[24];
+
+        (void)snprintf(ids, sizeof ids, "[%lld]", (long long)id);
+        filter.ids = ids;
+        assert_int_equal(reader_jobs_sorted(f->reader, &filter, &s, note, &x, &page, NULL), 0);
+        assert_int_equal(page.total, 1);
+        return page.last;
+}
+
 /* What a list is sorted by is kept as jobs go on, end and are opened again. */
 static void a_result_is_sorted_by_as_long_as_it_holds(void **state)
 {
@@ -233,14 +243,8 @@ static void a_result_is_sorted_by_as_long_as_it_holds(void **state)
 
         for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
                 int64_t id = new_job(f, "one", JOB_TRAIN, NULL);
-                struct job_filter filter = {JOB_ANY, JOB_ANY, .limit = 100};
-                struct job_sorted page;
                 struct write *w;
-                struct found x = {.n = 0};
-                char ids[24];
 
-                (void)snprintf(ids, sizeof ids, "[%lld]", (long long)id);
-                filter.ids = ids;
                 assert_int_equal(transition(f, id, JOB_QUEUED, JOB_RUNNING), 0);
                 w = write_new(WRITE_JOB_TRANSITION);
                 w->job = id;
@@ -250,12 +254,11 @@ static void a_result_is_sorted_by_as_long_as_it_holds(void **state)
                 w->row.result = json_loads(cases[i].result, 0, NULL);
                 assert_int_equal(store_write(f->store, w, NULL, NULL), 0);
                 for (int train = 0; train < 2; train++) {
-                        struct job_sorting s = {.by = train ? SORT_TRAIN_BPD : SORT_TEST_BPD};
+                        struct sort_key key = key_of(f, id, train ? SORT_TRAIN_BPD : SORT_TEST_BPD);
                         double wanted = train ? cases[i].train : cases[i].test;
 
-                        assert_int_equal(reader_jobs_sorted(f->reader, &filter, &s, note, &x, &page, NULL), 0);
-                        assert_int_equal(page.last.type, isnan(wanted) ? SORT_NOTHING : SORT_NUMBER);
-                        assert_true(isnan(wanted) || page.last.number == wanted);
+                        assert_int_equal(key.type, isnan(wanted) ? SORT_NOTHING : SORT_NUMBER);
+                        assert_true(isnan(wanted) || key.number == wanted);
                 }
                 w = write_new(WRITE_JOB_REOPEN);
                 w->job = id;
@@ -266,12 +269,48 @@ static void a_result_is_sorted_by_as_long_as_it_holds(void **state)
         }
 }
 
+static double wave(int64_t step)
+{
+        return step == 3 ? -1.0 : (double)step;
+}
+
+/* Points that are in no chunk and no summary yet, and those of an attempt that goes on from before them. */
+static void a_run_is_sorted_by_what_its_curve_says_now(void **state)
+{
+        struct fixture *f = *state;
+        int64_t others[3], id, attempt;
+        struct found x = {.n = 0};
+        struct job_sorted page;
+
+        for (size_t i = 0; i < 3; i++)
+                others[i] = new_job(f, "other", JOB_TRAIN, NULL);
+        id = new_job(f, "grows", JOB_TRAIN, NULL);
+        attempt = new_attempt(f, id, 0);
+        assert_int_equal(key_of(f, id, SORT_TEST_BPD).type, SORT_NOTHING);
+        assert_int_equal(send(f, attempt, scalars(1, 1, 5, "eval/bpd", wave)), 0);
+        assert_true(key_of(f, id, SORT_TEST_BPD).number == 5 && key_of(f, id, SORT_BEST_TEST_BPD).number == -1);
+        assert_int_equal(key_of(f, id, SORT_TRAIN_BPD).type, SORT_NOTHING);
+        assert_int_equal(send(f, attempt, scalars(2, 1, 7, "train/bpd", identity)), 0);
+        assert_true(key_of(f, id, SORT_TRAIN_BPD).number == 7 && key_of(f, id, SORT_BEST_TRAIN_BPD).number == 1);
+        assert_int_equal(reader_jobs_sorted(f->reader, &(struct job_filter){JOB_ANY, JOB_ANY, .limit = 10},
+                                            &(struct job_sorting){.by = SORT_TEST_BPD, .descending = true}, note, &x,
+                                            &page, NULL),
+                         0);
+        assert_true(x.n == 4 && x.ids[0] == id && x.ids[1] == others[2] && x.ids[3] == others[0] && page.total == 4);
+        attempt = new_attempt(f, id, 2);
+        assert_int_equal(send(f, attempt, scalars(1, 3, 1, "eval/bpd", identity)), 0);
+        assert_true(key_of(f, id, SORT_TEST_BPD).number == 3 && key_of(f, id, SORT_BEST_TEST_BPD).number == 1);
+        run_sql(f, "UPDATE job SET test_bpd = 2.5");
+        assert_true(key_of(f, id, SORT_TEST_BPD).number == 2.5 && key_of(f, id, SORT_BEST_TEST_BPD).number == 1);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 FIXTURE(a_sorted_list_is_in_sqls_order_page_by_page),
                 FIXTURE(every_filter_takes_what_sql_takes),
                 FIXTURE(a_result_is_sorted_by_as_long_as_it_holds),
+                FIXTURE(a_run_is_sorted_by_what_its_curve_says_now),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
