@@ -57,9 +57,9 @@ static double item(const json_t *curve, const char *key, size_t i)
 }
 
 /* Reduced to buckets, as a chart would be; export has every point. */
-static int print_curve(struct call *c, int64_t id, char *name)
+static int print_curve(struct call *c, int64_t id, const char *name)
 {
-        _cleanup_(freep) char *escaped = client_escape_names(&name, 1);
+        _cleanup_(freep) char *escaped = client_escape_list(&name, 1);
         _cleanup_(reply_done) struct reply reply = {0};
         const json_t *curve;
         char path[1024];

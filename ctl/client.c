@@ -445,19 +445,26 @@ char *client_escape(const char *s)
         return copy;
 }
 
-char *client_escape_names(char *const *names, size_t n)
+char *client_list(const char *const *items, size_t n)
 {
         _cleanup_(buf_done) struct buf list = BUF_INIT(1 << 20);
         int r = buf_reserve(&list, 1, NULL); /* none: an empty list */
 
         for (size_t i = 0; i < n && r >= 0; i++) {
-                const bool quoted = strpbrk(names[i], ",\"") != NULL;
+                const bool quoted = strpbrk(items[i], ",\"") != NULL;
 
                 r = buf_printf(&list, NULL, "%s%s", i ? "," : "", quoted ? "\"" : "");
-                for (const char *c = names[i]; *c && r >= 0; c++)
+                for (const char *c = items[i]; *c && r >= 0; c++)
                         r = buf_append(&list, *c == '"' ? "\"\"" : c, *c == '"' ? 2 : 1, NULL);
                 if (r >= 0 && quoted)
                         r = buf_append(&list, "\"", 1, NULL);
         }
-        return r < 0 ? NULL : client_escape(list.data);
+        return r < 0 ? NULL : strdup(list.data);
+}
+
+char *client_escape_list(const char *const *items, size_t n)
+{
+        _cleanup_(freep) char *list = client_list(items, n);
+
+        return list ? client_escape(list) : NULL;
 }

@@ -59,7 +59,10 @@ int client_continue(struct client *c, const char *path, const struct file_head *
 
 /* Percent-encoded; the caller frees with free(). NULL without memory. */
 char *client_escape(const char *s);
-/* Names of series, as a list of the API's: where one has a comma in it, or a quote, it stands in quotes; escaped. */
-char *client_escape_names(char *const *names, size_t n);
+/* A list of the API's (names of series, values of a configuration): where one has a comma in it, or a quote, it stands
+ * in quotes. As above. */
+char *client_list(const char *const *items, size_t n);
+/* The same, percent-encoded. */
+char *client_escape_list(const char *const *items, size_t n);
 
 DEFINE_CLEANUP(struct client *, client_free);

@@ -17,8 +17,8 @@ enum option_id {
 struct call {
         struct client *client;
         const char *options[OPTION_N]; /* the last one given; "" for one without an argument; NULL: not given */
-        const char *sets[REPEATED_MAX], *tags[REPEATED_MAX], *afters[REPEATED_MAX];
-        size_t n_sets, n_tags, n_afters;
+        const char *sets[REPEATED_MAX], *tags[REPEATED_MAX], *afters[REPEATED_MAX], *configs[REPEATED_MAX];
+        size_t n_sets, n_tags, n_afters, n_configs;
         char **args; /* behind the command's name */
         int n_args;
 };
@@ -61,6 +61,12 @@ int add_members(struct call *c, json_t *body);
 /* Whether they say anything of limits. */
 bool has_limits(const struct call *c);
 
+/* The options by which list, and actions on many, take only some jobs. */
+#define FILTER_OPTIONS "--state, --kind, --tag, --text, --config, --from"
+bool filter_is_given(const struct call *c);
+/* What they say, as a body's filter; a printed usage error otherwise. */
+int filter_body(const struct call *c, json_t *filter);
+
 /* Follows a job until it ends; the exit code is its outcome. */
 int watch_job(struct call *c, int64_t id);
 
@@ -69,6 +75,9 @@ bool job_is_over(const json_t *job);
 void print_waiting(const json_t *job);
 /* "job 3 failed: numeric: loss is NaN" */
 void print_outcome(const json_t *job);
+
+/* Left-aligned in width characters (not bytes); what is longer is cut. */
+void print_cell(const char *s, int width);
 
 const char *text_of(const json_t *o, const char *key);
 /* NAN where there is no number */

@@ -99,10 +99,9 @@ void print_outcome(const json_t *job)
         (void)printf("\n");
 }
 
-/* ---- list and show */
+/* ---- show */
 
-/* Left-aligned in width characters (not bytes); what is longer is cut. */
-static void print_cell(const char *s, int width)
+void print_cell(const char *s, int width)
 {
         int n = 0;
 
@@ -112,94 +111,6 @@ static void print_cell(const char *s, int width)
         }
         for (; n < width + 2; n++)
                 (void)putchar(' ');
-}
-
-static void print_row(const json_t *job)
-{
-        const json_t *p = json_object_get(job, "progress");
-        char id[24], progress[48];
-
-        (void)snprintf(id, sizeof id, "%.0f", real_of(job, "id"));
-        (void)snprintf(progress, sizeof progress, "%.0f/%.0f", real_of(p, "step"), real_of(p, "steps"));
-        print_cell(id, 6);
-        print_cell(text_of(job, "state"), 9);
-        print_cell(text_of(job, "kind"), 8);
-        print_cell(progress, 17);
-        print_cell(text_of(job, "created"), 24);
-        (void)printf("%s\n", *text_of(job, "name") ? text_of(job, "name") : text_of(job, "config_name"));
-}
-
-static int list_path(const struct call *c, struct buf *path)
-{
-        static const struct {
-                enum option_id option;
-                const char *parameter;
-        } filters[] = {{OPTION_STATE, "state"},
-                       {OPTION_KIND, "kind"},
-                       {OPTION_TAG, "tag"},
-                       {OPTION_TEXT, "text"},
-                       {OPTION_LIMIT, "limit"}};
-        static const struct {
-                const char *name, *order;
-        } orders[] = {{"newest", "-id"}, {"oldest", "id"}, {"next", "priority"}};
-        const char *first = c->options[OPTION_FIRST] ? c->options[OPTION_FIRST] : "newest";
-        size_t order = 0;
-        int r;
-
-        while (order < ARRAY_LEN(orders) && strcmp(orders[order].name, first) != 0)
-                order++;
-        if (order == ARRAY_LEN(orders))
-                return usage_error("--first is newest, oldest or next");
-        r = buf_printf(path, NULL, "/v1/jobs?order=%s&%s", orders[order].order,
-                       c->options[OPTION_JSON] ? "" : "fields=id,state,kind,progress,created,name,config_name&");
-
-        for (size_t i = 0; r >= 0 && i < ARRAY_LEN(filters); i++) {
-                const char *value = c->options[filters[i].option];
-                _cleanup_(freep) char *escaped = value ? client_escape(value) : NULL;
-
-                if (value)
-                        r = escaped ? buf_printf(path, NULL, "%s=%s&", filters[i].parameter, escaped) : -ENOMEM;
-        }
-        if (r >= 0)
-                path->data[--path->size] = 0; /* the last & or ? */
-        return r < 0 ? fail("the filter is too long") : EXIT_OK;
-}
-
-static void print_more(const json_t *document)
-{
-        double total = real_of(document, "total");
-
-        if (isnan(total))
-                (void)printf("there are more than 1000: --limit, --state, --tag, --text\n");
-        else
-                (void)printf("there are more, %.0f in all: --limit, --state, --tag, --text\n", total);
-}
-
-int command_list(struct call *c)
-{
-        _cleanup_(buf_done) struct buf path = BUF_INIT(1 << 16);
-        _cleanup_(reply_done) struct reply reply = {0};
-        const json_t *job;
-        size_t i;
-
-        int r = list_path(c, &path);
-
-        if (r)
-                return r;
-        if (ask(c, "GET", path.data, NULL, &reply) < 0)
-                return EXIT_NO;
-        if (c->options[OPTION_JSON]) {
-                print_json(reply.document);
-                return EXIT_OK;
-        }
-        (void)printf("ID      STATE      KIND      PROGRESS           CREATED                   NAME\n");
-        json_array_foreach(json_object_get(reply.document, "jobs"), i, job)
-        {
-                print_row(job);
-        }
-        if (json_is_string(json_object_get(reply.document, "next")))
-                print_more(reply.document);
-        return EXIT_OK;
 }
 
 static void print_members(const json_t *o)
@@ -323,47 +234,16 @@ static int confirm(struct call *c, const char *fmt, ...)
         return EXIT_OK;
 }
 
-/* "queued,running" as a list. */
-static void add_words(json_t *filter, const char *key, const char *words)
-{
-        json_t *list = json_array();
-
-        for (const char *p = words; *p; p += strspn(p, ",")) {
-                size_t n = strcspn(p, ",");
-
-                (void)json_array_append_new(list, json_stringn(p, n));
-                p += n;
-        }
-        (void)json_object_set_new(filter, key, list);
-}
-
-/* All jobs that a filter takes, by --state, --kind, --tag, --text. */
+/* All jobs that the options take. */
 static int act_on_filter(struct call *c, const char *verb)
 {
-        static const struct {
-                enum option_id option;
-                const char *key;
-                bool words;
-        } parts[] = {{OPTION_STATE, "state", true},
-                     {OPTION_KIND, "kind", true},
-                     {OPTION_TAG, "tag", false},
-                     {OPTION_TEXT, "text", false}};
         _cleanup_json_ json_t *body = json_pack("{s:{}}", "filter");
         _cleanup_(reply_done) struct reply reply = {0};
-        json_t *filter = json_object_get(body, "filter");
         char path[32];
-        int r;
+        int r = filter_body(c, json_object_get(body, "filter"));
 
-        for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-                const char *value = c->options[parts[i].option];
-
-                if (value && parts[i].words)
-                        add_words(filter, parts[i].key, value);
-                else if (value && json_object_set_new(filter, parts[i].key, json_string(value)) < 0)
-                        return usage_error("--%s: not UTF-8", parts[i].key);
-        }
-        if (!json_object_size(filter))
-                return usage_error("%s takes jobs, or --state, --kind, --tag, --text", verb);
+        if (r)
+                return r;
         r = confirm(c, "%c%s all jobs that these options take", verb[0] - 'a' + 'A', verb + 1);
         if (r)
                 return r;
@@ -381,11 +261,8 @@ static int act_on_filter(struct call *c, const char *verb)
 /* The jobs that are named, by each(), or all that a filter takes. */
 static int act_on_many(struct call *c, const char *verb, int (*each)(struct call *c, const char *verb))
 {
-        bool filter = c->options[OPTION_STATE] || c->options[OPTION_KIND] || c->options[OPTION_TAG] ||
-                      c->options[OPTION_TEXT];
-
-        if (filter && c->n_args)
-                return usage_error("%s takes jobs, or --state, --kind, --tag, --text, not both", verb);
+        if (filter_is_given(c) == (c->n_args > 0))
+                return usage_error("%s takes jobs, or " FILTER_OPTIONS "%s", verb, c->n_args ? ", not both" : "");
         if (!c->n_args &&
             (c->options[OPTION_STEPS] || c->options[OPTION_CHANGED_DATA] || c->options[OPTION_WAIT] || has_limits(c)))
                 return usage_error("how %s is done is said of jobs that are named", verb);

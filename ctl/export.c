@@ -83,7 +83,7 @@ static int download(struct call *c, const char *path)
 int command_export(struct call *c)
 {
         const char *format = c->options[OPTION_FORMAT] ? c->options[OPTION_FORMAT] : "csv";
-        _cleanup_(freep) char *names = client_escape_names(c->args + 1, (size_t)c->n_args - 1);
+        _cleanup_(freep) char *names = client_escape_list((const char *const *)c->args + 1, (size_t)c->n_args - 1);
         _cleanup_(freep) char *escaped = client_escape(format);
         _cleanup_(buf_done) struct buf path = BUF_INIT(1 << 20);
         int64_t id = job_id(c->args[0]);

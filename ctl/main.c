@@ -151,7 +151,8 @@ static int keep_option(struct call *c, size_t i, const char *value)
                 size_t *n;
         } repeated[] = {{OPTION_SET, c->sets, &c->n_sets},
                         {OPTION_TAG, c->tags, &c->n_tags},
-                        {OPTION_AFTER, c->afters, &c->n_afters}};
+                        {OPTION_AFTER, c->afters, &c->n_afters},
+                        {OPTION_CONFIG, c->configs, &c->n_configs}};
 
         c->options[i] = value ? value : "";
         for (size_t k = 0; k < ARRAY_LEN(repeated); k++) {

@@ -521,6 +521,157 @@ def test_a_dry_run_says_what_a_job_needs(server):
     assert json.loads(ctl(server, "submit", "cifar10-conditioned", "--dry-run", "--json"))["memory_bytes"] == 1000
 
 
+# ---- which jobs, and in which order
+
+def listed(out):
+    """Ids of a list's rows; behind its titles."""
+    return [int(line.split()[0]) for line in out.splitlines()[1:] if not line.startswith("there are more")]
+
+
+def cells(out, title):
+    """What a list shows under a title: its columns are aligned."""
+    head, *rows = out.splitlines()
+    begin = head.index(f" {title} ") + 1
+    end = begin + len(title) + re.match(" *", head[begin + len(title):]).end()
+    return [row[begin:end].strip() for row in rows if not row.startswith("there are more")]
+
+
+@pytest.fixture(scope="module")
+def sweep(server):
+    """Five trainings with this tag: bpd 3.25, 2.5, 10, none and 2.75; later ones learn slower, but for the last."""
+    jobs = []
+    for i, (bpd, rate) in enumerate([(3.25, 1e-3), (2.5, 2e-4), (10, 3e-5), (None, 2e-5), (2.75, 2e-4)]):
+        jobs.append(server.submit(name=f"run {'ecabd'[i]}", tags=["sweep"], notes="n" * 10 * i, priority=-i,
+                                  overrides={"optimizer.learning_rate": rate, "training.seed": 1234567 + i, "data.dataset": "a,\"b" if i == 2 else "c"}))
+        if bpd:
+            points = {"type": "scalars", "step": [1, 2], "time_ms": [1, 2], "columns": {"train/bpd": [bpd - 1, bpd]}}
+            server.run(jobs[i], [points] * 128, state="succeeded", result={"bpd": bpd})
+    return jobs
+
+
+def test_a_list_is_sorted_and_shows_by_what(server, sweep):
+    a, b, c, d, e = sweep
+    up = ctl(server, "list", "--tag", "sweep", "--sort", "test_bpd")
+    assert up.splitlines()[0].split() == ["ID", "STATE", "KIND", "PROGRESS", "CREATED", "TEST_BPD", "NAME"]
+    assert listed(up) == [b, e, a, c, d] and cells(up, "TEST_BPD") == ["2.5", "2.75", "3.25", "10", "-"]
+    assert up.splitlines()[1].endswith("  run c")
+    for args in (["--sort", "-test_bpd"], ["--sort=-test_bpd"]):
+        down = ctl(server, "list", *args, "--tag", "sweep")
+        assert listed(down) == [c, a, e, b, d] and cells(down, "TEST_BPD") == ["10", "3.25", "2.75", "2.5", "-"], "what has none is last either way"
+    best = ctl(server, "list", "--tag", "sweep", "--sort", "test_bpd", "--limit", 2)
+    assert listed(best) == [b, e] and "there are more, 5 in all: --limit, --state, --kind, --tag, --text, --config, --from\n" in best
+    assert [j["sorted_by"] for j in json.loads(ctl(server, "list", "--tag", "sweep", "--sort", "test_bpd", "--json"))["jobs"]] == [2.5, 2.75, 3.25, 10, None]
+
+
+def test_each_key_is_shown_as_what_it_is(server, sweep):
+    a, b, c, d, e = sweep
+    rates = ctl(server, "list", "--tag", "sweep", "--sort", "-config.optimizer.learning_rate")
+    assert cells(rates, "LEARNING_RATE") == ["0.001", "0.0002", "0.0002", "3e-05", "2e-05"] and listed(rates) == [a, e, b, c, d], "equals newest first"
+    assert cells(ctl(server, "list", "--tag", "sweep", "--sort", "config.training.seed"), "SEED") == [str(1234567 + i) for i in range(5)]
+    assert cells(ctl(server, "list", "--tag", "sweep", "--sort", "priority"), "PRIORITY") == ["-4", "-3", "-2", "-1", "0"]
+    assert cells(ctl(server, "list", "--tag", "sweep", "--sort", "best_train_bpd"), "BEST_TRAIN_BPD") == ["1.5", "1.75", "2.25", "9", "-"]
+    notes = ctl(server, "list", "--tag", "sweep", "--sort", "notes")
+    assert cells(notes, "NOTES") == ["n" * 10, "n" * 20, "n" * 24, "n" * 24, "-"] and listed(notes) == [b, c, d, e, a]
+    for key in ("started", "ended"):
+        times = cells(ctl(server, "list", "--tag", "sweep", "--sort", key), key.upper())
+        assert times == [server.get(f"/v1/jobs/{j}").json()[key] for j in (a, b, c, e)] + ["-"]
+    assert cells(ctl(server, "list", "--tag", "sweep", "--sort", "duration"), "DURATION") == ["0:00"] * 4 + ["-"]
+    for key in ("state", "kind", "created", "name", "progress", "step", "-step"):
+        head = ctl(server, "list", "--tag", "sweep", "--sort", key).splitlines()[0]
+        assert head.split() == ["ID", "STATE", "KIND", "PROGRESS", "CREATED", "NAME"], "it has a column already"
+    assert listed(ctl(server, "list", "--tag", "sweep", "--sort", "name")) == [c, d, b, e, a]
+
+
+def test_what_a_list_is_sorted_by_is_shown_whatever_it_is(fake):
+    def shown(key, *values):
+        return cells(ctl(fake((200, {"jobs": [{"id": 1, "name": "x", "sorted_by": v} for v in values]})), "list", "--sort", key), key.split(".")[-1].upper())
+    assert shown("duration", 5, 3661.4, -1, None) == ["0:05", "1:01:01", "0:00", "-"]
+    assert shown("ended", 1.5e12, 1e300, -1e300, 1e18) == ["1970-01-18T08:40:00.000Z", "1e+300", "-1e+300", "1e+18"]
+    assert shown("config.x.y", 1 / 3, -0.5, 123456789, 1e22, "text", True, [1], {}, "") == ["0.333333", "-0.5", "123456789", "1e+22", "text", "-", "-", "-", ""]
+    assert shown("owner", "ü" * 100, "日本" * 100) == ["ü" * 24, "日本" * 12]
+    evil = "a\x1b[2J\nb\tc\x9bd\u202ee\x7f\r"
+    assert shown("notes", evil, "\n" * 1000) == ["a?[2J?b?c?d?e??", "?" * 24], "a cell has one line"
+
+
+def test_keys_of_sort_are_the_servers(server):
+    helped = re.search(r"--sort KEY .* KEY: (.*)", subprocess.run([CTL, "list", "--help"], capture_output=True, text=True, check=True).stdout).group(1).split(", ")
+    err = ctl(server, "list", "--sort", "bpd", code=1)
+    assert helped == [*re.search("sort: expected one of (.*)", err).group(1).split(", "), "config.KEY"]
+    for key in (k.replace("KEY", "training.seed") for k in helped):
+        ctl(server, "list", "--sort", key, "--limit", 1)
+    for wrong, said in (("config.sed", "no such key"), ("config.seed", "which of them"), ("", "sort: expected"), ("-", "expected one of"), ("--name", "expected one of")):
+        assert said in ctl(server, "list", "--sort", wrong, code=1)
+    assert "--sort and --first" in ctl(server, "list", "--sort", "name", "--first", "oldest", code=2)
+    assert "--sort needs an argument" in ctl(server, "list", "--sort", code=2)
+    assert "cancel takes no --sort" in ctl(server, "cancel", "--sort", "name", "-y", code=2)
+
+
+def test_keys_of_sort_are_completed():
+    def complete(*words):
+        script = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mulunctl; printf "%s\\n" "${COMPREPLY[@]}"'
+        file = pathlib.Path(__file__).parent.parent.parent / "ctl/completion/mulunctl"
+        return subprocess.run(["bash", "-c", script, file, CTL, "list", *words], check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    assert complete("--sort", "te") == ["test_bpd"] and complete("--sort", "-best_te") == ["-best_test_bpd"]
+    assert complete("--sort", "con") == ["config."] and {"name", "notes"} <= set(complete("--sort", "")) and complete("--sort", "x") == []
+    assert complete("--so") == ["--sort"] and complete("--conf") == ["--config"] and complete("--fro") == ["--from"]
+
+
+def test_jobs_are_told_by_their_configuration(server, sweep):
+    a, b, c, d, e = sweep
+
+    def found(*options):
+        return listed(ctl(server, "list", "--tag", "sweep", *options))
+    assert found("--config", "learning_rate=0.00020") == found("--config=optimizer.learning_rate=2e-4") == [e, b]
+    assert found("--config", "learning_rate=2e-4", "--config", "training.seed=1234568") == [b]
+    assert found("--config", "learning_rate=2e-4", "--config", "training.seed=1234567") == []
+    assert found("--config", 'dataset=a,"b') == [c] and found("--config", "dataset=a") == [], "it has a comma and a quote in it"
+    assert found("--config", 'dataset=a,"b', "--config", "learning_rate=3e-5", "--sort", "test_bpd") == [c]
+    for wrong, said in (("rate=1", "no such key"), ("learning_rat=1", "is it optimizer.learning_rate"), ("lr_decay=perhaps", "not true or false")):
+        assert said in ctl(server, "list", "--config", wrong, code=1)
+        assert said in ctl(server, "cancel", "--config", wrong, "-y", code=1)
+    for command in (["list"], ["cancel", "-y"]):
+        for wrong in ("seed", "=1", ""):
+            assert "--config takes KEY=VALUE" in ctl(server, *command, "--config", "learning_rate=1", "--config", wrong, code=2)
+        assert "more than 64 times" in ctl(server, *command, *["--config", "learning_rate=1"] * 65, code=2)
+    assert "submit takes no --config" in ctl(server, "submit", "x", "--config", "a=1", code=2)
+
+
+def test_jobs_are_told_by_the_checkpoint_they_began_with(server):
+    source, other = server.submit(), server.submit()
+    made = [int(ctl(server, "submit", how, source)) for how in ("--evaluate", "--sample", "--from")]
+    ctl(server, "submit", "--evaluate", other)
+    assert listed(ctl(server, "list", "--from", source)) == made[::-1]
+    assert listed(ctl(server, "list", "--from", source, "--kind", "sample")) == [made[1]]
+    assert listed(ctl(server, "list", "--from", 4711)) == []
+    for wrong in ("x", "0", "-1", ""):
+        for command in (["list"], ["cancel", "-y"]):
+            assert "named by its number" in ctl(server, *command, "--from", wrong, code=2)
+    assert ctl(server, "cancel", "--from", source, "-y") == "3 of 3 jobs: cancel\n"
+    assert {server.get(f"/v1/jobs/{j}").json()["state"] for j in made} == {"cancelled"}
+    assert ctl(server, "remove", "--from", source, "--kind", "evaluate,sample", "-y") == "2 of 2 jobs: remove\n"
+    assert [server.get(f"/v1/jobs/{j}").status_code for j in made] == [404, 404, 200]
+
+
+def test_actions_touch_only_jobs_of_the_configuration(server):
+    jobs = [server.submit(overrides={"optimizer.learning_rate": rate, "data.dataset": name})
+            for rate, name in ((7e-5, "x,y"), (7e-5, "x"), (8e-5, "x,y"), (7e-5, "x,y"))]
+
+    def states():
+        return [server.get(f"/v1/jobs/{j}").json()["state"] for j in jobs]
+    chosen = ["--config", "learning_rate=7e-5", "--config", "dataset=x,y", "-y"]
+    assert "--yes" in ctl(server, "pause", *chosen[:-1], code=2)
+    for verb, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled"), ("retry", "queued"), ("cancel", "cancelled")):
+        assert ctl(server, verb, *chosen) == f"2 of 2 jobs: {verb}\n"
+        assert states() == [state, "queued", "queued", state]
+    assert ctl(server, "remove", *chosen) == "2 of 2 jobs: remove\n"
+    assert [server.get(f"/v1/jobs/{j}").status_code for j in jobs] == [404, 200, 200, 404]
+    for option in (chosen[:2], ["--from", jobs[1]]):
+        assert "not both" in ctl(server, "cancel", jobs[1], *option, code=2)
+    err = ctl(server, "cancel", code=2)
+    assert "cancel takes jobs, or --state, --kind, --tag, --text, --config, --from\n" in err
+    assert "jobs that are named" in ctl(server, "resume", "--from", jobs[1], "--steps", 9, "-y", code=2)
+
+
 # ---- what a job made
 
 def test_series_are_listed_and_shown(server):
