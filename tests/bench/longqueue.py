@@ -3,11 +3,12 @@
 
 Fills a state with so many jobs (half of them queued, of a real configuration's size), starts mulund on it with the tests'
 scripted worker, and times, median and worst of 50: the start until it answers, a page of the list, with fields=, by text, by
-tag, in the queue's order; a job; a submission; then durable submissions from 16 connections, each with another learning rate;
+tag, in the queue's order, sorted; a job; a submission; then durable submissions from 16 connections, each with another learning rate;
 10,000 queued jobs cancelled by a filter.
 """
 import concurrent.futures
 import os
+import sqlite3
 import statistics
 import sys
 import time
@@ -38,6 +39,9 @@ def main():
             os.kill(pid, 9)
         began = time.perf_counter()
         fill(service, n)
+        with sqlite3.connect(service.state + "/mulund.db") as db:  # no two configurations are the same text, which SQLite would read once
+            db.execute("UPDATE job SET test_bpd = 2 + id * 7919 % 10007 / 5000.0, config = json_set(config, '$.training.seed', id) WHERE id >= 10")
+        db.close()
         print(f"{n} jobs, a database of {os.path.getsize(service.state + '/mulund.db') >> 20} MiB, filled in {time.perf_counter() - began:.0f} s")
         began = time.perf_counter()
         service.start()
@@ -62,6 +66,9 @@ def main():
         timed("tag, fields", lambda: get("/v1/jobs", fields=narrow, tag="tenth"))
         timed("text of 1 job, fields", lambda: get("/v1/jobs", fields=narrow, text=f"number {n - 7} of"))
         timed("text of all jobs, fields", lambda: get("/v1/jobs", fields=narrow, text="sweep"))
+        for key in ("-test_bpd", "best_train_bpd", "duration", "name", "config.optimizer.learning_rate"):
+            timed("sort=" + key + ", fields", lambda key=key: get("/v1/jobs", fields=narrow, sort=key), 10)
+        timed("config= of 1 job, fields", lambda: get("/v1/jobs", fields=narrow, config="training.seed=" + str(n // 3)), 10)
         timed("a queued job, with why it waits", lambda: get("/v1/jobs/10"))
         timed("a submission", lambda: submit(0))
         began = time.perf_counter()

@@ -360,6 +360,73 @@ static void overrides_know_their_keys(void **state _unused_)
         }
 }
 
+static void a_key_is_found_by_its_path_or_the_end_of_it(void **state)
+{
+        static const struct {
+                const char *key, *path, *error;
+        } cases[] = {
+                {"optimizer.learning_rate", "optimizer.learning_rate", NULL},
+                {"learning_rate", "optimizer.learning_rate", NULL},
+                {"vdm_type", "vdm_type", NULL},
+                {"training.seed", "training.seed", NULL},
+                {"seed", NULL, "which of them: training.seed or evaluation.seed?"},
+                {"rate", NULL, "there is no such key"},
+                {"optimizer", NULL, "optimizer is a section"},
+                {"learning_rte", NULL, "is it optimizer.learning_rate that is meant?"},
+                {".learning_rate", NULL, "there is no such key"},
+                {"x.optimizer.learning_rate", NULL, "there is no such key"},
+                {"", NULL, ""},
+                {".", NULL, "there is no such key"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                struct errors errs = {0};
+                const char *path = config_path(cases[i].key, "here", &errs);
+
+                assert_int_equal(errs.n, cases[i].error != NULL);
+                if (cases[i].path)
+                        assert_string_equal(path, cases[i].path);
+                else if (path || strcmp(errs.items[0].path, "here") != 0 || !strstr(errs.items[0].text, cases[i].error))
+                        fail_msg("%s: %s", cases[i].key, errs.items[0].text);
+        }
+}
+
+static void a_text_is_read_as_its_key_has_it(void **state)
+{
+        static const struct {
+                const char *path, *text, *value, *error;
+        } cases[] = {
+                {"training.seed", "7", "7", NULL},
+                {"optimizer.learning_rate", "2e-3", "0.002", NULL},
+                {"optimizer.learning_rate", "1", "1.0", NULL},
+                {"model.with_attention", "true", "true", NULL},
+                {"model.reparam_type", "true", "\"true\"", NULL}, /* a choice that is called so */
+                {"data.dataset", "10", "\"10\"", NULL},
+                {"data.dataset", "a,\"b", "\"a,\\\"b\"", NULL},
+                {"training.seed", "1.5", NULL, "not an integer"},
+                {"training.seed", "", NULL, "training.seed: "},
+                {"training.seed", "[3]", NULL, "training.seed: "},
+                {"optimizer.learning_rate", "2", NULL, "0..1"},
+                {"model.with_attention", "1", NULL, "true or false"},
+                {"model.gamma_type", "poly", NULL, "poly_fixedend"},
+                {"no.such", "3", NULL, "no such key"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                struct errors errs = {0};
+                _cleanup_json_ json_t *v = config_value(cases[i].path, cases[i].text, "here", &errs);
+                _cleanup_(freep) char *text = v ? json_to_text(v) : NULL;
+
+                assert_int_equal(errs.n, cases[i].error != NULL);
+                if (cases[i].value)
+                        assert_string_equal(text, cases[i].value);
+                else if (v || !strstr(errs.items[0].text, cases[i].error))
+                        fail_msg("%s = %s: %s", cases[i].path, cases[i].text, errs.items[0].text);
+        }
+}
+
 static void describes(json_t *schema, json_t *section)
 {
         const char *key;
@@ -429,6 +496,8 @@ int main(void)
                 cmocka_unit_test(overrides_know_their_keys),
                 cmocka_unit_test(schema_describes_every_row),
                 cmocka_unit_test(a_digest_is_of_all_rows_but_those_left_out),
+                cmocka_unit_test(a_key_is_found_by_its_path_or_the_end_of_it),
+                cmocka_unit_test(a_text_is_read_as_its_key_has_it),
         };
 
         return cmocka_run_group_tests_name("config", tests, NULL, NULL);
