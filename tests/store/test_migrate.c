@@ -54,6 +54,27 @@ static void a_database_of_the_release_before_is_migrated(void **state)
         assert_int_equal(new_job(f, "new", JOB_TRAIN, NULL), 9);
 }
 
+/* Bits per dimension of the results that there are, which lists are sorted by, on the side of the images they are of.
+ */
+static void results_of_before_are_sorted_by(void **state)
+{
+        struct fixture *f = *state;
+
+        fixture_close(f);
+        load_release(f, "0.2",
+                     "UPDATE job SET result = CASE id WHEN 1 THEN '{\"bpd\": 2.5, \"split\": \"test\"}' WHEN 2 THEN "
+                     "'{\"bpd\": 3}' "
+                     "WHEN 3 THEN '{\"bpd\": 4.5, \"split\": \"train\"}' WHEN 4 THEN '{\"bpd\": \"NaN\", \"split\": "
+                     "\"test\"}' "
+                     "WHEN 5 THEN '{\"images\": 3}' END");
+        fixture_open(f);
+        assert_int_equal(count(f, "SELECT count(*) FROM job WHERE id <= 5"), 5);
+        assert_int_equal(count(f, "SELECT count(*) FROM job WHERE (id, test_bpd) IN ((1, 2.5), (2, 3)) OR (id, "
+                                  "train_bpd) = (3, 4.5)"),
+                         3);
+        assert_int_equal(count(f, "SELECT count(*) FROM job WHERE test_bpd IS NOT NULL OR train_bpd IS NOT NULL"), 3);
+}
+
 static void what_was_before_a_migration_is_kept(void **state)
 {
         struct fixture *f = *state;
@@ -271,6 +292,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 FIXTURE(a_database_of_the_release_before_is_migrated),
+                FIXTURE(results_of_before_are_sorted_by),
                 FIXTURE(what_was_before_a_migration_is_kept),
                 FIXTURE(points_of_before_chunks_are_all_there),
                 FIXTURE(many_points_of_before_chunks_are_all_there),
