@@ -61,7 +61,7 @@ static void results_of_before_are_sorted_by(void **state)
         struct fixture *f = *state;
 
         fixture_close(f);
-        load_release(f, "0.2",
+        load_release(f, "0.1",
                      "UPDATE job SET result = CASE id WHEN 1 THEN '{\"bpd\": 2.5, \"split\": \"test\"}' WHEN 2 THEN "
                      "'{\"bpd\": 3}' "
                      "WHEN 3 THEN '{\"bpd\": 4.5, \"split\": \"train\"}' WHEN 4 THEN '{\"bpd\": \"NaN\", \"split\": "
