@@ -94,7 +94,8 @@ const measures = {
                 for (let i = 0; i < REPEATS; i++)
                         empty.push(await visited('licences.txt', 'pre').then(({page: p, ms}) => p.close().then(() => ms)));
                 toldOf('an empty page', empty); // what is Chromium's own
-                told('first rows of all jobs', await repeated('', '.run-name'));
+                for (const [name, hash] of [['all jobs', ''], ['all jobs, the best first', '#/?sort=test'], ['all jobs, by a key of the configuration', '#/?sort=optimizer.learning_rate'], ['those with a value of the configuration', '#/?text=training.seed%3D3']])
+                        told(`first rows of ${name}`, await repeated(hash, '.run-name'));
         },
         async curves() {
                 const zooms = ofSites(), answered = ofSites(), worked = ofSites();

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What the dashboard costs in Debian's Chromium, on a real daemon: dashboard.py BUILD [MINUTES [--live]] [--beside SITE].
 
-Medians of repeats: the first rows of 100,000 jobs, what a first visit transfers, the first curves of 20 runs of a million
+Medians of repeats: the first rows of 100,000 jobs, as they are and sorted, what a first visit transfers, the first curves of 20 runs of a million
 points each, a zoom in them; with MINUTES, so long of live updates with 500 rows (--live: these alone): the longest task of each minute, and what the
 page holds in memory after a collection. With the load of the machine, since it is part of every number. SITE: what another
 build left in web/site; its pages are visited in turns with these, so that both have the same load.
