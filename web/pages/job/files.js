@@ -31,6 +31,6 @@ export function Checkpoints({job, artifacts, keep}) {
 
 // properties: jobs: evaluations and samples of this job's checkpoints, and runs that started from one: the newest; total: how many there are.
 export function Made({jobs, total}) {
-        return h(Listed, {title: 'Made from it', note: format.count(total ?? jobs.length, 'job'), rows: jobs, columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
+        return h(Listed, {title: 'Made from it', note: `${total === null ? 'More than ' : ''}${format.count(total ?? jobs.length, 'job')}`, rows: jobs, columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
                 ['Of step', (j) => format.integer(j.checkpoint?.step)], ['BPD', (j) => h(Bpd, {of: result(j)})], ['Method', (j) => j.result?.method ?? '–'], ['Images', (j) => format.integer(j.result?.images)], ['Created', when]]});
 }
