@@ -73,7 +73,7 @@ const failed = await run({
         async what_is_found_need_not_be_among_the_newest() {
                 const {page, done} = await list('?sort=test&columns=state,test,training.seed');
                 await shows(page, [BEST]);
-                await box(page).fill(`seed=${BEST}`);
+                await box(page).fill(`training.seed=${BEST}`);
                 await becomes(() => ids(page), [BEST]);
                 assert.equal(await page.locator('td[data-label="training.seed"]').textContent(), String(BEST));
                 await box(page).fill(OWN);
@@ -168,11 +168,11 @@ const failed = await run({
                 await box(page).fill(OWN);
                 await shows(page, [709, 708]);
                 await becomes(() => alert.count(), 0);
-                await box(page).fill('seed=');
-                await alert.getByText('seed: ').waitFor();
-                await page.reload();
-                await alert.getByText('seed: ').waitFor();
                 await box(page).fill('seed=77');
+                await alert.getByText('which of them: training.seed or evaluation.seed?').waitFor();
+                await page.reload();
+                await alert.getByText('which of them: training.seed or evaluation.seed?').waitFor();
+                await box(page).fill('training.seed=77');
                 await becomes(() => ids(page), [77]);
                 assert.equal(await alert.count(), 0);
                 await done(/400/);
