@@ -44,7 +44,7 @@ export class RunsPage extends Page {
                 this.stuck = false;       // the next page is not there: if it could not be read not again before the newest was
                 this.late = performance.now() + LATE_MS; // from then on it is shown without rows, too
                 this.soon(() => this.draw());
-                this.loop = this.poll((signal) => this.readRows(signal), () => true);
+                this.loop = this.poll((signal) => this.readRows(signal), () => this.error?.status !== 400); // what was refused would be again
                 this.sparks = this.poll((signal) => this.readSparks(signal), undefined, () => {});
                 this.more = this.poll((signal) => this.readMore(signal));
         }
