@@ -103,7 +103,7 @@ const failed = await run({
                 const known = [...seen.keys()].sort((a, b) => a - b);
                 assert.deepEqual(known.map((at) => seen.get(at)), known.map((at) => wanted[at]));
                 assert.equal(new Set(seen.values()).size, seen.size);
-                assert.ok(further.length <= 4, `${further.length} questions, each of which looks at all jobs`);
+                assert.ok(further.length <= 10, `${further.length} questions, each of which looks at all jobs`); // 24 by 50 rows
                 await done();
         },
         async what_is_in_sight_and_the_focus_stay_when_a_sorted_list_is_read_anew() {
