@@ -146,7 +146,7 @@ export async function shutsNobodyOut(page, playwrightFolder, looks, file, fullPa
 // fake_server.py with one of its scenes, whose live run lasts six minutes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
 export const serve = (site, scene) => start('fake_server.py', [site, '--speed', '5', '--scene', scene]);
 
-// A real mulund with runs to compare, perhaps --live ones, or --locked, with tokens: [of a reader, a submitter, an admin]; --below a path of nginx: lab.py.
+// A real mulund with runs to compare, perhaps --live ones, --many, or --locked, with tokens: [of a reader, a submitter, an admin]; --below a path of nginx: lab.py.
 export const lab = (site, ...options) => start('lab.py', [site, ...options]);
 
 function start(program, options) {

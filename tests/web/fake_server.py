@@ -312,6 +312,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.stream(w)
         if url.path == "/v1/jobs":
             rows = [j for j in reversed(w.jobs) if q.get("state") in (None, j["state"]) and q.get("text", "").lower() in j["name"].lower()]
+            if "checkpoint_job" in q:
+                rows = [j for j in rows if (w.view(j)["checkpoint"] or {}).get("job") == int(q["checkpoint_job"])]
             rows, limit = [j for j in rows if j["id"] < int(q.get("cursor", len(w.jobs) + 1))], int(q.get("limit", 50))
             return self.send(200, {"jobs": [w.view(j) for j in rows[:limit]], "next": str(rows[limit - 1]["id"]) if len(rows) > limit else None})
         if url.path == "/v1/series":

@@ -1,14 +1,15 @@
 #!/usr/bin/python3
 """A real mulund whose workers play scripts, for tests and for developing: a lab with runs to compare.
 
-    lab.py SITE [--live] [--locked] [--parts] [--below]        MULUND: its program, build/daemon/mulund by default
+    lab.py SITE [--live] [--many] [--locked] [--parts] [--below]        MULUND: its program, build/daemon/mulund by default
 
 Prints the port when the runs are over, and serves until it is killed. Jobs 1 to 6 are of two learning rates with three
 seeds each, 400 steps of a second and eight evaluations; job 3 has one value far off, job 5 a NaN. Job 7 stood still for an
 hour halfway. Job 8 lost its host once, and was named after a template; what it logs has colours. A test may submit a job of seed 12,
 which loses four steps; of 13, which has a NaN among 4,000 points; of 14, which tells of its device and, as evaluations do, of the
 loss over diffusion time, and leaves a checkpoint of step 20; of 15, which goes on from one; of 16, whose series have odd names. With --live
-job 9 goes on and on and tells of its device, and job 10 waits for it. With --locked it asks for tokens: one of each role follows the port. With
+job 9 goes on and on and tells of its device, and job 10 waits for it. With --many jobs 10 to 12009 are copies of job 1, none of which
+runs; see spread(). With --locked it asks for tokens: one of each role follows the port. With
 --parts the processor is two devices, a and b, and job 11 waits for both jobs 9 and 10. With
 --below the port is that of an nginx with its defaults, below whose path /mulund/ it stands.
 """
@@ -20,12 +21,14 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "daemon"))
+sys.path[:0] = [os.path.join(HERE, "..", folder) for folder in ("daemon", "bench")]
 from service import Service  # noqa: E402
+from states import fill  # noqa: E402
 
 STEPS, EVERY, START_MS = 400, 50, 1790000000000
 HOUR_MS = 3600 * 1000
@@ -83,6 +86,20 @@ def long():
     return [[["start"], ["event", told], *[stamped(START_MS + 1000 * s, f"step {s}") for s in range(0, 4000, 100)], ["done", {"bpd": 5.0}]]]
 
 
+def spread(service):
+    """12,000 jobs of values that are told apart: the best are neither new nor old, 700 of the oldest have a learning rate of their own, and
+    the same 700 and every tenth are paused."""
+    service.kill(signal.SIGTERM)
+    fill(service, 12000)
+    with sqlite3.connect(service.state + "/mulund.db") as db:
+        db.execute("""UPDATE job SET state = CASE WHEN id < 710 OR id % 10 = 0 THEN 5 WHEN state = 0 THEN 2 ELSE state END, name = 'run ' || id, owner = 'user ' || (id % 11), notes = 'of ' || (id * 31 % 1009),
+            attempts = 1 + id % 5, step = id % 400, created_us = created_us + id, started_us = started_us + id, ended_us = started_us + (1 + id * 7919 % 10007) * 1000000, test_bpd = 3 + id * 7919 % 10007 / 10007.0 - (id = 4321) * 2,
+            config = json_set(config, '$.training.seed', id, '$.optimizer.learning_rate', CASE WHEN id < 710 THEN 0.0005 ELSE 0.002 END) WHERE id >= 10""")
+        db.execute("UPDATE job SET started_us = started_us / 1000 * 1000, ended_us = ended_us / 1000 * 1000")  # as an answer has them
+        db.execute("UPDATE job SET result = json_set(result, '$.bpd', test_bpd) WHERE id >= 10")
+    service.start()
+
+
 def lock(service):
     """Starts it again as a server that knows nobody by where he comes from; answers a token of each role."""
     tokens = [service.post("/v1/tokens", {"name": f"{role}er", "role": role}, 201).json()["token"] for role in ("read", "submit", "admin")]
@@ -124,6 +141,7 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("site")
     a.add_argument("--live", action="store_true")
+    a.add_argument("--many", action="store_true")
     a.add_argument("--parts", action="store_true")
     a.add_argument("--locked", action="store_true")
     a.add_argument("--below", action="store_true")
@@ -161,6 +179,8 @@ def main():
             if a.parts:
                 service.wait(10, "running")
                 service.submit(100000, 9, name="last", priority=-1)
+        if a.many:
+            spread(service)
         tokens = lock(service) if a.locked else []
         port = service.url.rsplit(":", 1)[1]
         if a.below:

@@ -228,6 +228,15 @@ const failed = await run({
                 l.merge({jobs: [], next: null});
                 assert.deepEqual([ids(), l.next], [[], null]);
         },
+        a_list_in_another_order_has_each_job_once_where_it_came_first() {
+                const jobs = (...ids) => ids.map((id) => ({id})), l = new JobList({sort: 'name'}), ids = () => l.jobs.map((j) => j.id);
+                l.put({jobs: jobs(7, 3, 9), next: 'a', total: 6});
+                l.put(l, {jobs: jobs(9, 1, 3, 4), next: 'b', total: 6}); // 9 and 3 moved meanwhile
+                assert.deepEqual([ids(), l.next, l.total, l.loaded, l.whole], [[7, 3, 9, 1, 4], 'b', 6, true, true]);
+                l.put({jobs: jobs(9, 7), next: null, total: 2});
+                assert.deepEqual([ids(), l.next, l.total], [[9, 7], null, 2]);
+                assert.deepEqual([{}, {state: 'queued', id: '1'}, {order: 'id'}, {config: 'seed=1'}].map((q) => new JobList(q).whole), [false, false, true, true]);
+        },
         an_address_brings_back_what_it_was_made_of() {
                 const usual = {text: '', list: [], n: 5, far: NaN, on: false}, look = (hash) => {
                         globalThis.location = {hash};

@@ -83,7 +83,7 @@ const failed = await run({
                 const box = page.getByLabel('Filter by name');
                 await box.fill('learning_rate=0.001');
                 await named(page, ['run 7', '<b>run 6</b>', 'run 5', 'run 4']);
-                await box.fill('run seed=2');
+                await box.fill('run training.seed=2');
                 await named(page, ['run 2']);
                 await box.fill('#5');
                 await named(page, ['run 5']);
@@ -326,7 +326,7 @@ const failed = await run({
                 assert.equal(await page.getByRole('checkbox', {checked: true}).count(), 0);
                 await all.click();
                 await said('4 runs selected');
-                await page.getByLabel('Filter by name').fill('seed=9 crowd');
+                await page.getByLabel('Filter by name').fill('training.seed=9 crowd');
                 await page.getByText(`${n} runs`, {exact: true}).waitFor();
                 await page.getByRole('button', {name: 'Clear', exact: true}).click();
                 await all.click(); // the server does not know this filter

@@ -14,13 +14,13 @@ export function h(tag, properties, ...children) {
         return create(name, classes.length ? {...properties, class: classes.join(' ')} : properties, ...children);
 }
 
-// Lays the view over what root holds. Where the element that had the focus is gone (a button that did its work), root
-// takes it: the keyboard's user stays where they were.
+// Lays the view over what root holds. The element that had the focus keeps it, though it was moved; where it is gone (a button that
+// did its work), root takes it: the keyboard's user stays where they were.
 export function draw(view, root) {
-        const inside = root.contains(document.activeElement);
+        const on = document.activeElement, inside = root.contains(on);
         render(view, root);
         if (inside && document.activeElement === document.body)
-                root.focus({preventScroll: true});
+                (on?.isConnected ? on : root).focus({preventScroll: true});
 }
 
 // A question in a modal dialog; answers null or what the form's fields hold.

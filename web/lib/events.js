@@ -89,7 +89,7 @@ const polls = new Set();
 export function poll(run, failed, wakes = () => false) {
         let timer = 0;
         let control = /** @type {AbortController | null} */ (null); // of the question under way
-        let again = false, resting = false, stopped = false, retry = FIRST_RETRY_MS, turned = -Infinity; // when it asked last
+        let again = false, told = false, stopped = false, retry = FIRST_RETRY_MS, turned = -Infinity, due = 0; // when it asked last, when it asks by itself
 
         // Milliseconds until the next time, null: at rest.
         async function ask(signal) {
@@ -111,6 +111,14 @@ export function poll(run, failed, wakes = () => false) {
                 }
         }
 
+        // Asks when it is due, or a while after it asked last where something happened.
+        function plan() {
+                const at = Math.min(due, told ? turned + Math.max(WAKE_MS, self.apart) : Infinity);
+                clearTimeout(timer);
+                if (!stopped && at < Infinity)
+                        timer = setTimeout(turn, at - performance.now());
+        }
+
         async function turn() {
                 clearTimeout(timer);
                 if (stopped || document.hidden)
@@ -118,18 +126,17 @@ export function poll(run, failed, wakes = () => false) {
                 again = control !== null;
                 if (control)
                         return;
-                resting = false;
-                turned = performance.now();
+                [told, due, turned] = [false, 0, performance.now()];
                 control = new AbortController();
                 const wait = await ask(control.signal);
                 control = null;
-                resting = wait === null && !again;
-                if (!stopped && !resting)
-                        timer = setTimeout(turn, again ? 0 : wait ?? 0);
+                due = again ? 0 : performance.now() + (wait ?? Infinity);
+                plan();
         }
 
-        const visible = () => resting || turn();
+        const visible = () => (due === Infinity && !told) || turn();
         const self = {
+                apart: 0, // milliseconds between two questions, where what is asked for is much work
                 // Asks now, or once more when what is under way has ended.
                 poke() {
                         retry = FIRST_RETRY_MS;
@@ -140,8 +147,9 @@ export function poll(run, failed, wakes = () => false) {
                 wake(m) {
                         if (stopped || document.hidden || !(m.lost || wakes(m)))
                                 return;
-                        clearTimeout(timer);
-                        timer = setTimeout(turn, Math.max(0, turned + WAKE_MS - performance.now()));
+                        told = true;
+                        if (!control)
+                                plan();
                 },
                 // The question changed: what is under way is dropped.
                 restart() {

@@ -72,10 +72,10 @@ export function command(body) {
 }
 
 // The head of a column by which a table is sorted: the least first, then the most, then not. sort: the key, '-key' or another;
-// set(sort); short: how it is written; kind: its class.
-export function SortHead({id, name, short, sort, set, kind = ''}) {
+// set(sort); short: how it is written; kind: its class; children: what comes before.
+export function SortHead({id, name, short, sort, set, kind = '', children = null}) {
         const up = sort === id, down = sort === `-${id}`;
-        return h(`th${kind}`, {scope: 'col', 'aria-sort': up ? 'ascending' : down ? 'descending' : 'none'},
+        return h(`th${kind}`, {scope: 'col', 'aria-sort': up ? 'ascending' : down ? 'descending' : 'none'}, children,
                 h('button.sort', {type: 'button', title: `Sort by ${name}`, onclick: () => set(up ? `-${id}` : down ? '' : id)}, short, h('span', {'aria-hidden': 'true'}, up ? ' ↑' : down ? ' ↓' : '')));
 }
 

@@ -11,7 +11,7 @@ const RESULTS = ['test', 'bestTest', 'train', 'step', 'took'];
 // What there is to say of a run: what came of it, and of the configuration the keys that differ.
 export const columnsOf = (keys) => [...RESULTS, ...keys].map((key) => {
         const {title, axis = title, value, show} = column(key);
-        return {key, title, axis, short: brief(axis, keys), value: (r) => value(r.job, r.told), show: (r) => show(r.job, r.told)};
+        return {key, title, axis, short: brief(axis, keys), value: (r) => value?.(r.job, r.told), show: (r) => show(r.job, r.told)};
 });
 
 // properties: runs: as of the panel, with job; columns: of columnsOf; keys: paths that differ; state, set; remove(id).

@@ -29,9 +29,8 @@ export function Checkpoints({job, artifacts, keep}) {
                         h('button.button.small', {type: 'button', 'aria-label': `${a.pinned ? 'Unpin' : 'Pin'} step ${a.step}`, onclick: () => keep(a)}, a.pinned ? 'Unpin' : 'Pin'))])] : []]});
 }
 
-// properties: jobs: evaluations and samples of this job's checkpoints, and runs that started from one; from: how many of the newest jobs
-// were looked through, 0: all that matter.
-export function Made({jobs, from}) {
-        return h(Listed, {title: 'Made from it', note: `${format.count(jobs.length, 'job')}${from ? `; looked through: the newest ${format.integer(from)}` : ''}`, rows: jobs, columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
+// properties: jobs: evaluations and samples of this job's checkpoints, and runs that started from one: the newest; total: how many there are.
+export function Made({jobs, total}) {
+        return h(Listed, {title: 'Made from it', note: `${total === null ? 'More than ' : ''}${format.count(total ?? jobs.length, 'job')}`, rows: jobs, columns: [['Job', (j) => h('a', {href: `#/jobs/${j.id}`}, title(j))], ['Kind', (j) => j.kind], ['State', (j) => h(Pill, {state: j.state})],
                 ['Of step', (j) => format.integer(j.checkpoint?.step)], ['BPD', (j) => h(Bpd, {of: result(j)})], ['Method', (j) => j.result?.method ?? '–'], ['Images', (j) => format.integer(j.result?.images)], ['Created', when]]});
 }

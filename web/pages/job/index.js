@@ -16,7 +16,7 @@ import {EvaluationPanel, ImagesPanel} from './images.js';
 import {Log, LogPanel} from './log.js';
 
 const RUNNING_MS = 1000, QUEUED_MS = 2000;
-const MADE_MS = 5000, MADE = 500; // how often, and of how many newest jobs, those made from this one are looked for
+const MADE_MS = 5000; // how often those made from this one are looked for
 const LATE_MS = 5000; // a run's last points may come after its state
 
 export class JobPage extends CurvesPage {
@@ -28,9 +28,8 @@ export class JobPage extends CurvesPage {
                 this.curves = new RunCurves(id, (names) => wanted(names, this.address.state, false));
                 this.history = new History();
                 this.ghosts = new Map(); // attempt -> its points that a later one wrote anew
-                this.made = [];
+                this.made = /** @type {{jobs: any[], total?: number}} */ ({jobs: []});
                 this.madeAt = -Infinity;
-                this.madeFrom = 0;
                 this.log = new Log();
                 this.draw();
                 this.loop = this.poll((signal) => this.read(signal), (m) => m.job === id);
@@ -74,9 +73,7 @@ export class JobPage extends CurvesPage {
         async readMade(signal) {
                 if (performance.now() - this.madeAt < MADE_MS)
                         return;
-                const {jobs, next} = await api.jobs({kind: 'evaluate,sample,train', fields: 'id,kind,name,state,checkpoint,result,created', limit: MADE}, signal);
-                this.made = jobs.filter((j) => j.checkpoint?.job === this.id && j.id !== this.id);
-                this.madeFrom = next !== null && jobs[jobs.length - 1].id > this.id ? jobs.length : 0; // older ones may be made of it, too
+                this.made = await api.jobs({checkpoint_job: this.id, fields: 'id,kind,name,state,checkpoint,result,created', limit: api.PAGE}, signal);
                 this.madeAt = performance.now();
         }
 
@@ -113,7 +110,7 @@ export class JobPage extends CurvesPage {
                                 job.kind === 'evaluate' ? h(EvaluationPanel, {artifacts: this.artifacts}) : null,
                                 h(ImagesPanel, {artifacts: this.artifacts, chosen: this.address.state.image, choose: (image) => this.address.set({image})}),
                                 h(Checkpoints, {job, artifacts: this.artifacts, keep: (a) => this.keep(a)}),
-                                h(Made, {jobs: this.made, from: this.madeFrom}),
+                                h(Made, this.made),
                                 h(LogPanel, {id: this.id, text: this.log.text, cut: this.log.cut, find: this.address.state.log, search: (log) => this.address.set({log})}),
                                 h(ConfigPanel, {config: job.config, imported: job.import, name: job.config_name}),
                                 h(HistoryPanel, {history: this.history, kind: job.kind}),

@@ -1,5 +1,5 @@
 // What can be done with many runs at once: asked first, done, told, and undone where that is possible. With all that a filter
-// takes the server does it by itself, where it can; else a few are asked for at a time.
+// takes the server does it by itself, but for tags and undoing: a few are asked for at a time.
 import {ACTIONS, question} from '../../lib/actions.js';
 import {link} from '../../lib/address.js';
 import {api, ask, Component, format, h, may} from '../../lib/page.js';
@@ -10,10 +10,10 @@ const AT_ONCE = 4, NAMED = 3; // jobs; refusals that are told in full
 
 const listed = (text) => (text ? text.split(',') : undefined);
 // The part of what a filter takes that is in one of these states.
-const among = ({state, kind, tag, text}, states = STATES) => ({state: states.filter((s) => listed(state)?.includes(s) ?? true), kind: listed(kind), tag: tag || undefined, text: text || undefined});
+const among = ({state, kind, tag, text, id, config}, states = STATES) => ({state: states.filter((s) => listed(state)?.includes(s) ?? true), kind: listed(kind), id: listed(id)?.map(Number), tag: tag || undefined, text: text || undefined, config: config || undefined});
 
-// properties: select: ids of the selected; of ALL, all: {filter: the server's, or null: it does not know it; jobs: that it takes, as far as
-// they are known; count: how many, null: not known}; counted: the same in words; clear(); changed(gone: ids).
+// properties: select: ids of the selected; of ALL, all: {filter: the server's; jobs: that it takes, as far as they
+// are known; count: how many, null: not known}; counted: the same in words; clear(); changed(gone: ids).
 export class Selection extends Component {
         #queue = /** @type {number[]} */ ([]); // whose turn comes yet
 
@@ -21,10 +21,8 @@ export class Selection extends Component {
 
         // Those of the selected that it fits.
         async find(action) {
-                const {select, all} = this.props, asked = all?.filter && among(all.filter, action.states);
-                const one = (id) => api.job(Number(id)).catch(() => []); // it may be gone
-                const found = !all ? (await Promise.all(select.map(one))).flat() : asked ? [] : all.jobs;
-                for (let cursor; asked?.state.length && cursor !== null;) {
+                const {select, all} = this.props, asked = all ? among(all.filter, action.states) : {id: select}, found = /** @type {any} */ ([]);
+                for (let cursor; asked.state?.length !== 0 && cursor !== null;) {
                         const page = await api.jobs({...asked, fields: 'id,state,stopping,tags', limit: api.PAGE, cursor});
                         found.push(...page.jobs);
                         cursor = page.next;
@@ -39,7 +37,7 @@ export class Selection extends Component {
                 if (!ids.length)
                         return jobs && say(`None of them can be ${action.done}.`);
                 const asked = question(action, jobs), answer = await ask({...asked, text: `${asked.text}${others > 0 ? ` For ${format.integer(others)} of the selected it does not fit; they stay as they are.` : ''}`});
-                if (!answer || !all?.filter || !action.states)
+                if (!answer || !all || !action.states)
                         return answer ? this.carry(action, ids, answer) : this.setState({busy: false});
                 const {changed = 0, refused = 0, message = ''} = await api.actOnAll(name, among(all.filter, action.states)).catch((e) => e);
                 return message ? say(message) : this.end(action, ids, changed, refused ? [`${format.count(refused, 'other')} moved on meanwhile, or cannot be ${action.done} as long as another needs it.`] : [], answer);
