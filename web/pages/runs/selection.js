@@ -21,12 +21,13 @@ export class Selection extends Component {
 
         // Those of the selected that it fits.
         async find(action) {
-                const {select, all} = this.props, asked = all ? among(all.filter, action.states) : {id: select}, found = /** @type {any} */ ([]);
-                for (let cursor; asked.state?.length !== 0 && cursor !== null;) {
-                        const page = await api.jobs({...asked, fields: 'id,state,stopping,tags', limit: api.PAGE, cursor});
-                        found.push(...page.jobs);
-                        cursor = page.next;
-                }
+                const {select, all} = this.props, lots = Array.from({length: Math.ceil(select.length / api.PAGE)}, (_, i) => ({id: select.slice(i * api.PAGE, (i + 1) * api.PAGE)})), found = /** @type {any} */ ([]);
+                for (const asked of /** @type {any[]} */ (all ? [among(all.filter, action.states)] : lots))
+                        for (let cursor; asked.state?.length !== 0 && cursor !== null;) {
+                                const page = await api.jobs({...asked, fields: 'id,state,stopping,tags', limit: api.PAGE, cursor});
+                                found.push(...page.jobs);
+                                cursor = page.next;
+                        }
                 return found.filter((j) => action.fits(j));
         }
 
