@@ -184,6 +184,14 @@ const failed = await run({
                 assert.equal(await alert.count(), 0);
                 await done(/400/);
         },
+        async more_may_be_selected_one_by_one_than_an_answer_has() {
+                const {page, done} = await list(`?select=${Array.from({length: 601}, (_, i) => i + 10)}`);
+                await region(page).getByText('601 runs selected').waitFor();
+                await region(page).getByRole('button', {name: 'Cancel', exact: true}).click();
+                await page.getByRole('heading', {name: 'Cancel 601 runs?'}).waitFor();
+                await page.keyboard.press('Escape');
+                await done();
+        },
         async all_that_a_value_of_the_configuration_takes_are_cancelled_and_no_other() {
                 const {page, done} = await list('?sort=-took'), said = (text) => region(page).getByText(text).waitFor(), total = async (query) => (await api(`?limit=1&${query}`)).total, asked = [];
                 const compared = async () => (await region(page).getByRole('link', {name: 'Compare'}).getAttribute('href')).replaceAll('%2C', ',').split('jobs=')[1].split(',').map(Number);
