@@ -1,6 +1,7 @@
 #include "api/filter.h"
 
 #include "api/names.h"
+#include "base/clock.h"
 #include "contract/config.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 void filter_done(struct filter *f)
 {
@@ -19,12 +19,16 @@ void filter_done(struct filter *f)
 
 /* ---- parts that a query and a body have */
 
-/* What is at `where` in words; without memory nothing is asked for at all. */
+static void add_no_memory(const char *where, struct errors *errs)
+{
+        (void)errors_add(errs, -ENOMEM, where, "no memory"); /* nothing is asked for: it would be of more jobs */
+}
+
 static void keep(json_t *v, char **own, const char **ret, const char *where, struct errors *errs)
 {
         *ret = *own = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
         if (!*own)
-                (void)errors_add(errs, -ENOMEM, where, "no memory");
+                add_no_memory(where, errs);
 }
 
 /* Each once. */
@@ -37,8 +41,8 @@ static void add_id(json_t *ids, int64_t id, const char *where, struct errors *er
                 (void)errors_add(errs, -EINVAL, where, "expected ids of jobs");
         else if (json_array_size(ids) == FILTER_IDS_MAX)
                 (void)errors_add(errs, -EINVAL, where, "at most %d jobs at once", FILTER_IDS_MAX);
-        else
-                (void)json_array_append_new(ids, json_integer(id));
+        else if (json_array_append_new(ids, json_integer(id)) < 0)
+                add_no_memory(where, errs);
 }
 
 /* KEY=VALUE */
@@ -46,6 +50,7 @@ static void add_condition(json_t *conditions, char *item, const char *where, str
 {
         char *value = item ? strchr(item, '=') : NULL, at[130];
         const char *path;
+        json_t *v;
 
         if (!value || value == item) {
                 (void)errors_add(errs, -EINVAL, where,
@@ -59,7 +64,9 @@ static void add_condition(json_t *conditions, char *item, const char *where, str
         (void)snprintf(at, sizeof at, "$.%s", path);
         if (json_object_get(conditions, at))
                 (void)errors_add(errs, -EINVAL, where, "%s: it is there twice", path);
-        (void)json_object_set_new(conditions, at, config_value(path, value, where, errs));
+        v = config_value(path, value, where, errs);
+        if (v && json_object_set_new(conditions, at, v) < 0)
+                add_no_memory(where, errs);
 }
 
 static void read_config(const char *text, struct filter *f, const char *where, struct errors *errs)
@@ -69,6 +76,8 @@ static void read_config(const char *text, struct filter *f, const char *where, s
         size_t n = errs->n;
         char *list = items;
 
+        if (!items)
+                add_no_memory(where, errs);
         while (list && errs->n == n)
                 add_condition(conditions, names_take(&list), where, errs);
         keep(conditions, &f->config, &f->of.config, where, errs);
@@ -100,7 +109,6 @@ static void read_sort(struct request *r, struct filter *f)
 {
         static const char prefix[] = "config.";
         const char *s = NULL, *path;
-        struct timespec now;
         int by = SORT_NONE;
 
         if (request_query_text(r, "sort", sizeof f->path, &s) <= 0)
@@ -116,10 +124,9 @@ static void read_sort(struct request *r, struct filter *f)
         } else {
                 by = request_choice(r, "sort", job_sort_names + 1, s, strlen(s)) + 1;
         }
-        (void)clock_gettime(CLOCK_REALTIME, &now);
         f->sorting.by = (enum job_sort)by;
         f->sorting.path = f->path;
-        f->sorting.now_us = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+        f->sorting.now_us = clock_wall_us();
 }
 
 /* "-5.17": priority and id. */

@@ -73,6 +73,7 @@ static void read_fields(struct request *r, struct page *p, struct job_filter *f)
 /* Its page; *ret_total -1: not counted. */
 static int read_page(struct page *p, struct filter *f, int64_t *ret_total, struct error *err)
 {
+        bool counted = f->of.config || f->of.source_job;
         int code;
 
         p->is_sorted = f->sorting.by != SORT_NONE;
@@ -86,12 +87,11 @@ static int read_page(struct page *p, struct filter *f, int64_t *ret_total, struc
         f->of.limit = p->limit + 1; /* one more, to know whether there is a next page */
         code = reader_jobs(p->reader, &f->of, add_job, p, err);
         p->next = p->more ? filter_next(f, p->last_id, p->last_priority, NULL) : json_null();
-        if (code < 0 || p->more || f->of.bound)
-                return code < 0 ? code
-                                : reader_jobs_total(p->reader, &f->of, f->of.config ? INT64_MAX - 1 : TOTAL_MAX,
-                                                    ret_total, err);
-        *ret_total = (int64_t)json_array_size(p->jobs);
-        return 0;
+        if (code >= 0 && !p->more && !f->of.bound)
+                *ret_total = (int64_t)json_array_size(p->jobs);
+        else if (code >= 0)
+                code = reader_jobs_total(p->reader, &f->of, counted ? INT64_MAX - 1 : TOTAL_MAX, ret_total, err);
+        return code;
 }
 
 static void list_jobs(struct request *r)

@@ -212,9 +212,9 @@ def test_among_very_many_what_is_old_is_found_as_well(tmp_path):
     try:
         first = s.submit(name="first", overrides={"training.seed": 1})
         with sqlite3.connect(s.state / "mulund.db", timeout=60) as db:
-            names = ", ".join(row[1] for row in db.execute("PRAGMA table_info(job)") if row[1] not in ("id", "name", "test_bpd", "config"))
+            names = ", ".join(row[1] for row in db.execute("PRAGMA table_info(job)") if row[1] not in ("id", "name", "test_bpd", "config", "source_job"))
             db.execute(f"""WITH RECURSIVE k (i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM k WHERE i < {n})
-                INSERT INTO job (id, name, test_bpd, config, {names}) SELECT k.i, 'run ' || k.i, 2 + k.i * 7919 % 40009 / 20000.0, json_set(j.config, '$.training.seed', k.i % 1000),
+                INSERT INTO job (id, name, test_bpd, config, source_job, {names}) SELECT k.i, 'run ' || k.i, 2 + k.i * 7919 % 40009 / 20000.0, json_set(j.config, '$.training.seed', k.i % 1000), CASE k.i % 20 WHEN 3 THEN 1 ELSE 0 END,
                 {', '.join('j.' + x for x in names.split(', '))} FROM k, job j WHERE j.id = ?""", (first,))
         db.close()
         best = sorted(range(10, n + 1), key=lambda i: (i * 7919 % 40009, -i))
@@ -225,6 +225,8 @@ def test_among_very_many_what_is_old_is_found_as_well(tmp_path):
         assert d["total"] == 40 and ids(d["jobs"]) == list(range(n - 923, 0, -1000))[:30]
         assert ids(listed(s, config="training.seed=77", sort="test_bpd", fields="id", limit=3)["jobs"]) == [i for i in best if i % 1000 == 77][:3]
         assert listed(s, id="77,12345", fields="id")["total"] == 2
+        d = listed(s, checkpoint_job=1, fields="id", limit=3)
+        assert d["total"] == 2000 - 1 and ids(d["jobs"]) == [39983, 39963, 39943]
         assert s.post("/v1/jobs/cancel", {"filter": {"config": "training.seed=77"}}).json()["changed"] == 40
         assert listed(s, state="cancelled", limit=1)["total"] == 40
 
