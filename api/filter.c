@@ -31,18 +31,16 @@ static void keep(json_t *v, char **own, const char **ret, const char *where, str
                 add_no_memory(where, errs);
 }
 
-/* Each once. */
-static void add_id(json_t *ids, int64_t id, const char *where, struct errors *errs)
+static void keep_ids(const int64_t *ids, size_t n, struct filter *f, const char *where, struct errors *errs)
 {
-        for (size_t i = 0; i < json_array_size(ids); i++)
-                if (json_integer_value(json_array_get(ids, i)) == id)
-                        return;
-        if (id < 1)
-                (void)errors_add(errs, -EINVAL, where, "expected ids of jobs");
-        else if (json_array_size(ids) == FILTER_IDS_MAX)
-                (void)errors_add(errs, -EINVAL, where, "at most %d jobs at once", FILTER_IDS_MAX);
-        else if (json_array_append_new(ids, json_integer(id)) < 0)
+        _cleanup_json_ json_t *list = json_array();
+        int r = 0;
+
+        for (size_t i = 0; i < n; i++)
+                r |= json_array_append_new(list, json_integer(ids[i]));
+        if (r)
                 add_no_memory(where, errs);
+        keep(list, &f->ids, &f->of.ids, where, errs);
 }
 
 /* KEY=VALUE */
@@ -87,22 +85,11 @@ static void read_config(const char *text, struct filter *f, const char *where, s
 
 static void read_ids(struct request *r, struct filter *f)
 {
-        _cleanup_json_ json_t *ids = json_array();
-        const char *list = NULL;
+        int64_t ids[FILTER_IDS_MAX];
+        size_t n = 0;
 
-        if (request_query_text(r, "id", TARGET_BYTES_MAX, &list) <= 0)
-                return;
-        while (list && !r->errs.n) {
-                char digits[24];
-                size_t n = strcspn(list, ",");
-                int64_t id = 0;
-
-                (void)snprintf(digits, sizeof digits, "%.*s", (int)MIN(n, sizeof digits - 1), list);
-                (void)int_parse(digits, 1, INT64_MAX, &id);
-                add_id(ids, id, "id", &r->errs);
-                list = list[n] ? list + n + 1 : NULL;
-        }
-        keep(ids, &f->ids, &f->of.ids, "id", &r->errs);
+        if (request_query_ids(r, "id", FILTER_IDS_MAX, ids, &n) > 0)
+                keep_ids(ids, n, f, "id", &r->errs);
 }
 
 static void read_sort(struct request *r, struct filter *f)
@@ -304,11 +291,27 @@ static void read_text(const json_t *filter, const char *key, const char *pointer
                 *ret = json_string_value(v);
 }
 
+static void read_id_array(const json_t *filter, struct filter *f, struct errors *errs)
+{
+        const json_t *list = json_object_get(filter, "id");
+        int64_t ids[FILTER_IDS_MAX];
+        size_t n = 0;
+        bool good = json_is_array(list) && json_array_size(list) > 0;
+
+        for (size_t i = 0; good && i < json_array_size(list); i++) {
+                int64_t id = json_integer_value(json_array_get(list, i));
+
+                good = id > 0 && ids_add(ids, &n, FILTER_IDS_MAX, id);
+        }
+        if (list && !good)
+                (void)errors_add(errs, -EINVAL, "/filter/id", "expected an array of 1 to %d jobs' ids", FILTER_IDS_MAX);
+        else if (list)
+                keep_ids(ids, n, f, "/filter/id", errs);
+}
+
 void filter_from_json(const json_t *filter, struct filter *ret, struct errors *errs)
 {
         static const char *const keys[] = {"state", "kind", "tag", "text", "id", "config", "checkpoint_job", NULL};
-        const json_t *list = json_object_get(filter, "id");
-        _cleanup_json_ json_t *ids = json_array();
         struct job_filter *f = &ret->of;
         const char *config = NULL;
         struct error err;
@@ -331,10 +334,5 @@ void filter_from_json(const json_t *filter, struct filter *ret, struct errors *e
                 (void)errors_add(errs, -EINVAL, err.path, "%s", err.text);
         if (config)
                 read_config(config, ret, "/filter/config", errs);
-        if (list && (!json_is_array(list) || !json_array_size(list)))
-                (void)errors_add(errs, -EINVAL, "/filter/id", "expected an array of jobs' ids");
-        for (size_t i = 0; i < json_array_size(list) && !errs->n; i++)
-                add_id(ids, json_integer_value(json_array_get(list, i)), "/filter/id", errs);
-        if (list)
-                keep(ids, &ret->ids, &f->ids, "/filter/id", errs);
+        read_id_array(filter, ret, errs);
 }

@@ -1,5 +1,6 @@
 #include "api/members.h"
 
+#include "api/request.h"
 #include "contract/text.h"
 
 #include <assert.h>
@@ -136,7 +137,6 @@ void members_after(const json_t *body, int64_t ret[AFTER_MAX], size_t *ret_n, st
         }
         for (size_t i = 0; i < json_array_size(v); i++) {
                 const json_t *id = json_array_get(v, i);
-                size_t known = 0;
                 char pointer[32];
 
                 (void)snprintf(pointer, sizeof pointer, "/after/%zu", i);
@@ -144,9 +144,6 @@ void members_after(const json_t *body, int64_t ret[AFTER_MAX], size_t *ret_n, st
                         (void)errors_add(errs, -EINVAL, pointer, "expected the id of a job");
                         continue;
                 }
-                while (known < *ret_n && ret[known] != json_integer_value(id))
-                        known++;
-                if (known == *ret_n)
-                        ret[(*ret_n)++] = json_integer_value(id);
+                (void)ids_add(ret, ret_n, AFTER_MAX, json_integer_value(id));
         }
 }

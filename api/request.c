@@ -211,6 +211,37 @@ int request_query_text(struct request *r, const char *name, size_t max_bytes, co
         return 1;
 }
 
+bool ids_add(int64_t *ids, size_t *n, size_t max, int64_t id)
+{
+        for (size_t i = 0; i < *n; i++)
+                if (ids[i] == id)
+                        return true;
+        if (*n == max)
+                return false;
+        ids[(*n)++] = id;
+        return true;
+}
+
+int request_query_ids(struct request *r, const char *name, size_t max, int64_t *ret, size_t *ret_n)
+{
+        const char *list = NULL;
+        int found = request_query_text(r, name, TARGET_BYTES_MAX, &list);
+
+        while (list) {
+                char digits[24];
+                size_t n = strcspn(list, ",");
+                int64_t id;
+
+                (void)snprintf(digits, sizeof digits, "%.*s", (int)MIN(n, sizeof digits - 1), list);
+                if (!int_parse(digits, 1, INT64_MAX, &id))
+                        return errors_add(&r->errs, -EINVAL, name, "expected ids of jobs, separated by commas");
+                if (!ids_add(ret, ret_n, max, id))
+                        return errors_add(&r->errs, -EINVAL, name, "at most %zu jobs at once", max);
+                list = list[n] ? list + n + 1 : NULL;
+        }
+        return found;
+}
+
 /* ---- the body */
 
 static void unknown_member(const char *const *keys, const char *key, const char *pointer, struct errors *errs)

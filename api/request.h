@@ -99,6 +99,11 @@ int request_query_choice(struct request *r, const char *name, const char *const 
 /* Several choices, separated by commas: their bits. */
 int request_query_choices(struct request *r, const char *name, const char *const *names, unsigned *ret);
 int request_query_text(struct request *r, const char *name, size_t max_bytes, const char **ret);
+/* Ids of jobs, separated by commas: each once, max at most. */
+int request_query_ids(struct request *r, const char *name, size_t max, int64_t *ret, size_t *ret_n);
+
+/* Adds an id to *n of them, unless it is there; false: there are max. */
+bool ids_add(int64_t *ids, size_t *n, size_t max, int64_t id);
 
 /* The rest of the request is heavy: when the handler returns, work continues it on a thread of a small pool, which
  * answers it; there its reader gives up when the client goes or the server ends. is_long: it may take more than a

@@ -69,46 +69,6 @@ static void question_done(struct question *q)
         cursor_done(&q->since);
 }
 
-/* What is named twice is read once. */
-static bool has_job(const struct question *q, int64_t job)
-{
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (q->jobs[i] == job)
-                        return true;
-        return false;
-}
-
-static int add_job(struct request *r, struct question *q, const char *digits)
-{
-        int64_t job;
-
-        if (!int_parse(digits, 1, INT64_MAX, &job))
-                return errors_add(&r->errs, -EINVAL, "jobs", "expected ids of jobs, separated by commas");
-        if (has_job(q, job))
-                return 0;
-        if (q->n_jobs == JOBS_MAX)
-                return errors_add(&r->errs, -EINVAL, "jobs", "at most %d jobs at once", JOBS_MAX);
-        q->jobs[q->n_jobs++] = job;
-        return 0;
-}
-
-/* 0: absent. */
-static int read_jobs(struct request *r, struct question *q)
-{
-        const char *list = NULL;
-        int found = request_query_text(r, "jobs", TARGET_BYTES_MAX, &list), x = 0;
-
-        while (list && x >= 0) {
-                char digits[24];
-                size_t n = strcspn(list, ",");
-
-                (void)snprintf(digits, sizeof digits, "%.*s", (int)MIN(n, sizeof digits - 1), list);
-                x = add_job(r, q, digits);
-                list = list[n] ? list + n + 1 : NULL;
-        }
-        return x < 0 ? x : found;
-}
-
 static int print_question(struct question *q)
 {
         int x = buf_printf(&q->text, NULL, "%lld %lld %lld %lld %lld %lld %d %d", (long long)q->points,
@@ -143,7 +103,7 @@ static int read_question(struct request *r, struct question *q)
 {
         *q = (struct question){
                 .points = POINTS_DEFAULT, .to = INT64_MAX, .to_ms = INT64_MAX, .text = BUF_INIT(2 * TARGET_BYTES_MAX)};
-        if (read_jobs(r, q) == 0)
+        if (request_query_ids(r, "jobs", JOBS_MAX, q->jobs, &q->n_jobs) == 0)
                 (void)errors_add(&r->errs, -EINVAL, "jobs", "expected ids of jobs, separated by commas");
         if (request_query_names(r, &q->names) == 0)
                 (void)errors_add(&r->errs, -EINVAL, "names", "expected names of series, separated by commas");

@@ -123,6 +123,11 @@ class Server:
             self.tell(do="end", job=job, state=state, **outcome)
         return attempt
 
+    def processor_s(self):
+        """What it has used since it began."""
+        with open(f"/proc/{self.process.pid}/stat") as f:
+            return sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
+
     def add_points(self, job, first, n, names, attempt=0):
         """Of the job's last attempt, or of one before it (-1, ..), straight into the store."""
         with sqlite3.connect(self.state / "mulund.db", timeout=60) as db:

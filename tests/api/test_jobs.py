@@ -1,7 +1,6 @@
 """Submitting, listing, acting on jobs."""
 import datetime
 import json
-import os
 import sqlite3
 
 import pytest
@@ -635,13 +634,10 @@ def test_the_fewest_are_walked(tmp_path):
         assert found(tag="none", text="run 2999") == ([], 0) and found(tag="many", text="run 2999", kind="sample") == ([], 0)
 
         def processor_s(**params):
-            def used():
-                with open(f"/proc/{s.process.pid}/stat") as f:
-                    return sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
-            before = used()
+            before = s.processor_s()
             for _ in range(10):
                 found(**params)
-            return used() - before
+            return s.processor_s() - before
 
         assert processor_s(tag="many", text="none at all") < 5 * processor_s(text="none at all") + 0.1
         second = s.submit(name="second", tags=["many"])

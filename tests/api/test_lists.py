@@ -1,5 +1,4 @@
 """Lists that are sorted, or narrowed to jobs by their numbers, a checkpoint's job and values of their configurations."""
-import os
 import random
 import sqlite3
 
@@ -231,14 +230,11 @@ def test_among_very_many_what_is_old_is_found_as_well(tmp_path):
         assert listed(s, state="cancelled", limit=1)["total"] == 40
 
         def processor_s(**params):
-            def used():
-                with open(f"/proc/{s.process.pid}/stat") as f:
-                    return sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13]) / os.sysconf("SC_CLK_TCK")
-            before = used()
+            before = s.processor_s()
             for _ in range(10):
                 listed(s, fields="id", limit=50, **params)
-            return used() - before
-        # an index of what is sorted by is some twentieth of the rows
+            return s.processor_s() - before
+        # an index of what is sorted by is a fortieth of the rows
         assert processor_s(sort="test_bpd") < 0.6 * processor_s(sort="config.training.seed") + 0.05
         assert processor_s(id="77,12345", sort="test_bpd") < 0.2 * processor_s(sort="test_bpd") + 0.05
     finally:

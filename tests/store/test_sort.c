@@ -122,6 +122,13 @@ static void assert_same(const struct found *a, const struct found *b, const char
                 fail_msg("%s where %s: %zu and %zu jobs", what, where, a->n, b->n);
 }
 
+/* The jobs of fill, for SQL of the test's own. */
+static sqlite3 *fill_file(const struct fixture *f)
+{
+        run_sql(f, fill);
+        return open_file(f);
+}
+
 /* All pages, one behind the other. */
 static void read_pages(struct fixture *f, struct job_filter filter, struct job_sorting by, struct found *ret)
 {
@@ -145,10 +152,8 @@ static void a_sorted_list_is_in_sqls_order_page_by_page(void **state)
         static const int64_t limits[] = {1000, 7, 1};
         struct fixture *f = *state;
         struct found got, wanted;
-        sqlite3 *db;
+        sqlite3 *db = fill_file(f);
 
-        run_sql(f, fill);
-        db = open_file(f);
         for (size_t i = 0; i < ARRAY_LEN(filters); i++)
                 for (int by = SORT_NAME; by < SORT_N; by++)
                         for (int down = 0; down < 2; down++) {
@@ -166,8 +171,7 @@ static void a_sorted_list_is_in_sqls_order_page_by_page(void **state)
                                         fail_msg("where %s: nothing", filters[i].where);
                                 filter.limit = limits[i ? i % 3 : (size_t)down];
                                 read_pages(f, filter, s, &got);
-                                assert_same(&got, &wanted, job_sort_names[by] ? job_sort_names[by] : "config",
-                                            filters[i].where);
+                                assert_same(&got, &wanted, job_sort_names[by], filters[i].where);
                         }
         (void)sqlite3_close(db);
 }
@@ -177,10 +181,8 @@ static void every_filter_takes_what_sql_takes(void **state)
 {
         struct fixture *f = *state;
         struct found got, wanted;
-        sqlite3 *db;
+        sqlite3 *db = fill_file(f);
 
-        run_sql(f, fill);
-        db = open_file(f);
         for (size_t i = 0; i < ARRAY_LEN(filters); i++)
                 for (int oldest = 0; oldest < 2; oldest++) {
                         struct job_filter filter = filters[i].f;

@@ -143,6 +143,17 @@ export async function shutsNobodyOut(page, playwrightFolder, looks, file, fullPa
         }
 }
 
+// The list of runs with its first rows: {page, done(...allowed): it is closed, and complained of nothing else}.
+export async function runsPage(context, address, options) {
+        const {page, complaints} = await newPage(context, options);
+        await page.goto(address);
+        await page.locator('.run-name').first().waitFor();
+        return {page, done: async (...allowed) => {
+                clean(complaints, ...allowed);
+                await page.close();
+        }};
+}
+
 // fake_server.py with one of its scenes, whose live run lasts six minutes: {at(hash): an address; tell('slow?...'): its switches; stop()}.
 export const serve = (site, scene) => start('fake_server.py', [site, '--speed', '5', '--scene', scene]);
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import path from 'node:path';
-import {becomes, clean, drawn, lab, newPage, open, run, shutsNobodyOut, shot, skip, toldOnly} from './browser.mjs';
+import {becomes, clean, drawn, lab, newPage, open, run, runsPage, shot, shutsNobodyOut, skip, toldOnly} from './browser.mjs';
 
 const [, , playwright, site, out] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -12,15 +12,7 @@ const {context, close} = await open(playwright);
 const server = await lab(site, '--live');
 const LIVE = 9, WAITS = 10;
 
-async function list(query = '', options = {}) {
-        const {page, complaints} = await newPage(context, options);
-        await page.goto(server.at(`#/${query}`));
-        await page.locator('.run-name').first().waitFor();
-        return {page, done: async (...allowed) => {
-                clean(complaints, ...allowed);
-                await page.close();
-        }};
-}
+const list = (query = '', options = {}) => runsPage(context, server.at(`#/${query}`), options);
 
 const api = (what) => fetch(server.at(`v1/jobs/${what}`)).then((r) => r.json());
 const names = (page) => page.locator('.run-name').allTextContents();

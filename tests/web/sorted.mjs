@@ -1,7 +1,7 @@
 // A list of 12,000 runs, sorted and filtered, in Chromium against a real mulund: sorted.mjs PLAYWRIGHT SITE OUT. MULUND: its program.
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
-import {becomes, clean, drawn, lab, newPage, open, run, settled, skip, toldOnly} from './browser.mjs';
+import {becomes, drawn, lab, open, run, runsPage, settled, skip, toldOnly} from './browser.mjs';
 
 const [, , playwright, site] = process.argv;
 if (!existsSync(process.env.MULUND ?? 'build/daemon/mulund'))
@@ -37,15 +37,7 @@ function inOrder(sort, taken = jobs) {
         return rows.map((r) => r.id);
 }
 
-async function list(query, options = {}) {
-        const {page, complaints} = await newPage(context, options);
-        await page.goto(server.at(`#/${query}`));
-        await page.locator('.run-name').first().waitFor();
-        return {page, done: async (...allowed) => {
-                clean(complaints, ...allowed);
-                await page.close();
-        }};
-}
+const list = (query, options = {}) => runsPage(context, server.at(`#/${query}`), options);
 
 const ids = (page) => page.locator('.run-name').evaluateAll((all) => all.map((a) => Number(a.hash.split('/')[2])));
 const shows = (page, wanted, what) => becomes(async () => (await ids(page)).slice(0, wanted.length), wanted, what);
